@@ -1,0 +1,340 @@
+-- Hark 002: reading without loss, by snapshot windows.
+--
+-- Ids are drawn before transactions commit, so "everything above the last id I saw" loses whatever commits
+-- late, and "everything older than the oldest running transaction" stalls behind one long transaction. A
+-- window does neither: it is the set of rows whose transaction is complete in one snapshot (target) and was
+-- not complete in the one before (seen). Each committed row lies in exactly one window.
+--
+-- What keeps a window from scanning the whole log is the floor: an id above which lie the rows of every
+-- transaction that had not even begun to number itself when `seen` was taken. It rests on three things:
+--   1. a publisher takes its transaction number before it draws an id (hark.notify, the column order);
+--   2. between the opening of one window and of the next, some transaction takes its number and ends
+--      (the fence; acknowledging is one);
+--   3. so a number at or above xmax of the later snapshot was given out after the earlier opening, and
+--      its ids lie above the last_value read there.
+-- xmax of a snapshot is "latest completed + 1", not "not begun yet": a floor taken together with `seen`
+-- itself would lose rows. The floor always lags by one window.
+
+insert into hark.migrations (version, name) values (2, 'windows');
+
+create type hark.position as (
+  seen pg_snapshot,       -- all rows of transactions complete in it are consumed; '1:1:' has seen nothing
+  seen_max bigint,        -- a value of the id sequence not newer than `seen`: the next floor
+  floor bigint,           -- ids of transactions with xid >= xmax(seen) are greater
+  stragglers xid8[],      -- transactions that were running in `seen` ...
+  lows bigint[],          -- ... and for each an id above which all its rows lie
+  target pg_snapshot,     -- of the open window, null between windows
+  target_max bigint,      -- its last id
+  last_id bigint,         -- read so far inside the window
+  incarnation uuid        -- of the server when the window was opened
+);
+
+-- Positions taken now and then that nobody reads from: they tell a new reader from where it must look for
+-- transactions still running ("now"), and where to begin for a time. A chain: each is made by a transaction
+-- that saw the one before it committed, so that one's transaction is the fence between their snapshots.
+create table hark.waymarks (
+  number bigint primary key,
+  taken_at timestamptz not null,   -- not before the snapshot was taken
+  seen pg_snapshot not null,
+  seen_max bigint not null,
+  floor bigint not null,
+  stragglers xid8[] not null,
+  lows bigint[] not null,
+  fence xid8 not null              -- of the transaction that stored it: later numbers draw ids above seen_max
+);
+-- Nobody but this transaction can have published before it commits.
+insert into hark.waymarks
+values (0, '-infinity', '1:1:', 0, 0, '{}', '{}', pg_current_xact_id());
+
+create function hark.incarnation() returns uuid
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  now_id uuid;
+begin
+  select i.id into now_id from hark.incarnation i;
+  if now_id is null then
+    insert into hark.incarnation default values on conflict do nothing;
+    select i.id into now_id from hark.incarnation i;
+  end if;
+  return now_id;
+end
+$$;
+comment on function hark.incarnation() is 'Changes whenever the server has been through crash recovery or a fail-over.';
+
+-- Stops a reader where a snapshot would not mean what reading needs it to mean.
+create function hark.require_fresh_snapshot() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if pg_is_in_recovery() then
+    raise exception 'this server is a standby: its snapshots do not list running transactions'
+      using errcode = 'HK003', hint = 'Connect to the primary.';
+  end if;
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception 'this transaction has already written: its own notifications would count as read'
+      using errcode = 'HK001', hint = 'Read in a transaction of its own, outside yours.';
+  end if;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'reading needs READ COMMITTED, and this transaction is %',
+      upper(current_setting('transaction_isolation'))
+      using errcode = 'HK002', hint = 'Read in a READ COMMITTED transaction of its own.';
+  end if;
+end
+$$;
+
+-- Where the rows of transactions listed as running lie at the earliest: what the position at hand knows,
+-- bettered by waymarks. `otherwise` is the floor that held with the older snapshot.
+create function hark.lows_of(
+  running xid8[], known xid8[], known_lows bigint[], otherwise bigint
+) returns bigint[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(greatest(
+    coalesce((select k.low from unnest(known, known_lows) k (xid, low) where k.xid = r.xid), otherwise),
+    (select max(case
+        when r.xid > w.fence then w.seen_max
+        when r.xid >= pg_snapshot_xmax(w.seen) then w.floor
+        else (select s.low from unnest(w.stragglers, w.lows) s (xid, low) where s.xid = r.xid)
+      end)
+      from (select * from hark.waymarks order by number desc limit 10) w)
+  ) order by r.place), '{}')
+  from unnest(running) with ordinality r (xid, place)
+$$;
+
+-- A transaction that runs for long and has not published would make every reader look again from its low
+-- when it ends. While it holds no RowExclusiveLock on the log it has no rows there, so whatever it may
+-- still publish lies above a last_value read before the look. pg_locks shows every role every transaction's
+-- locks, those of prepared ones too. A transaction that is not listed at all has just ended: left alone.
+create function hark.raise_lows(running xid8[], lows bigint[]) returns bigint[]
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before_look bigint;
+  raised bigint[];
+begin
+  select case when s.is_called then s.last_value else s.last_value - 1 end
+  into before_look from hark.log_id_seq s;
+  with locks as materialized (
+    select l.virtualtransaction, l.transactionid, l.mode, l.relation, l.locktype, l.database
+    from pg_locks l where l.granted
+  ), idle as (
+    select x.transactionid from locks x
+    where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' and not exists (
+      select from locks r
+      where r.virtualtransaction = x.virtualtransaction and r.locktype = 'relation'
+        and r.relation = 'hark.log'::regclass
+        and r.database = (select d.oid from pg_database d where d.datname = current_database())
+    )
+  )
+  select coalesce(array_agg(
+    case when exists (select from idle i where i.transactionid = t.xid::xid)
+      then greatest(t.low, before_look) else t.low end
+    order by t.place), '{}')
+  into raised
+  from unnest(running, lows) with ordinality t (xid, low, place);
+  return raised;
+end
+$$;
+
+-- Opens the next window of a position, or returns the position as it is while one is open.
+create function hark.window_open(p hark.position) returns hark.position
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w hark.position := p;
+begin
+  perform hark.require_fresh_snapshot();
+  if w.target is null then
+    -- One statement: the snapshot is taken before the sequence is read, so no complete transaction has
+    -- drawn an id above target_max.
+    select pg_current_snapshot(),
+      greatest(p.seen_max, case when s.is_called then s.last_value else s.last_value - 1 end)
+    into w.target, w.target_max
+    from hark.log_id_seq s;
+    select least(p.floor, min(t.low)) into w.last_id
+    from unnest(p.stragglers, p.lows) t (xid, low)
+    where pg_visible_in_snapshot(t.xid, w.target);
+  end if;
+  w.incarnation := hark.incarnation();
+  return w;
+end
+$$;
+
+-- Reads a page of the open window: its rows, and one more row, with a null id, that carries the position
+-- after them. A page ends at max_rows rows, before max_bytes would be passed (but has one row at least), or
+-- after max_scanned rows that were looked at, so that a rare channel returns promptly too.
+--
+-- VOLATILE, so that each statement sees what has committed by now: a row complete in `target` need not be
+-- visible to the statement that called this function and its opening.
+create function hark.window_read(
+  p hark.position, channels text[], max_rows integer, max_bytes bigint, max_scanned integer,
+  started pg_snapshot
+) returns table (
+  id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz,
+  is_replay boolean, "position" hark.position
+)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off rows 500
+as $$
+declare
+  finished xid8[];
+  next_xid xid8 := pg_snapshot_xmax(p.seen);
+  seen_nothing boolean := p.seen::text = '1:1:';
+  complete_through bigint;
+begin
+  if p.incarnation is distinct from hark.incarnation() then
+    raise exception 'the server has restarted after a crash since this window was opened'
+      using errcode = 'HK004', hint = 'Load the stored position and open a new window.';
+  end if;
+  select i.rebased_through into complete_through from hark.install i;
+  select coalesce(array_agg(t.xid), '{}') into finished
+  from unnest(p.stragglers) t (xid) where pg_visible_in_snapshot(t.xid, p.target);
+  return query
+  with kept as materialized (
+    select s.*, sum(s.size) over (order by s.id rows unbounded preceding) as bytes
+    from (
+      -- The inner limit bounds the scan; without it the planner sorts the whole log.
+      select l.*,
+        case when pg_column_compression(l.payload) is null then pg_column_size(l.payload)
+          else octet_length(l.payload::text) end
+        + coalesce(pg_column_size(l.headers), 0) + 100 as size
+      from hark.log l
+      where l.id > p.last_id and l.id <= p.target_max
+      order by l.id
+      limit max_scanned
+    ) s
+    where case when s.id <= complete_through then seen_nothing
+        else (s.xid >= next_xid or s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, p.target)
+      end
+      and (channels is null or s.channel = any (channels))
+    order by s.id
+    limit max_rows
+  ),
+  page as materialized (select * from kept k where k.bytes - k.size < max_bytes),
+  reach as (
+    select case
+      when c.rows = max_rows or c.rows < (select count(*) from kept) then c.last_id
+      else coalesce(
+        (select l.id from hark.log l where l.id > p.last_id and l.id <= p.target_max
+          order by l.id offset max_scanned - 1 limit 1),
+        p.target_max)
+    end as last_id
+    from (select count(*) as rows, max(k.id) as last_id from page k) c
+  )
+  select k.id, k.channel, k.key, k.payload, k.headers, k.created_at,
+    case when k.id <= complete_through then true else pg_visible_in_snapshot(k.xid, started) end,
+    null::hark.position
+  from page k
+  union all
+  select null, null, null, null, null, null, null,
+    row(p.seen, p.seen_max, p.floor, p.stragglers, p.lows, p.target, p.target_max, r.last_id,
+      p.incarnation)::hark.position
+  from reach r;
+end
+$$;
+
+-- Moves a position past its open window once that is read to the end, else returns it as it is. The caller
+-- must put a fence between the opening of this window and of the next (see the head of this file).
+create function hark.window_advance(p hark.position) returns hark.position
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w hark.position;
+begin
+  if p.target is null or p.last_id < p.target_max then
+    return p;
+  end if;
+  w.seen := p.target;
+  w.seen_max := p.target_max;
+  w.floor := p.seen_max;
+  select coalesce(array_agg(x.xid), '{}') into w.stragglers from pg_snapshot_xip(p.target) x (xid);
+  w.lows := hark.lows_of(w.stragglers, p.stragglers, p.lows, p.floor);
+  if w.floor - (select min(t.low) from unnest(w.lows) t (low)) > 1000 then
+    w.lows := hark.raise_lows(w.stragglers, w.lows);
+  end if;
+  return w;
+end
+$$;
+
+-- Stores a waymark when the newest is at least so many ids and so old behind; returns whether it did.
+-- Does nothing in a transaction that has written, or on a standby.
+create function hark.waymark(min_ids bigint default 10000, min_age interval default '1 minute')
+returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  last hark.waymarks;
+  here hark.position;
+begin
+  perform hark.require_fresh_snapshot();
+  -- One statement: that the newest waymark is visible in this snapshot makes its transaction the fence.
+  select pg_current_snapshot(), case when s.is_called then s.last_value else s.last_value - 1 end,
+    w.number, w.taken_at, w.seen, w.seen_max, w.floor, w.stragglers, w.lows, w.fence
+  into here.seen, here.seen_max,
+    last.number, last.taken_at, last.seen, last.seen_max, last.floor, last.stragglers, last.lows, last.fence
+  from hark.log_id_seq s, (select * from hark.waymarks order by number desc limit 1) w;
+  here.seen_max := greatest(here.seen_max, last.seen_max);
+  if here.seen_max - last.seen_max < min_ids
+    and (here.seen_max = last.seen_max or clock_timestamp() < last.taken_at + min_age)
+  then
+    return false;
+  end if;
+  select coalesce(array_agg(x.xid), '{}') into here.stragglers from pg_snapshot_xip(here.seen) x (xid);
+  here.lows := hark.raise_lows(here.stragglers,
+    hark.lows_of(here.stragglers, last.stragglers, last.lows, last.floor));
+  insert into hark.waymarks
+  values (last.number + 1, clock_timestamp(), here.seen, here.seen_max, last.seen_max,
+    here.stragglers, here.lows, pg_current_xact_id())
+  on conflict do nothing;
+  return found;
+end
+$$;
+
+-- Where a reader begins. It must write, or take a number, and end, before it opens its first window: this
+-- call is then the fence that lets seen_max, taken here, be that window's next floor.
+--   now        what was not visible yet: also what a transaction running now commits later
+--   beginning  everything in the log
+--   id         that id and above
+--   time       at least all that was committed since (from the last waymark before it)
+create function hark.start_position(start_kind text, start_id bigint, start_time timestamptz)
+returns hark.position
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  p hark.position;
+  last hark.waymarks;
+begin
+  perform hark.require_fresh_snapshot();
+  select pg_current_snapshot(), case when s.is_called then s.last_value else s.last_value - 1 end,
+    w.seen_max, w.floor, w.stragglers, w.lows
+  into p.seen, p.seen_max, last.seen_max, last.floor, last.stragglers, last.lows
+  from hark.log_id_seq s, (select * from hark.waymarks order by number desc limit 1) w;
+  p.seen_max := greatest(p.seen_max, last.seen_max);
+  if start_kind = 'now' then
+    p.floor := last.seen_max;
+    select coalesce(array_agg(x.xid), '{}') into p.stragglers from pg_snapshot_xip(p.seen) x (xid);
+    p.lows := hark.raise_lows(p.stragglers,
+      hark.lows_of(p.stragglers, last.stragglers, last.lows, last.floor));
+  elsif start_kind = 'beginning' then
+    p.seen := '1:1:'; p.floor := 0; p.stragglers := '{}'; p.lows := '{}';
+  elsif start_kind = 'id' then
+    if start_id is null or start_id < 1 or start_id > p.seen_max + 1 then
+      raise exception 'there is no place to start at id %: the log has drawn ids up to %', start_id, p.seen_max
+        using errcode = 'HK006', hint = 'Give an id of the log, or start from "now".';
+    end if;
+    p.seen := '1:1:'; p.floor := start_id - 1; p.stragglers := '{}'; p.lows := '{}';
+  elsif start_kind = 'time' then
+    if start_time is null then
+      raise exception 'a start by time needs a time' using errcode = 'HK006', hint = 'Give a timestamp.';
+    end if;
+    select w.seen, w.floor, w.stragglers, w.lows into strict p.seen, p.floor, p.stragglers, p.lows
+    from hark.waymarks w where w.taken_at <= start_time order by w.number desc limit 1;
+  else
+    raise exception 'unknown start "%"', start_kind
+      using errcode = 'HK006', hint = 'Start from "now", "beginning", an id or a time.';
+  end if;
+  return p;
+end
+$$;
+
+revoke execute on all functions in schema hark from public;
