@@ -1,0 +1,220 @@
+/**
+ * A data folder and what `pg_ctl` does with it: make, start, stop, kill.
+ *
+ * `pg_ctl` is the only program run, also for `initdb`, so that one `--allow-run` path is enough. It
+ * starts the server in a session of its own, which the terminal's Ctrl-C does not reach: whoever
+ * started the server stops it in order.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { HarkError } from "../../errors.ts";
+import { type Account, exists, giveTo, makeFolder } from "./account.ts";
+import { type Binaries, program } from "./binaries.ts";
+import { OWNER } from "./connect.ts";
+import { type Outcome, runProgram } from "./run.ts";
+
+/** How long `pg_ctl` waits for a start, which may replay much log after a crash, in seconds. */
+const START_SECONDS = 120;
+
+/** How a server is told to stop; see {@linkcode EmbeddedServer.stop}. */
+export type StopMode = "fast" | "immediate" | "smart";
+
+/** A data folder, the programs that fit it, and the user it belongs to. */
+export interface Cluster {
+  readonly dataDir: string;
+  readonly binaries: Binaries;
+  readonly account: Account;
+}
+
+/** What `postmaster.pid` says. It lies there while a server runs, and after one was killed. */
+export interface Postmaster {
+  readonly pid: number;
+  readonly port: number;
+}
+
+/** Where the server writes its log. */
+export function logOf({ dataDir }: Cluster): string {
+  return join(dataDir, "server.log");
+}
+
+/** Reads `postmaster.pid`, or undefined when there is none. */
+export async function readPostmaster(dataDir: string): Promise<Postmaster | undefined> {
+  const text = await Deno.readTextFile(join(dataDir, "postmaster.pid")).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  });
+  if (text === undefined) return undefined;
+  const lines = text.split("\n");
+  return { pid: Number(lines[0]), port: Number(lines[3]) || 0 };
+}
+
+/**
+ * Removes the `postmaster.pid` of a server that is gone.
+ *
+ * The server does this itself unless a process of that number exists, which under a process 1 that
+ * does not collect its children (many containers) is so for ever: the killed server stays a zombie.
+ * Since PostgreSQL 12 the shared memory, found by the data folder and not by this file, still keeps
+ * two servers from running on one folder.
+ */
+export async function removePostmaster(dataDir: string): Promise<void> {
+  await Deno.remove(join(dataDir, "postmaster.pid")).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+}
+
+/**
+ * Makes the data folder under another name and renames it when it is whole. `prepare` is called with
+ * that other name before. `scratch` skips the flush to disk.
+ */
+export async function makeCluster(
+  cluster: Cluster,
+  password: string,
+  scratch: boolean,
+  prepare: (unfinished: string) => Promise<void>,
+): Promise<void> {
+  const { dataDir, account, binaries } = cluster;
+  const unfinished = `${dataDir}.unfinished`;
+  const passwordFile = `${dataDir}.password`;
+  await Deno.remove(unfinished, { recursive: true }).catch(() => {});
+  await makeFolder(account, unfinished);
+  await giveTo(account, unfinished);
+  try {
+    await Deno.writeTextFile(passwordFile, `${password}\n`, { mode: 0o600 });
+    await giveTo(account, passwordFile);
+    const options = [
+      `--username=${OWNER}`,
+      `--pwfile=${quote(passwordFile)}`,
+      "--auth=scram-sha-256",
+      "--encoding=UTF8",
+      ...(scratch ? ["--no-sync"] : []),
+    ];
+    let outcome: Outcome | undefined;
+    for (const locale of localesFor(binaries.major)) {
+      outcome = await runProgram(
+        program(binaries.folder, "pg_ctl"),
+        ["initdb", "--silent", "-D", unfinished, "-o", [...options, ...locale].join(" ")],
+        account,
+      );
+      // A failed initdb empties the folder again, so the next locale starts afresh.
+      if (outcome.code === 0) break;
+    }
+    if (outcome?.code !== 0) {
+      throw new HarkError("EMBEDDED", `initdb failed in ${dataDir}: ${said(outcome)}`, {
+        remedy: "Correct that, or give another dataDir or another HARK_POSTGRES.",
+      });
+    }
+    await Deno.writeTextFile(
+      join(unfinished, "postgresql.conf"),
+      "\n# The settings of this start, written by Hark.\ninclude_if_exists = 'hark.conf'\n",
+      { append: true },
+    );
+    await prepare(unfinished);
+    if (await exists(dataDir)) await Deno.remove(dataDir); // an empty folder; a full one stays
+    await Deno.rename(unfinished, dataDir);
+  } finally {
+    await Deno.remove(passwordFile).catch(() => {});
+    await Deno.remove(unfinished, { recursive: true }).catch(() => {});
+  }
+}
+
+/** Sorts text by code point and knows Unicode's letters, where the version and the system allow. */
+function localesFor(major: number): string[][] {
+  if (major >= 17) return [["--locale-provider=builtin --builtin-locale=C.UTF-8 --locale=C"]];
+  return [["--locale=C.UTF-8"], ["--locale=C"]];
+}
+
+/** Writes the settings of the next start. They come after postgresql.conf and before ALTER SYSTEM. */
+export async function writeSettings(
+  { dataDir, account }: Cluster,
+  settings: Readonly<Record<string, string>>,
+): Promise<void> {
+  const lines = Object.entries(settings).map(([name, value]) => {
+    if (!/^[a-z_][a-z0-9_.]*$/i.test(name) || /[\r\n\0]/.test(value)) {
+      throw new HarkError(
+        "BAD_OPTION",
+        `setting ${JSON.stringify({ [name]: value })} is not valid`,
+        {
+          remedy: "Give a PostgreSQL setting's name and its value on one line.",
+        },
+      );
+    }
+    return `${name} = '${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'\n`;
+  });
+  const path = join(dataDir, "hark.conf");
+  await Deno.writeTextFile(path, lines.join(""), { mode: 0o600 });
+  await giveTo(account, path);
+}
+
+/**
+ * Starts the server and waits until it takes connections. Returns false when its port was taken by
+ * someone else meanwhile; rejects with `EMBEDDED` and the end of its log on any other failure.
+ */
+export async function startCluster(cluster: Cluster): Promise<boolean> {
+  const log = logOf(cluster);
+  const before = (await Deno.stat(log).catch(() => ({ size: 0 }))).size;
+  for (let attempt = 1;; attempt++) {
+    const outcome = await runProgram(
+      program(cluster.binaries.folder, "pg_ctl"),
+      ["start", "--silent", "-w", "-t", String(START_SECONDS), "-D", cluster.dataDir, "-l", log],
+      cluster.account,
+      true,
+    );
+    if (outcome.code === 0) return true;
+    const bytes = await Deno.readFile(log).catch(() => new Uint8Array());
+    const wrote = new TextDecoder().decode(bytes.subarray(Math.min(before, bytes.length)));
+    if (/could not bind|could not create any TCP/.test(wrote)) return false;
+    // A killed server's children end within moments of it, unless they are in mid-query.
+    if (/shared memory block .* is still in use/.test(wrote) && attempt < 40) {
+      await new Promise((resolve) => setTimeout(resolve, 250));
+      continue;
+    }
+    const why = wrote.split("\n").filter((line) => /FATAL|PANIC|HINT|error/i.test(line)).slice(-4);
+    throw new HarkError(
+      "EMBEDDED",
+      `the server in ${cluster.dataDir} did not start: ${why.join("; ") || said(outcome)}`,
+      { remedy: `Its whole log is ${log}.` },
+    );
+  }
+}
+
+/** Stops the server and waits for it, up to `seconds`. Rejects with `EMBEDDED` after that. */
+export async function stopCluster(
+  cluster: Cluster,
+  mode: StopMode,
+  seconds: number,
+): Promise<void> {
+  const outcome = await runProgram(
+    program(cluster.binaries.folder, "pg_ctl"),
+    ["stop", "--silent", "-w", "-t", String(seconds), "-D", cluster.dataDir, "-m", mode],
+    cluster.account,
+  );
+  if (outcome.code === 0 || await readPostmaster(cluster.dataDir) === undefined) return;
+  throw new HarkError(
+    "EMBEDDED",
+    `the server in ${cluster.dataDir} did not stop (${mode}) in ${seconds} s: ${said(outcome)}`,
+    { remedy: mode === "smart" ? "Close its clients, or stop it fast." : "Stop it immediate." },
+  );
+}
+
+/** Sends a signal to a process of the server. Returns false when there is no such process. */
+export async function signalProcess(
+  { binaries, account }: Cluster,
+  signal: "KILL" | "QUIT",
+  pid: number,
+): Promise<boolean> {
+  const args = ["kill", signal, String(pid)];
+  return (await runProgram(program(binaries.folder, "pg_ctl"), args, account)).code === 0;
+}
+
+/** What a failed program said, in one line. */
+function said(outcome: Outcome | undefined): string {
+  const text = (outcome?.stderr.trim() || outcome?.stdout.trim()) ?? "";
+  return text.replaceAll(/\s*\n\s*/g, "; ") || `exit code ${outcome?.code}`;
+}
+
+/** Quotes a word for the shell that `pg_ctl` hands initdb's options to. */
+function quote(word: string): string {
+  return Deno.build.os === "windows" ? `"${word}"` : `'${word.replaceAll("'", `'\\''`)}'`;
+}

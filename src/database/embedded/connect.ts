@@ -1,0 +1,84 @@
+/**
+ * What is asked of a running server over a connection: whether it is ours, and its database.
+ *
+ * @module
+ */
+
+// @ts-types="npm:@types/pg@8.23.1"
+import pg from "pg";
+
+/** The role and the database that every embedded server has. */
+export const OWNER = "hark";
+
+/** What answers at a port. */
+export type Answer =
+  /** The server whose password we know: it is ours, and ready. */
+  | "ready"
+  /** A server that is starting up or shutting down. */
+  | "busy"
+  /** Nothing listens. */
+  | "nobody"
+  /** Something else. */
+  | "stranger";
+
+/** Where a server is reached, with the password that only it knows. */
+export interface Address {
+  readonly port: number;
+  readonly password: string;
+}
+
+/** The URL of a database of the server. */
+export function urlOf({ port, password }: Address, database: string = OWNER): string {
+  return `postgres://${OWNER}:${password}@127.0.0.1:${port}/${database}`;
+}
+
+/** Runs one statement on a connection of its own, each step within 5 s. */
+export async function ask(url: string, text: string): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: "hark embedded",
+    connectionTimeoutMillis: 5_000,
+    query_timeout: 5_000,
+  });
+  client.on("error", () => {}); // the rejected query below says the same
+  try {
+    await client.connect();
+    return (await client.query(text)).rows;
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+/**
+ * Asks who answers at an address. Logging in proves both sides: SCRAM succeeds only with the server
+ * that was made with this password, so another server that took the port over is not mistaken for it.
+ */
+export async function whoAnswers(address: Address): Promise<Answer> {
+  try {
+    await ask(urlOf(address, "postgres"), "select 1");
+    return "ready";
+  } catch (error) {
+    const { code, message } = error as { code?: unknown; message: string };
+    if (code === "ECONNREFUSED") return "nobody";
+    if (error instanceof Deno.errors.NotCapable) throw error;
+    // 57P03: starting up, shutting down or recovering. 53300: too many connections.
+    if (code === "57P03" || code === "57P01" || code === "53300") return "busy";
+    return /timeout/.test(message) ? "busy" : "stranger";
+  }
+}
+
+/** Makes the database {@linkcode OWNER} unless it is there. */
+export async function makeDatabase(address: Address): Promise<void> {
+  const url = urlOf(address, "postgres");
+  const found = await ask(url, `select 1 from pg_database where datname = '${OWNER}'`);
+  if (found.length === 0) await ask(url, `create database ${OWNER}`);
+}
+
+/** The process numbers of all sessions and background processes that the server shows. */
+export async function serverProcesses(address: Address): Promise<number[]> {
+  const rows = await ask(
+    urlOf(address, "postgres"),
+    "select pid from pg_stat_activity where pid <> pg_backend_pid()",
+  );
+  return rows.map((row) => Number(row.pid));
+}

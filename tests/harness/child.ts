@@ -1,0 +1,147 @@
+/**
+ * Programs run as processes of their own, to be killed or to be read.
+ *
+ * @module
+ */
+
+import { fromFileUrl } from "./files.ts";
+import { deferred, type Wait, within } from "./until.ts";
+
+/** How to run a program. */
+export interface SpawnOptions {
+  /** Variables on top of this process's own. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Flags for its rights, for example `["--allow-net=127.0.0.1"]`. The test's own set unless given. */
+  readonly permissions?: readonly string[];
+  /** The folder it runs in; this process's own unless given. */
+  readonly cwd?: string;
+  /** The user it runs as, for tests that run as root. */
+  readonly uid?: number;
+  /** The group it runs as. */
+  readonly gid?: number;
+}
+
+/** How a program ended. */
+export interface Ended {
+  readonly code: number;
+  readonly signal: Deno.Signal | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A running program. Disposing of it kills it if it still runs, and waits for its end. */
+export class Child implements AsyncDisposable {
+  readonly #process: Deno.ChildProcess;
+  readonly #ended: Promise<Ended>;
+  #over = false;
+  #news = deferred();
+  /** What it has written to standard output so far. */
+  stdout = "";
+  /** What it has written to standard error so far. */
+  stderr = "";
+
+  /** Takes over a process whose output is piped. */
+  constructor(process: Deno.ChildProcess) {
+    this.#process = process;
+    const reading = Promise.all([
+      this.#read(process.stdout, (text) => this.stdout += text),
+      this.#read(process.stderr, (text) => this.stderr += text),
+    ]);
+    this.#ended = (async () => {
+      const { code, signal } = await process.status;
+      await reading;
+      this.#over = true;
+      this.#news.resolve();
+      return { code, signal, stdout: this.stdout, stderr: this.stderr };
+    })();
+  }
+
+  /** Its process number. */
+  get pid(): number {
+    return this.#process.pid;
+  }
+
+  /** Waits for a line of its output, standard output or error, that matches; earlier ones count. */
+  async line(pattern: RegExp, wait: Wait = {}): Promise<RegExpMatchArray> {
+    const { deadline = 20_000 } = wait;
+    const end = performance.now() + deadline;
+    for (;;) {
+      for (const line of `${this.stdout}\n${this.stderr}`.split("\n")) {
+        const match = line.match(pattern);
+        if (match !== null) return match;
+      }
+      const what = `a line like ${pattern}; it wrote:\n${this.stdout}${this.stderr}`;
+      if (this.#over) throw new Error(`the program ended without ${what}`);
+      await this.#news.wait({ deadline: end - performance.now(), what });
+    }
+  }
+
+  /** Sends a signal; `SIGTERM` unless given. Does nothing when it has ended. */
+  kill(signal: Deno.Signal = "SIGTERM"): void {
+    try {
+      this.#process.kill(signal);
+    } catch {
+      // ended already
+    }
+  }
+
+  /** Waits for its end. */
+  async ended(wait: Wait = {}): Promise<Ended> {
+    return await within(this.#ended, {
+      deadline: wait.deadline ?? 20_000,
+      what: wait.what ?? `the program to end; it wrote:\n${this.stdout}${this.stderr}`,
+    });
+  }
+
+  /** Kills it if it still runs, and waits. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.kill("SIGKILL");
+    await this.#ended;
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>, add: (text: string) => void): Promise<void> {
+    for await (const text of stream.pipeThrough(new TextDecoderStream() as never)) {
+      add(text as string);
+      const news = this.#news;
+      this.#news = deferred();
+      news.resolve();
+    }
+  }
+}
+
+/** Runs a program with its output piped. */
+export function spawn(
+  program: string,
+  args: readonly string[],
+  { env = {}, cwd, uid, gid }: SpawnOptions = {},
+): Child {
+  const command = new Deno.Command(program, {
+    args: [...args],
+    env: { NO_COLOR: "1", ...env },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+    ...(cwd === undefined ? {} : { cwd }),
+    ...(uid === undefined ? {} : { uid }),
+    ...(gid === undefined ? {} : { gid }),
+  });
+  return new Child(command.spawn());
+}
+
+/**
+ * Runs a script with `deno run`: `[script, ...args]`, the script relative to the project's folder.
+ * It gets the rights of the test unless `permissions` names others, and never asks.
+ */
+export function spawnDeno(args: readonly string[], options: SpawnOptions = {}): Child {
+  const [script = "", ...rest] = args;
+  const root = new URL("../../", import.meta.url);
+  return spawn("deno", [
+    "run",
+    "--no-prompt",
+    "--quiet",
+    `--config=${fromFileUrl(new URL("deno.json", root))}`,
+    ...(options.permissions ?? ["-P=test"]),
+    fromFileUrl(new URL(script, root)),
+    ...rest,
+  ], options);
+}

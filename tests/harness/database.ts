@@ -1,0 +1,148 @@
+/**
+ * A database for each test, and the proof that the test left nothing connected.
+ *
+ * @module
+ */
+
+import type { Queryable } from "../../src/database/queryable.ts";
+import { type Client, connect, disconnect, once, type Row, withDatabaseName } from "./connect.ts";
+import { createDatabase, dropDatabase, serverUrl } from "./template.ts";
+import { until, within } from "./until.ts";
+
+/** What a test is given. */
+export interface TestContext {
+  /** The test's own database. Its sessions are named {@linkcode TestContext.appName}. */
+  readonly url: string;
+  /** The application_name in {@linkcode TestContext.url}; it says the test's name. */
+  readonly appName: string;
+  /** The name of the database. */
+  readonly database: string;
+  /** A connection to it that the proof at the end does not count: for looking on. */
+  readonly admin: Queryable;
+  /** Runs one statement on {@linkcode TestContext.admin} and gives its rows. */
+  sql(text: string, values?: unknown[]): Promise<Row[]>;
+  /** Opens a connection of its own, for a transaction; it is closed at the end of the test. */
+  client(url?: string): Promise<Client>;
+  /** Disposes of something at the end of the test, last first, and gives it back. */
+  use<T extends AsyncDisposable | Disposable>(resource: T): T;
+  /** Deno's own context, for steps. */
+  readonly t: Deno.TestContext;
+}
+
+/** How a test differs from the others. */
+export interface TestOptions {
+  /** Whether Hark is installed in the database. @default {true} */
+  readonly schema?: boolean;
+  /** Milliseconds after which the test has failed. @default {60_000} */
+  readonly timeout?: number;
+  /** Whether to leave the test out. */
+  readonly ignore?: boolean;
+  /** Whether to run this one alone; the run then counts as failed. */
+  readonly only?: boolean;
+}
+
+/** What a test does. */
+export type TestBody = (context: TestContext) => Promise<void> | void;
+
+/** Declares a test with a database of its own: `test("name", async ({ url, sql }) => { ... })`. */
+export function test(name: string, body: TestBody): void;
+/** Declares a test with a database of its own, with options. */
+export function test(name: string, options: TestOptions, body: TestBody): void;
+export function test(name: string, first: TestOptions | TestBody, second?: TestBody): void {
+  const options = typeof first === "function" ? {} : first;
+  const body = typeof first === "function" ? first : second!;
+  Deno.test({
+    name,
+    ignore: options.ignore ?? false,
+    only: options.only ?? false,
+    fn: withDatabase(body, options),
+  });
+}
+
+/** The function of a `Deno.test` that runs `body` with a database of its own. */
+export function withDatabase(
+  body: TestBody,
+  { schema = true, timeout = 60_000 }: TestOptions = {},
+): (t: Deno.TestContext) => Promise<void> {
+  return async (t) => {
+    const database = await createDatabase(schema);
+    const plain = withDatabaseName(serverUrl(), database);
+    const appName = t.name.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 60);
+    const url = new URL(plain);
+    url.searchParams.set("application_name", appName);
+    const admin = await connect(plain, { application_name: "hark harness" });
+    const clients: Client[] = [];
+    const resources = new AsyncDisposableStack();
+    const context: TestContext = {
+      url: url.href,
+      appName,
+      database,
+      admin,
+      sql: async (text, values) => (await admin.query(text, values)).rows,
+      client: async (to = url.href) => {
+        const client = await connect(to);
+        clients.push(client);
+        return client;
+      },
+      use: (resource) => resources.use(resource),
+      t,
+    };
+    try {
+      await within(Promise.resolve(body(context)), {
+        deadline: timeout,
+        what: `the test "${t.name}" to end`,
+      });
+      await resources.disposeAsync();
+      await closeAll(clients, plain);
+      await noSessionsLeft(database);
+    } finally {
+      await resources.disposeAsync().catch(() => {});
+      await closeAll(clients, plain).catch(() => {});
+      await disconnect(admin);
+      await dropDatabase(database);
+    }
+  };
+}
+
+/** Closes a test's own connections and ends what still runs on them. */
+async function closeAll(clients: Client[], url: string): Promise<void> {
+  const closed = clients.splice(0);
+  if (closed.length === 0) return;
+  await Promise.all(closed.map(disconnect));
+  const pids = closed.map((client) => (client as unknown as { processID: number }).processID);
+  // By number and database: the number may be another's by now.
+  await once(
+    url,
+    `select pg_terminate_backend(pid) from pg_stat_activity
+      where pid = any($1::int[]) and datname = current_database() and pid <> pg_backend_pid()`,
+    [pids],
+  );
+}
+
+/** Fails when the test's code has left a session in its database: a connection that nobody closes. */
+async function noSessionsLeft(database: string): Promise<void> {
+  const client = await connect(serverUrl(), { application_name: "hark harness" });
+  try {
+    const sessions = async () => {
+      const { rows } = await client.query(
+        `select pid, application_name, state, left(query, 300) as query
+           from pg_stat_activity
+          where datname = $1 and backend_type = 'client backend'
+            and application_name <> 'hark harness'`,
+        [database],
+      );
+      return rows;
+    };
+    // A closed connection takes the server a moment to notice.
+    await until(async () => (await sessions()).length === 0, { deadline: 3_000 }).catch(() => {});
+    const left = await sessions();
+    if (left.length > 0) {
+      const list = left.map((row) =>
+        `  ${row.pid} "${row.application_name}" ${row.state}: ${row.query}`
+      );
+      throw new Error(`the test left ${left.length} sessions open:\n${list.join("\n")}`);
+    }
+  } finally {
+    await disconnect(client);
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * Waiting for something to become so, with a deadline and a message. No test sleeps and hopes.
+ *
+ * @module
+ */
+
+/** How long to wait, and what for. */
+export interface Wait {
+  /** Milliseconds until the wait fails. 10,000 unless given; the machine may be busy. */
+  readonly deadline?: number;
+  /** What is waited for, as the failure message says it: "the worker to stop". */
+  readonly what?: string;
+}
+
+const DEADLINE = 10_000;
+
+/**
+ * Calls `predicate` every few milliseconds until it gives something truthy, and returns that. Fails
+ * with the last value (or the error the last call threw) at the deadline.
+ */
+export async function until<T>(
+  predicate: () => T | Promise<T>,
+  { deadline = DEADLINE, what = String(predicate).slice(0, 200) }: Wait = {},
+): Promise<T> {
+  const end = performance.now() + deadline;
+  let last: unknown;
+  for (let pause = 2;; pause = Math.min(pause * 1.5, 50)) {
+    try {
+      last = undefined;
+      const value = await predicate();
+      if (value) return value;
+      last = value;
+    } catch (error) {
+      last = error;
+    }
+    if (performance.now() > end) {
+      const seen = last instanceof Error ? last.message : Deno.inspect(last);
+      throw new Error(`waited ${deadline} ms for ${what}; last seen: ${seen}`, {
+        cause: last instanceof Error ? last : undefined,
+      });
+    }
+    await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+}
+
+/** Gives what `promise` gives, or fails at the deadline. */
+export async function within<T>(
+  promise: PromiseLike<T>,
+  { deadline = DEADLINE, what = "a promise to settle" }: Wait = {},
+): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited ${deadline} ms for ${what}`)), deadline);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A signal that is given once, from a callback, and awaited elsewhere. */
+export interface Deferred<T> {
+  /** Gives the signal. */
+  readonly resolve: (value: T) => void;
+  /** Gives an error instead. */
+  readonly reject: (error: unknown) => void;
+  /** Whether either has happened. */
+  readonly settled: boolean;
+  /** Waits for the signal up to a deadline. */
+  wait(wait?: Wait): Promise<T>;
+}
+
+/** Makes a {@linkcode Deferred}. */
+export function deferred<T = void>(what = "a signal"): Deferred<T> {
+  const { promise, resolve, reject } = Promise.withResolvers<T>();
+  promise.catch(() => {}); // whoever waits sees it; nobody has to
+  let settled = false;
+  return {
+    resolve: (value) => {
+      settled = true;
+      resolve(value);
+    },
+    reject: (error) => {
+      settled = true;
+      reject(error);
+    },
+    get settled() {
+      return settled;
+    },
+    wait: (wait = {}) => within(promise, { what, ...wait }),
+  };
+}
+
+/** Collects what arrives, so that a test can wait until enough has. */
+export class Inbox<T> {
+  /** All that has arrived, in order. */
+  readonly items: T[] = [];
+  #waiting: (() => void)[] = [];
+
+  /** Takes one in. Bound, so that it can be given as a callback. */
+  readonly push = (item: T): void => {
+    this.items.push(item);
+    for (const wake of this.#waiting.splice(0)) wake();
+  };
+
+  /** Waits until at least `count` have arrived, and gives all of them. */
+  async atLeast(count: number, { deadline = DEADLINE, what }: Wait = {}): Promise<T[]> {
+    const end = performance.now() + deadline;
+    while (this.items.length < count) {
+      const arrived = new Promise<void>((resolve) => this.#waiting.push(resolve));
+      await within(arrived, { deadline: Math.max(0, end - performance.now()) }).catch(() => {
+        throw new Error(
+          `waited ${deadline} ms for ${what ?? `${count} items`}; have ${this.items.length}: ` +
+            Deno.inspect(this.items.slice(-5)),
+        );
+      });
+    }
+    return this.items;
+  }
+}
