@@ -4,6 +4,8 @@
 --   psql -v ON_ERROR_STOP=1 -1 -f sql/001_log.sql
 -- Each file records itself in hark.migrations; running it twice fails and changes nothing.
 
+set local search_path = pg_catalog, pg_temp;
+
 create schema hark;
 comment on schema hark is 'Durable LISTEN/NOTIFY: a log of notifications and the consumers that read it.';
 

@@ -15,6 +15,7 @@
 -- xmax of a snapshot is "latest completed + 1", not "not begun yet": a floor taken together with `seen`
 -- itself would lose rows. The floor always lags by one window.
 
+set local search_path = pg_catalog, pg_temp;
 insert into hark.migrations (version, name) values (2, 'windows');
 
 create type hark.position as (
@@ -162,7 +163,7 @@ end
 $$;
 
 -- Reads a page of the open window: its rows, and one more row, with a null id, that carries the position
--- after them. A page ends at max_rows rows, before max_bytes would be passed (but has one row at least), or
+-- after them, whether that is the window's end, and how many ids the window spans. A page ends at max_rows rows, before max_bytes would be passed (but has one row at least), or
 -- after max_scanned rows that were looked at, so that a rare channel returns promptly too.
 --
 -- VOLATILE, so that each statement sees what has committed by now: a row complete in `target` need not be
@@ -172,7 +173,7 @@ create function hark.window_read(
   started pg_snapshot
 ) returns table (
   id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz,
-  is_replay boolean, "position" hark.position
+  is_replay boolean, "position" hark.position, window_end boolean, window_span bigint
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off rows 500
 as $$
@@ -223,12 +224,13 @@ begin
   )
   select k.id, k.channel, k.key, k.payload, k.headers, k.created_at,
     case when k.id <= complete_through then true else pg_visible_in_snapshot(k.xid, started) end,
-    null::hark.position
+    null::hark.position, null, null
   from page k
   union all
   select null, null, null, null, null, null, null,
     row(p.seen, p.seen_max, p.floor, p.stragglers, p.lows, p.target, p.target_max, r.last_id,
-      p.incarnation)::hark.position
+      p.incarnation)::hark.position,
+    r.last_id >= p.target_max, p.target_max - p.floor
   from reach r;
 end
 $$;

@@ -1,5 +1,6 @@
 -- Hark 003: consumers, who serves them, and how far they have read.
 
+set local search_path = pg_catalog, pg_temp;
 insert into hark.migrations (version, name) values (3, 'consumers');
 
 create table hark.consumers (
@@ -118,7 +119,8 @@ create function hark.claim(
   consumer text, partition integer, owner uuid, owner_session bigint, lease_ms integer,
   presume_gone boolean default false
 ) returns table (
-  outcome text, epoch bigint, wait_ms double precision, "position" text, failing_id bigint, attempts integer
+  outcome text, epoch bigint, wait_ms double precision, "position" text, in_window boolean, started text,
+  failing_id bigint, attempts integer
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -134,11 +136,11 @@ begin
     if held.owner_session is null or not pg_try_advisory_xact_lock(held.owner_session) then
       return query select 'held'::text, held.epoch,
         extract(epoch from held.lease_until - clock_timestamp())::double precision * 1000,
-        null::text, null::bigint, null::integer;
+        null::text, null::boolean, null::text, null::bigint, null::integer;
       return;
     elsif not presume_gone then
-      return query select 'gone'::text, held.epoch, 1000::double precision, null::text, null::bigint,
-        null::integer;
+      return query select 'gone'::text, held.epoch, 1000::double precision, null::text, null::boolean,
+        null::text, null::bigint, null::integer;
       return;
     end if;
   end if;
@@ -147,7 +149,8 @@ begin
     epoch = p.epoch + 1, owner = $3, owner_session = $4,
     lease_until = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
   where p.consumer = $1 and p.partition = $2
-  returning 'claimed'::text, p.epoch, 0::double precision, p.position::text, p.failing_id, p.attempts;
+  returning 'claimed'::text, p.epoch, 0::double precision, p.position::text,
+    (p.position).target is not null, pg_current_snapshot()::text, p.failing_id, p.attempts;
 end
 $$;
 
@@ -179,12 +182,12 @@ begin
 end
 $$;
 
--- Stores how far the owner has read and handled, advances past a window that is read to its end, renews
--- the lease, and returns the position to go on from. In a transaction of its own it is the fence between
--- two windows.
+-- Stores how far the owner has read and handled: to the end of the page that gave it `p`, or only through
+-- an id of that page. Advances past a window that is read to its end, renews the lease, and returns the
+-- position to go on from. In a transaction of its own it is the fence between two windows.
 create function hark.acknowledge(
   consumer text, partition integer, owner uuid, epoch bigint, p hark.position,
-  handled bigint, lease_ms integer
+  handled bigint, lease_ms integer, through bigint default null
 ) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -194,6 +197,9 @@ begin
   if p.incarnation is distinct from hark.incarnation() then
     raise exception 'the server has restarted after a crash since this window was opened'
       using errcode = 'HK004', hint = 'Load the stored position and open a new window.';
+  end if;
+  if through is not null then
+    p.last_id := through;
   end if;
   moved := hark.window_advance(p);
   update hark.partitions s set

@@ -1,5 +1,6 @@
 -- Hark 004: who may do what, how far everybody is, and cleaning.
 
+set local search_path = pg_catalog, pg_temp;
 insert into hark.migrations (version, name) values (4, 'operate');
 
 create function hark.grant_functions(role_name text, functions text[]) returns void

@@ -1,0 +1,132 @@
+/**
+ * Checks of what callers pass in: each names the value, the reason and the remedy.
+ *
+ * @module
+ */
+
+import { HarkError } from "./errors.ts";
+
+/** Shows a value in an error message, shortened. */
+export function show(value: unknown): string {
+  let text: string | undefined;
+  try {
+    text = typeof value === "string"
+      ? JSON.stringify(value)
+      : typeof value === "bigint"
+      ? `${value}n`
+      : typeof value === "function"
+      ? "a function"
+      : value instanceof Date
+      ? String(value)
+      : JSON.stringify(value);
+  } catch {
+    text = undefined;
+  }
+  text ??= String(value);
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** Throws `BAD_OPTION`. */
+export function bad(name: string, value: unknown, remedy: string): never {
+  throw new HarkError("BAD_OPTION", `${name} is ${show(value)}`, { remedy });
+}
+
+/** A whole number within bounds, or the default where none is given. */
+export function wholeNumber(
+  name: string,
+  value: number | undefined,
+  otherwise: number,
+  least: number,
+  most: number = Number.MAX_SAFE_INTEGER,
+): number {
+  if (value === undefined) return otherwise;
+  if (typeof value !== "number" || !Number.isInteger(value) || value < least || value > most) {
+    bad(
+      name,
+      value,
+      most === Number.MAX_SAFE_INTEGER
+        ? `Give a whole number of at least ${least}.`
+        : `Give a whole number from ${least} to ${most}.`,
+    );
+  }
+  return value;
+}
+
+/** Refuses options that do not exist, so that a misspelt one is not silently ignored. */
+export function knownOptions(what: string, options: object, known: readonly string[]): void {
+  if (options === null || typeof options !== "object") {
+    bad(what, options, "Give an object of options.");
+  }
+  for (const name of Object.keys(options)) {
+    if (!known.includes(name)) {
+      throw new HarkError("BAD_OPTION", `${what} has no option "${name}"`, {
+        remedy: `Known options: ${known.join(", ")}.`,
+      });
+    }
+  }
+}
+
+/** A channel's name: 1 to 200 characters, counted as PostgreSQL does, without U+0000. */
+export function channelName(value: unknown): string {
+  if (typeof value !== "string") {
+    throw new HarkError("BAD_CHANNEL", `channel is ${show(value)}`, {
+      remedy: "Give a name of 1 to 200 characters.",
+    });
+  }
+  const length = value.length > 400 ? value.length : [...value].length;
+  if (length < 1 || length > 200) {
+    throw new HarkError(
+      "BAD_CHANNEL",
+      `channel ${show(value)} has ${length === 0 ? "no" : length} characters`,
+      { remedy: "Give a name of 1 to 200 characters." },
+    );
+  }
+  return text("channel", value, "BAD_CHANNEL");
+}
+
+/** The channels a reader wants: one name or several, without repeats. */
+export function channelNames(value: unknown): string[] {
+  const names = typeof value === "string" ? [value] : value;
+  if (!Array.isArray(names) || names.length === 0) {
+    bad("channels", value, "Give at least one channel name.");
+  }
+  return [...new Set(names.map(channelName))];
+}
+
+/** Text that PostgreSQL can store: no U+0000 and no half of a surrogate pair. */
+export function text(
+  name: string,
+  value: string,
+  code: "BAD_CHANNEL" | "BAD_PAYLOAD" | "BAD_OPTION",
+): string {
+  if (value.includes("\0") || !value.isWellFormed()) {
+    throw new HarkError(code, `${name} ${show(value)} holds text that PostgreSQL cannot store`, {
+      remedy: "Remove U+0000 and unpaired surrogates.",
+    });
+  }
+  return value;
+}
+
+/** The name of a consumer: 1 to 200 characters. */
+export function consumerName(value: unknown): string {
+  if (value === undefined || value === null || value === "") {
+    throw new HarkError("BAD_OPTION", "a consumer has no id", {
+      remedy: 'Give it one, such as { id: "billing" }: its position is kept under that name.',
+    });
+  }
+  if (typeof value !== "string" || [...value].length > 200) {
+    bad("consumer id", value, "Give a name of 1 to 200 characters.");
+  }
+  return text("consumer id", value, "BAD_OPTION");
+}
+
+/** An id as drivers return it (number, decimal text or bigint), as a safe integer. */
+export function toId(value: unknown): number {
+  const id = typeof value === "number" ? value : Number(value);
+  if (value === null || !Number.isSafeInteger(id)) {
+    throw new HarkError("DATABASE", `the server returned ${show(value)} where an id was expected`, {
+      remedy: "Ids are checked to be safe integers; this server's are beyond 2^53 or no numbers.",
+    });
+  }
+  return id;
+}

@@ -1,0 +1,66 @@
+/**
+ * Waiting on a level, not on an edge.
+ *
+ * @module
+ */
+
+/**
+ * A counter that somebody rings and somebody waits on. Who waits says which count it has acted on,
+ * so that a ring that came while it was busy is not lost.
+ */
+export class Bell {
+  #count = 0;
+  readonly #waiting = new Set<() => void>();
+
+  /** The count so far. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Wakes everybody who waits, and whoever has not seen this ring yet. */
+  ring(): void {
+    this.#count++;
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+
+  /**
+   * Resolves when the count differs from `seen`, after `timeout` milliseconds, or when `signal`
+   * aborts, whichever is first; true where it was rung.
+   */
+  async wait(seen: number, timeout: number, signal?: AbortSignal): Promise<boolean> {
+    if (this.#count !== seen || signal?.aborted) return this.#count !== seen;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const wake = () => resolve();
+    const timer = setTimeout(wake, timeout);
+    signal?.addEventListener("abort", wake, { once: true });
+    this.#waiting.add(wake);
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", wake);
+      this.#waiting.delete(wake);
+    }
+    return this.#count !== seen;
+  }
+}
+
+/** Waits for `ms` milliseconds or until `signal` aborts; never rejects. */
+export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  await new Bell().wait(0, ms, signal);
+}
+
+/**
+ * The wait before try number `attempt` (1, 2, …), in milliseconds: doubling from `initial` to
+ * `maximum`, spread over its upper half so that many do not come back at once.
+ */
+export function backoff(
+  attempt: number,
+  initial: number,
+  maximum: number,
+  random: () => number = Math.random,
+): number {
+  const full = Math.min(maximum, initial * 2 ** Math.min(attempt - 1, 40));
+  return full / 2 + random() * full / 2;
+}

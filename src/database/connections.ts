@@ -1,0 +1,167 @@
+/**
+ * Our own connections to one database: a small pool for queries, sessions for readers, one for LISTEN.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+// @ts-types="npm:@types/pg@8.23.1"
+import pg from "pg";
+import { knownOptions, wholeNumber } from "../check.ts";
+import { HarkError } from "../errors.ts";
+import { Listener } from "./listener.ts";
+import { clientConfig, cutOff, Session, type SessionOptions } from "./session.ts";
+import { messageOf, translated } from "./translate.ts";
+
+const logger = getLogger(["hark", "database"]);
+
+/** Options of {@linkcode connect}. Durations are milliseconds. */
+export interface ConnectOptions {
+  /** How many connections the pool for queries may open. @default {4} */
+  readonly poolSize?: number;
+  /** How long connecting may take. @default {5000} */
+  readonly connectTimeout?: number;
+  /** How long one query of the pool may take. @default {30000} */
+  readonly queryTimeout?: number;
+  /**
+   * How long one query of a reader may take (a page, an acknowledgement). A connection that has gone
+   * silent is found after this, so it is shorter. @default {8000}
+   */
+  readonly readerTimeout?: number;
+  /**
+   * Whether to LISTEN. Without it readers poll only: for a transaction pooler, where LISTEN hears
+   * nothing. @default {true}
+   */
+  readonly listen?: boolean;
+  /** How often the LISTEN connection is asked for a sign of life. @default {5000} */
+  readonly heartbeat?: number;
+  /** How long it may take to answer. @default {4000} */
+  readonly heartbeatTimeout?: number;
+  /** The longest wait between two tries to connect again. @default {5000} */
+  readonly maxReconnectDelay?: number;
+  /** Shown in `pg_stat_activity.application_name`. @default {"hark"} */
+  readonly applicationName?: string;
+}
+
+/** The connections behind a `Database`. */
+export class Connections {
+  /** For queries that need no connection of their own. */
+  readonly pool: pg.Pool;
+  readonly #clients = new Set<pg.PoolClient>();
+  readonly #session: SessionOptions;
+  readonly #listen: boolean;
+  readonly #times: {
+    readonly heartbeat: number;
+    readonly heartbeatTimeout: number;
+    readonly maxReconnectDelay: number;
+  };
+  readonly #closing = new Set<() => Promise<void>>();
+  #listener: Promise<Listener> | undefined;
+  #closed: Promise<void> | undefined;
+
+  /** Checks the options; connects to nothing yet. */
+  constructor(url: string, options: ConnectOptions) {
+    knownOptions("connect", options, [
+      "poolSize",
+      "connectTimeout",
+      "queryTimeout",
+      "readerTimeout",
+      "listen",
+      "heartbeat",
+      "heartbeatTimeout",
+      "maxReconnectDelay",
+      "applicationName",
+    ]);
+    this.#session = {
+      url,
+      connectTimeout: wholeNumber("connectTimeout", options.connectTimeout, 5000, 1),
+      applicationName: options.applicationName ?? "hark",
+      queryTimeout: wholeNumber("readerTimeout", options.readerTimeout, 8000, 1),
+    };
+    this.#listen = options.listen ?? true;
+    this.#times = {
+      heartbeat: wholeNumber("heartbeat", options.heartbeat, 5000, 10),
+      heartbeatTimeout: wholeNumber("heartbeatTimeout", options.heartbeatTimeout, 4000, 10),
+      maxReconnectDelay: wholeNumber("maxReconnectDelay", options.maxReconnectDelay, 5000, 10),
+    };
+    this.pool = new pg.Pool({
+      ...clientConfig({
+        ...this.#session,
+        queryTimeout: wholeNumber("queryTimeout", options.queryTimeout, 30_000, 1),
+      }),
+      max: wholeNumber("poolSize", options.poolSize, 4, 1, 1000),
+      idleTimeoutMillis: 30_000,
+    });
+    const ended = (error: Error) => {
+      logger.debug("A connection ended: {reason}", { reason: messageOf(error) });
+    };
+    this.pool.on("error", ended);
+    this.pool.on("connect", (client) => {
+      this.#clients.add(client);
+      client.on("error", ended);
+    });
+    this.pool.on("remove", (client) => this.#clients.delete(client));
+  }
+
+  /** Opens a connection of one's own; the caller closes it. */
+  async session(): Promise<Session> {
+    this.#mustBeOpen();
+    return await Session.open(this.#session);
+  }
+
+  /**
+   * The shared LISTEN connection, started by the first who asks; undefined where `listen` is off.
+   *
+   * @throws {HarkError} where it cannot be started.
+   */
+  async listener(): Promise<Listener | undefined> {
+    if (!this.#listen) return undefined;
+    this.#mustBeOpen();
+    this.#listener ??= Listener.start(
+      { ...this.#session, ...this.#times },
+      async (channel, payload) => {
+        await translated(() =>
+          this.pool.query("select pg_notify($1::text, $2::text)", [channel, payload])
+        );
+      },
+    );
+    try {
+      return await this.#listener;
+    } catch (error) {
+      this.#listener = undefined;
+      throw error;
+    }
+  }
+
+  /** Has `close` end something first, such as a running consumer. Returns how to take that back. */
+  beforeClose(end: () => Promise<void>): () => void {
+    this.#closing.add(end);
+    return () => void this.#closing.delete(end);
+  }
+
+  #mustBeOpen(): void {
+    if (this.#closed !== undefined) {
+      throw new HarkError("UNREACHABLE", "this database has been closed", {
+        remedy: "Connect again.",
+      });
+    }
+  }
+
+  /** Stops what runs on these connections, then closes every one. */
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    await Promise.allSettled([...this.#closing].map((end) => end()));
+    const listener = await this.#listener?.catch(() => undefined);
+    await listener?.close();
+    // A silent server never answers the farewell.
+    const cut = setTimeout(() => this.#clients.forEach(cutOff), 1000);
+    try {
+      await this.pool.end();
+    } finally {
+      clearTimeout(cut);
+    }
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * A connection to a database.
+ *
+ * @module
+ */
+
+import { bad } from "../check.ts";
+import { HarkError } from "../errors.ts";
+import { Connections, type ConnectOptions } from "./connections.ts";
+import type { Queryable, QueryResult } from "./queryable.ts";
+import { translate, translated } from "./translate.ts";
+
+let connectionsIn: (database: Database) => Connections;
+
+/**
+ * A connection to a database, made by {@linkcode connect}. It is a {@linkcode Queryable}; consumers
+ * take from it connections of their own and share one that LISTENs.
+ */
+export class Database implements Queryable, AsyncDisposable {
+  readonly #connections: Connections;
+
+  static {
+    connectionsIn = (database) => database.#connections;
+  }
+
+  /** Use {@linkcode connect}, which also checks that the server answers. */
+  constructor(url: string, options: ConnectOptions = {}) {
+    this.#connections = new Connections(url, options);
+  }
+
+  /** Runs one statement on a connection of the pool. @throws {HarkError} */
+  async query(text: string, values: unknown[] = []): Promise<QueryResult> {
+    return await translated(() => this.#connections.pool.query(text, values));
+  }
+
+  /**
+   * Runs `work` in a transaction: commits when it returns, rolls back when it throws.
+   *
+   * @example
+   * ```ts
+   * import { connect, notify } from "@hark/postgres";
+   *
+   * await using db = await connect(Deno.env.get("DATABASE_URL"));
+   * await db.transaction(async (tx) => {
+   *   await tx.query("update orders set paid = true where id = $1", [42]);
+   *   await notify(tx, "orders", { id: 42, paid: true });
+   * });
+   * ```
+   */
+  async transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
+    const client = await translated(() => this.#connections.pool.connect());
+    let broken: Error | undefined;
+    try {
+      await translated(() => client.query("begin"));
+      const tx: Queryable = {
+        query: (text, values = []) => translated(() => client.query(text, values)),
+      };
+      const result = await work(tx);
+      await translated(() => client.query("commit"));
+      return result;
+    } catch (error) {
+      await client.query("rollback").catch((failed: Error) => broken = failed);
+      throw error;
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  /** Stops what runs on this database, such as consumers, then closes every connection. */
+  close(): Promise<void> {
+    return this.#connections.close();
+  }
+
+  /** For `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** The connections behind a database, for Hark's own readers. */
+export function connectionsOf(database: Database): Connections {
+  return connectionsIn(database);
+}
+
+/**
+ * Connects to a database and checks that it answers.
+ *
+ * @param url `postgres://user:password@host:port/database`
+ * @throws {HarkError} `UNREACHABLE` or `TIMEOUT` at once where it does not answer; `BAD_OPTION`.
+ * @example
+ * ```ts
+ * import { connect } from "@hark/postgres";
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * ```
+ */
+export async function connect(
+  url: string | undefined,
+  options: ConnectOptions = {},
+): Promise<Database> {
+  if (url === undefined || url === "") {
+    throw new HarkError("BAD_OPTION", "there is no database URL", {
+      remedy: "Set DATABASE_URL, or give postgres://user:password@host:port/database.",
+    });
+  }
+  if (typeof url !== "string" || !/^postgres(ql)?:\/\//.test(url)) {
+    bad(
+      "the database URL",
+      hidePassword(String(url)),
+      "Give postgres://user:password@host:port/database.",
+    );
+  }
+  let database: Database;
+  try {
+    database = new Database(url, options);
+  } catch (error) {
+    if (error instanceof HarkError) throw error;
+    throw new HarkError("BAD_OPTION", `the database URL ${hidePassword(url)} cannot be read`, {
+      cause: error,
+      remedy: "Give postgres://user:password@host:port/database, with special characters escaped.",
+    });
+  }
+  try {
+    await database.query("select 1");
+    return database;
+  } catch (error) {
+    await database.close();
+    const reason = translate(error);
+    throw new HarkError(reason.code, `${hidePassword(url)}: ${reason.message}`, { cause: error });
+  }
+}
+
+function hidePassword(url: string): string {
+  return url.replace(/(:\/\/[^:/@]*):[^@]*@/, "$1:***@");
+}

@@ -1,0 +1,211 @@
+/**
+ * The one LISTEN connection of a process: starts or fails at once, then never gives up.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { HarkError } from "../errors.ts";
+import { backoff, Bell, pause } from "./bell.ts";
+import { Session, type SessionOptions } from "./session.ts";
+import { messageOf } from "./translate.ts";
+
+const logger = getLogger(["hark", "listener"]);
+
+/** How the listener watches over its connection. Durations are milliseconds. */
+export interface ListenerOptions extends SessionOptions {
+  /** How often the connection is asked for a sign of life. */
+  readonly heartbeat: number;
+  /** How long it may take to answer, and the self-test to arrive. */
+  readonly heartbeatTimeout: number;
+  /** The longest wait between two tries to connect again. */
+  readonly maxReconnectDelay: number;
+}
+
+/** The NOTIFY channel that publishers use; the payload is Hark's channel. */
+const wakeChannel = "hark";
+/** For the self-test. A name of its own, as any text may be a channel of Hark's. */
+const testChannel = "hark_selftest";
+
+/**
+ * Keeps a session that LISTENs and rings the bells of those who wait for a channel. A bell is rung
+ * also after each (re)connect, as what was sent meanwhile is in the log only.
+ */
+export class Listener {
+  readonly #options: ListenerOptions;
+  readonly #bells = new Map<Bell, ReadonlySet<string> | null>();
+  readonly #stop = new AbortController();
+  readonly #tests = new Map<string, () => void>();
+  #session: Session | undefined;
+  #running: Promise<void> = Promise.resolve();
+  #live = false;
+  #key: bigint | undefined;
+
+  private constructor(options: ListenerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Connects, LISTENs, and proves by a notification to itself that one arrives.
+   *
+   * @param prove Sends a NOTIFY from another session: behind a transaction pooler LISTEN succeeds and
+   * hears nothing, and only a notification from elsewhere shows that.
+   * @throws {HarkError} where the first connection fails.
+   */
+  static async start(
+    options: ListenerOptions,
+    prove: (channel: string, payload: string) => Promise<void>,
+  ): Promise<Listener> {
+    const listener = new Listener(options);
+    await listener.#connect(prove);
+    listener.#running = listener.#supervise(prove);
+    return listener;
+  }
+
+  /** Whether LISTEN is known to deliver at the moment. Where it is not, polling is all there is. */
+  get live(): boolean {
+    return this.#live;
+  }
+
+  /**
+   * The advisory lock that the LISTEN session holds for as long as it lives; undefined while there is
+   * no such session. Who finds it free knows that this process has lost its session.
+   */
+  get sessionKey(): bigint | undefined {
+    return this.#key;
+  }
+
+  /** Rings `bell` whenever one of `channels` (null: any) is published on. Returns how to end that. */
+  attach(bell: Bell, channels: readonly string[] | null): () => void {
+    this.#bells.set(bell, channels === null ? null : new Set(channels));
+    return () => void this.#bells.delete(bell);
+  }
+
+  async #connect(prove: (channel: string, payload: string) => Promise<void>): Promise<void> {
+    const options = { ...this.#options, queryTimeout: this.#options.heartbeatTimeout };
+    const session = await Session.open(options);
+    try {
+      session.onNotification((channel, payload) => this.#heard(channel, payload));
+      const { rows } = await session.query("select pg_is_in_recovery() as standby");
+      if (rows[0].standby) {
+        throw new HarkError("NOT_PRIMARY", "this server is a standby, where LISTEN is impossible", {
+          remedy: "Connect to the primary.",
+        });
+      }
+      await session.query(`listen ${wakeChannel}`);
+      await session.query(`listen ${testChannel}`);
+      this.#session = session;
+      this.#live = await this.#selfTest(prove);
+      if (this.#live) this.#key = await this.#takeKey(session);
+    } catch (error) {
+      this.#session = undefined;
+      await session.close();
+      throw error;
+    }
+    if (!this.#live) {
+      logger.error(
+        "LISTEN was accepted but a notification did not arrive: is there a transaction pooler in " +
+          "between? Only polling is left. Give a direct connection to be woken at once.",
+      );
+    }
+    this.#ringAll();
+  }
+
+  async #takeKey(session: Session): Promise<bigint> {
+    for (;;) {
+      const key = crypto.getRandomValues(new BigInt64Array(1))[0]!;
+      const { rows } = await session.query("select pg_try_advisory_lock($1::bigint) as taken", [
+        String(key),
+      ]);
+      if (rows[0].taken) return key;
+    }
+  }
+
+  async #selfTest(prove: (channel: string, payload: string) => Promise<void>): Promise<boolean> {
+    const token = crypto.randomUUID();
+    const bell = new Bell();
+    this.#tests.set(token, () => bell.ring());
+    try {
+      await prove(testChannel, token);
+      return await bell.wait(0, this.#options.heartbeatTimeout, this.#stop.signal);
+    } finally {
+      this.#tests.delete(token);
+    }
+  }
+
+  #heard(channel: string, payload: string): void {
+    if (channel === testChannel) {
+      this.#tests.get(payload)?.();
+    } else if (channel === wakeChannel) {
+      for (const [bell, channels] of this.#bells) {
+        if (channels === null || channels.has(payload)) bell.ring();
+      }
+    }
+  }
+
+  #ringAll(): void {
+    for (const bell of this.#bells.keys()) bell.ring();
+  }
+
+  async #supervise(prove: (channel: string, payload: string) => Promise<void>): Promise<void> {
+    const { signal } = this.#stop;
+    let failures = 0;
+    while (!signal.aborted) {
+      const session = this.#session;
+      if (session !== undefined) {
+        const reason = await this.#watch(session);
+        this.#live = false;
+        this.#key = undefined;
+        this.#session = undefined;
+        await session.close();
+        if (signal.aborted) return;
+        logger.warn("LISTEN connection lost: {reason}. Reconnecting; polling meanwhile.", {
+          reason: messageOf(reason),
+        });
+        this.#ringAll();
+      }
+      if (failures > 0) {
+        await pause(backoff(failures, 100, this.#options.maxReconnectDelay), signal);
+        if (signal.aborted) return;
+      }
+      try {
+        await this.#connect(prove);
+        logger.info("LISTEN connection is back after {failures} failed tries.", { failures });
+        failures = 0;
+      } catch (error) {
+        failures++;
+        logger.warn("No LISTEN connection (try {failures}): {reason}", {
+          failures,
+          reason: messageOf(error),
+        });
+      }
+    }
+  }
+
+  /** Resolves with the reason when the session is gone, or does not answer a heartbeat in time. */
+  async #watch(session: Session): Promise<unknown> {
+    const { signal } = this.#stop;
+    const bell = new Bell();
+    session.ended.then(() => bell.ring());
+    while (session.alive && !signal.aborted) {
+      if (await bell.wait(0, this.#options.heartbeat, signal) || signal.aborted) break;
+      try {
+        // LISTEN is idempotent, so it asks for a sign of life and repairs an UNLISTEN at once.
+        await session.query(`listen ${wakeChannel}`);
+      } catch (error) {
+        return error;
+      }
+    }
+    return signal.aborted ? undefined : await session.ended;
+  }
+
+  /** Ends the connection. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+    await this.#session?.close();
+    this.#session = undefined;
+    this.#live = false;
+    this.#key = undefined;
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * One connection of our own: a `pg.Client` that reports its own death.
+ *
+ * @module
+ */
+
+// @ts-types="npm:@types/pg@8.23.1"
+import pg from "pg";
+import type { Queryable, QueryResult } from "./queryable.ts";
+import { translate } from "./translate.ts";
+
+/** How a session is opened. */
+export interface SessionOptions {
+  /** The URL of the database. */
+  readonly url: string;
+  /** How long connecting may take, in milliseconds. */
+  readonly connectTimeout: number;
+  /** How long one query may take, in milliseconds; past it the session is given up. */
+  readonly queryTimeout: number;
+  /** Shown in `pg_stat_activity.application_name`. */
+  readonly applicationName: string;
+}
+
+/** The settings of a `pg.Client` for these options. */
+export function clientConfig(options: SessionOptions): pg.ClientConfig {
+  return {
+    connectionString: options.url,
+    connectionTimeoutMillis: options.connectTimeout,
+    query_timeout: options.queryTimeout,
+    application_name: options.applicationName,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  };
+}
+
+/** Closes a client's socket without a farewell: a silent server would never answer one. */
+export function cutOff(client: pg.ClientBase): void {
+  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream
+    .destroy();
+}
+
+/** A connection that is used by one owner only, so that LISTEN and snapshot windows are its own. */
+export class Session implements Queryable {
+  readonly #client: pg.Client;
+  readonly #ended = Promise.withResolvers<Error>();
+  #closed: Promise<void> | undefined;
+  #alive = true;
+
+  private constructor(client: pg.Client) {
+    this.#client = client;
+    client.on("error", (error) => this.#end(error));
+    client.on("end", () => this.#end(new Error("Connection terminated")));
+  }
+
+  /** Connects. @throws {HarkError} `UNREACHABLE`, `TIMEOUT`. */
+  static async open(options: SessionOptions): Promise<Session> {
+    const client = new pg.Client(clientConfig(options));
+    const session = new Session(client);
+    try {
+      await client.connect();
+    } catch (error) {
+      session.#end(translate(error));
+      await session.close();
+      throw translate(error);
+    }
+    return session;
+  }
+
+  /** Whether the connection is believed to be up. */
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  /** Resolves with the reason once the connection has ended, for whatever reason. */
+  get ended(): Promise<Error> {
+    return this.#ended.promise;
+  }
+
+  /** Called for each NOTIFY that arrives. */
+  onNotification(listener: (channel: string, payload: string) => void): void {
+    this.#client.on("notification", (message) => listener(message.channel, message.payload ?? ""));
+  }
+
+  /** Runs one statement. A query that timed out leaves the connection in an unknown state: it is closed. */
+  async query(text: string, values: unknown[] = []): Promise<QueryResult> {
+    try {
+      return await this.#client.query(text, values);
+    } catch (error) {
+      const translated = translate(error);
+      if (translated.code === "TIMEOUT" || translated.code === "UNREACHABLE") {
+        this.#end(translated);
+        void this.close();
+      }
+      throw translated;
+    }
+  }
+
+  #end(reason: Error): void {
+    this.#alive = false;
+    this.#ended.resolve(reason);
+  }
+
+  /** Closes the connection; a dead or silent one is cut off after a moment. Never fails. */
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    const dead = !this.#alive;
+    this.#end(new Error("closed"));
+    if (dead) cutOff(this.#client);
+    const cut = setTimeout(() => cutOff(this.#client), 1000);
+    try {
+      await this.#client.end();
+    } catch {
+      // It was not connected any more, which is what was wanted.
+    } finally {
+      clearTimeout(cut);
+      cutOff(this.#client);
+    }
+  }
+}
