@@ -170,11 +170,15 @@ export async function startCluster(cluster: Cluster): Promise<boolean> {
       await new Promise((resolve) => setTimeout(resolve, 250));
       continue;
     }
-    const why = wrote.split("\n").filter((line) => /FATAL|PANIC|HINT|error/i.test(line)).slice(-4);
+    const telling = /FATAL|PANIC|HINT|DETAIL|error|unrecognized|invalid/i;
+    const why = wrote.split("\n").filter((line) => telling.test(line)).slice(-4).join("; ");
     throw new HarkError(
       "EMBEDDED",
-      `the server in ${cluster.dataDir} did not start: ${why.join("; ") || said(outcome)}`,
-      { remedy: `Its whole log is ${log}.` },
+      `the server in ${cluster.dataDir} did not start: ${why || said(outcome)}`,
+      {
+        remedy: "Correct what its log names; the error's cause holds it.",
+        cause: new Error(wrote),
+      },
     );
   }
 }
