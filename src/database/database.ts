@@ -10,7 +10,9 @@ import { Connections, type ConnectOptions } from "./connections.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 import { translate, translated } from "./translate.ts";
 
-let connectionsIn: (database: Database) => Connections;
+// A registered symbol rather than instanceof: a module of consumers may have imported another copy of
+// this package than the program that runs it.
+const connectionsKey = Symbol.for("@hark/postgres:connections:1");
 
 /**
  * A connection to a database, made by {@linkcode connect}. It is a {@linkcode Queryable}; consumers
@@ -19,13 +21,10 @@ let connectionsIn: (database: Database) => Connections;
 export class Database implements Queryable, AsyncDisposable {
   readonly #connections: Connections;
 
-  static {
-    connectionsIn = (database) => database.#connections;
-  }
-
   /** Use {@linkcode connect}, which also checks that the server answers. */
   constructor(url: string, options: ConnectOptions = {}) {
     this.#connections = new Connections(url, options);
+    Object.defineProperty(this, connectionsKey, { value: this.#connections });
   }
 
   /** Runs one statement on a connection of the pool. @throws {HarkError} */
@@ -77,9 +76,9 @@ export class Database implements Queryable, AsyncDisposable {
   }
 }
 
-/** The connections behind a database, for Hark's own readers. */
-export function connectionsOf(database: Database): Connections {
-  return connectionsIn(database);
+/** The connections behind a {@linkcode Database}; undefined for any other driver. For Hark's own readers. */
+export function connectionsOf(db: Queryable): Connections | undefined {
+  return (db as { [connectionsKey]?: Connections })[connectionsKey];
 }
 
 /**

@@ -1,0 +1,56 @@
+/**
+ * Durable LISTEN/NOTIFY for PostgreSQL.
+ *
+ * {@linkcode notify} stores a notification in a log, in your own transaction; a {@linkcode Consumer}
+ * reads it live, or replays it after any absence.
+ *
+ * @example
+ * ```ts
+ * import { connect, Consumer, notify } from "@hark/postgres";
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * await notify(db, "orders", { id: 42 });
+ *
+ * const consumer = new Consumer(db, {
+ *   id: "billing",
+ *   channels: ["orders"],
+ *   handle(notification) {
+ *     console.log(notification.id, notification.payload);
+ *   },
+ * });
+ * await consumer.run();
+ * ```
+ *
+ * @module
+ */
+
+export { Consumer } from "./src/consume/consumer.ts";
+export { type ChangeAction, type LogRow, Notification } from "./src/consume/notification.ts";
+export type {
+  ConsumerOptions,
+  Handler,
+  HandlerContext,
+  RetryOptions,
+  RunOptions,
+} from "./src/consume/options.ts";
+export type { StartFrom } from "./src/consume/start.ts";
+export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
+export type { ConnectOptions } from "./src/database/connections.ts";
+export { connect, Database } from "./src/database/database.ts";
+export type { Queryable, QueryResult } from "./src/database/queryable.ts";
+export { HarkError, type HarkErrorCode, type HarkErrorOptions } from "./src/errors.ts";
+export {
+  type NewNotification,
+  notify,
+  notifyMany,
+  type NotifyOptions,
+} from "./src/publish/notify.ts";
+export {
+  bundleSql,
+  installedVersion,
+  migrate,
+  type MigrateResult,
+  requireSchema,
+  schemaVersion,
+  uninstall,
+} from "./src/schema/migrate.ts";

@@ -1,0 +1,163 @@
+/**
+ * A durable, named subscription, and the process that serves it.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { bad, knownOptions } from "../check.ts";
+import { connectionsOf } from "../database/database.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { HarkError } from "../errors.ts";
+import type { Notification } from "./notification.ts";
+import {
+  checkOptions,
+  completeOptions,
+  type ConsumerOptions,
+  type HandlerContext,
+  type RunOptions,
+} from "./options.ts";
+import { supervise } from "./supervise.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/**
+ * A durable, named subscription to one or more channels. Its position lives in the database, so that
+ * it goes on where it was after any absence. Give options, or subclass it with `id`, `channels` and
+ * `handle`; options win over fields.
+ *
+ * Each committed notification is handled at least once: once in the ordinary course, again where a
+ * process ends between handling and storing its progress. Several processes may run the same
+ * consumer: one serves it, the others stand by.
+ *
+ * @example
+ * ```ts
+ * import { connect, Consumer } from "@hark/postgres";
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * const consumer = new Consumer(db, {
+ *   id: "billing",
+ *   channels: ["orders"],
+ *   handle(notification) {
+ *     console.log(notification.id, notification.payload);
+ *   },
+ * });
+ * await consumer.run();
+ * ```
+ */
+// deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
+export class Consumer<Payload = any> {
+  /** The name its position is kept under. */
+  readonly id: string | undefined;
+  /** The channels it reads. */
+  readonly channels: string | readonly string[] | undefined;
+  readonly #db: Queryable;
+  readonly #options: ConsumerOptions<Payload>;
+  #running: { readonly stop: AbortController; readonly done: Promise<unknown> } | undefined;
+
+  /**
+   * Checks the options; connects to nothing yet.
+   *
+   * @param db A {@linkcode Database}, or any {@linkcode Queryable}: then it polls, on that connection.
+   * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
+   */
+  constructor(db: Queryable, options: ConsumerOptions<Payload> = {}) {
+    if (typeof (db as Queryable | undefined)?.query !== "function") {
+      bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");
+    }
+    checkOptions(options);
+    this.#db = db;
+    this.#options = options;
+    this.id = options.id;
+    this.channels = options.channels;
+  }
+
+  /**
+   * Handles one notification. Override it in a subclass, or give `handle` as an option.
+   *
+   * @throws Anything: the notification is then tried again.
+   */
+  handle(_notification: Notification<Payload>, _context: HandlerContext): unknown {
+    throw new HarkError("BAD_OPTION", `consumer "${this.id}" has no handler`, {
+      remedy: "Give handle(notification) as an option, or as a method of a subclass.",
+    });
+  }
+
+  /**
+   * Registers the consumer where it is new, then handles notifications until stopped: first those it
+   * missed, then each as it is committed. A lost connection is made again for as long as it takes.
+   *
+   * @throws {HarkError} at once where the first connection fails, the schema is missing or of another
+   * version, a right is missing, or an option is wrong; later only for what will not pass by itself.
+   */
+  async run(options: RunOptions = {}): Promise<void> {
+    await this.#start(options, false);
+  }
+
+  /**
+   * Handles all that was committed when it was called, then returns how many that was. Needs no LISTEN,
+   * so it suits a scheduled or an edge function.
+   *
+   * @throws {HarkError} As {@linkcode Consumer.run}, and where the connection is lost.
+   */
+  async drain(options: RunOptions = {}): Promise<number> {
+    return await this.#start(options, true);
+  }
+
+  /** Has the handler in hand finish, stores the progress, gives the consumer back, and returns. */
+  async stop(): Promise<void> {
+    const running = this.#running;
+    running?.stop.abort();
+    await running?.done.catch(() => {}); // run() and drain() report their own errors
+  }
+
+  async #start(options: RunOptions, drain: boolean): Promise<number> {
+    knownOptions("run", options, ["signal"]);
+    const given = this.#options;
+    const handle = given.handle ??
+      (this.handle === Consumer.prototype.handle
+        ? undefined
+        : (notification, context) => this.handle(notification, context));
+    const worker = completeOptions(
+      given,
+      given.id ?? this.id,
+      given.channels ?? this.channels,
+      handle,
+    );
+    if (this.#running !== undefined) {
+      throw new HarkError("CONFLICT", `consumer "${worker.claimant.consumer}" is already running`, {
+        remedy: "Stop it first, or make another Consumer object.",
+      });
+    }
+    const stop = new AbortController();
+    const abandon = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    stop.signal.addEventListener("abort", () => {
+      timer = setTimeout(() => {
+        logger.warn("{consumer}: the handler did not finish in {timeout} ms; left unacknowledged", {
+          consumer: worker.claimant.consumer,
+          timeout: worker.stopTimeout,
+        });
+        abandon.abort(new Error("the consumer is stopping"));
+      }, worker.stopTimeout);
+    }, { once: true });
+    const abort = () => stop.abort();
+    if (options.signal?.aborted) abort();
+    options.signal?.addEventListener("abort", abort, { once: true });
+    const done = supervise(this.#db, worker, {
+      drain,
+      stopping: stop.signal,
+      abandon: abandon.signal,
+    });
+    this.#running = { stop, done };
+    const forget = connectionsOf(this.#db)?.beforeClose(() => this.stop());
+    try {
+      return await done;
+    } finally {
+      forget?.();
+      clearTimeout(timer);
+      options.signal?.removeEventListener("abort", abort);
+      this.#running = undefined;
+    }
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * Where a reader begins.
+ *
+ * @module
+ */
+
+import { bad, show } from "../check.ts";
+import { HarkError } from "../errors.ts";
+
+/**
+ * Where a reader begins, the first time:
+ *
+ * - `"beginning"`: everything in the log;
+ * - `"now"`: what is not committed yet, also by transactions that run already;
+ * - `{ id }`: that id and above;
+ * - `{ time }`: at least all that is committed since then. Begins at the last waymark before it; they
+ *   are about a minute apart while somebody reads, so some older notifications may come first.
+ */
+export type StartFrom =
+  | "beginning"
+  | "now"
+  | { readonly id: number }
+  | { readonly time: Date };
+
+/** A start as the SQL functions take it: kind, id, time. */
+export type StartValues = [kind: string, id: number | null, time: string | null];
+
+/** Checks a start. */
+export function startValues(from: StartFrom): StartValues {
+  if (from === "beginning" || from === "now") return [from, null, null];
+  const given = from as { id?: unknown; time?: unknown } | null;
+  if (given !== null && typeof given === "object") {
+    const names = Object.keys(given);
+    if (names.length === 1 && names[0] === "id") {
+      if (!Number.isSafeInteger(given.id) || given.id as number < 1) {
+        bad("from.id", given.id, "Give the id of a notification, at least 1.");
+      }
+      return ["id", given.id as number, null];
+    }
+    if (names.length === 1 && names[0] === "time") {
+      if (!(given.time instanceof Date) || Number.isNaN(given.time.getTime())) {
+        bad("from.time", given.time, "Give a valid Date.");
+      }
+      return ["time", null, given.time.toISOString()];
+    }
+  }
+  throw new HarkError("BAD_OPTION", `from is ${show(from)}`, {
+    remedy: 'Give "beginning", "now", { id } or { time }.',
+  });
+}

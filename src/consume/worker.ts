@@ -1,0 +1,298 @@
+/**
+ * Serves one partition over one session: reads pages, has them handled one by one, acknowledges.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { backoff, type Bell, pause } from "../database/bell.ts";
+import type { Listener } from "../database/listener.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { messageOf, translate } from "../database/translate.ts";
+import type { HarkError } from "../errors.ts";
+import { type LogRow, Notification } from "./notification.ts";
+import type { PageLimits } from "./page.ts";
+import { type Claimant, OwnedPartition } from "./partition.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** What a worker needs to know; all checked before. Durations are milliseconds. */
+export interface WorkerOptions {
+  readonly claimant: Claimant;
+  readonly limits: PageLimits;
+  readonly pollInterval: number;
+  /** An acknowledgement is sent at the latest after so many notifications … */
+  readonly acknowledgeCount: number;
+  /** … or so long after the last. */
+  readonly acknowledgeInterval: number;
+  readonly retryInitial: number;
+  readonly retryMaximum: number;
+  readonly random: () => number;
+  readonly handle: (notification: Notification, signal: AbortSignal) => unknown;
+  readonly onError: ((error: unknown, notification: Notification) => unknown) | undefined;
+}
+
+/** What outlives a session: several sessions may serve one run of a consumer. */
+export interface Run {
+  /** Aborts when no further notification is to be begun. */
+  readonly stopping: AbortSignal;
+  /** Aborts when the handler in hand is to give up too. */
+  readonly abandon: AbortSignal;
+  readonly bell: Bell;
+  readonly listener: Listener | undefined;
+  /** Return once all that was committed when the run started is handled. */
+  readonly drain: boolean;
+  /** What was visible when the run started: that is replay. */
+  started: string | undefined;
+  /** Notifications handled. */
+  handled: number;
+  /** Handled here but not known to be stored, under this epoch: not to be handled again by the next claim. */
+  pending: { epoch: number; readonly ids: Set<number> };
+  /** When a waymark was last asked for, and at which id. */
+  waymark: { at: number; handled: number };
+}
+
+/** Serves until stopped or drained (true), or until the claim must be made anew (false). */
+export async function serve(
+  session: Queryable,
+  options: WorkerOptions,
+  run: Run,
+): Promise<boolean> {
+  const sessionKey = run.listener?.sessionKey;
+  const partition = await claim(session, options, run, sessionKey);
+  if (partition === undefined) return true;
+  logger.debug("{consumer} claimed under epoch {epoch}", {
+    consumer: options.claimant.consumer,
+    epoch: partition.epoch,
+  });
+  run.started ??= partition.claimedAt;
+  // Seek also raises the epoch, and then handled ones are wanted again: only an unbroken row counts.
+  if (partition.epoch !== run.pending.epoch + 1) run.pending.ids.clear();
+  run.pending.epoch = partition.epoch;
+  const worker = new Worker(session, partition, options, run, sessionKey);
+  const done = await worker.work();
+  if (done) await partition.release();
+  return done;
+}
+
+async function claim(
+  session: Queryable,
+  options: WorkerOptions,
+  run: Run,
+  sessionKey: bigint | undefined,
+): Promise<OwnedPartition | undefined> {
+  let presumeGone = false;
+  let told = false;
+  while (!run.stopping.aborted) {
+    const claimed = await OwnedPartition.claim(session, options.claimant, sessionKey, presumeGone);
+    if (claimed instanceof OwnedPartition) return claimed;
+    if (!told) {
+      told = true;
+      logger.info("{consumer} is served by another worker; standing by", {
+        consumer: options.claimant.consumer,
+      });
+    }
+    presumeGone = claimed.outcome === "gone";
+    await pause(Math.min(Math.max(claimed.wait, 10), 1000), run.stopping);
+  }
+  return undefined;
+}
+
+class Worker {
+  readonly #session: Queryable;
+  readonly #partition: OwnedPartition;
+  readonly #options: WorkerOptions;
+  readonly #run: Run;
+  readonly #sessionKey: bigint | undefined;
+  readonly #lost = new AbortController();
+  readonly #signal: AbortSignal;
+  #unacknowledged = 0;
+  #acknowledgedAt = performance.now();
+  #failure: HarkError | undefined;
+
+  constructor(
+    session: Queryable,
+    partition: OwnedPartition,
+    options: WorkerOptions,
+    run: Run,
+    sessionKey: bigint | undefined,
+  ) {
+    this.#session = session;
+    this.#partition = partition;
+    this.#options = options;
+    this.#run = run;
+    this.#sessionKey = sessionKey;
+    this.#signal = AbortSignal.any([this.#lost.signal, run.abandon]);
+  }
+
+  /** @returns whether the run is over, rather than this claim. */
+  async work(): Promise<boolean> {
+    const renewal = setInterval(() => void this.#renew(), this.#options.claimant.lease / 4);
+    try {
+      return await this.#work();
+    } catch (error) {
+      throw this.#failure ?? error;
+    } finally {
+      clearInterval(renewal);
+      this.#lost.abort();
+    }
+  }
+
+  async #work(): Promise<boolean> {
+    const { bell, listener, stopping, drain } = this.#run;
+    // A window that was stored open may have been opened before this run: it does not end a drain.
+    let fresh = !this.#partition.inWindow;
+    while (!stopping.aborted) {
+      this.#throwIfLost();
+      if (listener?.sessionKey !== this.#sessionKey) return false;
+      const rung = bell.count;
+      const page = await this.#partition.read(this.#options.limits, this.#run.started!);
+      if (page.rows.length > 0) {
+        if (!await this.#handlePage(page.rows, page.windowEnd)) return true;
+      } else if (page.windowEnd) {
+        await this.#endWindow(page);
+      } else if (this.#due) {
+        await this.#acknowledge(0);
+      }
+      if (!page.windowEnd) continue;
+      if (drain && fresh) return true;
+      fresh = true;
+      await this.#waymark();
+      if (page.rows.length === 0) await bell.wait(rung, this.#options.pollInterval, stopping);
+    }
+    return true;
+  }
+
+  /** @returns whether to go on: false when stopping. */
+  async #handlePage(rows: readonly LogRow[], windowEnd: boolean): Promise<boolean> {
+    const { stopping, pending } = this.#run;
+    let last: number | undefined;
+    for (const row of rows) {
+      if (stopping.aborted || (!pending.ids.has(row.id) && !await this.#deliver(row, last))) {
+        if (last !== undefined) await this.#acknowledge(last, last);
+        return false;
+      }
+      last = row.id;
+      if (this.#due && row !== rows.at(-1)) await this.#acknowledge(last, last);
+      this.#throwIfLost();
+    }
+    if (windowEnd || this.#due) await this.#acknowledge(windowEnd ? Infinity : last!);
+    return true;
+  }
+
+  /** Tries until the handler succeeds. @returns whether it did: false when stopping. */
+  async #deliver(row: LogRow, before: number | undefined): Promise<boolean> {
+    const { claimant, handle, onError, retryInitial, retryMaximum, random } = this.#options;
+    const { failing } = this.#partition;
+    let attempt = failing?.id === row.id ? failing.attempts + 1 : 1;
+    for (;; attempt++) {
+      const notification = new Notification(row, attempt);
+      try {
+        await this.#abandonable(async () => await handle(notification, this.#signal));
+        this.#run.handled++;
+        this.#run.pending.ids.add(row.id);
+        this.#unacknowledged++;
+        return true;
+      } catch (error) {
+        if (this.#signal.aborted) {
+          this.#throwIfLost();
+          return false;
+        }
+        const wait = Math.round(backoff(attempt, retryInitial, retryMaximum, random));
+        logger.error(
+          "{consumer}: notification {id} failed at attempt {attempt}, next in {wait} ms: {reason}",
+          {
+            consumer: claimant.consumer,
+            id: row.id,
+            attempt,
+            wait,
+            reason: messageOf(error),
+            error,
+          },
+        );
+        await this.#report(onError, error, notification);
+        if (before !== undefined && this.#unacknowledged > 0) {
+          await this.#acknowledge(before, before);
+        }
+        await this.#partition.recordFailure(row.id, attempt, messageOf(error));
+        await pause(wait, AbortSignal.any([this.#run.stopping, this.#lost.signal]));
+        this.#throwIfLost();
+        if (this.#run.stopping.aborted) return false;
+      }
+    }
+  }
+
+  /** A handler that ignores its signal is left behind, so that stopping does not hang on it. */
+  async #abandonable(handle: () => Promise<unknown>): Promise<void> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    const abandon = () => reject(this.#signal.reason);
+    if (this.#signal.aborted) abandon();
+    this.#signal.addEventListener("abort", abandon, { once: true });
+    try {
+      await Promise.race([handle(), promise]);
+    } finally {
+      this.#signal.removeEventListener("abort", abandon);
+    }
+  }
+
+  async #report(
+    onError: WorkerOptions["onError"],
+    error: unknown,
+    notification: Notification,
+  ): Promise<void> {
+    try {
+      await onError?.(error, notification);
+    } catch (failed) {
+      logger.error("onError of {consumer} failed itself: {reason}", {
+        consumer: this.#options.claimant.consumer,
+        reason: messageOf(failed),
+        error: failed,
+      });
+    }
+  }
+
+  get #due(): boolean {
+    return this.#unacknowledged >= this.#options.acknowledgeCount ||
+      performance.now() - this.#acknowledgedAt >= this.#options.acknowledgeInterval;
+  }
+
+  /** Stores what is handled: up to `stored` as far as pending ids go, and only through an id where given. */
+  async #acknowledge(stored: number, through?: number): Promise<void> {
+    await this.#partition.acknowledge(this.#unacknowledged, through);
+    this.#unacknowledged = 0;
+    this.#acknowledgedAt = performance.now();
+    const { ids } = this.#run.pending;
+    for (const id of ids) if (id <= stored) ids.delete(id);
+  }
+
+  async #endWindow(page: Parameters<OwnedPartition["endWindow"]>[0]): Promise<void> {
+    // Now and then also an empty window is stored: cleaning goes by what is stored.
+    const store = page.span > 0 && performance.now() - this.#acknowledgedAt > 60_000;
+    await this.#partition.endWindow(page, store);
+    if (store) this.#acknowledgedAt = performance.now();
+  }
+
+  /** Waymarks tell later readers where to begin. Made by whoever reads, now and then. */
+  async #waymark(): Promise<void> {
+    const { waymark, handled } = this.#run;
+    const now = performance.now();
+    if (handled === waymark.handled) return;
+    if (now - waymark.at < 10_000 && handled - waymark.handled < 10_000) return;
+    this.#run.waymark = { at: now, handled };
+    await this.#session.query("select hark.waymark()");
+  }
+
+  async #renew(): Promise<void> {
+    if (this.#partition.sinceRenewal < this.#options.claimant.lease / 4) return;
+    try {
+      await this.#partition.renew();
+    } catch (error) {
+      this.#failure = translate(error);
+      this.#lost.abort(this.#failure);
+    }
+  }
+
+  #throwIfLost(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+}
