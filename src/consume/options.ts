@@ -61,7 +61,7 @@ export interface ConsumerOptions<Payload = any> {
   readonly pageSize?: number;
   /** The most bytes read at a time, beyond one notification. @default {8388608} */
   readonly pageBytes?: number;
-  /** Progress is stored at the latest after so many notifications. @default {500} */
+  /** Progress is stored at the latest after so many notifications. @default {1000} */
   readonly acknowledgeCount?: number;
   /** Progress is stored at the latest so long after the last time, between two notifications. @default {200} */
   readonly acknowledgeInterval?: number;
@@ -152,7 +152,7 @@ export function completeOptions(
       scanned: Math.max(scannedPerPage, rows),
     },
     pollInterval: wholeNumber("pollInterval", o.pollInterval, 3000, 1, 86_400_000),
-    acknowledgeCount: wholeNumber("acknowledgeCount", o.acknowledgeCount, 500, 1),
+    acknowledgeCount: wholeNumber("acknowledgeCount", o.acknowledgeCount, 1000, 1),
     acknowledgeInterval: wholeNumber("acknowledgeInterval", o.acknowledgeInterval, 200, 0),
     retryInitial: wholeNumber("retry.initial", o.retry?.initial, 500, 0, 86_400_000),
     retryMaximum: wholeNumber("retry.maximum", o.retry?.maximum, 30_000, 0, 86_400_000),

@@ -142,9 +142,8 @@ class Worker {
     const { bell, listener, stopping, drain } = this.#run;
     // A window that was stored open may have been opened before this run: it does not end a drain.
     let fresh = !this.#partition.inWindow;
-    while (!stopping.aborted) {
+    while (!stopping.aborted && listener?.sessionKey === this.#sessionKey) {
       this.#throwIfLost();
-      if (listener?.sessionKey !== this.#sessionKey) return false;
       const rung = bell.count;
       const page = await this.#partition.read(this.#options.limits, this.#run.started!);
       if (page.rows.length > 0) {
@@ -160,7 +159,8 @@ class Worker {
       await this.#waymark();
       if (page.rows.length === 0) await bell.wait(rung, this.#options.pollInterval, stopping);
     }
-    return true;
+    if (this.#unacknowledged > 0) await this.#acknowledge(Infinity);
+    return stopping.aborted;
   }
 
   /** @returns whether to go on: false when stopping. */
@@ -168,7 +168,9 @@ class Worker {
     const { stopping, pending } = this.#run;
     let last: number | undefined;
     for (const row of rows) {
-      if (stopping.aborted || (!pending.ids.has(row.id) && !await this.#deliver(row, last))) {
+      if (pending.ids.has(row.id)) {
+        this.#unacknowledged++;
+      } else if (stopping.aborted || !await this.#deliver(row, last)) {
         if (last !== undefined) await this.#acknowledge(last, last);
         return false;
       }
@@ -188,7 +190,8 @@ class Worker {
     for (;; attempt++) {
       const notification = new Notification(row, attempt);
       try {
-        await this.#abandonable(async () => await handle(notification, this.#signal));
+        const result = handle(notification, this.#signal);
+        if (isThenable(result)) await this.#abandonable(result);
         this.#run.handled++;
         this.#run.pending.ids.add(row.id);
         this.#unacknowledged++;
@@ -223,13 +226,13 @@ class Worker {
   }
 
   /** A handler that ignores its signal is left behind, so that stopping does not hang on it. */
-  async #abandonable(handle: () => Promise<unknown>): Promise<void> {
+  async #abandonable(result: PromiseLike<unknown>): Promise<void> {
     const { promise, reject } = Promise.withResolvers<never>();
     const abandon = () => reject(this.#signal.reason);
     if (this.#signal.aborted) abandon();
     this.#signal.addEventListener("abort", abandon, { once: true });
     try {
-      await Promise.race([handle(), promise]);
+      await Promise.race([result, promise]);
     } finally {
       this.#signal.removeEventListener("abort", abandon);
     }
@@ -295,4 +298,8 @@ class Worker {
   #throwIfLost(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === "function";
 }

@@ -336,7 +336,11 @@ create function hark.window_read(
   id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz,
   is_replay boolean, "position" hark.position, window_end boolean, window_span bigint
 )
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off rows 500
+language plpgsql volatile security definer rows 500
+set search_path = pg_catalog, pg_temp
+-- A page is a range of the primary key, whatever the statistics say of a table that grows this fast.
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   finished xid8[];
