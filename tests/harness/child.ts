@@ -93,10 +93,10 @@ export class Child implements AsyncDisposable {
     });
   }
 
-  /** Kills it if it still runs, and waits. */
+  /** Kills it if it still runs, and waits. Fails when a child of its own keeps its output open. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.kill("SIGKILL");
-    await this.#ended;
+    await this.ended({ deadline: 10_000, what: "the output of a killed program to be closed" });
   }
 
   async #read(stream: ReadableStream<Uint8Array>, add: (text: string) => void): Promise<void> {
@@ -135,7 +135,7 @@ export function spawn(
 export function spawnDeno(args: readonly string[], options: SpawnOptions = {}): Child {
   const [script = "", ...rest] = args;
   const root = new URL("../../", import.meta.url);
-  return spawn("deno", [
+  return spawn(denoProgram(), [
     "run",
     "--no-prompt",
     "--quiet",
@@ -144,4 +144,14 @@ export function spawnDeno(args: readonly string[], options: SpawnOptions = {}): 
     fromFileUrl(new URL(script, root)),
     ...rest,
   ], options);
+}
+
+/**
+ * Deno itself. `deno` on the PATH may be a script of npm's that starts the program and passes no
+ * signal on, so the program proper is taken where the runner has allowed it.
+ */
+function denoProgram(): string {
+  const command = Deno.execPath();
+  const { state } = Deno.permissions.querySync({ name: "run", command });
+  return state === "granted" ? command : "deno";
 }
