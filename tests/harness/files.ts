@@ -5,7 +5,8 @@
  */
 
 import { fileURLToPath } from "node:url";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { reachablePlace, serverAccount } from "../../src/database/embedded/account.ts";
 
 /** The project's own folder. */
 export const PROJECT: string = fileURLToPath(new URL("../../", import.meta.url));
@@ -35,6 +36,12 @@ export async function scratch(mode = 0o755): Promise<Scratch> {
   }
   return {
     path,
-    [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }),
+    [Symbol.asyncDispose]: async () => {
+      // Where root's servers keep their data when the project lies below a private folder.
+      const data = join(path, "data");
+      const real = await reachablePlace(await serverAccount(data), data, true);
+      if (real !== data) await Deno.remove(dirname(real), { recursive: true }).catch(() => {});
+      await Deno.remove(path, { recursive: true });
+    },
   };
 }

@@ -11,7 +11,7 @@ import { findBinaries, type Wanted } from "./binaries.ts";
 import { whoAnswers } from "./connect.ts";
 import { lock, tryLock } from "./locks.ts";
 import type { EmbeddedOptions, EmbeddedServer } from "./options.ts";
-import { DEFAULT_DATA_DIR, placesOf } from "./record.ts";
+import { DEFAULT_DATA_DIR, placesOf, readAddress } from "./record.ts";
 import { Server } from "./server.ts";
 
 /** How long to wait for another process that sweeps or makes ephemeral folders, in ms. */
@@ -147,6 +147,7 @@ async function prepare(dataDir: string, options: EmbeddedOptions): Promise<Serve
   // The owner of existing data decides, wherever root keeps it.
   const guess = await serverAccount(dataDir);
   const real = await reachablePlace(guess, dataDir, true);
+  if (real !== dataDir) await readAddress(dataDir); // a folder of something else is refused here too
   const account = await serverAccount(real);
   await makeStateFolder(account, dirname(dataDir));
   await makeFolder(account, dirname(real));
