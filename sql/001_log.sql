@@ -22,10 +22,14 @@ create table hark.install (
   singleton boolean primary key default true check (singleton),
   id uuid not null default gen_random_uuid(),
   system_identifier bigint not null,
-  rebased_through bigint not null default 0
+  rebased_through bigint not null default 0,
+  -- This row's own xmin as it was written: still that after pg_upgrade, which copies files and keeps the
+  -- transaction numbers, and another after a restore, which inserts anew and keeps none.
+  written_by xid
 );
 insert into hark.install (system_identifier)
 select system_identifier from pg_control_system();
+update hark.install i set written_by = i.xmin;
 
 -- Unlogged on purpose: PostgreSQL empties it in crash recovery. A crash hands out again the transaction
 -- numbers that had not reached the disk, so a snapshot window kept in somebody's memory may count

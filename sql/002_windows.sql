@@ -27,7 +27,7 @@ create type hark.position as (
   target pg_snapshot,     -- of the open window, null between windows
   target_max bigint,      -- its last id
   last_id bigint,         -- read so far inside the window
-  incarnation uuid        -- of the server when the window was opened
+  incarnation uuid        -- of the server when this was made; null once loaded from where a crash leaves it
 );
 
 -- Positions taken now and then that nobody reads from: they tell a new reader from where it must look for
@@ -157,7 +157,12 @@ begin
     from unnest(p.stragglers, p.lows) t (xid, low)
     where pg_visible_in_snapshot(t.xid, w.target);
   end if;
+  -- After the snapshot: this may take a number.
   w.incarnation := hark.incarnation();
+  if p.incarnation <> w.incarnation then
+    raise exception 'the server has restarted after a crash since this position was reached'
+      using errcode = 'HK004', hint = 'Load the stored position, or start again.';
+  end if;
   return w;
 end
 $$;
@@ -253,6 +258,7 @@ begin
   w.seen := p.target;
   w.seen_max := p.target_max;
   w.floor := p.seen_max;
+  w.incarnation := p.incarnation;
   select coalesce(array_agg(x.xid), '{}') into w.stragglers from pg_snapshot_xip(p.target) x (xid);
   w.lows := hark.lows_of(w.stragglers, p.stragglers, p.lows, p.floor);
   if w.floor - (select min(t.low) from unnest(w.lows) t (low)) > 1000 then
@@ -339,6 +345,7 @@ begin
     raise exception 'unknown start "%"', start_kind
       using errcode = 'HK006', hint = 'Start from "now", "beginning", an id or a time.';
   end if;
+  p.incarnation := hark.incarnation();
   return p;
 end
 $$;

@@ -35,6 +35,8 @@ create table hark.partitions (
 -- already holds, and every stored snapshot is meaningless. Seen by the server's identity; then, with
 -- publishing stopped for a moment, all that is stored counts as complete, and every position goes back to
 -- where it can be sure of: repeats rather than losses. pg_upgrade keeps the numbers and needs none of it.
+-- That this server's numbers have passed all stored ones by now would prove nothing: what was published here
+-- before they did, before any reader came, has numbers that the stored snapshots count as seen.
 create function hark.rebase() returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -42,6 +44,7 @@ declare
   here bigint;
   highest xid8;
   own xid8;
+  upgraded boolean;
   through bigint;
 begin
   select c.system_identifier into here from pg_control_system() c;
@@ -62,13 +65,16 @@ begin
       coalesce(pg_snapshot_xmax((p.position).target), pg_snapshot_xmax((p.position).seen)))
     from hark.partitions p)
   ) x order by x.xid desc limit 1;
-  if highest is null or highest < own then
+  select i.written_by = i.xmin into upgraded from hark.install i;
+  if upgraded and (highest is null or highest < own) then
     update hark.install set system_identifier = here;
+    update hark.install i set written_by = i.xmin;
     return false;
   end if;
   select case when s.is_called then s.last_value else s.last_value - 1 end into through
   from hark.log_id_seq s;
   update hark.install set system_identifier = here, rebased_through = through;
+  update hark.install i set written_by = i.xmin;
   delete from hark.incarnation;
   delete from hark.waymarks;
   insert into hark.waymarks values
@@ -145,8 +151,9 @@ begin
     end if;
   end if;
   return query
+  -- What is stored has survived any crash, which what a worker remembers may not have.
   update hark.partitions p set
-    epoch = p.epoch + 1, owner = $3, owner_session = $4,
+    epoch = p.epoch + 1, owner = $3, owner_session = $4, "position".incarnation = null,
     lease_until = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
   where p.consumer = $1 and p.partition = $2
   returning 'claimed'::text, p.epoch, 0::double precision, p.position::text,
@@ -184,7 +191,9 @@ $$;
 
 -- Stores how far the owner has read and handled: to the end of the page that gave it `p`, or only through
 -- an id of that page. Advances past a window that is read to its end, renews the lease, and returns the
--- position to go on from. In a transaction of its own it is the fence between two windows.
+-- position to go on from. In a transaction of its own it is the fence between two windows. In one that has
+-- written already it may be none, as that one's number may be older than the window: the position then keeps
+-- its older seen_max, so that the next floor does not rise and nothing is lost.
 create function hark.acknowledge(
   consumer text, partition integer, owner uuid, epoch bigint, p hark.position,
   handled bigint, lease_ms integer, through bigint default null
@@ -192,6 +201,7 @@ create function hark.acknowledge(
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+  writing boolean := pg_current_xact_id_if_assigned() is not null;
   moved hark.position;
 begin
   if p.incarnation is distinct from hark.incarnation() then
@@ -202,6 +212,9 @@ begin
     p.last_id := through;
   end if;
   moved := hark.window_advance(p);
+  if writing then
+    moved.seen_max := p.seen_max;
+  end if;
   update hark.partitions s set
     "position" = moved,
     handled = s.handled + $6,

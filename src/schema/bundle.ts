@@ -39,10 +39,14 @@ create table hark.install (
   singleton boolean primary key default true check (singleton),
   id uuid not null default gen_random_uuid(),
   system_identifier bigint not null,
-  rebased_through bigint not null default 0
+  rebased_through bigint not null default 0,
+  -- This row's own xmin as it was written: still that after pg_upgrade, which copies files and keeps the
+  -- transaction numbers, and another after a restore, which inserts anew and keeps none.
+  written_by xid
 );
 insert into hark.install (system_identifier)
 select system_identifier from pg_control_system();
+update hark.install i set written_by = i.xmin;
 
 -- Unlogged on purpose: PostgreSQL empties it in crash recovery. A crash hands out again the transaction
 -- numbers that had not reached the disk, so a snapshot window kept in somebody's memory may count
@@ -188,7 +192,7 @@ create type hark.position as (
   target pg_snapshot,     -- of the open window, null between windows
   target_max bigint,      -- its last id
   last_id bigint,         -- read so far inside the window
-  incarnation uuid        -- of the server when the window was opened
+  incarnation uuid        -- of the server when this was made; null once loaded from where a crash leaves it
 );
 
 -- Positions taken now and then that nobody reads from: they tell a new reader from where it must look for
@@ -318,7 +322,12 @@ begin
     from unnest(p.stragglers, p.lows) t (xid, low)
     where pg_visible_in_snapshot(t.xid, w.target);
   end if;
+  -- After the snapshot: this may take a number.
   w.incarnation := hark.incarnation();
+  if p.incarnation <> w.incarnation then
+    raise exception 'the server has restarted after a crash since this position was reached'
+      using errcode = 'HK004', hint = 'Load the stored position, or start again.';
+  end if;
   return w;
 end
 $$;
@@ -414,6 +423,7 @@ begin
   w.seen := p.target;
   w.seen_max := p.target_max;
   w.floor := p.seen_max;
+  w.incarnation := p.incarnation;
   select coalesce(array_agg(x.xid), '{}') into w.stragglers from pg_snapshot_xip(p.target) x (xid);
   w.lows := hark.lows_of(w.stragglers, p.stragglers, p.lows, p.floor);
   if w.floor - (select min(t.low) from unnest(w.lows) t (low)) > 1000 then
@@ -500,6 +510,7 @@ begin
     raise exception 'unknown start "%"', start_kind
       using errcode = 'HK006', hint = 'Start from "now", "beginning", an id or a time.';
   end if;
+  p.incarnation := hark.incarnation();
   return p;
 end
 $$;
@@ -547,6 +558,8 @@ create table hark.partitions (
 -- already holds, and every stored snapshot is meaningless. Seen by the server's identity; then, with
 -- publishing stopped for a moment, all that is stored counts as complete, and every position goes back to
 -- where it can be sure of: repeats rather than losses. pg_upgrade keeps the numbers and needs none of it.
+-- That this server's numbers have passed all stored ones by now would prove nothing: what was published here
+-- before they did, before any reader came, has numbers that the stored snapshots count as seen.
 create function hark.rebase() returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -554,6 +567,7 @@ declare
   here bigint;
   highest xid8;
   own xid8;
+  upgraded boolean;
   through bigint;
 begin
   select c.system_identifier into here from pg_control_system() c;
@@ -574,13 +588,16 @@ begin
       coalesce(pg_snapshot_xmax((p.position).target), pg_snapshot_xmax((p.position).seen)))
     from hark.partitions p)
   ) x order by x.xid desc limit 1;
-  if highest is null or highest < own then
+  select i.written_by = i.xmin into upgraded from hark.install i;
+  if upgraded and (highest is null or highest < own) then
     update hark.install set system_identifier = here;
+    update hark.install i set written_by = i.xmin;
     return false;
   end if;
   select case when s.is_called then s.last_value else s.last_value - 1 end into through
   from hark.log_id_seq s;
   update hark.install set system_identifier = here, rebased_through = through;
+  update hark.install i set written_by = i.xmin;
   delete from hark.incarnation;
   delete from hark.waymarks;
   insert into hark.waymarks values
@@ -657,8 +674,9 @@ begin
     end if;
   end if;
   return query
+  -- What is stored has survived any crash, which what a worker remembers may not have.
   update hark.partitions p set
-    epoch = p.epoch + 1, owner = $3, owner_session = $4,
+    epoch = p.epoch + 1, owner = $3, owner_session = $4, "position".incarnation = null,
     lease_until = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
   where p.consumer = $1 and p.partition = $2
   returning 'claimed'::text, p.epoch, 0::double precision, p.position::text,
@@ -696,7 +714,9 @@ $$;
 
 -- Stores how far the owner has read and handled: to the end of the page that gave it \`p\`, or only through
 -- an id of that page. Advances past a window that is read to its end, renews the lease, and returns the
--- position to go on from. In a transaction of its own it is the fence between two windows.
+-- position to go on from. In a transaction of its own it is the fence between two windows. In one that has
+-- written already it may be none, as that one's number may be older than the window: the position then keeps
+-- its older seen_max, so that the next floor does not rise and nothing is lost.
 create function hark.acknowledge(
   consumer text, partition integer, owner uuid, epoch bigint, p hark.position,
   handled bigint, lease_ms integer, through bigint default null
@@ -704,6 +724,7 @@ create function hark.acknowledge(
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+  writing boolean := pg_current_xact_id_if_assigned() is not null;
   moved hark.position;
 begin
   if p.incarnation is distinct from hark.incarnation() then
@@ -714,6 +735,9 @@ begin
     p.last_id := through;
   end if;
   moved := hark.window_advance(p);
+  if writing then
+    moved.seen_max := p.seen_max;
+  end if;
   update hark.partitions s set
     "position" = moved,
     handled = s.handled + $6,
@@ -877,6 +901,8 @@ declare
   complete_through bigint;
   looked bigint;
 begin
+  -- On a server this was restored to, what nobody has read would look read.
+  perform hark.rebase();
   -- Nobody's window can hold a row at or below the lowest floor and low; those above are checked one by one.
   select min(least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))))
   into floor_of_all from hark.partitions p;

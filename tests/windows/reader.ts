@@ -212,13 +212,18 @@ export class RegisteredReader extends Reader {
     this.started = null;
   }
 
-  /** Starts again as another process would: a new owner, nothing remembered. */
-  async restart(): Promise<void> {
+  /** Gives the consumer back. */
+  async release(): Promise<void> {
     await this.client.query("select hark.release($1, 0, $2, $3)", [
       this.consumer,
       this.owner,
       this.epoch,
     ]);
+  }
+
+  /** Starts again as another process would: a new owner, nothing remembered. */
+  async restart(): Promise<void> {
+    await this.release();
     this.owner = crypto.randomUUID();
     await this.claim();
   }

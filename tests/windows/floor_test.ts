@@ -1,0 +1,216 @@
+/** Where a window begins to read: the floor, and the lows of transactions that were running. */
+
+import assert from "node:assert/strict";
+import { RegisteredReader, UnregisteredReader } from "./reader.ts";
+import { pause, type Staging, stagings } from "./staging.ts";
+import { assertExactlyOnce } from "./truth.ts";
+
+const numberedBeforeTheSnapshot: Staging = {
+  promise: "a transaction that had published when a window opened, too young to be listed, is read later",
+  breaks: [{
+    rule: "when the floor does not lag one window behind",
+    in: "hark.window_advance",
+    from: "w.floor := p.seen_max",
+    to: "w.floor := p.target_max",
+  }],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    const writer = await lab.writer();
+    await writer.notify(); // nothing younger has ended: the snapshot's xmax is this transaction
+    await reader.window();
+    await writer.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+const acknowledgedByAnOldWriter: Staging = {
+  promise: "acknowledging in a transaction that was writing before the window opened loses nothing",
+  breaks: [{
+    rule: "when such an acknowledgement counts as a fence",
+    in: "hark.acknowledge",
+    from: "if writing then",
+    to: "if false then",
+  }],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    const [ends, handler, late] = [await lab.writer(), await lab.writer(), await lab.writer()];
+    await ends.number();
+    await handler.number();
+    await late.number();
+    assert.equal(await late.notify(), 1);
+    assert.equal(await ends.notify(), 2);
+    await ends.commit();
+    await reader.page();
+    await reader.acknowledge(1, handler.client);
+    await handler.commit();
+    await reader.window();
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+const unregisteredFence: Staging = {
+  promise: "a reader that stores nothing loses nothing",
+  breaks: [{ rule: "when it takes no number between two windows", flag: "no fence" }],
+  stage: async (lab) => {
+    const reader = await UnregisteredReader.open(await lab.client(), ["c"]);
+    if (lab.broken("no fence")) reader.fence = () => Promise.resolve();
+    const [ends, other, late] = [await lab.writer(), await lab.writer(), await lab.writer()];
+    await ends.number();
+    await other.number();
+    assert.equal(await late.notify(), 1);
+    assert.equal(await ends.notify(), 2);
+    await ends.commit();
+    await reader.window();
+    await other.commit();
+    await reader.window();
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+/** Leaves a transaction open that is younger than one snapshot and listed as running in the next. */
+async function straggler(lab: Parameters<Staging["stage"]>[0]) {
+  const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+  const [ends, late] = [await lab.writer(), await lab.writer()];
+  await ends.number();
+  assert.equal(await late.notify(), 1);
+  assert.equal(await ends.notify(), 2);
+  await ends.commit();
+  await reader.window();
+  await reader.window();
+  return { reader, late };
+}
+
+const newStraggler: Staging = {
+  promise: "a transaction first listed as running is looked for from the floor of the snapshot before",
+  breaks: [{
+    rule: "when it is looked for from the new floor",
+    in: "hark.window_advance",
+    from: "p.stragglers, p.lows, p.floor)",
+    to: "p.stragglers, p.lows, w.floor)",
+  }],
+  stage: async (lab) => {
+    const { reader, late } = await straggler(lab);
+    assert.equal((await reader.fields()).floor, 2);
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+const knownStraggler: Staging = {
+  promise: "a transaction that runs through many windows is still read from where it began",
+  breaks: [{
+    rule: "when each window gives it a new low",
+    in: "hark.lows_of",
+    from: "coalesce((select k.low",
+    to: "coalesce((select null::bigint), (select otherwise), (select k.low",
+  }],
+  stage: async (lab) => {
+    const { reader, late } = await straggler(lab);
+    for (let n = 0; n < 5; n++) {
+      await lab.publish(3);
+      await reader.window();
+    }
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+/** The low of the one transaction running after 2,000 ids have gone by. */
+async function lowAfterMany(reader: RegisteredReader, publish: () => Promise<void>) {
+  for (let n = 0; n < 4; n++) {
+    await publish();
+    await reader.window();
+  }
+  const { lows } = await reader.fields();
+  assert.equal(lows.length, 1);
+  return lows[0]!;
+}
+
+const idleStraggler: Staging = {
+  promise: "a transaction open for long costs no second look at what was published meanwhile",
+  breaks: [{
+    rule: "when its low is never raised",
+    in: "hark.window_advance",
+    from: "> 1000 then",
+    to: "> 1000 and false then",
+  }],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    const idle = await lab.writer();
+    await idle.number();
+    assert.ok(await lowAfterMany(reader, () => lab.publish(1_000)) >= 2_000);
+    await idle.notify("late");
+    await idle.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+const publishedStraggler: Staging = {
+  promise: "a transaction open for long that has published is still read from where it did",
+  breaks: [{
+    rule: "when lows rise without a look at its locks",
+    in: "hark.raise_lows",
+    from: "where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' and not exists (",
+    to: "where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' or exists (",
+  }],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    const late = await lab.writer();
+    await late.notify();
+    assert.equal(await lowAfterMany(reader, () => lab.publish(1_000)), 0);
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+const publishesDuringTheLook: Staging = {
+  promise: "a transaction that publishes while its locks are looked at is read",
+  breaks: [{
+    rule: "when the sequence is read after the look",
+    in: "hark.raise_lows",
+    from: "  return raised;",
+    to: `${pause}
+      select array_agg(greatest(t.low, s.last_value) order by t.place) into raised
+      from hark.log_id_seq s, unnest(raised) with ordinality t (low, place)
+      where t.low = before_look;
+      return raised;`,
+  }],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    const late = await lab.writer();
+    await late.number();
+    await lab.publish(1_500);
+    await reader.window();
+    await lab.publish(1_500);
+    await lab.held(lab.gate, () => reader.window(), async () => {
+      await late.notify();
+    });
+    for (let n = 0; n < 2; n++) {
+      await lab.publish(1);
+      await reader.window();
+    }
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+stagings("a window begins low enough for every transaction", [
+  numberedBeforeTheSnapshot,
+  acknowledgedByAnOldWriter,
+  unregisteredFence,
+  newStraggler,
+  knownStraggler,
+  idleStraggler,
+  publishedStraggler,
+  publishesDuringTheLook,
+]);

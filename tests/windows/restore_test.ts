@@ -1,0 +1,137 @@
+/** A dump restored into another cluster, where the stored transaction numbers mean nothing. */
+
+import assert from "node:assert/strict";
+import { type OwnServer, ownServer } from "../harness/mod.ts";
+import { type Delivered, RegisteredReader } from "./reader.ts";
+import { replaceIn } from "./staging.ts";
+import { difference } from "./truth.ts";
+
+/** Runs a program of PostgreSQL's on the server's machine, by the server's own user. */
+async function shell(server: OwnServer, command: string): Promise<void> {
+  await server.sql(`copy (select 1) to program '${command.replaceAll("'", "''")}'`);
+}
+
+/** Why the test cannot run here, if it cannot. */
+async function missing(server: OwnServer): Promise<string | undefined> {
+  try {
+    await shell(server, "pg_dump --version > /dev/null && psql --version > /dev/null");
+    return undefined;
+  } catch {
+    return "this machine has no pg_dump and psql";
+  }
+}
+
+/** Uses transaction numbers up, as any traffic does. */
+async function burn(server: OwnServer, count: number): Promise<void> {
+  await server.sql(
+    `do $$ begin for n in 1..${count} loop perform pg_current_xact_id(); commit; end loop; end $$`,
+  );
+}
+
+async function publish(server: OwnServer, count: number, what: string): Promise<void> {
+  await server.sql("select hark.notify('c', to_jsonb($1::text)) from generate_series(1, $2)", [
+    what,
+    count,
+  ]);
+}
+
+/** A dump of a database whose consumer is in the middle of a window. */
+interface Dump {
+  readonly file: string;
+  /** What had been read before. */
+  readonly read: readonly Delivered[];
+}
+
+async function dump(source: OwnServer): Promise<Dump> {
+  await burn(source, 5_000);
+  const client = await source.client();
+  const reader = await RegisteredReader.open(client, "r", ["c"], { kind: "beginning" }, { rows: 30 });
+  await publish(source, 100, "read before the dump");
+  await reader.drain();
+  await publish(source, 100, "read in part");
+  await reader.step();
+  await reader.step();
+  await reader.release();
+  const file = `${source.dataDir}/dump.sql`;
+  await shell(source, `pg_dump -n hark -f ${file} "${source.url}"`);
+  return { file, read: reader.delivered };
+}
+
+/** Reads what is left on a server that a dump was restored to. */
+async function readOn(target: OwnServer): Promise<Delivered[]> {
+  const client = await target.client();
+  await client.query("select hark.rebase()");
+  const reader = new RegisteredReader(client, "r");
+  await reader.claim();
+  await reader.drain();
+  await publish(target, 10, "after");
+  await reader.drain();
+  return reader.delivered;
+}
+
+async function assertNothingLost(target: OwnServer, before: Dump): Promise<void> {
+  const after = await readOn(target);
+  const unread = after.filter(({ payload }) => payload === "before any reader");
+  assert.equal(unread.length, 50, "all that was published before a reader came");
+  const client = await target.client();
+  const { missed, invented } = await difference(client, [...before.read, ...after]);
+  assert.deepEqual({ missed, invented }, { missed: [], invented: [] });
+  const { repeated } = await difference(client, after);
+  assert.deepEqual(repeated, [], "repeats are of what was read before, none of what is read here");
+}
+
+const cases = [
+  {
+    promise: "a restored database loses nothing, also of what is published before a reader comes",
+    meanwhile: (target: OwnServer) => publish(target, 50, "before any reader"),
+  },
+  {
+    promise: "it loses nothing when the new server's numbers have passed the old ones meanwhile",
+    meanwhile: async (target: OwnServer) => {
+      await publish(target, 50, "before any reader");
+      await burn(target, 10_000);
+    },
+    broken: {
+      rule: "numbers are compared with no regard to when they were given out",
+      in: "hark.rebase",
+      from: "if upgraded and (",
+      to: "if true and (",
+    },
+  },
+  {
+    promise: "cleaning there before any reader comes removes nothing unread",
+    meanwhile: async (target: OwnServer) => {
+      await publish(target, 50, "before any reader");
+      await target.sql("select * from hark.clean(now() + interval '1 hour')");
+    },
+    broken: {
+      rule: "cleaning trusts the stored positions",
+      in: "hark.clean",
+      from: "perform hark.rebase();",
+      to: "",
+    },
+  },
+];
+
+Deno.test("after a dump and restore into another cluster", async (t) => {
+  await using source = await ownServer();
+  const reason = await missing(source);
+  if (reason !== undefined) return console.log(`skipped: ${reason}`);
+  const dumped = await dump(source);
+  for (const { promise, meanwhile, broken } of cases) {
+    for (const rule of broken === undefined ? [undefined] : [undefined, broken]) {
+      await using target = await ownServer({ schema: false });
+      await t.step(rule === undefined ? promise : `${promise}: not so where ${rule.rule}`, async () => {
+        await shell(
+          target,
+          `psql -q -v ON_ERROR_STOP=1 -f ${dumped.file} "${target.url}" > /dev/null`,
+        );
+        if (rule !== undefined) await replaceIn(target.url, rule);
+        await meanwhile(target);
+        const run = () => assertNothingLost(target, dumped);
+        if (rule === undefined) await run();
+        else await assert.rejects(run, assert.AssertionError);
+      });
+    }
+  }
+});
