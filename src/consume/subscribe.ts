@@ -108,7 +108,7 @@ export async function* subscribe<Payload = any>(
         const reason = translate(error);
         if (!isPassing(reason)) throw reason;
         // After a crash the window means nothing any more; the position before it still does.
-        if (reason.code === "WINDOW_LOST") reader.forgetWindow();
+        if (reason.code === "WINDOW_LOST") reader.startOver();
         else if (session instanceof Session) await session.close();
         const wait = backoff(++failures, 50, 5000);
         logger.warn("Reading was interrupted: {reason}", { reason: messageOf(reason) });
@@ -192,11 +192,19 @@ class Reader {
       );
       this.#safe = rows[0].position;
     }
-    this.forgetWindow();
+    this.#forgetWindow();
   }
 
-  /** Goes back to before the window. */
-  forgetWindow(): void {
+  /**
+   * Goes back to before the window after a crash. A position names the server's incarnation it was
+   * reached under and is refused under another; this one was on the disk before, so it is still good.
+   */
+  startOver(): void {
+    this.#safe = this.#safe.replace(/,[0-9a-f-]*\)$/, ",)");
+    this.#forgetWindow();
+  }
+
+  #forgetWindow(): void {
     this.#position = this.#safe;
     this.#ended = undefined;
     this.#dirty = false;

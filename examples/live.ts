@@ -1,0 +1,24 @@
+/**
+ * Publish, then read: what was published before the consumer existed, and what comes while it runs.
+ *
+ *     DATABASE_URL=postgres://… deno run -P=example examples/live.ts
+ */
+import { connect, Consumer, migrate, notify } from "@hark/postgres";
+
+await using db = await connect(Deno.env.get("DATABASE_URL"));
+await migrate(db);
+
+await notify(db, "orders", { id: 1 });
+
+const consumer = new Consumer<{ id: number }>(db, {
+  id: "example-live",
+  channels: "orders",
+  async handle({ payload, isReplay }) {
+    console.log(isReplay ? "replayed" : "live", payload.id);
+    // A handler may publish; that arrives like anything else.
+    if (payload.id < 3) await notify(db, "orders", { id: payload.id + 1 });
+    else stop.abort();
+  },
+});
+const stop = new AbortController();
+await consumer.run({ signal: stop.signal });

@@ -1,0 +1,25 @@
+/**
+ * No server at all: PGlite is PostgreSQL inside this process. It has one session, so there is no
+ * LISTEN to share and the consumer polls.
+ *
+ *     deno run -P=pglite examples/pglite.ts
+ */
+import { PGlite } from "@electric-sql/pglite";
+import { Consumer, migrate, notify } from "@hark/postgres";
+
+const db = new PGlite();
+await migrate(db);
+
+await db.transaction(async (tx) => {
+  await tx.query("create table notes (text text)");
+  await tx.query("insert into notes values ('hello')");
+  await notify(tx, "notes", { text: "hello" });
+});
+
+const consumer = new Consumer(db, {
+  id: "example-pglite",
+  channels: "notes",
+  handle: ({ id, payload }) => console.log(id, payload),
+});
+console.log(await consumer.drain(), "handled");
+await db.close();
