@@ -12,7 +12,8 @@ import config from "../deno.json" with { type: "json" };
 const steps: [name: string, args: string[]][] = [
   ["format", ["fmt", "--check"]],
   ["lint", ["lint"]],
-  ["types", ["check"]],
+  ["types", ["check", "--doc"]],
+  ["README", ["check", "--doc-only", "README.md"]],
   ["documentation", ["doc", "--lint", ...Object.values(config.exports)]],
   ["package", ["publish", "--dry-run", "--allow-dirty", "--quiet"]],
 ];
