@@ -8,7 +8,7 @@
  * @module
  */
 
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { HarkError } from "../../errors.ts";
 import { type Account, exists, giveTo, makeFolder } from "./account.ts";
 import { type Binaries, program } from "./binaries.ts";
@@ -17,6 +17,9 @@ import { type Outcome, runProgram } from "./run.ts";
 
 /** How long `pg_ctl` waits for a start, which may replay much log after a crash, in seconds. */
 const START_SECONDS = 120;
+
+/** After so long without a new file, in ms, nobody is making a data folder any more. */
+const UNFINISHED_MS = 60_000;
 
 /** How a server is told to stop; see {@linkcode EmbeddedServer.stop}. */
 export type StopMode = "fast" | "immediate" | "smart";
@@ -75,9 +78,10 @@ export async function makeCluster(
   prepare: (unfinished: string) => Promise<void>,
 ): Promise<void> {
   const { dataDir, account, binaries } = cluster;
-  const unfinished = `${dataDir}.unfinished`;
-  const passwordFile = `${dataDir}.password`;
-  await Deno.remove(unfinished, { recursive: true }).catch(() => {});
+  // A name of its own: when we are killed, initdb goes on for a moment in the folder it was given.
+  const unfinished = `${dataDir}.unfinished-${crypto.randomUUID().slice(0, 8)}`;
+  const passwordFile = `${unfinished}.password`;
+  await removeUnfinished(dataDir);
   await makeFolder(account, unfinished);
   await giveTo(account, unfinished);
   try {
@@ -116,6 +120,18 @@ export async function makeCluster(
   } finally {
     await Deno.remove(passwordFile).catch(() => {});
     await Deno.remove(unfinished, { recursive: true }).catch(() => {});
+  }
+}
+
+/** Removes what starts that were killed have left, once no initdb can be at work in it any more. */
+export async function removeUnfinished(dataDir: string): Promise<void> {
+  const parent = dirname(dataDir);
+  for await (const { name } of Deno.readDir(parent)) {
+    if (!name.startsWith(`${basename(dataDir)}.unfinished-`)) continue;
+    const path = join(parent, name);
+    const { mtime } = await Deno.stat(path).catch(() => ({ mtime: null }));
+    if (mtime === null || Date.now() - mtime.getTime() < UNFINISHED_MS) continue;
+    await Deno.remove(path, { recursive: true }).catch(() => {});
   }
 }
 

@@ -8,6 +8,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { HarkError } from "../../errors.ts";
 import { type Account, exists, makeFolder, reachablePlace, serverAccount } from "./account.ts";
 import { findBinaries, type Wanted } from "./binaries.ts";
+import { removeUnfinished } from "./cluster.ts";
 import { whoAnswers } from "./connect.ts";
 import { lock, tryLock } from "./locks.ts";
 import type { EmbeddedOptions, EmbeddedServer } from "./options.ts";
@@ -150,8 +151,8 @@ async function prepare(dataDir: string, options: EmbeddedOptions): Promise<Serve
   if (real !== dataDir) await readAddress(dataDir); // a folder of something else is refused here too
   const account = await serverAccount(real);
   await makeStateFolder(account, dirname(dataDir));
-  await makeFolder(account, dirname(real));
   const binaries = await findBinaries(await wanted(real, options), account);
+  await makeFolder(account, dirname(real));
   const remove = options.ephemeral === true ? () => removeAll(dataDir, real) : undefined;
   return new Server({
     options,
@@ -175,9 +176,10 @@ async function makeStateFolder(account: Account, folder: string): Promise<void> 
 async function removeAll(dataDir: string, real: string): Promise<void> {
   if (await exists(real)) await Deno.remove(real, { recursive: true });
   for (const file of Object.values(placesOf(dataDir))) await Deno.remove(file).catch(() => {});
+  await removeUnfinished(real);
   for (const folder of new Set([dirname(real), dirname(dataDir)])) {
     if (/^(ephemeral-.*|[0-9a-f]{12})$/.test(basename(folder))) {
-      await Deno.remove(folder).catch(() => {});
+      await Deno.remove(folder).catch(() => {}); // not empty: an initdb is at work in it; next time
     }
   }
 }
