@@ -2,7 +2,7 @@
  * Which operating-system user runs the server, and where that user can keep its files.
  *
  * PostgreSQL refuses to run as root. Under root the server therefore runs as an unprivileged user,
- * who cannot look below a home such as /root (mode 0700); files for a project there are kept below
+ * who cannot look below a home that is closed to others; files for a project there are kept below
  * {@linkcode SHARED_FOLDER} instead.
  *
  * @module
