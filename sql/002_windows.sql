@@ -168,8 +168,9 @@ end
 $$;
 
 -- Reads a page of the open window: its rows, and one more row, with a null id, that carries the position
--- after them, whether that is the window's end, and how many ids the window spans. A page ends at max_rows rows, before max_bytes would be passed (but has one row at least), or
--- after max_scanned rows that were looked at, so that a rare channel returns promptly too.
+-- after them, whether that is the window's end, and how many ids the window spans. A page ends at max_rows
+-- rows, with the row that passes max_bytes, or after max_scanned rows that were looked at, so that a rare
+-- channel returns promptly too.
 --
 -- VOLATILE, so that each statement sees what has committed by now: a row complete in `target` need not be
 -- visible to the statement that called this function and its opening.
@@ -201,14 +202,14 @@ begin
   from unnest(p.stragglers) t (xid) where pg_visible_in_snapshot(t.xid, p.target);
   return query
   with kept as materialized (
-    select s.*, sum(s.size) over (order by s.id rows unbounded preceding) as bytes
+    -- Bytes as stored are at most those sent, and known without fetching or unpacking anything: they
+    -- bound what is unpacked below to find the true size.
+    select s.*,
+      sum(100 + pg_column_size(s.payload) + coalesce(pg_column_size(s.headers), 0))
+        over (order by s.id rows between unbounded preceding and 1 preceding) as stored_before
     from (
       -- The inner limit bounds the scan; without it the planner sorts the whole log.
-      select l.*,
-        case when pg_column_compression(l.payload) is null then pg_column_size(l.payload)
-          else octet_length(l.payload::text) end
-        + coalesce(pg_column_size(l.headers), 0) + 100 as size
-      from hark.log l
+      select l.* from hark.log l
       where l.id > p.last_id and l.id <= p.target_max
       order by l.id
       limit max_scanned
@@ -220,7 +221,19 @@ begin
     order by s.id
     limit max_rows
   ),
-  page as materialized (select * from kept k where k.bytes - k.size < max_bytes),
+  page as materialized (
+    select s.*
+    from (
+      select k.*,
+        sum(100 + coalesce(pg_column_size(k.headers), 0)
+          + case when pg_column_compression(k.payload) is null then pg_column_size(k.payload)
+            else octet_length(k.payload::text) end)
+          over (order by k.id rows between unbounded preceding and 1 preceding) as bytes_before
+      from kept k
+      where coalesce(k.stored_before, 0) < max_bytes
+    ) s
+    where coalesce(s.bytes_before, 0) < max_bytes
+  ),
   reach as (
     select case
       when c.rows = max_rows or c.rows < (select count(*) from kept) then c.last_id

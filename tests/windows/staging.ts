@@ -152,6 +152,9 @@ async function run(server: OwnServer, staging: Staging, broken?: Break): Promise
     else await assert.rejects(staging.stage(lab), assert.AssertionError, "it passes all the same");
   } finally {
     await lab.end();
+    for (const { gid } of await once(url, "select gid from pg_prepared_xacts")) {
+      await once(url, `rollback prepared '${gid}'`);
+    }
     await once(withDatabaseName(server.url, "template1"), `drop database ${name} with (force)`);
   }
 }

@@ -1,0 +1,202 @@
+/**
+ * Crashes, two-phase commit and standbys. After a crash the server hands out again the transaction
+ * numbers that had not reached the disk: whoever remembers a snapshot from before counts what they
+ * publish now as read.
+ */
+
+import assert from "node:assert/strict";
+import { RegisteredReader, UnregisteredReader } from "./reader.ts";
+import { type Lab, type Staging, stagings } from "./staging.ts";
+import { assertExactlyOnce } from "./truth.ts";
+
+/** Uses numbers up and leaves them in memory: rolled back, they wait for the next flush. */
+async function unflushed(lab: Lab): Promise<void> {
+  const client = await lab.client();
+  for (let n = 0; n < 40; n++) {
+    await client.query("begin; select pg_current_xact_id(); rollback;");
+  }
+}
+
+async function crash(lab: Lab): Promise<void> {
+  await lab.server.kill();
+  await lab.server.start();
+}
+
+/** What the crash took: numbers given out before it are given out again. */
+async function publishAgain(lab: Lab, before: string): Promise<void> {
+  await lab.publish(1);
+  const [{ reused }] = await lab.sql("select xid < $1::xid8 as reused from hark.log", [before]);
+  assert.ok(reused, "the server has to hand numbers out again for this to prove anything");
+}
+
+async function nextNumber(lab: Lab): Promise<string> {
+  return (await lab.sql("select pg_snapshot_xmax(pg_current_snapshot())::text as x"))[0].x;
+}
+
+/** The SQLSTATE that a promise is rejected with, if it is. */
+function refusal(promise: Promise<unknown>): Promise<string | undefined> {
+  return promise.then(() => undefined, (error) => error.code);
+}
+
+/** Claims the consumer anew, reads on from what is stored, and checks that this is everything. */
+async function claimAndRead({ owner }: RegisteredReader, lab: Lab): Promise<void> {
+  const again = new RegisteredReader(await lab.client(), "r");
+  again.owner = owner;
+  await again.claim();
+  await again.drain();
+  await assertExactlyOnce(again.client, again.delivered);
+}
+
+const openWindow: Staging = {
+  promise: "a window remembered across a crash is refused, and the stored position loses nothing",
+  breaks: [
+    {
+      rule: "when reading on in it is allowed",
+      in: "hark.window_read",
+      from: "if p.incarnation is distinct from hark.incarnation() then",
+      to: "if false then",
+    },
+  ],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    await unflushed(lab);
+    const next = await nextNumber(lab);
+    const { rows: [{ w }] } = await reader.client.query(
+      "select hark.window_open($1::hark.position)::text as w",
+      [reader.position],
+    );
+    await crash(lab);
+    await publishAgain(lab, next);
+    const after = await lab.client();
+    const read = after.query(
+      "select * from hark.window_read($1::hark.position, null, 10, 1000, 1000, null)",
+      [w],
+    );
+    assert.equal(await refusal(read), "HK004");
+    await claimAndRead(reader, lab);
+  },
+};
+
+const acknowledging: Staging = {
+  promise: "acknowledging a window remembered across a crash is refused",
+  breaks: [{
+    rule: "when it is allowed",
+    in: "hark.acknowledge",
+    from: "if p.incarnation is distinct from hark.incarnation() then",
+    to: "if false then",
+  }],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    await unflushed(lab);
+    const next = await nextNumber(lab);
+    await reader.page();
+    await crash(lab);
+    await publishAgain(lab, next);
+    assert.equal(await refusal(reader.acknowledge(0, await lab.client())), "HK004");
+    await claimAndRead(reader, lab);
+  },
+};
+
+/** A reader that goes on from what it remembers, on a new connection. */
+async function goesOn(lab: Lab, position: string): Promise<UnregisteredReader> {
+  const reader = new UnregisteredReader(await lab.client(), ["c"]);
+  reader.position = position;
+  return reader;
+}
+
+const unchecked = {
+  in: "hark.window_open",
+  from: "if p.incarnation <> w.incarnation then",
+  to: "if false then",
+};
+
+const betweenWindows: Staging = {
+  promise: "a position remembered across a crash between two windows is refused",
+  breaks: [{ rule: "when opening a window on it is allowed", ...unchecked }],
+  stage: async (lab) => {
+    const before = await UnregisteredReader.open(await lab.client(), ["c"]);
+    await unflushed(lab);
+    const next = await nextNumber(lab);
+    await before.window();
+    await crash(lab);
+    await publishAgain(lab, next);
+    const reader = await goesOn(lab, before.position);
+    assert.equal(await refusal(reader.drain()), "HK004", "else it loses what was just published");
+  },
+};
+
+const start: Staging = {
+  promise: "a start taken before a crash is refused",
+  breaks: [{ rule: "when opening a window on it is allowed", ...unchecked }],
+  stage: async (lab) => {
+    await unflushed(lab);
+    const next = await nextNumber(lab);
+    const before = await UnregisteredReader.open(await lab.client(), ["c"], { kind: "now" });
+    await crash(lab);
+    await publishAgain(lab, next);
+    const reader = await goesOn(lab, before.position);
+    assert.equal(await refusal(reader.drain()), "HK004", "else it loses what was just published");
+  },
+};
+
+const stored: Staging = {
+  promise: "a worker goes on in mid-window after a crash, from what it had acknowledged",
+  stage: async (lab) => {
+    await lab.publish(20);
+    const limits = { rows: 8 };
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"], undefined, limits);
+    const late = await lab.writer();
+    await late.notify();
+    await lab.publish(5);
+    await reader.step();
+    await crash(lab);
+    await lab.publish(5);
+    const again = new RegisteredReader(await lab.client(), "r", limits);
+    again.owner = reader.owner;
+    await again.claim();
+    await again.drain();
+    await assertExactlyOnce(again.client, [...reader.delivered, ...again.delivered]);
+    assert.equal(again.delivered.length, 22);
+  },
+};
+
+const prepared: Staging = {
+  promise: "a prepared transaction is read once it is committed, also after a restart of the server",
+  breaks: [{
+    rule: "when its locks are not seen",
+    in: "hark.raise_lows",
+    from: "where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' and not exists (",
+    to: "where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' or exists (",
+  }],
+  stage: async (lab) => {
+    const client = await lab.client();
+    await client.query("begin; set local hark.wake = off; select hark.notify('c', '1');");
+    await client.query("prepare transaction 'one'");
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    for (let n = 0; n < 4; n++) {
+      await lab.publish(1_000);
+      await reader.window();
+    }
+    assert.equal(reader.delivered.length, 4_000);
+    assert.deepEqual((await reader.fields()).lows, [0]);
+    await lab.server.restart();
+    const again = new RegisteredReader(await lab.client(), "r");
+    again.owner = reader.owner;
+    await again.claim();
+    await lab.publish(2_500);
+    await again.window();
+    await lab.sql("commit prepared 'one'");
+    await again.drain();
+    await assertExactlyOnce(again.client, [...reader.delivered, ...again.delivered]);
+    assert.equal(again.delivered.at(-1)!.id, 1);
+  },
+};
+
+stagings("crashes and prepared transactions lose nothing", [
+  openWindow,
+  acknowledging,
+  betweenWindows,
+  start,
+  stored,
+  prepared,
+]);

@@ -1,0 +1,199 @@
+/** What a page of a window holds, and how much it may cost. */
+
+import assert from "node:assert/strict";
+import { type PageLimits, RegisteredReader, UnregisteredReader } from "./reader.ts";
+import { type Lab, type Staging, stagings } from "./staging.ts";
+import { assertExactlyOnce } from "./truth.ts";
+
+async function reading(lab: Lab, limits: PageLimits, channels: string[] | null = ["c"]) {
+  return await UnregisteredReader.open(await lab.client(), channels, undefined, limits);
+}
+
+const rows: Staging = {
+  promise: "a page holds no more rows than asked for",
+  stage: async (lab) => {
+    await lab.publish(25);
+    const reader = await reading(lab, { rows: 10 });
+    const sizes = [];
+    for (let n = 0; n < 4; n++) sizes.push((await reader.page()).rows.length);
+    assert.deepEqual(sizes, [10, 10, 5, 0]);
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+const bytes: Staging = {
+  promise: "a page ends with the row that passes its bytes, which are counted as sent, not as stored",
+  breaks: [
+    { rule: "when bytes do not count", in: "hark.window_read", from: "where coalesce(s.bytes_before, 0) < max_bytes", to: "" },
+    {
+      rule: "when they count as stored",
+      in: "hark.window_read",
+      from: "octet_length(k.payload::text)",
+      to: "pg_column_size(k.payload)",
+    },
+  ],
+  stage: async (lab) => {
+    await lab.sql(
+      "select hark.notify('c', to_jsonb(repeat('x', 100000))) from generate_series(1, 10)",
+    );
+    const reader = await reading(lab, { bytes: 250_000 });
+    const page = await reader.page();
+    assert.ok(page.rows.length >= 1 && page.rows.length <= 3, `${page.rows.length} rows of 100 kB`);
+    while ((await reader.page()).rows.length > 0);
+    await assertExactlyOnce(reader.client, reader.delivered);
+    const small = await reading(lab, { bytes: 1 });
+    assert.equal((await small.page()).rows.length, 1);
+    assert.equal((await small.page()).rows.length, 1);
+  },
+};
+
+/** What reading a page looked at. */
+async function looked(reader: UnregisteredReader): Promise<{ fetched: number; scans: number }> {
+  const so = async () => {
+    const { rows: [row] } = await reader.client.query(
+      `select coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0) as fetched,
+         coalesce(seq_scan, 0) as scans
+       from pg_stat_xact_user_tables where relid = 'hark.log'::regclass`,
+    );
+    return { fetched: Number(row.fetched), scans: Number(row.scans) };
+  };
+  await reader.client.query("begin");
+  const before = await so();
+  await reader.page();
+  const after = await so();
+  await reader.client.query("commit");
+  return { fetched: after.fetched - before.fetched, scans: after.scans - before.scans };
+}
+
+const rareChannel: Staging = {
+  promise: "a reader of a rare channel gets each page promptly, moved past what it does not want",
+  breaks: [{
+    rule: "when the rows looked at are not bounded",
+    in: "hark.window_read",
+    from: "      limit max_scanned\n",
+    to: "\n",
+  }],
+  stage: async (lab) => {
+    for (let n = 0; n < 4; n++) {
+      await lab.publish(5_000);
+      await lab.publish(1, "rare");
+    }
+    await lab.sql("analyze hark.log");
+    const reader = await reading(lab, { scanned: 1_000 }, ["rare"]);
+    let before = 0;
+    for (let pages = 0; pages < 21; pages++) {
+      const { fetched, scans } = await looked(reader);
+      assert.equal(scans, 0, "the log is read by its primary key, never whole");
+      assert.ok(fetched <= 4_000, `a page looked at ${fetched} rows`);
+      const { lastId } = await reader.fields();
+      assert.ok(lastId! <= before + 1_000);
+      before = lastId!;
+    }
+    await assertExactlyOnce(reader.client, reader.delivered, ["rare"]);
+  },
+};
+
+const hole: Staging = {
+  promise: "a hole of cleaned ids is crossed in one page",
+  stage: async (lab) => {
+    await lab.publish(5_000);
+    await lab.sql("delete from hark.log where id between 3 and 4998");
+    const reader = await reading(lab, { scanned: 10 });
+    assert.deepEqual((await reader.page()).rows.map(({ id }) => id), [1, 2, 4999, 5000]);
+  },
+};
+
+const oneWindowOnly: Staging = {
+  promise: "what commits while a window is being read is read in the next, once",
+  breaks: [{
+    rule: "when a window takes whatever has committed by now",
+    in: "hark.window_read",
+    from: "s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, p.target)",
+    to: "s.xid = any (finished))",
+  }],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"], undefined, { rows: 1 });
+    await lab.publish(1);
+    const late = await lab.writer();
+    await late.notify();
+    await lab.publish(1);
+    await reader.step();
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+    assert.deepEqual(reader.delivered.map(({ id }) => id), [1, 3, 2]);
+  },
+};
+
+const stragglerRows: Staging = {
+  promise: "a transaction that ends late brings its own rows only, those and no others twice",
+  breaks: [
+    {
+      rule: "when a window takes all from where it begins",
+      in: "hark.window_read",
+      from: "(s.xid >= next_xid or s.xid = any (finished)) and",
+      to: "",
+    },
+    {
+      rule: "when it takes only what is younger than the snapshot before",
+      in: "hark.window_read",
+      from: "s.xid = any (finished)",
+      to: "false",
+    },
+    {
+      rule: "when it begins at the floor whatever has ended",
+      in: "hark.window_open",
+      from: "least(p.floor, min(t.low))",
+      to: "p.floor",
+    },
+  ],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    const late = await lab.writer();
+    await late.notify();
+    for (let n = 0; n < 3; n++) {
+      await lab.publish(5);
+      await reader.window();
+    }
+    await late.notify();
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+    assert.deepEqual(reader.delivered.slice(-2).map(({ id }) => id), [1, 17]);
+  },
+};
+
+const savepoints: Staging = {
+  promise: "what is published in a savepoint is read, what is rolled back to one is not",
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    const writer = await lab.writer();
+    const number = await writer.number();
+    await writer.client.query("savepoint a");
+    await writer.notify("kept");
+    await writer.client.query("savepoint b");
+    await writer.notify("dropped");
+    await writer.client.query("rollback to b; savepoint d");
+    await writer.notify("kept too");
+    await reader.window();
+    await lab.publish(1);
+    await reader.window();
+    await writer.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+    assert.deepEqual(reader.delivered.map(({ payload }) => payload), [{}, "kept", "kept too"]);
+    assert.deepEqual(await lab.sql("select distinct xid::text from hark.log where id in (1, 3)"), [{
+      xid: number,
+    }]);
+  },
+};
+
+stagings("a page is bounded and a window is exact", [
+  rows,
+  bytes,
+  rareChannel,
+  hole,
+  oneWindowOnly,
+  stragglerRows,
+  savepoints,
+]);
