@@ -230,13 +230,18 @@ begin
 end
 $$;
 
-create function hark.renew(consumer text, partition integer, owner uuid, epoch bigint, lease_ms integer)
-returns void
+-- Renews the lease. An owner whose LISTEN session has ended renews without one: from then on its lease alone
+-- counts, and nobody takes over only because the session's lock is free.
+create function hark.renew(
+  consumer text, partition integer, owner uuid, epoch bigint, lease_ms integer,
+  owner_session bigint default null
+) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   update hark.partitions s
-  set lease_until = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
+  set owner_session = $6,
+    lease_until = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
   where s.consumer = $1 and s.partition = $2 and s.owner = $3 and s.epoch = $4;
   if not found then
     perform hark.raise_fenced($1, $2, $4);

@@ -143,12 +143,12 @@ export class OwnedPartition {
     this.#dirty = this.#inWindow;
   }
 
-  /** Renews the lease. */
-  async renew(): Promise<void> {
+  /** Renews the lease; without a session's key, that session counts no longer and the lease alone does. */
+  async renew(sessionKey: bigint | undefined): Promise<void> {
     const sent = performance.now();
     await this.#query(
-      "select hark.renew($1::text, $2::integer, $3::uuid, $4::bigint, $5::integer)",
-      [this.#claimant.lease],
+      "select hark.renew($1::text, $2::integer, $3::uuid, $4::bigint, $5::integer, $6::bigint)",
+      [this.#claimant.lease, sessionKey === undefined ? null : String(sessionKey)],
     );
     this.#renewedAt = sent;
   }

@@ -127,13 +127,20 @@ class Worker {
 
   /** @returns whether the run is over, rather than this claim. */
   async work(): Promise<boolean> {
-    const renewal = setInterval(() => void this.#renew(), this.#options.claimant.lease / 4);
+    const { lease } = this.#options.claimant;
+    const renewal = setInterval(() => {
+      if (this.#partition.sinceRenewal >= lease / 4) void this.#renew();
+    }, lease / 4);
+    // Another worker takes over a second after the session's lock is free, unless it is told in that time
+    // that we are there. Where it cannot be told, the handler in hand learns that it may not count.
+    const forget = this.#run.listener?.onLoss(() => void this.#renew());
     try {
       return await this.#work();
     } catch (error) {
       throw this.#failure ?? error;
     } finally {
       clearInterval(renewal);
+      forget?.();
       this.#lost.abort();
     }
   }
@@ -286,9 +293,9 @@ class Worker {
   }
 
   async #renew(): Promise<void> {
-    if (this.#partition.sinceRenewal < this.#options.claimant.lease / 4) return;
+    const kept = this.#run.listener?.sessionKey === this.#sessionKey;
     try {
-      await this.#partition.renew();
+      await this.#partition.renew(kept ? this.#sessionKey : undefined);
     } catch (error) {
       this.#failure = translate(error);
       this.#lost.abort(this.#failure);

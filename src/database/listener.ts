@@ -36,6 +36,7 @@ export class Listener {
   readonly #bells = new Map<Bell, ReadonlySet<string> | null>();
   readonly #stop = new AbortController();
   readonly #tests = new Map<string, () => void>();
+  readonly #losses = new Set<() => void>();
   #session: Session | undefined;
   #running: Promise<void> = Promise.resolve();
   #live = false;
@@ -79,6 +80,12 @@ export class Listener {
   attach(bell: Bell, channels: readonly string[] | null): () => void {
     this.#bells.set(bell, channels === null ? null : new Set(channels));
     return () => void this.#bells.delete(bell);
+  }
+
+  /** Calls back each time the session behind {@linkcode sessionKey} is lost. Returns how to end that. */
+  onLoss(lost: () => void): () => void {
+    this.#losses.add(lost);
+    return () => void this.#losses.delete(lost);
   }
 
   async #connect(prove: (channel: string, payload: string) => Promise<void>): Promise<void> {
@@ -157,6 +164,7 @@ export class Listener {
         this.#live = false;
         this.#key = undefined;
         this.#session = undefined;
+        for (const lost of this.#losses) lost();
         await session.close();
         if (signal.aborted) return;
         logger.warn("LISTEN connection lost: {reason}. Reconnecting; polling meanwhile.", {
