@@ -233,6 +233,7 @@ begin
       where coalesce(k.stored_before, 0) < max_bytes
     ) s
     where coalesce(s.bytes_before, 0) < max_bytes
+    order by s.id
   ),
   reach as (
     select case

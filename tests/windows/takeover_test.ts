@@ -1,0 +1,89 @@
+/** Another worker takes a consumer over while a window is being read. */
+
+import assert from "node:assert/strict";
+import { RegisteredReader } from "./reader.ts";
+import { type Lab, type Staging, stagings } from "./staging.ts";
+import { assertExactlyOnce } from "./truth.ts";
+
+const limits = { rows: 5 };
+
+/** A worker that has acknowledged half a window and read on, and one that has taken over from it. */
+async function takeOver(lab: Lab) {
+  await lab.publish(12);
+  const old = await RegisteredReader.open(await lab.client(), "r", ["c"], undefined, limits);
+  const late = await lab.writer();
+  await late.notify();
+  await lab.publish(2);
+  await old.step();
+  const acknowledged = [...old.delivered];
+  await old.page();
+  await lab.sql("update hark.partitions set lease_until = clock_timestamp() - interval '1 second'");
+  const next = new RegisteredReader(await lab.client(), "r", limits);
+  await next.claim();
+  return { old, next, late, acknowledged };
+}
+
+const refused = (promise: Promise<unknown>) => assert.rejects(promise, { code: "HK005" });
+const unfenced = { from: "s.owner = $3 and s.epoch = $4", to: "true" };
+
+const midWindow: Staging = {
+  promise: "who takes over in mid-window reads on from what was acknowledged, and the old worker is refused",
+  breaks: ["hark.acknowledge", "hark.window", "hark.renew", "hark.record_failure", "hark.release"].map(
+    (name) => ({ rule: `when ${name} does not ask who is calling`, in: name, ...unfenced }),
+  ),
+  stage: async (lab) => {
+    const { old, next, late, acknowledged } = await takeOver(lab);
+    assert.equal(acknowledged.length, 5);
+    await refused(old.acknowledge(5));
+    await refused(old.page());
+    const mine = [old.consumer, 0, old.owner, old.epoch];
+    await refused(old.client.query("select hark.renew($1, $2, $3, $4, 1000)", mine));
+    await refused(old.client.query("select hark.record_failure($1, $2, $3, $4, 6, 1, 'x')", mine));
+    const { rows } = await old.client.query("select hark.release($1, $2, $3, $4) as released", mine);
+    assert.equal(rows[0].released, false);
+    await late.commit();
+    await next.drain();
+    await assertExactlyOnce(next.client, [...acknowledged, ...next.delivered]);
+  },
+};
+
+const emptyRest: Staging = {
+  promise: "who takes over when the rest of the window is empty goes on to the next",
+  stage: async (lab) => {
+    const old = await RegisteredReader.open(await lab.client(), "r", ["c"], undefined, limits);
+    await lab.publish(5);
+    await lab.publish(3, "other");
+    await old.step();
+    await old.restart();
+    await lab.publish(5);
+    await old.drain();
+    await assertExactlyOnce(old.client, old.delivered, ["c"]);
+  },
+};
+
+const sameOwner: Staging = {
+  promise: "a worker that claims again fences out what it sent under its earlier claim",
+  stage: async (lab) => {
+    const { next } = await takeOver(lab);
+    const { epoch } = next;
+    await next.claim();
+    assert.equal(Number(next.epoch), Number(epoch) + 1);
+    await next.page();
+    next.epoch = epoch;
+    await refused(next.acknowledge(5));
+  },
+};
+
+const removed: Staging = {
+  promise: "a worker whose consumer was removed is refused",
+  stage: async (lab) => {
+    const { next } = await takeOver(lab);
+    await next.page();
+    await lab.sql("delete from hark.consumers");
+    await refused(next.acknowledge(5));
+    await refused(next.page());
+    await assert.rejects(next.claim(), { code: "HK007" });
+  },
+};
+
+stagings("a consumer changes hands", [midWindow, emptyRest, sameOwner, removed]);
