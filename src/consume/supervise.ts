@@ -10,6 +10,7 @@ import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate, translated } from "../database/translate.ts";
+import type { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import type { CheckedOptions } from "./options.ts";
 import { type Run, serve } from "./worker.ts";
@@ -62,6 +63,7 @@ export async function supervise(
         const reason = translate(error);
         if (abandon.aborted) break;
         if (!isPassing(reason)) throw reason;
+        if (drain && isLost(reason) || connections === undefined && isOver(reason)) throw reason;
         if (performance.now() - begun > 10_000) failures = 0;
         const wait = Math.round(backoff(++failures, 50, 5000));
         logger.warn("{consumer} was interrupted, again in {wait} ms: {reason}", {
@@ -79,6 +81,16 @@ export async function supervise(
     detach();
     if (session instanceof Session) await session.close();
   }
+}
+
+/** Whether the connection is the trouble: a scheduled drain reports that, and its next turn tries again. */
+function isLost({ code }: HarkError): boolean {
+  return code === "UNREACHABLE" || code === "TIMEOUT" || code === "NOT_PRIMARY";
+}
+
+/** Whether a caller's own `pg.Client` has ended: unlike a pool it never comes back. */
+function isOver(reason: HarkError): boolean {
+  return /not queryable/.test(reason.message);
 }
 
 async function register(session: Queryable, options: CheckedOptions): Promise<void> {

@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { connect, Consumer, type Database } from "../../mod.ts";
+import { cutProxy, deferred, test, until, within } from "../harness/mod.ts";
+import { said } from "./logs.ts";
+import { Gate, NEVER_POLL, numbers, publish, Running } from "./running.ts";
+
+const rest = (db: Database) => new Consumer(db, { id: "c", channels: "c", handle() {} }).drain();
+
+test("stop() lets the handler in hand finish, stores it, and begins no other", async (context) => {
+  const db = context.use(await connect(context.url));
+  await publish(context, 1, 20);
+  const gate = new Gate(8);
+  const running = new Running(db, {
+    acknowledgeCount: 1_000_000,
+    acknowledgeInterval: 3_600_000,
+    handle: gate.handle,
+  });
+  const { signal } = await gate.reached();
+  const stopped = running.stop();
+  await assert.rejects(within(stopped, { deadline: 200 }), /waited/, "it waits");
+  assert.equal(signal.aborted, false);
+  gate.open();
+  await within(stopped);
+  assert.deepEqual(running.payloads, numbers(1, 8));
+  assert.equal(await rest(db), 12);
+});
+
+test("after stop() nothing is repeated, wherever it fell", async (context) => {
+  const db = context.use(await connect(context.url));
+  const total = 400;
+  await publish(context, 1, total);
+  const handled: unknown[] = [];
+  for (let at = 37; handled.length < total; at += 37) {
+    const running: Running = new Running(db, {
+      pageSize: 50,
+      acknowledgeCount: 11,
+      handle: (n) => {
+        handled.push(n.payload);
+        if (handled.length === Math.min(at, total)) void running.consumer.stop();
+      },
+    });
+    await running.done;
+  }
+  assert.deepEqual(handled, numbers(1, total));
+});
+
+test("stop() does not wait for ever for a handler that ignores its signal", async (context) => {
+  const since = Date.now();
+  const db = context.use(await connect(context.url));
+  await publish(context, 1, 3);
+  const gate = new Gate(2);
+  const running = new Running(db, { stopTimeout: 300, handle: gate.handle });
+  const { signal } = await gate.reached();
+  const begun = performance.now();
+  await running.stop();
+  assert(performance.now() - begun < 5000);
+  assert.equal(signal.aborted, true);
+  await said("warning", /did not finish in 300 ms; left unacknowledged/, since);
+  gate.open();
+  assert.equal(await rest(db), 2, "1 was stored, 2 was not");
+});
+
+test("a handler that heeds its signal ends a long stop", async (context) => {
+  const db = context.use(await connect(context.url));
+  await publish(context, 1, 1);
+  const begun = deferred("the handler");
+  const running = new Running(db, {
+    stopTimeout: 100,
+    handle: (_n, { signal }) => {
+      begun.resolve();
+      const { promise, reject } = Promise.withResolvers<void>();
+      signal.addEventListener("abort", () => reject(signal.reason));
+      return promise;
+    },
+  });
+  await begun.wait();
+  await running.stop();
+  assert.equal(await rest(db), 1);
+  const [row] = await context.sql("select attempts from hark.partitions");
+  assert.equal(row.attempts, 0, "being stopped is no failure");
+});
+
+test("run({ signal }) stops as stop() does", async (context) => {
+  const db = context.use(await connect(context.url));
+  await publish(context, 1, 4);
+  const abort = new AbortController();
+  const seen: unknown[] = [];
+  const consumer = new Consumer<number>(db, {
+    id: "c",
+    channels: "c",
+    handle: (n) => {
+      seen.push(n.payload);
+      if (n.payload === 3) abort.abort();
+    },
+  });
+  await consumer.run({ signal: abort.signal });
+  assert.deepEqual(seen, [1, 2, 3]);
+  await consumer.run({ signal: AbortSignal.abort() });
+  assert.deepEqual(seen, [1, 2, 3]);
+  assert.equal(await rest(db), 1);
+});
+
+test("stop() while it waits for work, for a retry, or for its turn returns at once", async (context) => {
+  const since = Date.now();
+  const db = context.use(await connect(context.url));
+  const idle = new Running(db, { pollInterval: NEVER_POLL });
+  await until(async () => (await context.sql("select owner from hark.partitions"))[0]?.owner);
+  const second = new Running(db, { pollInterval: NEVER_POLL });
+  await said("info", /standing by/, since);
+  await within(second.stop(), { deadline: 5000 });
+  await within(idle.stop(), { deadline: 5000 });
+  await publish(context, 1, 1);
+  const retrying = new Running(db, {
+    retry: { initial: 600_000, maximum: 600_000 },
+    handle: () => {
+      throw new Error("x");
+    },
+  });
+  await retrying.atLeast(1);
+  await said("error", /failed at attempt 1/, since);
+  await within(retrying.stop(), { deadline: 5000 });
+  assert.equal(await rest(db), 1);
+});
+
+test("stop() while the server is away returns at once", async (context) => {
+  const line = context.use(cutProxy(Number(new URL(context.url).port || 5432)));
+  const db = context.use(await connect(line.through(context.url)));
+  const running = new Running(db, { pollInterval: 50 });
+  await publish(context, 1, 1);
+  await running.atLeast(1);
+  const since = Date.now();
+  line.refuse();
+  await said("warning", /interrupted/, since);
+  await within(running.stop(), { deadline: 5000 });
+  await within(db.close(), { deadline: 5000 });
+});
+
+test("stop() of what does not run does nothing; a second run() of one object is refused", async (context) => {
+  const db = context.use(await connect(context.url));
+  const running = new Running(db, {});
+  await assert.rejects(running.consumer.run(), { code: "CONFLICT", remedy: /another Consumer/ });
+  await running.stop();
+  await running.consumer.stop();
+  const again = running.consumer.run();
+  await publish(context, 1, 1);
+  await running.inbox.atLeast(1);
+  await Promise.all([running.consumer.stop(), running.consumer.stop()]);
+  await again;
+});
+
+test("db.close() ends its consumers in order and leaves no session", async (context) => {
+  const db = await connect(context.url);
+  await publish(context, 1, 5);
+  const gate = new Gate(3);
+  const busy = new Running(db, { handle: gate.handle });
+  const idle = new Running(db, { id: "idle" });
+  await gate.reached();
+  await idle.atLeast(5);
+  const closed = db.close();
+  gate.open();
+  await within(closed);
+  assert.equal(busy.over && idle.over, true);
+  await busy.done;
+  await idle.done;
+  const sessions = () =>
+    context.sql("select query from pg_stat_activity where application_name = $1", [
+      context.appName,
+    ]);
+  await until(async () => (await sessions()).length === 0, { deadline: 3000 });
+  await assert.rejects(db.query("select 1"));
+  await assert.rejects(busy.consumer.run(), { code: "UNREACHABLE", message: /has been closed/ });
+  const fresh = context.use(await connect(context.url));
+  assert.equal(await rest(fresh), 5 - busy.payloads.length);
+});
+
+test("one Database after another leaves nothing behind", async (context) => {
+  await publish(context, 1, 1);
+  for (let round = 0; round < 8; round++) {
+    await using db = await connect(context.url);
+    const running = new Running(db, { id: `c${round}` });
+    await running.atLeast(1);
+  }
+  await until(
+    async () =>
+      (await context.sql("select 1 from pg_stat_activity where application_name = $1", [
+        context.appName,
+      ])).length === 0,
+    { deadline: 3000 },
+  );
+});
