@@ -904,6 +904,17 @@ as $$
   order by c.name, p.partition
 $$;
 
+-- What a row takes, as stored: of the row as a whole pg_column_size would unpack the payload and tell its
+-- size in memory. The rest of a row is 60 bytes or so.
+create function hark.stored_bytes(channel text, key text, payload jsonb, headers jsonb) returns bigint
+language sql stable
+as $$
+  select 60::bigint operator(pg_catalog.+) pg_catalog.pg_column_size($1)
+    operator(pg_catalog.+) coalesce(pg_catalog.pg_column_size($2), 0)
+    operator(pg_catalog.+) pg_catalog.pg_column_size($3)
+    operator(pg_catalog.+) coalesce(pg_catalog.pg_column_size($4), 0)
+$$;
+
 -- Removes old notifications, a batch a call, in id order from after_id: those published before \`cutoff\` that
 -- every consumer has read. \`forced\` removes them unread. With dry_run nothing is removed, only counted.
 -- Returns where to go on (null: finished), how many were removed, how many that are old enough were kept,
@@ -939,7 +950,7 @@ begin
   end if;
   next_id := case when looked < batch then null else through end;
   if dry_run then
-    select count(*), coalesce(sum(pg_column_size(l.*)), 0) into removed, bytes
+    select count(*), coalesce(sum(hark.stored_bytes(l.channel, l.key, l.payload, l.headers)), 0) into removed, bytes
     from hark.log l
     where l.id > after_id and l.id <= through and l.created_at < cutoff
       and (forced or floor_of_all is null or l.id <= floor_of_all
@@ -952,7 +963,7 @@ begin
         and (forced or floor_of_all is null or l.id <= floor_of_all
           or not exists (select from hark.partitions p
             where not hark.is_consumed(l.id, l.xid, p.position, complete_through)))
-      returning pg_column_size(l.*) as size
+      returning hark.stored_bytes(l.channel, l.key, l.payload, l.headers) as size
     )
     select count(*), coalesce(sum(g.size), 0) into removed, bytes from gone g;
     -- Waymarks below what is gone lead nowhere; the newest and the first stay.
