@@ -11,7 +11,7 @@ import { knownOptions, wholeNumber } from "../check.ts";
 import { HarkError } from "../errors.ts";
 import { Listener } from "./listener.ts";
 import { clientConfig, cutOff, Session, type SessionOptions } from "./session.ts";
-import { messageOf, translated } from "./translate.ts";
+import { messageOf } from "./translate.ts";
 
 const logger = getLogger(["hark", "database"]);
 
@@ -120,9 +120,13 @@ export class Connections {
     this.#listener ??= Listener.start(
       { ...this.#session, ...this.#times },
       async (channel, payload) => {
-        await translated(() =>
-          this.pool.query("select pg_notify($1::text, $2::text)", [channel, payload])
-        );
+        // Not by the pool: after a silence its connections may be half-open, and each would have to time out.
+        const session = await Session.open(this.#session);
+        try {
+          await session.query("select pg_notify($1::text, $2::text)", [channel, payload]);
+        } finally {
+          await session.close();
+        }
       },
     );
     try {

@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import { connect, Consumer } from "../../mod.ts";
+import { test } from "../harness/mod.ts";
+import { Line } from "./line.ts";
+import { said, sentence } from "./logs.ts";
+import { numbers, publish, Reading, Running } from "./running.ts";
+
+const port = (url: string) => Number(new URL(url).port || 5432);
+
+test("where LISTEN hears nothing this is said loudly, and polling delivers", async (context) => {
+  const since = Date.now();
+  const line = context.use(new Line(port(context.url)));
+  line.deaf = true;
+  const db = context.use(await connect(line.through(context.url), { heartbeatTimeout: 500 }));
+  const running = context.use(new Running(db, { pollInterval: 50 }));
+  const reading = context.use(new Reading(db, "c", { from: "beginning", pollInterval: 50 }));
+  const record = await said("error", /LISTEN was accepted/, since);
+  assert.match(sentence(record), /transaction pooler/);
+  assert.match(sentence(record), /direct connection/);
+  await publish(context, 1, 10);
+  await running.atLeast(10);
+  await reading.inbox.atLeast(10);
+  assert.deepEqual(running.payloads, numbers(1, 10));
+  const [row] = await context.sql("select owner_session from hark.partitions");
+  assert.equal(row.owner_session, null, "a deaf session proves nothing about its owner");
+});
+
+test("a line that becomes deaf is found out when LISTEN is made again", async (context) => {
+  const line = context.use(new Line(port(context.url)));
+  const db = context.use(
+    await connect(line.through(context.url), { heartbeat: 200, heartbeatTimeout: 500 }),
+  );
+  const running = context.use(new Running(db, { pollInterval: 200 }));
+  await publish(context, 1, 1);
+  await running.atLeast(1);
+  const since = Date.now();
+  line.deaf = true;
+  line.sever();
+  await said("error", /LISTEN was accepted/, since);
+  await publish(context, 2, 3);
+  await running.atLeast(3);
+  assert.deepEqual(running.payloads, [1, 2, 3]);
+});
+
+test("connect({ listen: false }) polls, and opens no LISTEN session", async (context) => {
+  const db = context.use(await connect(context.url, { listen: false }));
+  const running = context.use(new Running(db, { pollInterval: 30 }));
+  await publish(context, 1, 5);
+  await running.atLeast(5);
+  const rows = await context.sql(
+    "select query from pg_stat_activity where application_name = $1 and query ~* '^listen'",
+    [context.appName],
+  );
+  assert.deepEqual(rows, []);
+});
+
+test("published without NOTIFY (hark.wake = off): found by polling", async (context) => {
+  const db = context.use(await connect(context.url));
+  const running = context.use(new Running(db, { pollInterval: 100 }));
+  await publish(context, 1, 1);
+  await running.atLeast(1);
+  const client = await context.client();
+  const heard: string[] = [];
+  const ears = await context.client();
+  ears.on("notification", (message) => heard.push(message.payload ?? ""));
+  await ears.query("listen hark");
+  await client.query("begin");
+  await client.query("set local hark.wake = off");
+  await client.query("select hark.notify('c', '2')");
+  await client.query('select hark.notify_many(\'[{"channel":"c","payload":3}]\')');
+  await client.query("commit");
+  await running.atLeast(3);
+  await publish(context, 4, 4);
+  await running.atLeast(4);
+  await ears.query("select 1");
+  assert.deepEqual(heard, ["c"], "only the last one notified");
+  assert.deepEqual(running.payloads, [1, 2, 3, 4]);
+});
+
+test("two-phase commit: a transaction prepared with hark.wake = off is delivered", async (context) => {
+  const [{ max }] = await context.sql(
+    "select current_setting('max_prepared_transactions')::int as max",
+  );
+  const db = context.use(await connect(context.url));
+  const client = await context.client();
+  await client.query("begin");
+  await client.query("set local hark.wake = off");
+  await client.query("select hark.notify('c', '1')");
+  const prepare = client.query("prepare transaction 'hark faults'");
+  if (max === 0) {
+    await assert.rejects(prepare, { code: "55000" }, "this server allows none");
+    return;
+  }
+  await prepare;
+  const drain = () => new Consumer(db, { id: "d", channels: "c", handle() {} }).drain();
+  assert.equal(await drain(), 0);
+  await client.query("commit prepared 'hark faults'");
+  assert.equal(await drain(), 1);
+});

@@ -1,0 +1,103 @@
+import assert from "node:assert/strict";
+import { connect } from "../../mod.ts";
+import { cutProxy, test, until, within } from "../harness/mod.ts";
+import { Line } from "./line.ts";
+import { said } from "./logs.ts";
+import { Gate, NEVER_POLL, numbers, publish, Reading, Running } from "./running.ts";
+
+const port = (url: string) => Number(new URL(url).port || 5432);
+
+/** What is promised of a line that goes silent, at default options. */
+const PROMISE = 15_000;
+
+test("a silent line is noticed and replaced within 15 s at default options", async (context) => {
+  const since = Date.now();
+  const line = context.use(new Line(port(context.url)));
+  const db = context.use(await connect(line.through(context.url)));
+  const waiting = context.use(new Running(db, { id: "waiting" }));
+  const reading = context.use(new Reading(db, "c", { from: "beginning" }));
+  const gate = new Gate(2);
+  const busy = context.use(new Running(db, { id: "busy", handle: gate.handle }));
+  await publish(context, 1, 2);
+  await gate.reached();
+  await waiting.atLeast(2);
+  await reading.inbox.atLeast(2);
+
+  const asked = line.asked;
+  const begun = performance.now();
+  line.halfOpen();
+  await publish(context, 3, 3);
+  gate.open();
+  const took = async (done: Promise<unknown>) => {
+    await done;
+    return Math.round(performance.now() - begun);
+  };
+  const [w, r, b, a] = await Promise.all([
+    took(waiting.atLeast(3, { deadline: 40_000 })),
+    took(reading.inbox.atLeast(3, { deadline: 40_000 })),
+    took(busy.atLeast(3, { deadline: 40_000 })),
+    took(until(() => line.asked > asked, { deadline: 40_000 })),
+  ]);
+  for (const ms of [w, r, b, a]) assert(ms < PROMISE, `${ms} ms`);
+  await said("warning", /LISTEN connection lost/, since);
+
+  // And LISTEN is back too, not only polling.
+  await said("info", /LISTEN connection is back/, since);
+  await publish(context, 4, 4);
+  await waiting.atLeast(4, { deadline: 2500 });
+  await reading.inbox.atLeast(4);
+  await busy.atLeast(4);
+  for (const who of [waiting, reading, busy]) assert.deepEqual(who.payloads, numbers(1, 4));
+});
+
+test("a black hole for new connections too: it goes on when that ends", async (context) => {
+  const line = context.use(cutProxy(port(context.url)));
+  const quick = {
+    heartbeat: 300,
+    heartbeatTimeout: 300,
+    readerTimeout: 500,
+    connectTimeout: 500,
+    maxReconnectDelay: 300,
+  };
+  const db = context.use(await connect(line.through(context.url), quick));
+  const running = context.use(new Running(db, { pollInterval: 100 }));
+  const reading = context.use(new Reading(db, "c", { pollInterval: 100 }));
+  await until(async () => (await context.sql("select owner from hark.partitions"))[0]?.owner);
+  const since = Date.now();
+  line.silence();
+  await publish(context, 1, 5);
+  await said("warning", /No LISTEN connection \(try 2\).*(timeout|time)/, since);
+  line.resume();
+  await running.atLeast(5);
+  await reading.inbox.atLeast(5);
+  assert.deepEqual(running.payloads, numbers(1, 5));
+  assert.deepEqual(reading.payloads, numbers(1, 5));
+});
+
+test("closing a database behind a silent line does not hang", async (context) => {
+  const line = context.use(cutProxy(port(context.url)));
+  const db = await connect(line.through(context.url));
+  const running = new Running(db, { pollInterval: NEVER_POLL });
+  await publish(context, 1, 1);
+  await running.atLeast(1);
+  line.silence();
+  const closed = db.close();
+  await within(closed, { deadline: 20_000, what: "close() to return" });
+  await running.done;
+});
+
+test("a slow line is not a silent one", async (context) => {
+  const since = Date.now();
+  const line = context.use(cutProxy(port(context.url)));
+  line.delay(150);
+  const db = context.use(
+    await connect(line.through(context.url), { heartbeat: 200, heartbeatTimeout: 1500 }),
+  );
+  const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
+  await publish(context, 1, 3);
+  await running.atLeast(3, { deadline: 20_000 });
+  await publish(context, 4, 6);
+  await running.atLeast(6, { deadline: 20_000 });
+  assert.deepEqual(running.payloads, numbers(1, 6));
+  await assert.rejects(said("warning", /./, since, { deadline: 300 }), "nothing was found wrong");
+});

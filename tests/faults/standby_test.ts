@@ -1,0 +1,122 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { connect, Consumer, subscribe } from "../../mod.ts";
+import { startEmbedded } from "../../src/database/embedded/mod.ts";
+import { type OwnServer, ownServer, until } from "../harness/mod.ts";
+import { Line } from "./line.ts";
+import { said } from "./logs.ts";
+import { NEVER_POLL, publish, Reading, Running } from "./running.ts";
+
+const quick = { heartbeat: 500, maxReconnectDelay: 500 };
+
+/** Makes a standby of a server: a copy of its folder, made while it is stopped, that streams from it. */
+async function standbyOf(primary: OwnServer) {
+  const folder = join(primary.dataDir, "..", "..", `standby-${crypto.randomUUID().slice(0, 8)}`);
+  const dataDir = join(folder, "data");
+  await Deno.mkdir(folder, { mode: 0o711 });
+  await primary.stop();
+  await copy(primary.dataDir, dataDir);
+  await Deno.writeTextFile(join(dataDir, "standby.signal"), "");
+  await primary.start();
+  const { username, password } = new URL(primary.url);
+  const server = await startEmbedded({
+    dataDir,
+    settings: {
+      primary_conninfo: `host=127.0.0.1 port=${primary.port} user=${username} password=${password}`,
+      hot_standby_feedback: "on",
+      fsync: "off",
+    },
+  });
+  return {
+    url: server.url,
+    port: server.port,
+    async [Symbol.asyncDispose]() {
+      await server.stop("immediate");
+      await server[Symbol.asyncDispose]();
+      await Deno.remove(folder, { recursive: true });
+    },
+  };
+}
+
+async function copy(from: string, to: string): Promise<void> {
+  const { uid, gid } = await Deno.stat(from);
+  await Deno.mkdir(to, { mode: 0o700 });
+  for await (const entry of Deno.readDir(from)) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)];
+    if (entry.isDirectory) await copy(source, target);
+    else await Deno.copyFile(source, target);
+    if (Deno.build.os !== "windows") await Deno.chown(target, uid, gid);
+  }
+  if (Deno.build.os !== "windows") await Deno.chown(to, uid, gid);
+}
+
+Deno.test("a reconnect that lands on a standby is said loudly and tried again; fail-over to it works", async () => {
+  await using primary = await ownServer();
+  await using standby = await standbyOf(primary);
+  await using line = new Line(primary.port);
+  await using db = await connect(line.through(primary.url), quick);
+  await using running = new Running(db, { pollInterval: NEVER_POLL });
+  await using reading = new Reading(db, "c", { from: "beginning", pollInterval: NEVER_POLL });
+  await publish(primary, 1, 3);
+  await running.atLeast(3);
+  await reading.inbox.atLeast(3);
+
+  // The line leads to the standby now, as a name that has moved too early does.
+  let since = Date.now();
+  line.target = standby.port;
+  line.sever();
+  await said("warning", /No LISTEN connection.*standby.*primary/, since);
+  await said("warning", /c was interrupted.*(standby|read-only)/, since);
+  await said("warning", /Reading was interrupted.*(standby|read-only)/, since);
+  await publish(primary, 4, 5);
+
+  // Back to the primary: nothing is lost, and LISTEN works again.
+  line.target = primary.port;
+  line.sever();
+  await running.atLeast(5, { deadline: 20_000 });
+  await reading.inbox.atLeast(5, { deadline: 20_000 });
+  await said("info", /LISTEN connection is back/, since);
+  await publish(primary, 6, 6);
+  await running.atLeast(6);
+  await reading.inbox.atLeast(6);
+  assert.deepEqual(running.payloads, [1, 2, 3, 4, 5, 6]);
+
+  // A real fail-over: the primary is gone, the standby takes its place.
+  const stored = "select handled from hark.partitions";
+  await until(async () => Number((await primary.sql(stored))[0].handled) === 6);
+  const lsn = (await primary.sql("select pg_current_wal_flush_lsn() as lsn"))[0].lsn;
+  await using beside = await connect(standby.url, { listen: false });
+  await until(async () =>
+    (await beside.query("select pg_last_wal_replay_lsn() >= $1::pg_lsn as ok", [lsn])).rows[0].ok
+  );
+  since = Date.now();
+  await primary.kill();
+  line.target = standby.port;
+  line.sever();
+  await said("warning", /No LISTEN connection/, since);
+  await beside.query("select pg_promote()");
+  const on = {
+    sql: async (text: string, values?: unknown[]) => (await beside.query(text, values)).rows,
+  };
+  await publish(on, 7, 8);
+  await running.atLeast(8, { deadline: 30_000 });
+  await until(() => reading.payloads.includes(8), { deadline: 30_000 });
+  assert.deepEqual(running.payloads.slice(6), [7, 8], "what was stored is not handled again");
+  assert.deepEqual([...new Set(reading.payloads)], [1, 2, 3, 4, 5, 6, 7, 8]);
+  await said("info", /LISTEN connection is back/, since);
+  await publish(on, 9, 9);
+  await running.atLeast(9);
+});
+
+Deno.test("who starts on a standby is told so at once", async () => {
+  await using primary = await ownServer();
+  await publish(primary, 1, 1);
+  await using standby = await standbyOf(primary);
+  await using db = await connect(standby.url);
+  const expected = { code: "NOT_PRIMARY", remedy: /primary/ };
+  const consumer = new Consumer(db, { id: "c", channels: "c", handle() {} });
+  await assert.rejects(consumer.run(), expected);
+  await assert.rejects(consumer.drain(), expected);
+  await assert.rejects(subscribe(db, "c").next(), expected);
+  await assert.rejects(db.query("select hark.notify('c')"), expected);
+});
