@@ -161,7 +161,8 @@ const stored: Staging = {
 };
 
 const prepared: Staging = {
-  promise: "a prepared transaction is read once it is committed, also after a restart of the server",
+  promise:
+    "a prepared transaction is read once it is committed, also after a restart of the server",
   breaks: [{
     rule: "when its locks are not seen",
     in: "hark.raise_lows",

@@ -6,7 +6,8 @@ import { pause, type Staging, stagings } from "./staging.ts";
 import { assertExactlyOnce } from "./truth.ts";
 
 const numberedBeforeTheSnapshot: Staging = {
-  promise: "a transaction that had published when a window opened, too young to be listed, is read later",
+  promise:
+    "a transaction that had published when a window opened, too young to be listed, is read later",
   breaks: [{
     rule: "when the floor does not lag one window behind",
     in: "hark.window_advance",
@@ -86,7 +87,8 @@ async function straggler(lab: Parameters<Staging["stage"]>[0]) {
 }
 
 const newStraggler: Staging = {
-  promise: "a transaction first listed as running is looked for from the floor of the snapshot before",
+  promise:
+    "a transaction first listed as running is looked for from the floor of the snapshot before",
   breaks: [{
     rule: "when it is looked for from the new floor",
     in: "hark.window_advance",

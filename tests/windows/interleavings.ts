@@ -190,7 +190,7 @@ export class Interleaving {
     const writer = this.#writers[index]!;
     if (writer.open === undefined) return;
     await writer.client.query(how);
-    if (how === "commit") for (const id of writer.open.levels.flat()) this.#committed.add(id);
+    if (how === "commit") { for (const id of writer.open.levels.flat()) this.#committed.add(id); }
     writer.open = undefined;
   }
 

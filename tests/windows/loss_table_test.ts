@@ -64,7 +64,9 @@ async function readAlong({ client }: TestContext): Promise<Readers> {
   const start = { kind: "now" } as const;
   const live = await RegisteredReader.open(await client(), "live", both, start);
   const paging = await RegisteredReader.open(await client(), "paging", both, start, { rows: 7 });
-  const restarted = await RegisteredReader.open(await client(), "restarted", both, start, { rows: 40 });
+  const restarted = await RegisteredReader.open(await client(), "restarted", both, start, {
+    rows: 40,
+  });
   const unregistered = await UnregisteredReader.open(await client(), null, start);
   const rare = await UnregisteredReader.open(await client(), ["rare"], start, { scanned: 50 });
   let stopping = false;
@@ -112,14 +114,18 @@ async function assertAllDelivered({ admin }: TestContext, readers: Readers): Pro
   await assertExactlyOnce(admin, readers.rare.delivered, ["rare"]);
 }
 
-test("16 writers that commit out of order lose nothing, repeat nothing, and publish nothing they rolled back", {
-  timeout: 90_000,
-}, async (context) => {
-  const readers = await readAlong(context);
-  const total = await write(context);
-  await finish(readers, total);
-  await assertAllDelivered(context, readers);
-});
+test(
+  "16 writers that commit out of order lose nothing, repeat nothing, and publish nothing they rolled back",
+  {
+    timeout: 90_000,
+  },
+  async (context) => {
+    const readers = await readAlong(context);
+    const total = await write(context);
+    await finish(readers, total);
+    await assertAllDelivered(context, readers);
+  },
+);
 
 test("two unrelated transactions left open hold nobody's notifications back", {
   timeout: 90_000,

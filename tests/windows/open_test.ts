@@ -23,7 +23,8 @@ async function windowsIn(client: Client, reader: UnregisteredReader, lab: Lab, c
 }
 
 const inATransactionThatWrote: Staging = {
-  promise: "a window is refused in a transaction that has written, whose own rows would count as read",
+  promise:
+    "a window is refused in a transaction that has written, whose own rows would count as read",
   breaks: [{
     rule: "when it may be opened there",
     in: "hark.require_fresh_snapshot",
@@ -101,7 +102,8 @@ const oneStatement: Staging = {
       greatest(p.seen_max, case when s.is_called then s.last_value else s.last_value - 1 end)
     into w.target, w.target_max
     from hark.log_id_seq s;`,
-    to: `select greatest(p.seen_max, case when s.is_called then s.last_value else s.last_value - 1 end)
+    to:
+      `select greatest(p.seen_max, case when s.is_called then s.last_value else s.last_value - 1 end)
     into w.target_max
     from hark.log_id_seq s;
     ${pause}

@@ -22,9 +22,15 @@ const rows: Staging = {
 };
 
 const bytes: Staging = {
-  promise: "a page ends with the row that passes its bytes, which are counted as sent, not as stored",
+  promise:
+    "a page ends with the row that passes its bytes, which are counted as sent, not as stored",
   breaks: [
-    { rule: "when bytes do not count", in: "hark.window_read", from: "where coalesce(s.bytes_before, 0) < max_bytes", to: "" },
+    {
+      rule: "when bytes do not count",
+      in: "hark.window_read",
+      from: "where coalesce(s.bytes_before, 0) < max_bytes",
+      to: "",
+    },
     {
       rule: "when they count as stored",
       in: "hark.window_read",
@@ -112,7 +118,9 @@ const oneWindowOnly: Staging = {
     to: "s.xid = any (finished))",
   }],
   stage: async (lab) => {
-    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"], undefined, { rows: 1 });
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"], undefined, {
+      rows: 1,
+    });
     await lab.publish(1);
     const late = await lab.writer();
     await late.notify();

@@ -88,7 +88,9 @@ abstract class Reader {
     const before = this.position;
     const { rows } = await this.read([maxRows, bytes, scanned, this.started]);
     const end = rows.at(-1)!;
-    if (end.id !== null) throw new Error("the last row of a page has to be the one with the position");
+    if (end.id !== null) {
+      throw new Error("the last row of a page has to be the one with the position");
+    }
     if (this.#thrownBackTo === undefined) {
       this.#thrownBackTo = before;
       this.#beganAt = Number(end.began_at);

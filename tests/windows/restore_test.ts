@@ -45,7 +45,9 @@ interface Dump {
 async function dump(source: OwnServer): Promise<Dump> {
   await burn(source, 5_000);
   const client = await source.client();
-  const reader = await RegisteredReader.open(client, "r", ["c"], { kind: "beginning" }, { rows: 30 });
+  const reader = await RegisteredReader.open(client, "r", ["c"], { kind: "beginning" }, {
+    rows: 30,
+  });
   await publish(source, 100, "read before the dump");
   await reader.drain();
   await publish(source, 100, "read in part");
@@ -121,17 +123,20 @@ Deno.test("after a dump and restore into another cluster", async (t) => {
   for (const { promise, meanwhile, broken } of cases) {
     for (const rule of broken === undefined ? [undefined] : [undefined, broken]) {
       await using target = await ownServer({ schema: false });
-      await t.step(rule === undefined ? promise : `${promise}: not so where ${rule.rule}`, async () => {
-        await shell(
-          target,
-          `psql -q -v ON_ERROR_STOP=1 -f ${dumped.file} "${target.url}" > /dev/null`,
-        );
-        if (rule !== undefined) await replaceIn(target.url, rule);
-        await meanwhile(target);
-        const run = () => assertNothingLost(target, dumped);
-        if (rule === undefined) await run();
-        else await assert.rejects(run, assert.AssertionError);
-      });
+      await t.step(
+        rule === undefined ? promise : `${promise}: not so where ${rule.rule}`,
+        async () => {
+          await shell(
+            target,
+            `psql -q -v ON_ERROR_STOP=1 -f ${dumped.file} "${target.url}" > /dev/null`,
+          );
+          if (rule !== undefined) await replaceIn(target.url, rule);
+          await meanwhile(target);
+          const run = () => assertNothingLost(target, dumped);
+          if (rule === undefined) await run();
+          else await assert.rejects(run, assert.AssertionError);
+        },
+      );
     }
   }
 });

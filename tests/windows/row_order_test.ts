@@ -23,44 +23,48 @@ const publishVersion = (key: number) =>
   `with updated as (update versioned set version = version + 1 where key = ${key} returning version)
    select hark.notify('v', to_jsonb(version), '${key}') from updated;`;
 
-test("1,000 transactions that update the same rows are read in the order of the versions they made", {
-  timeout: 60_000,
-}, async ({ sql, client, admin }) => {
-  await sql("create table versioned (key integer primary key, version integer not null)");
-  await sql("insert into versioned select k, 0 from generate_series(0, $1) k", [KEYS - 1]);
-  const readers = [
-    await RegisteredReader.open(await client(), "r", ["v"]),
-    await RegisteredReader.open(await client(), "pages", ["v"], undefined, { rows: 7 }),
-    await UnregisteredReader.open(await client(), ["v"]),
-  ];
-  let writing = true;
-  let left = TRANSACTIONS;
-  const reading = readers.map(async (reader) => {
-    while (writing) await reader.step();
-    await reader.drain();
-  });
-  await Promise.all(Array.from({ length: WRITERS }, async () => {
-    const writer = await client();
-    while (left-- > 0) {
-      const [early, inside, after] = [Math.random(), Math.random(), Math.random()];
-      await writer.query([
-        "begin;",
-        early < 0.5 ? `select pg_current_xact_id(), pg_sleep(${early * 0.006});` : "",
-        inside < 0.3 ? "savepoint a;" : "",
-        publishVersion(Math.floor(Math.random() * KEYS)),
-        inside < 0.15 ? "rollback to savepoint a;" : "",
-        `select pg_sleep(${after * 0.003});`,
-        after < 0.05 ? "rollback;" : "commit;",
-      ].join(" "));
+test(
+  "1,000 transactions that update the same rows are read in the order of the versions they made",
+  {
+    timeout: 60_000,
+  },
+  async ({ sql, client, admin }) => {
+    await sql("create table versioned (key integer primary key, version integer not null)");
+    await sql("insert into versioned select k, 0 from generate_series(0, $1) k", [KEYS - 1]);
+    const readers = [
+      await RegisteredReader.open(await client(), "r", ["v"]),
+      await RegisteredReader.open(await client(), "pages", ["v"], undefined, { rows: 7 }),
+      await UnregisteredReader.open(await client(), ["v"]),
+    ];
+    let writing = true;
+    let left = TRANSACTIONS;
+    const reading = readers.map(async (reader) => {
+      while (writing) await reader.step();
+      await reader.drain();
+    });
+    await Promise.all(Array.from({ length: WRITERS }, async () => {
+      const writer = await client();
+      while (left-- > 0) {
+        const [early, inside, after] = [Math.random(), Math.random(), Math.random()];
+        await writer.query([
+          "begin;",
+          early < 0.5 ? `select pg_current_xact_id(), pg_sleep(${early * 0.006});` : "",
+          inside < 0.3 ? "savepoint a;" : "",
+          publishVersion(Math.floor(Math.random() * KEYS)),
+          inside < 0.15 ? "rollback to savepoint a;" : "",
+          `select pg_sleep(${after * 0.003});`,
+          after < 0.05 ? "rollback;" : "commit;",
+        ].join(" "));
+      }
+    }));
+    writing = false;
+    await Promise.all(reading);
+    for (const { delivered } of readers) {
+      await assertExactlyOnce(admin, delivered);
+      assertInOrder(delivered);
     }
-  }));
-  writing = false;
-  await Promise.all(reading);
-  for (const { delivered } of readers) {
-    await assertExactlyOnce(admin, delivered);
-    assertInOrder(delivered);
-  }
-});
+  },
+);
 
 const olderNumberLaterVersion: Staging = {
   promise: "who waited for a row's lock is read after who held it, though its number is older",

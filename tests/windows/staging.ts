@@ -65,7 +65,11 @@ export class Writer {
 /** What a staging works with: a database of its own. */
 export class Lab {
   readonly #clients: Client[] = [];
-  constructor(readonly url: string, readonly server: OwnServer, readonly flag: string | undefined) {}
+  constructor(
+    readonly url: string,
+    readonly server: OwnServer,
+    readonly flag: string | undefined,
+  ) {}
 
   /** Whether a rule that the reader keeps is to be broken. */
   broken(flag: string): boolean {
@@ -92,7 +96,11 @@ export class Lab {
     return once(this.url, text, values);
   }
   /** Starts `run`, waits until it waits for a lock (or has ended), does `meanwhile`, and lets it go on. */
-  async held<T>(gate: () => Promise<Client>, run: () => Promise<T>, meanwhile: () => Promise<void>) {
+  async held<T>(
+    gate: () => Promise<Client>,
+    run: () => Promise<T>,
+    meanwhile: () => Promise<void>,
+  ) {
     const holder = await gate();
     let over = false;
     const running = run().finally(() => over = true);
@@ -168,7 +176,10 @@ export function stagings(name: string, list: readonly Staging[]): void {
     for (const staging of list) {
       await t.step(staging.promise, () => run(server, staging));
       for (const broken of staging.breaks ?? []) {
-        await t.step(`${staging.promise}: not so ${broken.rule}`, () => run(server, staging, broken));
+        await t.step(
+          `${staging.promise}: not so ${broken.rule}`,
+          () => run(server, staging, broken),
+        );
       }
     }
   });

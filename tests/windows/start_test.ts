@@ -145,7 +145,8 @@ const nowhere: Staging = {
 };
 
 const time: Staging = {
-  promise: "a start at a time delivers at least all committed since, also what was published before it",
+  promise:
+    "a start at a time delivers at least all committed since, also what was published before it",
   breaks: [
     {
       rule: "when it begins at a waymark after it",

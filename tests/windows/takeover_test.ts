@@ -27,10 +27,12 @@ const refused = (promise: Promise<unknown>) => assert.rejects(promise, { code: "
 const unfenced = { from: "s.owner = $3 and s.epoch = $4", to: "true" };
 
 const midWindow: Staging = {
-  promise: "who takes over in mid-window reads on from what was acknowledged, and the old worker is refused",
-  breaks: ["hark.acknowledge", "hark.window", "hark.renew", "hark.record_failure", "hark.release"].map(
-    (name) => ({ rule: `when ${name} does not ask who is calling`, in: name, ...unfenced }),
-  ),
+  promise:
+    "who takes over in mid-window reads on from what was acknowledged, and the old worker is refused",
+  breaks: ["hark.acknowledge", "hark.window", "hark.renew", "hark.record_failure", "hark.release"]
+    .map(
+      (name) => ({ rule: `when ${name} does not ask who is calling`, in: name, ...unfenced }),
+    ),
   stage: async (lab) => {
     const { old, next, late, acknowledged } = await takeOver(lab);
     assert.equal(acknowledged.length, 5);
@@ -39,7 +41,10 @@ const midWindow: Staging = {
     const mine = [old.consumer, 0, old.owner, old.epoch];
     await refused(old.client.query("select hark.renew($1, $2, $3, $4, 1000)", mine));
     await refused(old.client.query("select hark.record_failure($1, $2, $3, $4, 6, 1, 'x')", mine));
-    const { rows } = await old.client.query("select hark.release($1, $2, $3, $4) as released", mine);
+    const { rows } = await old.client.query(
+      "select hark.release($1, $2, $3, $4) as released",
+      mine,
+    );
     assert.equal(rows[0].released, false);
     await late.commit();
     await next.drain();

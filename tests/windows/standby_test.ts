@@ -1,0 +1,146 @@
+/** A standby's snapshots list no running transactions, so nothing may be read by them. */
+
+import assert from "node:assert/strict";
+import {
+  type Client,
+  connect,
+  disconnect,
+  type OwnServer,
+  ownServer,
+  until,
+} from "../harness/mod.ts";
+import { RegisteredReader } from "./reader.ts";
+import { assertExactlyOnce } from "./truth.ts";
+
+/** Runs a command on the server's machine, as the server's own user. */
+async function shell(server: OwnServer, command: string): Promise<void> {
+  await server.sql(`copy (select 1) to program '${command.replaceAll("'", "''")}'`);
+}
+
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+interface Standby extends AsyncDisposable {
+  readonly url: string;
+  promote(): Promise<void>;
+}
+
+/** Starts a standby of `primary`, or gives undefined where there are no programs for it. */
+async function standbyOf(primary: OwnServer): Promise<Standby | undefined> {
+  const [{ version }] = await primary.sql(
+    "select current_setting('server_version_num')::int / 10000 as version",
+  );
+  const folder = `/usr/lib/postgresql/${version}/bin`;
+  const programs = `PATH="${folder}:$PATH"`;
+  try {
+    await shell(
+      primary,
+      `${programs} pg_basebackup --version > /dev/null && ${programs} pg_ctl --version > /dev/null`,
+    );
+  } catch {
+    return undefined;
+  }
+  const data = `/tmp/hark-standby-${crypto.randomUUID()}`; // where the server's user may make a folder
+  await shell(
+    primary,
+    `echo "host replication all 127.0.0.1/32 scram-sha-256" >> "${primary.dataDir}/pg_hba.conf"`,
+  );
+  await primary.sql("select pg_reload_conf()");
+  const port = freePort();
+  await shell(
+    primary,
+    `${programs} pg_basebackup -D "${data}" -d "${primary.url}" -c fast -R -X stream > /dev/null 2>&1`,
+  );
+  await shell(
+    primary,
+    `${programs} pg_ctl -D "${data}" -l "${data}/log" -w -o "-p ${port} -k ${data}" start > /dev/null 2>&1`,
+  );
+  const url = new URL(primary.url);
+  url.port = String(port);
+  return {
+    url: url.href,
+    promote: () => shell(primary, `${programs} pg_ctl -D "${data}" -w promote > /dev/null 2>&1`),
+    [Symbol.asyncDispose]: async () => {
+      await shell(
+        primary,
+        `${programs} pg_ctl -D "${data}" -m immediate -w stop > /dev/null 2>&1; rm -rf "${data}"`,
+      );
+    },
+  };
+}
+
+async function onStandby(t: Deno.TestContext, primary: OwnServer, standby: Standby): Promise<void> {
+  const clients: Client[] = [];
+  const client = async (url: string) => {
+    const client = await connect(url);
+    clients.push(client);
+    return client;
+  };
+  try {
+    const reader = await RegisteredReader.open(await client(primary.url), "r", ["c"]);
+    await t.step("every way to read there is refused, and the log can be looked at", async () => {
+      const there = await client(standby.url);
+      await until(async () => (await there.query("select from hark.consumers")).rows.length === 1);
+      for (
+        const call of [
+          `hark.window_open('${reader.position}'::hark.position)`,
+          "hark.start_position('beginning', null, null)",
+          "hark.waymark()",
+          "hark.register('other', '{c}')",
+          `hark.window('r', 0, '${reader.owner}', ${reader.epoch}, '${reader.position}'::hark.position)`,
+        ]
+      ) {
+        await assert.rejects(
+          there.query(`select ${call}`),
+          { code: "HK003", hint: /primary/ },
+          call,
+        );
+      }
+      assert.equal((await there.query("select hark.rebase() as done")).rows[0].done, false);
+      assert.equal((await there.query("select * from hark.status()")).rows.length, 1);
+    });
+    await t.step(
+      "after it is promoted the stored position loses nothing, and a window from before is refused",
+      async () => {
+        await primary.sql("select hark.notify('c') from generate_series(1, 20)");
+        await reader.page();
+        const position = reader.position;
+        const there = await client(standby.url);
+        await until(async () =>
+          Number((await there.query("select count(*) from hark.log")).rows[0].count) === 20
+        );
+        await standby.promote();
+        await until(async () =>
+          !(await there.query("select pg_is_in_recovery() as is")).rows[0].is
+        );
+        await there.query("select hark.notify('c')");
+        await assert.rejects(
+          there.query(
+            "select * from hark.window_read($1::hark.position, null, 10, 1000, 1000, null)",
+            [position],
+          ),
+          { code: "HK004" },
+        );
+        const again = new RegisteredReader(there, "r");
+        again.owner = reader.owner;
+        await again.claim();
+        await again.drain();
+        await assertExactlyOnce(there, again.delivered);
+        assert.equal(again.delivered.length, 21);
+      },
+    );
+  } finally {
+    await Promise.all(clients.map(disconnect));
+  }
+}
+
+Deno.test("on a standby", async (t) => {
+  await using primary = await ownServer({
+    settings: { wal_level: "replica", max_wal_senders: "4", hot_standby: "on" },
+  });
+  await using standby = await standbyOf(primary);
+  if (standby === undefined) return console.log("skipped: this machine has no pg_basebackup");
+  await onStandby(t, primary, standby);
+});
