@@ -232,16 +232,21 @@ class Worker {
     }
   }
 
-  /** A handler that ignores its signal is left behind, so that stopping does not hang on it. */
+  /**
+   * A handler that ignores its signal is left behind when stopping, so that this does not hang on it. A
+   * claim that is lost waits for it: claiming anew would call it again while it runs, and when it
+   * succeeds it need not be called again at all, unless another worker has taken over.
+   */
   async #abandonable(result: PromiseLike<unknown>): Promise<void> {
+    const { abandon } = this.#run;
     const { promise, reject } = Promise.withResolvers<never>();
-    const abandon = () => reject(this.#signal.reason);
-    if (this.#signal.aborted) abandon();
-    this.#signal.addEventListener("abort", abandon, { once: true });
+    const leave = () => reject(abandon.reason);
+    if (abandon.aborted) leave();
+    abandon.addEventListener("abort", leave, { once: true });
     try {
       await Promise.race([result, promise]);
     } finally {
-      this.#signal.removeEventListener("abort", abandon);
+      abandon.removeEventListener("abort", leave);
     }
   }
 

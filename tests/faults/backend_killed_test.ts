@@ -97,6 +97,22 @@ test("handled but not stored when the session is killed: stored afterwards, not 
   assert.deepEqual(running.payloads, numbers(1, 10));
 });
 
+test("a long handler whose claim is lost in the middle is told, and is not called again beside itself", async (context) => {
+  const db = context.use(await connect(context.url));
+  await publish(context, 1, 3);
+  const gate = new Gate(2);
+  const running = context.use(new Running(db, { lease: 400, handle: gate.handle }));
+  const { signal } = await gate.reached();
+  await killBackends(context, readerBackends);
+  await until(() => signal.aborted, { what: "the handler to be told" });
+  assert.deepEqual(running.payloads, [1, 2], "it runs still");
+  gate.open();
+  await running.atLeast(3);
+  await publish(context, 4, 4);
+  await running.atLeast(4);
+  assert.deepEqual(running.payloads, numbers(1, 4), "it succeeded, and nobody had taken over");
+});
+
 test("1,000 notifications and a session killed every few of them: each handled once", async (context) => {
   const db = context.use(await connect(context.url));
   const total = 1000;
