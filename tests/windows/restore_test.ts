@@ -3,13 +3,9 @@
 import assert from "node:assert/strict";
 import { type OwnServer, ownServer } from "../harness/mod.ts";
 import { type Delivered, RegisteredReader } from "./reader.ts";
+import { shell } from "./shell.ts";
 import { replaceIn } from "./staging.ts";
 import { difference } from "./truth.ts";
-
-/** Runs a program of PostgreSQL's on the server's machine, by the server's own user. */
-async function shell(server: OwnServer, command: string): Promise<void> {
-  await server.sql(`copy (select 1) to program '${command.replaceAll("'", "''")}'`);
-}
 
 /** Why the test cannot run here, if it cannot. */
 async function missing(server: OwnServer): Promise<string | undefined> {

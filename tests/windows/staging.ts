@@ -171,7 +171,11 @@ async function run(server: OwnServer, staging: Staging, broken?: Break): Promise
 export function stagings(name: string, list: readonly Staging[]): void {
   Deno.test(name, async (t) => {
     await using server = await ownServer({
-      settings: { autovacuum: "off", max_prepared_transactions: "10" },
+      settings: {
+        autovacuum: "off",
+        max_prepared_transactions: "10",
+        wal_writer_delay: "10s", // or it flushes what a crash is to take
+      },
     });
     for (const staging of list) {
       await t.step(staging.promise, () => run(server, staging));

@@ -10,12 +10,8 @@ import {
   until,
 } from "../harness/mod.ts";
 import { RegisteredReader } from "./reader.ts";
+import { shell } from "./shell.ts";
 import { assertExactlyOnce } from "./truth.ts";
-
-/** Runs a command on the server's machine, as the server's own user. */
-async function shell(server: OwnServer, command: string): Promise<void> {
-  await server.sql(`copy (select 1) to program '${command.replaceAll("'", "''")}'`);
-}
 
 function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
