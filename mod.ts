@@ -39,6 +39,22 @@ export type { ConnectOptions } from "./src/database/connections.ts";
 export { connect, Database } from "./src/database/database.ts";
 export type { Queryable, QueryResult } from "./src/database/queryable.ts";
 export { HarkError, type HarkErrorCode, type HarkErrorOptions } from "./src/errors.ts";
+// Operating: how far everybody is, and removing what all have read.
+export {
+  cleanup,
+  type CleanupOptions,
+  type CleanupProgress,
+  type CleanupResult,
+  type HoldingConsumer,
+} from "./src/operate/cleanup.ts";
+export {
+  type ConsumerStatus,
+  type FailingNotification,
+  type LogStatus,
+  type Status,
+  status,
+  type StatusOptions,
+} from "./src/operate/status.ts";
 export {
   type NewNotification,
   notify,

@@ -1,0 +1,13 @@
+/**
+ * The command line: `hark init | listen | notify | tail | status | cleanup | sql | uninstall | dev`.
+ *
+ * ```sh
+ * deno run --allow-net --allow-env jsr:@hark/postgres/cli --help
+ * ```
+ *
+ * @module
+ */
+
+import { main } from "./src/cli/main.ts";
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -1,0 +1,88 @@
+/**
+ * `hark cleanup`: removes old notifications.
+ *
+ * @module
+ */
+
+import { object } from "@optique/core/constructs";
+import { map, optional } from "@optique/core/modifiers";
+import type { InferValue, Parser } from "@optique/core/parser";
+import { command, option } from "@optique/core/primitives";
+import type { CleanupProgress, CleanupResult } from "../operate/cleanup.ts";
+import { examplesFooter, plainText } from "./help.ts";
+import { type Action, database, json, number, toggle } from "./options.ts";
+import { bytesText, numberText, print, printJson } from "./output.ts";
+
+const options = object({
+  days: option("--days", number("DAYS", { least: 0, most: 100_000, whole: false }), {
+    description: plainText("Remove what was published longer ago; fractions are allowed."),
+  }),
+  dryRun: toggle("--dry-run", "Remove nothing, say what would be removed."),
+  force: toggle("--force", "Also remove what a consumer has not read: it will never see it."),
+  batch: optional(option("--batch", number("N", { least: 1, most: 1_000_000 }), {
+    description: plainText("How many notifications one transaction looks at. Default: 10000."),
+  })),
+  ...database,
+  json,
+});
+
+/** `hark cleanup`. */
+export const cleanup: Parser<"sync", Action, unknown> = command(
+  "cleanup",
+  map(options, (o) => () => run(o)),
+  {
+    brief: plainText("Remove old notifications that everybody has read."),
+    description: plainText(
+      "Removes notifications older than a number of days, once every consumer has read them. What " +
+        "a consumer has not read is kept, and said. Run it as the schema's owner, from cron or by hand.",
+    ),
+    footer: examplesFooter(
+      ["hark cleanup --days 30", "keep a month"],
+      ["hark cleanup --days 30 --dry-run", "say what would be removed"],
+      ["hark cleanup --days 0.5 --json", "keep half a day, tell a program"],
+    ),
+  },
+);
+
+async function run(o: InferValue<typeof options>): Promise<number> {
+  const { openDatabase } = await import("./database.ts");
+  const { cleanup } = await import("../operate/cleanup.ts");
+  const { stopping } = await import("./signals.ts");
+  using stop = stopping();
+  await using db = await openDatabase(o, "cleanup");
+  const progress = Deno.stderr.isTerminal() && !o.json;
+  const result = await cleanup(db, {
+    olderThan: o.days,
+    dryRun: o.dryRun,
+    force: o.force,
+    ...(o.batch === undefined ? {} : { batch: o.batch }),
+    signal: stop.signal,
+    onProgress: (now) => progress ? show(now) : undefined,
+  });
+  if (progress) await Deno.stderr.write(new TextEncoder().encode("\r\x1b[K"));
+  if (o.json) await printJson(result);
+  else for (const line of lines(result)) await print(line);
+  return 0;
+}
+
+async function show({ removed, kept }: CleanupProgress): Promise<void> {
+  const text = `\r\x1b[K${numberText(removed)} so far, ${numberText(kept)} kept`;
+  await Deno.stderr.write(new TextEncoder().encode(text));
+}
+
+function lines(result: CleanupResult): string[] {
+  const { removed, bytes, kept, keptFor, dryRun, cutoff, complete } = result;
+  return [
+    `${dryRun ? "would remove" : "removed"} ${numberText(removed)} notifications (${
+      bytesText(bytes)
+    }) published before ${cutoff.toISOString()}`,
+    ...(kept === 0 ? [] : [
+      `kept ${numberText(kept)} as old, not yet read by ${
+        keptFor.map(({ consumer, oldestUnread }) =>
+          `"${consumer}" (since ${oldestUnread.toISOString()})`
+        ).join(", ") || "a consumer that is gone or has read them since"
+      }`,
+    ]),
+    ...(complete ? [] : ["interrupted; run it again to go on"]),
+  ];
+}

@@ -1,0 +1,129 @@
+/**
+ * Consumers in one process: found, connected, run together, stopped together.
+ *
+ * @module
+ */
+
+import { connect } from "../database/database.ts";
+import type { EmbeddedServer } from "../database/embedded/options.ts";
+import { migrate, requireSchema } from "../schema/migrate.ts";
+import { givenUrl } from "./database.ts";
+import { exitCodeOf, exitCodes, sentenceOf } from "./exit.ts";
+import { ownCommand } from "./help.ts";
+import { lateDatabase } from "./late.ts";
+import type { ListenOptions } from "./listen.ts";
+import { configureLogs } from "./log.ts";
+import { findConsumers, type Found, select } from "./modules.ts";
+import { paintError, print, printError, printJson, table } from "./output.ts";
+import { sampleConsumer } from "./sample.ts";
+import { stopping } from "./signals.ts";
+
+/** Does what `hark listen` was asked for; gives the exit code. */
+export async function runConsumers(o: ListenOptions): Promise<number> {
+  await configureLogs(o, "info");
+  const late = lateDatabase();
+  const found = o.modules.length === 0
+    ? [sampleConsumer(late.db)]
+    : await findConsumers(o.modules, late.db);
+  const selected = select(found, o.consumers, o.excluded);
+  if (o.list) return await list(selected, o.json);
+
+  using stop = stopping();
+  const url = givenUrl(o);
+  // Disposed of last: consumers have stopped and their connections are closed by then.
+  await using server = url === undefined ? await embedded() : undefined;
+  if (stop.signal.aborted) return exitCodes.ok;
+  await using db = await connect(url ?? server!.url, { applicationName: "hark listen" });
+  if (server !== undefined || o.install) await migrate(db);
+  else await requireSchema(db);
+  late.become(db);
+  if (o.drain) return await drain(selected, stop.signal, o.json);
+  await welcome(selected, o, server);
+  return await runTogether(selected, stop.signal);
+}
+
+async function list(found: readonly Found[], json: boolean): Promise<number> {
+  const rows = found.map(({ id, channels, module }) => ({ id, channels, module }));
+  if (json) await printJson(rows);
+  else {
+    await print(table(
+      ["consumer", "channels", "module"],
+      rows.map((row) => [row.id, row.channels.join(", "), row.module]),
+    ));
+  }
+  return exitCodes.ok;
+}
+
+async function embedded(): Promise<EmbeddedServer> {
+  await printError("no DATABASE_URL: starting PostgreSQL in .hark/");
+  const { startEmbedded } = await import("../database/embedded/start.ts");
+  return await startEmbedded();
+}
+
+async function welcome(
+  found: readonly Found[],
+  o: ListenOptions,
+  server: EmbeddedServer | undefined,
+): Promise<void> {
+  if (server !== undefined) {
+    await printError(`PostgreSQL ${server.version} runs on port ${server.port} of 127.0.0.1`);
+  }
+  for (const { id, channels } of found) {
+    await printError(`${paintError("bold", id)} listens on ${channels.join(", ")}`);
+  }
+  if (server !== undefined || o.modules.length === 0) {
+    const channel = found[0]?.channels[0] ?? "orders";
+    const command = ownCommand(`notify ${quoted(channel)} '{"id":42}'`);
+    await printError(`In a second terminal: ${paintError("bold", command)}`);
+  }
+  await printError("Ctrl-C ends it.");
+}
+
+/** A word for a shell. */
+function quoted(word: string): string {
+  return /^[\w./:-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+/** Runs all until the signal; when one fails for good, the others are stopped in order. */
+async function runTogether(found: readonly Found[], signal: AbortSignal): Promise<number> {
+  const failed = new AbortController();
+  const any = AbortSignal.any([signal, failed.signal]);
+  let code: number = exitCodes.ok;
+  await Promise.all(found.map(async ({ id, consumer }) => {
+    try {
+      await consumer.run({ signal: any });
+    } catch (error) {
+      await printError(`hark: consumer "${id}" ended: ${sentenceOf(error)}`);
+      code ||= exitCodeOf(error);
+    }
+    if (!any.aborted) {
+      // It ended by itself, which only a stop() from inside its handler does.
+      if (code === exitCodes.ok) await printError(`${id} has stopped`);
+      else failed.abort();
+    }
+  }));
+  if (code === exitCodes.ok) await printError("stopped; progress is stored");
+  return code;
+}
+
+async function drain(
+  found: readonly Found[],
+  signal: AbortSignal,
+  json: boolean,
+): Promise<number> {
+  let code: number = exitCodes.ok;
+  const handled = await Promise.all(found.map(async ({ id, consumer }) => {
+    try {
+      return { consumer: id, handled: await consumer.drain({ signal }) };
+    } catch (error) {
+      await printError(`hark: consumer "${id}": ${sentenceOf(error)}`);
+      code ||= exitCodeOf(error);
+      return { consumer: id, handled: null };
+    }
+  }));
+  if (json) await printJson(handled);
+  else {for (const one of handled) {
+      if (one.handled !== null) await print(`${one.consumer}: ${one.handled} handled`);
+    }}
+  return code;
+}

@@ -1,0 +1,61 @@
+/**
+ * Logs, to standard error. The package itself is silent until a program configures LogTape, which
+ * this one does.
+ *
+ * @module
+ */
+
+import { configure, getJsonLinesFormatter, type LogRecord } from "@logtape/logtape";
+import { paintError } from "./output.ts";
+
+/** What `--log-level` and `--log-format` say. */
+export interface LogOptions {
+  /** The least level that is logged; each command has its own default. */
+  readonly logLevel: "debug" | "info" | "warning" | "error" | undefined;
+  /** How a record is written. */
+  readonly logFormat: "text" | "json";
+}
+
+const encoder = new TextEncoder();
+
+/** Sends what is logged to standard error. */
+export async function configureLogs(
+  { logLevel, logFormat }: LogOptions,
+  otherwise: "info" | "warning" = "warning",
+): Promise<void> {
+  const format = logFormat === "json" ? getJsonLinesFormatter() : line;
+  const stderr = (record: LogRecord) => {
+    try {
+      Deno.stderr.writeSync(encoder.encode(format(record)));
+    } catch {
+      // Nobody reads standard error; the work goes on.
+    }
+  };
+  await configure({
+    reset: true,
+    sinks: { stderr },
+    loggers: [
+      { category: [], sinks: ["stderr"], lowestLevel: logLevel ?? otherwise },
+      { category: ["logtape", "meta"], sinks: [], lowestLevel: "error", parentSinks: "override" },
+    ],
+  });
+}
+
+function line({ timestamp, level, category, message }: LogRecord): string {
+  const time = new Date(timestamp).toISOString().slice(11, 23);
+  const words = message.map((part) => typeof part === "string" ? part : show(part)).join("");
+  const style = level === "error" || level === "fatal"
+    ? "red"
+    : level === "warning"
+    ? "yellow"
+    : "dim";
+  return `${paintError("dim", time)} ${paintError(style, level)} ${category.join(".")}: ${words}\n`;
+}
+
+function show(value: unknown): string {
+  return value instanceof Error
+    ? value.message
+    : typeof value === "object"
+    ? Deno.inspect(value)
+    : String(value);
+}

@@ -1,0 +1,95 @@
+/**
+ * From arguments to an exit code. Nothing that a `--help` does not need is loaded here: each command
+ * imports what it works with when it runs.
+ *
+ * @module
+ */
+
+import { or } from "@optique/core/constructs";
+import { runSync } from "@optique/run";
+import config from "../../deno.json" with { type: "json" };
+import { cleanup } from "./cleanup.ts";
+import { dev } from "./dev.ts";
+import { exitCodeOf, exitCodes, sentenceOf } from "./exit.ts";
+import { init } from "./init.ts";
+import { listen } from "./listen.ts";
+import { notify } from "./notify.ts";
+import { examples, plainText } from "./help.ts";
+import { columns, printError } from "./output.ts";
+import { sql } from "./sql.ts";
+import { status } from "./status.ts";
+import { tail } from "./tail.ts";
+import { uninstall } from "./uninstall.ts";
+
+const program = or(init, listen, notify, tail, status, cleanup, sql, uninstall, dev);
+
+/** Ends the reading of arguments: help was shown, or they are wrong. */
+class Shown extends Error {
+  constructor(readonly code: number) {
+    super();
+  }
+}
+
+/** Runs `hark` with these arguments and gives its exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  try {
+    const action = read(args);
+    return await action();
+  } catch (error) {
+    if (error instanceof Shown) return error.code;
+    // Whoever read our output has gone, as in `hark tail | head`.
+    if (error instanceof Deno.errors.BrokenPipe) return exitCodes.ok;
+    await printError(`hark: ${sentenceOf(error)}`);
+    return exitCodeOf(error);
+  }
+}
+
+function read(args: readonly string[]): () => Promise<number> {
+  const texts: string[] = [];
+  return runSync(program, {
+    programName: "hark",
+    args: args.length === 0 ? ["--help"] : args,
+    brief: plainText("Durable LISTEN/NOTIFY for PostgreSQL."),
+    description: plainText(
+      "The database is the one of --database-url, else of DATABASE_URL, else a server that " +
+        "`hark dev` or `hark listen` has started in this folder.",
+    ),
+    examples: examples(
+      ["hark listen", "run the sample consumer, on a server of its own"],
+      [`hark notify orders '{"id":42}'`, "publish"],
+      ["hark init", "install the schema in DATABASE_URL"],
+      ["hark listen consumers/", "run the consumers of a folder"],
+      ["hark status", "how far everybody is"],
+    ),
+    footer: plainText(
+      "Exit codes: 0 done, 1 failed, 2 wrong arguments or input, 3 database not reached, " +
+        "4 schema missing or of another version, 130 second Ctrl-C.",
+    ),
+    help: "option",
+    version: config.version,
+    completion: "command",
+    aboveError: "none",
+    commandList: "top-level",
+    usageLine: [{ type: "command", name: "COMMAND" }, { type: "ellipsis" }],
+    termWidth: "auto",
+    colors: false,
+    maxWidth: columns(),
+    errorExitCode: exitCodes.usage,
+    stdout: (text) => console.log(text),
+    stderr: (text) => texts.push(text),
+    onExit: (code) => {
+      if (texts.length > 0) {
+        console.error(texts.join("\n").replace(/^Error: /, "hark: "));
+        console.error(`Try: hark ${commandIn(args)}--help`);
+      }
+      throw new Shown(args.length === 0 ? exitCodes.usage : code);
+    },
+  });
+}
+
+/** The command that was meant, for the hint. */
+function commandIn([first = ""]: readonly string[]): string {
+  return /^(init|listen|notify|tail|status|cleanup|sql|uninstall|dev)$/.test(first)
+    ? `${first} `
+    : "";
+}

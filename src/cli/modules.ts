@@ -1,0 +1,204 @@
+/**
+ * Finds consumers in modules.
+ *
+ * @module
+ */
+
+import { join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { Consumer } from "../consume/consumer.ts";
+import type { ConsumerOptions } from "../consume/options.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { HarkError } from "../errors.ts";
+
+/** A consumer that a module has, ready to run. */
+export interface Found {
+  /** Its id. */
+  readonly id: string;
+  /** Its channels. */
+  readonly channels: readonly string[];
+  /** The module, as a URL. */
+  readonly module: string;
+  /** The consumer. */
+  readonly consumer: Consumer;
+}
+
+type ConsumerClass = new (db: Queryable) => Consumer;
+
+function noConsumer(message: string, remedy: string, cause?: unknown): HarkError {
+  return new HarkError("NO_CONSUMER", message, { remedy, cause });
+}
+
+/**
+ * Imports modules and makes their consumers on `db`, which need not be connected yet.
+ *
+ * @param places Paths of files or folders relative to the current folder, or URLs.
+ * @throws {HarkError} `NO_CONSUMER` where one is missing, cannot be imported or has no consumer;
+ * `CONFLICT` where two have the same id.
+ */
+export async function findConsumers(places: readonly string[], db: Queryable): Promise<Found[]> {
+  const found = new Map<string, Found>();
+  const seen = new Set<unknown>();
+  for (const place of places) {
+    const { modules, folder } = await modulesAt(place);
+    let here = 0;
+    for (const url of modules) {
+      const exported = consumersOf(await load(url, place));
+      here += exported.length;
+      if (exported.length === 0 && !folder) {
+        throw noConsumer(
+          `${place} exports no consumer`,
+          "Export a class that extends Consumer, or { id, channels, handle }.",
+        );
+      }
+      for (const given of exported) {
+        if (seen.has(given)) continue; // exported under two names, or by two modules
+        seen.add(given);
+        const one = make(given, url, db);
+        const other = found.get(one.id);
+        if (other !== undefined) {
+          throw new HarkError(
+            "CONFLICT",
+            `two consumers have the id "${one.id}": in ${shown(other.module)} and in ${shown(url)}`,
+            { remedy: "Their position is kept by id: rename one." },
+          );
+        }
+        found.set(one.id, one);
+      }
+    }
+    if (here === 0) {
+      throw noConsumer(
+        `no module in the folder ${place} exports a consumer`,
+        "Export classes that extend Consumer, or { id, channels, handle }.",
+      );
+    }
+  }
+  return [...found.values()];
+}
+
+/** Picks consumers by id. @throws {HarkError} `NO_CONSUMER` for an id that nobody has. */
+export function select(
+  found: readonly Found[],
+  wanted: readonly string[] | undefined,
+  unwanted: readonly string[] | undefined,
+): Found[] {
+  const known = found.map(({ id }) => id);
+  for (const id of [...wanted ?? [], ...unwanted ?? []]) {
+    if (known.includes(id)) continue;
+    throw noConsumer(`there is no consumer "${id}"`, `Known: ${known.join(", ")}.`);
+  }
+  const selected = found.filter(({ id }) =>
+    (wanted === undefined || wanted.includes(id)) && !unwanted?.includes(id)
+  );
+  if (selected.length === 0) {
+    throw noConsumer("every consumer is excluded", `Known: ${known.join(", ")}.`);
+  }
+  return selected;
+}
+
+/** The modules of a path or URL: itself, or those in the folder it is. */
+async function modulesAt(place: string): Promise<{ modules: string[]; folder: boolean }> {
+  if (/^[a-z][a-z0-9+.-]+:/i.test(place) && !place.startsWith("file:")) {
+    return { modules: [place], folder: false };
+  }
+  const path = place.startsWith("file:") ? fileURLToPath(place) : resolve(place);
+  let info: Deno.FileInfo;
+  try {
+    info = await Deno.stat(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw noConsumer(
+        `there is no module ${place}`,
+        "Give a file or a folder, relative to the current folder, or a URL.",
+        error,
+      );
+    }
+    throw noConsumer(`${place} cannot be read: ${(error as Error).message}`, "Allow it.", error);
+  }
+  if (!info.isDirectory) return { modules: [pathToFileURL(path).href], folder: false };
+  const names: string[] = [];
+  for await (const entry of Deno.readDir(path)) {
+    if (!entry.isDirectory && isModule(entry.name)) names.push(entry.name);
+  }
+  if (names.length === 0) {
+    throw noConsumer(`there is no module in the folder ${place}`, "It needs *.ts or *.js files.");
+  }
+  return { modules: names.sort().map((n) => pathToFileURL(join(path, n)).href), folder: true };
+}
+
+function isModule(name: string): boolean {
+  return /\.m?[tj]s$/.test(name) && !/([._](test|spec|bench)|\.d)\.m?[tj]s$|^\./.test(name);
+}
+
+async function load(url: string, place: string): Promise<Record<string, unknown>> {
+  try {
+    return await import(url);
+  } catch (error) {
+    const { name, message } = error instanceof Error
+      ? error
+      : { name: "it", message: String(error) };
+    const what = place.endsWith(url) || url.endsWith(place) ? place : shown(url);
+    throw noConsumer(
+      `${what} cannot be imported: ${name}: ${message.trim()}`,
+      `Correct it; deno check ${what} may say more.`,
+      error,
+    );
+  }
+}
+
+/** The consumers among what a module exports, arrays opened. */
+function consumersOf(module: Record<string, unknown>): (ConsumerClass | ConsumerOptions)[] {
+  return Object.values(module).flat().filter((value) => isClass(value) || isOptions(value)) as (
+    | ConsumerClass
+    | ConsumerOptions
+  )[];
+}
+
+/** By shape rather than instanceof: the module may have imported another copy of this package. */
+function isClass(value: unknown): value is ConsumerClass {
+  if (typeof value !== "function") return false;
+  const prototype: unknown = value.prototype;
+  return Object.getPrototypeOf(value) !== Function.prototype && // not Consumer itself
+    prototype !== null && typeof prototype === "object" &&
+    ["run", "drain", "stop"].every((name) =>
+      typeof (prototype as Record<string, unknown>)[name] === "function"
+    );
+}
+
+function isOptions(value: unknown): value is ConsumerOptions {
+  return value !== null && typeof value === "object" &&
+    typeof (value as ConsumerOptions).handle === "function" &&
+    // An instance is bound to a connection of its module's.
+    typeof (value as { run?: unknown }).run !== "function";
+}
+
+function make(given: ConsumerClass | ConsumerOptions, url: string, db: Queryable): Found {
+  const name = typeof given === "function" ? `class ${given.name}` : `consumer "${given.id ?? ""}"`;
+  let consumer: Consumer;
+  try {
+    consumer = typeof given === "function" ? new given(db) : new Consumer(db, given);
+  } catch (error) {
+    throw noConsumer(`${name} in ${shown(url)}: ${(error as Error).message}`, "", error);
+  }
+  const { id, channels } = consumer;
+  if (typeof id !== "string" || id === "") {
+    throw noConsumer(
+      `${name} in ${shown(url)} has no id`,
+      "Give it one: its position is kept under that name.",
+    );
+  }
+  if (channels === undefined || channels.length === 0) {
+    throw noConsumer(`"${id}" in ${shown(url)} has no channels`, "Name at least one.");
+  }
+  return {
+    id,
+    channels: typeof channels === "string" ? [channels] : channels,
+    module: url,
+    consumer,
+  };
+}
+
+/** A module as a person names it. */
+function shown(url: string): string {
+  return url.startsWith("file:") ? fileURLToPath(url) : url;
+}

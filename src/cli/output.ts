@@ -1,0 +1,87 @@
+/**
+ * Writing to the terminal or to a program.
+ *
+ * @module
+ */
+
+const encoder = new TextEncoder();
+
+/** Writes a line to standard output and waits until it is out; rejects when nobody reads any more. */
+export async function print(line: string): Promise<void> {
+  await write(Deno.stdout, `${line}\n`);
+}
+
+/** Writes a value as one line of JSON. */
+export async function printJson(value: unknown): Promise<void> {
+  await print(JSON.stringify(value));
+}
+
+/** Writes a line to standard error. Nobody reading it is no reason to fail. */
+export async function printError(line: string): Promise<void> {
+  await write(Deno.stderr, `${line}\n`).catch(() => {});
+}
+
+async function write(to: { write(data: Uint8Array): Promise<number> }, text: string) {
+  const data = encoder.encode(text);
+  for (let sent = 0; sent < data.length;) sent += await to.write(data.subarray(sent));
+}
+
+/** How wide a text may be: the terminal's width within bounds, 100 where there is none. */
+export function columns(): number {
+  try {
+    return Math.max(60, Math.min(Deno.consoleSize().columns, 120));
+  } catch {
+    return 100;
+  }
+}
+
+const styles = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, blue: 34, cyan: 36 } as const;
+
+/** Colours a text where standard output is a terminal and NO_COLOR is not set. */
+export function paint(style: keyof typeof styles, text: string): string {
+  return paintOn(Deno.stdout, style, text);
+}
+
+/** The same for standard error. */
+export function paintError(style: keyof typeof styles, text: string): string {
+  return paintOn(Deno.stderr, style, text);
+}
+
+function paintOn(to: { isTerminal(): boolean }, style: keyof typeof styles, text: string): string {
+  return to.isTerminal() && !Deno.noColor ? `\x1b[${styles[style]}m${text}\x1b[0m` : text;
+}
+
+/** A table with a heading, columns as wide as they need to be. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = head.map((title, i) =>
+    Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0))
+  );
+  const line = (cells: readonly string[]) =>
+    cells.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join("  ").trimEnd();
+  return [paint("bold", line(head)), ...rows.map(line)].join("\n");
+}
+
+/** Bytes for people. */
+export function bytesText(bytes: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** A number with separators, the same in every locale. */
+export function numberText(value: number): string {
+  return String(value).replace(/\B(?=(\d{3})+(?!\d))/g, ",");
+}
+
+/** Seconds for people: `3 s`, `5 min`, `2.1 h`, `4.0 days`. */
+export function secondsText(seconds: number): string {
+  if (seconds < 120) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172_800) return `${(seconds / 3600).toFixed(1)} h`;
+  return `${(seconds / 86_400).toFixed(1)} days`;
+}

@@ -1,0 +1,36 @@
+/**
+ * The consumer that `hark listen` runs when it is given no module: it prints what it is given.
+ *
+ * @module
+ */
+
+import { Consumer } from "../consume/consumer.ts";
+import type { Notification } from "../consume/notification.ts";
+import type { Queryable } from "../database/queryable.ts";
+import type { Found } from "./modules.ts";
+import { paint } from "./output.ts";
+
+/** A consumer that prints each notification of the channel "orders". */
+export function sampleConsumer(db: Queryable): Found {
+  const channels = ["orders"];
+  const consumer = new Consumer(db, {
+    id: "sample",
+    channels,
+    handle: (notification) => console.log(notificationLine(notification)),
+  });
+  return { id: "sample", channels, module: "the built-in sample", consumer };
+}
+
+/** A notification on one line, `replay` or `live` in front. */
+export function notificationLine(n: Notification): string {
+  const kind = n.isReplay ? paint("yellow", "replay") : paint("green", "live  ");
+  const key = n.key === null ? "" : paint("dim", ` key=${n.key}`);
+  const headers = Object.keys(n.headers).length === 0
+    ? ""
+    : paint("dim", ` headers=${JSON.stringify(n.headers)}`);
+  const attempt = n.attempt === 1 ? "" : paint("red", ` attempt ${n.attempt}`);
+  const time = paint("dim", n.createdAt.toISOString().slice(0, 23).replace("T", " "));
+  return `${kind} ${time} ${
+    paint("cyan", n.channel)
+  } #${n.id} ${n.payloadText}${key}${headers}${attempt}`;
+}

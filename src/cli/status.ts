@@ -1,0 +1,127 @@
+/**
+ * `hark status`: how far everybody is.
+ *
+ * @module
+ */
+
+import { object } from "@optique/core/constructs";
+import { map, optional } from "@optique/core/modifiers";
+import type { InferValue, Parser } from "@optique/core/parser";
+import { command, flag, option } from "@optique/core/primitives";
+import { or } from "@optique/core/constructs";
+import type { ConsumerStatus, Status } from "../operate/status.ts";
+import { examplesFooter, plainText } from "./help.ts";
+import { type Action, database, json, number } from "./options.ts";
+import { bytesText, numberText, paint, print, printJson, secondsText, table } from "./output.ts";
+
+const seconds = number("SECONDS", { least: 0.1, most: 86_400, whole: false });
+
+const options = object({
+  watch: optional(or(
+    option("--watch", seconds, {
+      description: plainText("Again every so many seconds, until Ctrl-C."),
+    }),
+    map(flag("--watch", { description: plainText("Again every 2 seconds.") }), () => 2),
+  )),
+  ...database,
+  json,
+});
+
+/** `hark status`. */
+export const status: Parser<"sync", Action, unknown> = command(
+  "status",
+  map(options, (o) => () => run(o)),
+  {
+    brief: plainText("Say how far every consumer is."),
+    description: plainText(
+      "For each consumer: its channels, how many notifications it has not read, how old the oldest " +
+        "of these is, who serves it, what it has handled, and the notification it fails on. Then " +
+        "the size of the log.",
+    ),
+    footer: examplesFooter(
+      ["hark status", "once"],
+      ["hark status --watch 5", "every 5 seconds"],
+      ["hark status --json | jq '.consumers[].unread'", "for a program"],
+    ),
+  },
+);
+
+async function run(o: InferValue<typeof options>): Promise<number> {
+  const { openDatabase } = await import("./database.ts");
+  const { status } = await import("../operate/status.ts");
+  const { stopping } = await import("./signals.ts");
+  using stop = stopping();
+  await using db = await openDatabase(o, "status");
+  for (;;) {
+    const now = await status(db);
+    if (o.watch !== undefined && !o.json && Deno.stdout.isTerminal()) await print("\x1b[2J\x1b[H");
+    if (o.json) await printJson(now);
+    else await print(text(now));
+    if (o.watch === undefined) return 0;
+    await pause(o.watch * 1000, stop.signal);
+    if (stop.signal.aborted) return 0;
+    if (!o.json) await print("");
+  }
+}
+
+function text({ consumers, log, schemaVersion }: Status): string {
+  const size = `log: about ${numberText(log.rows)} notifications, ${
+    bytesText(log.bytes)
+  }; schema version ${schemaVersion}`;
+  if (consumers.length === 0) return `no consumer is registered\n${size}`;
+  const failing = consumers.filter((one) => one.failing !== null).map(failure);
+  return [
+    table(
+      ["consumer", "channels", "unread", "lag", "served", "handled", "acknowledged"],
+      consumers.map((one) => [
+        one.partition === 0 ? one.consumer : `${one.consumer} [${one.partition}]`,
+        shortened(one.channels.join(", ")),
+        numberText(one.unread) + (one.unreadCapped ? "+" : ""),
+        one.unread === 0 ? "-" : secondsText(one.lagSeconds),
+        served(one),
+        numberText(one.handled),
+        one.acknowledgedAt === null ? "never" : ago(one.acknowledgedAt),
+      ]),
+    ),
+    ...failing,
+    size,
+  ].join("\n");
+}
+
+function served({ serving, owner, leaseUntil }: ConsumerStatus): string {
+  if (serving && owner !== null) return `by ${owner.slice(0, 8)}`;
+  return leaseUntil === null || owner === null ? "no" : `no, lease ended ${ago(leaseUntil)}`;
+}
+
+function failure({ consumer, failing }: ConsumerStatus): string {
+  const { id, attempts, error, failedAt } = failing!;
+  return paint(
+    "red",
+    `"${consumer}" fails on notification ${id}, ${attempts} ${
+      attempts === 1 ? "attempt" : "attempts"
+    }${failedAt === null ? "" : `, last ${ago(failedAt)}`}: ${error ?? "no message"}`,
+  );
+}
+
+function ago(time: Date): string {
+  return `${secondsText(Math.max(0, (Date.now() - time.getTime()) / 1000))} ago`;
+}
+
+function shortened(words: string): string {
+  return words.length > 40 ? `${words.slice(0, 39)}…` : words;
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const end = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", end);
+      resolve();
+    }, ms);
+    signal.addEventListener("abort", end, { once: true });
+  });
+}
