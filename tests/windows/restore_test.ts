@@ -1,7 +1,7 @@
 /** A dump restored into another cluster, where the stored transaction numbers mean nothing. */
 
 import assert from "node:assert/strict";
-import { type OwnServer, ownServer } from "../harness/mod.ts";
+import { type OwnServer, ownServer, test } from "../harness/mod.ts";
 import { type Delivered, RegisteredReader } from "./reader.ts";
 import { shell } from "./shell.ts";
 import { replaceIn } from "./staging.ts";
@@ -135,4 +135,22 @@ Deno.test("after a dump and restore into another cluster", async (t) => {
       );
     }
   }
+});
+
+test("pg_upgrade, which keeps the numbers under a new identity, moves no position", async ({ sql, client }) => {
+  const reader = await RegisteredReader.open(await client(), "r", ["c"]);
+  await sql("select hark.notify('c') from generate_series(1, 10)");
+  await reader.drain();
+  // The files are copied: the row is the same row, and only the server is another.
+  await sql(
+    `do $$ begin
+       update hark.install set system_identifier = 1;
+       update hark.install i set written_by = i.xmin;
+     end $$`,
+  );
+  for (let n = 0; n < 2; n++) {
+    assert.deepEqual(await sql("select hark.rebase() as done"), [{ done: false }]);
+  }
+  await reader.restart();
+  assert.deepEqual(await reader.drain(), []);
 });
