@@ -109,26 +109,41 @@ export async function connect(
       "Give postgres://user:password@host:port/database.",
     );
   }
-  let database: Database;
-  try {
-    database = new Database(url, options);
-  } catch (error) {
-    if (error instanceof HarkError) throw error;
+  // Without a cause: the parser's error holds the whole URL, and its password.
+  if (!isReadable(url)) {
     throw new HarkError("BAD_OPTION", `the database URL ${hidePassword(url)} cannot be read`, {
-      cause: error,
       remedy: "Give postgres://user:password@host:port/database, with special characters escaped.",
     });
   }
+  const database = new Database(url, options);
   try {
     await database.query("select 1");
     return database;
   } catch (error) {
     await database.close();
     const reason = translate(error);
-    throw new HarkError(reason.code, `${hidePassword(url)}: ${reason.message}`, { cause: error });
+    const { code, remedy } = reason;
+    const what = remedy === undefined ? reason.message : reason.message.replace(`. ${remedy}`, "");
+    throw new HarkError(code, `${hidePassword(url)}: ${what}`, {
+      cause: error,
+      ...(remedy === undefined ? {} : { remedy }),
+    });
   }
 }
 
+/** Whether `pg` will be able to parse it; a Unix socket's folder may stand for the host, as there. */
+function isReadable(url: string): boolean {
+  try {
+    const { username, password } = new URL(url.replace("@/", "@socket/"));
+    decodeURIComponent(username + password);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** As far as the last `@`: in what is no proper URL the password may hold any character. */
 function hidePassword(url: string): string {
-  return url.replace(/(:\/\/[^:/@]*):[^@]*@/, "$1:***@");
+  return url.replace(/([?&]password=)[^&]*/gi, "$1***")
+    .replace(/:\/\/([^:/@]*):.*@/s, "://$1:***@");
 }

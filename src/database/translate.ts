@@ -109,7 +109,8 @@ export function translate(error: unknown): HarkError {
     }
   }
   if (
-    /^(Query read timeout|timeout expired|timeout exceeded when trying to connect)/.test(message)
+    /^(Query read timeout|timeout expired|timeout exceeded when trying to connect)|due to connection timeout/
+      .test(message)
   ) {
     return make(
       "TIMEOUT",

@@ -5,7 +5,7 @@
  */
 
 import type { Queryable } from "../database/queryable.ts";
-import { translate, translated } from "../database/translate.ts";
+import { messageOf, translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { migrations } from "./bundle.ts";
 
@@ -57,7 +57,13 @@ declare
   path text := pg_catalog.current_setting('search_path');
 begin
   perform pg_catalog.pg_advisory_xact_lock(${lockKey});
-  if pg_catalog.to_regclass('hark.migrations') is not null then
+  -- Not to_regclass: it may answer from what this session cached before it waited for the lock. To scan a
+  -- catalog is to lock it, which takes in what others have changed.
+  if exists (
+    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n
+      on n.oid operator(pg_catalog.=) c.relnamespace
+    where n.nspname operator(pg_catalog.=) 'hark' and c.relname operator(pg_catalog.=) 'migrations'
+  ) then
     execute 'select pg_catalog.max(version) from hark.migrations' into installed;
   end if;
 ${steps.join("\n")}
@@ -109,23 +115,18 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
     try {
       await db.query(migrateStatement());
     } catch (error) {
-      const code = (error as { code?: unknown }).code;
+      const code = sqlState(error);
       if (code === "42501") {
         throw new HarkError(
           "NO_PERMISSION",
-          `the schema cannot be installed: ${(error as Error).message}`,
+          `the schema cannot be installed: ${messageOf(rootOf(error))}`,
           {
             cause: error,
             remedy: "Use the database's owner, or: grant create on database … to this role.",
           },
         );
       }
-      if (code === "42P06") {
-        throw new HarkError("CONFLICT", 'there is a schema "hark" that Hark did not make', {
-          cause: error,
-          remedy: "Rename or drop it, or use another database.",
-        });
-      }
+      if (code === "42P06") throw notOurs(error);
       throw translate(error);
     }
   }
@@ -137,7 +138,26 @@ async function foundVersion(db: Queryable): Promise<number> {
     const { rows } = await db.query(
       "select pg_catalog.to_regclass('hark.migrations') is not null as found",
     );
-    return rows[0].found ? await installedVersion(db) ?? 0 : 0;
+    if (!rows[0].found) return 0;
+    const version = await installedVersion(db);
+    if (version === undefined) throw notOurs();
+    return version;
+  });
+}
+
+/** The driver's error below one that was translated already, as by a `Database`. */
+function rootOf(error: unknown): unknown {
+  return error instanceof HarkError && error.cause !== undefined ? error.cause : error;
+}
+
+function sqlState(error: unknown): unknown {
+  return (rootOf(error) as { code?: unknown } | null | undefined)?.code;
+}
+
+function notOurs(cause?: unknown): HarkError {
+  return new HarkError("CONFLICT", 'there is a schema "hark" that Hark did not make', {
+    cause,
+    remedy: "Rename or drop it, or use another database.",
   });
 }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notifyMany } from "../../mod.ts";
 import { connect as plain, disconnect, test, until } from "../harness/mod.ts";
+import { role } from "../schema/role.ts";
 import { said } from "./logs.ts";
 import {
   Gate,
@@ -74,34 +75,25 @@ test("a rare channel in a busy log is found at once", async (context) => {
 });
 
 test("the connection limit is reached: run() and connect() say so at once, a running one waits it out", async (context) => {
-  const role = `hark_limited_${crypto.randomUUID().slice(0, 8)}`;
-  await context.sql(`create role ${role} login`);
-  context.use({
-    async [Symbol.asyncDispose]() {
-      await context.sql(`drop owned by ${role}`);
-      await context.sql(`drop role ${role}`);
-    },
-  });
-  await context.sql("select hark.grant_publish($1), hark.grant_consume($1)", [role]);
-  const url = new URL(context.url);
-  url.username = role;
-  const db = context.use(await connect(url.href, { maxReconnectDelay: 300 }));
+  const { name, url } = await role(context);
+  await context.sql("select hark.grant_publish($1), hark.grant_consume($1)", [name]);
+  const db = context.use(await connect(url, { maxReconnectDelay: 300 }));
   const running = context.use(new Running(db, { pollInterval: 100 }));
   await publish(context, 1, 1);
   await running.atLeast(1);
 
   const since = Date.now();
-  await context.sql(`alter role ${role} connection limit 0`);
+  await context.sql(`alter role ${name} connection limit 0`);
   await killBackends(context, listenBackends);
   await killBackends(context, readerBackends);
   await said("warning", /No LISTEN connection.*too many connections/, since);
   await said("warning", /c was interrupted.*too many connections/, since);
-  await assert.rejects(connect(url.href), { message: /too many connections/ });
+  await assert.rejects(connect(url), { message: /too many connections/ });
   const late = new Consumer(db, { id: "late", channels: "c", handle() {} });
   await assert.rejects(late.run(), { message: /too many connections/ });
   await publish(context, 2, 3);
 
-  await context.sql(`alter role ${role} connection limit -1`);
+  await context.sql(`alter role ${name} connection limit -1`);
   await running.atLeast(3);
   await said("info", /LISTEN connection is back/, since);
   assert.deepEqual(running.payloads, [1, 2, 3]);

@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { connect, type ConnectOptions, HarkError } from "../../mod.ts";
+import { cutProxy, test } from "../harness/mod.ts";
+
+/** What connect() throws. */
+async function thrown(url: unknown, options?: ConnectOptions): Promise<HarkError> {
+  try {
+    const db = await connect(url as string, options);
+    await db.close();
+  } catch (error) {
+    assert(error instanceof HarkError, String(error));
+    assert(error.remedy, `no remedy: ${error.message}`);
+    return error;
+  }
+  assert.fail(`${url} was connected to`);
+}
+
+/** A port that nobody listens on. */
+function closedPort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return (listener.addr as Deno.NetAddr).port;
+}
+
+Deno.test("connect() without a URL, or with what is none, says what a URL is", async () => {
+  for (const url of [undefined, "", "  ", "localhost", "http://a:b@c/d", "mysql://x", 5432, null]) {
+    const error = await thrown(url);
+    assert.equal(error.code, "BAD_OPTION", String(url));
+    assert.match(error.message, /postgres:\/\/user:password@host:port\/database/);
+  }
+  for (
+    const url of ["postgres://[bad/x", "postgres://u:p@h:notaport/d", "postgres://u:p@h:99999/d"]
+  ) {
+    assert.equal((await thrown(url)).code, "BAD_OPTION", url);
+  }
+});
+
+Deno.test("connect() to where nobody listens fails at once, as unreachable", async () => {
+  const begun = performance.now();
+  const error = await thrown(`postgres://u:secret@127.0.0.1:${closedPort()}/d`);
+  assert.equal(error.code, "UNREACHABLE");
+  assert.match(error.message, /ECONNREFUSED/);
+  assert(performance.now() - begun < 4000);
+});
+
+test(
+  "connect() to a server that does not answer ends at connectTimeout",
+  { schema: false },
+  async (context) => {
+    const line = context.use(cutProxy(Number(new URL(context.url).port || 5432)));
+    line.silence();
+    const begun = performance.now();
+    const error = await thrown(line.through(context.url), { connectTimeout: 300 });
+    assert.equal(error.code, "TIMEOUT");
+    assert(performance.now() - begun < 5000);
+  },
+);
+
+test(
+  "connect() names the database or the role that does not exist",
+  { schema: false },
+  async (context) => {
+    const url = new URL(context.url);
+    url.pathname = "/no_such_database";
+    const database = await thrown(url.href);
+    assert.equal(database.code, "UNREACHABLE");
+    assert.match(database.message, /"no_such_database" does not exist/);
+    url.pathname = `/${context.database}`;
+    url.username = "no_such_role";
+    const role = await thrown(url.href);
+    assert.equal(role.code, "UNREACHABLE");
+    assert.match(role.message, /no_such_role/);
+  },
+);
+
+Deno.test("no message shows a password, whatever characters it has", async () => {
+  const port = closedPort();
+  const passwords = [
+    "secret",
+    "se:cret",
+    "se@cret",
+    "se/cret",
+    "se%40cret",
+    "s?cret",
+    "s#cret",
+    "ü:@/",
+  ];
+  const places = [
+    (p: string) => `postgres://user:${p}@127.0.0.1:${port}/d`,
+    (p: string) => `postgresql://user:${p}@127.0.0.1:${port}/d?application_name=a@b`,
+    (p: string) => `postgres://:${p}@127.0.0.1:${port}/d`,
+    (p: string) => `http://user:${p}@127.0.0.1/d`,
+    (p: string) => `postgres://user:${p}@[bad/d`,
+    (p: string) => `postgres://127.0.0.1:${port}/d?user=u&password=${p}`,
+  ];
+  for (const password of passwords) {
+    for (const place of places) {
+      for (const text of [password, encodeURIComponent(password)]) {
+        const error = await thrown(place(text), { connectTimeout: 1000 });
+        for (let e: unknown = error; e instanceof Error; e = e.cause) {
+          const shown = `${e.message}\n${e.stack}`;
+          assert(!shown.includes(text) && !shown.includes("cret"), `${place(text)}: ${e.message}`);
+        }
+      }
+    }
+  }
+});
+
+test("options of connect() are checked by name and bounds", { schema: false }, async (context) => {
+  // deno-lint-ignore no-explicit-any -- wrong on purpose
+  const wrong: [any, RegExp][] = [
+    [{ poolsize: 1 }, /connect has no option "poolsize".*Known options: poolSize/],
+    [{ poolSize: 0 }, /poolSize is 0/],
+    [{ poolSize: "4" }, /poolSize is "4"/],
+    [{ connectTimeout: 0 }, /connectTimeout is 0/],
+    [{ queryTimeout: 1.5 }, /queryTimeout is 1.5/],
+    [{ readerTimeout: -1 }, /readerTimeout is -1/],
+    [{ heartbeat: 9 }, /heartbeat is 9/],
+    [{ heartbeatTimeout: NaN }, /heartbeatTimeout/],
+    [{ maxReconnectDelay: 1 }, /maxReconnectDelay is 1/],
+  ];
+  for (const [options, message] of wrong) {
+    const error = await thrown(context.url, options);
+    assert.equal(error.code, "BAD_OPTION");
+    assert.match(error.message, message);
+  }
+});
+
+test("sessions are named as asked; a query that takes too long ends, the next works", {
+  schema: false,
+}, async (context) => {
+  const url = new URL(context.url);
+  url.search = "";
+  const db = context.use(
+    await connect(url.href, { applicationName: "shop", queryTimeout: 200, poolSize: 1 }),
+  );
+  const named = async () => (await db.query("show application_name")).rows[0].application_name;
+  assert.equal(await named(), "shop");
+  await assert.rejects(db.query("select pg_sleep(30)"), { code: "TIMEOUT" });
+  assert.equal(await named(), "shop");
+  await context.sql(
+    "select pg_terminate_backend(pid) from pg_stat_activity where query ~ '^select pg_sleep\\(30'",
+  );
+});

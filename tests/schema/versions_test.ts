@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import {
+  connect,
+  Consumer,
+  type Database,
+  installedVersion,
+  migrate,
+  notify,
+  notifyMany,
+  requireSchema,
+  schemaVersion,
+  subscribe,
+} from "../../mod.ts";
+import { test } from "../harness/mod.ts";
+
+const consumer = (db: Database) => new Consumer(db, { id: "c", channels: "c", handle() {} });
+
+/** Every way in that needs a schema of the right version. */
+const readers: [string, (db: Database) => Promise<unknown>][] = [
+  ["Consumer.run", (db) => consumer(db).run()],
+  ["Consumer.drain", (db) => consumer(db).drain()],
+  ["subscribe", (db) => subscribe(db, "c").next()],
+  ["requireSchema", (db) => requireSchema(db)],
+];
+const publishers: typeof readers = [
+  ["notify", (db) => notify(db, "c", 1)],
+  ["notifyMany", (db) => notifyMany(db, [{ channel: "c" }])],
+];
+
+test(
+  "without the schema every way in says so, with the remedy",
+  { schema: false },
+  async (context) => {
+    const db = context.use(await connect(context.url));
+    for (const [name, way] of [...readers, ...publishers]) {
+      await assert.rejects(way(db), {
+        name: "HarkError",
+        code: "NO_SCHEMA",
+        message: /"hark" is not in this database/,
+        remedy: /hark init.*migrate\(db\)/,
+      }, name);
+    }
+    assert.equal(await installedVersion(db), undefined);
+    assert.deepEqual(await context.sql("select to_regnamespace('hark') as there"), [{
+      there: null,
+    }]);
+  },
+);
+
+test("a schema that is newer than the program is refused by every way in", async (context) => {
+  const db = context.use(await connect(context.url));
+  const newer = schemaVersion + 7;
+  await context.sql("insert into hark.migrations (version, name) values ($1, 'future')", [newer]);
+  for (const [name, way] of [...readers, ["migrate", migrate] as typeof readers[number]]) {
+    await assert.rejects(way(db), {
+      name: "HarkError",
+      code: "SCHEMA_NEW",
+      message: new RegExp(
+        `has version ${newer}, this program knows versions up to ${schemaVersion}`,
+      ),
+      remedy: /newer version of Hark/,
+    }, name);
+  }
+  assert.equal(await installedVersion(db), newer);
+  // Publishing goes on: a program that only publishes survives the upgrade of the others.
+  for (const [, way] of publishers) await way(db);
+  assert.deepEqual(await context.sql("select * from hark.consumers"), []);
+});
+
+test("a schema that is older than the program is refused by every reader", async (context) => {
+  const db = context.use(await connect(context.url));
+  await context.sql("delete from hark.migrations where version = $1", [schemaVersion]);
+  for (const [name, way] of readers) {
+    await assert.rejects(way(db), {
+      name: "HarkError",
+      code: "SCHEMA_OLD",
+      message: new RegExp(`has version ${schemaVersion - 1}, this program needs ${schemaVersion}`),
+      remedy: /hark init.*migrate\(db\)/,
+    }, name);
+  }
+  assert.deepEqual(await context.sql("select * from hark.consumers"), []);
+});
+
+test("a schema that goes away under a running consumer ends it, and says why", async (context) => {
+  const db = context.use(await connect(context.url));
+  const running = consumer(db).run();
+  running.catch(() => {});
+  const reading = subscribe(db, "c", { pollInterval: 50 }).next();
+  reading.catch(() => {});
+  await context.sql("select 1");
+  await notify(db, "other", 1);
+  for (;;) {
+    const [row] = await context.sql("select owner from hark.partitions");
+    if (row?.owner) break;
+  }
+  await context.sql("drop schema hark cascade");
+  await assert.rejects(running, { code: "NO_SCHEMA" });
+  await assert.rejects(reading, { code: "NO_SCHEMA" });
+});
