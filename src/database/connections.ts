@@ -48,6 +48,7 @@ export class Connections {
   /** For queries that need no connection of their own. */
   readonly pool: pg.Pool;
   readonly #clients = new Set<pg.PoolClient>();
+  readonly #idle = new Set<pg.PoolClient>();
   readonly #session: SessionOptions;
   readonly #listen: boolean;
   readonly #times: {
@@ -100,7 +101,12 @@ export class Connections {
       this.#clients.add(client);
       client.on("error", ended);
     });
-    this.pool.on("remove", (client) => this.#clients.delete(client));
+    this.pool.on("acquire", (client) => this.#idle.delete(client));
+    this.pool.on("release", (_error, client) => this.#idle.add(client));
+    this.pool.on("remove", (client) => {
+      this.#clients.delete(client);
+      this.#idle.delete(client);
+    });
   }
 
   /** Opens a connection of one's own; the caller closes it. */
@@ -117,7 +123,17 @@ export class Connections {
   async listener(): Promise<Listener | undefined> {
     if (!this.#listen) return undefined;
     this.#mustBeOpen();
-    this.#listener ??= Listener.start(
+    this.#listener ??= this.#startListener();
+    try {
+      return await this.#listener;
+    } catch (error) {
+      this.#listener = undefined;
+      throw error;
+    }
+  }
+
+  async #startListener(): Promise<Listener> {
+    const listener = await Listener.start(
       { ...this.#session, ...this.#times },
       async (channel, payload) => {
         // Not by the pool: after a silence its connections may be half-open, and each would have to time out.
@@ -129,12 +145,10 @@ export class Connections {
         }
       },
     );
-    try {
-      return await this.#listener;
-    } catch (error) {
-      this.#listener = undefined;
-      throw error;
-    }
+    // What ended it, a silent line or a restart, has most likely ended the pool's connections too, and
+    // the next query on one of them would wait for its timeout to find that out.
+    listener.onLoss(() => this.#idle.forEach(cutOff));
+    return listener;
   }
 
   /** Has `close` end something first, such as a running consumer. Returns how to take that back. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect } from "../../mod.ts";
+import { connect, notify } from "../../mod.ts";
 import { cutProxy, test, until, within } from "../harness/mod.ts";
 import { Line } from "./line.ts";
 import { said } from "./logs.ts";
@@ -19,6 +19,7 @@ test("a silent line is noticed and replaced within 15 s at default options", asy
   const gate = new Gate(2);
   const busy = context.use(new Running(db, { id: "busy", handle: gate.handle }));
   await publish(context, 1, 2);
+  await Promise.all([db.query("select 1"), db.query("select 1"), db.query("select 1")]);
   await gate.reached();
   await waiting.atLeast(2);
   await reading.inbox.atLeast(2);
@@ -40,6 +41,11 @@ test("a silent line is noticed and replaced within 15 s at default options", asy
   ]);
   for (const ms of [w, r, b, a]) assert(ms < PROMISE, `${ms} ms`);
   await said("warning", /LISTEN connection lost/, since);
+
+  // The pool's connections were silent as well: publishing does not have to find that out.
+  const published = performance.now();
+  await Promise.all([notify(db, "other", 1), db.query("select 1")]);
+  assert(performance.now() - published < 5000);
 
   // And LISTEN is back too, not only polling.
   await said("info", /LISTEN connection is back/, since);
