@@ -57,6 +57,8 @@ async function runTests(
     args: [
       "test",
       "--no-prompt",
+      // Most of a test is waiting for a server: files run side by side, more than there are cores.
+      "--parallel",
       "-P=test",
       // A flag replaces the set's own list, so it has to repeat it. See spawnDeno() for the program.
       `--allow-run=${[...config.permissions.test.run, Deno.execPath()].join(",")}`,
@@ -65,6 +67,7 @@ async function runTests(
     ],
     env: {
       DATABASE_URL: url,
+      DENO_JOBS: Deno.env.get("DENO_JOBS") ?? "4",
       HARK_TEST_RUN: run,
       ...(colour ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }),
     },

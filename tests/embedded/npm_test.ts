@@ -47,7 +47,9 @@ Deno.test("two processes that fetch it at once both get it, after one was killed
   await using one = spawn();
   await using two = spawn();
   for (const child of [one, two]) {
-    const { url, version } = JSON.parse((await child.line(/^started (.*)$/))[1]!);
+    const { url, version } = JSON.parse(
+      (await child.line(/^started (.*)$/, { deadline: 90_000 }))[1]!,
+    );
     assert.equal(version, "18.4");
     assert.deepEqual(await once(url, "select 1 as one"), [{ one: 1 }]);
   }

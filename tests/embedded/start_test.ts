@@ -121,9 +121,10 @@ Deno.test("an error says what is wrong with a start, and what to do", async (t) 
     await fails({ dataDir: path("mine") }, "EMBEDDED", /not made by Hark/);
   });
   await t.step("programs that are not there, or of another version", async () => {
-    await fails({ binaries: path("nowhere") }, "EMBEDDED", /nowhere/);
-    await fails({ binaries: "system", version: "99" }, "EMBEDDED", /no PostgreSQL 99/);
-    await fails({ binaries: "npm", version: "99" }, "EMBEDDED", /no PostgreSQL 99/);
+    await fails({ ephemeral: true, binaries: path("nowhere") }, "EMBEDDED", /nowhere/);
+    for (const binaries of ["system", "npm"]) {
+      await fails({ ephemeral: true, binaries, version: "99" }, "EMBEDDED", /no PostgreSQL 99/);
+    }
   });
   await t.step("a setting the server does not know", async () => {
     await fails(
