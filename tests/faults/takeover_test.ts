@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
 import { cutProxy, spawnDeno, test, until } from "../harness/mod.ts";
 import { Line } from "./line.ts";
-import { logged, said, sentence } from "./logs.ts";
+import { said, sentence } from "./logs.ts";
 import {
   Gate,
   listenBackends,
@@ -74,13 +74,14 @@ test("the second worker takes over within seconds after the first loses its sess
   line.refuse();
   await b.atLeast(1, { deadline: 15_000 });
   assert.deepEqual(b.payloads, [4], "what was stored is not handled again");
+  const resumed = Date.now();
   line.resume();
   await until(() => signal.aborted, { what: "the signal of the lost handler to abort" });
   gate.open();
   // The first one is back and stands by; what it held is not stored by it.
   await publish(context, 5, 20);
   await b.atLeast(17);
-  await said("info", /standing by/, since + 1);
+  await said("info", /standing by/, resumed);
   assert.deepEqual(b.payloads, numbers(4, 20));
   assert.deepEqual(a.payloads, numbers(1, 4));
 });
@@ -210,7 +211,6 @@ test("an acknowledgement of a worker that was fenced out is refused, and it clai
   assert.deepEqual(a.payloads.slice(0, 2), [1, 2]);
   assert.equal(a.payloads.at(-1), 3);
   assert(a.payloads.filter((n) => n === 2).length === 2, "the other one had not handled it");
-  assert(logged.items.every((r) => r.timestamp < since || r.level !== "fatal"));
 });
 
 test("a program that ends in order gives its consumer back at once", async (context) => {
