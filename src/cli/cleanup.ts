@@ -33,8 +33,8 @@ export const cleanup: Parser<"sync", Action, unknown> = command(
   {
     brief: plainText("Remove old notifications that everybody has read."),
     description: plainText(
-      "Removes notifications older than a number of days, once every consumer has read them. What " +
-        "a consumer has not read is kept, and said. Run it as the schema's owner, from cron or by hand.",
+      "Removes notifications older than a number of days, once every consumer has passed them. What " +
+        "a consumer has not passed is kept, and said. Run it as the schema's owner, from cron or by hand.",
     ),
     footer: examplesFooter(
       ["hark cleanup --days 30", "keep a month"],
@@ -77,10 +77,9 @@ function lines(result: CleanupResult): string[] {
       bytesText(bytes)
     }) published before ${cutoff.toISOString()}`,
     ...(kept === 0 ? [] : [
-      `kept ${numberText(kept)} as old, not yet read by ${
-        keptFor.map(({ consumer, oldestUnread }) =>
-          `"${consumer}" (since ${oldestUnread.toISOString()})`
-        ).join(", ") || "a consumer that is gone or has read them since"
+      `kept ${numberText(kept)} that are old, as not everybody has passed them: ${
+        keptFor.map(({ consumer, oldest }) => `"${consumer}" (at ${oldest.toISOString()})`)
+          .join(", ") || "nobody any more"
       }`,
     ]),
     ...(complete ? [] : ["interrupted; run it again to go on"]),

@@ -6,6 +6,9 @@
  */
 
 import { or } from "@optique/core/constructs";
+import type { Message } from "@optique/core/message";
+import type { Parser } from "@optique/core/parser";
+import { createErrorWithSuggestions } from "@optique/core/suggestion";
 import { runSync } from "@optique/run";
 import config from "../../deno.json" with { type: "json" };
 import { cleanup } from "./cleanup.ts";
@@ -15,13 +18,38 @@ import { init } from "./init.ts";
 import { listen } from "./listen.ts";
 import { notify } from "./notify.ts";
 import { examples, plainText } from "./help.ts";
+import type { Action } from "./options.ts";
 import { columns, printError } from "./output.ts";
 import { sql } from "./sql.ts";
 import { status } from "./status.ts";
 import { tail } from "./tail.ts";
 import { uninstall } from "./uninstall.ts";
 
-const program = or(init, listen, notify, tail, status, cleanup, sql, uninstall, dev);
+const commands = { init, listen, notify, tail, status, cleanup, sql, uninstall, dev };
+
+/** The grammar of a command line that begins with `first`. */
+function program(first: string | undefined): Parser<"sync", Action, unknown> {
+  const command = Object.hasOwn(commands, first ?? "") && first !== undefined
+    ? commands[first as keyof typeof commands]
+    : undefined;
+  // By itself optique 1.3 suggests a command for a mistyped word, but no option of a command.
+  const unexpectedInput = (token: string): Message =>
+    createErrorWithSuggestions(
+      plainText(
+        command !== undefined
+          ? `hark ${first} does not take ${token}.`
+          : token.startsWith("-")
+          ? `a command comes first, not ${token}.`
+          : `there is no command ${token}.`,
+      ),
+      token,
+      command === undefined ? Object.values(commands).flatMap(({ usage }) => usage) : command.usage,
+      command === undefined ? "command" : "option",
+    );
+  return or(init, listen, notify, tail, status, cleanup, sql, uninstall, dev, {
+    errors: { unexpectedInput },
+  });
+}
 
 /** Ends the reading of arguments: help was shown, or they are wrong. */
 class Shown extends Error {
@@ -46,7 +74,7 @@ export async function main(args: readonly string[]): Promise<number> {
 
 function read(args: readonly string[]): () => Promise<number> {
   const texts: string[] = [];
-  return runSync(program, {
+  return runSync(program(args[0]), {
     programName: "hark",
     args: args.length === 0 ? ["--help"] : args,
     brief: plainText("Durable LISTEN/NOTIFY for PostgreSQL."),
@@ -89,7 +117,5 @@ function read(args: readonly string[]): () => Promise<number> {
 
 /** The command that was meant, for the hint. */
 function commandIn([first = ""]: readonly string[]): string {
-  return /^(init|listen|notify|tail|status|cleanup|sql|uninstall|dev)$/.test(first)
-    ? `${first} `
-    : "";
+  return Object.hasOwn(commands, first) ? `${first} ` : "";
 }

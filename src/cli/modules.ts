@@ -4,12 +4,15 @@
  * @module
  */
 
+import { getLogger } from "@logtape/logtape";
 import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Consumer } from "../consume/consumer.ts";
 import type { ConsumerOptions } from "../consume/options.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
+
+const logger = getLogger(["hark", "cli"]);
 
 /** A consumer that a module has, ready to run. */
 export interface Found {
@@ -134,16 +137,22 @@ async function load(url: string, place: string): Promise<Record<string, unknown>
   try {
     return await import(url);
   } catch (error) {
-    const { name, message } = error instanceof Error
-      ? error
-      : { name: "it", message: String(error) };
+    logger.debug("{stack}", { stack: error instanceof Error ? error.stack : error });
     const what = place.endsWith(url) || url.endsWith(place) ? place : shown(url);
     throw noConsumer(
-      `${what} cannot be imported: ${name}: ${message.trim()}`,
-      `Correct it; deno check ${what} may say more.`,
+      `${what} cannot be imported: ${reason(error)}`,
+      `Correct it; deno check ${what} and --log-level debug may say more.`,
       error,
     );
   }
+}
+
+/** What Deno says of a module, with the place on the same line. */
+function reason(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  // deno-lint-ignore no-control-regex -- colours
+  const plain = error.message.replaceAll(/\x1b\[[0-9;]*m/g, "").trim();
+  return `${error.name}: ${plain.replace(/\.?\n\s+at (\S+)$/, " ($1)")}`;
 }
 
 /** The consumers among what a module exports, arrays opened. */

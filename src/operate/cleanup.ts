@@ -8,7 +8,6 @@ import { bad, knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
-import { status } from "./status.ts";
 
 /** Options of {@linkcode cleanup}. */
 export interface CleanupOptions {
@@ -30,18 +29,18 @@ export interface CleanupOptions {
 export interface CleanupProgress {
   /** How many notifications were removed, or with `dryRun` would be. */
   readonly removed: number;
-  /** How many are old enough but were kept, as a consumer has not read them. */
+  /** How many are old enough but were kept, as a consumer has not passed them. */
   readonly kept: number;
   /** The size of the removed ones as stored, in bytes. PostgreSQL reuses the space; it returns none. */
   readonly bytes: number;
 }
 
-/** A consumer that has not read what is old enough. */
+/** A consumer whose position is behind something that is old enough. */
 export interface HoldingConsumer {
   /** Its name. */
   readonly consumer: string;
-  /** When the oldest notification it has not read was published. */
-  readonly oldestUnread: Date;
+  /** When the oldest notification that it has not passed was published. */
+  readonly oldest: Date;
 }
 
 /** What a {@linkcode cleanup} did. */
@@ -57,8 +56,9 @@ export interface CleanupResult extends CleanupProgress {
 }
 
 /**
- * Removes old notifications that every consumer has read, a batch a transaction. What a consumer has
- * not read is kept, however old, unless `force` is given.
+ * Removes old notifications that every consumer has passed, a batch a transaction. What a consumer has
+ * not passed is kept, however old, unless `force` is given. An idle consumer stores its position only
+ * now and then, so a few notifications of other channels may be kept for it.
  *
  * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA` and so on; `NO_PERMISSION`: only the schema's owner may.
  * @example
@@ -135,14 +135,21 @@ async function cutoffOf(db: Queryable, olderThan: number | Date): Promise<Date> 
   });
 }
 
+// A position covers the whole log, so a consumer of one channel also holds what others publish on others
+// until it has looked at it. Nothing at or below a position's floor and lows is unread.
+const holdingSql =
+  `select p.consumer, (extract(epoch from min(l.created_at)) * 1000)::float8 as oldest
+from hark.partitions p cross join hark.install i
+cross join lateral (select created_at from hark.log
+  where id > least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low)))
+    and created_at < $1::text::timestamptz
+    and not hark.is_consumed(id, xid, p.position, i.rebased_through)
+  order by id limit 1) l
+group by p.consumer order by oldest, p.consumer`;
+
 async function holding(db: Queryable, cutoff: Date): Promise<HoldingConsumer[]> {
-  const oldest = new Map<string, Date>();
-  for (const { consumer, oldestUnread } of (await status(db)).consumers) {
-    if (oldestUnread === null || oldestUnread >= cutoff) continue;
-    const known = oldest.get(consumer);
-    if (known === undefined || oldestUnread < known) oldest.set(consumer, oldestUnread);
-  }
-  return [...oldest]
-    .map(([consumer, oldestUnread]) => ({ consumer, oldestUnread }))
-    .sort((a, b) => a.oldestUnread.getTime() - b.oldestUnread.getTime());
+  return await translated(async () => {
+    const { rows } = await db.query(holdingSql, [cutoff.toISOString()]);
+    return rows.map((row) => ({ consumer: row.consumer, oldest: new Date(Number(row.oldest)) }));
+  });
 }

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { cleanup, connect, Consumer } from "../../mod.ts";
+import { test } from "../harness/mod.ts";
+import { fewAtATime, jsonOutput, output, refused } from "./hark.ts";
+
+/** Three old notifications, the third of which "reader" has not handled, and a new one. */
+async function publishOldOnes(url: string, sql: (text: string) => Promise<unknown>) {
+  await using db = await connect(url);
+  await sql("select hark.notify('orders') from generate_series(1, 2)");
+  await new Consumer(db, { id: "reader", channels: "orders", handle() {} }).drain();
+  await sql("select hark.notify('orders')");
+  await sql("update hark.log set created_at = created_at - interval '10 days'");
+  await sql("select hark.notify('orders')");
+}
+
+const left = "select array_agg(id::int order by id) as ids from hark.log";
+
+test("cleanup removes what is old, keeps what is unread, and says for whom", async ({ url, sql }) => {
+  await publishOldOnes(url, sql);
+  const dry = await output(["cleanup", "--days", "1", "--dry-run"], { url });
+  assert.match(dry, /^would remove 2 notifications \(\d+ B\) published before \d{4}-/);
+  assert.match(dry, /^kept 1 that are old, .*: "reader" \(at \d{4}-/m);
+  assert.deepEqual((await sql(left))[0].ids, [1, 2, 3, 4]);
+
+  const done = await jsonOutput(["cleanup", "--days", "1", "--batch", "1"], { url });
+  assert.deepEqual([done.removed, done.kept, done.complete, done.dryRun], [2, 1, true, false]);
+  assert.equal(done.keptFor[0].consumer, "reader");
+  assert.deepEqual((await sql(left))[0].ids, [3, 4]);
+
+  assert.match(await output(["cleanup", "--days", "1", "--force"], { url }), /^removed 1 /);
+  assert.match(await output(["cleanup", "--days", "0"], { url }), /^removed 0 .*\nkept 1 /);
+  assert.match(await output(["cleanup", "--days", "0", "--force"], { url }), /^removed 1 /);
+  assert.equal((await sql(left))[0].ids, null);
+});
+
+test("cleanup() reports its progress and ends when told to", async ({ url, sql, use }) => {
+  const db = use(await connect(url));
+  await sql("select hark.notify('a') from generate_series(1, 25)");
+  const progress: number[] = [];
+  const stop = new AbortController();
+  const result = await cleanup(db, {
+    olderThan: new Date(Date.now() + 60_000),
+    batch: 10,
+    signal: stop.signal,
+    onProgress({ removed }) {
+      progress.push(removed);
+      if (removed === 20) stop.abort();
+    },
+  });
+  assert.deepEqual(progress, [10, 20]);
+  assert.deepEqual([result.removed, result.complete, result.keptFor], [20, false, []]);
+  for (const olderThan of [-1, NaN, Infinity, "1", new Date(NaN)]) {
+    await assert.rejects(cleanup(db, { olderThan: olderThan as number }), { code: "BAD_OPTION" });
+  }
+});
+
+test("cleanup refuses what it does not understand", async ({ url }) => {
+  await fewAtATime<[string[], RegExp]>([
+    [[], /--days/],
+    [["--days", "-1"], /DAYS is "-1"/],
+    [["--days", "week"], /DAYS is "week"/],
+    [["--days", "1e9"], /from 0 to 100000/],
+    [["--days", "1", "--batch", "0"], /N is "0"/],
+  ], async ([args, sentence]) => await refused(["cleanup", ...args], 2, sentence, { url }));
+});

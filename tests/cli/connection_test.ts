@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { schemaVersion } from "../../src/schema/migrate.ts";
+import { ownServer, scratch, test } from "../harness/mod.ts";
+import { fewAtATime, output, refused } from "./hark.ts";
+
+/** Every command that uses a database, with what it needs to get that far. */
+const commands: readonly string[][] = [
+  ["notify", "orders", "{}"],
+  ["tail", "--limit", "1"],
+  ["status"],
+  ["cleanup", "--days", "1"],
+  ["listen"],
+];
+
+Deno.test("every command says that the server cannot be reached, and exits with 3", async () => {
+  const url = "postgres://someone:secret@127.0.0.1:1/shop";
+  await fewAtATime([...commands, ["init"], ["uninstall", "--yes"]], async (args) => {
+    await refused(args, 3, /no connection to PostgreSQL.*Check that it runs/, { url });
+  });
+  await refused(["status", "--database-url", url], 3, /someone:\*\*\*@127/);
+});
+
+Deno.test("a URL that is none is refused, and so is a missing one", async () => {
+  await using folder = await scratch();
+  await refused(["status"], 2, /mysql:\/\/a.*Give postgres:\/\//, { url: "mysql://a" });
+  await refused(["status", "--database-url", ""], 2, /--database-url is empty/);
+  await refused(["status"], 3, /no database[^]*hark dev/, { cwd: folder.path });
+});
+
+test("every command asks for `hark init` where the schema is missing", {
+  schema: false,
+}, async ({ url }) => {
+  await fewAtATime(commands, async (args) => {
+    await refused(args, 4, /not in this database[^]*hark init/, { url });
+  });
+});
+
+test("every command refuses a schema that is newer or older than itself", async ({ url, sql }) => {
+  await sql("insert into hark.migrations (version, name) values ($1, 'later')", [
+    schemaVersion + 1,
+  ]);
+  await fewAtATime([...commands, ["init"]], async (args) => {
+    if (args[0] === "notify") return; // the functions that publish stay
+    await refused(args, 4, /has version \d+[^]*newer version of Hark/, { url });
+  });
+  await sql("delete from hark.migrations where version >= $1", [schemaVersion]);
+  await refused(["status"], 4, /needs \d+[^]*hark init/, { url });
+});
+
+Deno.test("a wrong password, a missing database and missing rights are told apart", async () => {
+  await using server = await ownServer();
+  await server.sql("create role poor login password 'right'");
+  const as = (change: (url: URL) => void) => {
+    const url = new URL(server.url);
+    change(url);
+    return url.href;
+  };
+  const wrong = as((url) => url.password = "wrong");
+  await refused(["status"], 3, /refused the login.*Check user and password/, { url: wrong });
+  const none = as((url) => url.password = "");
+  await refused(["status"], 3, /login failed.*password/, { url: none });
+  const elsewhere = as((url) => url.pathname = "/nowhere");
+  await refused(["status"], 3, /"nowhere" does not exist/, { url: elsewhere });
+
+  const poor = as((url) => {
+    url.username = "poor";
+    url.password = "right";
+  });
+  await fewAtATime([...commands, ["init"]], async (args) => {
+    await refused(args, 1, /permission denied[^]*hark\.grant_publish/, { url: poor });
+  });
+  await server.sql("select hark.grant_publish('poor')");
+  assert.equal(await output(["notify", "orders"], { url: poor }), "1\n");
+  await refused(["cleanup", "--days", "1"], 1, /permission denied for function clean/, {
+    url: poor,
+  });
+});

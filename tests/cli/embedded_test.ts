@@ -1,0 +1,111 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { reachablePlace } from "../../src/database/embedded/account.ts";
+import { type Child, once, PROJECT, scratch, spawnDeno, test } from "../harness/mod.ts";
+import { hark, jsonOutput, output, permissionSet, ran } from "./hark.ts";
+
+const ROOT = Deno.build.os !== "windows" && Deno.uid() === 0;
+const NOBODY = { uid: 65_534, gid: 65_534 };
+const OPEN = ROOT && await reachablePlace(NOBODY, join(PROJECT, "mod.ts"), false) ===
+    join(PROJECT, "mod.ts");
+
+/** Starting may mean to fetch a server first. */
+const START = { deadline: 60_000 };
+
+/** Waits until it listens, and publishes from a second terminal until it has heard of it. */
+async function heard(child: Child, cwd: string, payload: string): Promise<void> {
+  await child.line(/^In a second terminal: deno task notify orders '\{"id":42\}'$/, START);
+  assert.match(await output(["notify", "orders", payload], { cwd }), /^\d+\n$/);
+  await child.line(new RegExp(`^(live|replay) .* orders #\\d+ ${payload}$`));
+}
+
+async function ends(child: Child, signal: Deno.Signal): Promise<void> {
+  child.kill(signal);
+  const { code, stderr } = await child.ended({ deadline: 30_000 });
+  assert.equal(code, 0, stderr);
+}
+
+Deno.test("listen without a database starts one, which a second terminal finds, twice", async () => {
+  await using folder = await scratch();
+  const cwd = folder.path;
+  {
+    await using child = hark(["listen"], { cwd });
+    await heard(child, cwd, "1");
+    assert.equal((await jsonOutput(["status"], { cwd })).consumers[0].serving, true);
+    // A second one joins that server, and leaves it running when it ends.
+    await using other = hark(["dev"], { cwd });
+    await other.line(/^Ctrl-C ends it/, START);
+    await ends(other, "SIGTERM");
+    await heard(child, cwd, "2");
+    await ends(child, "SIGINT");
+    assert.match(child.stderr, /stopped; progress is stored/);
+  }
+  assert.equal((await ran(["notify", "orders"], { cwd })).code, 3, "the server has been stopped");
+  await using again = hark(["listen"], { cwd });
+  await heard(again, cwd, "3");
+  assert.doesNotMatch(again.stdout, /#1 |#2 /, "what was handled does not come again");
+  await ends(again, "SIGINT");
+});
+
+Deno.test("listen starts again after kill -9, and repeats or goes on", async () => {
+  await using folder = await scratch();
+  const cwd = folder.path;
+  {
+    await using child = hark(["listen"], { cwd });
+    await heard(child, cwd, "1");
+    child.kill("SIGKILL");
+    await child.ended();
+  }
+  await output(["notify", "orders", "2"], { cwd }); // the server outlives whoever started it
+  await using again = hark(["listen"], { cwd });
+  await again.line(/^replay .* #2 2$/, START);
+  await heard(again, cwd, "3");
+  await ends(again, "SIGINT");
+});
+
+Deno.test("listen without a database runs for an ordinary user", { ignore: !OPEN }, async () => {
+  await using folder = await scratch();
+  const cwd = folder.path;
+  await Deno.chown(cwd, NOBODY.uid, NOBODY.gid);
+  // Root's cache is not readable for this user; without a lock file, as root owns it.
+  const env = { HOME: cwd, DENO_DIR: join(cwd, "cache"), DATABASE_URL: "" };
+  const run = (args: string[]) =>
+    spawnDeno(["cli.ts", ...args], {
+      ...NOBODY,
+      cwd,
+      env,
+      permissions: ["--no-lock", `-P=${permissionSet(args[0]!)}`],
+    });
+  await using child = run(["listen"]);
+  await child.line(/^In a second terminal/, START);
+  await using second = run(["notify", "orders", "1"]);
+  assert.equal((await second.ended(START)).code, 0, second.stderr);
+  await child.line(/^(live|replay) .* #1 1$/);
+  assert.equal((await Deno.stat(join(cwd, ".hark"))).uid, NOBODY.uid);
+  await ends(child, "SIGINT");
+});
+
+Deno.test("dev gives a database with the schema, and says where", async () => {
+  await using folder = await scratch();
+  const cwd = folder.path;
+  await using child = hark(["dev", "--json"], { cwd });
+  const { url, port } = JSON.parse((await child.line(/^\{.*\}$/, START))[0]);
+  assert.equal(new URL(url).port, String(port));
+  assert.equal((await once(url, "select hark.notify('orders')::int as id"))[0].id, 1);
+  await ends(child, "SIGTERM");
+});
+
+Deno.test("the demo keeps its promises", async () => {
+  await using child = spawnDeno(["examples/demo.ts"], { permissions: ["-P=embedded"] });
+  const { code, stdout, stderr } = await child.ended({ deadline: 100_000 });
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /replay #3[^]*ok marked as replays[^]*All as promised/);
+});
+
+test("the consumers of the examples run", async ({ url, sql }) => {
+  await sql("select hark.notify('orders', '{\"id\":42}')");
+  const path = join(PROJECT, "examples", "consumers");
+  const stdout = await output(["listen", path, "--drain"], { url });
+  assert.match(stdout, /^replay #1 \{ id: 42 \}$/m);
+  assert.match(stdout, /^orders so far: 1$/m);
+});

@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import config from "../../deno.json" with { type: "json" };
+import { scratch } from "../harness/mod.ts";
+import { fewAtATime, output, ran, refused } from "./hark.ts";
+
+const commands = [
+  "init",
+  "listen",
+  "notify",
+  "tail",
+  "status",
+  "cleanup",
+  "sql",
+  "uninstall",
+  "dev",
+];
+
+Deno.test("hark --help names every command and the exit codes, and asks for no right", async () => {
+  await using folder = await scratch();
+  const audit = `${folder.path}/audit.jsonl`;
+  const help = await output(["--help"], { env: { DENO_AUDIT_PERMISSIONS: audit } });
+  for (const command of commands) assert.match(help, new RegExp(`^  ${command} `, "m"));
+  assert.match(help, /Exit codes: 0 /);
+  assert.match(help, /hark notify orders '\{"id":42\}'/);
+  // The driver reads the environment when it is loaded, so this also says that it was not.
+  assert.equal(await Deno.readTextFile(audit).catch(() => ""), "");
+});
+
+Deno.test("every command explains itself with examples", async () => {
+  await fewAtATime(commands, async (command) => {
+    const help = await output([command, "--help"]);
+    assert.match(help, new RegExp(`^Usage: hark ${command}`, "m"));
+    assert.match(help, new RegExp(`^Examples:\n  .*hark ${command}`, "m"), help);
+  });
+});
+
+Deno.test("hark without a command shows the help and fails", async () => {
+  const { code, stdout } = await ran([]);
+  assert.equal(code, 2);
+  assert.match(stdout, /^ {2}listen /m);
+});
+
+Deno.test("hark --version says the package's version", async () => {
+  assert.equal((await output(["--version"])).trim(), config.version);
+});
+
+Deno.test("a mistyped command or option is answered with the one that was meant", async () => {
+  await refused(["listne"], 2, /Did you mean `listen`/);
+  await refused(["cleanup", "--dayz", "3"], 2, /Did you mean `--days`/);
+  await refused(["status", "extra"], 2, /does not take extra[^]*hark status --help/);
+});
+
+Deno.test("completions are printed for the common shells, and complete", async () => {
+  await fewAtATime(["bash", "zsh", "fish"], async (shell) => {
+    assert.match(await output(["completion", shell]), /hark/);
+  });
+  assert.match(await output(["completion", "bash", "cle"]), /cleanup/);
+  assert.match(await output(["completion", "bash", "tail", "--s"]), /--since/);
+});

@@ -1,0 +1,222 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { scratch, test, until } from "../harness/mod.ts";
+import {
+  fewAtATime,
+  hark,
+  jsonOutput,
+  output,
+  printer,
+  ran,
+  refused,
+  writeModules,
+} from "./hark.ts";
+
+const classes = `import { Consumer } from "@hark/postgres";
+export class Mail extends Consumer {
+  id = "mail"; channels = ["orders", "mail"];
+  handle(n) { console.log("mail", n.payloadText); }
+}
+export { Consumer };
+export const notOne = { handle: "with care" };
+export default Mail;
+`;
+
+test("listen runs every consumer of a folder in one process, live and replayed", async (c) => {
+  const { url, sql, use } = c;
+  const folder = use(await scratch());
+  await writeModules(folder.path, {
+    "billing.ts": printer("billing"),
+    "mail.ts": classes,
+    "nothing.ts": "export const help = 1;",
+    "billing_test.ts": "throw new Error('a test was imported')",
+    "types.d.ts": "throw new Error('a declaration was imported')",
+    "notes.md": "no module",
+  });
+  await sql("select hark.notify('orders', '1')");
+  const child = use(hark(["listen", folder.path], { url }));
+  await Promise.all([child.line(/^billing 1 replay$/), child.line(/^mail 1$/)]);
+  await sql("select hark.notify('orders', '2'), hark.notify('mail', '3')");
+  await Promise.all([
+    child.line(/^billing 2 live$/),
+    child.line(/^mail 2$/),
+    child.line(/^mail 3$/),
+  ]);
+  child.kill("SIGTERM");
+  const { code, stdout, stderr } = await child.ended();
+  assert.equal(code, 0, stderr);
+  assert.doesNotMatch(stdout, /^billing 3/m);
+  assert.match(stderr, /stopped; progress is stored/);
+  assert.deepEqual(await sql("select consumer, handled::int as handled from hark.status()"), [
+    { consumer: "billing", handled: 2 },
+    { consumer: "mail", handled: 3 },
+  ]);
+  // The next start goes on where this one ended.
+  await sql("select hark.notify('orders', '4')");
+  const drained = await output(["listen", folder.path, "--drain"], { url });
+  assert.match(drained, /^billing 4 replay$[^]*^billing: 1 handled$[^]*^mail: 1 handled$/m);
+});
+
+test("a killed listen repeats what it had not stored, and nothing is lost", async (c) => {
+  const { url, sql, use } = c;
+  const folder = use(await scratch());
+  await writeModules(folder.path, { "billing.ts": printer("billing", "orders", "lease: 1000,") });
+  await sql("select hark.notify('orders', to_jsonb(i)) from generate_series(1, 50) i");
+  const args = ["listen", join(folder.path, "billing.ts")];
+  const first = use(hark(args, { url }));
+  await first.line(/^billing 50 replay$/);
+  first.kill("SIGKILL");
+  await first.ended();
+  await sql("select hark.notify('orders', '51')");
+  const second = use(hark(args, { url }));
+  await second.line(/^billing 51 /);
+  second.kill("SIGINT");
+  assert.equal((await second.ended()).code, 0);
+  const all = `${first.stdout}${second.stdout}`.match(/^billing \d+/gm) ?? [];
+  assert.equal(new Set(all).size, 51);
+});
+
+test("listen runs the consumers that were chosen", async ({ url, use }) => {
+  const folder = use(await scratch());
+  const array = `export default [
+    { id: "a", channels: ["x"], handle() {} }, { id: "b", channels: "y", handle() {} },
+  ];`;
+  await writeModules(folder.path, { "array.js": array, "billing.mjs": printer("billing") });
+  const ids = async (...args: string[]) =>
+    (await jsonOutput(["listen", folder.path, "--list-consumers", ...args]))
+      .map(({ id }: { id: string }) => id);
+  assert.deepEqual(await ids(), ["a", "b", "billing"]);
+  assert.deepEqual(await ids("--consumers", "billing,a"), ["a", "billing"]);
+  assert.deepEqual(await ids("--exclude-consumers", "a"), ["b", "billing"]);
+  const list = await output(["listen", folder.path, "--list-consumers"]);
+  assert.match(list, /^consumer +channels +module\na +x +file:.*array\.js\n/);
+  for (const flag of ["--consumers", "--exclude-consumers"]) {
+    const args = ["listen", folder.path, flag, "a,biling"];
+    await refused(args, 2, /no consumer "biling"[^]*Known: a, b, billing/, { url });
+  }
+  const none = ["listen", folder.path, "--exclude-consumers", "a,b,billing"];
+  await refused(none, 2, /every consumer is excluded/, { url });
+});
+
+test("listen --drain handles what is there, says how many, and ends", async ({ url, sql, use }) => {
+  const folder = use(await scratch());
+  const quiet = `export const quiet = { id: "quiet", channels: "orders", handle() {} };`;
+  await writeModules(folder.path, { "quiet.ts": quiet });
+  await sql("select hark.notify('orders') from generate_series(1, 1200)");
+  const args = ["listen", folder.path, "--drain"];
+  assert.deepEqual(await jsonOutput(args, { url }), [{ consumer: "quiet", handled: 1200 }]);
+  assert.equal(await output(args, { url }), "quiet: 0 handled\n");
+});
+
+test("listen --init installs the schema", { schema: false }, async ({ url }) => {
+  assert.equal(await output(["listen", "--init", "--drain"], { url }), "sample: 0 handled\n");
+});
+
+test("listen recognises consumers of another copy of the package", async ({ url, sql, use }) => {
+  const folder = use(await scratch());
+  const other = new URL("../../src/consume/consumer.ts?copy", import.meta.url);
+  await writeModules(folder.path, { "mail.ts": classes.replace("@hark/postgres", other.href) });
+  await sql("select hark.notify('mail', '7')");
+  assert.match(await output(["listen", folder.path, "--drain"], { url }), /^mail 7\n/);
+});
+
+Deno.test("listen says what is wrong with a module", async () => {
+  await using folder = await scratch();
+  const { path } = folder;
+  await Deno.mkdir(join(path, "empty"));
+  await Deno.mkdir(join(path, "useless"));
+  await writeModules(path, {
+    "throws.ts": 'throw new TypeError("no such table");',
+    "syntax.ts": "export const = 1;",
+    "imports.ts": 'import "./nowhere.ts";',
+    "nothing.ts": "export const consumer = 1;",
+    "useless/one.ts": "export {};",
+    "noid.ts": classes.replace('id = "mail";', ""),
+    "nochannel.ts": 'export default { id: "x", handle() {} };',
+    "badchannel.ts": 'export default { id: "x", channels: [""], handle() {} };',
+    "misspelt.ts": 'export default { id: "x", chanels: ["a"], handle() {} };',
+    "constructor.ts": classes.replace("id =", "constructor() { super(); }\n id ="),
+    "a.ts": printer("same"),
+    "b.ts": printer("same"),
+  });
+  const url = "postgres://127.0.0.1:1/never"; // refused before it is connected to
+  await fewAtATime<[string[], RegExp]>(
+    [
+      [["missing.ts"], /there is no module missing\.ts/],
+      [["empty"], /no module in the folder empty/],
+      [["useless"], /no module in the folder useless exports a consumer/],
+      [["throws.ts"], /throws\.ts cannot be imported: TypeError: no such table/],
+      [["syntax.ts"], /syntax\.ts cannot be imported/],
+      [["imports.ts"], /imports\.ts cannot be imported:.*nowhere\.ts/],
+      [["nothing.ts"], /nothing\.ts exports no consumer[^]*extends Consumer/],
+      [["noid.ts"], /class Mail in .*noid\.ts has no id/],
+      [["nochannel.ts"], /"x" in .*nochannel\.ts has no channels/],
+      [["badchannel.ts"], /channel "" has no characters/],
+      [["misspelt.ts"], /no option "chanels"/],
+      [["constructor.ts"], /class Mail in .*constructor\.ts: db is undefined/],
+      [["jsr:@nobody/nothing@0"], /jsr:@nobody\/nothing@0 cannot be imported/],
+      [["throws.ts", "--json"], /--json goes with/],
+      [["--list-consumers", "--drain"], /contradict/],
+      [["a.ts", "--consumers", ","], /IDS is empty/],
+    ],
+    async ([args, sentence]) => await refused(["listen", ...args], 2, sentence, { url, cwd: path }),
+  );
+  await refused(["listen", "a.ts", "b.ts"], 1, /two consumers have the id "same".*a\.ts.*b\.ts/, {
+    url,
+    cwd: path,
+  });
+});
+
+test("a consumer that fails for good stops the others in order", async ({ url, sql, use }) => {
+  const folder = use(await scratch());
+  await writeModules(folder.path, { "two.ts": printer("one") + printer("two") });
+  const child = use(hark(["listen", folder.path], { url }));
+  await sql("select hark.notify('orders', '1')");
+  await Promise.all([child.line(/^one 1 /), child.line(/^two 1 /)]);
+  await until(async () =>
+    (await sql("select sum(handled)::int as n from hark.status()"))[0].n === 2
+  );
+  // Someone removes a consumer that is being served.
+  await sql("delete from hark.partitions where consumer = 'two'");
+  await sql("delete from hark.consumers where name = 'two'");
+  await sql("select hark.notify('orders', '2')");
+  const { code, stderr } = await child.ended();
+  assert.equal(code, 2, stderr);
+  assert.match(stderr, /^hark: consumer "two" ended: /m);
+  assert.doesNotMatch(stderr, /^\s+at /m);
+  const [row] = await sql("select consumer, owner is null as released from hark.status()");
+  assert.deepEqual(row, { consumer: "one", released: true });
+});
+
+test("a second Ctrl-C ends a handler that hangs, at once", async ({ url, sql, use }) => {
+  const folder = use(await scratch());
+  const hangs = `export const hangs = { id: "hangs", channels: "orders",
+    handle() { console.log("begun"); return new Promise(() => {}); } };`;
+  await writeModules(folder.path, { "hangs.ts": hangs });
+  await sql("select hark.notify('orders')");
+  const child = use(hark(["listen", folder.path], { url }));
+  await child.line(/^begun$/);
+  child.kill("SIGINT");
+  const again = setInterval(() => child.kill("SIGINT"), 150);
+  const { code } = await child.ended();
+  clearInterval(again);
+  assert.equal(code, 130);
+});
+
+test("logs go to standard error, as text or as JSON, as much as asked for", async ({ url, use }) => {
+  const folder = use(await scratch());
+  await writeModules(folder.path, {
+    "a.ts": printer("a"),
+    "b.ts": printer("b"),
+    "c.ts": printer("c"),
+  });
+  const drain = async (name: string, ...args: string[]) =>
+    (await ran(["listen", join(folder.path, name), "--drain", ...args], { url })).stderr;
+  assert.match(await drain("a.ts"), /^\d\d:\d\d:\d\d\.\d+ info hark\.consumer: a is registered\n$/);
+  assert.equal(await drain("b.ts", "--log-level", "warning"), "");
+  const [line] = (await drain("c.ts", "--log-format", "json")).split("\n");
+  const { message, level, properties } = JSON.parse(line!);
+  assert.match(message, /is registered/);
+  assert.deepEqual([level, properties.consumer], ["INFO", "c"]);
+  await refused(["listen", "--log-level", "loud"], 2, /--log-level/, { url });
+});

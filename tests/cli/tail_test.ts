@@ -1,0 +1,83 @@
+import assert from "node:assert/strict";
+import { test, until } from "../harness/mod.ts";
+import { fewAtATime, hark, output, refused } from "./hark.ts";
+
+async function following(url: string, args: string[], sql: (text: string) => Promise<unknown[]>) {
+  const child = hark(["tail", ...args], { url });
+  // It has begun once its LISTEN connection is there.
+  await until(async () =>
+    (await sql(`select 1 from pg_stat_activity where datname = current_database()
+      and application_name like '%' and query ilike 'listen%'`)).length > 0
+  );
+  return child;
+}
+
+test("tail shows what is published on every channel, live, and ends in order", async (c) => {
+  const child = c.use(await following(c.url, [], c.sql));
+  await until(async () => {
+    await c.sql("select hark.notify('a', '{\"x\":1}', 'k'), hark.notify('b', '2')");
+    return child.stdout.includes("b #");
+  });
+  assert.match(child.stdout, /^live .* a #\d+ \{"x": 1\} key=k$/m);
+  assert.match(child.stdout, /^live .* b #\d+ 2$/m);
+  child.kill("SIGINT");
+  assert.equal((await child.ended()).code, 0);
+});
+
+test("tail shows the channels it was told, as JSON lines", async ({ url, sql }) => {
+  await sql(
+    "select hark.notify('a', '1'), hark.notify('b', '2'), hark.notify('c', '{\"n\":1.50}')",
+  );
+  const lines = await output(
+    ["tail", "b", "c", "--from", "beginning", "--limit", "2", "--json"],
+    { url },
+  );
+  const [b, c] = lines.trim().split("\n").map((line) => JSON.parse(line));
+  assert.deepEqual([b.id, b.channel, b.payload, b.isReplay], [2, "b", 2, true]);
+  assert.deepEqual([c.channel, c.payload, c.key, c.headers], ["c", { n: 1.5 }, null, {}]);
+  assert(lines.includes('{"n": 1.50}'), "numbers keep their digits");
+});
+
+test("tail begins at an id or at a time", async ({ url, sql }) => {
+  await sql("select hark.notify('a', to_jsonb(i)) from generate_series(1, 3) i");
+  await sql("update hark.log set created_at = created_at - interval '1 hour' where id = 1");
+  const ids = async (...args: string[]) =>
+    (await output(["tail", "--json", ...args], { url })).trim().split("\n")
+      .map((line) => JSON.parse(line).id);
+  assert.deepEqual(await ids("--from", "2", "--limit", "2"), [2, 3]);
+  assert.deepEqual(await ids("--since", "10m", "--limit", "2"), [2, 3]);
+  assert.deepEqual(await ids("--since", "2h", "--limit", "3"), [1, 2, 3]);
+  const soon = new Date(Date.now() - 600_000).toISOString();
+  assert.deepEqual(await ids("--from", soon, "--limit", "1"), [2]);
+});
+
+test("tail into a program that stops reading ends without an error", async ({ url, sql }) => {
+  await sql("select hark.notify('a', to_jsonb(i)) from generate_series(1, 20000) i");
+  const root = new URL("../../", import.meta.url).pathname;
+  const process = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", "--quiet", "-P=hark", "cli.ts", "tail", "--from", "beginning"],
+    cwd: root,
+    env: { DATABASE_URL: url, NO_COLOR: "1" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const reader = process.stdout.getReader();
+  assert.match(new TextDecoder().decode((await reader.read()).value), /^replay/);
+  await reader.cancel();
+  const stderr = await new Response(process.stderr).text();
+  assert.deepEqual([stderr, (await process.status).code], ["", 0]);
+});
+
+test("tail refuses what it cannot begin at", async ({ url }) => {
+  await fewAtATime<[string[], RegExp]>([
+    [["--from", "yesterday"], /--from is "yesterday"/],
+    [["--from", "0"], /--from is "0"/],
+    [["--from", "2026-13-45"], /--from is/],
+    [["--since", "10"], /--since is "10"/],
+    [["--since", "10m", "--from", "now"], /contradict/],
+    [["--limit", "0"], /whole number of at least 1/],
+    [[""], /channel "" has no characters/],
+    [["x".repeat(201)], /201 characters/],
+  ], async ([args, sentence]) => await refused(["tail", ...args], 2, sentence, { url }));
+});
