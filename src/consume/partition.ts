@@ -118,12 +118,13 @@ export class OwnedPartition {
   }
 
   /**
-   * Ends a window after a last page without rows. A window that was empty altogether is thrown away,
-   * so that idle reading writes nothing, unless it spans many ids or `store` says so.
+   * Throws away a window that was empty altogether, so that idle reading writes nothing. Refuses, with
+   * false, where it holds something to store or spans so many ids that the next one should not rescan them.
    */
-  async endWindow(page: Page, store: boolean): Promise<void> {
-    if (this.#dirty || store || page.span > spanWorthStoring) await this.acknowledge(0);
-    else this.#position = this.#beforeWindow;
+  discardWindow(page: Page): boolean {
+    if (this.#dirty || page.span > spanWorthStoring) return false;
+    this.#position = this.#beforeWindow;
+    return true;
   }
 
   /**

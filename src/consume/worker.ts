@@ -10,9 +10,11 @@ import type { Listener } from "../database/listener.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translate } from "../database/translate.ts";
 import type { HarkError } from "../errors.ts";
+import { claim } from "./claim.ts";
 import { type LogRow, Notification } from "./notification.ts";
-import type { PageLimits } from "./page.ts";
-import { type Claimant, OwnedPartition } from "./partition.ts";
+import type { Page, PageLimits } from "./page.ts";
+import type { Claimant, OwnedPartition } from "./partition.ts";
+import { isThenable, settled } from "./settle.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -59,7 +61,7 @@ export async function serve(
   run: Run,
 ): Promise<boolean> {
   const sessionKey = run.listener?.sessionKey;
-  const partition = await claim(session, options, run, sessionKey);
+  const partition = await claim(session, options.claimant, run.stopping, sessionKey);
   if (partition === undefined) return true;
   logger.debug("{consumer} claimed under epoch {epoch}", {
     consumer: options.claimant.consumer,
@@ -73,29 +75,6 @@ export async function serve(
   const done = await worker.work();
   if (done) await partition.release();
   return done;
-}
-
-async function claim(
-  session: Queryable,
-  options: WorkerOptions,
-  run: Run,
-  sessionKey: bigint | undefined,
-): Promise<OwnedPartition | undefined> {
-  let presumeGone = false;
-  let told = false;
-  while (!run.stopping.aborted) {
-    const claimed = await OwnedPartition.claim(session, options.claimant, sessionKey, presumeGone);
-    if (claimed instanceof OwnedPartition) return claimed;
-    if (!told) {
-      told = true;
-      logger.info("{consumer} is served by another worker; standing by", {
-        consumer: options.claimant.consumer,
-      });
-    }
-    presumeGone = claimed.outcome === "gone";
-    await pause(Math.min(Math.max(claimed.wait, 10), 1000), run.stopping);
-  }
-  return undefined;
 }
 
 class Worker {
@@ -198,7 +177,7 @@ class Worker {
       const notification = new Notification(row, attempt);
       try {
         const result = handle(notification, this.#signal);
-        if (isThenable(result)) await this.#abandonable(result);
+        if (isThenable(result)) await settled(result, this.#run.abandon);
         this.#run.handled++;
         this.#run.pending.ids.add(row.id);
         this.#unacknowledged++;
@@ -232,24 +211,6 @@ class Worker {
     }
   }
 
-  /**
-   * A handler that ignores its signal is left behind when stopping, so that this does not hang on it. A
-   * claim that is lost waits for it: claiming anew would call it again while it runs, and when it
-   * succeeds it need not be called again at all, unless another worker has taken over.
-   */
-  async #abandonable(result: PromiseLike<unknown>): Promise<void> {
-    const { abandon } = this.#run;
-    const { promise, reject } = Promise.withResolvers<never>();
-    const leave = () => reject(abandon.reason);
-    if (abandon.aborted) leave();
-    abandon.addEventListener("abort", leave, { once: true });
-    try {
-      await Promise.race([result, promise]);
-    } finally {
-      abandon.removeEventListener("abort", leave);
-    }
-  }
-
   async #report(
     onError: WorkerOptions["onError"],
     error: unknown,
@@ -280,11 +241,11 @@ class Worker {
     for (const id of ids) if (id <= stored) ids.delete(id);
   }
 
-  async #endWindow(page: Parameters<OwnedPartition["endWindow"]>[0]): Promise<void> {
+  /** After the last page of a window, which had no rows. */
+  async #endWindow(page: Page): Promise<void> {
     // Now and then also an empty window is stored: cleaning goes by what is stored.
     const store = page.span > 0 && performance.now() - this.#acknowledgedAt > 60_000;
-    await this.#partition.endWindow(page, store);
-    if (store) this.#acknowledgedAt = performance.now();
+    if (store || !this.#partition.discardWindow(page)) await this.#acknowledge(Infinity);
   }
 
   /** Waymarks tell later readers where to begin. Made by whoever reads, now and then. */
@@ -310,8 +271,4 @@ class Worker {
   #throwIfLost(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === "function";
 }
