@@ -11,7 +11,7 @@ import { command, option } from "@optique/core/primitives";
 import type { CleanupProgress, CleanupResult } from "../operate/cleanup.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number, toggle } from "./options.ts";
-import { bytesText, numberText, print, printJson } from "./output.ts";
+import { bytesText, countText, numberText, print, printJson } from "./output.ts";
 
 const options = object({
   days: option("--days", number("DAYS", { least: 0, most: 100_000, whole: false }), {
@@ -73,7 +73,7 @@ async function show({ removed, kept }: CleanupProgress): Promise<void> {
 function lines(result: CleanupResult): string[] {
   const { removed, bytes, kept, keptFor, dryRun, cutoff, complete } = result;
   return [
-    `${dryRun ? "would remove" : "removed"} ${numberText(removed)} notifications (${
+    `${dryRun ? "would remove" : "removed"} ${countText(removed, "notification")} (${
       bytesText(bytes)
     }) published before ${cutoff.toISOString()}`,
     ...(kept === 0 ? [] : [

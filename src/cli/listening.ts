@@ -39,7 +39,11 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
   late.become(db);
   if (o.drain) return await drain(selected, stop.signal, o.json);
   await welcome(selected, o, server);
-  return await runTogether(selected, stop.signal);
+  const code = await runTogether(selected, stop.signal);
+  if (server !== undefined) {
+    await printError(`PostgreSQL ends too, unless in use; ${ownCommand("dev")} keeps it running.`);
+  }
+  return code;
 }
 
 async function list(found: readonly Found[], json: boolean): Promise<number> {

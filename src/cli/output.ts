@@ -26,6 +26,40 @@ async function write(to: { write(data: Uint8Array): Promise<number> }, text: str
   for (let sent = 0; sent < data.length;) sent += await to.write(data.subarray(sent));
 }
 
+/** What is held back before it is written, in characters. */
+const HELD = 64 * 1024;
+
+/** Lines for standard output, in few writes while many come and at once when one comes alone. */
+export class Lines {
+  #held = "";
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #writing: Promise<void> = Promise.resolve();
+  readonly #failed: (error: unknown) => void;
+
+  /** `failed` is told when a line cannot be written, as nobody reads any more. */
+  constructor(failed: (error: unknown) => void) {
+    this.#failed = failed;
+  }
+
+  /** Takes a line; waits while the reader is slow. */
+  async add(line: string): Promise<void> {
+    this.#held += `${line}\n`;
+    if (this.#held.length > HELD) await this.flush();
+    // What has arrived already comes before any timer.
+    else this.#timer ??= setTimeout(() => this.flush().catch(this.#failed), 0);
+  }
+
+  /** Writes what is held back. */
+  async flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const text = this.#held;
+    this.#held = "";
+    this.#writing = this.#writing.then(() => write(Deno.stdout, text));
+    await this.#writing;
+  }
+}
+
 /** How wide a text may be: the terminal's width within bounds, 100 where there is none. */
 export function columns(): number {
   try {
@@ -76,6 +110,11 @@ export function bytesText(bytes: number): string {
 /** A number with separators, the same in every locale. */
 export function numberText(value: number): string {
   return String(value).replace(/\B(?=(\d{3})+(?!\d))/g, ",");
+}
+
+/** How many of something: `1 consumer`, `2,000 consumers`. */
+export function countText(count: number, what: string): string {
+  return `${numberText(count)} ${what}${count === 1 ? "" : "s"}`;
 }
 
 /** Seconds for people: `3 s`, `5 min`, `2.1 h`, `4.0 days`. */

@@ -14,7 +14,7 @@ import type { StartFrom } from "../consume/start.ts";
 import { HarkError } from "../errors.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, kind, number, words } from "./options.ts";
-import { print } from "./output.ts";
+import { Lines } from "./output.ts";
 
 const units: Readonly<Record<string, number>> = {
   ms: 1,
@@ -100,14 +100,19 @@ async function run(o: Options): Promise<number> {
   await using db = await openDatabase(o, "tail");
   const from = o.since === undefined ? o.from ?? "now" : { time: new Date(Date.now() - o.since) };
   const earliest = typeof from === "object" && "time" in from ? from.time : undefined;
-  let shown = 0;
+  const unread = new AbortController();
+  const lines = new Lines((error) => unread.abort(error));
+  const signal = AbortSignal.any([stop.signal, unread.signal]);
   const channels = o.channels.length === 0 ? null : o.channels;
-  for await (const n of subscribe(db, channels, { from, signal: stop.signal })) {
+  let shown = 0;
+  for await (const n of subscribe(db, channels, { from, signal })) {
     // A start at a time begins at the waymark before it, which may be much earlier.
     if (earliest !== undefined && n.isReplay && n.createdAt < earliest) continue;
-    await print(o.json ? jsonLine(n) : notificationLine(n));
+    await lines.add(o.json ? jsonLine(n) : notificationLine(n));
     if (++shown === o.limit) break;
   }
+  unread.signal.throwIfAborted();
+  await lines.flush();
   return 0;
 }
 

@@ -12,7 +12,7 @@ import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, toggle } from "./options.ts";
-import { numberText, print, printJson } from "./output.ts";
+import { countText, print, printJson } from "./output.ts";
 
 /** Nobody needs the exact size of a log larger than this. */
 const COUNTED = 1_000_000;
@@ -50,9 +50,9 @@ async function run(o: InferValue<typeof options>): Promise<number> {
     return 0;
   }
   const { notifications, consumers } = await contents(db);
-  const held = `${numberText(Math.min(notifications, COUNTED))}${
-    notifications > COUNTED ? "+" : ""
-  } notifications and ${consumers} consumers`;
+  const held = `${notifications > COUNTED ? "over " : ""}${
+    countText(Math.min(notifications, COUNTED), "notification")
+  } and ${countText(consumers, "consumer")}`;
   if (!o.yes) {
     throw new HarkError("BAD_OPTION", `this would remove ${held} for good`, {
       remedy: "If that is what you want: hark uninstall --yes",
