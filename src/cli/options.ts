@@ -10,9 +10,6 @@ import { choice, string, type ValueParser } from "@optique/core/valueparser";
 import type { LogOptions } from "./log.ts";
 import { plainText } from "./help.ts";
 
-// The types of these parsers are what `object()` needs to infer the options of a command.
-// deno-lint-ignore-file explicit-module-boundary-types no-slow-types
-
 /** What a command does once its options are read; gives the exit code. */
 export type Action = () => Promise<number>;
 
