@@ -71,8 +71,7 @@ begin
     update hark.install i set written_by = i.xmin;
     return false;
   end if;
-  select case when s.is_called then s.last_value else s.last_value - 1 end into through
-  from hark.log_id_seq s;
+  through := hark.drawn();
   update hark.install set system_identifier = here, rebased_through = through;
   update hark.install i set written_by = i.xmin;
   delete from hark.incarnation;

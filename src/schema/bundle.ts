@@ -176,7 +176,7 @@ revoke execute on all functions in schema hark from public;
 --   2. between the opening of one window and of the next, some transaction takes its number and ends
 --      (the fence; acknowledging is one);
 --   3. so a number at or above xmax of the later snapshot was given out after the earlier opening, and
---      its ids lie above the last_value read there.
+--      its ids lie above the last one that had been drawn there (hark.drawn).
 -- xmax of a snapshot is "latest completed + 1", not "not begun yet": a floor taken together with \`seen\`
 -- itself would lose rows. The floor always lags by one window.
 
@@ -228,6 +228,24 @@ end
 $$;
 comment on function hark.incarnation() is 'Changes whenever the server has been through crash recovery or a fail-over.';
 
+-- The last id that was drawn. Not \`select last_value from hark.log_id_seq\`: every 32nd call of nextval writes a
+-- value 32 ahead of the truth into that row, for as long as it takes to log it, and a query reads the row
+-- without the lock that hides this. An end of a window read there lay above ids that were yet to be drawn, and
+-- what then got them was lost (seen on PostgreSQL 15: 28 in a row). This function takes the lock. It gives null
+-- where nothing has been drawn, as after a restore without the sequence's value.
+create function hark.drawn() returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  last_id bigint := pg_sequence_last_value('hark.log_id_seq');
+begin
+  if last_id is null then
+    select coalesce(max(l.id), 0) into last_id from hark.log l;
+  end if;
+  return last_id;
+end
+$$;
+
 -- Stops a reader where a snapshot would not mean what reading needs it to mean.
 create function hark.require_fresh_snapshot() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -270,7 +288,7 @@ $$;
 
 -- A transaction that runs for long and has not published would make every reader look again from its low
 -- when it ends. While it holds no RowExclusiveLock on the log it has no rows there, so whatever it may
--- still publish lies above a last_value read before the look. pg_locks shows every role every transaction's
+-- still publish lies above the last id drawn before the look. pg_locks shows every role every transaction's
 -- locks, those of prepared ones too. A transaction that is not listed at all has just ended: left alone.
 create function hark.raise_lows(running xid8[], lows bigint[]) returns bigint[]
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -279,8 +297,7 @@ declare
   before_look bigint;
   raised bigint[];
 begin
-  select case when s.is_called then s.last_value else s.last_value - 1 end
-  into before_look from hark.log_id_seq s;
+  before_look := hark.drawn();
   with locks as materialized (
     select l.virtualtransaction, l.transactionid, l.mode, l.relation, l.locktype, l.database
     from pg_locks l where l.granted
@@ -312,12 +329,11 @@ declare
 begin
   perform hark.require_fresh_snapshot();
   if w.target is null then
-    -- One statement: the snapshot is taken before the sequence is read, so no complete transaction has
+    -- One statement: its snapshot is taken before the sequence is read, so no complete transaction has
     -- drawn an id above target_max.
     select pg_current_snapshot(),
-      greatest(p.seen_max, case when s.is_called then s.last_value else s.last_value - 1 end)
-    into w.target, w.target_max
-    from hark.log_id_seq s;
+      greatest(p.seen_max, hark.drawn())
+    into w.target, w.target_max;
     select least(p.floor, min(t.low)) into w.last_id
     from unnest(p.stragglers, p.lows) t (xid, low)
     where pg_visible_in_snapshot(t.xid, w.target);
@@ -459,11 +475,11 @@ declare
 begin
   perform hark.require_fresh_snapshot();
   -- One statement: that the newest waymark is visible in this snapshot makes its transaction the fence.
-  select pg_current_snapshot(), case when s.is_called then s.last_value else s.last_value - 1 end,
+  select pg_current_snapshot(), hark.drawn(),
     w.number, w.taken_at, w.seen, w.seen_max, w.floor, w.stragglers, w.lows, w.fence
   into here.seen, here.seen_max,
     last.number, last.taken_at, last.seen, last.seen_max, last.floor, last.stragglers, last.lows, last.fence
-  from hark.log_id_seq s, (select * from hark.waymarks order by number desc limit 1) w;
+  from (select * from hark.waymarks order by number desc limit 1) w;
   here.seen_max := greatest(here.seen_max, last.seen_max);
   if here.seen_max - last.seen_max < min_ids
     and (here.seen_max = last.seen_max or clock_timestamp() < last.taken_at + min_age)
@@ -496,10 +512,10 @@ declare
   last hark.waymarks;
 begin
   perform hark.require_fresh_snapshot();
-  select pg_current_snapshot(), case when s.is_called then s.last_value else s.last_value - 1 end,
+  select pg_current_snapshot(), hark.drawn(),
     w.seen_max, w.floor, w.stragglers, w.lows
   into p.seen, p.seen_max, last.seen_max, last.floor, last.stragglers, last.lows
-  from hark.log_id_seq s, (select * from hark.waymarks order by number desc limit 1) w;
+  from (select * from hark.waymarks order by number desc limit 1) w;
   p.seen_max := greatest(p.seen_max, last.seen_max);
   if start_kind = 'now' then
     p.floor := last.seen_max;
@@ -608,8 +624,7 @@ begin
     update hark.install i set written_by = i.xmin;
     return false;
   end if;
-  select case when s.is_called then s.last_value else s.last_value - 1 end into through
-  from hark.log_id_seq s;
+  through := hark.drawn();
   update hark.install set system_identifier = here, rebased_through = through;
   update hark.install i set written_by = i.xmin;
   delete from hark.incarnation;
