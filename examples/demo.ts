@@ -6,7 +6,7 @@
  * Each step is verified; the exit code is 1 if Hark does not do what it says.
  */
 import { connect, Consumer, migrate, type Notification, notify, status } from "@hark/postgres";
-import { startEmbedded } from "@hark/postgres/embedded";
+import { type EmbeddedServer, startEmbedded } from "@hark/postgres/embedded";
 
 const colour = Deno.stdout.isTerminal() && !Deno.noColor;
 const begun = performance.now();
@@ -50,9 +50,7 @@ class Seen {
   }
 }
 
-async function demo(): Promise<void> {
-  say("A real PostgreSQL, started for this demo and removed after it");
-  await using server = await startEmbedded({ ephemeral: true });
+async function demo(server: EmbeddedServer): Promise<void> {
   await using db = await connect(server.url);
   const { to } = await migrate(db);
   console.log(
@@ -150,12 +148,33 @@ async function demo(): Promise<void> {
   }
 }
 
+/** The server is removed also where Ctrl-C, or the end of the terminal, ends the demo. */
+const interrupted = Promise.withResolvers<never>();
+const signals: [Deno.Signal, number][] = Deno.build.os === "windows"
+  ? [["SIGINT", 130]]
+  : [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]];
+let code = 0;
+for (const [signal, itsCode] of signals) {
+  Deno.addSignalListener(signal, () => {
+    code ||= itsCode;
+    // The consumer loses its server then, which is no news.
+    globalThis.addEventListener("unhandledrejection", (event) => event.preventDefault());
+    interrupted.reject(new Error(`ended by ${signal}`));
+  });
+}
+interrupted.promise.catch(() => {});
+
 try {
-  await demo();
+  say("A real PostgreSQL, started for this demo and removed after it");
+  await using server = await startEmbedded({ ephemeral: true });
+  const story = demo(server);
+  story.catch(() => {}); // once interrupted, what becomes of it is of no interest
+  await Promise.race([story, interrupted.promise]);
   say(`All as promised, in ${((performance.now() - begun) / 1000).toFixed(1)} s. Now yourself:`);
   console.log("   deno task listen                       # in one terminal");
   console.log(`   deno task notify orders '{"id":42}'    # in another`);
 } catch (error) {
   console.error(`\ndemo: ${error instanceof Error ? error.message : error}`);
-  Deno.exitCode = 1;
+  code ||= 1;
 }
+Deno.exit(code); // also where an interrupted step still waits

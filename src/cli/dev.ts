@@ -10,7 +10,8 @@ import type { InferValue, Parser } from "@optique/core/parser";
 import { command, option } from "@optique/core/primitives";
 import { examplesFooter, ownCommand, plainText } from "./help.ts";
 import { type Action, json, logging, number } from "./options.ts";
-import { print, printError, printJson } from "./output.ts";
+import { print, printJson } from "./output.ts";
+import type { OwnServer } from "./server.ts";
 
 const options = object({
   port: optional(option("--port", number("PORT", { least: 1, most: 65_535 }), {
@@ -39,14 +40,16 @@ export const dev: Parser<"sync", Action, unknown> = command(
 
 async function run(o: InferValue<typeof options>): Promise<number> {
   const { configureLogs } = await import("./log.ts");
-  const { startEmbedded } = await import("../database/embedded/start.ts");
+  const { leftRunning, ownServer } = await import("./server.ts");
   const { connect } = await import("../database/database.ts");
   const { migrate } = await import("../schema/migrate.ts");
   const { stopping } = await import("./signals.ts");
   await configureLogs(o);
-  using stop = stopping();
-  await printError("starting PostgreSQL in .hark/");
-  await using server = await startEmbedded(o.port === undefined ? {} : { port: o.port });
+  let inUse: OwnServer | undefined;
+  using stop = stopping(() => leftRunning(inUse));
+  await using own = await ownServer("", o.port === undefined ? {} : { port: o.port });
+  inUse = own;
+  const { server, place } = own;
   {
     await using db = await connect(server.url, { applicationName: "hark dev" });
     await migrate(db);
@@ -61,7 +64,7 @@ async function run(o: InferValue<typeof options>): Promise<number> {
       await print(`  ${ownCommand(command)}`);
     }
     await print(`  psql '${server.url}'`);
-    await print("Ctrl-C ends it; the data stays in .hark/.");
+    await print(`Ctrl-C ends it, unless others use it; the data stays in ${place}.`);
   }
   await new Promise<void>((resolve) => {
     if (stop.signal.aborted) resolve();

@@ -16,7 +16,7 @@ const options = object({
   modules: multiple(argument(words("MODULE"), {
     description: plainText(
       "A file, a folder (each .ts, .js, .mts, .mjs in it) or a URL. Default: a sample that prints " +
-        'what comes on "orders".',
+        'what comes on "orders", for the server in .hark/ only.',
     ),
   })),
   consumers: optional(option("--consumers", list("IDS"), {
@@ -45,7 +45,9 @@ export const listen: Parser<"sync", Action, unknown> = command(
       "Runs every consumer that the modules export, in one process: classes that extend Consumer, " +
         "objects { id, channels, handle }, or arrays of them. Ctrl-C and SIGTERM let the handler in " +
         "hand finish, store the progress and end with 0. Without any database a server is started " +
-        "in .hark/, or joined where one runs.",
+        "for this folder, or joined where one runs. A module has the rights of this process, and a " +
+        "task's are few: an environment variable it may not read is undefined. For more, list them: " +
+        "deno run -P=listen --allow-env=DATABASE_URL,NAME --allow-write=PATH cli.ts listen MODULE",
     ),
     footer: examplesFooter(
       ["hark listen", "the sample consumer"],

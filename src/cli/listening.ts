@@ -5,7 +5,7 @@
  */
 
 import { connect } from "../database/database.ts";
-import type { EmbeddedServer } from "../database/embedded/options.ts";
+import { HarkError } from "../errors.ts";
 import { migrate, requireSchema } from "../schema/migrate.ts";
 import { givenUrl } from "./database.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit.ts";
@@ -14,36 +14,45 @@ import { lateDatabase } from "./late.ts";
 import type { ListenOptions } from "./listen.ts";
 import { configureLogs } from "./log.ts";
 import { findConsumers, type Found, select } from "./modules.ts";
-import { paintError, print, printError, printJson, table } from "./output.ts";
+import { paintError, print, printError, printJson, table, visibleLines } from "./output.ts";
 import { sampleConsumer } from "./sample.ts";
+import { leftRunning, type OwnServer, ownServer } from "./server.ts";
 import { stopping } from "./signals.ts";
 
 /** Does what `hark listen` was asked for; gives the exit code. */
 export async function runConsumers(o: ListenOptions): Promise<number> {
   await configureLogs(o, "info");
   const late = lateDatabase();
+  const url = givenUrl(o);
+  if (o.modules.length === 0 && url !== undefined && !o.list) {
+    throw new HarkError(
+      "BAD_OPTION",
+      "there is no module, and the sample is no consumer for a database of yours",
+      {
+        remedy: "Name a module: hark listen consumers/. To only look on: hark tail.",
+      },
+    );
+  }
   const found = o.modules.length === 0
     ? [sampleConsumer(late.db)]
     : await findConsumers(o.modules, late.db);
   const selected = select(found, o.consumers, o.excluded);
   if (o.list) return await list(selected, o.json);
 
-  using stop = stopping();
-  const url = givenUrl(o);
+  let inUse: OwnServer | undefined;
+  using stop = stopping(() => leftRunning(inUse));
   // Disposed of last: consumers have stopped and their connections are closed by then.
-  await using server = url === undefined ? await embedded() : undefined;
+  await using own = url === undefined ? await ownServer("no DATABASE_URL: ") : undefined;
+  inUse = own;
+  const server = own?.server;
   if (stop.signal.aborted) return exitCodes.ok;
   await using db = await connect(url ?? server!.url, { applicationName: "hark listen" });
   if (server !== undefined || o.install) await migrate(db);
   else await requireSchema(db);
   late.become(db);
   if (o.drain) return await drain(selected, stop.signal, o.json);
-  await welcome(selected, o, server);
-  const code = await runTogether(selected, stop.signal);
-  if (server !== undefined) {
-    await printError(`PostgreSQL ends too, unless in use; ${ownCommand("dev")} keeps it running.`);
-  }
-  return code;
+  await welcome(selected, own);
+  return await runTogether(selected, stop.signal);
 }
 
 async function list(found: readonly Found[], json: boolean): Promise<number> {
@@ -58,24 +67,20 @@ async function list(found: readonly Found[], json: boolean): Promise<number> {
   return exitCodes.ok;
 }
 
-async function embedded(): Promise<EmbeddedServer> {
-  await printError("no DATABASE_URL: starting PostgreSQL in .hark/");
-  const { startEmbedded } = await import("../database/embedded/start.ts");
-  return await startEmbedded();
-}
-
 async function welcome(
   found: readonly Found[],
-  o: ListenOptions,
-  server: EmbeddedServer | undefined,
+  own: OwnServer | undefined,
 ): Promise<void> {
-  if (server !== undefined) {
-    await printError(`PostgreSQL ${server.version} runs on port ${server.port} of 127.0.0.1`);
+  if (own !== undefined) {
+    const { version, port } = own.server;
+    await printError(
+      `PostgreSQL ${version} runs on port ${port} of 127.0.0.1, its data in ${own.place}`,
+    );
   }
   for (const { id, channels } of found) {
     await printError(`${paintError("bold", id)} listens on ${channels.join(", ")}`);
   }
-  if (server !== undefined || o.modules.length === 0) {
+  if (own !== undefined) {
     const channel = found[0]?.channels[0] ?? "orders";
     const command = ownCommand(`notify ${quoted(channel)} '{"id":42}'`);
     await printError(`In a second terminal: ${paintError("bold", command)}`);
@@ -97,7 +102,7 @@ async function runTogether(found: readonly Found[], signal: AbortSignal): Promis
     try {
       await consumer.run({ signal: any });
     } catch (error) {
-      await printError(`hark: consumer "${id}" ended: ${sentenceOf(error)}`);
+      await printError(`hark: consumer "${id}" ended: ${visibleLines(sentenceOf(error))}`);
       code ||= exitCodeOf(error);
     }
     if (!any.aborted) {
@@ -120,7 +125,7 @@ async function drain(
     try {
       return { consumer: id, handled: await consumer.drain({ signal }) };
     } catch (error) {
-      await printError(`hark: consumer "${id}": ${sentenceOf(error)}`);
+      await printError(`hark: consumer "${id}": ${visibleLines(sentenceOf(error))}`);
       code ||= exitCodeOf(error);
       return { consumer: id, handled: null };
     }

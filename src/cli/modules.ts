@@ -46,7 +46,7 @@ export async function findConsumers(places: readonly string[], db: Queryable): P
     const { modules, folder } = await modulesAt(place);
     let here = 0;
     for (const url of modules) {
-      const exported = consumersOf(await load(url, place));
+      const exported = consumersOf(await load(url, place), url);
       here += exported.length;
       if (exported.length === 0 && !folder) {
         throw noConsumer(
@@ -156,11 +156,29 @@ function reason(error: unknown): string {
 }
 
 /** The consumers among what a module exports, arrays opened. */
-function consumersOf(module: Record<string, unknown>): (ConsumerClass | ConsumerOptions)[] {
-  return Object.values(module).flat().filter((value) => isClass(value) || isOptions(value)) as (
-    | ConsumerClass
-    | ConsumerOptions
-  )[];
+function consumersOf(
+  module: Record<string, unknown>,
+  url: string,
+): (ConsumerClass | ConsumerOptions)[] {
+  const found: (ConsumerClass | ConsumerOptions)[] = [];
+  for (const [name, exported] of Object.entries(module)) {
+    for (const value of Array.isArray(exported) ? exported : [exported]) {
+      if (isClass(value) || isOptions(value)) found.push(value);
+      else if (isAlmost(value)) {
+        throw noConsumer(
+          `export "${name}" in ${shown(url)} has an id and channels and no function "handle"`,
+          `It has: ${Object.keys(value).join(", ")}. Correct the name, or do not export it.`,
+        );
+      }
+    }
+  }
+  return found;
+}
+
+/** Whether somebody meant it to be a consumer: passed over in silence, it would never run. */
+function isAlmost(value: unknown): value is object {
+  return value !== null && typeof value === "object" && "id" in value && "channels" in value &&
+    typeof (value as { run?: unknown }).run !== "function";
 }
 
 /** By shape rather than instanceof: the module may have imported another copy of this package. */

@@ -69,6 +69,23 @@ export function columns(): number {
   }
 }
 
+/**
+ * Text of others as it may be shown: what would steer a terminal, or turn the direction of the text
+ * around, is written as in JSON.
+ */
+export function visible(text: string): string {
+  return text.replaceAll(
+    // deno-lint-ignore no-control-regex -- control characters are what it is about
+    /[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** The same of several lines: those after the first are indented, so that none passes for another. */
+export function visibleLines(text: string): string {
+  return text.split("\n").map(visible).join("\n    ");
+}
+
 const styles = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, blue: 34, cyan: 36 } as const;
 
 /** Colours a text where standard output is a terminal and NO_COLOR is not set. */
@@ -86,7 +103,8 @@ function paintOn(to: { isTerminal(): boolean }, style: keyof typeof styles, text
 }
 
 /** A table with a heading, columns as wide as they need to be. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], given: readonly (readonly string[])[]): string {
+  const rows = given.map((row) => row.map(visible));
   const widths = head.map((title, i) =>
     Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0))
   );

@@ -11,12 +11,15 @@ const SAME = 100;
 
 /** Watches for signals until disposed of. */
 export interface Stopping extends Disposable {
-  /** Aborts at the first SIGINT or SIGTERM. The second SIGINT ends the process at once. */
+  /** Aborts at the first SIGINT, SIGTERM or SIGHUP. The second SIGINT ends the process at once. */
   readonly signal: AbortSignal;
 }
 
-/** Turns the first SIGINT or SIGTERM into an abort. */
-export function stopping(): Stopping {
+/**
+ * Turns the first SIGINT, SIGTERM or SIGHUP into an abort: a terminal that is closed ends what runs
+ * in it in order, too. `left` says what a second SIGINT, which ends at once, leaves behind.
+ */
+export function stopping(left: () => string | undefined = () => undefined): Stopping {
   const controller = new AbortController();
   let first = 0;
   const stop = (interrupt: boolean) => {
@@ -24,12 +27,18 @@ export function stopping(): Stopping {
       first = performance.now();
       controller.abort();
     } else if (interrupt && performance.now() - first > SAME) {
-      Deno.exit(exitCodes.interrupted);
+      const words = left();
+      try {
+        if (words !== undefined) Deno.stderr.writeSync(new TextEncoder().encode(`${words}\n`));
+      } finally {
+        Deno.exit(exitCodes.interrupted);
+      }
     }
   };
   const listeners: [Deno.Signal, () => void][] = [["SIGINT", () => stop(true)]];
   // Windows knows neither SIGTERM nor SIGHUP in Deno; its closing of a console is SIGBREAK there.
-  listeners.push([Deno.build.os === "windows" ? "SIGBREAK" : "SIGTERM", () => stop(false)]);
+  const others: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGBREAK"] : ["SIGTERM", "SIGHUP"];
+  for (const name of others) listeners.push([name, () => stop(false)]);
   for (const [name, listener] of listeners) Deno.addSignalListener(name, listener);
   return {
     signal: controller.signal,

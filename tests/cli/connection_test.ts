@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { schemaVersion } from "../../src/schema/migrate.ts";
-import { ownServer, scratch, test } from "../harness/mod.ts";
+import { ownServer, PROJECT, scratch, test } from "../harness/mod.ts";
 import { fewAtATime, output, refused } from "./hark.ts";
 
 /** Every command that uses a database, with what it needs to get that far. */
@@ -9,7 +10,7 @@ const commands: readonly string[][] = [
   ["tail", "--limit", "1"],
   ["status"],
   ["cleanup", "--days", "1"],
-  ["listen"],
+  ["listen", join(PROJECT, "examples", "consumers")],
 ];
 
 Deno.test("every command says that the server cannot be reached, and exits with 3", async () => {

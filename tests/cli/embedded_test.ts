@@ -36,15 +36,21 @@ Deno.test("listen without a database starts one, which a second terminal finds, 
     await using other = hark(["dev"], { cwd });
     await other.line(/^Ctrl-C ends it/, START);
     await ends(other, "SIGTERM");
+    assert.match(
+      other.stderr,
+      /joining the PostgreSQL that runs[^]*PostgreSQL goes on, as another/,
+    );
     await heard(child, cwd, "2");
     await ends(child, "SIGINT");
-    assert.match(child.stderr, /stopped; progress is stored/);
+    assert.match(child.stderr, /stopped; progress is stored\nPostgreSQL has ended; its data stays/);
   }
   assert.equal((await ran(["notify", "orders"], { cwd })).code, 3, "the server has been stopped");
   await using again = hark(["listen"], { cwd });
   await heard(again, cwd, "3");
   assert.doesNotMatch(again.stdout, /#1 |#2 /, "what was handled does not come again");
-  await ends(again, "SIGINT");
+  // The terminal is closed: nothing is left behind.
+  await ends(again, Deno.build.os === "windows" ? "SIGINT" : "SIGHUP");
+  assert.equal((await ran(["notify", "orders"], { cwd })).code, 3, "the server has been stopped");
 });
 
 Deno.test("listen starts again after kill -9, and repeats or goes on", async () => {
@@ -101,6 +107,28 @@ Deno.test("the demo keeps its promises", async () => {
   assert.equal(code, 0, stderr);
   assert.match(stdout, /replay #3[^]*ok marked as replays[^]*All as promised/);
 });
+
+Deno.test(
+  "the demo, interrupted, removes its server",
+  { ignore: Deno.build.os === "windows" },
+  async () => {
+    await using folder = await scratch();
+    for (
+      const [signal, expected] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const
+    ) {
+      await using child = spawnDeno(["examples/demo.ts"], {
+        permissions: ["-P=embedded"],
+        cwd: folder.path,
+      });
+      await child.line(/^1\. A consumer/, START);
+      child.kill(signal);
+      assert.equal((await child.ended(START)).code, expected, child.stderr);
+      const state = join(folder.path, ".hark");
+      const left = [...Deno.readDirSync(state)].filter(({ isDirectory }) => isDirectory);
+      assert.deepEqual(left.map(({ name }) => name).filter((name) => name.startsWith("eph")), []);
+    }
+  },
+);
 
 test("the consumers of the examples run", async ({ url, sql }) => {
   await sql("select hark.notify('orders', '{\"id\":42}')");

@@ -108,8 +108,17 @@ test("listen --drain handles what is there, says how many, and ends", async ({ u
   assert.equal(await output(args, { url }), "quiet: 0 handled\n");
 });
 
-test("listen --init installs the schema", { schema: false }, async ({ url }) => {
-  assert.equal(await output(["listen", "--init", "--drain"], { url }), "sample: 0 handled\n");
+test("listen --init installs the schema", { schema: false }, async ({ url, use }) => {
+  const folder = use(await scratch());
+  await writeModules(folder.path, { "billing.ts": printer("billing") });
+  const args = ["listen", folder.path, "--init", "--drain"];
+  assert.equal(await output(args, { url }), "billing: 0 handled\n");
+});
+
+test("listen without a module registers no sample in a given database", async ({ url, sql }) => {
+  await refused(["listen"], 2, /there is no module[^]*hark tail/, { url });
+  await refused(["listen", "--drain", "--database-url", url], 2, /there is no module/);
+  assert.deepEqual(await sql("select from hark.consumers"), []);
 });
 
 test("listen recognises consumers of another copy of the package", async ({ url, sql, use }) => {
@@ -138,6 +147,8 @@ Deno.test("listen says what is wrong with a module", async () => {
     "constructor.ts": classes.replace("id =", "constructor() { super(); }\n id ="),
     "a.ts": printer("same"),
     "b.ts": printer("same"),
+    "almost.ts": printer("good") + 'export const typo = { id: "t", channels: "x", handel() {} };',
+    "array.ts": `${printer("good")}export default [{ id: "t", channels: "x", handel() {} }];`,
   });
   const url = "postgres://127.0.0.1:1/never"; // refused before it is connected to
   await fewAtATime<[string[], RegExp]>(
@@ -152,6 +163,8 @@ Deno.test("listen says what is wrong with a module", async () => {
       [["noid.ts"], /class Mail in .*noid\.ts has no id/],
       [["nochannel.ts"], /"x" in .*nochannel\.ts has no channels/],
       [["badchannel.ts"], /channel "" has no characters/],
+      [["almost.ts"], /export "typo" in .*almost\.ts has an id .* no function "handle"/],
+      [["array.ts"], /export "default" in .*array\.ts has .*It has: id, channels, handel/],
       [["misspelt.ts"], /no option "chanels"/],
       [["constructor.ts"], /class Mail in .*constructor\.ts: db is undefined/],
       [["jsr:@nobody/nothing@0"], /jsr:@nobody\/nothing@0 cannot be imported/],

@@ -80,9 +80,14 @@ export async function findBinaries(wanted: Wanted, account: Account): Promise<Bi
     throw new Error(`${folder} holds no pg_ctl`);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    throw new HarkError("EMBEDDED", `no PostgreSQL to run${may}: ${message}`, {
+    const refusedHere = error instanceof Deno.errors.NotCapable;
+    throw new HarkError("EMBEDDED", `no PostgreSQL to run${may}: ${message.replace(/\.$/, "")}`, {
       cause: error,
-      remedy: "Install PostgreSQL 14 or newer, or set HARK_POSTGRES to its bin folder.",
+      remedy: refusedHere
+        ? "Allow what it names."
+        : `Install PostgreSQL ${
+          major ?? `${OLDEST} or newer`
+        }, or set HARK_POSTGRES to its bin folder.`,
     });
   }
 }

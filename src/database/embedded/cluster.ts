@@ -106,7 +106,7 @@ export async function makeCluster(
     }
     if (outcome?.code !== 0) {
       throw new HarkError("EMBEDDED", `initdb failed in ${dataDir}: ${said(outcome)}`, {
-        remedy: "Correct that, or give another dataDir or another HARK_POSTGRES.",
+        remedy: "Correct that, or use another folder or another HARK_POSTGRES.",
       });
     }
     await Deno.writeTextFile(

@@ -67,8 +67,8 @@ export async function startEmbedded(options: EmbeddedOptions = {}): Promise<Embe
     const remedy = error instanceof Deno.errors.NotCapable
       ? "Allow what the message names; @hark/postgres/embedded lists all it needs."
       : error instanceof Deno.errors.PermissionDenied
-      ? "Run as the user who owns the folder, or give another dataDir."
-      : "Give another dataDir, or set HARK_POSTGRES to a server's bin folder.";
+      ? "Run as the user who owns the folder, or use another one."
+      : "Use another folder, or set HARK_POSTGRES to a server's bin folder.";
     const message = error instanceof Error ? error.message : String(error);
     throw new HarkError("EMBEDDED", `the embedded server failed: ${message}`, {
       cause: error,
