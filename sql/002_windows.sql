@@ -63,6 +63,12 @@ end
 $$;
 comment on function hark.incarnation() is 'Changes whenever the server has been through crash recovery or a fail-over.';
 
+-- Changes when a standby has been promoted. One that lacked the last of the log gives out again numbers and
+-- ids that the old primary had given out, so a position remembered from there means nothing here.
+create function hark.timeline() returns text
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$ select left(pg_walfile_name(pg_current_wal_lsn()), 8) $$;
+
 -- The last id that was drawn. Not `select last_value from hark.log_id_seq`: every 32nd call of nextval writes a
 -- value 32 ahead of the truth into that row, for as long as it takes to log it, and a query reads the row
 -- without the lock that hides this. An end of a window read there lay above ids that were yet to be drawn, and
@@ -124,29 +130,37 @@ $$;
 -- A transaction that runs for long and has not published would make every reader look again from its low
 -- when it ends. While it holds no RowExclusiveLock on the log it has no rows there, so whatever it may
 -- still publish lies above the last id drawn before the look. pg_locks shows every role every transaction's
--- locks, those of prepared ones too. A transaction that is not listed at all has just ended: left alone.
+-- locks.
+--
+-- One that is ending must not be taken for such a one. It first leaves the list of running transactions, then
+-- gives its locks back one by one: so only what still runs after the look, in a later statement with a later
+-- snapshot, held all its locks during it. By pid, not by virtualtransaction, which a commit in the middle of
+-- the look changes. PREPARE hands locks over to no pid at all, one partition of the lock table at a time: while
+-- a lock on the log has no pid, nobody's low is raised.
 create function hark.raise_lows(running xid8[], lows bigint[]) returns bigint[]
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   before_look bigint;
+  without_rows xid[];
   raised bigint[];
 begin
   before_look := hark.drawn();
   with locks as materialized (
-    select l.virtualtransaction, l.transactionid, l.mode, l.relation, l.locktype, l.database
+    select l.pid, l.transactionid, l.mode, l.relation, l.locktype, l.database
     from pg_locks l where l.granted
-  ), idle as (
-    select x.transactionid from locks x
-    where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' and not exists (
-      select from locks r
-      where r.virtualtransaction = x.virtualtransaction and r.locktype = 'relation'
-        and r.relation = 'hark.log'::regclass
-        and r.database = (select d.oid from pg_database d where d.datname = current_database())
-    )
   )
+  select coalesce(array_agg(x.transactionid), '{}') into without_rows
+  from locks x
+  where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' and x.pid is not null and not exists (
+    select from locks r
+    where (r.pid = x.pid or r.pid is null) and r.locktype = 'relation'
+      and r.relation = 'hark.log'::regclass
+      and r.database = (select d.oid from pg_database d where d.datname = current_database())
+  );
   select coalesce(array_agg(
-    case when exists (select from idle i where i.transactionid = t.xid::xid)
+    case when t.xid::xid = any (without_rows)
+        and not pg_visible_in_snapshot(t.xid, pg_current_snapshot())
       then greatest(t.low, before_look) else t.low end
     order by t.place), '{}')
   into raised
@@ -269,7 +283,7 @@ begin
   select null, null, null, null, null, null, null,
     row(p.seen, p.seen_max, p.floor, p.stragglers, p.lows, p.target, p.target_max, r.last_id,
       p.incarnation)::hark.position,
-    r.last_id >= p.target_max, p.target_max - p.floor
+    r.last_id >= p.target_max, p.target_max - least(p.floor, p.last_id)
   from reach r;
 end
 $$;

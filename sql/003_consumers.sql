@@ -90,6 +90,11 @@ $$;
 comment on function hark.rebase() is
   'Makes the log readable on a server it was restored to; does nothing elsewhere. Called by every reader as it starts.';
 
+-- The channels of a consumer; null where there is none of that name.
+create function hark.channels_of(consumer text) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$ select c.channels from hark.consumers c where c.name = $1 $$;
+
 -- Registers a consumer where there is none of that name (returns true), else replaces its channels. A
 -- channel added to a consumer that exists is delivered from where the consumer stands.
 create function hark.register(
@@ -104,6 +109,10 @@ begin
   if exists (select from hark.consumers c where c.name = $1 and c.channels = $2) then
     return false;
   end if;
+  perform hark.require_fresh_snapshot();
+  -- Held against hark.clean: what is published and removed between this snapshot and this commit would be
+  -- this consumer's, and gone.
+  lock table hark.consumers in row exclusive mode;
   start := hark.start_position(start_kind, start_id, start_time);
   insert into hark.consumers (name, channels) values ($1, $2) on conflict do nothing;
   if found then
@@ -125,7 +134,7 @@ create function hark.claim(
   presume_gone boolean default false
 ) returns table (
   outcome text, epoch bigint, wait_ms double precision, "position" text, in_window boolean, started text,
-  failing_id bigint, attempts integer
+  failing_id bigint, attempts integer, incarnation text
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -141,11 +150,11 @@ begin
     if held.owner_session is null or not pg_try_advisory_xact_lock(held.owner_session) then
       return query select 'held'::text, held.epoch,
         extract(epoch from held.lease_until - clock_timestamp())::double precision * 1000,
-        null::text, null::boolean, null::text, null::bigint, null::integer;
+        null::text, null::boolean, null::text, null::bigint, null::integer, null::text;
       return;
     elsif not presume_gone then
       return query select 'gone'::text, held.epoch, 1000::double precision, null::text, null::boolean,
-        null::text, null::bigint, null::integer;
+        null::text, null::bigint, null::integer, null::text;
       return;
     end if;
   end if;
@@ -156,7 +165,8 @@ begin
     lease_until = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
   where p.consumer = $1 and p.partition = $2
   returning 'claimed'::text, p.epoch, 0::double precision, p.position::text,
-    (p.position).target is not null, pg_current_snapshot()::text, p.failing_id, p.attempts;
+    (p.position).target is not null, pg_current_snapshot()::text, p.failing_id, p.attempts,
+    hark.incarnation()::text;
 end
 $$;
 

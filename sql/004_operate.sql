@@ -32,12 +32,25 @@ create function hark.grant_consume(role_name text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
   select hark.grant_functions(role_name, array[
-    'version', 'rebase', 'waymark', 'start_position', 'window_open', 'window_read', 'window_advance',
-    'register', 'claim', 'window', 'acknowledge', 'renew', 'record_failure', 'release', 'status'
+    'version', 'rebase', 'waymark', 'timeline', 'start_position', 'window_open', 'window_read', 'window_advance',
+    'channels_of', 'register', 'claim', 'window', 'acknowledge', 'renew', 'record_failure', 'release', 'status'
   ])
 $$;
 comment on function hark.grant_consume(text) is
-  'Lets a role read the log, register consumers and serve them. Run it as the owner of the schema.';
+  'Lets a role read the log, register consumers and serve them: any of them, so such roles trust each other. Run it as the owner of the schema.';
+
+-- Removes a consumer with its position, so that it no longer holds back cleaning; a worker that serves it ends
+-- with an error. Returns whether there was one.
+create function hark.remove_consumer(consumer text) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from hark.consumers c where c.name = $1;
+  return found;
+end
+$$;
+comment on function hark.remove_consumer(text) is
+  'Removes a consumer and its position; what it had not read counts as read. For the owner of the schema.';
 
 -- Whether a position is past a row.
 create function hark.is_consumed(id bigint, xid xid8, p hark.position, rebased_through bigint)
@@ -111,6 +124,8 @@ declare
 begin
   -- On a server this was restored to, what nobody has read would look read.
   perform hark.rebase();
+  -- Waits for registrations under way, and holds new ones back for this batch: see hark.register.
+  lock table hark.consumers in share row exclusive mode;
   -- Nobody's window can hold a row at or below the lowest floor and low; those above are checked one by one.
   select min(least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))))
   into floor_of_all from hark.partitions p;

@@ -8,7 +8,7 @@ import { bad, channelNames, consumerName, knownOptions, wholeNumber } from "../c
 import { HarkError } from "../errors.ts";
 import type { Notification } from "./notification.ts";
 import { type StartFrom, startValues } from "./start.ts";
-import type { WorkerOptions } from "./worker.ts";
+import type { WorkerOptions } from "./run.ts";
 
 /** What a handler is given beside the notification. */
 export interface HandlerContext {

@@ -38,6 +38,8 @@ export class OwnedPartition {
   readonly epoch: number;
   /** What was visible when it was claimed. */
   readonly claimedAt: string;
+  /** Of the server: another after a crash or a fail-over, where ids may be given out again. */
+  readonly incarnation: string;
   /** The notification that was failing when it was claimed, and how often it had. */
   readonly failing: { readonly id: number; readonly attempts: number } | undefined;
   readonly #session: Queryable;
@@ -49,6 +51,8 @@ export class OwnedPartition {
   #inWindow: boolean;
   /** Whether the open window holds something to store: a stored part of it, or rows read. */
   #dirty: boolean;
+  /** How many ids the open window spans, at the most of its pages. */
+  #span = 0;
   #renewedAt = performance.now();
 
   // deno-lint-ignore no-explicit-any -- a row as drivers return it
@@ -59,6 +63,7 @@ export class OwnedPartition {
     this.#inWindow = this.#dirty = row.in_window;
     this.epoch = toId(row.epoch);
     this.claimedAt = row.started;
+    this.incarnation = row.incarnation;
     this.failing = row.failing_id === null
       ? undefined
       : { id: toId(row.failing_id), attempts: Number(row.attempts) };
@@ -73,7 +78,8 @@ export class OwnedPartition {
   ): Promise<OwnedPartition | Refusal> {
     const { rows } = await translated(() =>
       session.query(
-        `select outcome, epoch, wait_ms, "position", in_window, started, failing_id, attempts
+        `select outcome, epoch, wait_ms, "position", in_window, started, failing_id, attempts,
+          incarnation
          from hark.claim($1::text, $2::integer, $3::uuid, $4::bigint, $5::integer, $6::boolean)`,
         [
           claimant.consumer,
@@ -113,6 +119,7 @@ export class OwnedPartition {
     const page = parsePage(rows);
     this.#position = page.position;
     this.#inWindow = !page.windowEnd;
+    this.#span = Math.max(this.#span, page.span);
     if (page.rows.length > 0) this.#dirty = true;
     return page;
   }
@@ -121,9 +128,10 @@ export class OwnedPartition {
    * Throws away a window that was empty altogether, so that idle reading writes nothing. Refuses, with
    * false, where it holds something to store or spans so many ids that the next one should not rescan them.
    */
-  discardWindow(page: Page): boolean {
-    if (this.#dirty || page.span > spanWorthStoring) return false;
+  discardWindow(): boolean {
+    if (this.#dirty || this.#span > spanWorthStoring) return false;
     this.#position = this.#beforeWindow;
+    this.#span = 0;
     return true;
   }
 
@@ -142,6 +150,7 @@ export class OwnedPartition {
     if (through !== undefined) return;
     this.#position = this.#beforeWindow = rows[0].position;
     this.#dirty = this.#inWindow;
+    this.#span = 0;
   }
 
   /** Renews the lease; without a session's key, that session counts no longer and the lease alone does. */

@@ -84,13 +84,19 @@ export async function* subscribe<Payload = any>(
   const open = async () => connections === undefined ? db : await connections.session();
   const closed = new AbortController();
   const over = signal === undefined ? closed.signal : AbortSignal.any([signal, closed.signal]);
-  const forget = connections?.beforeClose(() => {
-    closed.abort();
-    return Promise.resolve();
-  });
-  let session = await open();
+  let session: Queryable | undefined;
   let detach = () => {};
+  const release = async () => {
+    detach();
+    if (session instanceof Session) await session.close();
+  };
+  // Also while the loop's body runs, when nothing of this function does.
+  const forget = connections?.beforeClose(async () => {
+    closed.abort();
+    await release();
+  });
   try {
+    session = await open();
     await requireSchema(session);
     const bell = new Bell();
     detach = (await connections?.listener())?.attach(bell, names) ?? detach;
@@ -101,14 +107,17 @@ export async function* subscribe<Payload = any>(
       let page: Page;
       const rung = bell.count;
       try {
-        if (session instanceof Session && !session.alive) session = await open();
+        if (session instanceof Session && !session.alive) {
+          session = await open();
+          await session.query("select hark.rebase()");
+        }
         page = await reader.read(session);
         failures = 0;
       } catch (error) {
+        if (over.aborted) break;
         const reason = translate(error);
         if (!isPassing(reason)) throw reason;
-        // After a crash the window means nothing any more; the position before it still does.
-        if (reason.code === "WINDOW_LOST") reader.startOver();
+        if (reason.code === "WINDOW_LOST") reader.lost = true;
         else if (session instanceof Session) await session.close();
         const wait = backoff(++failures, 50, 5000);
         logger.warn("Reading was interrupted: {reason}", { reason: messageOf(reason) });
@@ -122,9 +131,8 @@ export async function* subscribe<Payload = any>(
       if (page.windowEnd && page.rows.length === 0) await bell.wait(rung, pollInterval, over);
     }
   } finally {
-    detach();
     forget?.();
-    if (session instanceof Session) await session.close();
+    await release();
   }
 }
 
@@ -139,6 +147,11 @@ class Reader {
   /** A window that is read to its end, to be advanced past before the next page. */
   #ended: { readonly page: Page; readonly store: boolean } | undefined;
   #dirty = false;
+  /** The server's timeline, and its clock when the last fence was taken there. */
+  #anchor: { readonly timeline: string; readonly time: string } | undefined;
+  #waymarkedAt = performance.now();
+  /** Set where the server refuses the position: it has been through a crash or a fail-over. */
+  lost = false;
 
   constructor(channels: string[] | null, limits: PageLimits) {
     this.#channels = channels === null ? null : JSON.stringify(channels);
@@ -163,6 +176,7 @@ class Reader {
   /** Reads the next page: of the window in hand, or of a new one. */
   async read(session: Queryable): Promise<Page> {
     return await translated(async () => {
+      if (this.lost) await this.#startOver(session);
       await this.#advance(session);
       const { rows } = await session.query(this.#channels === null ? readAllSql : readSql, [
         this.#position,
@@ -196,12 +210,19 @@ class Reader {
   }
 
   /**
-   * Goes back to before the window after a crash. A position names the server's incarnation it was
-   * reached under and is refused under another; this one was on the disk before, so it is still good.
+   * After a crash the window in hand means nothing any more, but the position before it was on the
+   * disk: it is good without the incarnation it names. After a fail-over even that may rest on what
+   * the new primary never got: then reading begins again at the last waymark before, which it has.
    */
-  startOver(): void {
-    this.#safe = this.#safe.replace(/,[0-9a-f-]*\)$/, ",)");
+  async #startOver(session: Queryable): Promise<void> {
+    const { rows } = await session.query("select hark.timeline() as timeline");
+    if (rows[0].timeline === this.#anchor?.timeline) {
+      this.#safe = this.#safe.replace(/,[0-9a-f-]*\)$/, ",)");
+    } else {
+      await this.start(session, ["time", null, this.#anchor?.time]);
+    }
     this.#forgetWindow();
+    this.lost = false;
   }
 
   #forgetWindow(): void {
@@ -215,9 +236,15 @@ class Reader {
    * one is; it reaches the disk, so that a crash cannot give those numbers out again.
    */
   async #fence(session: Queryable): Promise<void> {
-    await session.query(
+    const { rows } = await session.query(
       `select pg_catalog.set_config('synchronous_commit', 'on', true),
-        pg_catalog.pg_logical_emit_message(true, 'hark', 'fence')`,
+        pg_catalog.pg_logical_emit_message(true, 'hark', 'fence'),
+        hark.timeline() as timeline, clock_timestamp()::text as time`,
     );
+    this.#anchor = rows[0];
+    if (performance.now() - this.#waymarkedAt > 60_000) {
+      this.#waymarkedAt = performance.now();
+      await session.query("select hark.waymark()");
+    }
   }
 }

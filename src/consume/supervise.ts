@@ -10,12 +10,16 @@ import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate, translated } from "../database/translate.ts";
-import type { HarkError } from "../errors.ts";
+import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import type { CheckedOptions } from "./options.ts";
-import { type Run, serve } from "./worker.ts";
+import type { Run } from "./run.ts";
+import { serve } from "./worker.ts";
 
 const logger = getLogger(["hark", "consumer"]);
+
+/** How long stopping tries to connect again, to store what is handled, in milliseconds. */
+const storeTimeout = 5000;
 
 /**
  * Registers a consumer and serves it until stopped or drained. The first connection must succeed; a
@@ -44,20 +48,26 @@ export async function supervise(
       ...signals,
       bell,
       listener,
+      finishing: false,
       started: undefined,
       handled: 0,
-      pending: { epoch: 0, ids: new Set() },
+      pending: { epoch: 0, incarnation: "", ids: new Set() },
       waymark: { at: performance.now(), handled: 0 },
     };
     let failures = 0;
-    while (!stopping.aborted) {
+    let storeBy = Infinity;
+    // Interrupted while stopping, it comes back once more where it has handled what is not stored yet.
+    while (!stopping.aborted || run.pending.ids.size > 0 && performance.now() < storeBy) {
       const begun = performance.now();
+      const finishing = stopping.aborted;
+      if (finishing) storeBy = Math.min(storeBy, begun + storeTimeout);
       try {
         if (session instanceof Session && !session.alive) {
           session = await open();
           await translated(() => session.query("select hark.rebase()"));
         }
-        if (await serve(session, options, run)) break;
+        const turn = finishing ? { ...run, stopping: abandon, finishing } : run;
+        if (await serve(session, options, turn)) break;
         failures = 0;
       } catch (error) {
         const reason = translate(error);
@@ -73,9 +83,10 @@ export async function supervise(
         });
         // Whatever window was open is forgotten with its connection.
         if (session instanceof Session) await session.close();
-        await pause(wait, stopping);
+        await pause(wait, finishing ? abandon : stopping);
       }
     }
+    if (run.pending.ids.size > 0) throw notStored(consumer, run.pending.ids.size);
     return run.handled;
   } finally {
     detach();
@@ -93,16 +104,37 @@ function isOver(reason: HarkError): boolean {
   return /not queryable/.test(reason.message);
 }
 
+function notStored(consumer: string, count: number): HarkError {
+  return new HarkError(
+    "UNREACHABLE",
+    `consumer "${consumer}" stopped, but that it has handled ${count} notifications could not be stored`,
+    { remedy: "They will be handled again; look at the log for why there was no connection." },
+  );
+}
+
 async function register(session: Queryable, options: CheckedOptions): Promise<void> {
   const { consumer } = options.claimant;
   await translated(async () => {
     await session.query("select hark.rebase()");
     await session.query("select hark.waymark()");
-    const { rows } = await session.query(
-      `select hark.register($1::text, array(select pg_catalog.json_array_elements_text($2::text::json)),
-        $3::text, $4::bigint, $5::text::timestamptz) as registered`,
-      [consumer, JSON.stringify(options.channels), ...options.start],
+    const channels = JSON.stringify(options.channels);
+    const { rows: [known] } = await session.query(
+      "select pg_catalog.to_json(hark.channels_of($1::text))::text as channels",
+      [consumer],
     );
-    if (rows[0].registered) logger.info("{consumer} is registered", { consumer });
+    await session.query(
+      `select hark.register($1::text, array(select pg_catalog.json_array_elements_text($2::text::json)),
+        $3::text, $4::bigint, $5::text::timestamptz)`,
+      [consumer, channels, ...options.start],
+    );
+    if (known.channels === null) {
+      logger.info("{consumer} is registered", { consumer });
+    } else if (known.channels !== channels) {
+      logger.warn("{consumer} now reads {channels}; until now it read {before}", {
+        consumer,
+        channels: options.channels,
+        before: JSON.parse(known.channels),
+      });
+    }
   });
 }

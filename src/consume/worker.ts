@@ -5,54 +5,18 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { backoff, type Bell, pause } from "../database/bell.ts";
-import type { Listener } from "../database/listener.ts";
+import { backoff, pause } from "../database/bell.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translate } from "../database/translate.ts";
 import type { HarkError } from "../errors.ts";
 import { claim } from "./claim.ts";
 import { type LogRow, Notification } from "./notification.ts";
-import type { Page, PageLimits } from "./page.ts";
-import type { Claimant, OwnedPartition } from "./partition.ts";
+import type { Page } from "./page.ts";
+import type { OwnedPartition } from "./partition.ts";
+import type { Run, WorkerOptions } from "./run.ts";
 import { isThenable, settled } from "./settle.ts";
 
 const logger = getLogger(["hark", "consumer"]);
-
-/** What a worker needs to know; all checked before. Durations are milliseconds. */
-export interface WorkerOptions {
-  readonly claimant: Claimant;
-  readonly limits: PageLimits;
-  readonly pollInterval: number;
-  /** An acknowledgement is sent at the latest after so many notifications … */
-  readonly acknowledgeCount: number;
-  /** … or so long after the last. */
-  readonly acknowledgeInterval: number;
-  readonly retryInitial: number;
-  readonly retryMaximum: number;
-  readonly random: () => number;
-  readonly handle: (notification: Notification, signal: AbortSignal) => unknown;
-  readonly onError: ((error: unknown, notification: Notification) => unknown) | undefined;
-}
-
-/** What outlives a session: several sessions may serve one run of a consumer. */
-export interface Run {
-  /** Aborts when no further notification is to be begun. */
-  readonly stopping: AbortSignal;
-  /** Aborts when the handler in hand is to give up too. */
-  readonly abandon: AbortSignal;
-  readonly bell: Bell;
-  readonly listener: Listener | undefined;
-  /** Return once all that was committed when the run started is handled. */
-  readonly drain: boolean;
-  /** What was visible when the run started: that is replay. */
-  started: string | undefined;
-  /** Notifications handled. */
-  handled: number;
-  /** Handled here but not known to be stored, under this epoch: not to be handled again by the next claim. */
-  pending: { epoch: number; readonly ids: Set<number> };
-  /** When a waymark was last asked for, and at which id. */
-  waymark: { at: number; handled: number };
-}
 
 /** Serves until stopped or drained (true), or until the claim must be made anew (false). */
 export async function serve(
@@ -61,16 +25,21 @@ export async function serve(
   run: Run,
 ): Promise<boolean> {
   const sessionKey = run.listener?.sessionKey;
-  const partition = await claim(session, options.claimant, run.stopping, sessionKey);
+  const partition = await claim(session, options.claimant, run, sessionKey);
   if (partition === undefined) return true;
   logger.debug("{consumer} claimed under epoch {epoch}", {
     consumer: options.claimant.consumer,
     epoch: partition.epoch,
   });
   run.started ??= partition.claimedAt;
-  // Seek also raises the epoch, and then handled ones are wanted again: only an unbroken row counts.
-  if (partition.epoch !== run.pending.epoch + 1) run.pending.ids.clear();
-  run.pending.epoch = partition.epoch;
+  const { pending } = run;
+  // Seek also raises the epoch, and then handled ones are wanted again: only an unbroken row counts. And
+  // after a crash or a fail-over the same ids may be those of other notifications.
+  if (partition.epoch !== pending.epoch + 1 || partition.incarnation !== pending.incarnation) {
+    pending.ids.clear();
+  }
+  pending.epoch = partition.epoch;
+  pending.incarnation = partition.incarnation;
   const worker = new Worker(session, partition, options, run, sessionKey);
   const done = await worker.work();
   if (done) await partition.release();
@@ -125,7 +94,7 @@ class Worker {
   }
 
   async #work(): Promise<boolean> {
-    const { bell, listener, stopping, drain } = this.#run;
+    const { bell, listener, stopping, drain, finishing, pending } = this.#run;
     // A window that was stored open may have been opened before this run: it does not end a drain.
     let fresh = !this.#partition.inWindow;
     while (!stopping.aborted && listener?.sessionKey === this.#sessionKey) {
@@ -140,7 +109,7 @@ class Worker {
         await this.#acknowledge(0);
       }
       if (!page.windowEnd) continue;
-      if (drain && fresh) return true;
+      if (drain && fresh || finishing && pending.ids.size === 0) return true;
       fresh = true;
       await this.#waymark();
       if (page.rows.length === 0) await bell.wait(rung, this.#options.pollInterval, stopping);
@@ -151,12 +120,12 @@ class Worker {
 
   /** @returns whether to go on: false when stopping. */
   async #handlePage(rows: readonly LogRow[], windowEnd: boolean): Promise<boolean> {
-    const { stopping, pending } = this.#run;
+    const { stopping, pending, finishing } = this.#run;
     let last: number | undefined;
     for (const row of rows) {
       if (pending.ids.has(row.id)) {
         this.#unacknowledged++;
-      } else if (stopping.aborted || !await this.#deliver(row, last)) {
+      } else if (finishing || stopping.aborted || !await this.#deliver(row, last)) {
         if (last !== undefined) await this.#acknowledge(last, last);
         return false;
       }
@@ -245,7 +214,7 @@ class Worker {
   async #endWindow(page: Page): Promise<void> {
     // Now and then also an empty window is stored: cleaning goes by what is stored.
     const store = page.span > 0 && performance.now() - this.#acknowledgedAt > 60_000;
-    if (store || !this.#partition.discardWindow(page)) await this.#acknowledge(Infinity);
+    if (store || !this.#partition.discardWindow()) await this.#acknowledge(Infinity);
   }
 
   /** Waymarks tell later readers where to begin. Made by whoever reads, now and then. */

@@ -59,6 +59,7 @@ export class Connections {
   readonly #closing = new Set<() => Promise<void>>();
   #listener: Promise<Listener> | undefined;
   #closed: Promise<void> | undefined;
+  #ended = false;
 
   /** Checks the options; connects to nothing yet. */
   constructor(url: string, options: ConnectOptions) {
@@ -158,7 +159,7 @@ export class Connections {
   }
 
   #mustBeOpen(): void {
-    if (this.#closed !== undefined) {
+    if (this.#ended) {
       throw new HarkError("UNREACHABLE", "this database has been closed", {
         remedy: "Connect again.",
       });
@@ -172,6 +173,7 @@ export class Connections {
 
   async #close(): Promise<void> {
     await Promise.allSettled([...this.#closing].map((end) => end()));
+    this.#ended = true;
     const listener = await this.#listener?.catch(() => undefined);
     await listener?.close();
     // A silent server never answers the farewell.

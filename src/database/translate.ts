@@ -42,6 +42,11 @@ const network = new Set([
   "EHOSTUNREACH",
   "ENETUNREACH",
   "ENOENT",
+  // postgres.js
+  "CONNECTION_CLOSED",
+  "CONNECTION_ENDED",
+  "CONNECTION_DESTROYED",
+  "CONNECT_TIMEOUT",
 ]);
 
 /** The sentence of an error, where it has one. */
@@ -56,81 +61,130 @@ export function messageOf(error: unknown): string {
 /** Turns any error into a {@linkcode HarkError}; one that is one already is returned as it is. */
 export function translate(error: unknown): HarkError {
   if (error instanceof HarkError) return error;
-  const { code, hint, constraint, constraint_name } = (error ?? {}) as DriverError;
-  const message = messageOf(error);
-  const make = (kind: HarkErrorCode, text: string, remedy?: string): HarkError =>
-    new HarkError(kind, text, remedy === undefined ? { cause: error } : { cause: error, remedy });
+  const { code } = (error ?? {}) as DriverError;
+  const [kind, message, remedy] = typeof code === "string" && /^[0-9A-Z]{5}$/.test(code)
+    ? ofServer(code, error as DriverError, messageOf(error))
+    : ofDriver(String(code), error, messageOf(error));
+  return new HarkError(
+    kind,
+    message,
+    remedy === undefined ? { cause: error } : { cause: error, remedy },
+  );
+}
 
-  if (typeof code === "string") {
-    if (own[code] !== undefined) {
-      return make(own[code], message, typeof hint === "string" ? hint : undefined);
-    }
-    const violated = constraints[String(constraint ?? constraint_name)];
-    if (code === "23514" && violated !== undefined) return make(violated[0], message, violated[1]);
-    if (code === "3F000" || ((code === "42883" || code === "42P01") && /\bhark\./.test(message))) {
-      return make(
+type Translation = [kind: HarkErrorCode, message: string, remedy?: string];
+
+/** What the server reported, by its SQLSTATE: also errors of statements that are the user's own. */
+function ofServer(code: string, error: DriverError, message: string): Translation {
+  const hint = typeof error.hint === "string" && error.hint !== "" ? error.hint : undefined;
+  const plain: Translation = hint === undefined
+    ? ["DATABASE", message]
+    : ["DATABASE", message, hint];
+  if (own[code] !== undefined) {
+    return hint === undefined ? [own[code], message] : [own[code], message, hint];
+  }
+  switch (code) {
+    case "23514":
+      return constraints[String(error.constraint ?? error.constraint_name)] === undefined
+        ? plain
+        : withMessage(constraints[String(error.constraint ?? error.constraint_name)]!, message);
+    case "3F000":
+    case "42883":
+    case "42P01":
+      if (!/"hark"|\bhark\./.test(message)) return plain;
+      return [
         "NO_SCHEMA",
         `the schema "hark" is not in this database, or not whole (${message})`,
         "Run `hark init`, or call migrate(db).",
-      );
-    }
-    if (code === "42501") {
-      return make(
-        "NO_PERMISSION",
-        message,
-        "As the schema's owner: select hark.grant_publish('role'), hark.grant_consume('role').",
-      );
-    }
-    if (code === "28P01" || code === "28000") {
-      return make(
+      ];
+    case "42501":
+      return ["NO_PERMISSION", message, ...grantFor(message)];
+    case "28P01":
+    case "28000":
+      return [
         "UNREACHABLE",
         `the server refused the login: ${message}`,
         "Check user and password.",
-      );
-    }
-    if (code === "3D000") {
-      return make("UNREACHABLE", message, "Create the database, or correct its name in the URL.");
-    }
-    if (code === "25006") {
-      return make("NOT_PRIMARY", `this server is read-only: ${message}`, "Connect to the primary.");
-    }
-    if (code === "22P05" || code === "22P02" || code === "54000" || code === "22021") {
-      return make("BAD_PAYLOAD", `PostgreSQL cannot store this: ${message}`);
-    }
-    if (network.has(code)) {
-      return make(
-        "UNREACHABLE",
-        `no connection to PostgreSQL: ${message}`,
-        "Check that it runs, and the URL.",
-      );
-    }
-    if (/^(08|57P)/.test(code)) {
-      return make("UNREACHABLE", message, "The connection is gone; try again.");
-    }
+      ];
+    case "3D000":
+      return ["UNREACHABLE", message, "Create the database, or correct its name in the URL."];
+    case "25006":
+      return ["NOT_PRIMARY", `this server is read-only: ${message}`, "Connect to the primary."];
+  }
+  return /^(08|57P)/.test(code)
+    ? ["UNREACHABLE", message, "The connection is gone; try again."]
+    : plain;
+}
+
+function withMessage([kind, remedy]: [HarkErrorCode, string], message: string): Translation {
+  return [kind, message, remedy];
+}
+
+/** Who can help where a right is missing, as far as the message tells what was asked for. */
+function grantFor(message: string): [remedy?: string] {
+  const name = /function "?(\w+)"?$/.exec(message)?.[1];
+  if (/schema "?hark"?$/.test(message)) {
+    return [
+      "As the schema's owner: select hark.grant_publish('role') to publish, " +
+      "hark.grant_consume('role') to read.",
+    ];
+  }
+  if (name !== undefined && /^(notify|smart_notify|notify_many)$/.test(name)) {
+    return ["As the schema's owner: select hark.grant_publish('role')."];
+  }
+  if (
+    name !== undefined && /^(clean|remove_consumer|grant_\w+)$/.test(name) ||
+    /table (log|consumers|partitions|waymarks|migrations|install|incarnation)$/.test(message)
+  ) {
+    return ["Only the owner of the schema may do this."];
+  }
+  if (
+    name !== undefined &&
+    /^(rebase|waymark|register|claim|window\w*|status|version|start_position)$/.test(name)
+  ) {
+    return ["As the schema's owner: select hark.grant_consume('role')."];
+  }
+  return [];
+}
+
+/** What a driver reported by itself: of the connection, not of a statement. */
+function ofDriver(code: string, error: unknown, message: string): Translation {
+  if (network.has(code)) {
+    return [
+      "UNREACHABLE",
+      `no connection to PostgreSQL: ${message}`,
+      "Check that it runs, and the URL.",
+    ];
+  }
+  if ((error as Error | undefined)?.name === "NotCapable") {
+    return [
+      "UNREACHABLE",
+      message,
+      "Give --allow-net for the database's host, and --allow-env=PG* or --ignore-env.",
+    ];
   }
   if (
     /^(Query read timeout|timeout expired|timeout exceeded when trying to connect)|due to connection timeout/
       .test(message)
   ) {
-    return make(
+    return [
       "TIMEOUT",
       `the server did not answer in time (${message})`,
       "Check the network and its load.",
-    );
+    ];
+  }
+  if (/after calling end on the pool/.test(message)) {
+    return ["UNREACHABLE", "this database has been closed", "Connect again."];
   }
   if (
     /Connection terminated|not queryable|Client was closed|closed the connection/i.test(message)
   ) {
-    return make("UNREACHABLE", message, "The connection is gone; try again.");
+    return ["UNREACHABLE", message, "The connection is gone; try again."];
   }
   if (/SASL|SCRAM|password/i.test(message)) {
-    return make(
-      "UNREACHABLE",
-      `the login failed: ${message}`,
-      "Give user and password in the URL.",
-    );
+    return ["UNREACHABLE", `the login failed: ${message}`, "Give user and password in the URL."];
   }
-  return make("DATABASE", message, typeof hint === "string" && hint !== "" ? hint : undefined);
+  return ["DATABASE", message];
 }
 
 /** Runs something and translates what it throws. */
@@ -139,6 +193,26 @@ export async function translated<T>(run: () => Promise<T>): Promise<T> {
     return await run();
   } catch (error) {
     throw translate(error);
+  }
+}
+
+/** Runs a publishing statement: what PostgreSQL cannot store is then the payload's fault. */
+export async function published<T>(run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    const translated = translate(error);
+    const { code } = (translated.cause ?? {}) as DriverError;
+    if (translated.code === "DATABASE" && /^(22P05|22P02|22021|54000|54001)$/.test(String(code))) {
+      throw new HarkError(
+        "BAD_PAYLOAD",
+        `PostgreSQL cannot store this: ${messageOf(translated.cause)}`,
+        {
+          cause: translated.cause,
+        },
+      );
+    }
+    throw translated;
   }
 }
 

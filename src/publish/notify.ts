@@ -6,7 +6,7 @@
 
 import { bad, channelName, knownOptions, toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
+import { published } from "../database/translate.ts";
 import { headersText, keyText, payloadText } from "./payload.ts";
 
 /** Options of {@linkcode notify}. */
@@ -61,7 +61,7 @@ export async function notify(
     keyText(options.key),
     headersText(options.headers),
   ];
-  return await translated(async () => {
+  return await published(async () => {
     const { rows } = await db.query(
       "select hark.notify($1::text, $2::text::jsonb, $3::text, $4::text::jsonb) as id",
       values,
@@ -106,7 +106,7 @@ export async function notifyMany(
       (key === null ? "" : `,"key":${JSON.stringify(key)}`) +
       (headers === null ? "}" : `,"headers":${headers}}`);
   });
-  return await translated(async () => {
+  return await published(async () => {
     const { rows } = await db.query(
       "select hark.notify_many($1::text::json) as id",
       [`[${items.join(",")}]`],

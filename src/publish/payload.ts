@@ -38,7 +38,7 @@ export function payloadText(value: unknown, what: string = "payload"): string {
     });
   } catch (error) {
     if (error instanceof HarkError) throw error;
-    refuse(what, typeof value === "bigint" ? value : "of this kind", "is not JSON", error);
+    refuse(what, value, `is not JSON (${(error as Error).message.split("\n")[0]})`, error);
   }
   if (json === undefined) refuse(what, value, "is not JSON");
   // JSON.stringify escapes these two, which jsonb refuses. A backslash that is itself escaped is not one.

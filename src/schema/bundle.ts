@@ -228,6 +228,12 @@ end
 $$;
 comment on function hark.incarnation() is 'Changes whenever the server has been through crash recovery or a fail-over.';
 
+-- Changes when a standby has been promoted. One that lacked the last of the log gives out again numbers and
+-- ids that the old primary had given out, so a position remembered from there means nothing here.
+create function hark.timeline() returns text
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$ select left(pg_walfile_name(pg_current_wal_lsn()), 8) $$;
+
 -- The last id that was drawn. Not \`select last_value from hark.log_id_seq\`: every 32nd call of nextval writes a
 -- value 32 ahead of the truth into that row, for as long as it takes to log it, and a query reads the row
 -- without the lock that hides this. An end of a window read there lay above ids that were yet to be drawn, and
@@ -289,29 +295,37 @@ $$;
 -- A transaction that runs for long and has not published would make every reader look again from its low
 -- when it ends. While it holds no RowExclusiveLock on the log it has no rows there, so whatever it may
 -- still publish lies above the last id drawn before the look. pg_locks shows every role every transaction's
--- locks, those of prepared ones too. A transaction that is not listed at all has just ended: left alone.
+-- locks.
+--
+-- One that is ending must not be taken for such a one. It first leaves the list of running transactions, then
+-- gives its locks back one by one: so only what still runs after the look, in a later statement with a later
+-- snapshot, held all its locks during it. By pid, not by virtualtransaction, which a commit in the middle of
+-- the look changes. PREPARE hands locks over to no pid at all, one partition of the lock table at a time: while
+-- a lock on the log has no pid, nobody's low is raised.
 create function hark.raise_lows(running xid8[], lows bigint[]) returns bigint[]
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   before_look bigint;
+  without_rows xid[];
   raised bigint[];
 begin
   before_look := hark.drawn();
   with locks as materialized (
-    select l.virtualtransaction, l.transactionid, l.mode, l.relation, l.locktype, l.database
+    select l.pid, l.transactionid, l.mode, l.relation, l.locktype, l.database
     from pg_locks l where l.granted
-  ), idle as (
-    select x.transactionid from locks x
-    where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' and not exists (
-      select from locks r
-      where r.virtualtransaction = x.virtualtransaction and r.locktype = 'relation'
-        and r.relation = 'hark.log'::regclass
-        and r.database = (select d.oid from pg_database d where d.datname = current_database())
-    )
   )
+  select coalesce(array_agg(x.transactionid), '{}') into without_rows
+  from locks x
+  where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' and x.pid is not null and not exists (
+    select from locks r
+    where (r.pid = x.pid or r.pid is null) and r.locktype = 'relation'
+      and r.relation = 'hark.log'::regclass
+      and r.database = (select d.oid from pg_database d where d.datname = current_database())
+  );
   select coalesce(array_agg(
-    case when exists (select from idle i where i.transactionid = t.xid::xid)
+    case when t.xid::xid = any (without_rows)
+        and not pg_visible_in_snapshot(t.xid, pg_current_snapshot())
       then greatest(t.low, before_look) else t.low end
     order by t.place), '{}')
   into raised
@@ -434,7 +448,7 @@ begin
   select null, null, null, null, null, null, null,
     row(p.seen, p.seen_max, p.floor, p.stragglers, p.lows, p.target, p.target_max, r.last_id,
       p.incarnation)::hark.position,
-    r.last_id >= p.target_max, p.target_max - p.floor
+    r.last_id >= p.target_max, p.target_max - least(p.floor, p.last_id)
   from reach r;
 end
 $$;
@@ -643,6 +657,11 @@ $$;
 comment on function hark.rebase() is
   'Makes the log readable on a server it was restored to; does nothing elsewhere. Called by every reader as it starts.';
 
+-- The channels of a consumer; null where there is none of that name.
+create function hark.channels_of(consumer text) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$ select c.channels from hark.consumers c where c.name = $1 $$;
+
 -- Registers a consumer where there is none of that name (returns true), else replaces its channels. A
 -- channel added to a consumer that exists is delivered from where the consumer stands.
 create function hark.register(
@@ -657,6 +676,10 @@ begin
   if exists (select from hark.consumers c where c.name = $1 and c.channels = $2) then
     return false;
   end if;
+  perform hark.require_fresh_snapshot();
+  -- Held against hark.clean: what is published and removed between this snapshot and this commit would be
+  -- this consumer's, and gone.
+  lock table hark.consumers in row exclusive mode;
   start := hark.start_position(start_kind, start_id, start_time);
   insert into hark.consumers (name, channels) values ($1, $2) on conflict do nothing;
   if found then
@@ -678,7 +701,7 @@ create function hark.claim(
   presume_gone boolean default false
 ) returns table (
   outcome text, epoch bigint, wait_ms double precision, "position" text, in_window boolean, started text,
-  failing_id bigint, attempts integer
+  failing_id bigint, attempts integer, incarnation text
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -694,11 +717,11 @@ begin
     if held.owner_session is null or not pg_try_advisory_xact_lock(held.owner_session) then
       return query select 'held'::text, held.epoch,
         extract(epoch from held.lease_until - clock_timestamp())::double precision * 1000,
-        null::text, null::boolean, null::text, null::bigint, null::integer;
+        null::text, null::boolean, null::text, null::bigint, null::integer, null::text;
       return;
     elsif not presume_gone then
       return query select 'gone'::text, held.epoch, 1000::double precision, null::text, null::boolean,
-        null::text, null::bigint, null::integer;
+        null::text, null::bigint, null::integer, null::text;
       return;
     end if;
   end if;
@@ -709,7 +732,8 @@ begin
     lease_until = clock_timestamp() + make_interval(secs => lease_ms / 1000.0)
   where p.consumer = $1 and p.partition = $2
   returning 'claimed'::text, p.epoch, 0::double precision, p.position::text,
-    (p.position).target is not null, pg_current_snapshot()::text, p.failing_id, p.attempts;
+    (p.position).target is not null, pg_current_snapshot()::text, p.failing_id, p.attempts,
+    hark.incarnation()::text;
 end
 $$;
 
@@ -869,12 +893,25 @@ create function hark.grant_consume(role_name text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
   select hark.grant_functions(role_name, array[
-    'version', 'rebase', 'waymark', 'start_position', 'window_open', 'window_read', 'window_advance',
-    'register', 'claim', 'window', 'acknowledge', 'renew', 'record_failure', 'release', 'status'
+    'version', 'rebase', 'waymark', 'timeline', 'start_position', 'window_open', 'window_read', 'window_advance',
+    'channels_of', 'register', 'claim', 'window', 'acknowledge', 'renew', 'record_failure', 'release', 'status'
   ])
 $$;
 comment on function hark.grant_consume(text) is
-  'Lets a role read the log, register consumers and serve them. Run it as the owner of the schema.';
+  'Lets a role read the log, register consumers and serve them: any of them, so such roles trust each other. Run it as the owner of the schema.';
+
+-- Removes a consumer with its position, so that it no longer holds back cleaning; a worker that serves it ends
+-- with an error. Returns whether there was one.
+create function hark.remove_consumer(consumer text) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from hark.consumers c where c.name = $1;
+  return found;
+end
+$$;
+comment on function hark.remove_consumer(text) is
+  'Removes a consumer and its position; what it had not read counts as read. For the owner of the schema.';
 
 -- Whether a position is past a row.
 create function hark.is_consumed(id bigint, xid xid8, p hark.position, rebased_through bigint)
@@ -948,6 +985,8 @@ declare
 begin
   -- On a server this was restored to, what nobody has read would look read.
   perform hark.rebase();
+  -- Waits for registrations under way, and holds new ones back for this batch: see hark.register.
+  lock table hark.consumers in share row exclusive mode;
   -- Nobody's window can hold a row at or below the lowest floor and low; those above are checked one by one.
   select min(least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))))
   into floor_of_all from hark.partitions p;

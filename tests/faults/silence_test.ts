@@ -86,6 +86,9 @@ test("closing a database behind a silent line does not hang", async (context) =>
   const running = new Running(db, { pollInterval: NEVER_POLL });
   await publish(context, 1, 1);
   await running.atLeast(1);
+  await until(async () =>
+    Number((await context.sql("select handled from hark.partitions"))[0].handled) === 1
+  );
   line.silence();
   const closed = db.close();
   await within(closed, { deadline: 20_000, what: "close() to return" });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type Database } from "../../mod.ts";
-import { cutProxy, deferred, test, until, within } from "../harness/mod.ts";
+import { cutProxy, deferred, test, type TestContext, until, within } from "../harness/mod.ts";
 import { said } from "./logs.ts";
 import { Gate, NEVER_POLL, numbers, publish, Running } from "./running.ts";
 
@@ -122,17 +122,59 @@ test("stop() while it waits for work, for a retry, or for its turn returns at on
   assert.equal(await rest(db), 1);
 });
 
-test("stop() while the server is away returns at once", async (context) => {
+/** Waits until so many are stored as handled. */
+async function stored(context: TestContext, count: number): Promise<void> {
+  const query = "select handled from hark.partitions";
+  await until(async () => Number((await context.sql(query))[0]?.handled) === count);
+}
+
+test("stop() while the server is away returns at once where all is stored", async (context) => {
   const line = context.use(cutProxy(Number(new URL(context.url).port || 5432)));
   const db = context.use(await connect(line.through(context.url)));
   const running = new Running(db, { pollInterval: 50 });
   await publish(context, 1, 1);
   await running.atLeast(1);
+  await stored(context, 1);
   const since = Date.now();
   line.refuse();
   await said("warning", /interrupted/, since);
   await within(running.stop(), { deadline: 5000 });
   await within(db.close(), { deadline: 5000 });
+});
+
+test("stop() while the server is away says what it could not store", async (context) => {
+  const line = context.use(cutProxy(Number(new URL(context.url).port || 5432)));
+  const db = context.use(await connect(line.through(context.url)));
+  const gate = new Gate(1);
+  const running = new Running(db, { handle: gate.handle });
+  await publish(context, 1, 1);
+  await gate.reached();
+  line.refuse();
+  const stopped = running.consumer.stop();
+  gate.open();
+  await within(stopped, { deadline: 15_000 });
+  await assert.rejects(running.done, { code: "UNREACHABLE", message: /handled 1 .*not be stored/ });
+  await within(db.close(), { deadline: 5000 });
+});
+
+test("stop() after the worker's session was killed in a handler stores what it handled all the same", async (context) => {
+  const db = context.use(await connect(context.url));
+  const gate = new Gate(2);
+  const running = new Running(db, { handle: gate.handle });
+  await publish(context, 1, 2);
+  await gate.reached();
+  await context.sql(
+    `select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and pid <> pg_backend_pid()`,
+  );
+  const stopped = running.consumer.stop();
+  gate.open();
+  await within(stopped, { deadline: 15_000 });
+  await running.done;
+  const [row] = await context.sql("select handled, owner from hark.partitions");
+  assert.deepEqual([Number(row.handled), row.owner], [2, null]);
+  const again = new Consumer(db, { id: "c", channels: "c", handle() {} });
+  assert.equal(await again.drain(), 0);
 });
 
 test("stop() of what does not run does nothing; a second run() of one object is refused", async (context) => {

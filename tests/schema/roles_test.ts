@@ -7,7 +7,7 @@ import { role } from "./role.ts";
 const refused = {
   name: "HarkError",
   code: "NO_PERMISSION",
-  remedy: /hark\.grant_publish\('role'\), hark\.grant_consume\('role'\)/,
+  remedy: /hark\.grant_(publish|consume)\('role'\)|owner of the schema/,
 };
 const drain = (db: Database) => new Consumer(db, { id: "c", channels: "c", handle() {} }).drain();
 

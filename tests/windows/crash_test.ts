@@ -166,8 +166,8 @@ const prepared: Staging = {
   breaks: [{
     rule: "when its locks are not seen",
     in: "hark.raise_lows",
-    from: "where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' and not exists (",
-    to: "where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' or exists (",
+    from: "x.mode = 'ExclusiveLock' and x.pid is not null and not exists (",
+    to: "x.mode = 'ExclusiveLock' or exists (",
   }],
   stage: async (lab) => {
     const client = await lab.client();

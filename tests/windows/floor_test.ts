@@ -160,8 +160,8 @@ const publishedStraggler: Staging = {
   breaks: [{
     rule: "when lows rise without a look at its locks",
     in: "hark.raise_lows",
-    from: "where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' and not exists (",
-    to: "where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock' or exists (",
+    from: "x.mode = 'ExclusiveLock' and x.pid is not null and not exists (",
+    to: "x.mode = 'ExclusiveLock' or exists (",
   }],
   stage: async (lab) => {
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
