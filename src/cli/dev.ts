@@ -45,7 +45,7 @@ async function run(o: InferValue<typeof options>): Promise<number> {
   const { migrate } = await import("../schema/migrate.ts");
   const { stopping } = await import("./signals.ts");
   await configureLogs(o);
-  let inUse: OwnServer | undefined;
+  let inUse: OwnServer | undefined = undefined;
   using stop = stopping(() => leftRunning(inUse));
   await using own = await ownServer("", o.port === undefined ? {} : { port: o.port });
   inUse = own;

@@ -39,7 +39,7 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
   const selected = select(found, o.consumers, o.excluded);
   if (o.list) return await list(selected, o.json);
 
-  let inUse: OwnServer | undefined;
+  let inUse: OwnServer | undefined = undefined;
   using stop = stopping(() => leftRunning(inUse));
   // Disposed of last: consumers have stopped and their connections are closed by then.
   await using own = url === undefined ? await ownServer("no DATABASE_URL: ") : undefined;
