@@ -11,7 +11,7 @@ import { command, option } from "@optique/core/primitives";
 import type { CleanupProgress, CleanupResult } from "../operate/cleanup.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number, toggle } from "./options.ts";
-import { bytesText, countText, numberText, print, printJson } from "./output.ts";
+import { bytesText, countText, numberText, print, printJson, visible } from "./output.ts";
 
 const options = object({
   days: option("--days", number("DAYS", { least: 0, most: 100_000, whole: false }), {
@@ -60,7 +60,7 @@ async function run(o: InferValue<typeof options>): Promise<number> {
     onProgress: (now) => progress ? show(now) : undefined,
   });
   if (progress) await Deno.stderr.write(new TextEncoder().encode("\r\x1b[K"));
-  if (o.json) await printJson(result);
+  if (o.json) await printJson(forPrograms(result));
   else for (const line of lines(result)) await print(line);
   return 0;
 }
@@ -68,6 +68,13 @@ async function run(o: InferValue<typeof options>): Promise<number> {
 async function show({ removed, kept }: CleanupProgress): Promise<void> {
   const text = `\r\x1b[K${numberText(removed)} so far, ${numberText(kept)} kept`;
   await Deno.stderr.write(new TextEncoder().encode(text));
+}
+
+/** A dry run has no field "removed": it removed nothing. */
+function forPrograms(result: CleanupResult): object {
+  if (!result.dryRun) return result;
+  const { removed: wouldRemove, ...rest } = result;
+  return { wouldRemove, ...rest };
 }
 
 function lines(result: CleanupResult): string[] {
@@ -78,10 +85,20 @@ function lines(result: CleanupResult): string[] {
     }) published before ${cutoff.toISOString()}`,
     ...(kept === 0 ? [] : [
       `kept ${numberText(kept)} that are old, as not everybody has passed them: ${
-        keptFor.map(({ consumer, oldest }) => `"${consumer}" (at ${oldest.toISOString()})`)
+        keptFor.map(({ consumer, oldest }) => `"${visible(consumer)}" (at ${oldest.toISOString()})`)
           .join(", ") || "nobody any more"
       }`,
     ]),
+    ...(keptFor[0] === undefined ? [] : [
+      "Run these consumers. Remove one that is gone for good, as the schema's owner: " +
+      `select hark.remove_consumer(${literal(keptFor[0].consumer)})`,
+      "Or add --force: what they have not read they will never see.",
+    ]),
     ...(complete ? [] : ["interrupted; run it again to go on"]),
   ];
+}
+
+/** A string as SQL has it. */
+function literal(text: string): string {
+  return `'${visible(text).replaceAll("'", "''")}'`;
 }

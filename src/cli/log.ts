@@ -6,7 +6,7 @@
  */
 
 import { configure, getJsonLinesFormatter, type LogRecord } from "@logtape/logtape";
-import { paintError } from "./output.ts";
+import { paintError, visibleLines } from "./output.ts";
 
 /** What `--log-level` and `--log-format` say. */
 export interface LogOptions {
@@ -43,7 +43,9 @@ export async function configureLogs(
 
 function line({ timestamp, level, category, message }: LogRecord): string {
   const time = new Date(timestamp).toISOString().slice(11, 23);
-  const words = message.map((part) => typeof part === "string" ? part : show(part)).join("");
+  const words = visibleLines(
+    message.map((part) => typeof part === "string" ? part : show(part)).join(""),
+  );
   const style = level === "error" || level === "fatal"
     ? "red"
     : level === "warning"

@@ -19,13 +19,16 @@ import { listen } from "./listen.ts";
 import { notify } from "./notify.ts";
 import { examples, plainText } from "./help.ts";
 import type { Action } from "./options.ts";
-import { columns, printError } from "./output.ts";
+import { columns, printError, visibleLines } from "./output.ts";
 import { sql } from "./sql.ts";
 import { status } from "./status.ts";
 import { tail } from "./tail.ts";
 import { uninstall } from "./uninstall.ts";
 
 const commands = { init, listen, notify, tail, status, cleanup, sql, uninstall, dev };
+
+/** The command that the parser adds by itself, for suggestions. */
+const completion = { type: "command", name: "completion" } as const;
 
 /** The grammar of a command line that begins with `first`. */
 function program(first: string | undefined): Parser<"sync", Action, unknown> {
@@ -37,13 +40,19 @@ function program(first: string | undefined): Parser<"sync", Action, unknown> {
     createErrorWithSuggestions(
       plainText(
         command !== undefined
-          ? `hark ${first} does not take ${token}.`
+          ? `hark ${first} does not take ${token}.${
+            first === "notify" && /^-(\d|[^-]*$)/.test(token)
+              ? ` A payload that begins with a dash comes after --: hark notify CHANNEL -- ${token}`
+              : ""
+          }`
           : token.startsWith("-")
           ? `a command comes first, not ${token}.`
           : `there is no command ${token}.`,
       ),
       token,
-      command === undefined ? Object.values(commands).flatMap(({ usage }) => usage) : command.usage,
+      command === undefined
+        ? [...Object.values(commands).flatMap(({ usage }) => usage), completion]
+        : command.usage,
       command === undefined ? "command" : "option",
     );
   return or(init, listen, notify, tail, status, cleanup, sql, uninstall, dev, {
@@ -67,7 +76,7 @@ export async function main(args: readonly string[]): Promise<number> {
     if (error instanceof Shown) return error.code;
     // Whoever read our output has gone, as in `hark tail | head`.
     if (error instanceof Deno.errors.BrokenPipe) return exitCodes.ok;
-    await printError(`hark: ${sentenceOf(error)}`);
+    await printError(visibleLines(`hark: ${sentenceOf(error)}`));
     return exitCodeOf(error);
   }
 }

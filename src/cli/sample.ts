@@ -8,7 +8,7 @@ import { Consumer } from "../consume/consumer.ts";
 import type { Notification } from "../consume/notification.ts";
 import type { Queryable } from "../database/queryable.ts";
 import type { Found } from "./modules.ts";
-import { paint } from "./output.ts";
+import { paint, visible } from "./output.ts";
 
 /** A consumer that prints each notification of the channel "orders". */
 export function sampleConsumer(db: Queryable): Found {
@@ -24,13 +24,13 @@ export function sampleConsumer(db: Queryable): Found {
 /** A notification on one line, `replay` or `live` in front. */
 export function notificationLine(n: Notification): string {
   const kind = n.isReplay ? paint("yellow", "replay") : paint("green", "live  ");
-  const key = n.key === null ? "" : paint("dim", ` key=${n.key}`);
+  const key = n.key === null ? "" : paint("dim", ` key=${visible(n.key)}`);
   const headers = Object.keys(n.headers).length === 0
     ? ""
-    : paint("dim", ` headers=${JSON.stringify(n.headers)}`);
+    : paint("dim", ` headers=${visible(JSON.stringify(n.headers))}`);
   const attempt = n.attempt === 1 ? "" : paint("red", ` attempt ${n.attempt}`);
   const time = paint("dim", n.createdAt.toISOString().slice(0, 23).replace("T", " "));
-  return `${kind} ${time} ${
-    paint("cyan", n.channel)
-  } #${n.id} ${n.payloadText}${key}${headers}${attempt}`;
+  return `${kind} ${time} ${paint("cyan", visible(n.channel))} #${n.id} ${
+    visible(n.payloadText)
+  }${key}${headers}${attempt}`;
 }

@@ -12,7 +12,18 @@ import { or } from "@optique/core/constructs";
 import type { ConsumerStatus, Status } from "../operate/status.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number } from "./options.ts";
-import { bytesText, numberText, paint, print, printJson, secondsText, table } from "./output.ts";
+import {
+  bytesText,
+  countText,
+  numberText,
+  paint,
+  print,
+  printJson,
+  secondsText,
+  table,
+  visible,
+  visibleLines,
+} from "./output.ts";
 
 const seconds = number("SECONDS", { least: 0.1, most: 86_400, whole: false });
 
@@ -65,7 +76,8 @@ async function run(o: InferValue<typeof options>): Promise<number> {
 }
 
 function text({ consumers, log, schemaVersion }: Status): string {
-  const size = `log: about ${numberText(log.rows)} notifications, ${
+  const count = countText(log.rows, "notification");
+  const size = `log: ${log.exact ? "" : "about "}${count}, ${
     bytesText(log.bytes)
   }; schema version ${schemaVersion}`;
   if (consumers.length === 0) return `no consumer is registered\n${size}`;
@@ -97,9 +109,9 @@ function failure({ consumer, failing }: ConsumerStatus): string {
   const { id, attempts, error, failedAt } = failing!;
   return paint(
     "red",
-    `"${consumer}" fails on notification ${id}, ${attempts} ${
+    `"${visible(consumer)}" fails on notification ${id}, ${attempts} ${
       attempts === 1 ? "attempt" : "attempts"
-    }${failedAt === null ? "" : `, last ${ago(failedAt)}`}: ${error ?? "no message"}`,
+    }${failedAt === null ? "" : `, last ${ago(failedAt)}`}: ${visibleLines(error ?? "no message")}`,
   );
 }
 

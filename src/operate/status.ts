@@ -11,7 +11,7 @@ import { requireSchema, schemaVersion } from "../schema/migrate.ts";
 
 /** Options of {@linkcode status}. */
 export interface StatusOptions {
-  /** Counting a consumer's unread notifications stops here; a large backlog costs no more. @default {100000} */
+  /** Counting stops here, a consumer's unread notifications and the log's; more cost no more. @default {100000} */
   readonly maxCount?: number;
 }
 
@@ -61,8 +61,10 @@ export interface ConsumerStatus {
 
 /** How large the log is. */
 export interface LogStatus {
-  /** How many notifications it holds, by the server's statistics: an estimate. */
+  /** How many notifications it holds; where `exact` is false, by the server's statistics. */
   readonly rows: number;
+  /** Whether they were counted: not beyond `maxCount`, nor by a role that may not read the table. */
+  readonly exact: boolean;
   /** Its size on disk with its indexes, in bytes. */
   readonly bytes: number;
 }
@@ -107,17 +109,34 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
       [maxCount],
     );
     const log = await db.query(
-      `select pg_total_relation_size('hark.log'::regclass) as bytes, case
+      `select pg_total_relation_size('hark.log'::regclass) as bytes,
+        has_table_privilege('hark.log', 'select') as readable, case
         when s.n_live_tup > 0 then s.n_live_tup else greatest(c.reltuples, 0)::bigint end as rows
         from pg_class c left join pg_stat_all_tables s on s.relid = c.oid
         where c.oid = 'hark.log'::regclass`,
     );
+    const { bytes, rows: estimate, readable } = log.rows[0];
+    const counted = readable ? await countLog(db, maxCount + 1) : undefined;
+    const exact = counted !== undefined && counted <= maxCount;
     return {
       schemaVersion,
-      log: { rows: Number(log.rows[0].rows), bytes: Number(log.rows[0].bytes) },
+      log: {
+        rows: exact ? counted : Math.max(Number(estimate), counted ?? 0),
+        exact,
+        bytes: Number(bytes),
+      },
       consumers: rows.map((row) => consumerStatus(row, maxCount)),
     };
   });
+}
+
+// Statistics are empty after a crash, and late for a small table.
+async function countLog(db: Queryable, limit: number): Promise<number> {
+  const { rows } = await db.query(
+    "select count(*) as count from (select from hark.log limit $1::bigint) l",
+    [limit],
+  );
+  return Number(rows[0].count);
 }
 
 function ms(column: string): string {

@@ -20,7 +20,10 @@ test("cleanup removes what is old, keeps what is unread, and says for whom", asy
   const dry = await output(["cleanup", "--days", "1", "--dry-run"], { url });
   assert.match(dry, /^would remove 2 notifications \(\d+ B\) published before \d{4}-/);
   assert.match(dry, /^kept 1 that are old, .*: "reader" \(at \d{4}-/m);
+  assert.match(dry, /remove_consumer\('reader'\)\n.*--force/);
   assert.deepEqual((await sql(left))[0].ids, [1, 2, 3, 4]);
+  const dryJson = await jsonOutput(["cleanup", "--days", "1", "--dry-run"], { url });
+  assert.deepEqual([dryJson.wouldRemove, dryJson.removed, dryJson.dryRun], [2, undefined, true]);
 
   const done = await jsonOutput(["cleanup", "--days", "1", "--batch", "1"], { url });
   assert.deepEqual([done.removed, done.kept, done.complete, done.dryRun], [2, 1, true, false]);

@@ -50,7 +50,7 @@ test("status says what waits, who serves, what fails, and how large the log is",
   assert.match(asText, /^failing +orders +2 +\d.* s +by [0-9a-f]{8} /m);
   assert.match(asText, /^slow +orders, mail +3 +\d.* +no +0 +never$/m);
   assert.match(asText, /"failing" fails on notification 1, 1 attempt, .*: out of paper/);
-  assert.match(asText, /log: about \d+ notifications, .*; schema version \d+/);
+  assert.match(asText, /log: 4 notifications, .*; schema version \d+/);
   assert.deepEqual(
     asJson.consumers.map(({ consumer, unread }: { consumer: string; unread: number }) => ({
       consumer,
@@ -71,7 +71,23 @@ test("a large backlog is counted up to a limit", async ({ url, sql, use }) => {
   assert.deepEqual([capped?.unread, capped?.unreadCapped], [10, true]);
   const whole = (await status(db)).consumers[0];
   assert.deepEqual([whole?.unread, whole?.unreadCapped], [20, false]);
+  const log = async (maxCount?: number) =>
+    (await status(db, maxCount === undefined ? {} : { maxCount })).log;
+  assert.deepEqual([(await log()).rows, (await log()).exact], [20, true]);
+  assert.deepEqual([(await log(20)).exact, (await log(19)).exact], [true, false]);
+  assert((await log(10)).rows > 10);
   await assert.rejects(status(db, { maxCount: 0 }), { code: "BAD_OPTION" });
+});
+
+test("status shows control characters of others, and does not send them to the terminal", async ({ url, sql }) => {
+  await sql(`select hark.register(E'a\\x1b]0;title\\x07', array[E'\\x1b[2J'])`);
+  await sql(`update hark.partitions set failing_id = 1, attempts = 1,
+    last_error = E'bad\\x1b[31m\\rworse\\nhark: all is well', failed_at = now()`);
+  const text = await output(["status"], { url });
+  // deno-lint-ignore no-control-regex -- control characters are what it is about
+  assert.doesNotMatch(text, /[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
+  assert.match(text, /^a\\u001b\]0;title\\u0007 +\\u001b\[2J/m);
+  assert.match(text, /: bad\\u001b\[31m\\u000dworse\n {4}hark: all is well$/m);
 });
 
 test("status --watch says it again and again until stopped", async ({ url, use }) => {

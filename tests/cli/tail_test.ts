@@ -81,3 +81,12 @@ test("tail refuses what it cannot begin at", async ({ url }) => {
     [["x".repeat(201)], /201 characters/],
   ], async ([args, sentence]) => await refused(["tail", ...args], 2, sentence, { url }));
 });
+
+test("tail shows control characters, and does not send them to the terminal", async (c) => {
+  const { url, sql } = c;
+  await sql(`select hark.notify(E'or\\x1b[2Jders', '"a\\u009b\\u007f\\u202e"', E'k\\x07\\n')`);
+  const text = await output(["tail", "--from", "beginning", "--limit", "1"], { url });
+  // deno-lint-ignore no-control-regex -- control characters are what it is about
+  assert.doesNotMatch(text, /[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]/);
+  assert.match(text, / or\\u001b\[2Jders #1 "a\\u009b\\u007f\\u202e" key=k\\u0007\\u000a\n$/);
+});
