@@ -79,7 +79,8 @@ function dollarQuoteDo(body: string): string {
 /**
  * The version of the schema in this database, or undefined where there is none.
  *
- * @throws {HarkError} `NO_PERMISSION` where the role may not use the schema.
+ * @throws {HarkError} `NO_PERMISSION` where the role may not use the schema; `CONFLICT` where there is a
+ * schema `hark` that is not Hark's.
  */
 export async function installedVersion(db: Queryable): Promise<number | undefined> {
   try {
@@ -87,9 +88,18 @@ export async function installedVersion(db: Queryable): Promise<number | undefine
     return Number(rows[0].version);
   } catch (error) {
     const translated = translate(error);
-    if (translated.code === "NO_SCHEMA") return undefined;
+    if (translated.code === "NO_SCHEMA") {
+      if (await isTaken(db)) throw notOurs(error);
+      return undefined;
+    }
     throw translated;
   }
+}
+
+/** Whether a schema "hark" is there all the same. In a transaction, which has failed, nobody knows. */
+async function isTaken(db: Queryable): Promise<boolean> {
+  const sql = "select exists (select from pg_catalog.pg_namespace where nspname = 'hark') as taken";
+  return await db.query(sql).then(({ rows }) => rows[0].taken === true, () => false);
 }
 
 /**

@@ -40,3 +40,11 @@ test("uninstall says what would be lost, and removes it when told to", async ({ 
   assert.deepEqual(await sql("select 1 from pg_namespace where nspname = 'hark'"), []);
   assert.equal((await jsonOutput(["uninstall", "--yes"], { url })).removed, false);
 });
+
+test('a schema "hark" of somebody else is left alone, and said', { schema: false }, async (c) => {
+  const { url, client } = c;
+  await (await client()).query("create schema hark");
+  for (const args of [["init"], ["status"], ["uninstall"], ["uninstall", "--yes"], ["tail"]]) {
+    await refused(args, 1, /that Hark did not make\. Rename or drop it/, { url });
+  }
+});
