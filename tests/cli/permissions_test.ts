@@ -72,7 +72,7 @@ test("each command needs no more than its task's permission set", async ({ url, 
     ["cli.ts", ["tail", "--from", "beginning", "--limit", "1"], url],
     ["cli.ts", ["status"], url],
     ["cli.ts", ["cleanup", "--days", "1"], url],
-    ["cli.ts", ["listen", "--drain"], url],
+    ["cli.ts", ["listen", join(PROJECT, "examples/consumers/orders.ts"), "--drain"], url],
     ["cli.ts", ["listen"], ""],
     ["cli.ts", ["dev"], ""],
     ["examples/demo.ts", [], ""],
@@ -104,5 +104,14 @@ Deno.test("every task names its permission set, and no set grants all", () => {
   for (const [name, set] of Object.entries(config.permissions)) {
     const granted: Record<string, unknown> = set;
     assert(!("all" in granted) && granted.run !== true && granted.write !== true, name);
+  }
+});
+
+Deno.test("workflows name only tasks and permission sets that exist", async () => {
+  const folder = join(PROJECT, ".github", "workflows");
+  for await (const { name } of Deno.readDir(folder)) {
+    const text = await Deno.readTextFile(join(folder, name));
+    for (const [, task] of text.matchAll(/deno task (\w+)/g)) assert(task! in config.tasks, task!);
+    for (const [, set] of text.matchAll(/-P=(\w+)/g)) assert(set! in config.permissions, set!);
   }
 });
