@@ -28,8 +28,10 @@ export interface Found {
 
 type ConsumerClass = new (db: Queryable) => Consumer;
 
-function noConsumer(message: string, remedy: string, cause?: unknown): HarkError {
-  return new HarkError("NO_CONSUMER", message, { remedy, cause });
+/** Without a remedy, `message` ends with one of its own. */
+function noConsumer(message: string, remedy?: string, cause?: unknown): HarkError {
+  const options = remedy === undefined ? { cause } : { remedy, cause };
+  return new HarkError("NO_CONSUMER", message, options);
 }
 
 /**
@@ -151,7 +153,7 @@ async function load(url: string, place: string): Promise<Record<string, unknown>
 function reason(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   // deno-lint-ignore no-control-regex -- colours
-  const plain = error.message.replaceAll(/\x1b\[[0-9;]*m/g, "").trim();
+  const plain = error.message.replaceAll(/\x1b\[[0-9;]*m/g, "").trim().replace(/\.$/, "");
   return `${error.name}: ${plain.replace(/\.?\n\s+at (\S+)$/, " ($1)")}`;
 }
 
@@ -205,7 +207,7 @@ function make(given: ConsumerClass | ConsumerOptions, url: string, db: Queryable
   try {
     consumer = typeof given === "function" ? new given(db) : new Consumer(db, given);
   } catch (error) {
-    throw noConsumer(`${name} in ${shown(url)}: ${(error as Error).message}`, "", error);
+    throw noConsumer(`${name} in ${shown(url)}: ${(error as Error).message}`, undefined, error);
   }
   const { id, channels } = consumer;
   if (typeof id !== "string" || id === "") {
