@@ -91,6 +91,30 @@ Deno.test("listen without a database runs for an ordinary user", { ignore: !OPEN
   await ends(child, "SIGINT");
 });
 
+Deno.test("a second Ctrl-C says that the server is left running, and dev ends it", async () => {
+  await using folder = await scratch();
+  const cwd = folder.path;
+  await Deno.writeTextFile(
+    join(cwd, "hangs.ts"),
+    `export const hangs = { id: "hangs", channels: "orders",
+      handle() { console.log("begun"); return new Promise(() => {}); } };`,
+  );
+  await using child = hark(["listen", "hangs.ts"], { cwd });
+  await child.line(/^In a second terminal/, START);
+  await output(["notify", "orders"], { cwd });
+  await child.line(/^begun$/);
+  child.kill("SIGINT");
+  const again = setInterval(() => child.kill("SIGINT"), 150);
+  const { code, stderr } = await child.ended();
+  clearInterval(again);
+  assert.equal(code, 130);
+  assert.match(stderr, /PostgreSQL is left running on port \d+ .*: deno task dev, then Ctrl-C$/m);
+  await using dev = hark(["dev"], { cwd });
+  await dev.line(/^Ctrl-C ends it/, START);
+  await ends(dev, "SIGINT");
+  assert.match(dev.stderr, /^joining [^]*^PostgreSQL has ended; its data stays in /m);
+});
+
 Deno.test("dev gives a database with the schema, and says where", async () => {
   await using folder = await scratch();
   const cwd = folder.path;
