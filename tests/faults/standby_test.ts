@@ -1,54 +1,12 @@
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { connect, Consumer, subscribe } from "../../mod.ts";
-import { startEmbedded } from "../../src/database/embedded/mod.ts";
-import { type OwnServer, ownServer, until } from "../harness/mod.ts";
+import { ownServer, until } from "../harness/mod.ts";
 import { Line } from "./line.ts";
 import { said } from "./logs.ts";
 import { NEVER_POLL, publish, Reading, Running } from "./running.ts";
+import { standbyOf } from "./standby.ts";
 
 const quick = { heartbeat: 500, maxReconnectDelay: 500 };
-
-/** Makes a standby of a server: a copy of its folder, made while it is stopped, that streams from it. */
-async function standbyOf(primary: OwnServer) {
-  const folder = join(primary.dataDir, "..", "..", `standby-${crypto.randomUUID().slice(0, 8)}`);
-  const dataDir = join(folder, "data");
-  await Deno.mkdir(folder, { mode: 0o711 });
-  await primary.stop();
-  await copy(primary.dataDir, dataDir);
-  await Deno.writeTextFile(join(dataDir, "standby.signal"), "");
-  await primary.start();
-  const { username, password } = new URL(primary.url);
-  const server = await startEmbedded({
-    dataDir,
-    settings: {
-      primary_conninfo: `host=127.0.0.1 port=${primary.port} user=${username} password=${password}`,
-      hot_standby_feedback: "on",
-      fsync: "off",
-    },
-  });
-  return {
-    url: server.url,
-    port: server.port,
-    async [Symbol.asyncDispose]() {
-      await server.stop("immediate");
-      await server[Symbol.asyncDispose]();
-      await Deno.remove(folder, { recursive: true });
-    },
-  };
-}
-
-async function copy(from: string, to: string): Promise<void> {
-  const { uid, gid } = await Deno.stat(from);
-  await Deno.mkdir(to, { mode: 0o700 });
-  for await (const entry of Deno.readDir(from)) {
-    const [source, target] = [join(from, entry.name), join(to, entry.name)];
-    if (entry.isDirectory) await copy(source, target);
-    else await Deno.copyFile(source, target);
-    if (Deno.build.os !== "windows") await Deno.chown(target, uid, gid);
-  }
-  if (Deno.build.os !== "windows") await Deno.chown(to, uid, gid);
-}
 
 Deno.test("a reconnect that lands on a standby is said loudly and tried again; fail-over to it works", async () => {
   await using primary = await ownServer();

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect, Consumer, type Database } from "../../mod.ts";
+import { connect, Consumer, type Database, subscribe } from "../../mod.ts";
 import { cutProxy, deferred, test, type TestContext, until, within } from "../harness/mod.ts";
 import { said } from "./logs.ts";
 import { Gate, NEVER_POLL, numbers, publish, Running } from "./running.ts";
@@ -229,4 +229,19 @@ test("one Database after another leaves nothing behind", async (context) => {
       ])).length === 0,
     { deadline: 3000 },
   );
+});
+
+test("db.close() ends a subscription also while its loop is busy elsewhere", async (context) => {
+  const db = await connect(context.url);
+  await publish(context, 1, 2);
+  const reading = subscribe(db, "c", { from: "beginning" });
+  assert.equal((await reading.next()).value?.payload, 1);
+  await within(db.close(), { deadline: 10_000 });
+  assert.deepEqual(
+    await context.sql(
+      "select query from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+    ),
+    [],
+  );
+  assert.equal((await reading.next()).done, true);
 });

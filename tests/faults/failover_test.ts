@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { connect } from "../../mod.ts";
+import { cutProxy, ownServer, until } from "../harness/mod.ts";
+import { Line } from "./line.ts";
+import { numbers, publish, Reading, Running } from "./running.ts";
+import { standbyOf } from "./standby.ts";
+
+const quick = { heartbeat: 500, maxReconnectDelay: 500 };
+
+Deno.test("a fail-over to a standby that lacks the last of the log loses nothing published there", async () => {
+  await using primary = await ownServer();
+  await using replication = cutProxy(primary.port);
+  await using standby = await standbyOf(primary, replication.port);
+  await using beside = await connect(standby.url, { listen: false });
+  await using line = new Line(primary.port);
+  await using db = await connect(line.through(primary.url), quick);
+  await using running = new Running(db, { id: "c", pollInterval: 100 });
+  await using reading = new Reading(db, "c", { from: "beginning", pollInterval: 100 });
+  await publish(primary, 1, 3);
+  await running.atLeast(3);
+  await reading.inbox.atLeast(3);
+  await until(async () =>
+    (await beside.query("select handled = 3 as ok from hark.partitions")).rows[0]?.ok
+  );
+
+  // What comes now never reaches the standby: handled there, gone here, its ids and numbers given again.
+  replication.refuse();
+  await publish(primary, 101, 105);
+  await running.atLeast(8);
+  await reading.inbox.atLeast(8);
+  line.target = standby.port;
+  await primary.kill();
+  line.sever();
+  await beside.query("select pg_promote()");
+  const on = {
+    sql: async (text: string, values?: unknown[]) => (await beside.query(text, values)).rows,
+  };
+  // A standby draws ids and numbers from a little ahead of where it stood: as many as were lost, and more.
+  await publish(on, 201, 260);
+
+  for (const [what, payloads] of [["consumer", running], ["subscription", reading]] as const) {
+    await until(() => numbers(201, 260).every((n) => payloads.payloads.includes(n)), {
+      deadline: 40_000,
+      what: `the ${what} to have all that the new primary published`,
+    });
+  }
+  assert.deepEqual(running.payloads.filter((n) => Number(n) > 200), numbers(201, 260));
+  await publish(on, 261, 261);
+  await until(() => running.payloads.includes(261) && reading.payloads.includes(261));
+});
