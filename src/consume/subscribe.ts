@@ -103,21 +103,25 @@ export async function* subscribe<Payload = any>(
     const reader = new Reader(names, { rows, bytes, scanned: Math.max(20_000, rows) });
     await reader.start(session, start);
     let failures = 0;
+    // As it was before the window was opened: what rang since, in whatever page, is not in the window.
+    let rung = bell.count;
+    let opening = true;
     while (!over.aborted) {
       let page: Page;
-      const rung = bell.count;
+      if (opening) rung = bell.count;
       try {
         if (session instanceof Session && !session.alive) {
           session = await open();
           await session.query("select hark.rebase()");
         }
         page = await reader.read(session);
+        opening = page.windowEnd;
         failures = 0;
       } catch (error) {
         if (over.aborted) break;
         const reason = translate(error);
         if (!isPassing(reason)) throw reason;
-        if (reason.code === "WINDOW_LOST") reader.lost = true;
+        if (reason.code === "WINDOW_LOST") reader.lost = opening = true;
         else if (session instanceof Session) await session.close();
         const wait = backoff(++failures, 50, 5000);
         logger.warn("Reading was interrupted: {reason}", { reason: messageOf(reason) });

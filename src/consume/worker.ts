@@ -97,9 +97,11 @@ class Worker {
     const { bell, listener, stopping, drain, finishing, pending } = this.#run;
     // A window that was stored open may have been opened before this run: it does not end a drain.
     let fresh = !this.#partition.inWindow;
+    // As it was before the window was opened: what rang since, in whatever page, is not in the window.
+    let rung = -1;
     while (!stopping.aborted && listener?.sessionKey === this.#sessionKey) {
       this.#throwIfLost();
-      const rung = bell.count;
+      if (!this.#partition.inWindow) rung = bell.count;
       const page = await this.#partition.read(this.#options.limits, this.#run.started!);
       if (page.rows.length > 0) {
         if (!await this.#handlePage(page.rows, page.windowEnd)) return true;

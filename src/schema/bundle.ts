@@ -477,6 +477,17 @@ begin
 end
 $$;
 
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 3,
+    name: "starts",
+    sql: `-- Hark 003: where readers begin: waymarks made now and then, and starts that rest on them.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (3, 'starts');
+
 -- Stores a waymark when the newest is at least so many ids and so old behind; returns whether it did.
 -- Does nothing in a transaction that has written, or on a standby.
 create function hark.waymark(min_ids bigint default 10000, min_age interval default '1 minute')
@@ -563,12 +574,12 @@ revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 3,
+    version: 4,
     name: "consumers",
-    sql: `-- Hark 003: consumers, who serves them, and how far they have read.
+    sql: `-- Hark 004: consumers, who serves them, and how far they have read.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (3, 'consumers');
+insert into hark.migrations (version, name) values (4, 'consumers');
 
 create table hark.consumers (
   name text primary key,
@@ -857,12 +868,12 @@ revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 4,
+    version: 5,
     name: "operate",
-    sql: `-- Hark 004: who may do what, how far everybody is, and cleaning.
+    sql: `-- Hark 005: who may do what, how far everybody is, and cleaning.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (4, 'operate');
+insert into hark.migrations (version, name) values (5, 'operate');
 
 create function hark.grant_functions(role_name text, functions text[]) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp

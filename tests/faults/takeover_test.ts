@@ -177,10 +177,12 @@ test("a worker behind a half-open line is replaced when its lease is over, and c
   line.halfOpen();
   await b.atLeast(1, { deadline: 20_000 });
   await until(() => signal.aborted, { what: "the signal of the fenced handler to abort" });
+  const back = Date.now();
   line.target = port(context.url);
   gate.open();
   await publish(context, 5, 10);
   await b.atLeast(7);
+  await said("info", /standing by/, back, { deadline: 30_000 });
   assert.deepEqual(b.payloads, numbers(4, 10));
   assert.deepEqual(a.payloads, numbers(1, 4));
 });

@@ -1,7 +1,7 @@
--- Hark 003: consumers, who serves them, and how far they have read.
+-- Hark 004: consumers, who serves them, and how far they have read.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (3, 'consumers');
+insert into hark.migrations (version, name) values (4, 'consumers');
 
 create table hark.consumers (
   name text primary key,

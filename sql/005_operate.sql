@@ -1,7 +1,7 @@
--- Hark 004: who may do what, how far everybody is, and cleaning.
+-- Hark 005: who may do what, how far everybody is, and cleaning.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (4, 'operate');
+insert into hark.migrations (version, name) values (5, 'operate');
 
 create function hark.grant_functions(role_name text, functions text[]) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
