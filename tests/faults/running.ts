@@ -60,7 +60,7 @@ export class Running implements AsyncDisposable {
           throw new Error("run() has returned");
         }),
       ]),
-      { deadline: (wait?.deadline ?? 10_000) + 1000 },
+      { deadline: (wait?.deadline ?? 20_000) + 1000 },
     );
   }
 

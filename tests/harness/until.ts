@@ -12,7 +12,7 @@ export interface Wait {
   readonly what?: string;
 }
 
-const DEADLINE = 10_000;
+const DEADLINE = 20_000;
 
 /**
  * Calls `predicate` every few milliseconds until it gives something truthy, and returns that. Fails
