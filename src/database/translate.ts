@@ -109,7 +109,9 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
     case "3D000":
       return ["UNREACHABLE", message, "Create the database, or correct its name in the URL."];
     case "55000":
-      if (!/recovery is in progress/.test(message)) return plain;
+    case "XX000":
+      // "recovery is in progress"; "cannot assign TransactionIds during recovery"
+      if (!/recovery is in progress|during recovery/.test(message)) return plain;
       return ["NOT_PRIMARY", `this server is a standby: ${message}`, "Connect to the primary."];
     case "25006":
       return ["NOT_PRIMARY", `this server is read-only: ${message}`, "Connect to the primary."];
