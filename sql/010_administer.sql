@@ -1,0 +1,360 @@
+-- Hark 010: administering consumers: moving them, delivering once more, pausing, dead letters, removing.
+--
+-- Locks are taken in this order: replays, the consumer's row, its partitions by number, what waits. Never a lock
+-- FOR UPDATE on the consumer's row before its partitions: who acknowledges holds partitions, and refers to that
+-- row by a foreign key.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (10, 'administer');
+
+-- Tells the workers of a consumer to look at what this transaction changes for them, and locks its row.
+create function hark.changed(consumer text) returns hark.consumers
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c hark.consumers;
+begin
+  update hark.consumers k set changes = k.changes + 1 where k.name = $1 returning * into c;
+  if not found then
+    perform hark.raise_no_consumer($1);
+  end if;
+  perform hark.nudge($1);
+  return c;
+end
+$$;
+
+create function hark.require_consumer(consumer text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from hark.consumers c where c.name = $1) then
+    perform hark.raise_no_consumer($1);
+  end if;
+end
+$$;
+
+-- Moves a consumer, all its partitions at once:
+--   beginning     everything in the log is delivered, again or for the first time
+--   now, end      only what is not committed yet
+--   id            that id and above
+--   time          at least all that was committed since (from the last waymark before it)
+-- What waits to be tried again and would not come from there becomes a dead letter; their number is returned.
+-- Whoever serves it is fenced off and claims it again. A transaction of its own that has written nothing.
+create function hark.seek(
+  consumer text, kind text, id bigint default null, "time" timestamptz default null
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+declare
+  start hark.position;
+  c hark.consumers;
+  complete_through bigint;
+  given_up bigint;
+begin
+  perform hark.require_consumer($1);
+  if (kind in ('beginning', 'now', 'end') and (id is not null or "time" is not null))
+    or (kind = 'id' and "time" is not null) or (kind = 'time' and id is not null)
+  then
+    raise exception 'a seek to "%" was given an id (%) or a time (%) that it does not take', kind, id, "time"
+      using errcode = 'HK006', hint = 'Give "id" an id, "time" a time, and the others neither.';
+  end if;
+  perform hark.require_fresh_snapshot();
+  -- Held against hark.clean, as in hark.register.
+  lock table hark.consumers in row exclusive mode;
+  start := hark.start_position(case kind when 'end' then 'now' else kind end, id, "time");
+  delete from hark.replays r where r.consumer = $1;
+  c := hark.changed($1);
+  if c.next_partitions is not null then
+    raise exception 'consumer "%" is changing to % partitions', $1, c.next_partitions
+      using errcode = 'HK006', hint = 'Let its workers finish that first, or change it back.';
+  end if;
+  perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
+  select i.rebased_through into complete_through from hark.install i;
+  insert into hark.dead (consumer, id, channel, key, payload, headers, created_at, attempts, error)
+  select $1, w.id, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.payload, w.payload),
+    coalesce(l.headers, w.headers), coalesce(l.created_at, w.created_at), w.attempts, 'given up by a seek'
+  from hark.waiting w
+  left join hark.log l on l.id = w.id
+  where w.consumer = $1 and (
+    l.id is null
+    or hark.is_consumed(l.id, l.xid, start, complete_through)
+    -- What the consumer reads may have changed since this began to wait.
+    or l.channel <> all (c.channels)
+    or (c.filter is not null and not hark.matches(c.filter, l.key, l.payload, l.headers))
+  )
+  on conflict on constraint dead_pkey do update set
+    attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();
+  get diagnostics given_up = row_count;
+  delete from hark.waiting w where w.consumer = $1;
+  delete from hark.done d where d.consumer = $1;
+  update hark.partitions s set
+    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, trying_id = null
+  where s.consumer = $1;
+  return given_up;
+end
+$$;
+comment on function hark.seek(text, text, bigint, timestamptz) is
+  'Moves a consumer to "beginning", "now", an "id" or a "time"; returns how many waiting notifications it gave up.';
+
+-- The first or last id that was published at a time or after it, or (where `last`) at it or before. Ids and
+-- times run side by side but for moments and for changes of the clock; waymarks say where to look.
+create function hark.id_at("time" timestamptz, last boolean) returns bigint
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+as $$
+declare
+  around bigint;
+  found_id bigint;
+begin
+  if not last then
+    select coalesce(max(w.seen_max), 0) into around from hark.waymarks w where w.taken_at < $1 - interval '1 minute';
+    select l.id into found_id from hark.log l where l.id > around and l.created_at >= $1 order by l.id limit 1;
+  else
+    select coalesce(min(w.seen_max), 9223372036854775807) into around
+    from hark.waymarks w where w.taken_at > $1 + interval '1 minute';
+    select l.id into found_id from hark.log l where l.id <= around and l.created_at <= $1 order by l.id desc limit 1;
+  end if;
+  return found_id;
+end
+$$;
+
+-- Has a consumer handle once more what it has passed already, from an id or a time through an id or a time, both
+-- included (to the end of the log unless given), of all its channels or of some. What it has not passed comes
+-- once, in its turn. Its workers see to it bit by bit; the replay's number is returned, null where nothing was
+-- published in that time.
+create function hark.replay(
+  consumer text, from_id bigint default null, to_id bigint default null, channels text[] default null,
+  from_time timestamptz default null, to_time timestamptz default null
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c hark.consumers;
+  drawn bigint;
+  first_id bigint := from_id;
+  last_id bigint := to_id;
+  strange text;
+  made bigint;
+begin
+  perform hark.require_consumer($1);
+  if num_nonnulls(from_id, from_time) <> 1 or num_nonnulls(to_id, to_time) > 1 then
+    raise exception 'a replay begins at an id (%) or at a time (%), and ends at an id (%) or at a time (%)',
+      from_id, from_time, to_id, to_time
+      using errcode = 'HK006', hint = 'Give one beginning, and at most one end.';
+  end if;
+  drawn := hark.drawn();
+  if from_id < 1 or from_id > drawn then
+    raise exception 'a replay cannot begin at id %: the log has drawn ids from 1 to %', from_id, drawn
+      using errcode = 'HK006', hint = 'Give an id of the log.';
+  end if;
+  if to_id < from_id or to_time < from_time or to_id < 1 then
+    raise exception 'a replay cannot end (%) before it begins (%)',
+      coalesce(to_id::text, to_time::text), coalesce(from_id::text, from_time::text)
+      using errcode = 'HK006', hint = 'Give an end that is not before the beginning.';
+  end if;
+  if cardinality(channels) = 0 then
+    raise exception 'a replay of no channel' using errcode = 'HK006', hint = 'Leave channels out to replay all.';
+  end if;
+  c := hark.changed($1);
+  select coalesce(n.name, 'null') into strange from unnest(channels) n (name)
+  where coalesce(n.name <> all (c.channels), true) limit 1;
+  if found then
+    raise exception 'consumer "%" does not read channel "%"', $1, strange
+      using errcode = 'HK006', hint = 'Replay channels of the consumer: ' || array_to_string(c.channels, ', ') || '.';
+  end if;
+  if from_time is not null then
+    first_id := hark.id_at(from_time, false);
+  end if;
+  if to_time is not null then
+    last_id := hark.id_at(to_time, true);
+  end if;
+  if to_time is null then
+    last_id := least(to_id, drawn);
+  end if;
+  if first_id is null or last_id is null or first_id > last_id then
+    return null;
+  end if;
+  insert into hark.replays (consumer, channels, next_id, to_id)
+  values ($1, case when $4 is not null then hark.as_set($4) end, first_id, last_id)
+  returning number into made;
+  return made;
+end
+$$;
+comment on function hark.replay(text, bigint, bigint, text[], timestamptz, timestamptz) is
+  'Has a consumer handle a range of ids, or of times, once more; returns the replay''s number.';
+
+-- Has the workers of a consumer begin nothing new; what they are at they finish. Returns whether that is news.
+create function hark.pause(consumer text) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform hark.require_consumer($1);
+  update hark.consumers c set paused_at = clock_timestamp(), changes = c.changes + 1
+  where c.name = $1 and c.paused_at is null;
+  if found then
+    perform hark.nudge($1);
+    return true;
+  end if;
+  return false;
+end
+$$;
+comment on function hark.pause(text) is 'Stops delivery to a consumer, wherever it runs, until hark.resume.';
+
+create function hark.resume(consumer text) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform hark.require_consumer($1);
+  update hark.consumers c set paused_at = null, changes = c.changes + 1
+  where c.name = $1 and c.paused_at is not null;
+  if found then
+    perform hark.nudge($1);
+    return true;
+  end if;
+  return false;
+end
+$$;
+comment on function hark.resume(text) is 'Goes on with delivery to a consumer that was paused.';
+
+create function hark.check_dead(consumer text, max_rows bigint, after_id bigint) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if $1 is not null then
+    perform hark.require_consumer($1);
+  elsif after_id is not null then
+    raise exception 'dead letters of all consumers are not in order of ids, so none come after id %', after_id
+      using errcode = 'HK006', hint = 'Name the consumer.';
+  end if;
+  if max_rows < 1 then
+    raise exception 'at most % dead letters are none', max_rows
+      using errcode = 'HK006', hint = 'Give a limit of at least 1.';
+  end if;
+end
+$$;
+
+-- Dead letters that fit: `error` is a part of the error's text, an empty `ids` fits none.
+create function hark.dead_matching(
+  consumer text, ids bigint[], channel text, key text, error text, from_id bigint, to_id bigint,
+  died_after timestamptz, died_before timestamptz, max_rows bigint, after_id bigint
+) returns table (whose text, its_id bigint)
+language sql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
+as $$
+  select d.consumer, d.id from hark.dead d
+  where ($1 is null or d.consumer = $1) and ($2 is null or d.id = any ($2))
+    and ($3 is null or d.channel = $3) and ($4 is null or d.key = $4)
+    and ($5 is null or strpos(coalesce(d.error, ''), $5) > 0)
+    and ($6 is null or d.id >= $6) and ($7 is null or d.id <= $7)
+    and ($8 is null or d.died_at >= $8) and ($9 is null or d.died_at < $9)
+    and ($11 is null or d.id > $11)
+  order by d.consumer, d.id
+  limit $10
+$$;
+
+-- Notifications given up, of one consumer or of all, by consumer and id. A payload that cannot be read as text
+-- is null. Go on after the last one by after_id.
+create function hark.dead_letters(
+  consumer text default null, channel text default null, key text default null, error text default null,
+  from_id bigint default null, to_id bigint default null, died_after timestamptz default null,
+  died_before timestamptz default null, max_rows bigint default 100, after_id bigint default null,
+  ids bigint[] default null
+) returns setof hark.dead
+language plpgsql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform hark.check_dead($1, $9, $10);
+  return query
+  select d.consumer, d.id, d.channel, d.key,
+    case when pg_column_size(d.payload) <= 100000 or hark.text_length(d.payload) is not null then d.payload end,
+    d.headers, d.created_at, d.attempts, d.error, d.died_at
+  from hark.dead_matching($1, $11, $2, $3, $4, $5, $6, $7, $8, $9, $10) m
+  join hark.dead d on d.consumer = m.whose and d.id = m.its_id
+  order by d.consumer, d.id;
+end
+$$;
+comment on function hark.dead_letters is 'Lists notifications that consumers have given up, with their last errors.';
+
+-- Has dead letters handled again, from their first attempt on: all of a consumer's unless told which. Returns how
+-- many. One of which nothing is left but its id stays.
+create function hark.retry_dead(
+  consumer text, ids bigint[] default null, channel text default null, key text default null,
+  error text default null, from_id bigint default null, to_id bigint default null,
+  died_after timestamptz default null, died_before timestamptz default null, max_rows bigint default null
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c hark.consumers;
+  moved bigint;
+begin
+  perform hark.check_dead($1, $10, null);
+  c := hark.changed($1);
+  with gone as (
+    delete from hark.dead d
+    using hark.dead_matching($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, null) m
+    where d.consumer = m.whose and d.id = m.its_id
+      and (d.channel is not null or exists (select from hark.log l where l.id = d.id))
+    returning d.*
+  ),
+  again as (
+    insert into hark.waiting (consumer, id, partition, key, state, last_error, failed_at,
+      channel, payload, headers, created_at)
+    select $1, g.id, hark.partition_of(n.key, g.id, c.partitions), n.key, 'retry', g.error, g.died_at,
+      n.channel, n.payload, n.headers, n.created_at
+    from gone g
+    cross join lateral (
+      select g.channel, g.key, g.payload, g.headers, g.created_at where g.channel is not null
+      union all
+      select l.channel, l.key, l.payload, l.headers, l.created_at from hark.log l
+      where l.id = g.id and g.channel is null
+    ) n
+    -- It waits already, to be replayed.
+    on conflict do nothing
+  )
+  select count(*) into moved from gone;
+  return moved;
+end
+$$;
+comment on function hark.retry_dead is 'Has a consumer handle its dead letters again; returns how many.';
+
+-- Removes dead letters for good: all of a consumer's unless told which. Returns how many.
+create function hark.discard_dead(
+  consumer text, ids bigint[] default null, channel text default null, key text default null,
+  error text default null, from_id bigint default null, to_id bigint default null,
+  died_after timestamptz default null, died_before timestamptz default null, max_rows bigint default null
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  removed bigint;
+begin
+  perform hark.check_dead($1, $10, null);
+  delete from hark.dead d
+  using hark.dead_matching($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, null) m
+  where d.consumer = m.whose and d.id = m.its_id;
+  get diagnostics removed = row_count;
+  return removed;
+end
+$$;
+comment on function hark.discard_dead is 'Removes dead letters of a consumer for good; returns how many.';
+
+-- As in 005, without a deadlock with workers that acknowledge.
+create or replace function hark.remove_consumer(consumer text) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform from hark.replays r where r.consumer = $1 for update;
+  perform from hark.consumers c where c.name = $1 for no key update;
+  perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
+  delete from hark.consumers c where c.name = $1;
+  if found then
+    perform hark.nudge($1);
+    return true;
+  end if;
+  return false;
+end
+$$;
+comment on function hark.remove_consumer(text) is
+  'Removes a consumer, its position and its dead letters; what it had not read counts as read.';
+
+revoke execute on all functions in schema hark from public;
