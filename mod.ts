@@ -39,14 +39,35 @@ export type { ConnectOptions } from "./src/database/connections.ts";
 export { connect, Database } from "./src/database/database.ts";
 export type { Queryable, QueryResult } from "./src/database/queryable.ts";
 export { HarkError, type HarkErrorCode, type HarkErrorOptions } from "./src/errors.ts";
-// Operating: how far everybody is, and removing what all have read.
+// Operating: how far everybody is, moving and pausing consumers, dead letters, and removing what is old.
 export {
   cleanup,
   type CleanupOptions,
   type CleanupProgress,
   type CleanupResult,
-  type HoldingConsumer,
+  type DroppedConsumer,
 } from "./src/operate/cleanup.ts";
+export {
+  type ConsumerDetails,
+  consumerDetails,
+  consumers,
+  type PartitionStatus,
+  type PendingReplay,
+  type WaitingNotification,
+  type WorkerStatus,
+} from "./src/operate/consumers.ts";
+export { pause, removeConsumer, resume, setPartitions } from "./src/operate/control.ts";
+export {
+  type DeadLetter,
+  type DeadLetterChoice,
+  type DeadLetterFilter,
+  type DeadLetterOptions,
+  deadLetters,
+  discardDead,
+  retryDead,
+} from "./src/operate/dead.ts";
+export type { HoldingConsumer, HoldingReason } from "./src/operate/holding.ts";
+export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/move.ts";
 export {
   type ConsumerStatus,
   type FailingNotification,

@@ -134,18 +134,35 @@ function grantFor(message: string): [remedy?: string] {
       "hark.grant_consume('role') to read.",
     ];
   }
-  if (name !== undefined && /^(notify|smart_notify|notify_many)$/.test(name)) {
+  if (
+    name !== undefined &&
+    /^(notify|smart_notify|notify_many|notify_at|cancel_delayed|notify_once|notify_each)$/.test(
+      name,
+    )
+  ) {
     return ["As the schema's owner: select hark.grant_publish('role')."];
   }
   if (
-    name !== undefined && /^(clean|remove_consumer|grant_\w+)$/.test(name) ||
-    /table (log|consumers|partitions|waymarks|migrations|install|incarnation)$/.test(message)
+    name !== undefined && /^grant_\w+$/.test(name) ||
+    /table (log|consumers|workers|partitions|waiting|dead|done|replays|delayed|waymarks|migrations|install|incarnation)$/
+      .test(message)
   ) {
     return ["Only the owner of the schema may do this."];
   }
   if (
     name !== undefined &&
-    /^(rebase|waymark|register|claim|window\w*|status|version|start_position)$/.test(name)
+    /^(clean|drop_inactive|remove_consumer|seek|replay|pause|resume|repartition|\w*dead\w*)$/.test(
+      name,
+    )
+  ) {
+    return [
+      "Only the owner of the schema may do this, and whom it lets: select hark.grant_operate('role').",
+    ];
+  }
+  if (
+    name !== undefined &&
+    /^(rebase|waymark|register|attend|claim|window\w*|acknowledge|status|\w+_of|holding|version|start_position)$/
+      .test(name)
   ) {
     return ["As the schema's owner: select hark.grant_consume('role')."];
   }

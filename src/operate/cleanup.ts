@@ -8,6 +8,7 @@ import { bad, knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
+import { days, daysAgo, holding, type HoldingConsumer } from "./holding.ts";
 
 /** Options of {@linkcode cleanup}. */
 export interface CleanupOptions {
@@ -15,8 +16,16 @@ export interface CleanupOptions {
   readonly olderThan: number | Date;
   /** Remove nothing, only count. @default {false} */
   readonly dryRun?: boolean;
-  /** Also remove what a consumer has not read: it will never see it. @default {false} */
+  /**
+   * Also remove what a consumer has not read: it will never see it. What waits to be tried again or to
+   * be replayed stays all the same. @default {false}
+   */
   readonly force?: boolean;
+  /**
+   * First remove the consumers that no worker has served for so many days, fractions allowed, with their
+   * positions and dead letters. None unless given.
+   */
+  readonly dropInactive?: number;
   /** How many notifications one transaction looks at. @default {10000} */
   readonly batch?: number;
   /** Called after each transaction, with the counts so far. */
@@ -35,12 +44,12 @@ export interface CleanupProgress {
   readonly bytes: number;
 }
 
-/** A consumer whose position is behind something that is old enough. */
-export interface HoldingConsumer {
+/** A consumer that no worker has served for long. */
+export interface DroppedConsumer {
   /** Its name. */
   readonly consumer: string;
-  /** When the oldest notification that it has not passed was published. */
-  readonly oldest: Date;
+  /** When a worker served it last; where none ever did, when it was registered. */
+  readonly lastServed: Date;
 }
 
 /** What a {@linkcode cleanup} did. */
@@ -53,6 +62,8 @@ export interface CleanupResult extends CleanupProgress {
   readonly complete: boolean;
   /** Because of whom notifications were kept, the furthest behind first. */
   readonly keptFor: readonly HoldingConsumer[];
+  /** The consumers that were removed, or with `dryRun` would be, as no worker served them. */
+  readonly dropped: readonly DroppedConsumer[];
 }
 
 /**
@@ -60,7 +71,8 @@ export interface CleanupResult extends CleanupProgress {
  * not passed is kept, however old, unless `force` is given. An idle consumer stores its position only
  * now and then, so a few notifications of other channels may be kept for it.
  *
- * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA` and so on; `NO_PERMISSION`: only the schema's owner may.
+ * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA` and so on; `NO_PERMISSION`: only the schema's owner may, and
+ * roles with `hark.grant_operate`.
  * @example
  * ```ts
  * import { cleanup, connect } from "@hark/postgres";
@@ -75,15 +87,19 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
     "olderThan",
     "dryRun",
     "force",
+    "dropInactive",
     "batch",
     "onProgress",
     "signal",
   ]);
-  const { olderThan, dryRun = false, force = false, onProgress, signal } = options;
+  const { olderThan, dryRun = false, force = false, dropInactive, onProgress, signal } = options;
   const batch = wholeNumber("batch", options.batch, 10_000, 1, 1_000_000);
   checkAge(olderThan);
+  if (dropInactive !== undefined) days("dropInactive", dropInactive);
   await requireSchema(db);
-  const cutoff = await cutoffOf(db, olderThan);
+  const cutoff = olderThan instanceof Date ? olderThan : await daysAgo(db, olderThan);
+  const dropped = dropInactive === undefined ? [] : await drop(db, dropInactive, dryRun);
+  const without = dryRun ? dropped.map(({ consumer }) => consumer) : [];
 
   let [removed, kept, bytes] = [0, 0, 0];
   let after: number | null = 0;
@@ -92,8 +108,9 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
     const { rows } = await translated(() =>
       db.query(
         `select next_id, removed, kept, bytes from hark.clean(
-          $1::text::timestamptz, $2::bigint, $3::integer, $4::boolean, $5::boolean)`,
-        [cutoff.toISOString(), from, batch, force, dryRun],
+          $1::text::timestamptz, $2::bigint, $3::integer, $4::boolean, $5::boolean,
+          array(select e.name from json_array_elements_text($6::text::json) e (name)))`,
+        [cutoff.toISOString(), from, batch, force, dryRun, JSON.stringify(without)],
       )
     );
     removed += Number(rows[0].removed);
@@ -102,6 +119,7 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
     after = rows[0].next_id === null ? null : toId(rows[0].next_id);
     await onProgress?.({ removed, kept, bytes });
   }
+  const keptFor = kept === 0 ? [] : await holding(db, cutoff);
   return {
     removed,
     kept,
@@ -109,7 +127,8 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
     cutoff,
     dryRun,
     complete: after === null,
-    keptFor: kept === 0 ? [] : await holding(db, cutoff),
+    keptFor: keptFor.filter(({ consumer }) => !without.includes(consumer)),
+    dropped,
   };
 }
 
@@ -124,32 +143,16 @@ function checkAge(olderThan: unknown): void {
   }
 }
 
-/** By the server's clock, which also dates the notifications. */
-async function cutoffOf(db: Queryable, olderThan: number | Date): Promise<Date> {
-  if (olderThan instanceof Date) return olderThan;
+async function drop(db: Queryable, inactive: number, dryRun: boolean): Promise<DroppedConsumer[]> {
   return await translated(async () => {
     const { rows } = await db.query(
-      "select (extract(epoch from clock_timestamp()) * 1000)::float8 as now",
+      `select consumer, (extract(epoch from served_last) * 1000)::float8 as served_last
+      from hark.drop_inactive(clock_timestamp() - make_interval(secs => $1::float8 * 86400), $2::boolean)`,
+      [inactive, dryRun],
     );
-    return new Date(Number(rows[0].now) - olderThan * 86_400_000);
-  });
-}
-
-// A position covers the whole log, so a consumer of one channel also holds what others publish on others
-// until it has looked at it. Nothing at or below a position's floor and lows is unread.
-const holdingSql =
-  `select p.consumer, (extract(epoch from min(l.created_at)) * 1000)::float8 as oldest
-from hark.partitions p cross join hark.install i
-cross join lateral (select created_at from hark.log
-  where id > least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low)))
-    and created_at < $1::text::timestamptz
-    and not hark.is_consumed(id, xid, p.position, i.rebased_through)
-  order by id limit 1) l
-group by p.consumer order by oldest, p.consumer`;
-
-async function holding(db: Queryable, cutoff: Date): Promise<HoldingConsumer[]> {
-  return await translated(async () => {
-    const { rows } = await db.query(holdingSql, [cutoff.toISOString()]);
-    return rows.map((row) => ({ consumer: row.consumer, oldest: new Date(Number(row.oldest)) }));
+    return rows.map((row) => ({
+      consumer: row.consumer,
+      lastServed: new Date(Number(row.served_last)),
+    }));
   });
 }

@@ -4,15 +4,21 @@
  * @module
  */
 
-import { toId, wholeNumber } from "../check.ts";
+import { knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema, schemaVersion } from "../schema/migrate.ts";
+import { days, daysAgo, holding, type HoldingConsumer } from "./holding.ts";
 
 /** Options of {@linkcode status}. */
 export interface StatusOptions {
   /** Counting stops here, a consumer's unread notifications and the log's; more cost no more. @default {100000} */
   readonly maxCount?: number;
+  /**
+   * Warn of consumers because of whom notifications are kept that are older than so many days, fractions
+   * allowed. @default {7}
+   */
+  readonly warnDays?: number;
 }
 
 /** The notification that a consumer fails on at present. */
@@ -27,15 +33,27 @@ export interface FailingNotification {
   readonly failedAt: Date | null;
 }
 
-/** How far one consumer is. */
+/** What one consumer is, how far it is, and who serves it. */
 export interface ConsumerStatus {
   /** Its name. */
   readonly consumer: string;
-  /** Its partition; 0 where it has one. */
-  readonly partition: number;
   /** The channels it reads. */
   readonly channels: readonly string[];
-  /** How many committed notifications it has not acknowledged; at most `maxCount`. */
+  /** What it wants of these: keys, and what payload and headers contain; null for everything. */
+  readonly filter: Readonly<Record<string, unknown>> | null;
+  /** Whether its handlers' writes commit together with its position. */
+  readonly transactional: boolean;
+  /** How often it has become something else, by other channels, another filter and the like; from 1. */
+  readonly generation: number;
+  /** Into how many partitions it is divided. */
+  readonly partitions: number;
+  /** Into how many it will be, once its workers have read to a common point; else null. */
+  readonly nextPartitions: number | null;
+  /** Since when it is paused; null where it is not. */
+  readonly pausedAt: Date | null;
+  /** When it was registered. */
+  readonly createdAt: Date;
+  /** How many committed notifications it has not passed; at most `maxCount`. */
   readonly unread: number;
   /** Whether counting stopped at `maxCount`: there may be more. */
   readonly unreadCapped: boolean;
@@ -43,20 +61,34 @@ export interface ConsumerStatus {
   readonly oldestUnread: Date | null;
   /** The age of the oldest unread one, in seconds; 0 where all are read. */
   readonly lagSeconds: number;
-  /** Whether a worker holds its lease. */
+  /** How many it has passed that wait to be tried again, or behind such a one of their key; at most `maxCount`. */
+  readonly waiting: number;
+  /** When the one that waits with the lowest id was published; null where none waits. */
+  readonly oldestWaiting: Date | null;
+  /** In how many partitions something has failed that is to be tried again. */
+  readonly blocked: number;
+  /** How many dead letters it has; at most `maxCount`. */
+  readonly dead: number;
+  /** How many replays it has not been through. */
+  readonly replays: number;
+  /** How many workers it has: those whose lease runs. */
+  readonly workers: number;
+  /** How many of its partitions these hold. */
+  readonly served: number;
+  /** Whether a worker holds one of its partitions. */
   readonly serving: boolean;
-  /** The worker that serves it, or did last; null where none does. */
+  /** A worker that serves it, or ended without a word; null where none does. */
   readonly owner: string | null;
   /** Until when that worker holds it unless it renews. */
   readonly leaseUntil: Date | null;
+  /** When its progress was stored last, or a worker took or gave back a partition. */
+  readonly servedAt: Date | null;
   /** How many notifications it has handled. */
   readonly handled: number;
   /** When its progress was stored last. */
   readonly acknowledgedAt: Date | null;
-  /** What it fails on; null where nothing does. */
+  /** What it fails on, the oldest; null where nothing does. */
   readonly failing: FailingNotification | null;
-  /** When it was registered. */
-  readonly createdAt: Date;
 }
 
 /** How large the log is. */
@@ -75,15 +107,18 @@ export interface Status {
   readonly schemaVersion: number;
   /** The size of the log. */
   readonly log: LogStatus;
-  /** Every consumer, by name and partition. */
+  /** Every consumer, by name. */
   readonly consumers: readonly ConsumerStatus[];
+  /** Who holds back {@linkcode cleanup} and needs somebody to look, the furthest behind first. */
+  readonly warnings: readonly HoldingConsumer[];
 }
 
 /**
- * How far every consumer is, who serves it, what it fails on, and how large the log is. Reads only.
+ * How far every consumer is, who serves it, what it fails on, who holds back old notifications, and how
+ * large the log is. Reads only.
  *
- * @throws {HarkError} `NO_SCHEMA`, `SCHEMA_OLD`, `SCHEMA_NEW`; `NO_PERMISSION` without
- * `hark.grant_consume`.
+ * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA`, `SCHEMA_OLD`, `SCHEMA_NEW`; `NO_PERMISSION` without
+ * `hark.grant_consume` or `hark.grant_operate`.
  * @example
  * ```ts
  * import { connect, status } from "@hark/postgres";
@@ -95,19 +130,12 @@ export interface Status {
  * ```
  */
 export async function status(db: Queryable, options: StatusOptions = {}): Promise<Status> {
+  knownOptions("status", options, ["maxCount", "warnDays"]);
   const maxCount = wholeNumber("maxCount", options.maxCount, 100_000, 1);
+  const warnDays = days("warnDays", options.warnDays ?? 7);
   await requireSchema(db);
   return await translated(async () => {
-    // Times travel as milliseconds: drivers differ in what they make of a timestamptz.
-    const { rows } = await db.query(
-      `select consumer, array_to_json(channels)::text as channels, partition, unread,
-        ${ms("oldest_unread")}, lag_seconds, owner::text as owner, ${ms("lease_until")},
-        coalesce(lease_until > clock_timestamp(), false) as serving, handled,
-        ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}, ${
-        ms("created_at")
-      } from hark.status($1::bigint)`,
-      [maxCount],
-    );
+    const consumers = await consumerStatuses(db, maxCount);
     const log = await db.query(
       `select pg_total_relation_size('hark.log'::regclass) as bytes,
         has_table_privilege('hark.log', 'select') as readable, case
@@ -118,6 +146,7 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
     const { bytes, rows: estimate, readable } = log.rows[0];
     const counted = readable ? await countLog(db, maxCount + 1) : undefined;
     const exact = counted !== undefined && counted <= maxCount;
+    const before = await daysAgo(db, warnDays);
     return {
       schemaVersion,
       log: {
@@ -125,8 +154,23 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
         exact,
         bytes: Number(bytes),
       },
-      consumers: rows.map((row) => consumerStatus(row, maxCount)),
+      consumers,
+      warnings: worthWarning(await holding(db, before), consumers, before),
     };
+  });
+}
+
+// A worker that lives and has nothing to read stores its position only now and then, so what it holds
+// back of others' channels is no reason to look.
+function worthWarning(
+  holding: readonly HoldingConsumer[],
+  consumers: readonly ConsumerStatus[],
+  before: Date,
+): HoldingConsumer[] {
+  return holding.filter(({ consumer, reasons }) => {
+    const { oldestUnread = null } = consumers.find((one) => one.consumer === consumer) ?? {};
+    return reasons.some((reason) => reason !== "behind") ||
+      (oldestUnread !== null && oldestUnread < before);
   });
 }
 
@@ -139,12 +183,30 @@ async function countLog(db: Queryable, limit: number): Promise<number> {
   return Number(rows[0].count);
 }
 
-function ms(column: string): string {
+/** A column as milliseconds: drivers differ in what they make of a timestamptz. */
+export function ms(column: string): string {
   return `(extract(epoch from ${column}) * 1000)::float8 as ${column}`;
 }
 
-function date(value: unknown): Date | null {
+/** A time from milliseconds, as {@linkcode ms} gives them. */
+export function date(value: unknown): Date | null {
   return value === null ? null : new Date(Number(value));
+}
+
+const statusSql =
+  `select consumer, array_to_json(channels)::text as channels, filter::text as filter,
+  transactional, generation, partitions, next_partitions, ${ms("paused_at")}, ${ms("created_at")},
+  unread, ${ms("oldest_unread")}, lag_seconds, waiting, ${
+    ms("oldest_waiting")
+  }, blocked, dead, replays,
+  workers, served, owner::text as owner, ${ms("lease_until")}, ${ms("served_at")}, handled,
+  ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}
+from hark.status($1::bigint)`;
+
+/** Every consumer, by name. */
+export async function consumerStatuses(db: Queryable, maxCount: number): Promise<ConsumerStatus[]> {
+  const { rows } = await db.query(statusSql, [maxCount]);
+  return rows.map((row) => consumerStatus(row, maxCount));
 }
 
 // deno-lint-ignore no-explicit-any -- a row as a driver gives it
@@ -152,15 +214,29 @@ function consumerStatus(row: any, maxCount: number): ConsumerStatus {
   const unread = Number(row.unread);
   return {
     consumer: row.consumer,
-    partition: Number(row.partition),
     channels: JSON.parse(row.channels),
+    filter: row.filter === null ? null : JSON.parse(row.filter),
+    transactional: row.transactional === true,
+    generation: Number(row.generation),
+    partitions: Number(row.partitions),
+    nextPartitions: row.next_partitions === null ? null : Number(row.next_partitions),
+    pausedAt: date(row.paused_at),
+    createdAt: date(row.created_at)!,
     unread,
     unreadCapped: unread >= maxCount,
     oldestUnread: date(row.oldest_unread),
     lagSeconds: Number(row.lag_seconds),
-    serving: row.serving === true,
+    waiting: Number(row.waiting),
+    oldestWaiting: date(row.oldest_waiting),
+    blocked: Number(row.blocked),
+    dead: Number(row.dead),
+    replays: Number(row.replays),
+    workers: Number(row.workers),
+    served: Number(row.served),
+    serving: Number(row.served) > 0,
     owner: row.owner,
     leaseUntil: date(row.lease_until),
+    servedAt: date(row.served_at),
     handled: Number(row.handled),
     acknowledgedAt: date(row.acknowledged_at),
     failing: row.failing_id === null ? null : {
@@ -169,6 +245,5 @@ function consumerStatus(row: any, maxCount: number): ConsumerStatus {
       error: row.last_error,
       failedAt: date(row.failed_at),
     },
-    createdAt: date(row.created_at)!,
   };
 }

@@ -1,0 +1,64 @@
+/**
+ * Because of whom old notifications are kept.
+ *
+ * @module
+ */
+
+import { bad } from "../check.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { translated } from "../database/translate.ts";
+
+/**
+ * Why a consumer holds back {@linkcode cleanup}:
+ *
+ * - `"behind"`: its position has not passed something that is old enough;
+ * - `"inactive"`: no worker serves it;
+ * - `"paused"`: somebody paused it;
+ * - `"waiting"`: something that is old enough waits to be tried again;
+ * - `"replaying"`: something that is old enough is to be handled once more.
+ */
+export type HoldingReason = "behind" | "inactive" | "paused" | "waiting" | "replaying";
+
+/** A consumer because of whom something is kept that is old enough. */
+export interface HoldingConsumer {
+  /** Its name. */
+  readonly consumer: string;
+  /** When the oldest notification that is kept for it was published. */
+  readonly oldest: Date;
+  /** Why it is. */
+  readonly reasons: readonly HoldingReason[];
+}
+
+/** Those for whom something is kept that was published before a time, the furthest behind first. */
+export async function holding(db: Queryable, before: Date): Promise<HoldingConsumer[]> {
+  return await translated(async () => {
+    const { rows } = await db.query(
+      `select consumer, (extract(epoch from oldest) * 1000)::float8 as oldest, behind, waiting,
+        replaying, workers = 0 as inactive, paused_at is not null as paused
+      from hark.holding($1::text::timestamptz)`,
+      [before.toISOString()],
+    );
+    return rows.map((row) => ({
+      consumer: row.consumer,
+      oldest: new Date(Number(row.oldest)),
+      reasons: (["behind", "inactive", "paused", "waiting", "replaying"] as const)
+        .filter((reason) => row[reason] === true),
+    }));
+  });
+}
+
+/** A number of days, checked. */
+export function days(name: string, value: unknown): number {
+  if (typeof value === "number" && value >= 0 && value <= 100_000) return value;
+  return bad(name, value, "Give a number of days from 0 to 100000.");
+}
+
+/** So many days ago by the server's clock, which also dates the notifications. */
+export async function daysAgo(db: Queryable, days: number): Promise<Date> {
+  return await translated(async () => {
+    const { rows } = await db.query(
+      "select (extract(epoch from clock_timestamp()) * 1000)::float8 as now",
+    );
+    return new Date(Number(rows[0].now) - days * 86_400_000);
+  });
+}
