@@ -9,6 +9,7 @@ import { map, optional } from "@optique/core/modifiers";
 import type { InferValue, Parser } from "@optique/core/parser";
 import { command, option } from "@optique/core/primitives";
 import type { CleanupProgress, CleanupResult } from "../operate/cleanup.ts";
+import { ago, holdingText, quoted } from "./consumer.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number, toggle } from "./options.ts";
 import { bytesText, countText, numberText, print, printJson, visible } from "./output.ts";
@@ -19,6 +20,13 @@ const options = object({
   }),
   dryRun: toggle("--dry-run", "Remove nothing, say what would be removed."),
   force: toggle("--force", "Also remove what a consumer has not read: it will never see it."),
+  dropInactive: optional(
+    option("--drop-inactive", number("DAYS", { least: 0, most: 100_000, whole: false }), {
+      description: plainText(
+        "First remove the consumers that no worker has served for so long, with their dead letters.",
+      ),
+    }),
+  ),
   batch: optional(option("--batch", number("N", { least: 1, most: 1_000_000 }), {
     description: plainText("How many notifications one transaction looks at. Default: 10000."),
   })),
@@ -39,6 +47,10 @@ export const cleanup: Parser<"sync", Action, unknown> = command(
     footer: examplesFooter(
       ["hark cleanup --days 30", "keep a month"],
       ["hark cleanup --days 30 --dry-run", "say what would be removed"],
+      [
+        "hark cleanup --days 30 --drop-inactive 90",
+        "and consumers that nobody has run for 90 days",
+      ],
       ["hark cleanup --days 0.5 --json", "keep half a day, tell a program"],
     ),
   },
@@ -56,6 +68,7 @@ async function run(o: InferValue<typeof options>): Promise<number> {
     dryRun: o.dryRun,
     force: o.force,
     ...(o.batch === undefined ? {} : { batch: o.batch }),
+    ...(o.dropInactive === undefined ? {} : { dropInactive: o.dropInactive }),
     signal: stop.signal,
     onProgress: (now) => progress ? show(now) : undefined,
   });
@@ -70,35 +83,38 @@ async function show({ removed, kept }: CleanupProgress): Promise<void> {
   await Deno.stderr.write(new TextEncoder().encode(text));
 }
 
-/** A dry run has no field "removed": it removed nothing. */
+/** A dry run has no fields "removed" and "dropped": it removed nothing. */
 function forPrograms(result: CleanupResult): object {
   if (!result.dryRun) return result;
-  const { removed: wouldRemove, ...rest } = result;
-  return { wouldRemove, ...rest };
+  const { removed: wouldRemove, dropped: wouldDrop, ...rest } = result;
+  return { wouldRemove, wouldDrop, ...rest };
 }
 
 function lines(result: CleanupResult): string[] {
-  const { removed, bytes, kept, keptFor, dryRun, cutoff, complete } = result;
+  const { removed, bytes, kept, keptFor, dropped, dryRun, cutoff, complete } = result;
+  const gone = keptFor.find(({ reasons }) => reasons.includes("inactive"));
   return [
+    ...dropped.map(({ consumer, lastServed }) =>
+      `${dryRun ? "would remove" : "removed"} consumer "${visible(consumer)}", last served ${
+        ago(lastServed)
+      }`
+    ),
     `${dryRun ? "would remove" : "removed"} ${countText(removed, "notification")} (${
       bytesText(bytes)
     }) published before ${cutoff.toISOString()}`,
     ...(kept === 0 ? [] : [
       `kept ${numberText(kept)} that are old, as not everybody has passed them: ${
-        keptFor.map(({ consumer, oldest }) => `"${visible(consumer)}" (at ${oldest.toISOString()})`)
-          .join(", ") || "nobody any more"
+        keptFor.map(holdingText).join(", ") || "nobody any more"
       }`,
     ]),
-    ...(keptFor[0] === undefined ? [] : [
-      "Run these consumers. Remove one that is gone for good, as the schema's owner: " +
-      `select hark.remove_consumer(${literal(keptFor[0].consumer)})`,
-      "Or add --force: what they have not read they will never see.",
+    ...(gone === undefined ? [] : [
+      `Run these consumers. Remove one that is gone for good: hark consumers remove ${
+        quoted(gone.consumer)
+      }`,
     ]),
+    ...(keptFor.some(({ reasons }) => reasons.includes("behind"))
+      ? ["Or add --force: what they have not read they will never see."]
+      : []),
     ...(complete ? [] : ["interrupted; run it again to go on"]),
   ];
-}
-
-/** A string as SQL has it. */
-function literal(text: string): string {
-  return `'${visible(text).replaceAll("'", "''")}'`;
 }

@@ -12,6 +12,8 @@ import { createErrorWithSuggestions } from "@optique/core/suggestion";
 import { runSync } from "@optique/run";
 import config from "../../deno.json" with { type: "json" };
 import { cleanup } from "./cleanup.ts";
+import { consumers } from "./consumers.ts";
+import { dead } from "./dead.ts";
 import { dev } from "./dev.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit.ts";
 import { init } from "./init.ts";
@@ -20,12 +22,32 @@ import { notify } from "./notify.ts";
 import { examples, plainText } from "./help.ts";
 import type { Action } from "./options.ts";
 import { columns, printError, visibleLines } from "./output.ts";
+import { pause } from "./pause.ts";
+import { replay } from "./replay.ts";
+import { resume } from "./resume.ts";
+import { seek } from "./seek.ts";
 import { sql } from "./sql.ts";
 import { status } from "./status.ts";
 import { tail } from "./tail.ts";
 import { uninstall } from "./uninstall.ts";
 
-const commands = { init, listen, notify, tail, status, cleanup, sql, uninstall, dev };
+const commands = {
+  init,
+  listen,
+  notify,
+  tail,
+  status,
+  consumers,
+  seek,
+  replay,
+  pause,
+  resume,
+  dead,
+  cleanup,
+  sql,
+  uninstall,
+  dev,
+};
 
 /** The command that the parser adds by itself, for suggestions. */
 const completion = { type: "command", name: "completion" } as const;
@@ -53,11 +75,27 @@ function program(first: string | undefined): Parser<"sync", Action, unknown> {
       command === undefined
         ? [...Object.values(commands).flatMap(({ usage }) => usage), completion]
         : command.usage,
-      command === undefined ? "command" : "option",
+      command === undefined || !token.startsWith("-") ? "command" : "option",
     );
-  return or(init, listen, notify, tail, status, cleanup, sql, uninstall, dev, {
-    errors: { unexpectedInput },
-  });
+  const settings = { errors: { unexpectedInput } };
+  return or(
+    init,
+    listen,
+    notify,
+    tail,
+    status,
+    consumers,
+    seek,
+    replay,
+    pause,
+    resume,
+    dead,
+    cleanup,
+    sql,
+    uninstall,
+    dev,
+    settings,
+  );
 }
 
 /** Ends the reading of arguments: help was shown, or they are wrong. */

@@ -10,6 +10,7 @@ import type { InferValue, Parser } from "@optique/core/parser";
 import { command, flag, option } from "@optique/core/primitives";
 import { or } from "@optique/core/constructs";
 import type { ConsumerStatus, Status } from "../operate/status.ts";
+import { ago, holdingText, shortened } from "./consumer.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number } from "./options.ts";
 import {
@@ -34,6 +35,11 @@ const options = object({
     }),
     map(flag("--watch", { description: plainText("Again every 2 seconds.") }), () => 2),
   )),
+  warnDays: optional(
+    option("--warn-days", number("DAYS", { least: 0, most: 100_000, whole: false }), {
+      description: plainText("Warn of consumers that hold back what is older. Default: 7."),
+    }),
+  ),
   ...database,
   json,
 });
@@ -46,8 +52,8 @@ export const status: Parser<"sync", Action, unknown> = command(
     brief: plainText("Say how far every consumer is."),
     description: plainText(
       "For each consumer: its channels, how many notifications it has not read, how old the oldest " +
-        "of these is, who serves it, what it has handled, and the notification it fails on. Then " +
-        "the size of the log.",
+        "of these is, what waits to be tried again, dead letters, who serves it, what it has handled, " +
+        "and the notification it fails on. Then the size of the log, and who holds back cleanup.",
     ),
     footer: examplesFooter(
       ["hark status", "once"],
@@ -64,7 +70,7 @@ async function run(o: InferValue<typeof options>): Promise<number> {
   using stop = stopping();
   await using db = await openDatabase(o, "status");
   for (;;) {
-    const now = await status(db);
+    const now = await status(db, o.warnDays === undefined ? {} : { warnDays: o.warnDays });
     if (o.watch !== undefined && !o.json && Deno.stdout.isTerminal()) await print("\x1b[2J\x1b[H");
     if (o.json) await printJson(now);
     else await print(text(now));
@@ -75,7 +81,7 @@ async function run(o: InferValue<typeof options>): Promise<number> {
   }
 }
 
-function text({ consumers, log, schemaVersion }: Status): string {
+function text({ consumers, log, schemaVersion, warnings }: Status): string {
   const count = countText(log.rows, "notification");
   const size = `log: ${log.exact ? "" : "about "}${count}, ${
     bytesText(log.bytes)
@@ -84,43 +90,57 @@ function text({ consumers, log, schemaVersion }: Status): string {
   const failing = consumers.filter((one) => one.failing !== null).map(failure);
   return [
     table(
-      ["consumer", "channels", "unread", "lag", "served", "handled", "acknowledged"],
+      [
+        "consumer",
+        "channels",
+        "unread",
+        "lag",
+        "waiting",
+        "dead",
+        "served",
+        "handled",
+        "acknowledged",
+      ],
       consumers.map((one) => [
-        one.partition === 0 ? one.consumer : `${one.consumer} [${one.partition}]`,
+        one.consumer,
         shortened(one.channels.join(", ")),
         numberText(one.unread) + (one.unreadCapped ? "+" : ""),
         one.unread === 0 ? "-" : secondsText(one.lagSeconds),
+        numberText(one.waiting),
+        numberText(one.dead),
         served(one),
         numberText(one.handled),
-        one.acknowledgedAt === null ? "never" : ago(one.acknowledgedAt),
+        ago(one.acknowledgedAt),
       ]),
     ),
     ...failing,
     size,
+    ...(warnings.length === 0
+      ? []
+      : [paint("yellow", `holding back cleanup: ${warnings.map(holdingText).join(", ")}`)]),
   ].join("\n");
 }
 
-function served({ serving, owner, leaseUntil }: ConsumerStatus): string {
-  if (serving && owner !== null) return `by ${owner.slice(0, 8)}`;
-  return leaseUntil === null || owner === null ? "no" : `no, lease ended ${ago(leaseUntil)}`;
+function served(one: ConsumerStatus): string {
+  const { serving, owner, leaseUntil, workers, partitions, pausedAt, nextPartitions } = one;
+  const paused = pausedAt === null ? "" : "paused, ";
+  const pending = nextPartitions === null ? "" : `, to be ${nextPartitions}`;
+  const all = one.served === partitions ? "" : `, ${one.served} of ${partitions} partitions`;
+  if (serving && workers === 1) return `${paused}by ${owner?.slice(0, 8)}${all}${pending}`;
+  if (serving) return `${paused}by ${workers} workers${all}${pending}`;
+  return paused +
+    (leaseUntil === null || owner === null ? "no" : `no, lease ended ${ago(leaseUntil)}`) +
+    pending;
 }
 
 function failure({ consumer, failing }: ConsumerStatus): string {
   const { id, attempts, error, failedAt } = failing!;
   return paint(
     "red",
-    `"${visible(consumer)}" fails on notification ${id}, ${attempts} ${
-      attempts === 1 ? "attempt" : "attempts"
-    }${failedAt === null ? "" : `, last ${ago(failedAt)}`}: ${visibleLines(error ?? "no message")}`,
+    `"${visible(consumer)}" fails on notification ${id}, ${countText(attempts, "attempt")}${
+      failedAt === null ? "" : `, last ${ago(failedAt)}`
+    }: ${visibleLines(error ?? "no message")}`,
   );
-}
-
-function ago(time: Date): string {
-  return `${secondsText(Math.max(0, (Date.now() - time.getTime()) / 1000))} ago`;
-}
-
-function shortened(words: string): string {
-  return words.length > 40 ? `${words.slice(0, 39)}…` : words;
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {
