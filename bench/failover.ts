@@ -1,0 +1,178 @@
+/**
+ * Fail-over: how long after a worker was lost the other one handles its first notification, for each
+ * way to lose it. Two worker processes serve one consumer of one partition, at 100 notifications a
+ * second; the one that serves is lost, the other takes over, and the lost one comes back to stand by.
+ *
+ *     deno run -P=bench bench/failover.ts [--runs 20] [--only kill,freeze,freeze-default,cut,closed]
+ *
+ * Needs DATABASE_URL; works in a database of its own, which it drops.
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+import { notify } from "@hark/postgres";
+import { type Child, type CutProxy, cutProxy, until } from "../tests/harness/mod.ts";
+import { startWorker } from "../tests/delivery/fleet.ts";
+import { type OwnDatabase, ownDatabase, pause, quantile } from "./own.ts";
+
+const { values } = parseArgs({
+  args: Deno.args,
+  options: {
+    runs: { type: "string", default: "20" },
+    only: { type: "string" },
+    json: { type: "boolean", default: false },
+  },
+});
+const runs = Number(values.runs);
+
+/** A worker behind a line of its own. */
+interface Worker {
+  readonly name: string;
+  readonly line: CutProxy;
+  child: Child;
+}
+
+interface Fault {
+  readonly name: string;
+  readonly title: string;
+  /** The lease, in milliseconds; the default where undefined. */
+  readonly lease?: number;
+  lose(worker: Worker): Promise<void> | void;
+  /** Brings it back. */
+  bring(worker: Worker): void;
+}
+
+const killed: Pick<Fault, "lose" | "bring"> = {
+  lose: ({ child }) => child.kill("SIGKILL"),
+  bring: () => {},
+};
+const frozen: Pick<Fault, "lose" | "bring"> = {
+  lose: ({ child }) => child.kill("SIGSTOP"),
+  bring: ({ child }) => child.kill("SIGCONT"),
+};
+const faults: readonly Fault[] = [
+  { name: "kill", title: "kill -9, default lease", ...killed },
+  { name: "freeze", title: "SIGSTOP, lease 2 s", lease: 2000, ...frozen },
+  { name: "freeze-default", title: "SIGSTOP, default lease (15 s)", ...frozen },
+  {
+    name: "closed",
+    title: "connections closed and refused, default lease",
+    lose: ({ line }) => line.refuse(),
+    bring: ({ line }) => line.resume(),
+  },
+  {
+    name: "cut",
+    title: "network silent, lease 2 s",
+    lease: 2000,
+    lose: ({ line }) => line.silence(),
+    bring: ({ line }) => line.resume(),
+  },
+  {
+    name: "cut-default",
+    title: "network silent, default lease (15 s)",
+    lose: ({ line }) => line.silence(),
+    bring: ({ line }) => line.resume(),
+  },
+];
+
+/** The milliseconds since 1970 at which each notification was handled by a worker. */
+function handledAt({ child }: Worker): number[] {
+  return [...child.stdout.matchAll(/^handled .* at (\d+)$/gm)].map((match) => Number(match[1]));
+}
+
+/** The times that one fault takes. */
+async function measure(own: OwnDatabase, fault: Fault): Promise<number[]> {
+  const consumer = `failover-${fault.name}`;
+  const port = Number(new URL(own.url).port || 5432);
+  const host = new URL(own.url).hostname;
+  const start = (name: string, line: CutProxy) =>
+    startWorker(line.through(own.url), name, {
+      options: {
+        id: consumer,
+        channels: consumer,
+        acknowledgeInterval: 50,
+        ...(fault.lease === undefined ? {} : { lease: fault.lease }),
+      },
+      say: true,
+    });
+  await using resources = new AsyncDisposableStack();
+  const workers = ["one", "two"].map((name): Worker => {
+    const line = resources.use(cutProxy(port, host));
+    return { name, line, child: start(name, line) };
+  });
+  resources.defer(async () => {
+    for (const { child } of workers) await child[Symbol.asyncDispose]();
+  });
+  let publishing = true;
+  const publisher = (async () => {
+    for (let n = 0; publishing; n++) {
+      await notify(own.db, consumer, n);
+      await pause(10);
+    }
+  })();
+  const times: number[] = [];
+  try {
+    for (let run = 0; run < runs; run++) {
+      const owner = await until(() => both(own, consumer, workers), {
+        deadline: 60_000,
+        what: "one to serve and the other to stand by",
+      });
+      const other = workers.find((worker) => worker !== owner)!;
+      // At another point of the lease each time.
+      await pause(Math.random() * 1000);
+      const lost = Date.now();
+      await fault.lose(owner!);
+      const first = await until(() => handledAt(other).find((at) => at >= lost), {
+        deadline: 60_000,
+        what: `${other.name} to take over`,
+      });
+      times.push(first! - lost);
+      fault.bring(owner!);
+      if (fault.name === "kill") {
+        await owner!.child.ended();
+        owner!.child = start(owner!.name, owner!.line);
+      }
+    }
+  } finally {
+    publishing = false;
+    await publisher;
+  }
+  return times;
+}
+
+/** The worker that serves, once both are there and have been for a moment. */
+async function both(
+  { db }: OwnDatabase,
+  consumer: string,
+  workers: readonly Worker[],
+): Promise<Worker | undefined> {
+  const { rows } = await db.query(
+    `select count(*)::int as living from hark.workers
+      where consumer = $1 and lease_until > clock_timestamp()`,
+    [consumer],
+  );
+  if (rows[0].living !== 2) return undefined;
+  const since = Date.now() - 300;
+  const serving = workers.filter((worker) => (handledAt(worker).at(-1) ?? 0) > since);
+  return serving.length === 1 ? serving[0] : undefined;
+}
+
+await using own = await ownDatabase();
+const wanted = values.only?.split(",");
+const table = [];
+for (const fault of faults) {
+  if (wanted !== undefined && !wanted.includes(fault.name)) continue;
+  const times = await measure(own, fault);
+  table.push({
+    "a worker is lost by": fault.title,
+    "median, s": Number((quantile(times, 0.5) / 1000).toFixed(2)),
+    "worst, s": Number((Math.max(...times) / 1000).toFixed(2)),
+  });
+  if (!values.json) console.error(`${fault.name}: ${times.join(" ")} ms`);
+}
+if (values.json) console.log(JSON.stringify({ runs, table }));
+else {
+  console.log(`Time until the other worker handles its first notification, ${runs} runs each`);
+  console.table(table);
+}

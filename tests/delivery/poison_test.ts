@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { scratch, test, until } from "../harness/mod.ts";
+import { numbers } from "../faults/running.ts";
+import { Fleet, type Member } from "./fleet.ts";
+import { readLedger } from "./ledger.ts";
+
+/** Deaths until the culprit is known: at most two among others, then alone. */
+const mostDeaths = 2 + 3;
+
+for (const death of ["exit", "kill"] as const) {
+  const what = death === "exit" ? "calls exit" : "is killed by what it handles";
+  test(`a worker that ${what}, started again each time, gets over it: one dead letter, nothing lost`, async (context) => {
+    await using folder = await scratch();
+    const ledger = join(folder.path, "ledger");
+    for (const n of [...numbers(1, 20), "poison", ...numbers(22, 60)]) {
+      // The follower of the poison has its key.
+      const key = n === "poison" || n === 22 ? "p" : `k${Number(n) % 7}`;
+      await context.sql("select hark.notify('c', $1, $2)", [JSON.stringify(n), key]);
+    }
+    await using fleet = new Fleet(context.url);
+    const start = () =>
+      fleet.start({
+        options: { partitions: 2, concurrency: 4, lease: 2000, maxCrashes: 3 },
+        ledger,
+        work: 2,
+        trap: { payload: "poison", do: death },
+      });
+    let deaths = 0;
+    let worker: Member = start();
+    const dead = () => context.sql("select id::int, error, attempts from hark.dead");
+    for (;;) {
+      await until(async () => worker.ended || (await dead()).length > 0, {
+        deadline: 20_000,
+        what: `a dead letter or another death after ${deaths}`,
+      });
+      if ((await dead()).length > 0) break;
+      deaths++;
+      assert.match(worker.child.stdout, /^at "poison"/m, worker.child.stderr);
+      assert(deaths <= mostDeaths, `${deaths} deaths, and no dead letter`);
+      worker = start();
+    }
+    const [row, ...others] = await dead();
+    assert.deepEqual(others, []);
+    assert.equal(row.id, 21);
+    assert.match(row.error, /process|crash|worker/i);
+    assert.match(row.error, /3/, "the error says how often");
+    assert(deaths >= 3, "not before its third death");
+
+    const expected = numbers(1, 60).filter((id) => id !== 21);
+    const ended = async () => (await readLedger(ledger)).filter((entry) => entry.what === "ended");
+    await until(async () => new Set((await ended()).map(({ id }) => id)).size >= expected.length);
+    const ids = new Set((await ended()).map(({ id }) => id));
+    assert.deepEqual([...ids].toSorted((a, b) => a - b), expected, "the others flow");
+    await until(async () => (await context.sql("select from hark.waiting")).length === 0);
+    await fleet.stop();
+    const began = (await readLedger(ledger)).filter((entry) => entry.what === "began");
+    assert.equal(began.filter(({ id }) => id === 21).length, deaths, "a death each time, no more");
+    assert.deepEqual(
+      began.filter(({ key }) => key === "p").map(({ id }) => id),
+      [...Array(deaths).fill(21), 22],
+      "its follower came after it",
+    );
+  });
+}
+
+test("workers that are killed at random, rather than by what they handle, give nothing up", async (context) => {
+  await using folder = await scratch();
+  const ledger = join(folder.path, "ledger");
+  await context.sql("select hark.notify('c', to_jsonb(n)) from generate_series(1, 200) n");
+  await using fleet = new Fleet(context.url);
+  const handled = async () => (await readLedger(ledger)).filter(({ what }) => what === "ended");
+  for (let round = 0; round < 5; round++) {
+    const worker = fleet.start({
+      options: { concurrency: 2, lease: 2000, acknowledgeInterval: 50 },
+      ledger,
+      pace: 20,
+    });
+    const before = (await handled()).length;
+    await until(async () => (await handled()).length >= before + 10, { what: "some progress" });
+    await fleet.kill(worker);
+  }
+  fleet.start({ options: { concurrency: 2, lease: 2000 }, ledger });
+  await until(async () => new Set((await handled()).map(({ id }) => id)).size === 200);
+  await fleet.stop();
+  assert.deepEqual(await context.sql("select id, error from hark.dead"), []);
+});
