@@ -1,0 +1,171 @@
+import assert from "node:assert/strict";
+import { connect, deadLetters, discardDead, retryDead } from "../../mod.ts";
+import { test, type TestContext } from "../harness/mod.ts";
+import { odd, range } from "./by_hand.ts";
+
+/** Ten dead letters of "r", an hour apart, and one of "s". */
+async function tenDead({ sql }: TestContext): Promise<Date> {
+  const noon = new Date(Date.UTC(2026, 0, 1, 12));
+  await sql("select hark.register('r', array['c', 'd'], partitions => 4)");
+  await sql("select hark.register('s', array['c'])");
+  await sql("select hark.notify('c') from generate_series(1, 10)");
+  await sql(
+    `insert into hark.dead (consumer, id, channel, key, payload, headers, created_at, attempts, error, died_at)
+    select 'r', n, case when n % 2 = 0 then 'd' else 'c' end, case when n < 4 then $2 end,
+      jsonb_build_object('n', n), '{"a": 1}', now(), 20, 'out of ' || case when n > 7 then '100% ink' else 'paper' end,
+      $1::timestamptz + n * interval '1 hour' from generate_series(1, 10) n`,
+    [noon.toISOString(), odd],
+  );
+  await sql("insert into hark.dead (consumer, id, attempts) values ('s', 3, 1)");
+  return noon;
+}
+
+test("dead letters are listed by every filter, page by page", async (context) => {
+  const db = context.use(await connect(context.url));
+  const noon = await tenDead(context);
+  const ids = async (options: Parameters<typeof deadLetters>[1]) =>
+    (await deadLetters(db, { consumer: "r", ...options })).map(({ id }) => id);
+  const hour = (n: number) => new Date(noon.getTime() + n * 3_600_000);
+  assert.deepEqual(await ids({}), range(1, 10));
+  assert.deepEqual(await ids({ channel: "d" }), [2, 4, 6, 8, 10]);
+  assert.deepEqual(await ids({ key: odd }), [1, 2, 3]);
+  assert.deepEqual(await ids({ error: "0% i" }), [8, 9, 10]);
+  assert.deepEqual(await ids({ error: "%" }), [8, 9, 10]);
+  assert.deepEqual(await ids({ error: "PAPER" }), []);
+  assert.deepEqual(await ids({ fromId: 3, toId: 5 }), [3, 4, 5]);
+  assert.deepEqual(await ids({ diedAfter: hour(9) }), [9, 10]);
+  assert.deepEqual(await ids({ diedBefore: hour(3) }), [1, 2]);
+  assert.deepEqual(await ids({ ids: [7, 99, 2] }), [2, 7]);
+  assert.deepEqual(await ids({ channel: "c", error: "paper", limit: 2 }), [1, 3]);
+  assert.deepEqual(await ids({ after: 8 }), [9, 10]);
+  const [, , third] = await deadLetters(db);
+  assert.deepEqual({ ...third, createdAt: null }, {
+    consumer: "r",
+    id: 3,
+    channel: "c",
+    key: odd,
+    payload: { n: 3 },
+    headers: { a: 1 },
+    createdAt: null,
+    attempts: 20,
+    error: "out of paper",
+    diedAt: hour(3),
+  });
+  assert.deepEqual((await deadLetters(db, { ids: [3] })).map((one) => one.consumer), ["r", "s"]);
+});
+
+test("dead letters that are retried wait for a worker with their copy, in their partition", async (context) => {
+  const { sql, use, url, client } = context;
+  const db = use(await connect(url));
+  await tenDead(context);
+  await sql("delete from hark.log where id <> 3");
+  const listener = await client();
+  const nudged: unknown[] = [];
+  listener.on("notification", ({ payload }) => nudged.push(payload));
+  await listener.query("listen hark_control");
+  assert.equal(await retryDead(db, "r", { ids: [2] }), 1);
+  assert.equal(await retryDead(db, "r", { ids: [2, 99] }), 0);
+  assert.equal(await retryDead(db, "r", { error: "ink" }), 3);
+  const waiting = await sql(
+    `select id::int, partition = hark.partition_of(key, id, 4) as placed, state, attempts,
+      due_at <= now() as due, channel, payload from hark.waiting order by id`,
+  );
+  assert.deepEqual(waiting[0], {
+    id: 2,
+    placed: true,
+    state: "retry",
+    attempts: 0,
+    due: true,
+    channel: "d",
+    payload: { n: 2 },
+  });
+  assert.deepEqual(waiting.map(({ id }) => id), [2, 8, 9, 10]);
+  assert.deepEqual(await sql("select changes::int from hark.consumers where name = 'r'"), [{
+    changes: 3,
+  }]);
+  assert(nudged.length > 0 && nudged.every((name) => name === "r"));
+  assert.equal(await retryDead(db, "r", { all: true }), 6);
+  assert.deepEqual(await deadLetters(db, { consumer: "r" }), []);
+  // Nothing is left of this one but its id, and the log has it.
+  assert.equal(await retryDead(db, "s", { all: true }), 1);
+  assert.equal(
+    (await sql("select channel from hark.waiting where consumer = 's'"))[0].channel,
+    "c",
+  );
+  await sql("insert into hark.dead (consumer, id, attempts) values ('s', 4, 1)");
+  assert.equal(await retryDead(db, "s", { all: true }), 0);
+  assert.equal((await deadLetters(db, { consumer: "s" })).length, 1);
+});
+
+test("dead letters are discarded: one, some or all", async (context) => {
+  const db = context.use(await connect(context.url));
+  await tenDead(context);
+  assert.equal(await discardDead(db, "r", { ids: [1] }), 1);
+  assert.equal(await discardDead(db, "r", { channel: "d", error: "paper" }), 3);
+  assert.equal(await discardDead(db, "r", { all: true }), 6);
+  assert.equal(await discardDead(db, "r", { all: true }), 0);
+  assert.equal((await deadLetters(db)).length, 1);
+});
+
+test("wrong filters, no filter, and nobody are refused, and change nothing", async (context) => {
+  const { sql, use, url } = context;
+  const db = use(await connect(url));
+  await tenDead(context);
+  const refused = { name: "HarkError", code: "BAD_OPTION" };
+  for (
+    const which of [
+      undefined,
+      null,
+      {},
+      { ids: [] },
+      { ids: 5 },
+      { ids: [0] },
+      { ids: ["1"] },
+      { ids: [null] },
+      { ids: [1], all: true },
+      { all: false },
+      { all: 1 },
+      { key: 5 },
+      { error: "\0" },
+      { fromId: "1" },
+      { diedBefore: "2026-01-01" },
+      { diedAfter: new Date(NaN) },
+      { limit: 5 },
+      { colour: "red" },
+    ]
+  ) {
+    for (const change of [retryDead, discardDead]) {
+      await assert.rejects(change(db, "r", which as never), refused, JSON.stringify(which));
+    }
+  }
+  await assert.rejects(discardDead(db, "r", { channel: "" }), { code: "BAD_CHANNEL" });
+  for (const options of [{ limit: 0 }, { after: 3 }, { consumer: "" }, { after: -1 }]) {
+    await assert.rejects(deadLetters(db, options), refused, JSON.stringify(options));
+  }
+  await assert.rejects(deadLetters(db, { consumer: "nobody" }), { code: "NO_CONSUMER" });
+  await assert.rejects(retryDead(db, "nobody", { all: true }), { code: "NO_CONSUMER" });
+  await assert.rejects(discardDead(db, odd, { all: true }), { code: "NO_CONSUMER" });
+  assert.equal((await sql("select count(*)::int as n from hark.dead"))[0].n, 11);
+  // An empty list of ids fits none, rather than all.
+  assert.equal((await sql("select hark.discard_dead('r', '{}')::int as n"))[0].n, 0);
+  await assert.rejects(sql("select hark.retry_dead('r', max_rows => 0)"), { code: "HK006" });
+  assert.equal((await sql("select hark.discard_dead('r')::int as n"))[0].n, 10);
+});
+
+test(
+  "a payload that cannot be written out is listed without it",
+  { timeout: 120_000 },
+  async (context) => {
+    const { sql, use, url } = context;
+    const db = use(await connect(url));
+    await sql("select hark.register('r', array['c'])");
+    await sql(`insert into hark.dead (consumer, id, channel, payload, attempts)
+    select 'r', 1, 'c', to_jsonb(repeat('x', 1000000)), 1`);
+    const [one] = await deadLetters(db, { consumer: "r" });
+    assert.equal((one?.payload as string).length, 1_000_000);
+    await sql(`insert into hark.dead (consumer, id, channel, payload, attempts)
+    select 'r', 2, 'c', to_jsonb(repeat(U&'\\0001', 60000000)), 1`);
+    const [two] = await deadLetters(db, { consumer: "r", ids: [2] });
+    assert.deepEqual([two?.payload, two?.channel], [null, "c"]);
+  },
+);
