@@ -26,13 +26,15 @@
 
 export { Consumer } from "./src/consume/consumer.ts";
 export { type ChangeAction, type LogRow, Notification } from "./src/consume/notification.ts";
+export type { BatchHandler, Handler, HandlerContext } from "./src/consume/handler.ts";
 export type {
+  ChannelStart,
+  ConsumerFilter,
   ConsumerOptions,
-  Handler,
-  HandlerContext,
   RetryOptions,
   RunOptions,
 } from "./src/consume/options.ts";
+export { DeadLetter, RetryAfter } from "./src/consume/outcomes.ts";
 export type { StartFrom } from "./src/consume/start.ts";
 export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
 export type { ConnectOptions } from "./src/database/connections.ts";
@@ -58,11 +60,11 @@ export {
 } from "./src/operate/consumers.ts";
 export { pause, removeConsumer, resume, setPartitions } from "./src/operate/control.ts";
 export {
-  type DeadLetter,
   type DeadLetterChoice,
   type DeadLetterFilter,
   type DeadLetterOptions,
   deadLetters,
+  type DeadNotification,
   discardDead,
   retryDead,
 } from "./src/operate/dead.ts";
@@ -76,6 +78,8 @@ export {
   status,
   type StatusOptions,
 } from "./src/operate/status.ts";
+export { cancelDelayed } from "./src/publish/cancel.ts";
+export type { DedupeOptions, LaterOptions } from "./src/publish/later.ts";
 export {
   type NewNotification,
   notify,

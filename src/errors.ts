@@ -16,7 +16,8 @@
  * - `SCHEMA_OLD`: the installed schema is older than this program needs.
  * - `SCHEMA_NEW`: the installed schema is newer than this program knows.
  * - `NO_PERMISSION`: the role lacks a right that the call needs.
- * - `FENCED`: another worker has taken this consumer over.
+ * - `FENCED`: another worker has taken over what this one served.
+ * - `OUTDATED`: the consumer was changed by a worker with other channels, another filter or so.
  * - `WINDOW_LOST`: the server crashed or changed under an open snapshot window.
  * - `IN_TRANSACTION`: the call needs a transaction of its own, READ COMMITTED, with nothing written.
  * - `NO_CONSUMER`: a consumer of that name, or a module that exports one, does not exist.
@@ -36,6 +37,7 @@ export type HarkErrorCode =
   | "SCHEMA_NEW"
   | "NO_PERMISSION"
   | "FENCED"
+  | "OUTDATED"
   | "WINDOW_LOST"
   | "IN_TRANSACTION"
   | "NO_CONSUMER"

@@ -168,7 +168,9 @@ function consumersOf(
       if (isClass(value) || isOptions(value)) found.push(value);
       else if (isAlmost(value)) {
         throw noConsumer(
-          `export "${name}" in ${shown(url)} has an id and channels and no function "handle"`,
+          `export "${name}" in ${
+            shown(url)
+          } has an id and channels and no function "handle" or "handleBatch"`,
           `It has: ${Object.keys(value).join(", ")}. Correct the name, or do not export it.`,
         );
       }
@@ -196,7 +198,9 @@ function isClass(value: unknown): value is ConsumerClass {
 
 function isOptions(value: unknown): value is ConsumerOptions {
   return value !== null && typeof value === "object" &&
-    typeof (value as ConsumerOptions).handle === "function" &&
+    ["handle", "handleBatch"].some((name) =>
+      typeof (value as Record<string, unknown>)[name] === "function"
+    ) &&
     // An instance is bound to a connection of its module's.
     typeof (value as { run?: unknown }).run !== "function";
 }
@@ -221,7 +225,9 @@ function make(given: ConsumerClass | ConsumerOptions, url: string, db: Queryable
   }
   return {
     id,
-    channels: typeof channels === "string" ? [channels] : channels,
+    channels: [channels].flat().map((channel) =>
+      typeof channel === "string" ? channel : channel.name
+    ),
     module: url,
     consumer,
   };

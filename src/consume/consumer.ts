@@ -10,13 +10,9 @@ import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import type { Notification } from "./notification.ts";
-import {
-  checkOptions,
-  completeOptions,
-  type ConsumerOptions,
-  type HandlerContext,
-  type RunOptions,
-} from "./options.ts";
+import { checkOptions, completeOptions, type GivenHandlers } from "./checked.ts";
+import type { HandlerContext } from "./handler.ts";
+import type { ConsumerOptions, RunOptions } from "./options.ts";
 import { supervise } from "./supervise.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -50,7 +46,7 @@ export class Consumer<Payload = any> {
   /** The name its position is kept under. */
   readonly id: string | undefined;
   /** The channels it reads. */
-  readonly channels: string | readonly string[] | undefined;
+  readonly channels: ConsumerOptions["channels"];
   readonly #db: Queryable;
   readonly #options: ConsumerOptions<Payload>;
   #running: { readonly stop: AbortController; readonly done: Promise<unknown> } | undefined;
@@ -84,6 +80,19 @@ export class Consumer<Payload = any> {
   }
 
   /**
+   * Handles several notifications at once. Override it in a subclass instead of `handle`, or give
+   * `handleBatch` as an option.
+   *
+   * @throws Anything: each of them is then tried again. `context.fail` says it of one.
+   */
+  handleBatch(
+    _notifications: readonly Notification<Payload>[],
+    _context: HandlerContext,
+  ): unknown {
+    return this.handle(_notifications[0]!, _context);
+  }
+
+  /**
    * Registers the consumer where it is new, then handles notifications until stopped: first those it
    * missed, then each as it is committed. A lost connection is made again for as long as it takes.
    *
@@ -111,21 +120,32 @@ export class Consumer<Payload = any> {
     await running?.done.catch(() => {}); // run() and drain() report their own errors
   }
 
+  /** Options win over methods of a subclass, also over the other kind of method. */
+  #handlers(): GivenHandlers {
+    const { handle, handleBatch } = this.#options;
+    const own = handle === undefined && handleBatch === undefined;
+    return {
+      handle: own && this.handle !== Consumer.prototype.handle
+        ? (notification, context) => this.handle(notification, context)
+        : handle,
+      handleBatch: own && this.handleBatch !== Consumer.prototype.handleBatch
+        ? (notifications, context) => this.handleBatch(notifications, context)
+        : handleBatch,
+    };
+  }
+
   async #start(options: RunOptions, drain: boolean): Promise<number> {
     knownOptions("run", options, ["signal"]);
     const given = this.#options;
-    const handle = given.handle ??
-      (this.handle === Consumer.prototype.handle
-        ? undefined
-        : (notification, context) => this.handle(notification, context));
     const worker = completeOptions(
       given,
       given.id ?? this.id,
       given.channels ?? this.channels,
-      handle,
+      this.#handlers(),
     );
+    const { consumer } = worker.identity;
     if (this.#running !== undefined) {
-      throw new HarkError("CONFLICT", `consumer "${worker.claimant.consumer}" is already running`, {
+      throw new HarkError("CONFLICT", `consumer "${consumer}" is already running`, {
         remedy: "Stop it first, or make another Consumer object.",
       });
     }
@@ -134,8 +154,8 @@ export class Consumer<Payload = any> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     stop.signal.addEventListener("abort", () => {
       timer = setTimeout(() => {
-        logger.warn("{consumer}: the handler did not finish in {timeout} ms; left unacknowledged", {
-          consumer: worker.claimant.consumer,
+        logger.warn("{consumer}: a handler did not finish in {timeout} ms; left unacknowledged", {
+          consumer,
           timeout: worker.stopTimeout,
         });
         abandon.abort(new Error("the consumer is stopping"));

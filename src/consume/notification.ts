@@ -12,8 +12,8 @@ export interface LogRow {
   readonly channel: string;
   /** Its key. */
   readonly key: string | null;
-  /** JSON text. */
-  readonly payload: string;
+  /** JSON text; null where the server could not write it out, or it is over 256 MB as text. */
+  readonly payload: string | null;
   /** JSON text of an object, or null. */
   readonly headers: string | null;
   /** Milliseconds since 1970. */
@@ -64,7 +64,7 @@ export class Notification<Payload = any> {
     this.createdAt = new Date(row.createdAt);
     this.isReplay = row.isReplay;
     this.attempt = attempt;
-    this.#payloadText = row.payload;
+    this.#payloadText = row.payload ?? "null";
     this.#headersText = row.headers;
   }
 

@@ -1,37 +1,43 @@
 /**
- * The options of a consumer, and their checks.
+ * The options of a consumer.
  *
  * @module
  */
 
-import { bad, channelNames, consumerName, knownOptions, wholeNumber } from "../check.ts";
-import { HarkError } from "../errors.ts";
+import type { BatchHandler, Handler } from "./handler.ts";
 import type { Notification } from "./notification.ts";
-import { type StartFrom, startValues } from "./start.ts";
-import type { WorkerOptions } from "./run.ts";
-
-/** What a handler is given beside the notification. */
-export interface HandlerContext {
-  /**
-   * Aborts when the result will not count any more: another worker has taken over, or stopping took
-   * longer than `stopTimeout`.
-   */
-  readonly signal: AbortSignal;
-}
-
-/** Handles one notification; when it throws, the notification is tried again. */
-// deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
-export type Handler<Payload = any> = (
-  notification: Notification<Payload>,
-  context: HandlerContext,
-) => unknown;
+import type { StartFrom } from "./start.ts";
 
 /** How a failed notification is tried again. Durations are milliseconds. */
 export interface RetryOptions {
   /** The wait after the first failure; it doubles with each, less up to half at random. @default {500} */
   readonly initial?: number;
-  /** The longest wait. @default {30000} */
+  /** The longest wait. @default {600000} */
   readonly maximum?: number;
+}
+
+/** A channel that is read from a place of its own when it is added to a consumer. */
+export interface ChannelStart {
+  /** The channel, 1 to 200 characters. */
+  readonly name: string;
+  /**
+   * Where it begins when it is new to the consumer: what was published on it since then, and is passed
+   * already, is handled too, beside what comes. `"now"` is where the consumer stands.
+   */
+  readonly from: StartFrom;
+}
+
+/**
+ * Which notifications of its channels a consumer wants, decided in the database: all that is given must
+ * match. Values, never SQL.
+ */
+export interface ConsumerFilter {
+  /** The key is this, or one of these. */
+  readonly key?: string | readonly string[];
+  /** The payload contains this, as `jsonb @>` has it: an object's fields, an array's elements. */
+  readonly payload?: unknown;
+  /** The headers contain these. */
+  readonly headers?: Readonly<Record<string, unknown>>;
 }
 
 /** Options of a {@linkcode Consumer}. Durations are milliseconds. */
@@ -39,19 +45,69 @@ export interface RetryOptions {
 export interface ConsumerOptions<Payload = any> {
   /** The name its position is kept under, 1 to 200 characters. */
   readonly id?: string;
-  /** The channels it reads: one or several. */
-  readonly channels?: string | readonly string[];
-  /** Called for each notification, one at a time, in order. */
+  /**
+   * The channels it reads: one or several. One added to a known consumer is read from where the consumer
+   * stands, unless it says `from`. Workers with other channels, another filter or another `transactional` than
+   * the one started last stand by.
+   */
+  readonly channels?: string | readonly (string | ChannelStart)[];
+  /** Which notifications of its channels it wants. */
+  readonly filter?: ConsumerFilter;
+  /** Called for each notification: in the order of ids, but for what `concurrency` allows. */
   readonly handle?: Handler<Payload>;
+  /** Called for several notifications at once, instead of `handle`. */
+  readonly handleBatch?: BatchHandler<Payload>;
+  /** The most notifications of a batch; what is there is taken, nothing is waited for. @default {100} */
+  readonly batchSize?: number;
   /**
    * Where it begins when it is registered for the first time; later runs go on from where the last
    * ended. @default {"beginning"}
    */
   readonly from?: StartFrom;
-  /** How a failed notification is tried again. It is never given up; nothing overtakes it. */
+  /**
+   * Into how many partitions its notifications fall, by their keys: at most so many workers can share them.
+   * Counts when the consumer is registered; later it is changed by `hark consumers partitions`. 1 to 1024.
+   * @default {1}
+   */
+  readonly partitions?: number;
+  /** How many handlers may run at a time in this worker, one at a time for a key. @default {1} */
+  readonly concurrency?: number;
+  /**
+   * Gives the handler a transaction, `context.tx`: what it writes there and the fact that the notification is
+   * handled commit together, so its effects in this database happen exactly once. @default {false}
+   */
+  readonly transactional?: boolean;
+  /** How long a handler may take: then its signal aborts and the attempt has failed. @default {none} */
+  readonly timeout?: number;
+  /** How a failed notification is tried again. */
   readonly retry?: RetryOptions;
-  /** Called after each failed attempt. */
+  /**
+   * After so many failed attempts a notification becomes a dead letter: kept with its error, to be listed,
+   * retried or discarded. With `onFailure: "block"` there is no limit unless one is given. @default {20}
+   */
+  readonly maxAttempts?: number;
+  /**
+   * After so many workers that ended without a word while they handled it, a notification becomes a dead
+   * letter. @default {3}
+   */
+  readonly maxCrashes?: number;
+  /**
+   * What a failing notification holds up until it has succeeded or is given up: the later ones of its key
+   * (`"park"`), or all later ones of its partition (`"block"`, which also handles one at a time in a
+   * partition). @default {"park"}
+   */
+  readonly onFailure?: "park" | "block";
+  /**
+   * How many notifications of a partition may wait: failed ones, and those of their keys behind them. Then it
+   * reads no further until half are gone, and says so. @default {10000}
+   */
+  readonly maxWaiting?: number;
+  /** Called after a notification was handled. What it throws is logged. */
+  readonly onHandled?: (notification: Notification<Payload>) => unknown;
+  /** Called after each failed attempt. What it throws is logged. */
   readonly onError?: (error: unknown, notification: Notification<Payload>) => unknown;
+  /** Called when a notification becomes a dead letter, after `onError`. What it throws is logged. */
+  readonly onDeadLetter?: (error: unknown, notification: Notification<Payload>) => unknown;
   /**
    * How often to look without being woken. LISTEN wakes a consumer at once, so this is the safety net,
    * and the delay where LISTEN cannot be had. @default {3000}
@@ -61,16 +117,20 @@ export interface ConsumerOptions<Payload = any> {
   readonly pageSize?: number;
   /** The most bytes read at a time, beyond one notification. @default {8388608} */
   readonly pageBytes?: number;
+  /** The most notifications that are read and not yet passed; a crash repeats no more. @default {1000} */
+  readonly readAhead?: number;
+  /** The most bytes of those that are read and not yet handled, beyond a page. @default {16777216} */
+  readonly readAheadBytes?: number;
   /** Progress is stored at the latest after so many notifications. @default {1000} */
   readonly acknowledgeCount?: number;
-  /** Progress is stored at the latest so long after the last time, between two notifications. @default {200} */
+  /** Progress is stored at the latest so long after the last time. @default {200} */
   readonly acknowledgeInterval?: number;
   /**
-   * How long a worker that has gone silent keeps the consumer before another may take over; one whose
+   * How long a worker that has gone silent keeps its partitions before another may take over; one whose
    * LISTEN connection ended is replaced sooner. @default {15000}
    */
   readonly lease?: number;
-  /** How long `stop` waits for the handler in hand before its signal aborts. @default {30000} */
+  /** How long `stop` waits for the handlers in hand before their signals abort. @default {30000} */
   readonly stopTimeout?: number;
 }
 
@@ -78,87 +138,4 @@ export interface ConsumerOptions<Payload = any> {
 export interface RunOptions {
   /** Stops when it aborts, as {@linkcode Consumer.stop} does. */
   readonly signal?: AbortSignal;
-}
-
-/** Rows looked at for one page: bounds the time a rare channel takes to answer. */
-const scannedPerPage = 20_000;
-
-const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
-  "id",
-  "channels",
-  "handle",
-  "from",
-  "retry",
-  "onError",
-  "pollInterval",
-  "pageSize",
-  "pageBytes",
-  "acknowledgeCount",
-  "acknowledgeInterval",
-  "lease",
-  "stopTimeout",
-];
-
-/** What a run needs to know, checked. */
-export interface CheckedOptions extends WorkerOptions {
-  /** The channels to register. */
-  readonly channels: readonly string[];
-  /** Where to begin when new: kind, id, time. */
-  readonly start: ReturnType<typeof startValues>;
-  /** How long stopping waits for the handler in hand, in milliseconds. */
-  readonly stopTimeout: number;
-}
-
-/** Checks what can be checked before `id`, `channels` and `handle` are known for good. */
-export function checkOptions(o: ConsumerOptions): void {
-  knownOptions("a consumer", o, consumerOptionNames);
-  knownOptions("retry", o.retry ?? {}, ["initial", "maximum"]);
-  for (const name of ["handle", "onError"] as const) {
-    if (o[name] !== undefined && typeof o[name] !== "function") {
-      bad(name, o[name], "Give a function.");
-    }
-  }
-  if (o.id !== undefined) consumerName(o.id);
-  if (o.channels !== undefined) channelNames(o.channels);
-  completeOptions(o, "unnamed", ["unnamed"], () => {});
-}
-
-/** Checks all of a consumer's options and fills in the defaults. */
-export function completeOptions(
-  o: ConsumerOptions,
-  id: unknown,
-  channels: unknown,
-  handle: Handler | undefined,
-): CheckedOptions {
-  const consumer = consumerName(id);
-  if (handle === undefined) {
-    throw new HarkError("BAD_OPTION", `consumer "${consumer}" has no handler`, {
-      remedy: "Give handle(notification) as an option, or as a method of a subclass.",
-    });
-  }
-  const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
-  return {
-    claimant: {
-      consumer,
-      partition: 0,
-      owner: crypto.randomUUID(),
-      lease: wholeNumber("lease", o.lease, 15_000, 100, 86_400_000),
-    },
-    channels: channelNames(channels),
-    start: startValues(o.from ?? "beginning"),
-    limits: {
-      rows,
-      bytes: wholeNumber("pageBytes", o.pageBytes, 8 * 1024 * 1024, 1),
-      scanned: Math.max(scannedPerPage, rows),
-    },
-    pollInterval: wholeNumber("pollInterval", o.pollInterval, 3000, 1, 86_400_000),
-    acknowledgeCount: wholeNumber("acknowledgeCount", o.acknowledgeCount, 1000, 1),
-    acknowledgeInterval: wholeNumber("acknowledgeInterval", o.acknowledgeInterval, 200, 0),
-    retryInitial: wholeNumber("retry.initial", o.retry?.initial, 500, 0, 86_400_000),
-    retryMaximum: wholeNumber("retry.maximum", o.retry?.maximum, 30_000, 0, 86_400_000),
-    stopTimeout: wholeNumber("stopTimeout", o.stopTimeout, 30_000, 0, 86_400_000),
-    random: Math.random,
-    handle: (notification: Notification, signal: AbortSignal) => handle(notification, { signal }),
-    onError: o.onError,
-  };
 }

@@ -18,9 +18,14 @@ export interface PageLimits {
   readonly scanned: number;
 }
 
+/** A row of a page, with the partition it belongs to. */
+export interface PageRow extends LogRow {
+  readonly partition: number;
+}
+
 /** A page, and where it leaves its reader. */
 export interface Page {
-  readonly rows: readonly LogRow[];
+  readonly rows: readonly PageRow[];
   /** The position after the page; opaque. */
   readonly position: string;
   /** Whether the window is read to its end. */
@@ -32,14 +37,14 @@ export interface Page {
 /** The columns to select from hark.window_read, under the alias r. */
 export const pageColumns = `r.id, r.channel, r.key, r.payload::text as payload,
  r.headers::text as headers, date_part('epoch', r.created_at) * 1000 as created_at, r.is_replay,
- r."position"::text as "position", r.window_end, r.window_span`;
+ r.partition, r."position"::text as "position", r.window_end, r.window_span`;
 
 /** An empty window that spans more ids than this is stored, so that the next one need not rescan them. */
 export const spanWorthStoring = 2000;
 
 // deno-lint-ignore no-explicit-any -- rows as drivers return them
 export function parsePage(rows: any[]): Page {
-  const parsed: LogRow[] = [];
+  const parsed: PageRow[] = [];
   let end: Pick<Page, "position" | "windowEnd" | "span"> | undefined;
   for (const row of rows) {
     if (row.id === null) {
@@ -53,6 +58,7 @@ export function parsePage(rows: any[]): Page {
         headers: row.headers,
         createdAt: Number(row.created_at),
         isReplay: row.is_replay,
+        partition: row.partition,
       });
     }
   }

@@ -1,49 +1,60 @@
 /**
- * What a worker is told, and what it leaves to the next one of the same run.
+ * What a worker is told, and what it counts.
  *
  * @module
  */
 
 import type { Bell } from "../database/bell.ts";
 import type { Listener } from "../database/listener.ts";
-import type { Notification } from "./notification.ts";
+import type { Handling } from "./attempt.ts";
+import type { Identity } from "./member.ts";
+import type { ConsumerOptions } from "./options.ts";
+import type { RetryPolicy } from "./outcomes.ts";
 import type { PageLimits } from "./page.ts";
-import type { Claimant } from "./partition.ts";
+import type { StartValues } from "./start.ts";
 
-/** What a worker needs to know; all checked before. Durations are milliseconds. */
-export interface WorkerOptions {
-  readonly claimant: Claimant;
+/** A consumer's options, checked and complete. Durations are milliseconds. */
+export interface CheckedOptions extends RetryPolicy {
+  readonly identity: Identity;
+  readonly partitions: number;
+  /** Where to begin when new: kind, id, time. */
+  readonly start: StartValues;
+  /** Starts of single channels: JSON text, or null. */
+  readonly channelStarts: string | null;
   readonly limits: PageLimits;
+  readonly readAhead: number;
+  readonly readAheadBytes: number;
+  readonly concurrency: number;
+  readonly batchSize: number;
   readonly pollInterval: number;
-  /** An acknowledgement is sent at the latest after so many notifications … */
   readonly acknowledgeCount: number;
-  /** … or so long after the last. */
   readonly acknowledgeInterval: number;
-  readonly retryInitial: number;
-  readonly retryMaximum: number;
-  readonly random: () => number;
-  readonly handle: (notification: Notification, signal: AbortSignal) => unknown;
-  readonly onError: ((error: unknown, notification: Notification) => unknown) | undefined;
+  readonly maxCrashes: number;
+  readonly maxWaiting: number;
+  /** Whether a failure stops its partition. */
+  readonly block: boolean;
+  readonly stopTimeout: number;
+  readonly handling: Handling;
+  readonly hooks: {
+    readonly onHandled: ConsumerOptions["onHandled"] | undefined;
+    readonly onError: ConsumerOptions["onError"] | undefined;
+    readonly onDeadLetter: ConsumerOptions["onDeadLetter"] | undefined;
+  };
 }
 
-/** What outlives a session: several sessions may serve one run of a consumer. */
+/** One run of a consumer, over however many sessions. */
 export interface Run {
   /** Aborts when no further notification is to be begun. */
   readonly stopping: AbortSignal;
-  /** Aborts when the handler in hand is to give up too. */
+  /** Aborts when the handlers in hand are to give up too. */
   readonly abandon: AbortSignal;
+  /** Rung by whatever makes it worthwhile to look: the others ring it too. */
+  readonly wake: Bell;
+  /** Rung when a channel was published on. */
   readonly bell: Bell;
+  /** Rung when something was changed for the consumer. */
+  readonly control: Bell;
   readonly listener: Listener | undefined;
   /** Return once all that was committed when the run started is handled. */
   readonly drain: boolean;
-  /** What was visible when the run started: that is replay. */
-  started: string | undefined;
-  /** Notifications handled. */
-  handled: number;
-  /** Handled here but not known to be stored: not to be handled again by the next claim. */
-  readonly pending: { epoch: number; incarnation: string; readonly ids: Set<number> };
-  /** Whether to begin nothing any more, only to store what is handled. */
-  readonly finishing: boolean;
-  /** When a waymark was last asked for, and at which id. */
-  waymark: { at: number; handled: number };
 }

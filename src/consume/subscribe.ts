@@ -99,13 +99,17 @@ export async function* subscribe<Payload = any>(
     session = await open();
     await requireSchema(session);
     const bell = new Bell();
-    detach = (await connections?.listener())?.attach(bell, names) ?? detach;
+    const listener = await connections?.listener();
+    const detached = [listener?.attach(bell, names), listener?.attachControl(bell, "")];
+    detach = () => detached.forEach((one) => one?.());
     const reader = new Reader(names, { rows, bytes, scanned: Math.max(20_000, rows) });
     await reader.start(session, start);
     let failures = 0;
     // As it was before the window was opened: what rang since, in whatever page, is not in the window.
     let rung = bell.count;
     let opening = true;
+    // When delayed notifications are to be looked at again, also while there is no end of others.
+    let dueAt = 0;
     while (!over.aborted) {
       let page: Page;
       if (opening) rung = bell.count;
@@ -116,6 +120,9 @@ export async function* subscribe<Payload = any>(
         }
         page = await reader.read(session);
         opening = page.windowEnd;
+        if (opening && (page.rows.length === 0 || performance.now() >= dueAt)) {
+          dueAt = performance.now() + await deliverDue(session, pollInterval);
+        }
         failures = 0;
       } catch (error) {
         if (over.aborted) break;
@@ -132,12 +139,24 @@ export async function* subscribe<Payload = any>(
         yield new Notification<Payload>(row);
         if (over.aborted) return;
       }
-      if (page.windowEnd && page.rows.length === 0) await bell.wait(rung, pollInterval, over);
+      const wait = dueAt - performance.now();
+      if (page.windowEnd && page.rows.length === 0 && wait > 0) await bell.wait(rung, wait, over);
     }
   } finally {
     forget?.();
     await release();
   }
+}
+
+/** Puts what is due into the log; gives how long to wait for the next, at most `longest` ms. */
+async function deliverDue(session: Queryable, longest: number): Promise<number> {
+  return await translated(async () => {
+    const { rows } = await session.query("select moved, next_ms from hark.deliver_due()");
+    const { moved, next_ms: next } = rows[0];
+    if (moved > 0) return 0;
+    // A timer may end a moment early, and may not be longer than 32 bits.
+    return next === null ? longest : Math.min(longest, Math.max(0, Math.ceil(Number(next))));
+  });
 }
 
 /** A position kept in memory. */

@@ -12,9 +12,8 @@ import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
-import type { CheckedOptions } from "./options.ts";
-import type { Run } from "./run.ts";
-import { serve } from "./worker.ts";
+import type { CheckedOptions, Run } from "./run.ts";
+import { Worker } from "./worker.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -34,44 +33,44 @@ export async function supervise(
 ): Promise<number> {
   const connections = connectionsOf(db);
   const open = async () => connections === undefined ? db : await connections.session();
-  const { consumer } = options.claimant;
+  const { consumer } = options.identity;
   const { stopping, abandon, drain } = signals;
   let session = await open();
-  let detach = () => {};
+  const detach: (() => void)[] = [];
   try {
     await requireSchema(session);
     const listener = drain ? undefined : await connections?.listener();
     await register(session, options);
-    const bell = new Bell();
-    detach = listener?.attach(bell, options.channels) ?? detach;
-    const run: Run = {
-      ...signals,
-      bell,
-      listener,
-      finishing: false,
-      started: undefined,
-      handled: 0,
-      pending: { epoch: 0, incarnation: "", ids: new Set() },
-      waymark: { at: performance.now(), handled: 0 },
-    };
+    const wake = new Bell();
+    const run: Run = { ...signals, wake, bell: new Bell(wake), control: new Bell(wake), listener };
+    if (listener !== undefined) {
+      detach.push(
+        listener.attach(run.bell, options.identity.channels),
+        listener.attachControl(run.control, consumer),
+      );
+    }
+    const ring = () => wake.ring();
+    for (const signal of [stopping, abandon]) {
+      signal.addEventListener("abort", ring);
+      detach.push(() => signal.removeEventListener("abort", ring));
+    }
+    await using worker = new Worker(db, options, run);
     let failures = 0;
     let storeBy = Infinity;
-    // Interrupted while stopping, it comes back once more where it has handled what is not stored yet.
-    while (!stopping.aborted || run.pending.ids.size > 0 && performance.now() < storeBy) {
+    // Interrupted while stopping, it comes back for a while where what it has handled is not stored yet.
+    while (!stopping.aborted || worker.unstored > 0 && performance.now() < storeBy) {
       const begun = performance.now();
-      const finishing = stopping.aborted;
-      if (finishing) storeBy = Math.min(storeBy, begun + storeTimeout);
+      if (stopping.aborted) storeBy = Math.min(storeBy, begun + storeTimeout);
       try {
         if (session instanceof Session && !session.alive) {
           session = await open();
           await translated(() => session.query("select hark.rebase()"));
         }
-        const turn = finishing ? { ...run, stopping: abandon, finishing } : run;
-        if (await serve(session, options, turn)) break;
-        failures = 0;
+        await worker.serve(session);
+        break;
       } catch (error) {
         const reason = translate(error);
-        if (abandon.aborted) break;
+        if (abandon.aborted && worker.unstored === 0) break;
         if (!isPassing(reason)) throw reason;
         if (drain && isLost(reason) || connections === undefined && isOver(reason)) throw reason;
         if (performance.now() - begun > 10_000) failures = 0;
@@ -81,15 +80,14 @@ export async function supervise(
           wait,
           reason: messageOf(reason),
         });
-        // Whatever window was open is forgotten with its connection.
         if (session instanceof Session) await session.close();
-        await pause(wait, finishing ? abandon : stopping);
+        await pause(wait, stopping.aborted ? abandon : stopping);
       }
     }
-    if (run.pending.ids.size > 0) throw notStored(consumer, run.pending.ids.size);
-    return run.handled;
+    if (worker.unstored > 0) throw notStored(consumer, worker.unstored);
+    return worker.handled;
   } finally {
-    detach();
+    for (const end of detach) end();
     if (session instanceof Session) await session.close();
   }
 }
@@ -113,27 +111,38 @@ function notStored(consumer: string, count: number): HarkError {
 }
 
 async function register(session: Queryable, options: CheckedOptions): Promise<void> {
-  const { consumer } = options.claimant;
+  const { consumer, channels, filter, transactional } = options.identity;
   await translated(async () => {
     await session.query("select hark.rebase()");
     await session.query("select hark.waymark()");
-    const channels = JSON.stringify(options.channels);
     const { rows: [known] } = await session.query(
       "select pg_catalog.to_json(hark.channels_of($1::text))::text as channels",
       [consumer],
     );
     await session.query(
       `select hark.register($1::text, array(select pg_catalog.json_array_elements_text($2::text::json)),
-        $3::text, $4::bigint, $5::text::timestamptz)`,
-      [consumer, channels, ...options.start],
+        $3::text, $4::bigint, $5::text::timestamptz, $6::text::jsonb, $7::boolean, $8::integer,
+        $9::text::jsonb)`,
+      [
+        consumer,
+        JSON.stringify(channels),
+        ...options.start,
+        filter,
+        transactional,
+        options.partitions,
+        options.channelStarts,
+      ],
     );
     if (known.channels === null) {
       logger.info("{consumer} is registered", { consumer });
-    } else if (known.channels !== channels) {
+      return;
+    }
+    const before: string[] = JSON.parse(known.channels);
+    if (JSON.stringify(before.toSorted()) !== JSON.stringify(channels.toSorted())) {
       logger.warn("{consumer} now reads {channels}; until now it read {before}", {
         consumer,
-        channels: options.channels,
-        before: JSON.parse(known.channels),
+        channels,
+        before,
       });
     }
   });

@@ -1,245 +1,314 @@
 /**
- * Serves one partition over one session: reads pages, has them handled one by one, acknowledges.
+ * Serves a consumer for one run, over one session after the other: reads, has handled, acknowledges.
  *
  * @module
  */
 
 import { getLogger } from "@logtape/logtape";
-import { backoff, pause } from "../database/bell.ts";
+import { pause } from "../database/bell.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { messageOf, translate } from "../database/translate.ts";
-import type { HarkError } from "../errors.ts";
-import { claim } from "./claim.ts";
-import { type LogRow, Notification } from "./notification.ts";
-import type { Page } from "./page.ts";
-import type { OwnedPartition } from "./partition.ts";
-import type { Run, WorkerOptions } from "./run.ts";
-import { isThenable, settled } from "./settle.ts";
+import { messageOf, translate, translated } from "../database/translate.ts";
+import { Acknowledger } from "./acknowledge.ts";
+import { Attempts } from "./attempt.ts";
+import { Dispatcher } from "./dispatch.ts";
+import { Intake } from "./intake.ts";
+import { Member } from "./member.ts";
+import type { CheckedOptions, Run } from "./run.ts";
+import { Shares } from "./shares.ts";
+import { State } from "./state.ts";
+import { Transactions } from "./transactions.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** Serves until stopped or drained (true), or until the claim must be made anew (false). */
-export async function serve(
-  session: Queryable,
-  options: WorkerOptions,
-  run: Run,
-): Promise<boolean> {
-  const sessionKey = run.listener?.sessionKey;
-  const partition = await claim(session, options.claimant, run, sessionKey);
-  if (partition === undefined) return true;
-  logger.debug("{consumer} claimed under epoch {epoch}", {
-    consumer: options.claimant.consumer,
-    epoch: partition.epoch,
-  });
-  run.started ??= partition.claimedAt;
-  const { pending } = run;
-  // Seek also raises the epoch, and then handled ones are wanted again: only an unbroken row counts. And
-  // after a crash or a fail-over the same ids may be those of other notifications.
-  if (partition.epoch !== pending.epoch + 1 || partition.incarnation !== pending.incarnation) {
-    pending.ids.clear();
-  }
-  pending.epoch = partition.epoch;
-  pending.incarnation = partition.incarnation;
-  const worker = new Worker(session, partition, options, run, sessionKey);
-  const done = await worker.work();
-  if (done) await partition.release();
-  return done;
-}
+/** How long a handler may run before others need not wait until it may be passed, in milliseconds. */
+const slow = 2000;
+/** How long a worker goes on without a connection before its handlers are told, in milliseconds. */
+const patience = 1000;
 
-class Worker {
-  readonly #session: Queryable;
-  readonly #partition: OwnedPartition;
-  readonly #options: WorkerOptions;
+/** One run of a consumer in this process. */
+export class Worker implements AsyncDisposable {
+  readonly #options: CheckedOptions;
   readonly #run: Run;
-  readonly #sessionKey: bigint | undefined;
-  readonly #lost = new AbortController();
-  readonly #signal: AbortSignal;
-  #unacknowledged = 0;
-  #acknowledgedAt = performance.now();
-  #failure: HarkError | undefined;
+  readonly #state: State;
+  readonly #member: Member;
+  readonly #intake: Intake;
+  readonly #shares: Shares;
+  readonly #dispatcher: Dispatcher;
+  readonly #acknowledger: Acknowledger;
+  readonly #transactions: Transactions | undefined;
+  #session: Queryable | undefined;
+  #controlSeen = -1;
+  #deliverAt = -Infinity;
+  #behindAt = -Infinity;
+  #doubt: ReturnType<typeof setTimeout> | undefined;
+  #waymark = { at: performance.now(), handled: 0 };
 
-  constructor(
-    session: Queryable,
-    partition: OwnedPartition,
-    options: WorkerOptions,
-    run: Run,
-    sessionKey: bigint | undefined,
-  ) {
-    this.#session = session;
-    this.#partition = partition;
+  constructor(db: Queryable, options: CheckedOptions, run: Run) {
     this.#options = options;
     this.#run = run;
-    this.#sessionKey = sessionKey;
-    this.#signal = AbortSignal.any([this.#lost.signal, run.abandon]);
+    this.#state = new State(options, run);
+    this.#member = new Member(options.identity);
+    this.#intake = new Intake(this.#state);
+    this.#shares = new Shares(this.#state, this.#member, this.#intake);
+    this.#acknowledger = new Acknowledger(this.#state);
+    this.#transactions = options.identity.transactional
+      ? new Transactions(db, options.identity)
+      : undefined;
+    this.#dispatcher = new Dispatcher(
+      this.#state,
+      new Attempts(options.handling, this.#transactions, run.abandon),
+      (now) => this.#shares.certain(now),
+      async (held, id) => await this.#member.trying(this.#session!, held, id),
+    );
   }
 
-  /** @returns whether the run is over, rather than this claim. */
-  async work(): Promise<boolean> {
-    const { lease } = this.#options.claimant;
-    const renewal = setInterval(() => {
-      if (this.#partition.sinceRenewal >= lease / 4) void this.#renew();
-    }, lease / 4);
-    // Another worker takes over a second after the session's lock is free, unless it is told in that time
-    // that we are there. Where it cannot be told, the handler in hand learns that it may not count.
-    const forget = this.#run.listener?.onLoss(() => void this.#renew());
+  /** Notifications handled so far. */
+  get handled(): number {
+    return this.#state.handled;
+  }
+
+  /** How many were handled whose acknowledgement is not known to be stored. */
+  get unstored(): number {
+    return this.#state.unacknowledged;
+  }
+
+  /** Serves over a session until stopped or drained. Throws where the session fails: then `serve` again. */
+  async serve(session: Queryable): Promise<void> {
+    this.#session = session;
+    const forget = this.#run.listener?.onLoss(() => {
+      // Another worker takes over a second after the session's lock is free, unless it is told in that time
+      // that we are there: at once, in the loop below. Where that fails, handlers learn that they may not count.
+      this.#shares.due = -Infinity;
+      this.#doubtSoon();
+      this.#run.wake.ring();
+    });
     try {
-      return await this.#work();
+      await this.#shares.resume(session);
+      this.#settleDoubt();
+      await this.#work(session);
     } catch (error) {
-      throw this.#failure ?? error;
+      this.#doubtSoon();
+      throw error;
     } finally {
-      clearInterval(renewal);
+      this.#dispatcher.open = false;
       forget?.();
-      this.#lost.abort();
     }
   }
 
-  async #work(): Promise<boolean> {
-    const { bell, listener, stopping, drain, finishing, pending } = this.#run;
-    // A window that was stored open may have been opened before this run: it does not end a drain.
-    let fresh = !this.#partition.inWindow;
-    // As it was before the window was opened: what rang since, in whatever page, is not in the window.
-    let rung = -1;
-    while (!stopping.aborted && listener?.sessionKey === this.#sessionKey) {
-      this.#throwIfLost();
-      if (!this.#partition.inWindow) rung = bell.count;
-      const page = await this.#partition.read(this.#options.limits, this.#run.started!);
-      if (page.rows.length > 0) {
-        if (!await this.#handlePage(page.rows, page.windowEnd)) return true;
-      } else if (page.windowEnd) {
-        await this.#endWindow(page);
-      } else if (this.#due) {
-        await this.#acknowledge(0);
+  /** Until it is certain again that nobody else has taken over, handlers in hand are told so after a moment. */
+  #doubtSoon(): void {
+    this.#doubt ??= setTimeout(() => {
+      for (const held of this.#state.partitions.values()) {
+        held.lose(new Error("the connection is lost, and another worker may have taken over"));
       }
-      if (!page.windowEnd) continue;
-      if (drain && fresh || finishing && pending.ids.size === 0) return true;
-      fresh = true;
-      await this.#waymark();
-      if (page.rows.length === 0) await bell.wait(rung, this.#options.pollInterval, stopping);
-    }
-    if (this.#unacknowledged > 0) await this.#acknowledge(Infinity);
-    return stopping.aborted;
+    }, patience);
   }
 
-  /** @returns whether to go on: false when stopping. */
-  async #handlePage(rows: readonly LogRow[], windowEnd: boolean): Promise<boolean> {
-    const { stopping, pending, finishing } = this.#run;
-    let last: number | undefined;
-    for (const row of rows) {
-      if (pending.ids.has(row.id)) {
-        this.#unacknowledged++;
-      } else if (finishing || stopping.aborted || !await this.#deliver(row, last)) {
-        if (last !== undefined) await this.#acknowledge(last, last);
-        return false;
+  #settleDoubt(): void {
+    clearTimeout(this.#doubt);
+    this.#doubt = undefined;
+    for (const held of this.#state.partitions.values()) held.regain(held.epoch);
+  }
+
+  async #work(session: Queryable): Promise<void> {
+    const { wake, stopping, abandon, drain } = this.#run;
+    for (;;) {
+      const seen = wake.count;
+      const stop = stopping.aborted;
+      if (stop && (this.#dispatcher.idle || abandon.aborted)) break;
+      await this.#attend(session, !stop);
+      await this.#deliverDue(session);
+      await this.#finishHalts(session);
+      if (this.#acknowledger.due <= performance.now()) await this.#acknowledge(session);
+      this.#dispatcher.open = !stop && this.#shares.last!.outcome === "serve" &&
+        !this.#shares.last!.paused;
+      let busy = false;
+      if (this.#dispatcher.open) {
+        this.#state.queue.wake(performance.now());
+        if (this.#state.queue.wantsLoading) await this.#intake.load(session);
+        await this.#guarded(session, async () => {
+          busy = await this.#intake.read(session);
+        });
+        this.#dispatcher.pump();
+        this.#makeRoom();
+        if (drain && await this.#isDrained(session)) break;
       }
-      last = row.id;
-      if (this.#due && row !== rows.at(-1)) await this.#acknowledge(last, last);
-      this.#throwIfLost();
+      await this.#waymarkNow(session);
+      if (busy) continue;
+      if (this.#dispatcher.hasRoom && this.#state.queue.hasReady) {
+        await pause(0); // timers and sockets have their turn
+        continue;
+      }
+      await wake.wait(seen, this.#untilNext());
     }
-    if (windowEnd || this.#due) await this.#acknowledge(windowEnd ? Infinity : last!);
-    return true;
+    await this.#leave(session);
   }
 
-  /** Tries until the handler succeeds. @returns whether it did: false when stopping. */
-  async #deliver(row: LogRow, before: number | undefined): Promise<boolean> {
-    const { claimant, handle, onError, retryInitial, retryMaximum, random } = this.#options;
-    const { failing } = this.#partition;
-    let attempt = failing?.id === row.id ? failing.attempts + 1 : 1;
-    for (;; attempt++) {
-      const notification = new Notification(row, attempt);
-      try {
-        const result = handle(notification, this.#signal);
-        if (isThenable(result)) await settled(result, this.#run.abandon);
-        this.#run.handled++;
-        this.#run.pending.ids.add(row.id);
-        this.#unacknowledged++;
-        return true;
-      } catch (error) {
-        if (this.#signal.aborted) {
-          this.#throwIfLost();
-          return false;
-        }
-        const wait = Math.round(backoff(attempt, retryInitial, retryMaximum, random));
-        logger.error(
-          "{consumer}: notification {id} failed at attempt {attempt}, next in {wait} ms: {reason}",
+  async #attend(session: Queryable, wanting: boolean): Promise<void> {
+    const { control } = this.#run;
+    if (control.count === this.#controlSeen && performance.now() < this.#shares.due) return;
+    this.#controlSeen = control.count;
+    await this.#shares.attend(session, wanting);
+    this.#settleDoubt();
+    const { nextDue } = this.#shares.last!;
+    this.#deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
+  }
+
+  /** Publishes what was to be published later and is due: whoever is there does it for all. */
+  async #deliverDue(session: Queryable): Promise<void> {
+    while (this.#deliverAt <= performance.now()) {
+      const { rows: [row] } = await translated(() =>
+        session.query("select moved, next_ms from hark.deliver_due()")
+      );
+      this.#deliverAt = row.next_ms === null ? Infinity : performance.now() + Number(row.next_ms);
+      if (Number(row.moved) === 0) {
+        // Somebody else is at it.
+        this.#deliverAt = Math.max(this.#deliverAt, performance.now() + 100);
+      }
+    }
+  }
+
+  /** Stores, once nothing runs for it any more, what a halted partition has done, and gives it back or goes on. */
+  async #finishHalts(session: Queryable): Promise<void> {
+    const { partitions, readers } = this.#state;
+    for (const reader of readers) {
+      // It has read to where the number of partitions changes.
+      const held = [...reader.partitions];
+      if (
+        !reader.settled || !reader.ended || held.some((h) => h.outstanding > 0 || h.running > 0)
+      ) {
+        continue;
+      }
+      await this.#acknowledge(session);
+      for (const one of held) this.#state.halt(one, "release");
+    }
+    const over = [...partitions.values()].filter((held) =>
+      (held.halted === "release" || held.halted === "unsure") && held.running === 0
+    );
+    if (over.length === 0) return;
+    await this.#acknowledge(session);
+    const released = over.filter((held) => held.halted === "release");
+    if (released.length > 0) {
+      await this.#member.release(session, released);
+      for (const held of released) this.#state.forget(held, new Error("given back"));
+    }
+    const unsure = over.filter((held) => held.halted === "unsure").map((held) => held.number);
+    if (unsure.length > 0) await this.#shares.claim(session, unsure, false);
+  }
+
+  async #acknowledge(session: Queryable): Promise<void> {
+    await this.#guarded(session, () => this.#acknowledger.send(session));
+  }
+
+  /** Does something that is refused where partitions were lost, and then finds out which. */
+  async #guarded(session: Queryable, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const reason = translate(error);
+      if (reason.code === "FENCED") {
+        // Of which partitions is told by reporting; the rest is sent again.
+        this.#shares.due = -Infinity;
+        await this.#attend(session, false);
+      } else if (reason.code === "WINDOW_LOST") {
+        logger.warn(
+          "{consumer}: the server has been through a crash; reading begins again where it is stored",
           {
-            consumer: claimant.consumer,
-            id: row.id,
-            attempt,
-            wait,
-            reason: messageOf(error),
-            error,
+            consumer: this.#options.identity.consumer,
           },
         );
-        await this.#report(onError, error, notification);
-        if (before !== undefined && this.#unacknowledged > 0) {
-          await this.#acknowledge(before, before);
-        }
-        await this.#partition.recordFailure(row.id, attempt, messageOf(error));
-        await pause(wait, AbortSignal.any([this.#run.stopping, this.#lost.signal]));
-        this.#throwIfLost();
-        if (this.#run.stopping.aborted) return false;
+        await this.#shares.claim(session, [...this.#state.partitions.keys()], false);
+      } else throw reason;
+    }
+  }
+
+  /**
+   * Where all that was read is behind handlers that take long, those are passed over as waiting, so that more can
+   * be read.
+   */
+  #makeRoom(): void {
+    const { queue, running } = this.#state;
+    if (!this.#dispatcher.hasRoom || queue.hasReady || !this.#intake.isFull) return;
+    const now = performance.now();
+    for (const entry of running) {
+      if (entry.parked || entry.dropped || now - entry.startedAt < slow) continue;
+      this.#state.park(entry, "running", now, null);
+      queue.park(entry);
+    }
+  }
+
+  /** Whether all that was committed when the run started is handled, here or by other workers. */
+  async #isDrained(session: Queryable): Promise<boolean> {
+    const { partitions, queue, readers, started } = this.#state;
+    if (started !== undefined) {
+      if (!this.#dispatcher.idle || queue.hasReady || queue.wantsLoading) return false;
+      if (queue.nextDue <= performance.now()) return false;
+      if (readers.some((r) => !r.fresh || r.inWindow)) return false;
+      for (const held of partitions.values()) {
+        if (held.halted === "blocked" || held.outstanding > 0) return false;
       }
     }
+    const last = this.#shares.last!;
+    if (partitions.size === last.partitions) return true;
+    if (performance.now() < this.#behindAt) return false;
+    this.#behindAt = performance.now() + 100;
+    const others = Array.from({ length: last.partitions }, (_, n) => n)
+      .filter((n) => !partitions.has(n));
+    const { rows: [row] } = await translated(() =>
+      session.query(
+        `select hark.is_behind($1::text, $2::text::integer[],
+          coalesce($3::text::pg_snapshot, pg_current_snapshot())) as behind`,
+        [this.#options.identity.consumer, `{${others.join(",")}}`, started ?? null],
+      )
+    );
+    return !row.behind;
   }
 
-  async #report(
-    onError: WorkerOptions["onError"],
-    error: unknown,
-    notification: Notification,
-  ): Promise<void> {
-    try {
-      await onError?.(error, notification);
-    } catch (failed) {
-      logger.error("onError of {consumer} failed itself: {reason}", {
-        consumer: this.#options.claimant.consumer,
-        reason: messageOf(failed),
-        error: failed,
-      });
+  /** How long there is nothing to do unless something rings, in milliseconds. */
+  #untilNext(): number {
+    const { queue, running, run } = this.#state;
+    let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#deliverAt);
+    if (this.#dispatcher.open) {
+      next = Math.min(next, queue.nextDue);
+      if (!this.#intake.isFull) next = Math.min(next, this.#intake.nextLook());
+      else for (const { startedAt } of running) next = Math.min(next, startedAt + slow);
+      if (run.drain) next = Math.min(next, performance.now() + 100);
     }
-  }
-
-  get #due(): boolean {
-    return this.#unacknowledged >= this.#options.acknowledgeCount ||
-      performance.now() - this.#acknowledgedAt >= this.#options.acknowledgeInterval;
-  }
-
-  /** Stores what is handled: up to `stored` as far as pending ids go, and only through an id where given. */
-  async #acknowledge(stored: number, through?: number): Promise<void> {
-    await this.#partition.acknowledge(this.#unacknowledged, through);
-    this.#unacknowledged = 0;
-    this.#acknowledgedAt = performance.now();
-    const { ids } = this.#run.pending;
-    for (const id of ids) if (id <= stored) ids.delete(id);
-  }
-
-  /** After the last page of a window, which had no rows. */
-  async #endWindow(page: Page): Promise<void> {
-    // Now and then also an empty window is stored: cleaning goes by what is stored.
-    const store = page.span > 0 && performance.now() - this.#acknowledgedAt > 60_000;
-    if (store || !this.#partition.discardWindow()) await this.#acknowledge(Infinity);
+    return Math.min(Math.max(next - performance.now(), 1), 60_000);
   }
 
   /** Waymarks tell later readers where to begin. Made by whoever reads, now and then. */
-  async #waymark(): Promise<void> {
-    const { waymark, handled } = this.#run;
+  async #waymarkNow(session: Queryable): Promise<void> {
+    const { handled } = this.#state;
     const now = performance.now();
-    if (handled === waymark.handled) return;
-    if (now - waymark.at < 10_000 && handled - waymark.handled < 10_000) return;
-    this.#run.waymark = { at: now, handled };
-    await this.#session.query("select hark.waymark()");
+    if (handled === this.#waymark.handled) return;
+    if (now - this.#waymark.at < 10_000 && handled - this.#waymark.handled < 10_000) return;
+    this.#waymark = { at: now, handled };
+    await translated(() => session.query("select hark.waymark()"));
   }
 
-  async #renew(): Promise<void> {
-    const kept = this.#run.listener?.sessionKey === this.#sessionKey;
-    try {
-      await this.#partition.renew(kept ? this.#sessionKey : undefined);
-    } catch (error) {
-      this.#failure = translate(error);
-      this.#lost.abort(this.#failure);
+  /** Stores the last, gives everything back, and takes leave. */
+  async #leave(session: Queryable): Promise<void> {
+    for (const held of this.#state.partitions.values()) this.#state.halt(held, "release");
+    await this.#acknowledge(session);
+    const held = [...this.#state.partitions.values()];
+    if (held.length > 0) await this.#member.release(session, held);
+    await this.#member.leave(session);
+    for (const one of held) this.#state.forget(one, new Error("the consumer has stopped"));
+  }
+
+  /** Ends what is left of the run: timers, and connections of handlers. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#doubt);
+    for (const held of [...this.#state.partitions.values()]) {
+      this.#state.forget(held, new Error("the consumer has stopped"));
     }
-  }
-
-  #throwIfLost(): void {
-    if (this.#failure !== undefined) throw this.#failure;
+    try {
+      await this.#transactions?.close();
+    } catch (error) {
+      logger.debug("A connection of a handler did not close: {reason}", {
+        reason: messageOf(error),
+      });
+    }
   }
 }

@@ -11,6 +11,12 @@
 export class Bell {
   #count = 0;
   readonly #waiting = new Set<() => void>();
+  readonly #also: Bell | undefined;
+
+  /** @param also Another bell, rung whenever this one is. */
+  constructor(also?: Bell) {
+    this.#also = also;
+  }
 
   /** The count so far. */
   get count(): number {
@@ -22,6 +28,7 @@ export class Bell {
     this.#count++;
     for (const wake of this.#waiting) wake();
     this.#waiting.clear();
+    this.#also?.ring();
   }
 
   /**

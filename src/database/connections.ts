@@ -51,6 +51,7 @@ export class Connections {
   readonly #idle = new Set<pg.PoolClient>();
   readonly #session: SessionOptions;
   readonly #listen: boolean;
+  readonly #queryTimeout: number;
   readonly #times: {
     readonly heartbeat: number;
     readonly heartbeatTimeout: number;
@@ -86,11 +87,9 @@ export class Connections {
       heartbeatTimeout: wholeNumber("heartbeatTimeout", options.heartbeatTimeout, 4000, 10),
       maxReconnectDelay: wholeNumber("maxReconnectDelay", options.maxReconnectDelay, 5000, 10),
     };
+    this.#queryTimeout = wholeNumber("queryTimeout", options.queryTimeout, 30_000, 1);
     this.pool = new pg.Pool({
-      ...clientConfig({
-        ...this.#session,
-        queryTimeout: wholeNumber("queryTimeout", options.queryTimeout, 30_000, 1),
-      }),
+      ...clientConfig({ ...this.#session, queryTimeout: this.#queryTimeout }),
       max: wholeNumber("poolSize", options.poolSize, 4, 1, 1000),
       idleTimeoutMillis: 30_000,
     });
@@ -114,6 +113,12 @@ export class Connections {
   async session(): Promise<Session> {
     this.#mustBeOpen();
     return await Session.open(this.#session);
+  }
+
+  /** As {@linkcode Connections.session}, for statements of the user's, which may take as long as the pool's. */
+  async handlerSession(): Promise<Session> {
+    this.#mustBeOpen();
+    return await Session.open({ ...this.#session, queryTimeout: this.#queryTimeout });
   }
 
   /**

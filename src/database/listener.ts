@@ -24,6 +24,8 @@ export interface ListenerOptions extends SessionOptions {
 
 /** The NOTIFY channel that publishers use; the payload is Hark's channel. */
 const wakeChannel = "hark";
+/** Tells workers that something was changed for them; the payload is a consumer, or empty for all. */
+const controlChannel = "hark_control";
 /** For the self-test. A name of its own, as any text may be a channel of Hark's. */
 const testChannel = "hark_selftest";
 
@@ -34,6 +36,7 @@ const testChannel = "hark_selftest";
 export class Listener {
   readonly #options: ListenerOptions;
   readonly #bells = new Map<Bell, ReadonlySet<string> | null>();
+  readonly #controls = new Map<Bell, string>();
   readonly #stop = new AbortController();
   readonly #tests = new Map<string, () => void>();
   readonly #losses = new Set<() => void>();
@@ -82,6 +85,12 @@ export class Listener {
     return () => void this.#bells.delete(bell);
   }
 
+  /** Rings `bell` whenever something was changed for the workers of a consumer. Returns how to end that. */
+  attachControl(bell: Bell, consumer: string): () => void {
+    this.#controls.set(bell, consumer);
+    return () => void this.#controls.delete(bell);
+  }
+
   /** Calls back each time the session behind {@linkcode sessionKey} is lost. Returns how to end that. */
   onLoss(lost: () => void): () => void {
     this.#losses.add(lost);
@@ -100,6 +109,7 @@ export class Listener {
         });
       }
       await session.query(`listen ${wakeChannel}`);
+      await session.query(`listen ${controlChannel}`);
       await session.query(`listen ${testChannel}`);
       this.#session = session;
       this.#live = await this.#selfTest(prove);
@@ -147,11 +157,16 @@ export class Listener {
       for (const [bell, channels] of this.#bells) {
         if (channels === null || channels.has(payload)) bell.ring();
       }
+    } else if (channel === controlChannel) {
+      for (const [bell, consumer] of this.#controls) {
+        if (payload === "" || payload === consumer) bell.ring();
+      }
     }
   }
 
   #ringAll(): void {
     for (const bell of this.#bells.keys()) bell.ring();
+    for (const bell of this.#controls.keys()) bell.ring();
   }
 
   async #supervise(prove: (channel: string, payload: string) => Promise<void>): Promise<void> {

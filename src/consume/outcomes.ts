@@ -1,0 +1,88 @@
+/**
+ * What becomes of a notification whose handler failed.
+ *
+ * @module
+ */
+
+import { bad } from "../check.ts";
+import { backoff } from "../database/bell.ts";
+import { messageOf } from "../database/translate.ts";
+
+/**
+ * Thrown by a handler to give a notification up at once: it becomes a dead letter, with the message.
+ *
+ * @example
+ * ```ts
+ * import { DeadLetter, type Notification } from "@hark/postgres";
+ *
+ * function handle({ payload }: Notification) {
+ *   if (payload.version !== 1) throw new DeadLetter(`version ${payload.version} is not known`);
+ * }
+ * ```
+ */
+export class DeadLetter extends Error {
+  /** Makes one. */
+  constructor(message: string = "given up by its handler", options: ErrorOptions = {}) {
+    super(message, options);
+    this.name = "DeadLetter";
+  }
+}
+
+/**
+ * Thrown by a handler to say when it should be tried again. It counts as a failed attempt.
+ *
+ * @example
+ * ```ts
+ * import { RetryAfter } from "@hark/postgres";
+ *
+ * async function handle() {
+ *   const response = await fetch("https://example.com/hook", { method: "POST" });
+ *   const seconds = Number(response.headers.get("retry-after") ?? 1);
+ *   if (response.status === 429) throw new RetryAfter(seconds * 1000);
+ * }
+ * ```
+ */
+export class RetryAfter extends Error {
+  /** How long to wait, in milliseconds. */
+  readonly delay: number;
+
+  /**
+   * Makes one.
+   *
+   * @param delay Milliseconds, 0 to a year.
+   * @throws {HarkError} `BAD_OPTION` for any other delay.
+   */
+  constructor(delay: number, message?: string, options: ErrorOptions = {}) {
+    if (!(typeof delay === "number" && delay >= 0 && delay <= 31_622_400_000)) {
+      bad("the delay of RetryAfter", delay, "Give milliseconds from 0 to 31622400000, a year.");
+    }
+    super(message ?? `to be tried again after ${delay} ms`, options);
+    this.name = "RetryAfter";
+    this.delay = delay;
+  }
+}
+
+/** When a failed notification is tried again, and how often. Durations are milliseconds. */
+export interface RetryPolicy {
+  readonly retryInitial: number;
+  readonly retryMaximum: number;
+  readonly maxAttempts: number;
+  readonly random: () => number;
+}
+
+/** What follows a failed attempt: another one after a wait, or the end. */
+export type Verdict =
+  | { readonly kind: "retry"; readonly wait: number; readonly reason: string }
+  | { readonly kind: "dead"; readonly reason: string };
+
+/** Decides what follows attempt number `attempt` (1, 2, …), which failed with `error`. */
+export function verdict(error: unknown, attempt: number, policy: RetryPolicy): Verdict {
+  const reason = messageOf(error).replaceAll("\0", "\uFFFD").toWellFormed();
+  // By name: a module of consumers may have imported another copy of this package.
+  const { name, delay } = (error ?? {}) as { name?: unknown; delay?: unknown };
+  if (name === "DeadLetter" || attempt >= policy.maxAttempts) return { kind: "dead", reason };
+  const wait = name === "RetryAfter" && typeof delay === "number" && delay >= 0
+    ? delay
+    : backoff(attempt, policy.retryInitial, policy.retryMaximum, policy.random);
+  return { kind: "retry", wait: Math.round(wait), reason };
+}

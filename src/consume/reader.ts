@@ -1,0 +1,150 @@
+/**
+ * Reads snapshot windows for some partitions of a consumer: one scan for all that have the same position.
+ *
+ * @module
+ */
+
+import type { Queryable } from "../database/queryable.ts";
+import { translated } from "../database/translate.ts";
+import type { HeldPartition } from "./held.ts";
+import { type Identity, numbersText } from "./member.ts";
+import { type Page, pageColumns, type PageLimits, parsePage, spanWorthStoring } from "./page.ts";
+
+const readSql = `select ${pageColumns}, w.settled
+from hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5::text::hark.position,
+ $6::text::hark.position) w,
+lateral hark.window_read(w."position", w.channels, $7::integer, $8::bigint, $9::integer,
+ $10::text::pg_snapshot, w.filter, w.partitions, case when w.partitions > 1 then $3::text::integer[] end) r`;
+
+/** A position that is read from, shared by partitions. */
+export class Reader {
+  readonly partitions = new Set<HeldPartition>();
+  /** As loaded, or after the pages read since. */
+  position: string;
+  /** Whether a window is open that is not read to its end. */
+  inWindow: boolean;
+  /** Whether a window is read to its end and not yet passed. */
+  ended = false;
+  /** Whether there is something to store: rows were read, many ids passed, or part of a window was stored. */
+  dirty: boolean;
+  /** Whether the last window ended with its first page, so that the reader is where the log ends. */
+  caughtUp = false;
+  /** Whether a window that was opened in this run has been read to its end. */
+  fresh = false;
+  /** What had rung when the window was opened: what rings later is not in it. */
+  rung = -1;
+  /** When the window was opened. */
+  openedAt = -Infinity;
+  /** Whether it had rows. */
+  hadRows = false;
+  /** Whether there is nothing more to read until the number of partitions has changed. */
+  settled = false;
+  /** The same for readers whose windows reach to the same snapshot. */
+  tag: object = {};
+  #before: string;
+  #pages = 0;
+  #own: boolean;
+  #span = 0;
+
+  constructor(position: string, inWindow: boolean) {
+    this.position = this.#before = position;
+    this.inWindow = this.dirty = inWindow;
+    this.#own = !inWindow;
+  }
+
+  /** Reads the next page of the window, or opens one, up to the same snapshot as `alike`'s where given. */
+  async read(
+    session: Queryable,
+    identity: Identity,
+    limits: PageLimits,
+    started: string,
+    rung: number,
+    alike?: Reader,
+  ): Promise<Page> {
+    const held = [...this.partitions];
+    if (!this.inWindow) {
+      this.rung = rung;
+      this.openedAt = performance.now();
+      this.hadRows = false;
+      this.#pages = 0;
+      this.#own = true;
+      this.#before = this.position;
+    }
+    const { rows } = await translated(() =>
+      session.query(readSql, [
+        identity.consumer,
+        identity.owner,
+        numbersText(held.map((h) => h.number)),
+        numbersText(held.map((h) => h.epoch)),
+        this.position,
+        alike?.position ?? null,
+        limits.rows,
+        limits.bytes,
+        limits.scanned,
+        started,
+      ])
+    );
+    const page = parsePage(rows);
+    if (!this.inWindow) this.tag = alike?.tag ?? {};
+    this.position = page.position;
+    this.settled = rows[0].settled;
+    this.inWindow = !page.windowEnd;
+    this.ended = page.windowEnd;
+    this.#pages++;
+    this.#span = Math.max(this.#span, page.span);
+    if (page.rows.length > 0) this.dirty = this.hadRows = true;
+    if (this.#span > spanWorthStoring) this.dirty = true;
+    if (page.windowEnd) {
+      this.caughtUp = this.#pages === 1 && page.rows.length < limits.rows;
+      if (this.#own) this.fresh = true;
+    }
+    return page;
+  }
+
+  /** How many ids the window spans, at the most of its pages. */
+  get span(): number {
+    return this.#span;
+  }
+
+  /** Throws away a window that was empty, so that idle reading writes nothing. */
+  discard(): void {
+    this.position = this.#before;
+    this.ended = false;
+    this.#span = 0;
+  }
+
+  /** Goes past a window that was read to its end without storing that. */
+  async pass(session: Queryable): Promise<void> {
+    const { rows } = await translated(() =>
+      session.query(`select hark.pass($1::text::hark.position)::text as "position"`, [
+        this.position,
+      ])
+    );
+    this.passed(rows[0].position);
+  }
+
+  /** The window is behind it. */
+  passed(position: string): void {
+    this.position = position;
+    this.ended = false;
+    this.#span = 0;
+  }
+
+  /** Takes over the partitions of another reader that has passed a window to the same snapshot. */
+  async merge(session: Queryable, other: Reader): Promise<void> {
+    const { rows } = await translated(() =>
+      session.query(
+        `select hark.merged($1::text::hark.position, $2::text::hark.position)::text as "position"`,
+        [this.position, other.position],
+      )
+    );
+    this.position = rows[0].position;
+    this.dirty ||= other.dirty;
+    this.fresh &&= other.fresh;
+    for (const held of other.partitions) {
+      this.partitions.add(held);
+      held.reader = this;
+    }
+    other.partitions.clear();
+  }
+}

@@ -1,0 +1,266 @@
+/**
+ * Which partitions a worker serves: its fair share, taken over from those who have gone.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import type { Queryable } from "../database/queryable.ts";
+import { HarkError } from "../errors.ts";
+import { HeldPartition } from "./held.ts";
+import type { Intake } from "./intake.ts";
+import type { Attendance, Claimed, Member } from "./member.ts";
+import { Reader } from "./reader.ts";
+import type { State } from "./state.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** How often a worker looks after the others, in milliseconds. */
+const watchInterval = 500;
+/** How long an owner whose session has ended may take to come back, in milliseconds. */
+const grace = 1000;
+
+function takenOver(consumer: string, partition: number): HarkError {
+  return new HarkError(
+    "FENCED",
+    `this worker no longer serves partition ${partition} of consumer "${consumer}"`,
+    { remedy: "Another worker has taken over, or the consumer was moved or removed." },
+  );
+}
+
+/** Keeps a worker's lease and its share of the partitions. */
+export class Shares {
+  readonly #state: State;
+  readonly #member: Member;
+  readonly #intake: Intake;
+  /** When partitions were first seen without their owner's session. */
+  readonly #goneSince = new Map<number, number>();
+  #sessionKey: bigint | undefined;
+  #changes: number | undefined;
+  #standing: "serving" | "standby" | "outdated" | undefined;
+  /** When the lease was last renewed. */
+  renewedAt = -Infinity;
+  /** When it is to report next. */
+  due = -Infinity;
+  last: Attendance | undefined;
+
+  constructor(state: State, member: Member, intake: Intake) {
+    this.#state = state;
+    this.#member = member;
+    this.#intake = intake;
+  }
+
+  get #consumer(): string {
+    return this.#state.options.identity.consumer;
+  }
+
+  /** Whether it is certain at a time that nobody else has taken over. */
+  certain(now: number): boolean {
+    return now - this.renewedAt < this.#state.options.identity.lease;
+  }
+
+  /** Reports, renews the lease where it is time, and takes or gives back partitions. */
+  async attend(session: Queryable, wanting: boolean): Promise<void> {
+    const { options, run } = this.#state;
+    const { lease } = options.identity;
+    const sessionKey = run.listener?.sessionKey;
+    const sent = performance.now();
+    const renew = sent - this.renewedAt >= lease / 4 || sessionKey !== this.#sessionKey;
+    const attendance = await this.#member.attend(session, sessionKey, renew);
+    if (renew) this.renewedAt = sent;
+    this.#sessionKey = sessionKey;
+    this.last = attendance;
+    const alone = attendance.outcome === "serve" && attendance.workers === 1 &&
+      attendance.mine.size === attendance.partitions && !attendance.replays;
+    this.due = sent + Math.min(alone ? lease / 4 : watchInterval, lease / 4);
+    this.#tell(attendance);
+    for (const held of [...this.#state.partitions.values()]) {
+      if (attendance.mine.get(held.number) !== held.epoch) {
+        this.#state.forget(held, takenOver(this.#consumer, held.number));
+      }
+    }
+    if (attendance.outcome === "outdated") return;
+    await this.#reload(session, attendance);
+    await this.#reclaim(session, attendance);
+    if (attendance.releasing) this.#giveBack(0);
+    else if (this.#serving > attendance.share) this.#giveBack(attendance.share);
+    else if (wanting) await this.#claimMore(session, attendance);
+    if (attendance.replays) await this.#feed(session);
+  }
+
+  /** Tells where this worker stands, when that changes. */
+  #tell({ outcome, share, workers }: Attendance): void {
+    const standing = outcome === "outdated" ? outcome : share === 0 ? "standby" : "serving";
+    if (standing === this.#standing) return;
+    const before = this.#standing;
+    this.#standing = standing;
+    const consumer = this.#consumer;
+    if (standing === "outdated") {
+      if (this.#state.run.drain) {
+        throw new HarkError(
+          "OUTDATED",
+          `consumer "${consumer}" is served by workers with other channels, another filter or another transactional`,
+          { remedy: "Start this one with the same, or stop the others." },
+        );
+      }
+      logger.warn(
+        "{consumer} was changed by a worker with other channels, another filter or another transactional; this " +
+          "one stands by until that is undone",
+        { consumer },
+      );
+    } else if (standing === "standby") {
+      logger.info("{consumer} is served by {count} other workers; standing by", {
+        consumer,
+        count: workers - 1,
+      });
+    } else if (before !== undefined) {
+      logger.info("{consumer} is served by this worker now", { consumer });
+    }
+  }
+
+  /** How many partitions it serves and means to keep. */
+  get #serving(): number {
+    let count = 0;
+    for (const held of this.#state.partitions.values()) if (held.halted !== "release") count++;
+    return count;
+  }
+
+  /** What is left of another claim of this worker's, such as one whose answer was lost, is claimed anew. */
+  async #reclaim(session: Queryable, { mine }: Attendance): Promise<void> {
+    const left = [...mine.keys()].filter((number) => !this.#state.partitions.has(number));
+    if (left.length > 0) await this.claim(session, left, false);
+  }
+
+  #giveBack(share: number): void {
+    const surplus = [...this.#state.partitions.values()]
+      .filter((held) => held.halted !== "release")
+      .sort((a, b) => b.number - a.number)
+      .slice(0, this.#serving - share);
+    for (const held of surplus) this.#state.halt(held, "release");
+  }
+
+  async #claimMore(session: Queryable, { share, free, gone }: Attendance): Promise<void> {
+    const now = performance.now();
+    for (const number of this.#goneSince.keys()) {
+      if (!gone.includes(number)) this.#goneSince.delete(number);
+    }
+    for (const number of gone) {
+      if (!this.#goneSince.has(number)) this.#goneSince.set(number, now);
+    }
+    const room = () => share - this.#serving;
+    if (room() > 0 && free.length > 0) {
+      await this.claim(session, spread(free, this.#state.options.random).slice(0, room()), false);
+    }
+    const left = gone.filter((number) => now - this.#goneSince.get(number)! >= grace);
+    if (room() > 0 && left.length > 0) {
+      await this.claim(session, left.slice(0, room()), true);
+    } else if (gone.length > 0) {
+      this.due = Math.min(this.due, now + 250);
+    }
+  }
+
+  /** Claims partitions and begins with those it gets. */
+  async claim(
+    session: Queryable,
+    numbers: readonly number[],
+    presumeGone: boolean,
+  ): Promise<void> {
+    const claimed = await this.#member.claim(session, numbers, presumeGone);
+    await this.#adopt(session, claimed);
+  }
+
+  async #adopt(session: Queryable, claimed: readonly Claimed[]): Promise<void> {
+    const state = this.#state;
+    const adopted: HeldPartition[] = [];
+    for (const one of claimed) {
+      const known = state.partitions.get(one.partition);
+      if (known !== undefined) state.forget(known, takenOver(this.#consumer, one.partition));
+      state.started ??= one.started;
+      const held = new HeldPartition(one, state.options.readAhead, state.run.abandon);
+      state.partitions.set(held.number, held);
+      let reader = state.readers.find((r) =>
+        r.position === one.position && r.inWindow === one.inWindow && !r.ended
+      );
+      if (reader === undefined) {
+        reader = new Reader(one.position, one.inWindow);
+        state.readers.push(reader);
+      }
+      reader.partitions.add(held);
+      held.reader = reader;
+      adopted.push(held);
+      logger.debug("{consumer}: claimed partition {partition} under epoch {epoch}", {
+        consumer: this.#consumer,
+        partition: held.number,
+        epoch: held.epoch,
+      });
+    }
+    await this.#intake.findDone(session, adopted);
+    await this.#intake.findWaiting(session, adopted);
+  }
+
+  /**
+   * After another connection was made: what is held is claimed again, so that nothing that the old connection
+   * still carries counts. Where nobody else has had it meanwhile and the server has not been through a crash, all that
+   * is in hand is still good.
+   */
+  async resume(session: Queryable): Promise<void> {
+    const { partitions } = this.#state;
+    this.due = -Infinity;
+    const { identity } = this.#state.options;
+    const sent = performance.now();
+    const attendance = await this.#member.attend(
+      session,
+      this.#state.run.listener?.sessionKey,
+      true,
+    );
+    this.renewedAt = sent;
+    if (partitions.size === 0) return;
+    const claimed = attendance.outcome === "outdated"
+      ? []
+      : await this.#member.claim(session, [...partitions.keys()], false);
+    const fresh: Claimed[] = [];
+    for (const held of [...partitions.values()]) {
+      const again = claimed.find((one) => one.partition === held.number);
+      if (
+        again !== undefined && again.epoch === held.epoch + 1 &&
+        again.incarnation === held.incarnation && held.halted !== "unsure"
+      ) {
+        held.regain(again.epoch);
+        continue;
+      }
+      const lost = [...held.entries()].filter((entry) => entry.settled && !entry.parked).length;
+      if (lost > 0) {
+        logger.warn("{consumer}: {count} notifications that were handled here are handled again", {
+          consumer: identity.consumer,
+          count: lost,
+        });
+      }
+      this.#state.forget(held, takenOver(identity.consumer, held.number));
+      if (again !== undefined) fresh.push(again);
+    }
+    await this.#adopt(session, fresh);
+  }
+
+  /** Looks for what others have put into hark.waiting. */
+  async #reload(session: Queryable, { changes }: Attendance): Promise<void> {
+    const changed = this.#changes !== undefined && this.#changes !== changes;
+    this.#changes = changes;
+    if (changed) await this.#intake.findWaiting(session, [...this.#state.partitions.values()]);
+  }
+
+  /** Has some of what is to be replayed moved to where it is handled, while there is not much. */
+  async #feed(session: Queryable): Promise<void> {
+    const { partitions, waiting, options } = this.#state;
+    if (partitions.size === 0 || waiting.size > options.maxWaiting / 4) return;
+    const { rows: [row] } = await session.query("select hark.feed($1::text) as looked", [
+      this.#consumer,
+    ]);
+    if (Number(row.looked) > 0) this.due = -Infinity;
+  }
+}
+
+/** In an order of its own, so that workers that claim at the same time do not all ask for the same. */
+function spread(numbers: readonly number[], random: () => number): number[] {
+  const start = Math.floor(random() * numbers.length);
+  return [...numbers.slice(start), ...numbers.slice(0, start)];
+}
