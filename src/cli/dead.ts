@@ -9,7 +9,7 @@ import { map, multiple, optional } from "@optique/core/modifiers";
 import type { InferValue, Parser } from "@optique/core/parser";
 import { argument, command, option } from "@optique/core/primitives";
 import { HarkError } from "../errors.ts";
-import type { DeadLetter, DeadLetterFilter } from "../operate/dead.ts";
+import type { DeadLetterFilter, DeadNotification } from "../operate/dead.ts";
 import { ago, consumer, id, quoted, secondWord, shortened, time } from "./consumer.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number, toggle, words } from "./options.ts";
@@ -136,7 +136,7 @@ async function list(o: InferValue<typeof listOptions>): Promise<number> {
   return 0;
 }
 
-function listText(found: readonly DeadLetter[], limit: number): string {
+function listText(found: readonly DeadNotification[], limit: number): string {
   const last = found.at(-1)!;
   return [
     table(

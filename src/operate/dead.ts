@@ -12,7 +12,7 @@ import { requireSchema } from "../schema/migrate.ts";
 import { date, ms } from "./status.ts";
 
 /** A notification that a consumer has given up, with a copy, as the log may not have it any more. */
-export interface DeadLetter {
+export interface DeadNotification {
   /** The consumer. */
   readonly consumer: string;
   /** The notification's id. */
@@ -135,7 +135,7 @@ const types =
 export async function deadLetters(
   db: Queryable,
   options: DeadLetterOptions = {},
-): Promise<DeadLetter[]> {
+): Promise<DeadNotification[]> {
   knownOptions("deadLetters", options, [...filterNames, "consumer", "limit", "after"]);
   const consumer = options.consumer === undefined ? null : consumerName(options.consumer);
   const values = filterValues(options);
