@@ -5,12 +5,12 @@
  */
 
 import { object } from "@optique/core/constructs";
-import { map, multiple, optional } from "@optique/core/modifiers";
+import { map, multiple, optional, withDefault } from "@optique/core/modifiers";
 import type { InferValue, Parser } from "@optique/core/parser";
 import { argument, command, option } from "@optique/core/primitives";
 import { HarkError } from "../errors.ts";
 import { examplesFooter, plainText } from "./help.ts";
-import { type Action, database, json, list, toggle, words } from "./options.ts";
+import { type Action, database, json, list, number, toggle, words } from "./options.ts";
 
 const options = object({
   modules: multiple(argument(words("MODULE"), {
@@ -25,6 +25,15 @@ const options = object({
   excluded: optional(option("--exclude-consumers", list("IDS"), {
     description: plainText("Run all but these."),
   })),
+  workers: withDefault(
+    option("--workers", number("N", { least: 1, most: 64 }), {
+      description: plainText(
+        "How many threads run the consumers, 1 (default) to 64: one uses one core. A thread that " +
+          "ends is started again. They share the partitions of each consumer.",
+      ),
+    }),
+    1,
+  ),
   list: toggle("--list-consumers", "Print what would run, and end."),
   drain: toggle("--drain", "Handle what is there, print how many that was, and end."),
   install: toggle("--init", "Install or upgrade the schema first."),
@@ -53,6 +62,7 @@ export const listen: Parser<"sync", Action, unknown> = command(
       ["hark listen", "the sample consumer"],
       ["hark listen consumers/", "all of a folder"],
       ["hark listen consumers/ --consumers billing,mail", "two of them"],
+      ["hark listen consumers/ --workers 4", "on four cores"],
       ["hark listen billing.ts --drain", "from a cron job"],
       ["hark listen consumers/ --list-consumers --json", "what there is"],
     ),
@@ -68,6 +78,11 @@ async function run(o: ListenOptions): Promise<number> {
   if (o.list && o.drain) {
     throw new HarkError("BAD_OPTION", "--list-consumers and --drain contradict each other", {
       remedy: "Give one of them.",
+    });
+  }
+  if (o.drain && o.workers > 1) {
+    throw new HarkError("BAD_OPTION", "--drain and --workers contradict each other", {
+      remedy: "--drain works in one thread: leave --workers out.",
     });
   }
   const { runConsumers } = await import("./listening.ts");

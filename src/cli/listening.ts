@@ -1,10 +1,10 @@
 /**
- * Consumers in one process: found, connected, run together, stopped together.
+ * Consumers in one process, in one thread or several: found, connected, run together, stopped together.
  *
  * @module
  */
 
-import { connect } from "../database/database.ts";
+import { connect, type Database } from "../database/database.ts";
 import { HarkError } from "../errors.ts";
 import { migrate, requireSchema } from "../schema/migrate.ts";
 import { givenUrl } from "./database.ts";
@@ -13,16 +13,18 @@ import { ownCommand } from "./help.ts";
 import { lateDatabase } from "./late.ts";
 import type { ListenOptions } from "./listen.ts";
 import { configureLogs } from "./log.ts";
+import type { Known } from "./messages.ts";
 import { findConsumers, type Found, select } from "./modules.ts";
 import { paintError, print, printError, printJson, table, visibleLines } from "./output.ts";
 import { sampleConsumer } from "./sample.ts";
 import { leftRunning, type OwnServer, ownServer } from "./server.ts";
 import { stopping } from "./signals.ts";
+import { Threads } from "./threads.ts";
+import { runTogether } from "./together.ts";
 
 /** Does what `hark listen` was asked for; gives the exit code. */
 export async function runConsumers(o: ListenOptions): Promise<number> {
   await configureLogs(o, "info");
-  const late = lateDatabase();
   const url = givenUrl(o);
   if (o.modules.length === 0 && url !== undefined && !o.list) {
     throw new HarkError(
@@ -33,12 +35,32 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
       },
     );
   }
+  if (o.workers > 1 && !o.list) {
+    using threads = await Threads.begin(o, o.workers);
+    return await serve(o, url, threads.found, threads.run.bind(threads));
+  }
+  const late = lateDatabase();
   const found = o.modules.length === 0
     ? [sampleConsumer(late.db)]
     : await findConsumers(o.modules, late.db);
   const selected = select(found, o.consumers, o.excluded);
   if (o.list) return await list(selected, o.json);
+  return await serve(o, url, selected, (db, _url, signal) => {
+    late.become(db);
+    return o.drain ? drain(selected, signal, o.json) : runHere(selected, signal);
+  });
+}
 
+/** Runs consumers on a database that is connected, until the signal; gives the exit code. */
+type Run = (db: Database, url: string, signal: AbortSignal) => Promise<number>;
+
+/** Has a server, a connection and the schema there, then runs; gives the exit code. */
+async function serve(
+  o: ListenOptions,
+  url: string | undefined,
+  found: readonly Known[],
+  run: Run,
+): Promise<number> {
   let inUse: OwnServer | undefined = undefined;
   using stop = stopping(() => leftRunning(inUse));
   // Disposed of last: consumers have stopped and their connections are closed by then.
@@ -46,13 +68,12 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
   inUse = own;
   const server = own?.server;
   if (stop.signal.aborted) return exitCodes.ok;
-  await using db = await connect(url ?? server!.url, { applicationName: "hark listen" });
+  const to = url ?? server!.url;
+  await using db = await connect(to, { applicationName: "hark listen" });
   if (server !== undefined || o.install) await migrate(db);
   else await requireSchema(db);
-  late.become(db);
-  if (o.drain) return await drain(selected, stop.signal, o.json);
-  await welcome(selected, own);
-  return await runTogether(selected, stop.signal);
+  if (!o.drain) await welcome(found, own);
+  return await run(db, to, stop.signal);
 }
 
 async function list(found: readonly Found[], json: boolean): Promise<number> {
@@ -68,7 +89,7 @@ async function list(found: readonly Found[], json: boolean): Promise<number> {
 }
 
 async function welcome(
-  found: readonly Found[],
+  found: readonly Known[],
   own: OwnServer | undefined,
 ): Promise<void> {
   if (own !== undefined) {
@@ -93,24 +114,13 @@ function quoted(word: string): string {
   return /^[\w./:-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-/** Runs all until the signal; when one fails for good, the others are stopped in order. */
-async function runTogether(found: readonly Found[], signal: AbortSignal): Promise<number> {
-  const failed = new AbortController();
-  const any = AbortSignal.any([signal, failed.signal]);
+/** Runs all in this thread. */
+async function runHere(found: readonly Found[], signal: AbortSignal): Promise<number> {
   let code: number = exitCodes.ok;
-  await Promise.all(found.map(async ({ id, consumer }) => {
-    try {
-      await consumer.run({ signal: any });
-    } catch (error) {
-      await printError(`hark: consumer "${id}" ended: ${visibleLines(sentenceOf(error))}`);
-      code ||= exitCodeOf(error);
-    }
-    if (!any.aborted) {
-      // It ended by itself, which only a stop() from inside its handler does.
-      if (code === exitCodes.ok) await printError(`${id} has stopped`);
-      else failed.abort();
-    }
-  }));
+  await runTogether(found, signal, async (id, error) => {
+    await printError(`hark: consumer "${id}" ended: ${visibleLines(sentenceOf(error))}`);
+    code ||= exitCodeOf(error);
+  });
   if (code === exitCodes.ok) await printError("stopped; progress is stored");
   return code;
 }

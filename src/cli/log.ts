@@ -18,12 +18,17 @@ export interface LogOptions {
 
 const encoder = new TextEncoder();
 
-/** Sends what is logged to standard error. */
+/** Sends what is logged to standard error; `worker` names the thread that logs, where there are several. */
 export async function configureLogs(
   { logLevel, logFormat }: LogOptions,
   otherwise: "info" | "warning" = "warning",
+  worker?: string,
 ): Promise<void> {
-  const format = logFormat === "json" ? getJsonLinesFormatter() : line;
+  const jsonLines = getJsonLinesFormatter();
+  const format = (record: LogRecord) =>
+    logFormat !== "json"
+      ? line(record, worker)
+      : jsonLines(worker === undefined ? record : named(record, worker));
   const stderr = (record: LogRecord) => {
     try {
       Deno.stderr.writeSync(encoder.encode(format(record)));
@@ -41,7 +46,11 @@ export async function configureLogs(
   });
 }
 
-function line({ timestamp, level, category, message }: LogRecord): string {
+function named(record: LogRecord, worker: string): LogRecord {
+  return { ...record, properties: { worker, ...record.properties } };
+}
+
+function line({ timestamp, level, category, message }: LogRecord, worker?: string): string {
   const time = new Date(timestamp).toISOString().slice(11, 23);
   const words = visibleLines(
     message.map((part) => typeof part === "string" ? part : show(part)).join(""),
@@ -51,7 +60,9 @@ function line({ timestamp, level, category, message }: LogRecord): string {
     : level === "warning"
     ? "yellow"
     : "dim";
-  return `${paintError("dim", time)} ${paintError(style, level)} ${category.join(".")}: ${words}\n`;
+  return `${paintError("dim", time)} ${paintError(style, level)} ${
+    worker === undefined ? "" : `${worker} `
+  }${category.join(".")}: ${words}\n`;
 }
 
 function show(value: unknown): string {

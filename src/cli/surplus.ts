@@ -1,0 +1,53 @@
+/**
+ * Workers that have nothing to do.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { pause } from "../database/bell.ts";
+import type { Queryable } from "../database/queryable.ts";
+import type { Known } from "./messages.ts";
+
+const logger = getLogger(["hark", "cli"]);
+
+/** How often to look whether all consumers are registered, and how long at most, in ms. */
+const every = 500;
+const longest = 20_000;
+
+/**
+ * Warns of consumers with fewer partitions than there are workers: the surplus only stands by. Asks
+ * the database, once all are registered, as the option counts only then.
+ */
+export async function warnOfSurplus(
+  db: Queryable,
+  consumers: readonly Known[],
+  workers: number,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    for (let waited = 0; waited < longest && !signal.aborted; waited += every) {
+      const { rows } = await db.query(
+        "select pg_catalog.to_json(s)::text as one from hark.status(1) s",
+      );
+      const known = new Map<string, number>(
+        rows.map(({ one }) => JSON.parse(one)).map((one) => [one.consumer, one.partitions ?? 1]),
+      );
+      if (!consumers.every(({ id }) => known.has(id))) {
+        await pause(every, signal);
+        continue;
+      }
+      for (const { id } of consumers) {
+        const partitions = known.get(id)!;
+        if (partitions >= workers) continue;
+        logger.warn(
+          "partitions of {consumer}: {partitions}, workers: {workers}; {surplus} of them only stand by",
+          { consumer: id, partitions, workers, surplus: workers - partitions },
+        );
+      }
+      return;
+    }
+  } catch (error) {
+    logger.debug("the numbers of partitions could not be read: {error}", { error });
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * A worker of `hark listen --workers`: a thread with modules, connections and consumers of its own.
+ * `threads.ts` starts it.
+ *
+ * @module
+ */
+
+import { connect } from "../database/database.ts";
+import { isPassing } from "../database/translate.ts";
+import type { HarkError } from "../errors.ts";
+import { sentenceOf } from "./exit.ts";
+import { lateDatabase } from "./late.ts";
+import { configureLogs } from "./log.ts";
+import type { Failure, Hire, Order, Report } from "./messages.ts";
+import { findConsumers, select } from "./modules.ts";
+import { sampleConsumer } from "./sample.ts";
+import { runTogether } from "./together.ts";
+
+/** Runs consumers as ordered until they end. */
+async function work({ name, work, port }: Hire): Promise<void> {
+  const say = (report: Report) => port.postMessage(report);
+  const leave = tellOfExit((call) => say({ kind: "exit", call }));
+  const stop = new AbortController();
+  const url = Promise.withResolvers<string | undefined>();
+  stop.signal.addEventListener("abort", () => url.resolve(undefined));
+  port.addEventListener("message", ({ data }: MessageEvent<Order>) => {
+    if (data.kind === "serve") url.resolve(data.url);
+    else if (data.kind === "stop") stop.abort();
+    else say({ kind: "pong" });
+  });
+  port.start();
+  const failed = (error: unknown, what = "") => {
+    say({ kind: "failed", failure: failureOf(error, what) });
+  };
+  try {
+    await configureLogs(work, "info", name);
+    const late = lateDatabase();
+    const found = select(
+      work.modules.length === 0
+        ? [sampleConsumer(late.db)]
+        : await findConsumers(work.modules, late.db),
+      work.consumers,
+      work.excluded,
+    );
+    say({ kind: "found", consumers: found.map(({ id, channels }) => ({ id, channels })) });
+    const given = await url.promise;
+    if (given !== undefined && !stop.signal.aborted) {
+      await using db = await connect(given, { applicationName: `hark listen ${name}` });
+      late.become(db);
+      await runTogether(
+        found,
+        stop.signal,
+        (id, error) => failed(error, `consumer "${id}" ended: `),
+      );
+    }
+  } catch (error) {
+    failed(error);
+  }
+  say({ kind: "ended" });
+  leave(); // timers and sockets of a module would keep the thread
+}
+
+/**
+ * Has a call of Deno.exit, process.exit or close be told first. In a thread all three end that thread
+ * only, and Deno 2.9 tells nobody: no event, no exit code.
+ *
+ * @returns ends the thread and tells nothing.
+ */
+function tellOfExit(tell: (call: string) => void): () => void {
+  const exit = Deno.exit;
+  const close = self.close.bind(self);
+  Object.assign(Deno, {
+    exit(code: number = Deno.exitCode): never {
+      tell(`Deno.exit(${code})`);
+      return exit(code);
+    },
+  });
+  Object.assign(self, {
+    close() {
+      tell("close()");
+      close();
+    },
+  });
+  return close;
+}
+
+/** What can be told of an error: objects of a class do not pass between threads. */
+function failureOf(error: unknown, what: string): Failure {
+  // By name: a module of consumers may have imported another copy of this package.
+  const own = error instanceof Error && error.name === "HarkError" ? error as HarkError : undefined;
+  return {
+    code: own?.code,
+    sentence: `${what}${sentenceOf(error)}`,
+    passing: own === undefined || isPassing(own),
+  };
+}
+
+self.addEventListener(
+  "message",
+  (event) => void work((event as MessageEvent<Hire>).data),
+  { once: true },
+);

@@ -1,0 +1,35 @@
+/**
+ * Consumers that run and stop together.
+ *
+ * @module
+ */
+
+import type { Found } from "./modules.ts";
+import { printError } from "./output.ts";
+
+/**
+ * Runs all until the signal; when one fails for good, `failed` is told and the others are stopped in
+ * order.
+ */
+export async function runTogether(
+  found: readonly Found[],
+  signal: AbortSignal,
+  failed: (id: string, error: unknown) => void | Promise<void>,
+): Promise<void> {
+  const failure = new AbortController();
+  const any = AbortSignal.any([signal, failure.signal]);
+  let failures = 0;
+  await Promise.all(found.map(async ({ id, consumer }) => {
+    try {
+      await consumer.run({ signal: any });
+    } catch (error) {
+      failures++;
+      await failed(id, error);
+    }
+    if (!any.aborted) {
+      // It ended by itself, which only a stop() from inside its handler does.
+      if (failures === 0) await printError(`${id} has stopped`);
+      else failure.abort();
+    }
+  }));
+}
