@@ -19,8 +19,8 @@ test("cleanup removes what is old, keeps what is unread, and says for whom", asy
   await publishOldOnes(url, sql);
   const dry = await output(["cleanup", "--days", "1", "--dry-run"], { url });
   assert.match(dry, /^would remove 2 notifications \(\d+ B\) published before \d{4}-/);
-  assert.match(dry, /^kept 1 that are old, .*: "reader" \(at \d{4}-/m);
-  assert.match(dry, /remove_consumer\('reader'\)\n.*--force/);
+  assert.match(dry, /^kept 1 that are old, .*: "reader" \(at \d{4}-.*no worker serves it\)$/m);
+  assert.match(dry, /hark consumers remove reader\n.*--force/);
   assert.deepEqual((await sql(left))[0].ids, [1, 2, 3, 4]);
   const dryJson = await jsonOutput(["cleanup", "--days", "1", "--dry-run"], { url });
   assert.deepEqual([dryJson.wouldRemove, dryJson.removed, dryJson.dryRun], [2, undefined, true]);
@@ -57,6 +57,25 @@ test("cleanup() reports its progress and ends when told to", async ({ url, sql, 
   }
 });
 
+test("cleanup removes consumers that nobody runs any more, where that is asked, and names them", async ({ url, sql }) => {
+  await sql("select hark.register('gone', array['orders'])");
+  await sql("select hark.register('new', array['orders'])");
+  await sql(
+    "update hark.consumers set created_at = now() - interval '100 days' where name = 'gone'",
+  );
+  const drop = ["cleanup", "--days", "30", "--drop-inactive", "90"];
+  assert.match(
+    await output([...drop, "--dry-run"], { url }),
+    /^would remove consumer "gone", last served 100\.0 days ago\nwould remove 0 notifications/,
+  );
+  const dry = await jsonOutput([...drop, "--dry-run"], { url });
+  assert.deepEqual([dry.wouldDrop[0].consumer, dry.dropped], ["gone", undefined]);
+  const done = await jsonOutput(drop, { url });
+  assert.deepEqual(done.dropped.map(({ consumer }: { consumer: string }) => consumer), ["gone"]);
+  assert.deepEqual(await sql("select name from hark.consumers"), [{ name: "new" }]);
+  assert.match(await output(drop, { url }), /^removed 0 notifications/);
+});
+
 test("cleanup refuses what it does not understand", async ({ url }) => {
   await fewAtATime<[string[], RegExp]>([
     [[], /--days/],
@@ -64,5 +83,6 @@ test("cleanup refuses what it does not understand", async ({ url }) => {
     [["--days", "week"], /DAYS is "week"/],
     [["--days", "1e9"], /from 0 to 100000/],
     [["--days", "1", "--batch", "0"], /N is "0"/],
+    [["--days", "1", "--drop-inactive", "-1"], /DAYS is "-1"/],
   ], async ([args, sentence]) => await refused(["cleanup", ...args], 2, sentence, { url }));
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, status } from "../../mod.ts";
-import { deferred, test, until } from "../harness/mod.ts";
+import { test, until } from "../harness/mod.ts";
 import { hark, jsonOutput, output, refused } from "./hark.ts";
 
 test("status says what waits, who serves, what fails, and how large the log is", async (c) => {
@@ -10,7 +10,6 @@ test("status says what waits, who serves, what fails, and how large the log is",
   await sql(
     "select hark.notify(channel) from unnest(array['orders', 'orders', 'mail', 'x']) channel",
   );
-  const failed = deferred();
   const failing = new Consumer(db, {
     id: "failing",
     channels: "orders",
@@ -18,22 +17,23 @@ test("status says what waits, who serves, what fails, and how large the log is",
     handle() {
       throw new Error("out of paper");
     },
-    onError: () => failed.resolve(),
   });
   const running = failing.run();
-  await failed.wait();
   const found = await until(async () => {
     const now = await status(db);
-    return now.consumers[0]?.failing ? now : undefined;
+    return now.consumers[0]?.waiting === 2 ? now : undefined;
   });
   assert(found !== undefined);
   const [first, slow] = found.consumers;
   assert.equal(first?.consumer, "failing");
-  assert.deepEqual([first.unread, first.serving, first.handled], [2, true, 0]);
+  assert.deepEqual([first.unread, first.serving, first.workers, first.served], [0, true, 1, 1]);
+  assert.deepEqual([first.waiting, first.blocked, first.dead, first.pausedAt], [2, 1, 0, null]);
   assert.match(first.owner ?? "", /^[0-9a-f-]{36}$/);
   assert.equal(first.failing?.error, "out of paper");
   assert.equal(first.failing.attempts, 1);
-  assert(first.lagSeconds > 0 && first.leaseUntil! > new Date());
+  assert.equal(first.failing.id, 1);
+  assert(first.leaseUntil! > new Date() && first.oldestWaiting! < new Date());
+  assert(slow!.lagSeconds > 0);
   assert.deepEqual([slow?.unread, slow?.channels, slow?.serving, slow?.failing], [
     3,
     ["orders", "mail"],
@@ -46,9 +46,9 @@ test("status says what waits, who serves, what fails, and how large the log is",
     await output(["status"], { url }),
     await jsonOutput(["status"], { url }),
   ];
-  assert.match(asText, /^consumer +channels +unread +lag +served/);
-  assert.match(asText, /^failing +orders +2 +\d.* s +by [0-9a-f]{8} /m);
-  assert.match(asText, /^slow +orders, mail +3 +\d.* +no +0 +never$/m);
+  assert.match(asText, /^consumer +channels +unread +lag +waiting +dead +served/);
+  assert.match(asText, /^failing +orders +0 +- +2 +0 +by [0-9a-f]{8} /m);
+  assert.match(asText, /^slow +orders, mail +3 +\d.* +0 +0 +no +0 +never$/m);
   assert.match(asText, /"failing" fails on notification 1, 1 attempt, .*: out of paper/);
   assert.match(asText, /log: 4 notifications, .*; schema version \d+/);
   assert.deepEqual(
@@ -56,7 +56,7 @@ test("status says what waits, who serves, what fails, and how large the log is",
       consumer,
       unread,
     })),
-    [{ consumer: "failing", unread: 2 }, { consumer: "slow", unread: 3 }],
+    [{ consumer: "failing", unread: 0 }, { consumer: "slow", unread: 3 }],
   );
   await failing.stop();
   await running;
@@ -81,8 +81,10 @@ test("a large backlog is counted up to a limit", async ({ url, sql, use }) => {
 
 test("status shows control characters of others, and does not send them to the terminal", async ({ url, sql }) => {
   await sql(`select hark.register(E'a\\x1b]0;title\\x07', array[E'\\x1b[2J'])`);
-  await sql(`update hark.partitions set failing_id = 1, attempts = 1,
-    last_error = E'bad\\x1b[31m\\rworse\\nhark: all is well', failed_at = now()`);
+  await sql(
+    `insert into hark.waiting (consumer, id, partition, state, attempts, last_error, failed_at)
+    select name, 1, 0, 'failed', 1, E'bad\\x1b[31m\\rworse\\nhark: all is well', now() from hark.consumers`,
+  );
   const text = await output(["status"], { url });
   // deno-lint-ignore no-control-regex -- control characters are what it is about
   assert.doesNotMatch(text, /[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
@@ -99,4 +101,18 @@ test("status --watch says it again and again until stopped", async ({ url, use }
   for (const line of stdout.trim().split("\n")) assert.deepEqual(JSON.parse(line).consumers, []);
   assert.match(await output(["status"], { url }), /^no consumer is registered\nlog: /);
   await refused(["status", "--watch", "0"], 2, /0\.1/);
+});
+
+test("status warns of consumers that hold back cleaning, from an age that is told", async ({ url, sql }) => {
+  await sql("select hark.register('gone', array['orders'])");
+  await sql("select hark.notify('orders')");
+  await sql("update hark.log set created_at = created_at - interval '3 days'");
+  assert.doesNotMatch(await output(["status"], { url }), /holding back/);
+  assert.match(
+    await output(["status", "--warn-days", "2"], { url }),
+    /^holding back cleanup: "gone" \(at \d{4}-.*: it has not passed that, no worker serves it\)$/m,
+  );
+  const { warnings } = await jsonOutput(["status", "--warn-days", "2.5"], { url });
+  assert.deepEqual(warnings[0].reasons, ["behind", "inactive"]);
+  await refused(["status", "--warn-days", "-1"], 2, /DAYS is "-1"/, { url });
 });

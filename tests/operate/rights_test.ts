@@ -1,0 +1,134 @@
+import assert from "node:assert/strict";
+import {
+  cleanup,
+  connect,
+  consumerDetails,
+  consumers,
+  deadLetters,
+  discardDead,
+  notify,
+  pause,
+  removeConsumer,
+  replay,
+  resume,
+  retryDead,
+  seek,
+  setPartitions,
+  status,
+} from "../../mod.ts";
+import type { Queryable } from "../../mod.ts";
+import { migrations } from "../../src/schema/bundle.ts";
+import { test } from "../harness/mod.ts";
+import { role } from "../schema/role.ts";
+
+const looking: ((db: Queryable) => Promise<unknown>)[] = [
+  (db) => status(db),
+  (db) => consumers(db),
+  (db) => consumerDetails(db, "r"),
+];
+const operating: ((db: Queryable) => Promise<unknown>)[] = [
+  (db) => seek(db, "r", "beginning"),
+  (db) => replay(db, "r", { from: 1 }),
+  (db) => pause(db, "r"),
+  (db) => resume(db, "r"),
+  (db) => deadLetters(db),
+  (db) => retryDead(db, "r", { all: true }),
+  (db) => discardDead(db, "r", { all: true }),
+  (db) => setPartitions(db, "r", 2),
+  (db) => cleanup(db, { olderThan: 1, dropInactive: 1 }),
+  (db) => removeConsumer(db, "r"),
+];
+
+test("a role that may operate does all of it, and neither publishes nor reads payloads of the log", async (context) => {
+  await context.sql("select hark.register('r', array['c'])");
+  await context.sql("select hark.notify('c')");
+  const operator = await role(context);
+  await context.sql("select hark.grant_operate($1)", [operator.name]);
+  const db = context.use(await connect(operator.url));
+  for (const call of [...looking, ...operating]) await call(db);
+  const refused = { name: "HarkError", code: "NO_PERMISSION" };
+  await assert.rejects(notify(db, "c"), refused);
+  for (
+    const call of [
+      "select * from hark.log",
+      "select * from hark.dead",
+      "update hark.waiting set attempts = 0",
+      "select hark.grant_operate('postgres')",
+      "select hark.changed('r')",
+      "select hark.dead_matching('r', null, null, null, null, null, null, null, null, null, null)",
+    ]
+  ) {
+    await assert.rejects(db.query(call), refused, call);
+  }
+});
+
+test("others may not operate, and are told whom to ask", async (context) => {
+  await context.sql("select hark.register('r', array['c'])");
+  await context.sql("select hark.notify('c')");
+  const [publisher, consumer] = [await role(context), await role(context)];
+  await context.sql("select hark.grant_publish($1)", [publisher.name]);
+  await context.sql("select hark.grant_consume($1)", [consumer.name]);
+  const publishes = context.use(await connect(publisher.url));
+  const consumes = context.use(await connect(consumer.url));
+  const refused = { name: "HarkError", code: "NO_PERMISSION" };
+  for (const call of looking) {
+    await assert.rejects(call(publishes), { ...refused, remedy: /hark\.grant_/ }, String(call));
+    await call(consumes);
+  }
+  for (const call of operating) {
+    await assert.rejects(call(publishes), refused, String(call));
+    // Its first statement, hark.rebase(), a consumer may call.
+    await assert.rejects(
+      call(consumes),
+      { ...refused, remedy: /hark\.grant_operate\('role'\)/ },
+      String(call),
+    );
+  }
+  const nobody = context.use(await connect((await role(context)).url));
+  for (const call of [...looking, ...operating]) await assert.rejects(call(nobody), refused);
+});
+
+test(
+  "who could publish or consume before an upgrade can after it",
+  { schema: false },
+  async (context) => {
+    const { sql } = context;
+    const apply = async (from: number, to: number) => {
+      for (const { sql: text } of migrations.slice(from, to)) {
+        await sql(`begin; ${text}; commit`);
+      }
+    };
+    await apply(0, 5);
+    const [publisher, consumer, both] = [
+      await role(context),
+      await role(context),
+      await role(context),
+    ];
+    await sql("select hark.grant_publish(r) from unnest($1::text[]) r", [[
+      publisher.name,
+      both.name,
+    ]]);
+    await sql("select hark.grant_consume(r) from unnest($1::text[]) r", [[
+      consumer.name,
+      both.name,
+    ]]);
+    await apply(5, migrations.length);
+    const may = async (who: { name: string }) =>
+      (await sql(
+        `select p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as name
+      from pg_proc p where p.pronamespace = 'hark'::regnamespace
+        and has_function_privilege($1, p.oid, 'execute') order by 1`,
+        [who.name],
+      )).map(({ name }) => name);
+    const [newPublisher, newConsumer] = [await role(context), await role(context)];
+    await sql("select hark.grant_publish($1)", [newPublisher.name]);
+    await sql("select hark.grant_consume($1)", [newConsumer.name]);
+    assert.deepEqual(await may(publisher), await may(newPublisher));
+    assert.deepEqual(await may(consumer), await may(newConsumer));
+    assert((await may(consumer)).some((name) => name.startsWith("attend(")));
+    assert.deepEqual(
+      await may(both),
+      [...new Set([...await may(publisher), ...await may(consumer)])].sort(),
+    );
+  },
+);
