@@ -64,8 +64,11 @@ export class Crew implements AsyncDisposable {
   /** A worker ends in order. */
   async leave(hand: Hand): Promise<void> {
     this.hands.splice(this.hands.indexOf(hand), 1);
-    await hand.running.stop();
-    await hand.db[Symbol.asyncDispose]();
+    try {
+      await hand.running.stop();
+    } finally {
+      await hand.db[Symbol.asyncDispose]();
+    }
   }
 
   /** Waits until so many workers share all partitions, none with two more than another. */

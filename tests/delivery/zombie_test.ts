@@ -73,7 +73,13 @@ for (const outcome of ["linger", "fail"] as const) {
 
     zombie.kill("SIGCONT");
     await zombie.line(/^past 4 /);
-    await zombie.line(/^log (warning|info) .*(no longer|standing by|taken over|expired)/);
+    await until(async () => {
+      const rows = await context.sql(
+        "select from hark.workers where owner = $1 and lease_until > clock_timestamp()",
+        [before],
+      );
+      return rows.length === 1;
+    }, { what: "the zombie to live again" });
     await publish(context, 9, 20);
     await stored(context, 20);
     assert.deepEqual(successor.payloads.slice(0, 5), [4, 5, 6, 7, 8]);
@@ -118,9 +124,7 @@ test("a worker frozen past its lease writes nothing through its transaction once
   await publish(context, 5, 8);
   await successor.atLeast(5, { deadline: 15_000 });
   zombie.kill("SIGCONT");
-  await zombie.line(
-    /^(past 4 |log (warning|error|info) .*(no longer|standing by|terminat|transaction))/,
-  );
+  await zombie.line(/^past 4 /);
   await publish(context, 9, 12);
   await stored(context, 12);
   const results = await context.sql("select id::int, worker from results where id < 9 order by id");
