@@ -49,7 +49,7 @@ const commands = {
   dev,
 };
 
-/** The command that the parser adds by itself, for suggestions. */
+/** The command that the parser adds by itself, for suggestions: a first word, none of a command's own. */
 const completion = { type: "command", name: "completion" } as const;
 
 /** The grammar of a command line that begins with `first`. */
@@ -73,7 +73,7 @@ function program(first: string | undefined): Parser<"sync", Action, unknown> {
       ),
       token,
       command === undefined
-        ? [...Object.values(commands).flatMap(({ usage }) => usage), completion]
+        ? [...Object.keys(commands).map((name) => ({ type: "command", name }) as const), completion]
         : command.usage,
       command === undefined || !token.startsWith("-") ? "command" : "option",
     );

@@ -3185,9 +3185,10 @@ language sql volatile set search_path = pg_catalog, pg_temp
 as $$
   select hark.grant_functions(role_name, array[
     'version', 'rebase', 'waymark', 'timeline', 'start_position', 'window_open', 'window_read', 'window_advance',
-    'channels_of', 'register', 'attend', 'claim', 'window', 'pass', 'acknowledge', 'begin_handling', 'finish',
-    'fence', 'trying', 'release', 'leave', 'owner_key', 'waiting_of', 'waiting_rows', 'done_of', 'feed',
-    'deliver_due', 'nudge', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding'
+    'channels_of', 'register', 'attend', 'claim', 'lost_owners', 'window', 'merged', 'is_behind', 'pass',
+    'acknowledge', 'begin_handling', 'owner_key', 'finish', 'trying', 'release', 'leave', 'waiting_of',
+    'waiting_rows', 'done_of', 'feed', 'deliver_due', 'nudge', 'status', 'partitions_of',
+    'workers_of', 'heads_of', 'replays_of', 'holding'
   ])
 $$;
 

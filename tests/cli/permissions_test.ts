@@ -64,6 +64,7 @@ async function audited(set: string, script: string, args: string[], url: string)
 }
 
 test("each command needs no more than its task's permission set", async ({ url, sql, t }) => {
+  await sql("select hark.register('r', array['orders'])");
   await sql("select hark.notify('orders', '{}')");
   const runs: [string, string[], string][] = [
     ["cli.ts", ["sql"], ""],
@@ -71,6 +72,12 @@ test("each command needs no more than its task's permission set", async ({ url, 
     ["cli.ts", ["notify", "orders"], url],
     ["cli.ts", ["tail", "--from", "beginning", "--limit", "1"], url],
     ["cli.ts", ["status"], url],
+    ["cli.ts", ["consumers", "list"], url],
+    ["cli.ts", ["dead", "list"], url],
+    ["cli.ts", ["seek", "r", "now"], url],
+    ["cli.ts", ["replay", "r", "--from", "1"], url],
+    ["cli.ts", ["pause", "r"], url],
+    ["cli.ts", ["resume", "r"], url],
     ["cli.ts", ["cleanup", "--days", "1"], url],
     ["cli.ts", ["listen", join(PROJECT, "examples/consumers/orders.ts"), "--drain"], url],
     ["cli.ts", ["listen"], ""],

@@ -18,7 +18,8 @@ import {
 } from "../../mod.ts";
 import type { Queryable } from "../../mod.ts";
 import { migrations } from "../../src/schema/bundle.ts";
-import { test } from "../harness/mod.ts";
+import { join } from "node:path";
+import { PROJECT, test } from "../harness/mod.ts";
 import { role } from "../schema/role.ts";
 
 const looking: ((db: Queryable) => Promise<unknown>)[] = [
@@ -132,3 +133,43 @@ test(
     );
   },
 );
+
+/** The functions of the schema that the modules of a folder call. */
+async function called(folder: string): Promise<string[]> {
+  const names = new Set<string>();
+  for await (const { name } of Deno.readDir(join(PROJECT, folder))) {
+    const text = await Deno.readTextFile(join(PROJECT, folder, name));
+    // Not in comments, and not where a message advises a call.
+    const code = text.replaceAll(/^ *(\/\/|\*|\/\*).*$/gm, "");
+    for (const [, called] of code.matchAll(/hark\.([a-z_]+)\(/g)) names.add(called!);
+  }
+  return [...names].filter((name) => !name.startsWith("grant_")).sort();
+}
+
+test("each function that a program calls is granted to whom its right is for, and exists", async ({ sql }) => {
+  const granted = async (right: string) => {
+    const [{ text }] = await sql("select prosrc as text from pg_proc where oid = $1::regproc", [
+      `hark.${right}`,
+    ]);
+    return [...(text as string).matchAll(/'([a-z_]+)'/g)].map(([, name]) => name!);
+  };
+  const all = (await sql(
+    "select distinct proname as name from pg_proc where pronamespace = 'hark'::regnamespace",
+  )).map(({ name }) => name);
+  for (
+    const [folder, right] of [
+      ["src/consume", "grant_consume"],
+      ["src/publish", "grant_publish"],
+      ["src/operate", "grant_operate"],
+    ] as const
+  ) {
+    const [needed, given] = [await called(folder), await granted(right)];
+    assert(needed.length > 0);
+    assert.deepEqual(needed.filter((name) => !given.includes(name)), [], right);
+    assert.deepEqual(
+      given.filter((name) => !all.includes(name)),
+      [],
+      right,
+    );
+  }
+});

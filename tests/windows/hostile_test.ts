@@ -140,29 +140,83 @@ const publishing = [
   "select hark.notify('c')",
   "select hark.smart_notify('c', '[1]')",
   `select hark.notify_many('[{"channel": "c", "payload": 1, "key": "k", "headers": {}}, {"channel": "d"}]')`,
+  "select hark.notify_at('c', '1', 'k', '{}', now() - '1 day'::pg_catalog.interval)",
+  "select hark.cancel_delayed(0)",
+  "select * from hark.notify_once('c', '1', 'k', '{}', 'once', '1 hour')",
+  "select * from hark.notify_once('c', '1', 'k', '{}', 'once', '1 hour')",
+  `select * from hark.notify_each('[{"channel": "c", "dedupe_key": "each"}, {"channel": "c", "delay_ms": 0}]')`,
 ];
 
 const position = "hark.start_position('beginning', null, null)";
-const me = "'r', 0, '00000000-0000-0000-0000-000000000001'";
+const opened = `hark.window_open(${position})`;
+const me = "'00000000-0000-0000-0000-000000000001'";
 const consuming = [
   "select hark.rebase()",
   "select hark.waymark(0, '0')",
+  "select hark.timeline()",
   "select hark.start_position('now', null, null)",
   "select hark.start_position('id', 1, null)",
   "select hark.start_position('time', null, '2020-01-01')",
   "select hark.register('r', array['c', 'd'], 'beginning')",
-  "select hark.register('r', array['c'], 'now')",
-  `select * from hark.claim(${me}, 5, 60000)`,
-  `select * from hark.window(${me}, 1, ${position})`,
-  `select hark.window_advance(hark.window_open(${position}))`,
-  `select * from hark.window_read(hark.window_open(${position}), array['c'], 10, 1000, 1000, null)`,
-  `select hark.acknowledge(${me}, 1, hark.window_open(${position}), 1, 60000)`,
-  `select hark.renew(${me}, 1, 60000)`,
-  `select hark.record_failure(${me}, 1, 1, 1, 'it failed')`,
-  `select * from hark.claim('r', 0, '00000000-0000-0000-0000-000000000002', null, 60000)`,
+  `select hark.register('r', array['c'], 'now', null, null, null, false, 1)`,
+  `select hark.register('r', array['c', 'e'], 'now', null, null, '{"payload": {}}', false, 1,
+    '[{"channel": "e", "kind": "beginning"}]')`,
+  "select hark.channels_of('r')",
+  `select * from hark.attend('r', ${me}, 5, 60000, true, array['e', 'c'], '{"payload": {}}', false)`,
+  `select * from hark.claim('r', array[0], ${me})`,
+  `select * from hark.lost_owners('r', array[0], ${me})`,
+  `select * from hark.window('r', ${me}, array[0], array[3], ${position})`,
+  `select hark.window_advance(${opened})`,
+  `select hark.pass(${opened})`,
+  `select hark.merged(${position}, ${position})`,
+  `select * from hark.window_read(${opened}, array['c'], 10, 1000, 1000, null, '{"key": "k", "headers": {}}',
+    3, array[0, 1])`,
+  `select hark.is_behind('r', array[0], (${opened}).target)`,
+  `select hark.trying('r', ${me}, 0, 3, 1)`,
+  `select hark.acknowledge('r', ${me}, array[0], array[3], array[${opened}::pg_catalog.text],
+    array[null::pg_catalog.int8], array[2], array[true],
+    '[{"kind": "park", "id": 1, "partition": 0, "key": "k", "state": "failed", "attempts": 1, "error": "x"},
+      {"kind": "park", "id": 2, "partition": 0, "state": "behind", "attempts": 0},
+      {"kind": "dead", "id": 2, "partition": 0, "attempts": 1, "error": "x"}]')`,
+  `select hark.begin_handling(${me}, 60000)`,
+  `select hark.finish('r', ${me}, array[0], array[3], array[1, 3], array[0, 0])`,
+  "select * from hark.done_of('r', array[0])",
+  "select * from hark.waiting_of('r', array[0], 0, 10)",
+  "select * from hark.waiting_rows('r', array[1, 2])",
+  "select hark.feed('r', 10)",
+  "select * from hark.deliver_due(10)",
+  "select hark.nudge('r')",
   "select * from hark.status()",
-  `select hark.release(${me}, 1)`,
+  "select * from hark.partitions_of('r')",
+  "select * from hark.workers_of('r')",
+  "select * from hark.heads_of('r')",
+  "select * from hark.replays_of('r')",
+  "select * from hark.holding()",
+  `select hark.release('r', ${me}, array[0], array[3])`,
+  `select hark.leave('r', ${me})`,
 ];
+/** Of a consumer that the owner registers. */
+const operating = [
+  "select hark.seek('o', 'beginning')",
+  "select hark.seek('o', 'id', 1)",
+  "select hark.replay('o', 1, 2, array['c'])",
+  "select hark.replay('o', from_time => '2020-01-01', to_time => '2100-01-01')",
+  "select hark.pause('o')",
+  "select hark.resume('o')",
+  "select * from hark.dead_letters('o', 'c', 'k', 'x', 1, 9, '2020-01-01', '2100-01-01', 10, 0, array[1])",
+  "select hark.retry_dead('o', array[1], 'c', 'k', 'x', 1, 9, '2020-01-01', '2100-01-01', 10)",
+  "select hark.discard_dead('o', null, 'c', 'k', 'x', 1, 9, '2020-01-01', '2100-01-01', 10)",
+  "select hark.repartition('o', 3)",
+  "select * from hark.drop_inactive('2020-01-01', true)",
+  "select * from hark.drop_inactive('2020-01-01')",
+  "select * from hark.clean('infinity', 0, 100, false, true, array['o'])",
+  "select * from hark.clean('infinity', 0, 100, true)",
+  "select hark.remove_consumer('o')",
+];
+/** Has something to operate on. */
+const prepared = `select hark.register('o', array['c']);
+  insert into hark.dead (consumer, id, channel, key, payload, attempts, error)
+  select 'o', n, 'c', 'k', '1', 1, 'x' from generate_series(1, 2) n`;
 
 async function runAll(client: Client, calls: readonly string[]): Promise<void> {
   for (const call of calls) {
@@ -179,6 +233,7 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
   const caller = await role(context, "hostile");
   await sql("select hark.grant_publish($1)", [caller]);
   await sql("select hark.grant_consume($1)", [caller]);
+  await sql("select hark.grant_operate($1)", [caller]);
   await sql(`create schema traps authorization ${caller}`);
   const client = await as(context, caller);
   await traps(client, caller);
@@ -186,6 +241,8 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
   await runAll(client, consuming);
   const [{ count }] = await sql("select count(*)::int from hark.log");
   assert.equal(count, 5, "each call published what it was to publish");
+  await sql(prepared);
+  await runAll(client, operating);
   const owner = await context.client();
   await owner.query("set search_path = traps, pg_catalog, public");
   // The owner's own calls: a trap that ran would run as the owner, and raise.
@@ -196,6 +253,7 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
     "select hark.incarnation()",
     `select hark.grant_publish('${caller}')`,
     `select hark.grant_consume('${caller}')`,
+    `select hark.grant_operate('${caller}')`,
   ]);
 });
 
@@ -241,7 +299,7 @@ test("PUBLIC may execute nothing and read nothing", async (context) => {
   );
   assert.deepEqual(tables, []);
   const nobody = await as(context, await role(context, "nobody"));
-  for (const call of [...publishing, ...consuming, "select * from hark.log"]) {
+  for (const call of [...publishing, ...consuming, ...operating, "select * from hark.log"]) {
     await assert.rejects(nobody.query(call), { code: "42501" });
   }
 });
@@ -254,10 +312,14 @@ test("a role that may publish cannot consume, one that may consume cannot publis
   const denied = { code: "42501" };
   const publishes = await as(context, publisher);
   await runAll(publishes, publishing);
-  for (const call of consuming) await assert.rejects(publishes.query(call), denied);
+  for (const call of [...consuming, ...operating]) {
+    await assert.rejects(publishes.query(call), denied, call);
+  }
   const consumes = await as(context, consumer);
   await runAll(consumes, consuming);
-  for (const call of publishing.slice(1)) await assert.rejects(consumes.query(call), denied);
+  for (const call of [...publishing.slice(1), ...operating]) {
+    await assert.rejects(consumes.query(call), denied, call);
+  }
   for (
     const call of [
       "select * from hark.log",
