@@ -29,7 +29,9 @@ export class Acknowledger {
   get due(): number {
     const { unacknowledged, outcomes, options } = this.#state;
     if (unacknowledged >= options.acknowledgeCount) return -Infinity;
-    if (unacknowledged > 0 || outcomes.size > 0) return this.#at + options.acknowledgeInterval;
+    // A failure is stored soon, so that whoever takes over goes on counting.
+    if (outcomes.size > 0) return this.#at + Math.min(options.acknowledgeInterval, 200);
+    if (unacknowledged > 0) return this.#at + options.acknowledgeInterval;
     // Only places have moved: in the middle of a rare channel's scan, or by an empty window now and then, as
     // cleaning goes by what is stored.
     for (const reader of this.#state.readers) {
@@ -65,7 +67,6 @@ export class Acknowledger {
     this.#at = performance.now();
     if (moves.length === 0) return;
     const { consumer, owner } = state.options.identity;
-    const { unacknowledged } = state;
     const { rows } = await translated(() =>
       session.query(acknowledgeSql, [
         consumer,
@@ -81,7 +82,9 @@ export class Acknowledger {
     );
     const positions: (string | null)[] = JSON.parse(rows[0].positions);
     for (const [i, { held, move, handled, calm }] of moves.entries()) {
+      if (state.partitions.get(held.number) !== held) continue;
       held.handled -= handled;
+      state.unacknowledged -= handled;
       if (calm) held.crashes = 0;
       if (move === undefined) continue;
       const { reader } = held;
@@ -96,7 +99,6 @@ export class Acknowledger {
         reader.dirty = false;
       }
     }
-    state.unacknowledged -= unacknowledged;
     for (const outcome of outcomes) {
       if (state.outcomes.get(outcome.entry.id) === outcome) {
         state.outcomes.delete(outcome.entry.id);

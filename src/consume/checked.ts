@@ -99,6 +99,7 @@ export function completeOptions(
     });
   }
   const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
+  const acknowledgeInterval = wholeNumber("acknowledgeInterval", o.acknowledgeInterval, 200, 0);
   const block = oneOf("onFailure", o.onFailure, ["park", "block"]) === "block";
   return {
     identity: {
@@ -124,8 +125,10 @@ export function completeOptions(
       ? unless(o.batchSize, "batchSize", "handleBatch", 1)
       : wholeNumber("batchSize", o.batchSize, 100, 1, 10_000),
     pollInterval: wholeNumber("pollInterval", o.pollInterval, 3000, 1, 86_400_000),
-    acknowledgeCount: wholeNumber("acknowledgeCount", o.acknowledgeCount, 1000, 1),
-    acknowledgeInterval: wholeNumber("acknowledgeInterval", o.acknowledgeInterval, 200, 0),
+    acknowledgeCount: acknowledgeInterval === 0
+      ? 1
+      : wholeNumber("acknowledgeCount", o.acknowledgeCount, 1000, 1),
+    acknowledgeInterval,
     retryInitial: wholeNumber("retry.initial", o.retry?.initial, 500, 0, 31_622_400_000),
     retryMaximum: wholeNumber("retry.maximum", o.retry?.maximum, 600_000, 0, 31_622_400_000),
     maxAttempts: o.maxAttempts === Infinity

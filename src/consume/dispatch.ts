@@ -54,7 +54,9 @@ export class Dispatcher {
 
   /** Whether a handler could be started if there were something to handle. */
   get hasRoom(): boolean {
-    return this.open && !this.#alone && this.#calls < this.#state.options.concurrency;
+    const { options, run } = this.#state;
+    return this.open && !run.stopping.aborted && !this.#alone &&
+      this.#calls < options.concurrency && this.#state.unacknowledged < options.acknowledgeCount;
   }
 
   /** Starts what can be started. */
@@ -205,7 +207,7 @@ export class Dispatcher {
     const again: Entry[] = [];
     for (const [i, entry] of entries.entries()) {
       if (!failed[i]) this.#succeeded(entry, work.notifications[i]!);
-      else if (!this.#failed(entry, work.notifications[i]!, results[i]?.error)) again.push(entry);
+      else if (!this.#failed(entry, work.notifications[i]!, results[i])) again.push(entry);
       entry.startedAt = 0;
     }
     if (again.length > 0) state.queue.loaded(again);
@@ -239,8 +241,9 @@ export class Dispatcher {
   }
 
   /** @returns whether that is told: false where it is to be called again as if nothing had been. */
-  #failed(entry: Entry, notification: Notification, error: unknown): boolean {
+  #failed(entry: Entry, notification: Notification, result: Result): boolean {
     const state = this.#state;
+    const error = result?.error;
     const { options, queue, partitions, run } = state;
     const held = partitions.get(entry.partition);
     if (entry.dropped || held === undefined) {
@@ -261,7 +264,7 @@ export class Dispatcher {
       queue.end(entry);
       return true;
     }
-    if (error === undefined) {
+    if (result === undefined) {
       // An earlier one of its lane in the same batch has failed, so it counts as not handled.
       if (!entry.parked) queue.park(entry);
       return true;

@@ -61,6 +61,7 @@ export class Intake {
   nextLook(): number {
     let next = Infinity;
     for (const reader of this.#state.readers) {
+      if (this.#state.run.drain && reader.fresh && !reader.inWindow) continue;
       const wait = reader.settled ? 500 : this.#state.options.pollInterval;
       next = Math.min(next, reader.openedAt + wait);
     }
@@ -69,13 +70,16 @@ export class Intake {
 
   /** Reads a page for each reader that should have one. @returns whether anything was read. */
   async read(session: Queryable): Promise<boolean> {
-    const { readers } = this.#state;
+    // A drain is over with a window that was opened after it began.
+    const readers = this.#state.readers.filter((r) =>
+      !this.#state.run.drain || !r.fresh || r.inWindow
+    );
     let read = false;
     const atBoundary = readers.filter((r) => !r.inWindow && r.caughtUp);
     const together = atBoundary.length > 1;
     const now = performance.now();
     let alike: Reader | undefined;
-    for (const reader of [...readers]) {
+    for (const reader of readers) {
       const joins = together && atBoundary.includes(reader);
       if (!joins && !this.#wanted(reader, now)) continue;
       const room = this.#room;

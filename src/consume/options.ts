@@ -121,9 +121,9 @@ export interface ConsumerOptions<Payload = any> {
   readonly readAhead?: number;
   /** The most bytes of those that are read and not yet handled, beyond a page. @default {16777216} */
   readonly readAheadBytes?: number;
-  /** Progress is stored at the latest after so many notifications. @default {1000} */
+  /** Progress is stored at the latest after so many notifications; none is begun before. @default {1000} */
   readonly acknowledgeCount?: number;
-  /** Progress is stored at the latest so long after the last time. @default {200} */
+  /** Progress is stored at the latest so long after the last time; 0: after each one. @default {200} */
   readonly acknowledgeInterval?: number;
   /**
    * How long a worker that has gone silent keeps its partitions before another may take over; one whose

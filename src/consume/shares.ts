@@ -76,6 +76,11 @@ export class Shares {
     this.#tell(attendance);
     for (const held of [...this.#state.partitions.values()]) {
       if (attendance.mine.get(held.number) !== held.epoch) {
+        logger.warn(
+          "{consumer}: partition {partition} was taken over by another worker, or moved; what was handled of it " +
+            "and not stored, {count} notifications, may be handled again",
+          { consumer: this.#consumer, partition: held.number, count: held.handled },
+        );
         this.#state.forget(held, takenOver(this.#consumer, held.number));
       }
     }

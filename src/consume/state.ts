@@ -137,6 +137,7 @@ export class State {
   /** A partition is no longer this worker's. What still runs for it counts no more. */
   forget(held: HeldPartition, reason: Error): void {
     this.partitions.delete(held.number);
+    this.unacknowledged -= held.handled;
     this.#leaveReader(held);
     this.queue.drop((n) => n === held.number, true);
     for (const entry of this.running) if (entry.partition === held.number) entry.dropped = true;

@@ -120,9 +120,6 @@ export async function* subscribe<Payload = any>(
         }
         page = await reader.read(session);
         opening = page.windowEnd;
-        if (opening && (page.rows.length === 0 || performance.now() >= dueAt)) {
-          dueAt = performance.now() + await deliverDue(session, pollInterval);
-        }
         failures = 0;
       } catch (error) {
         if (over.aborted) break;
@@ -139,8 +136,13 @@ export async function* subscribe<Payload = any>(
         yield new Notification<Payload>(row);
         if (over.aborted) return;
       }
+      if (!page.windowEnd) continue;
+      const idle = page.rows.length === 0;
+      if (idle || performance.now() >= dueAt) {
+        dueAt = performance.now() + await deliverDue(session, pollInterval);
+      }
       const wait = dueAt - performance.now();
-      if (page.windowEnd && page.rows.length === 0 && wait > 0) await bell.wait(rung, wait, over);
+      if (idle && wait > 0) await bell.wait(rung, wait, over);
     }
   } finally {
     forget?.();
@@ -150,13 +152,18 @@ export async function* subscribe<Payload = any>(
 
 /** Puts what is due into the log; gives how long to wait for the next, at most `longest` ms. */
 async function deliverDue(session: Queryable, longest: number): Promise<number> {
-  return await translated(async () => {
+  try {
     const { rows } = await session.query("select moved, next_ms from hark.deliver_due()");
     const { moved, next_ms: next } = rows[0];
     if (moved > 0) return 0;
-    // A timer may end a moment early, and may not be longer than 32 bits.
+    // Rounded up: a timer that ends too early would have to be set again.
     return next === null ? longest : Math.min(longest, Math.max(0, Math.ceil(Number(next))));
-  });
+  } catch (error) {
+    const reason = translate(error);
+    if (!isPassing(reason)) throw reason;
+    // Where the connection is gone, reading finds that out and says so.
+    return Math.min(longest, 250);
+  }
 }
 
 /** A position kept in memory. */

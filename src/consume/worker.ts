@@ -7,6 +7,7 @@
 import { getLogger } from "@logtape/logtape";
 import { pause } from "../database/bell.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { Session } from "../database/session.ts";
 import { messageOf, translate, translated } from "../database/translate.ts";
 import { Acknowledger } from "./acknowledge.ts";
 import { Attempts } from "./attempt.ts";
@@ -82,6 +83,7 @@ export class Worker implements AsyncDisposable {
       this.#doubtSoon();
       this.#run.wake.ring();
     });
+    if (session instanceof Session) void session.ended.then(() => this.#run.wake.ring());
     try {
       await this.#shares.resume(session);
       this.#settleDoubt();
@@ -115,6 +117,7 @@ export class Worker implements AsyncDisposable {
     for (;;) {
       const seen = wake.count;
       const stop = stopping.aborted;
+      if (session instanceof Session && !session.alive) throw await session.ended;
       if (stop && (this.#dispatcher.idle || abandon.aborted)) break;
       await this.#attend(session, !stop);
       await this.#deliverDue(session);
@@ -242,7 +245,8 @@ export class Worker implements AsyncDisposable {
     const { partitions, queue, readers, started } = this.#state;
     if (started !== undefined) {
       if (!this.#dispatcher.idle || queue.hasReady || queue.wantsLoading) return false;
-      if (queue.nextDue <= performance.now()) return false;
+      // What fails is tried again for as long as that is soon; the rest waits for the next run.
+      if (queue.nextDue <= performance.now() + this.#options.pollInterval) return false;
       if (readers.some((r) => !r.fresh || r.inWindow)) return false;
       for (const held of partitions.values()) {
         if (held.halted === "blocked" || held.outstanding > 0) return false;

@@ -21,8 +21,8 @@ test("where LISTEN hears nothing this is said loudly, and polling delivers", asy
   await running.atLeast(10);
   await reading.inbox.atLeast(10);
   assert.deepEqual(running.payloads, numbers(1, 10));
-  const [row] = await context.sql("select owner_session from hark.partitions");
-  assert.equal(row.owner_session, null, "a deaf session proves nothing about its owner");
+  const [row] = await context.sql("select session from hark.workers");
+  assert.equal(row.session, null, "a deaf session proves nothing about its owner");
 });
 
 test("a line that becomes deaf is found out when LISTEN is made again", async (context) => {

@@ -174,7 +174,7 @@ export async function readerBackends(on: Sql): Promise<number[]> {
     `select pid from pg_stat_activity
       where datname = current_database() and backend_type = 'client backend'
         and pid <> pg_backend_pid() and application_name <> 'hark harness'
-        and query ~ 'hark\\.(window|acknowledge|claim|renew|record_failure|waymark)'`,
+        and query ~ 'hark\\.'`,
   );
   return rows.map((row) => row.pid);
 }
