@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
+import { parseDuration } from "../../src/cli/duration.ts";
 import { fewAtATime, hark, jsonOutput, output, ran, refused } from "./hark.ts";
 
 const log = `select id::int as id, channel, payload::text as payload, key, headers
@@ -112,4 +113,96 @@ test("notify refuses what cannot be published, with what to do", async ({ url, s
     [["notify", "orders", '"\\u0000"'], /cannot store/],
   ], async ([args, sentence]) => await refused(args, 2, sentence, { url }));
   assert.deepEqual(await sql(log), []);
+});
+
+const delayed = `select number::int as number, channel, payload, key, headers,
+  extract(epoch from deliver_at - created_at)::float8 as seconds, deliver_at
+  from hark.delayed order by number`;
+
+test("notify --delay and --at deliver later, and say that the number is no id", async ({ url, sql }) => {
+  const [row] = await sql("select date_trunc('second', now() + interval '1 day') as at");
+  const at = row.at.toISOString().replace(".000Z", "Z");
+  assert.equal(
+    await output(["notify", "mail", '{"to":7}', "--delay", "5m", "--key", "k"], { url }),
+    "1 delayed\n",
+  );
+  assert.deepEqual(
+    await jsonOutput(["notify", "mail", "2", "--at", at, "--header", "by=me"], { url }),
+    { delayed: 2, channel: "mail" },
+  );
+  assert.equal(
+    await output(["notify", "mail", "-", "--delay", "1.5h"], { url, stdin: "3\n4\n" }),
+    "3 delayed\n4 delayed\n",
+  );
+  const rows = await sql(delayed);
+  assert.deepEqual(rows.map((row) => [row.number, row.payload, row.key, row.headers]), [
+    [1, { to: 7 }, "k", null],
+    [2, 2, null, { by: "me" }],
+    [3, 3, null, null],
+    [4, 4, null, null],
+  ]);
+  assert.deepEqual(rows.map((row) => Math.round(row.seconds)).filter((_, i) => i !== 1), [
+    300,
+    5400,
+    5400,
+  ]);
+  assert.deepEqual(rows[1].deliver_at, row.at);
+  assert.deepEqual(await sql(log), []);
+});
+
+test("notify --dedupe publishes once, and says where it did not", async ({ url, sql }) => {
+  const args = ["notify", "jobs", "--dedupe", "it's nightly 🐘", "--within", "12h"];
+  assert.equal(await output(args, { url }), "1\n");
+  assert.equal(await output(args, { url }), "1 duplicate\n");
+  assert.deepEqual(await jsonOutput(args, { url }), { id: 1, channel: "jobs", duplicate: true });
+  const later = ["notify", "jobs", "--dedupe", "k", "--delay", "1d"];
+  const [, number] = /^(\d+) delayed\n$/.exec(await output(later, { url })) ?? [];
+  assert.deepEqual(await jsonOutput(later, { url }), {
+    delayed: Number(number),
+    channel: "jobs",
+    duplicate: true,
+  });
+  assert.equal((await sql(log)).length, 1);
+  assert.equal((await sql(delayed)).length, 1);
+  const [{ hours }] = await sql(
+    `select round(extract(epoch from expires_at - clock_timestamp()) / 3600)::int as hours
+      from hark.dedupe where dedupe_key like 'it%'`,
+  );
+  assert.equal(hours, 12);
+});
+
+test("notify refuses a time or a dedupe key that cannot be, with what to do", async ({ url, sql }) => {
+  const notify = ["notify", "orders"];
+  await fewAtATime<[string[], RegExp]>([
+    [["--delay", "5"], /--delay is "5"\. Give 250ms, 10s, 5m, 2h or 1d/],
+    [["--delay", "soon"], /--delay is "soon"/],
+    [["--delay", "4000d"], /delay is 345600000000\. Give milliseconds/],
+    [["--delay=-5m"], /--delay is "-5m"/],
+    [["--at", "tomorrow"], /--at is "tomorrow"\. Give a time such as/],
+    [["--at", "2026-12-01T10:00:00"], /--at is/],
+    [["--at", "2026-13-01T10:00:00Z"], /--at is/],
+    [["--at", "2100-01-01T00:00:00Z"], /deliverAt is "2100-.*within 10 years/],
+    [["--delay", "5m", "--at", "2026-12-01T10:00:00Z"], /contradict/],
+    [["--dedupe", ""], /dedupe key is ""\. Give text of 1 to 200/],
+    [["--dedupe", "x".repeat(201)], /1 to 200 characters/],
+    [["--within", "1h"], /Add --dedupe/],
+    [["--dedupe", "k", "--within", "0s"], /within is 0\. Give milliseconds/],
+    [["--dedupe", "k", "--within", "1 h"], /--within is "1 h"/],
+    [["-", "--dedupe", "k"], /each line would be a duplicate/],
+  ], async ([args, sentence]) => await refused([...notify, ...args], 2, sentence, { url }));
+  assert.deepEqual(await sql(log), []);
+  assert.deepEqual(await sql(delayed), []);
+});
+
+Deno.test("durations are read with their unit, and nothing else is", () => {
+  const good = { "250ms": 250, "10s": 10_000, "5m": 300_000, "1.5h": 5_400_000, "1d": 86_400_000 };
+  for (const [text, ms] of Object.entries({ ...good, "0s": 0 })) {
+    assert.equal(parseDuration(text), ms, text);
+  }
+  for (
+    const text of ["", "5", "m", "-5m", "+5m", "5 m", "5M", "5min", "1h30m", ".5h", "1e3s", "∞d"]
+  ) {
+    assert.equal(parseDuration(text), undefined, text);
+  }
+  assert.equal(parseDuration(`${"9".repeat(400)}d`), undefined);
 });
