@@ -41,6 +41,7 @@ alter table hark.partitions
   add column crashes integer not null default 0,
   -- The notification that is handled alone, to find out whether it is what ends them.
   add column trying_id bigint,
+  add column trying_ends integer not null default 0,   -- how many ended then, in a row
   add column served_at timestamptz;
 update hark.partitions set owner = null, epoch = epoch + 1;
 

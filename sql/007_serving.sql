@@ -245,7 +245,7 @@ create function hark.claim(
   consumer text, wanted integer[], owner uuid, presume_gone boolean default false
 ) returns table (
   partition integer, epoch bigint, "position" text, in_window boolean, started text, crashes integer,
-  trying_id bigint, incarnation text
+  trying_id bigint, trying_ends integer, incarnation text
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 -- A transaction of the last owner's may hold the row: see how the caller ends it.
@@ -276,11 +276,12 @@ begin
   -- What is stored has survived any crash, which what a worker remembers may not have.
   update hark.partitions s set
     epoch = s.epoch + 1, owner = $3, "position".incarnation = null, served_at = clock_timestamp(),
-    crashes = s.crashes + case when m.ended then 1 else 0 end
+    crashes = s.crashes + case when m.ended then 1 else 0 end,
+    trying_ends = s.trying_ends + case when m.ended and s.trying_id is not null then 1 else 0 end
   from may m
   where s.consumer = $1 and s.partition = m.partition
   returning s.partition, s.epoch, s.position::text, (s.position).target is not null,
-    pg_current_snapshot()::text, s.crashes, s.trying_id, hark.incarnation()::text;
+    pg_current_snapshot()::text, s.crashes, s.trying_id, s.trying_ends, hark.incarnation()::text;
 end
 $$;
 
@@ -394,7 +395,7 @@ declare
   released integer;
 begin
   perform from hark.partitions s where s.consumer = $1 and s.partition = any (held) order by s.partition for update;
-  update hark.partitions s set owner = null, crashes = 0, trying_id = null, served_at = clock_timestamp()
+  update hark.partitions s set owner = null, crashes = 0, trying_id = null, trying_ends = 0, served_at = clock_timestamp()
   from unnest(held, epochs) h (partition, epoch)
   where s.consumer = $1 and s.partition = h.partition and s.owner = $2 and s.epoch = h.epoch;
   get diagnostics released = row_count;

@@ -61,7 +61,8 @@ begin
     acknowledged_at = clock_timestamp(),
     served_at = clock_timestamp(),
     crashes = case when h.calm then 0 else s.crashes end,
-    trying_id = null
+    trying_id = case when h.calm then null else s.trying_id end,
+    trying_ends = case when h.calm then 0 else s.trying_ends end
   from unnest(held, moved, $7, calm) h (partition, moved, handled, calm)
   where s.consumer = $1 and s.partition = h.partition;
   if outcomes is not null then
@@ -167,7 +168,8 @@ create function hark.trying(consumer text, owner uuid, partition integer, epoch 
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update hark.partitions s set trying_id = $5
+  update hark.partitions s set
+    trying_id = $5, trying_ends = case when s.trying_id = $5 then s.trying_ends else 0 end
   where s.consumer = $1 and s.partition = $3 and s.owner = $2 and s.epoch = $4;
   if not found then
     perform hark.raise_fenced($1, array[$3]);

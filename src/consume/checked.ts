@@ -134,7 +134,7 @@ export function completeOptions(
     maxAttempts: o.maxAttempts === Infinity
       ? Infinity
       : wholeNumber("maxAttempts", o.maxAttempts, block ? Infinity : 20, 1, 1_000_000_000),
-    maxCrashes: wholeNumber("maxCrashes", o.maxCrashes, 3, 3, 1000),
+    maxCrashes: wholeNumber("maxCrashes", o.maxCrashes, 4, 4, 1000),
     maxWaiting: wholeNumber("maxWaiting", o.maxWaiting, 10_000, 1, 1_000_000),
     block,
     stopTimeout: wholeNumber("stopTimeout", o.stopTimeout, 30_000, 0, 86_400_000),

@@ -157,7 +157,9 @@ export class Dispatcher {
       this.#giveUp(entry, new Error("its payload cannot be read: it is over 256 MB as text"), 0);
       return true;
     }
-    if (held.tryingId !== entry.id || held.crashes < options.maxCrashes) return false;
+    // Twice, as whoever is ended by somebody else always has something in hand.
+    const found = held.tryingId === entry.id && held.tryingEnds >= 2;
+    if (!found || held.crashes < options.maxCrashes) return false;
     held.tryingId = undefined;
     const attempts = Math.max(entry.attempts, held.crashes);
     // Those after it start with a clean slate: they have not been found to end anything.

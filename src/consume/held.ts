@@ -40,6 +40,8 @@ export class HeldPartition {
   tail: number;
   /** What was handled alone when the last owner ended. */
   tryingId: number | undefined;
+  /** How many owners in a row ended then. */
+  readonly tryingEnds: number;
   /** What transactions have done beyond the position. */
   readonly done = new Set<number>();
   /** Aborts when it is lost. */
@@ -60,6 +62,7 @@ export class HeldPartition {
     this.crashes = claimed.crashes;
     this.tail = claimed.crashes > 0 ? readAhead : 0;
     this.tryingId = claimed.tryingId;
+    this.tryingEnds = claimed.tryingEnds;
     this.#stored = { position: claimed.position, through: null };
   }
 

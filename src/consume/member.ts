@@ -51,6 +51,7 @@ export interface Claimed {
   readonly started: string;
   readonly crashes: number;
   readonly tryingId: number | undefined;
+  readonly tryingEnds: number;
   readonly incarnation: string;
 }
 
@@ -124,7 +125,8 @@ export class Member {
     const { consumer, owner } = this.identity;
     const ask = () =>
       session.query(
-        `select partition, epoch, "position", in_window, started, crashes, trying_id, incarnation
+        `select partition, epoch, "position", in_window, started, crashes, trying_id, trying_ends,
+          incarnation
          from hark.claim($1::text, $2::text::integer[], $3::uuid, $4::boolean) order by partition`,
         [consumer, numbersText(wanted), owner, presumeGone],
       );
@@ -146,6 +148,7 @@ export class Member {
       started: row.started,
       crashes: Number(row.crashes),
       tryingId: row.trying_id === null ? undefined : toId(row.trying_id),
+      tryingEnds: Number(row.trying_ends),
       incarnation: row.incarnation,
     }));
   }

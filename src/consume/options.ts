@@ -87,8 +87,8 @@ export interface ConsumerOptions<Payload = any> {
    */
   readonly maxAttempts?: number;
   /**
-   * After so many workers that ended without a word while they handled it, a notification becomes a dead
-   * letter. @default {3}
+   * After so many workers in a row that ended without a word, what the last two of them handled becomes a dead
+   * letter: from the third on, what may have ended them is handled one by one. At least 4. @default {4}
    */
   readonly maxCrashes?: number;
   /**

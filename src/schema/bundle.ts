@@ -1089,6 +1089,7 @@ alter table hark.partitions
   add column crashes integer not null default 0,
   -- The notification that is handled alone, to find out whether it is what ends them.
   add column trying_id bigint,
+  add column trying_ends integer not null default 0,   -- how many ended then, in a row
   add column served_at timestamptz;
 update hark.partitions set owner = null, epoch = epoch + 1;
 
@@ -1541,7 +1542,7 @@ create function hark.claim(
   consumer text, wanted integer[], owner uuid, presume_gone boolean default false
 ) returns table (
   partition integer, epoch bigint, "position" text, in_window boolean, started text, crashes integer,
-  trying_id bigint, incarnation text
+  trying_id bigint, trying_ends integer, incarnation text
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 -- A transaction of the last owner's may hold the row: see how the caller ends it.
@@ -1572,11 +1573,12 @@ begin
   -- What is stored has survived any crash, which what a worker remembers may not have.
   update hark.partitions s set
     epoch = s.epoch + 1, owner = $3, "position".incarnation = null, served_at = clock_timestamp(),
-    crashes = s.crashes + case when m.ended then 1 else 0 end
+    crashes = s.crashes + case when m.ended then 1 else 0 end,
+    trying_ends = s.trying_ends + case when m.ended and s.trying_id is not null then 1 else 0 end
   from may m
   where s.consumer = $1 and s.partition = m.partition
   returning s.partition, s.epoch, s.position::text, (s.position).target is not null,
-    pg_current_snapshot()::text, s.crashes, s.trying_id, hark.incarnation()::text;
+    pg_current_snapshot()::text, s.crashes, s.trying_id, s.trying_ends, hark.incarnation()::text;
 end
 $$;
 
@@ -1690,7 +1692,7 @@ declare
   released integer;
 begin
   perform from hark.partitions s where s.consumer = $1 and s.partition = any (held) order by s.partition for update;
-  update hark.partitions s set owner = null, crashes = 0, trying_id = null, served_at = clock_timestamp()
+  update hark.partitions s set owner = null, crashes = 0, trying_id = null, trying_ends = 0, served_at = clock_timestamp()
   from unnest(held, epochs) h (partition, epoch)
   where s.consumer = $1 and s.partition = h.partition and s.owner = $2 and s.epoch = h.epoch;
   get diagnostics released = row_count;
@@ -1780,7 +1782,8 @@ begin
     acknowledged_at = clock_timestamp(),
     served_at = clock_timestamp(),
     crashes = case when h.calm then 0 else s.crashes end,
-    trying_id = null
+    trying_id = case when h.calm then null else s.trying_id end,
+    trying_ends = case when h.calm then 0 else s.trying_ends end
   from unnest(held, moved, $7, calm) h (partition, moved, handled, calm)
   where s.consumer = $1 and s.partition = h.partition;
   if outcomes is not null then
@@ -1886,7 +1889,8 @@ create function hark.trying(consumer text, owner uuid, partition integer, epoch 
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update hark.partitions s set trying_id = $5
+  update hark.partitions s set
+    trying_id = $5, trying_ends = case when s.trying_id = $5 then s.trying_ends else 0 end
   where s.consumer = $1 and s.partition = $3 and s.owner = $2 and s.epoch = $4;
   if not found then
     perform hark.raise_fenced($1, array[$3]);
