@@ -82,7 +82,7 @@ const acknowledging: Staging = {
   breaks: [{
     rule: "when it is allowed",
     in: "hark.acknowledge",
-    from: "if p.incarnation is distinct from hark.incarnation() then",
+    from: "if p.incarnation is distinct from here then",
     to: "if false then",
   }],
   stage: async (lab) => {

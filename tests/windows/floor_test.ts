@@ -26,12 +26,12 @@ const numberedBeforeTheSnapshot: Staging = {
 };
 
 const acknowledgedByAnOldWriter: Staging = {
-  promise: "acknowledging in a transaction that was writing before the window opened loses nothing",
+  promise: "acknowledging in a transaction that was writing before the window opened is refused",
   breaks: [{
     rule: "when such an acknowledgement counts as a fence",
     in: "hark.acknowledge",
-    from: "if writing then",
-    to: "if false then",
+    from: "perform hark.require_fresh_snapshot();",
+    to: "",
   }],
   stage: async (lab) => {
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
@@ -43,12 +43,17 @@ const acknowledgedByAnOldWriter: Staging = {
     assert.equal(await ends.notify(), 2);
     await ends.commit();
     await reader.page();
-    await reader.acknowledge(1, handler.client);
-    await handler.commit();
+    const code = await reader.acknowledge(1, handler.client)
+      .then(() => undefined, (error) => error.code);
+    if (code !== undefined) {
+      await handler.rollback();
+      await reader.acknowledge(1);
+    } else await handler.commit();
     await reader.window();
     await late.commit();
     await reader.drain();
     await assertExactlyOnce(reader.client, reader.delivered);
+    assert.equal(code, "HK001");
   },
 };
 
@@ -67,6 +72,33 @@ const unregisteredFence: Staging = {
     await reader.window();
     await other.commit();
     await reader.window();
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+const passing: Staging = {
+  promise: "a reader that passes windows without storing that loses nothing",
+  breaks: [{
+    rule: "when passing one takes no number",
+    in: "hark.pass",
+    from: "if pg_current_xact_id() is null then",
+    to: "if false then",
+  }],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    const [ends, other, late] = [await lab.writer(), await lab.writer(), await lab.writer()];
+    await ends.number();
+    await other.number();
+    assert.equal(await late.notify(), 1);
+    assert.equal(await ends.notify(), 2);
+    await ends.commit();
+    await reader.page();
+    await reader.pass();
+    await other.commit();
+    await reader.page();
+    await reader.pass();
     await late.commit();
     await reader.drain();
     await assertExactlyOnce(reader.client, reader.delivered);
@@ -210,6 +242,7 @@ stagings("a window begins low enough for every transaction", [
   numberedBeforeTheSnapshot,
   acknowledgedByAnOldWriter,
   unregisteredFence,
+  passing,
   newStraggler,
   knownStraggler,
   idleStraggler,

@@ -55,10 +55,8 @@ const faults: readonly (Break & { cleaning?: boolean })[] = [
   {
     rule: "cleaning goes by age alone",
     in: "hark.clean",
-    from:
-      "delete from hark.log l\n      where l.id > after_id and l.id <= through and l.created_at < cutoff\n        and (forced",
-    to:
-      "delete from hark.log l\n      where l.id > after_id and l.id <= through and l.created_at < cutoff\n        and (true or forced",
+    from: "and l.created_at < cutoff\n      and (forced",
+    to: "and l.created_at < cutoff\n      and (true or forced",
     cleaning: true,
   },
   {

@@ -171,13 +171,34 @@ function startValues(start: Start): unknown[] {
   return ["time", null, start.time];
 }
 
-/** A consumer's only worker. */
+/** Renews the lease of a worker, or enters it, as what the consumer is by now. */
+export async function attend(client: Client, consumer: string, owner: string): Promise<Row> {
+  const { rows: [row] } = await client.query(
+    `select a.* from (select $1::text as name) n left join hark.consumers c using (name),
+       lateral hark.attend(n.name, $2, null, 60000, true, coalesce(c.channels, '{}'), c.filter,
+         coalesce(c.transactional, false)) a`,
+    [consumer, owner],
+  );
+  return row;
+}
+
+/** A worker that serves one partition of a consumer, the only one unless told which. */
 export class RegisteredReader extends Reader {
   owner: string = crypto.randomUUID();
   epoch = "";
 
-  constructor(client: Client, readonly consumer: string, limits: PageLimits = {}) {
+  constructor(
+    client: Client,
+    readonly consumer: string,
+    limits: PageLimits = {},
+    readonly partition: number = 0,
+  ) {
     super(client, limits);
+  }
+
+  /** What says to the server who is asking. */
+  get identity(): [consumer: string, owner: string, held: number[], epochs: string[]] {
+    return [this.consumer, this.owner, [this.partition], [this.epoch]];
   }
 
   /** Registers the consumer and claims it. */
@@ -200,27 +221,21 @@ export class RegisteredReader extends Reader {
 
   /** Claims the consumer and goes on from its stored position, as a worker that starts does. */
   async claim(): Promise<void> {
-    const { rows: [row] } = await this.client.query(
-      "select * from hark.claim($1, 0, $2, null, 60000, true)",
-      [this.consumer, this.owner],
-    );
-    if (row.outcome !== "claimed") throw new Error(`the claim's outcome was ${row.outcome}`);
+    await attend(this.client, this.consumer, this.owner);
+    const { rows: [row] } = await this.client.query("select * from hark.claim($1, $2, $3)", [
+      this.consumer,
+      [this.partition],
+      this.owner,
+    ]);
+    if (row === undefined) throw new Error("somebody else has the partition");
     this.epoch = row.epoch;
-    const { rows: [{ open }] } = await this.client.query(
-      "select ($1::hark.position).target is not null as open",
-      [row.position],
-    );
-    this.load(row.position, open);
+    this.load(row.position, row.in_window);
     this.started = null;
   }
 
   /** Gives the consumer back. */
   async release(): Promise<void> {
-    await this.client.query("select hark.release($1, 0, $2, $3)", [
-      this.consumer,
-      this.owner,
-      this.epoch,
-    ]);
+    await this.client.query("select hark.release($1, $2, $3, $4)", this.identity);
   }
 
   /** Starts again as another process would: a new owner, nothing remembered. */
@@ -233,19 +248,30 @@ export class RegisteredReader extends Reader {
   protected read(limits: unknown[]) {
     return this.client.query(
       `select ${columns}
-       from hark.window($1, 0, $2, $3, $4::hark.position) w,
-         lateral hark.window_read(w.position, w.channels, $5, $6, $7,
-           coalesce($8::pg_snapshot, (w.position).target)) r`,
-      [this.consumer, this.owner, this.epoch, this.position, ...limits],
+       from hark.window($1, $2, $3, $4, $5::hark.position) w,
+         lateral hark.window_read(w.position, w.channels, $6, $7, $8,
+           coalesce($9::pg_snapshot, (w.position).target), w.filter, w.partitions, $3) r`,
+      [...this.identity, this.position, ...limits],
     );
   }
 
   async acknowledge(handled = 0, client: Client = this.client): Promise<void> {
     const { rows: [row] } = await client.query(
-      "select hark.acknowledge($1, 0, $2, $3, $4::hark.position, $5, 60000) as position",
-      [this.consumer, this.owner, this.epoch, this.position, handled],
+      `select (hark.acknowledge($1, $2, $3, $4, array[$5], array[null]::bigint[], array[$6]::bigint[],
+         array[true]))[1] as position`,
+      [...this.identity, this.position, handled],
     );
     this.position = row.position;
+  }
+
+  /** Moves past a window that is read to its end without storing that. */
+  async pass(): Promise<void> {
+    const { rows: [row] } = await this.client.query(
+      "select hark.pass($1::hark.position)::text as position",
+      [this.position],
+    );
+    this.position = row.position;
+    this.forget();
   }
 }
 

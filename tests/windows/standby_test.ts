@@ -85,7 +85,7 @@ async function onStandby(t: Deno.TestContext, primary: OwnServer, standby: Stand
           "hark.start_position('beginning', null, null)",
           "hark.waymark()",
           "hark.register('other', '{c}')",
-          `hark.window('r', 0, '${reader.owner}', ${reader.epoch}, '${reader.position}'::hark.position)`,
+          `hark.window('r', '${reader.owner}', '{0}', '{${reader.epoch}}', '${reader.position}'::hark.position)`,
         ]
       ) {
         await assert.rejects(

@@ -1,7 +1,7 @@
 /** Another worker takes a consumer over while a window is being read. */
 
 import assert from "node:assert/strict";
-import { RegisteredReader } from "./reader.ts";
+import { attend, RegisteredReader } from "./reader.ts";
 import { type Lab, type Staging, stagings } from "./staging.ts";
 import { assertExactlyOnce } from "./truth.ts";
 
@@ -17,38 +17,74 @@ async function takeOver(lab: Lab) {
   await old.step();
   const acknowledged = [...old.delivered];
   await old.page();
-  await lab.sql("update hark.partitions set lease_until = clock_timestamp() - interval '1 second'");
+  await lab.sql("update hark.workers set lease_until = clock_timestamp() - interval '1 second'");
   const next = new RegisteredReader(await lab.client(), "r", limits);
   await next.claim();
   return { old, next, late, acknowledged };
 }
 
 const refused = (promise: Promise<unknown>) => assert.rejects(promise, { code: "HK005" });
-const unfenced = { from: "s.owner = $3 and s.epoch = $4", to: "true" };
+const unfenced = { from: "if served <> cardinality(held) then", to: "if false then" };
 
 const midWindow: Staging = {
   promise:
     "who takes over in mid-window reads on from what was acknowledged, and the old worker is refused",
-  breaks: ["hark.acknowledge", "hark.window", "hark.renew", "hark.record_failure", "hark.release"]
-    .map(
-      (name) => ({ rule: `when ${name} does not ask who is calling`, in: name, ...unfenced }),
-    ),
+  breaks: [
+    { in: "hark.acknowledge", ...unfenced },
+    { in: "hark.window", ...unfenced },
+    { in: "hark.finish", ...unfenced },
+    { in: "hark.trying", from: "s.owner = $2 and s.epoch = $4", to: "true" },
+    { in: "hark.release", from: "s.owner = $2 and s.epoch = h.epoch", to: "true" },
+  ].map((broken) => ({ rule: `when ${broken.in} does not ask who is calling`, ...broken })),
   stage: async (lab) => {
     const { old, next, late, acknowledged } = await takeOver(lab);
     assert.equal(acknowledged.length, 5);
     await refused(old.acknowledge(5));
     await refused(old.page());
-    const mine = [old.consumer, 0, old.owner, old.epoch];
-    await refused(old.client.query("select hark.renew($1, $2, $3, $4, 1000)", mine));
-    await refused(old.client.query("select hark.record_failure($1, $2, $3, $4, 6, 1, 'x')", mine));
+    const mine = old.identity;
+    await refused(old.client.query("select hark.finish($1, $2, $3, $4, '{6}', '{0}')", mine));
+    await refused(
+      old.client.query("select hark.trying($1, $2, 0, $3, 6)", [mine[0], mine[1], old.epoch]),
+    );
     const { rows } = await old.client.query(
       "select hark.release($1, $2, $3, $4) as released",
       mine,
     );
-    assert.equal(rows[0].released, false);
+    assert.equal(rows[0].released, 0);
     await late.commit();
     await next.drain();
     await assertExactlyOnce(next.client, [...acknowledged, ...next.delivered]);
+  },
+};
+
+const whileItLives: Staging = {
+  promise:
+    "nobody takes over while the lease of who serves it runs, nor without a lease of their own",
+  breaks: [
+    {
+      rule: "when the lease of who serves it does not count",
+      in: "hark.claim",
+      from: "or w.lease_until <= clock_timestamp() then true",
+      to: "or true then true",
+    },
+    {
+      rule: "when who claims needs none",
+      in: "hark.claim",
+      from: "and w.owner = $3 and w.lease_until > clock_timestamp()",
+      to: "",
+    },
+  ],
+  stage: async (lab) => {
+    const old = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    const other = crypto.randomUUID();
+    const claim = async () =>
+      (await lab.sql("select * from hark.claim('r', '{0}', $1, true)", [other])).length;
+    await attend(old.client, "r", other);
+    assert.equal(await claim(), 0);
+    await lab.sql("update hark.workers set lease_until = clock_timestamp() - interval '1 second'");
+    assert.equal(await claim(), 0);
+    await attend(old.client, "r", other);
+    assert.equal(await claim(), 1);
   },
 };
 
@@ -91,4 +127,4 @@ const removed: Staging = {
   },
 };
 
-stagings("a consumer changes hands", [midWindow, emptyRest, sameOwner, removed]);
+stagings("a consumer changes hands", [midWindow, whileItLives, emptyRest, sameOwner, removed]);
