@@ -32,7 +32,7 @@ async function take(
 const sessions = (context: TestContext) =>
   context.sql(
     `select pid, query from pg_stat_activity where application_name = $1 and query !~* '^listen'
-      and query ~ 'hark\\.'`,
+      and query ~ 'hark\\.(window|deliver_due)'`,
     [context.appName],
   );
 
