@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type OwnServer, until } from "../harness/mod.ts";
+import { join } from "node:path";
+import { type OwnServer, PROJECT, until } from "../harness/mod.ts";
 import type { Fleet, Member } from "./fleet.ts";
 import { random } from "./publishers.ts";
 
@@ -109,13 +110,13 @@ export async function told(fleet: Fleet, chaos: Chaos, seed: number, body: () =>
     await body();
   } catch (error) {
     const lines = fleet.members.map(({ name, consumer, child }) =>
-      `--- ${name} of ${consumer}\n${
-        `${child.stdout}${child.stderr}`.split("\n").slice(-25).join("\n")
-      }`
+      `--- ${name} of ${consumer}\n${child.stdout}${child.stderr}`
     );
+    const path = join(PROJECT, ".hark", `chaos-${seed}.log`);
+    await Deno.writeTextFile(path, [...chaos.log, ...lines, ""].join("\n"));
     throw new Error(
-      `${error instanceof Error ? error.message : error}\n` +
-        `(HARK_LEDGER_SEED=${seed})\n${chaos.log.join("\n")}\n${lines.join("\n")}`,
+      `${error instanceof Error ? error.message : error}\n${chaos.log.join("\n")}\n` +
+        `HARK_LEDGER_SEED=${seed}; what the workers said lies in ${path}`,
       { cause: error },
     );
   }

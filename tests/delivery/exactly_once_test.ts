@@ -9,7 +9,7 @@ const lease = 2000;
 /** No primary key: a second row would be seen rather than refused. */
 const resultsSql = `create table results (
   number bigint generated always as identity, consumer text, id bigint, key text, payload jsonb,
-  worker integer
+  worker integer, attempt integer, at timestamptz default clock_timestamp()
 )`;
 
 Deno.test("whatever befalls workers and server, a transactional handler's writes are there exactly once", async () => {
@@ -76,18 +76,23 @@ async function resultsOf(server: OwnServer, consumer: string): Promise<number> {
 /** One row for each that was committed, none for others, each key in order. */
 async function assertExactlyOnce(server: OwnServer, consumer: string): Promise<void> {
   const wrong = await server.sql(
-    `select l.id, l.key, count(r.id)::int as rows, array_agg(r.id) as seen, array_agg(r.worker) as workers
+    `select l.id, l.key, count(r.id)::int as rows, array_agg(r.id) as seen,
+        array_agg(format('%s attempt %s at %s', r.worker, r.attempt, to_char(r.at, 'SS.MS'))) as written
       from hark.log l full join (select * from results where consumer = $1) r on r.id = l.id
       group by l.id, l.key having count(r.id) <> 1 or l.id is null order by l.id limit 5`,
     [consumer],
   );
   assert.deepEqual(wrong, [], `${consumer} has not written exactly one row for each`);
+  // Around each one that came late: what was written of its key, in that order.
   const overtaken = await server.sql(
-    `select * from (
-      select key, id, payload ->> 'version' as version, worker,
-        lag(id) over (partition by key order by number) as before
+    `with r as (
+      select key, id::int, number::int, worker, attempt, to_char(at, 'SS.MS') as at,
+        lag(id) over (partition by key order by number) > id as late
       from results where consumer = $1 and key is not null
-    ) r where r.id < r.before limit 5`,
+    )
+    select o.key, o.id, o.worker, o.attempt, o.at, o.late from r o
+    where exists (select from r where r.late and r.key = o.key and abs(r.id - o.id) < 60)
+    order by o.key, o.number limit 20`,
     [consumer],
   );
   assert.deepEqual(overtaken, [], `${consumer} wrote a key out of order`);

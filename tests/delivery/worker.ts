@@ -14,7 +14,9 @@ import {
   type ConnectOptions,
   Consumer,
   type ConsumerOptions,
+  type Database,
   type HandlerContext,
+  type HarkError,
   type Notification,
 } from "../../mod.ts";
 import { LedgerFile } from "./ledger.ts";
@@ -35,6 +37,10 @@ export interface WorkerConfig {
   readonly pace?: number;
   /** The share of handlings that fail, at random. */
   readonly flaky?: number;
+  /** Payloads whose handling fails, each time. */
+  readonly fails?: readonly unknown[];
+  /** Payloads whose handling fails at the first attempt. */
+  readonly failsOnce?: readonly unknown[];
   /** Whether to say each handling. @default {false} */
   readonly say?: boolean;
   /** What happens each time that a payload equals `payload`, after `at` was said. */
@@ -62,11 +68,14 @@ async function work(config: WorkerConfig, id: string, n: Notification, context: 
   if (pace > 0) await pause(pace);
   if (table !== undefined) {
     await context.tx.query(
-      `insert into ${table} (consumer, id, key, payload, worker) values ($1, $2, $3, $4, $5)`,
-      [id, n.id, n.key, n.payloadText, Deno.pid],
+      `insert into ${table} (consumer, id, key, payload, worker, attempt)
+        values ($1, $2, $3, $4, $5, $6)`,
+      [id, n.id, n.key, n.payloadText, Deno.pid, n.attempt],
     );
   }
   await trapped(config, n, context);
+  const fails = n.attempt === 1 ? [...config.fails ?? [], ...config.failsOnce ?? []] : config.fails;
+  if (fails?.includes(n.payload)) throw new Error(`no ${n.payload}`);
   if (Math.random() < flaky) throw new Error("flaky");
 }
 
@@ -83,17 +92,30 @@ async function trapped(config: WorkerConfig, n: Notification, context: HandlerCo
   if (trap.do === "fail") throw new Error("trapped");
 }
 
+/** Connects, however long the server is away: as a service that is started again and again. */
+async function connected(url: string, config: WorkerConfig): Promise<Database> {
+  for (;;) {
+    try {
+      return await connect(url, config.connect);
+    } catch (error) {
+      if ((error as HarkError).code !== "UNREACHABLE") throw error;
+      await pause(100);
+    }
+  }
+}
+
 async function main(url: string, config: WorkerConfig): Promise<void> {
   configureSync({
     sinks: {
-      lines: ({ level, message }) => console.error(`log ${level} ${message.map(text).join("")}`),
+      lines: ({ level, message, timestamp }) =>
+        console.error(`log ${level} ${message.map(text).join("")} (${clock(timestamp)})`),
     },
     loggers: [
       { category: "hark", sinks: ["lines"], lowestLevel: "info" },
       { category: ["logtape", "meta"], sinks: [], lowestLevel: "error" },
     ],
   });
-  await using db = await connect(url, config.connect);
+  await using db = await connected(url, config);
   const ledger = config.ledger === undefined ? undefined : new LedgerFile(config.ledger);
   const id = config.options?.id ?? "c";
   const consumer = new Consumer(db, {
@@ -123,10 +145,26 @@ async function main(url: string, config: WorkerConfig): Promise<void> {
   const watch = setInterval(() => {
     peak = Math.max(peak, Deno.memoryUsage().rss);
   }, 20);
-  await consumer.run();
+  for (const began = performance.now();;) {
+    try {
+      await consumer.run();
+      break;
+    } catch (error) {
+      // So is a start that fails because the server goes away again.
+      if ((error as HarkError).code !== "UNREACHABLE" || performance.now() - began > 10_000) {
+        throw error;
+      }
+      await pause(100);
+    }
+  }
   clearInterval(watch);
   const { maxRSS } = process.resourceUsage();
   console.log(`stopped rss ${maxRSS > mark ? Math.max(peak, maxRSS * 1024) : peak}`);
+}
+
+/** Seconds and milliseconds: `07.123`. */
+function clock(ms: number): string {
+  return new Date(ms).toISOString().slice(17, 23);
 }
 
 function text(part: unknown): string {
