@@ -61,9 +61,9 @@ const faults: readonly (Break & { cleaning?: boolean })[] = [
   },
   {
     rule: "cleaning counts a window as read that is only open",
-    in: "hark.is_consumed",
-    from: "and $1 <= ($3).last_id",
-    to: "and $1 <= ($3).target_max",
+    in: "hark.passed",
+    from: "and $1 operator(pg_catalog.<=) $7",
+    to: "and true",
     cleaning: true,
   },
 ];
