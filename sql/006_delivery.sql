@@ -124,18 +124,24 @@ as $$
     and ($1 -> 'key' is null or coalesce(($1 -> 'key') ? $2, false))
 $$;
 
--- How long a payload is as text; null where it cannot be read: PostgreSQL makes no text over 1 GB and
--- JavaScript none over 512 MB, which a jsonb of 256 MB can be when it is written out.
-create function hark.text_length(payload jsonb) returns bigint
+-- How large a payload is, unpacked; null where it is not delivered: over 64 MB, or over 256 MB as text. A jsonb can be
+-- so large that PostgreSQL cannot write it out at all (1 GB), JavaScript cannot hold it (512 MB), or a reader would
+-- take longer for it than it may and try again for ever: such a one becomes a dead letter instead.
+create function hark.readable_size(payload jsonb) returns bigint
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  length bigint;
+  -- Of a value made here, not of one that is stored compressed.
+  unpacked bigint := pg_column_size(jsonb_build_array(payload));
 begin
-  length := octet_length(payload::text);
-  return case when length <= 268435456 then length end;
-exception when program_limit_exceeded or out_of_memory then
-  return null;
+  if unpacked > 67108864 then
+    return null;
+  end if;
+  -- A character takes six in text at most.
+  if unpacked > 44739242 and octet_length(payload::text) > 268435456 then
+    return null;
+  end if;
+  return unpacked;
 end
 $$;
 
@@ -204,15 +210,17 @@ begin
     select s.*
     from (
       select k.*,
-        case when pg_column_size(k.payload) > 100000 then hark.text_length(k.payload) is not null else true end
-          as readable,
-        sum(100 + coalesce(pg_column_size(k.headers), 0)
-          + case when pg_column_size(k.payload) > 100000 then coalesce(hark.text_length(k.payload), 0)
-            when pg_column_compression(k.payload) is null then pg_column_size(k.payload)
-            else octet_length(k.payload::text) end)
+        sum(100 + coalesce(pg_column_size(k.headers), 0) + coalesce(k.bytes, 0))
           over (order by k.id rows between unbounded preceding and 1 preceding) as bytes_before
-      from kept k
-      where coalesce(k.stored_before, 0) < max_bytes
+      from (
+        select k.*,
+          case when pg_column_size(k.payload) > 100000 then hark.readable_size(k.payload)
+            when pg_column_compression(k.payload) is null then pg_column_size(k.payload)
+            else octet_length(k.payload::text) end as bytes
+        from kept k
+        where coalesce(k.stored_before, 0) < max_bytes
+        offset 0
+      ) k
     ) s
     where coalesce(s.bytes_before, 0) < max_bytes
     order by s.id
@@ -227,7 +235,7 @@ begin
     end as last_id
     from (select count(*) as rows, max(k.id) as last_id from page k) c
   )
-  select k.id, k.channel, k.key, case when k.readable then k.payload end, k.headers, k.created_at,
+  select k.id, k.channel, k.key, case when k.bytes is not null then k.payload end, k.headers, k.created_at,
     case when k.id <= complete_through then true else pg_visible_in_snapshot(k.xid, started) end,
     hark.partition_of(k.key, k.id, partitions),
     null::hark.position, null, null

@@ -219,7 +219,7 @@ returns table (id bigint, channel text, key text, payload jsonb, headers jsonb, 
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select w.id, n.channel, n.key,
-    case when pg_column_size(n.payload) <= 100000 or hark.text_length(n.payload) is not null then n.payload end,
+    case when pg_column_size(n.payload) <= 100000 or hark.readable_size(n.payload) is not null then n.payload end,
     n.headers, n.created_at
   from hark.waiting w
   left join lateral (

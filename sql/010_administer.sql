@@ -265,7 +265,7 @@ begin
   perform hark.check_dead($1, $9, $10);
   return query
   select d.consumer, d.id, d.channel, d.key,
-    case when pg_column_size(d.payload) <= 100000 or hark.text_length(d.payload) is not null then d.payload end,
+    case when pg_column_size(d.payload) <= 100000 or hark.readable_size(d.payload) is not null then d.payload end,
     d.headers, d.created_at, d.attempts, d.error, d.died_at
   from hark.dead_matching($1, $11, $2, $3, $4, $5, $6, $7, $8, $9, $10) m
   join hark.dead d on d.consumer = m.whose and d.id = m.its_id

@@ -154,7 +154,11 @@ export class Dispatcher {
     const { options, partitions } = this.#state;
     const held = partitions.get(entry.partition)!;
     if (entry.row!.payload === null) {
-      this.#giveUp(entry, new Error("its payload cannot be read: it is over 256 MB as text"), 0);
+      this.#giveUp(
+        entry,
+        new Error("its payload cannot be read: it is over 64 MB, or over 256 MB as text"),
+        0,
+      );
       return true;
     }
     // Twice, as whoever is ended by somebody else always has something in hand.

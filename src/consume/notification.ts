@@ -4,6 +4,8 @@
  * @module
  */
 
+import { HarkError } from "../errors.ts";
+
 /** A row of the log as a reader receives it. */
 export interface LogRow {
   /** Its number. */
@@ -12,7 +14,7 @@ export interface LogRow {
   readonly channel: string;
   /** Its key. */
   readonly key: string | null;
-  /** JSON text; null where the server could not write it out, or it is over 256 MB as text. */
+  /** JSON text; null where it is over 64 MB, or over 256 MB as text, and is not delivered. */
   readonly payload: string | null;
   /** JSON text of an object, or null. */
   readonly headers: string | null;
@@ -51,7 +53,7 @@ export class Notification<Payload = any> {
   readonly isReplay: boolean;
   /** 1 at the first delivery that is known of, then 2, 3, …. */
   readonly attempt: number;
-  readonly #payloadText: string;
+  readonly #payloadText: string | null;
   readonly #headersText: string | null;
   #payload: { readonly value: Payload } | undefined;
   #headers: Readonly<Record<string, unknown>> | undefined;
@@ -64,7 +66,7 @@ export class Notification<Payload = any> {
     this.createdAt = new Date(row.createdAt);
     this.isReplay = row.isReplay;
     this.attempt = attempt;
-    this.#payloadText = row.payload ?? "null";
+    this.#payloadText = row.payload;
     this.#headersText = row.headers;
   }
 
@@ -73,11 +75,25 @@ export class Notification<Payload = any> {
    * {@linkcode Notification.payloadText}.
    */
   get payload(): Payload {
-    return (this.#payload ??= { value: JSON.parse(this.#payloadText) as Payload }).value;
+    return (this.#payload ??= { value: JSON.parse(this.payloadText) as Payload }).value;
   }
 
-  /** The payload as the JSON text the server sent. */
+  /**
+   * The payload as the JSON text the server sent.
+   *
+   * @throws {HarkError} `BAD_PAYLOAD` where it is over 64 MB, or over 256 MB as text: more is not read. A
+   * consumer's handler never sees such a one, it becomes a dead letter.
+   */
   get payloadText(): string {
+    if (this.#payloadText === null) {
+      throw new HarkError(
+        "BAD_PAYLOAD",
+        `the payload of notification ${this.id} is too large to be read`,
+        {
+          remedy: "Publish a reference to what is over 64 MB, not the thing itself.",
+        },
+      );
+    }
     return this.#payloadText;
   }
 
