@@ -64,41 +64,36 @@ for (const transactional of [false, true]) {
     assert.deepEqual(keyB, ["b1", "b2"]);
     assert(times("c1") <= (transactional ? 0 : 1), "c1 may be repeated, but not where it is known");
   });
-
-  test(
-    `one that waited and was handled while an older one is not is not handled again by a successor, ${which}`,
-    {
-      ignore: !transactional,
-    },
-    async (context) => {
-      await context.sql("create table results (payload text, worker integer)");
-      await publish(context, "a1", "b1", "b2");
-      await using first = startWorker(context.url, "first", {
-        options: { concurrency: 4, transactional, retry: { initial: 300, maximum: 300 } },
-        trap: { payload: "a1", do: "hang" },
-        failsOnce: ["b1"],
-        say: true,
-      });
-      await first.line(/^at "a1"/);
-      await first.line(/^handled "b2"/);
-      await until(async () => (await context.sql("select from hark.waiting")).length === 0);
-      first.kill("SIGKILL");
-      await first.ended();
-      const db = context.use(await connect(context.url));
-      const successor = context.use(
-        new Running(db, {
-          transactional,
-          handle: (n, { tx }) => tx.query("insert into results values ($1, 2)", [n.payload]),
-        }),
-      );
-      await successor.atLeast(1);
-      await publish(context, "d1");
-      await until(() => successor.payloads.includes("d1"));
-      await settled(context);
-      assert.deepEqual(successor.payloads, ["a1", "d1"]);
-    },
-  );
 }
+
+test("what waited and was handled in a transaction is not handled again, wherever a successor begins", async (context) => {
+  await context.sql("create table results (payload text, worker integer)");
+  await publish(context, "a1", "b1", "b2");
+  const transactional = true;
+  await using first = startWorker(context.url, "first", {
+    options: { concurrency: 4, transactional, retry: { initial: 300, maximum: 300 } },
+    trap: { payload: "a1", do: "hang" },
+    failsOnce: ["b1"],
+    say: true,
+  });
+  await first.line(/^at "a1"/);
+  await first.line(/^handled "b2"/);
+  await until(async () => (await context.sql("select from hark.waiting")).length === 0);
+  first.kill("SIGKILL");
+  await first.ended();
+  const db = context.use(await connect(context.url));
+  const successor = context.use(
+    new Running(db, {
+      transactional,
+      handle: (n, { tx }) => tx.query("insert into results values ($1, 2)", [n.payload]),
+    }),
+  );
+  await successor.atLeast(1);
+  await publish(context, "d1");
+  await until(() => successor.payloads.includes("d1"));
+  await settled(context);
+  assert.deepEqual(successor.payloads, ["a1", "d1"]);
+});
 
 test("one at a time: what is read while one waits does not overtake what was read before", async (context) => {
   const db = context.use(await connect(context.url));
