@@ -90,7 +90,7 @@ begin
     insert into hark.partitions (consumer, partition, "position")
     select $1, n, start from generate_series(0, $8 - 1) n;
   else
-    select * into known from hark.consumers c where c.name = $1 for update;
+    select * into known from hark.consumers c where c.name = $1 for no key update;
     if hark.as_set(known.channels) = hark.as_set($2) and known.filter is not distinct from $6
       and known.transactional = $7
     then

@@ -288,7 +288,7 @@ begin
     raise exception 'a consumer cannot have % partitions', coalesce(partitions::text, 'null')
       using errcode = 'HK006', hint = 'Give a number from 1 to 1024.';
   end if;
-  select * into c from hark.consumers k where k.name = $1 for update;
+  select * into c from hark.consumers k where k.name = $1 for no key update;
   if not found then
     perform hark.raise_no_consumer($1);
   end if;
@@ -320,7 +320,7 @@ declare
   highest bigint;
 begin
   -- Not waited for: whoever has it does this.
-  select * into c from hark.consumers k where k.name = $1 and k.next_partitions is not null for update skip locked;
+  select * into c from hark.consumers k where k.name = $1 and k.next_partitions is not null for no key update skip locked;
   if not found then
     return;
   end if;

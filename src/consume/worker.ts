@@ -159,16 +159,14 @@ export class Worker implements AsyncDisposable {
 
   /** Publishes what was to be published later and is due: whoever is there does it for all. */
   async #deliverDue(session: Queryable): Promise<void> {
-    while (this.#deliverAt <= performance.now()) {
-      const { rows: [row] } = await translated(() =>
-        session.query("select moved, next_ms from hark.deliver_due()")
-      );
-      this.#deliverAt = row.next_ms === null ? Infinity : performance.now() + Number(row.next_ms);
-      if (Number(row.moved) === 0) {
-        // Somebody else is at it.
-        this.#deliverAt = Math.max(this.#deliverAt, performance.now() + 100);
-      }
-    }
+    if (this.#deliverAt > performance.now()) return;
+    const { rows: [row] } = await translated(() =>
+      session.query("select moved, next_ms from hark.deliver_due()")
+    );
+    const wait = row.next_ms === null ? Infinity : Number(row.next_ms);
+    // Where nothing was moved although some are due, somebody else is at it.
+    const least = Number(row.moved) === 0 ? 100 : 0;
+    this.#deliverAt = performance.now() + Math.max(wait, least);
   }
 
   /** Stores, once nothing runs for it any more, what a halted partition has done, and gives it back or goes on. */

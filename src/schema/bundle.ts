@@ -1395,7 +1395,7 @@ begin
     insert into hark.partitions (consumer, partition, "position")
     select $1, n, start from generate_series(0, $8 - 1) n;
   else
-    select * into known from hark.consumers c where c.name = $1 for update;
+    select * into known from hark.consumers c where c.name = $1 for no key update;
     if hark.as_set(known.channels) = hark.as_set($2) and known.filter is not distinct from $6
       and known.transactional = $7
     then
@@ -2017,7 +2017,7 @@ begin
     raise exception 'a consumer cannot have % partitions', coalesce(partitions::text, 'null')
       using errcode = 'HK006', hint = 'Give a number from 1 to 1024.';
   end if;
-  select * into c from hark.consumers k where k.name = $1 for update;
+  select * into c from hark.consumers k where k.name = $1 for no key update;
   if not found then
     perform hark.raise_no_consumer($1);
   end if;
@@ -2049,7 +2049,7 @@ declare
   highest bigint;
 begin
   -- Not waited for: whoever has it does this.
-  select * into c from hark.consumers k where k.name = $1 and k.next_partitions is not null for update skip locked;
+  select * into c from hark.consumers k where k.name = $1 and k.next_partitions is not null for no key update skip locked;
   if not found then
     return;
   end if;
