@@ -16,7 +16,7 @@ const channelOf = (key: string | null) => Number(key?.slice(1) ?? 1) % 3 === 0 ?
 
 const consumers: (ConsumerOptions & { id: string; wants: (p: Published) => boolean })[] = [
   { id: "one", channels: ["c", "d"], partitions: 4, concurrency: 4, wants: () => true },
-  { id: "two", channels: "c", partitions: 4, concurrency: 2, wants: (p) => p.channel === "c" },
+  { id: "two", channels: "c", partitions: 4, concurrency: 1, wants: (p) => p.channel === "c" },
   {
     id: "three",
     channels: ["c", "d"],
