@@ -114,13 +114,13 @@ async function measure(own: OwnDatabase, fault: Fault): Promise<number[]> {
   const times: number[] = [];
   try {
     for (let run = 0; run < runs; run++) {
-      const owner = await until(() => both(own, consumer, workers), {
-        deadline: 60_000,
-        what: "one to serve and the other to stand by",
-      });
+      // Both there for a while, and the same one serving at its end: one that came back may take over again.
+      const owner = await until(async () => {
+        const before = await both(own, consumer, workers);
+        await pause(1000 + Math.random() * 1000); // at another point of the lease each time
+        return before === await both(own, consumer, workers) ? before : undefined;
+      }, { deadline: 60_000, what: "one to serve and the other to stand by" });
       const other = workers.find((worker) => worker !== owner)!;
-      // At another point of the lease each time.
-      await pause(Math.random() * 1000);
       const lost = Date.now();
       await fault.lose(owner!);
       const first = await until(() => handledAt(other).find((at) => at >= lost), {
