@@ -41,7 +41,9 @@ alter table hark.partitions
   add column crashes integer not null default 0,
   -- The notification that is handled alone, to find out whether it is what ends them.
   add column trying_id bigint,
-  add column trying_ends integer not null default 0,   -- how many ended then, in a row
+  -- The last one that was when an owner ended, and how many ended so in a row.
+  add column suspect_id bigint,
+  add column suspect_ends integer not null default 0,
   add column served_at timestamptz;
 update hark.partitions set owner = null, epoch = epoch + 1;
 
@@ -83,7 +85,8 @@ create table hark.dead (
   primary key (consumer, id)
 );
 
--- What the transactions of a transactional consumer's handlers have done beyond its position.
+-- What is done beyond a partition's position: by the transactions of a transactional consumer's handlers, or after it
+-- had waited behind one that is still in hand.
 create table hark.done (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   partition integer not null,

@@ -245,7 +245,7 @@ create function hark.claim(
   consumer text, wanted integer[], owner uuid, presume_gone boolean default false
 ) returns table (
   partition integer, epoch bigint, "position" text, in_window boolean, started text, crashes integer,
-  trying_id bigint, trying_ends integer, incarnation text
+  suspect_id bigint, suspect_ends integer, incarnation text
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 -- A transaction of the last owner's may hold the row: see how the caller ends it.
@@ -277,11 +277,14 @@ begin
   update hark.partitions s set
     epoch = s.epoch + 1, owner = $3, "position".incarnation = null, served_at = clock_timestamp(),
     crashes = s.crashes + case when m.ended then 1 else 0 end,
-    trying_ends = s.trying_ends + case when m.ended and s.trying_id is not null then 1 else 0 end
+    trying_id = null,
+    suspect_id = case when m.ended and s.trying_id is not null then s.trying_id else s.suspect_id end,
+    suspect_ends = case when not m.ended or s.trying_id is null then s.suspect_ends
+      when s.trying_id = s.suspect_id then s.suspect_ends + 1 else 1 end
   from may m
   where s.consumer = $1 and s.partition = m.partition
   returning s.partition, s.epoch, s.position::text, (s.position).target is not null,
-    pg_current_snapshot()::text, s.crashes, s.trying_id, s.trying_ends, hark.incarnation()::text;
+    pg_current_snapshot()::text, s.crashes, s.suspect_id, s.suspect_ends, hark.incarnation()::text;
 end
 $$;
 
@@ -322,11 +325,12 @@ $$;
 
 -- What an owner reads next: a position with a window open, and what the consumer reads. With `alike`, a position
 -- whose window was opened after `p` was loaded, it is opened up to the same snapshot, so that the two can be one
--- from its end on. `settled` says that there is no more to read until the number of partitions has changed.
+-- from its end on. `bounded` says that the number of partitions is changing, so that every window counts; `settled`
+-- that there is no more to read until it has changed.
 create function hark.window(
   consumer text, owner uuid, held integer[], epochs bigint[], p hark.position, alike hark.position default null
 ) returns table (
-  "position" hark.position, channels text[], filter jsonb, partitions integer, settled boolean
+  "position" hark.position, channels text[], filter jsonb, partitions integer, bounded boolean, settled boolean
 )
 language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
 as $$
@@ -342,6 +346,7 @@ begin
     perform hark.raise_fenced($1, $3);
   end if;
   select * into c from hark.consumers k where k.name = $1;
+  bounded := c.barrier is not null;
   settled := c.barrier is not null and p.target is null and p.seen::text = c.barrier::text;
   "position" := case
     when p.target is null and c.barrier is not null then hark.window_open_to(p, c.barrier, c.barrier_max)
@@ -395,7 +400,8 @@ declare
   released integer;
 begin
   perform from hark.partitions s where s.consumer = $1 and s.partition = any (held) order by s.partition for update;
-  update hark.partitions s set owner = null, crashes = 0, trying_id = null, trying_ends = 0, served_at = clock_timestamp()
+  update hark.partitions s set owner = null, crashes = 0, trying_id = null, suspect_id = null,
+    suspect_ends = 0, served_at = clock_timestamp()
   from unnest(held, epochs) h (partition, epoch)
   where s.consumer = $1 and s.partition = h.partition and s.owner = $2 and s.epoch = h.epoch;
   get diagnostics released = row_count;

@@ -62,7 +62,8 @@ begin
     served_at = clock_timestamp(),
     crashes = case when h.calm then 0 else s.crashes end,
     trying_id = case when h.calm then null else s.trying_id end,
-    trying_ends = case when h.calm then 0 else s.trying_ends end
+    suspect_id = case when h.calm then null else s.suspect_id end,
+    suspect_ends = case when h.calm then 0 else s.suspect_ends end
   from unnest(held, moved, $7, calm) h (partition, moved, handled, calm)
   where s.consumer = $1 and s.partition = h.partition;
   if outcomes is not null then
@@ -119,6 +120,15 @@ begin
   delete from hark.waiting w
   using json_to_recordset(outcomes) as o (kind text, id bigint)
   where w.consumer = $1 and w.id = o.id and o.kind in ('end', 'dead');
+  -- A position may not have passed it yet, where one before it is still in hand.
+  insert into hark.done (consumer, partition, id)
+  select $1, o.partition, o.id
+  from json_to_recordset(outcomes) as o (kind text, id bigint, partition integer)
+  join hark.partitions s on s.consumer = $1 and s.partition = o.partition
+  join hark.log l on l.id = o.id
+  cross join hark.install i
+  where o.kind in ('end', 'dead') and not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+  on conflict do nothing;
 end
 $$;
 
@@ -153,12 +163,11 @@ begin
   if served <> cardinality(held) then
     perform hark.raise_fenced($1, $3);
   end if;
-  with waited as (
-    delete from hark.waiting w where w.consumer = $1 and w.id = any (ids) returning w.id
-  )
+  delete from hark.waiting w where w.consumer = $1 and w.id = any (ids);
+  -- Also for one that waited: its position may not have passed it yet. The next acknowledgement knows.
   insert into hark.done (consumer, partition, id)
   select $1, n.partition, n.id from unnest(id_partitions, ids) n (partition, id)
-  where not exists (select from waited w where w.id = n.id);
+  on conflict do nothing;
 end
 $$;
 
@@ -168,8 +177,7 @@ create function hark.trying(consumer text, owner uuid, partition integer, epoch 
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update hark.partitions s set
-    trying_id = $5, trying_ends = case when s.trying_id = $5 then s.trying_ends else 0 end
+  update hark.partitions s set trying_id = $5
   where s.consumer = $1 and s.partition = $3 and s.owner = $2 and s.epoch = $4;
   if not found then
     perform hark.raise_fenced($1, array[$3]);
@@ -177,20 +185,28 @@ begin
 end
 $$;
 
--- What waits in partitions, in order of ids, without the notifications themselves.
+-- What waits in partitions, in order of ids, without the notifications themselves, and whether the partition's
+-- position has passed it: where not, it will be read again and is to be passed over then.
 create function hark.waiting_of(consumer text, held integer[], after_id bigint, max_rows integer)
-returns table (id bigint, partition integer, key text, state text, attempts integer, due_ms double precision)
+returns table (
+  id bigint, partition integer, key text, state text, attempts integer, due_ms double precision, passed boolean
+)
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select w.id, w.partition, w.key, w.state, w.attempts,
-    greatest(0, extract(epoch from w.due_at - clock_timestamp()))::double precision * 1000
+    greatest(0, extract(epoch from w.due_at - clock_timestamp()))::double precision * 1000,
+    coalesce((
+      select hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+      from hark.log l, hark.partitions s, hark.install i
+      where l.id = w.id and s.consumer = w.consumer and s.partition = w.partition
+    ), true)
   from hark.waiting w
   where w.consumer = $1 and w.partition = any ($2) and w.id > $3
   order by w.id
   limit $4
 $$;
 
--- What handlers' transactions have done beyond the positions of partitions.
+-- What is done beyond the positions of partitions.
 create function hark.done_of(consumer text, held integer[]) returns table (id bigint, partition integer)
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$ select d.id, d.partition from hark.done d where d.consumer = $1 and d.partition = any ($2) $$;

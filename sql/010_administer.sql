@@ -88,7 +88,7 @@ begin
   delete from hark.waiting w where w.consumer = $1;
   delete from hark.done d where d.consumer = $1;
   update hark.partitions s set
-    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, trying_id = null
+    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, trying_id = null, suspect_id = null, suspect_ends = 0
   where s.consumer = $1;
   return given_up;
 end

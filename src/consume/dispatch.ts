@@ -34,6 +34,8 @@ export class Dispatcher {
   #pumping = false;
   /** Whether new handlers may be started. */
   open = false;
+  /** Whether the next may only be started when all that was done before is stored. */
+  wantsStoring = false;
 
   constructor(
     state: State,
@@ -86,6 +88,10 @@ export class Dispatcher {
     const { queue, options } = this.#state;
     const first = queue.peek();
     if (first === undefined || first.alone && this.#calls > 0) return undefined;
+    // So that it is the first that whoever takes over begins with.
+    this.wantsStoring = first.alone &&
+      (this.#state.unacknowledged > 0 || this.#state.outcomes.size > 0);
+    if (this.wantsStoring) return undefined;
     const batch = [queue.take()!];
     if (first.alone || options.batchSize === 1) return batch;
     while (batch.length < options.batchSize) {
@@ -162,9 +168,9 @@ export class Dispatcher {
       return true;
     }
     // Twice, as whoever is ended by somebody else always has something in hand.
-    const found = held.tryingId === entry.id && held.tryingEnds >= 2;
+    const found = held.suspectId === entry.id && held.suspectEnds >= 2;
     if (!found || held.crashes < options.maxCrashes) return false;
-    held.tryingId = undefined;
+    held.suspectId = undefined;
     const attempts = Math.max(entry.attempts, held.crashes);
     // Those after it start with a clean slate: they have not been found to end anything.
     held.tail = 0;

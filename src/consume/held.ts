@@ -39,10 +39,10 @@ export class HeldPartition {
   /** How many entries may still be of that part. */
   tail: number;
   /** What was handled alone when the last owner ended. */
-  tryingId: number | undefined;
+  suspectId: number | undefined;
   /** How many owners in a row ended then. */
-  readonly tryingEnds: number;
-  /** What transactions have done beyond the position. */
+  readonly suspectEnds: number;
+  /** What is done, or waits, beyond the position: it will be read again, and is passed over then. */
   readonly done = new Set<number>();
   /** Aborts when it is lost. */
   #lost = new AbortController();
@@ -61,8 +61,8 @@ export class HeldPartition {
     this.incarnation = claimed.incarnation;
     this.crashes = claimed.crashes;
     this.tail = claimed.crashes > 0 ? readAhead : 0;
-    this.tryingId = claimed.tryingId;
-    this.tryingEnds = claimed.tryingEnds;
+    this.suspectId = claimed.suspectId;
+    this.suspectEnds = claimed.suspectEnds;
     this.#stored = { position: claimed.position, through: null };
   }
 

@@ -169,7 +169,7 @@ export class Intake {
     for (let after = 0; most > 0;) {
       const { rows } = await translated(() =>
         session.query(
-          "select id, partition, key, state, attempts, due_ms from hark.waiting_of($1::text, $2::text::integer[], $3::bigint, $4::integer)",
+          "select id, partition, key, state, attempts, due_ms, passed from hark.waiting_of($1::text, $2::text::integer[], $3::bigint, $4::integer)",
           [consumer, numbers, after, Math.min(waitingPage, most)],
         )
       );
@@ -210,15 +210,16 @@ export class Intake {
       alone: held.crashes >= 2,
       isReplay: true,
     };
+    if (!row.passed) held.done.add(id);
     state.waiting.set(id, entry);
     held.waiting++;
     state.queue.addWaiting(entry, performance.now() + Number(row.due_ms));
   }
 
-  /** Learns what transactions have done beyond the positions of partitions just claimed. */
+  /** Learns what is done beyond the positions of partitions just claimed. */
   async findDone(session: Queryable, partitions: readonly HeldPartition[]): Promise<void> {
     const { identity } = this.#state.options;
-    if (!identity.transactional || partitions.length === 0) return;
+    if (partitions.length === 0) return;
     const { rows } = await translated(() =>
       session.query("select id, partition from hark.done_of($1::text, $2::text::integer[])", [
         identity.consumer,

@@ -50,8 +50,8 @@ export interface Claimed {
   readonly inWindow: boolean;
   readonly started: string;
   readonly crashes: number;
-  readonly tryingId: number | undefined;
-  readonly tryingEnds: number;
+  readonly suspectId: number | undefined;
+  readonly suspectEnds: number;
   readonly incarnation: string;
 }
 
@@ -125,7 +125,7 @@ export class Member {
     const { consumer, owner } = this.identity;
     const ask = () =>
       session.query(
-        `select partition, epoch, "position", in_window, started, crashes, trying_id, trying_ends,
+        `select partition, epoch, "position", in_window, started, crashes, suspect_id, suspect_ends,
           incarnation
          from hark.claim($1::text, $2::text::integer[], $3::uuid, $4::boolean) order by partition`,
         [consumer, numbersText(wanted), owner, presumeGone],
@@ -147,8 +147,8 @@ export class Member {
       inWindow: row.in_window,
       started: row.started,
       crashes: Number(row.crashes),
-      tryingId: row.trying_id === null ? undefined : toId(row.trying_id),
-      tryingEnds: Number(row.trying_ends),
+      suspectId: row.suspect_id === null ? undefined : toId(row.suspect_id),
+      suspectEnds: Number(row.suspect_ends),
       incarnation: row.incarnation,
     }));
   }

@@ -77,14 +77,16 @@ export class Queue {
 
   /** Takes in an entry that was read from the log. */
   add(entry: Entry): void {
-    if (entry.lane === undefined || this.#serial && this.#lanes.size === 0) {
+    // Taken one at a time, those of a lane that waits are put behind it when their turn comes: others of it may
+    // still be ready before this one.
+    if (entry.lane === undefined || this.#serial) {
       this.#ready.push(entry);
       return;
     }
     const lane = this.#lanes.get(entry.lane);
     if (lane !== undefined) this.#goBehind(entry, lane);
     else {
-      if (!this.#serial) this.#lanes.set(entry.lane, { head: entry, queue: new Fifo() });
+      this.#lanes.set(entry.lane, { head: entry, queue: new Fifo() });
       this.#ready.push(entry);
     }
   }

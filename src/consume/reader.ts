@@ -10,7 +10,7 @@ import type { HeldPartition } from "./held.ts";
 import { type Identity, numbersText } from "./member.ts";
 import { type Page, pageColumns, type PageLimits, parsePage, spanWorthStoring } from "./page.ts";
 
-const readSql = `select ${pageColumns}, w.settled
+const readSql = `select ${pageColumns}, w.bounded, w.settled
 from hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5::text::hark.position,
  $6::text::hark.position) w,
 lateral hark.window_read(w."position", w.channels, $7::integer, $8::bigint, $9::integer,
@@ -93,7 +93,7 @@ export class Reader {
     this.#pages++;
     this.#span = Math.max(this.#span, page.span);
     if (page.rows.length > 0) this.dirty = this.hadRows = true;
-    if (this.#span > spanWorthStoring) this.dirty = true;
+    if (this.#span > spanWorthStoring || rows[0].bounded) this.dirty = true;
     if (page.windowEnd) {
       this.caughtUp = this.#pages === 1 && page.rows.length < limits.rows;
       if (this.#own) this.fresh = true;

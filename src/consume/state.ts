@@ -134,6 +134,20 @@ export class State {
     this.run.wake.ring();
   }
 
+  /**
+   * Before a partition is given back or claimed anew: what was handled behind one that was not is stored as
+   * done, as it will be read again with that one.
+   */
+  tellDone(held: HeldPartition): void {
+    let behind = false;
+    for (const entry of held.entries()) {
+      behind ||= !entry.settled;
+      if (behind && entry.settled && !entry.parked && !this.outcomes.has(entry.id)) {
+        this.outcomes.set(entry.id, { kind: "end", entry });
+      }
+    }
+  }
+
   /** A partition is no longer this worker's. What still runs for it counts no more. */
   forget(held: HeldPartition, reason: Error): void {
     this.partitions.delete(held.number);

@@ -122,7 +122,9 @@ export class Worker implements AsyncDisposable {
       await this.#attend(session, !stop);
       await this.#deliverDue(session);
       await this.#finishHalts(session);
-      if (this.#acknowledger.due <= performance.now()) await this.#acknowledge(session);
+      if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
+        await this.#acknowledge(session);
+      }
       this.#dispatcher.open = !stop && this.#shares.last!.outcome === "serve" &&
         !this.#shares.last!.paused;
       let busy = false;
@@ -137,7 +139,7 @@ export class Worker implements AsyncDisposable {
         if (drain && await this.#isDrained(session)) break;
       }
       await this.#waymarkNow(session);
-      if (busy) continue;
+      if (busy || this.#dispatcher.wantsStoring) continue;
       if (this.#dispatcher.hasRoom && this.#state.queue.hasReady) {
         await pause(0); // timers and sockets have their turn
         continue;
@@ -187,6 +189,7 @@ export class Worker implements AsyncDisposable {
       (held.halted === "release" || held.halted === "unsure") && held.running === 0
     );
     if (over.length === 0) return;
+    for (const held of over) this.#state.tellDone(held);
     await this.#acknowledge(session);
     const released = over.filter((held) => held.halted === "release");
     if (released.length > 0) {
@@ -291,7 +294,10 @@ export class Worker implements AsyncDisposable {
 
   /** Stores the last, gives everything back, and takes leave. */
   async #leave(session: Queryable): Promise<void> {
-    for (const held of this.#state.partitions.values()) this.#state.halt(held, "release");
+    for (const held of this.#state.partitions.values()) {
+      this.#state.halt(held, "release");
+      this.#state.tellDone(held);
+    }
     await this.#acknowledge(session);
     const held = [...this.#state.partitions.values()];
     if (held.length > 0) await this.#member.release(session, held);

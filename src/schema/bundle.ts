@@ -1089,7 +1089,9 @@ alter table hark.partitions
   add column crashes integer not null default 0,
   -- The notification that is handled alone, to find out whether it is what ends them.
   add column trying_id bigint,
-  add column trying_ends integer not null default 0,   -- how many ended then, in a row
+  -- The last one that was when an owner ended, and how many ended so in a row.
+  add column suspect_id bigint,
+  add column suspect_ends integer not null default 0,
   add column served_at timestamptz;
 update hark.partitions set owner = null, epoch = epoch + 1;
 
@@ -1131,7 +1133,8 @@ create table hark.dead (
   primary key (consumer, id)
 );
 
--- What the transactions of a transactional consumer's handlers have done beyond its position.
+-- What is done beyond a partition's position: by the transactions of a transactional consumer's handlers, or after it
+-- had waited behind one that is still in hand.
 create table hark.done (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   partition integer not null,
@@ -1550,7 +1553,7 @@ create function hark.claim(
   consumer text, wanted integer[], owner uuid, presume_gone boolean default false
 ) returns table (
   partition integer, epoch bigint, "position" text, in_window boolean, started text, crashes integer,
-  trying_id bigint, trying_ends integer, incarnation text
+  suspect_id bigint, suspect_ends integer, incarnation text
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 -- A transaction of the last owner's may hold the row: see how the caller ends it.
@@ -1582,11 +1585,14 @@ begin
   update hark.partitions s set
     epoch = s.epoch + 1, owner = $3, "position".incarnation = null, served_at = clock_timestamp(),
     crashes = s.crashes + case when m.ended then 1 else 0 end,
-    trying_ends = s.trying_ends + case when m.ended and s.trying_id is not null then 1 else 0 end
+    trying_id = null,
+    suspect_id = case when m.ended and s.trying_id is not null then s.trying_id else s.suspect_id end,
+    suspect_ends = case when not m.ended or s.trying_id is null then s.suspect_ends
+      when s.trying_id = s.suspect_id then s.suspect_ends + 1 else 1 end
   from may m
   where s.consumer = $1 and s.partition = m.partition
   returning s.partition, s.epoch, s.position::text, (s.position).target is not null,
-    pg_current_snapshot()::text, s.crashes, s.trying_id, s.trying_ends, hark.incarnation()::text;
+    pg_current_snapshot()::text, s.crashes, s.suspect_id, s.suspect_ends, hark.incarnation()::text;
 end
 $$;
 
@@ -1627,11 +1633,12 @@ $$;
 
 -- What an owner reads next: a position with a window open, and what the consumer reads. With \`alike\`, a position
 -- whose window was opened after \`p\` was loaded, it is opened up to the same snapshot, so that the two can be one
--- from its end on. \`settled\` says that there is no more to read until the number of partitions has changed.
+-- from its end on. \`bounded\` says that the number of partitions is changing, so that every window counts; \`settled\`
+-- that there is no more to read until it has changed.
 create function hark.window(
   consumer text, owner uuid, held integer[], epochs bigint[], p hark.position, alike hark.position default null
 ) returns table (
-  "position" hark.position, channels text[], filter jsonb, partitions integer, settled boolean
+  "position" hark.position, channels text[], filter jsonb, partitions integer, bounded boolean, settled boolean
 )
 language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
 as $$
@@ -1647,6 +1654,7 @@ begin
     perform hark.raise_fenced($1, $3);
   end if;
   select * into c from hark.consumers k where k.name = $1;
+  bounded := c.barrier is not null;
   settled := c.barrier is not null and p.target is null and p.seen::text = c.barrier::text;
   "position" := case
     when p.target is null and c.barrier is not null then hark.window_open_to(p, c.barrier, c.barrier_max)
@@ -1700,7 +1708,8 @@ declare
   released integer;
 begin
   perform from hark.partitions s where s.consumer = $1 and s.partition = any (held) order by s.partition for update;
-  update hark.partitions s set owner = null, crashes = 0, trying_id = null, trying_ends = 0, served_at = clock_timestamp()
+  update hark.partitions s set owner = null, crashes = 0, trying_id = null, suspect_id = null,
+    suspect_ends = 0, served_at = clock_timestamp()
   from unnest(held, epochs) h (partition, epoch)
   where s.consumer = $1 and s.partition = h.partition and s.owner = $2 and s.epoch = h.epoch;
   get diagnostics released = row_count;
@@ -1791,7 +1800,8 @@ begin
     served_at = clock_timestamp(),
     crashes = case when h.calm then 0 else s.crashes end,
     trying_id = case when h.calm then null else s.trying_id end,
-    trying_ends = case when h.calm then 0 else s.trying_ends end
+    suspect_id = case when h.calm then null else s.suspect_id end,
+    suspect_ends = case when h.calm then 0 else s.suspect_ends end
   from unnest(held, moved, $7, calm) h (partition, moved, handled, calm)
   where s.consumer = $1 and s.partition = h.partition;
   if outcomes is not null then
@@ -1848,6 +1858,15 @@ begin
   delete from hark.waiting w
   using json_to_recordset(outcomes) as o (kind text, id bigint)
   where w.consumer = $1 and w.id = o.id and o.kind in ('end', 'dead');
+  -- A position may not have passed it yet, where one before it is still in hand.
+  insert into hark.done (consumer, partition, id)
+  select $1, o.partition, o.id
+  from json_to_recordset(outcomes) as o (kind text, id bigint, partition integer)
+  join hark.partitions s on s.consumer = $1 and s.partition = o.partition
+  join hark.log l on l.id = o.id
+  cross join hark.install i
+  where o.kind in ('end', 'dead') and not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+  on conflict do nothing;
 end
 $$;
 
@@ -1882,12 +1901,11 @@ begin
   if served <> cardinality(held) then
     perform hark.raise_fenced($1, $3);
   end if;
-  with waited as (
-    delete from hark.waiting w where w.consumer = $1 and w.id = any (ids) returning w.id
-  )
+  delete from hark.waiting w where w.consumer = $1 and w.id = any (ids);
+  -- Also for one that waited: its position may not have passed it yet. The next acknowledgement knows.
   insert into hark.done (consumer, partition, id)
   select $1, n.partition, n.id from unnest(id_partitions, ids) n (partition, id)
-  where not exists (select from waited w where w.id = n.id);
+  on conflict do nothing;
 end
 $$;
 
@@ -1897,8 +1915,7 @@ create function hark.trying(consumer text, owner uuid, partition integer, epoch 
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update hark.partitions s set
-    trying_id = $5, trying_ends = case when s.trying_id = $5 then s.trying_ends else 0 end
+  update hark.partitions s set trying_id = $5
   where s.consumer = $1 and s.partition = $3 and s.owner = $2 and s.epoch = $4;
   if not found then
     perform hark.raise_fenced($1, array[$3]);
@@ -1906,20 +1923,28 @@ begin
 end
 $$;
 
--- What waits in partitions, in order of ids, without the notifications themselves.
+-- What waits in partitions, in order of ids, without the notifications themselves, and whether the partition's
+-- position has passed it: where not, it will be read again and is to be passed over then.
 create function hark.waiting_of(consumer text, held integer[], after_id bigint, max_rows integer)
-returns table (id bigint, partition integer, key text, state text, attempts integer, due_ms double precision)
+returns table (
+  id bigint, partition integer, key text, state text, attempts integer, due_ms double precision, passed boolean
+)
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select w.id, w.partition, w.key, w.state, w.attempts,
-    greatest(0, extract(epoch from w.due_at - clock_timestamp()))::double precision * 1000
+    greatest(0, extract(epoch from w.due_at - clock_timestamp()))::double precision * 1000,
+    coalesce((
+      select hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+      from hark.log l, hark.partitions s, hark.install i
+      where l.id = w.id and s.consumer = w.consumer and s.partition = w.partition
+    ), true)
   from hark.waiting w
   where w.consumer = $1 and w.partition = any ($2) and w.id > $3
   order by w.id
   limit $4
 $$;
 
--- What handlers' transactions have done beyond the positions of partitions.
+-- What is done beyond the positions of partitions.
 create function hark.done_of(consumer text, held integer[]) returns table (id bigint, partition integer)
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$ select d.id, d.partition from hark.done d where d.consumer = $1 and d.partition = any ($2) $$;
@@ -2585,7 +2610,7 @@ begin
   delete from hark.waiting w where w.consumer = $1;
   delete from hark.done d where d.consumer = $1;
   update hark.partitions s set
-    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, trying_id = null
+    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, trying_id = null, suspect_id = null, suspect_ends = 0
   where s.consumer = $1;
   return given_up;
 end
