@@ -146,12 +146,11 @@ test(
 );
 
 test(
-  "an upgrade while a reader of version 5 has read half a page takes nothing from what it publishes",
+  "a publisher in the middle of its transaction neither holds up an upgrade nor loses what it publishes",
   empty,
   async (context) => {
     const { late } = await inMidWindow(context);
     const db = context.use(await connect(context.url));
-    // A publisher in the middle of its transaction neither holds up the upgrade nor loses what it has published.
     await migrate(db);
     await late.query("select hark.notify('c', '\"after the upgrade\"')");
     await late.query("commit");

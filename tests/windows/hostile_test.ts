@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type Client, test, type TestContext } from "../harness/mod.ts";
+import { traps } from "./traps.ts";
 
 /** Roles are the server's, not the database's: named after the test's database, dropped at the end. */
 async function role({ sql, use, database }: TestContext, what: string): Promise<string> {
@@ -20,118 +21,6 @@ async function as(context: TestContext, role: string): Promise<Client> {
   const client = await context.client();
   await client.query(`set role ${role}`);
   return client;
-}
-
-const operators = [
-  "=",
-  "<>",
-  "<",
-  "<=",
-  ">",
-  ">=",
-  "||",
-  "+",
-  "-",
-  "->",
-  "->>",
-  "~~",
-  "*",
-  "/",
-  "@>",
-];
-const types = [
-  "text",
-  "bigint",
-  "integer",
-  "boolean",
-  "xid8",
-  "xid",
-  "uuid",
-  "name",
-  "oid",
-  "jsonb",
-  "json",
-  "timestamptz",
-  "interval",
-  "double precision",
-  "numeric",
-  "pg_snapshot",
-  "text[]",
-  "bigint[]",
-  "xid8[]",
-];
-const functions = [
-  "pg_notify(text, text) returns void",
-  "pg_current_xact_id() returns xid8",
-  "pg_current_xact_id_if_assigned() returns xid8",
-  "pg_current_snapshot() returns pg_snapshot",
-  "pg_visible_in_snapshot(xid8, pg_snapshot) returns boolean",
-  "pg_snapshot_xmax(pg_snapshot) returns xid8",
-  "pg_snapshot_xip(pg_snapshot) returns setof xid8",
-  "pg_notification_queue_usage() returns double precision",
-  "pg_is_in_recovery() returns boolean",
-  "pg_try_advisory_xact_lock(bigint) returns boolean",
-  "current_setting(text) returns text",
-  "current_setting(text, boolean) returns text",
-  "clock_timestamp() returns timestamptz",
-  "now() returns timestamptz",
-  "gen_random_uuid() returns uuid",
-  "upper(text) returns text",
-  "left(text, integer) returns text",
-  "octet_length(text) returns integer",
-  "char_length(text) returns integer",
-  "jsonb_typeof(jsonb) returns text",
-  "json_to_recordset(json) returns setof record",
-  "unnest(bigint[]) returns setof bigint",
-  "unnest(text[]) returns setof text",
-  "unnest(anyarray) returns setof anyelement",
-  "make_interval(integer, integer, integer, integer, integer, integer, double precision) returns interval",
-  "pg_column_size(jsonb) returns integer",
-  "pg_column_compression(jsonb) returns text",
-  "set_config(text, text, boolean) returns text",
-  "current_database() returns name",
-];
-
-/** A schema in front of pg_catalog where everything raises the alarm if it runs as anybody else. */
-async function traps(client: Client, caller: string): Promise<void> {
-  const sprung = `begin
-    if current_user <> '${caller}' then raise exception 'a trap ran as %', current_user; end if;
-    return null;
-  end`;
-  // The bodies themselves are not to fall into the traps.
-  const settings = "language plpgsql set search_path = pg_catalog";
-  await client.query(
-    "create table traps.log (id integer); create table traps.consumers (id integer);",
-  );
-  await client.query(
-    "create table traps.partitions (id integer); create table traps.install (id integer);",
-  );
-  await client.query(
-    "create table traps.published (id integer); create table traps.pg_roles (id integer);",
-  );
-  for (const name of functions) {
-    const body = name.includes("setof") ? sprung.replace("return null;", "return;") : sprung;
-    const plain = name.endsWith("returns void") ? sprung.replace("return null;", "return;") : body;
-    await client.query(`create function traps.${name} ${settings} as $trap$ ${plain} $trap$`);
-  }
-  for (const [n, operator] of operators.entries()) {
-    const result = ["||", "+", "-", "*", "/", "->", "->>"].includes(operator) ? "same" : "boolean";
-    for (const [m, type] of types.entries()) {
-      const returns = result === "same" ? type : result;
-      await client.query(
-        `create function traps.o_${n}_${m}(${type}, ${type}) returns ${returns} ${settings}
-           as $trap$ ${sprung} $trap$;
-         create operator traps.${operator} (
-           leftarg = ${type}, rightarg = ${type}, function = traps.o_${n}_${m})`,
-      );
-    }
-  }
-  for (
-    const type of ["text", "jsonb", "int8", "xid8", "bool", "timestamptz", "pg_snapshot", "uuid"]
-  ) {
-    await client.query(`create domain traps.${type} as pg_catalog.int4 check (value = 42)`);
-  }
-  await client.query("set search_path = traps, pg_catalog, public");
 }
 
 const publishing = [
@@ -213,6 +102,18 @@ const operating = [
   "select * from hark.clean('infinity', 0, 100, true)",
   "select hark.remove_consumer('o')",
 ];
+/** For the owner alone. */
+const owning = [
+  "select * from hark.clean('infinity', 0, 100, false, true)",
+  "select * from hark.clean('infinity', 0, 100, true)",
+  "select * from hark.status(10)",
+  "select hark.incarnation()",
+  "select hark.forget_dedupe()",
+  "select hark.partition_of('k', 1, 3)",
+  "select hark.stored_bytes('c', 'k', '1', '{}')",
+  "select hark.passed(1, '3'::pg_catalog.xid8, false, 0, '1:1:'::pg_catalog.pg_snapshot, '4:4:'::pg_catalog.pg_snapshot, 5, 0)",
+  "select hark.raise_lows(array['3'::pg_catalog.xid8], array[0])",
+];
 /** Has something to operate on. */
 const prepared = `select hark.register('o', array['c']);
   insert into hark.dead (consumer, id, channel, key, payload, attempts, error)
@@ -247,14 +148,44 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
   await owner.query("set search_path = traps, pg_catalog, public");
   // The owner's own calls: a trap that ran would run as the owner, and raise.
   await runAll(owner, [
-    "select * from hark.clean('infinity', 0, 100, false, true)",
-    "select * from hark.clean('infinity', 0, 100, true)",
-    "select * from hark.status(10)",
-    "select hark.incarnation()",
-    "select hark.forget_dedupe()",
+    ...owning,
     `select hark.grant_publish('${caller}')`,
     `select hark.grant_consume('${caller}')`,
     `select hark.grant_operate('${caller}')`,
+  ]);
+});
+
+test("every function is tried there, itself or by another that is", async ({ sql }) => {
+  const functions = await sql(
+    "select proname as name, prosrc as body from pg_proc where pronamespace = 'hark'::regnamespace",
+  );
+  const tried = new Set<string>();
+  const look = (text: string) => {
+    for (const [, name] of text.matchAll(/hark\.(\w+)\(/g)) {
+      if (tried.has(name!)) continue;
+      tried.add(name!);
+      for (const { body } of functions.filter((f) => f.name === name)) look(body);
+    }
+  };
+  look([...publishing, ...consuming, ...operating, ...owning].join());
+  for (const name of ["grant_publish", "grant_consume", "grant_operate"]) look(`hark.${name}(`);
+  assert.deepEqual(functions.map(({ name }) => name).filter((name) => !tried.has(name)).sort(), []);
+});
+
+test("a function without a search_path of its own is one of those that are made for it", async ({ sql }) => {
+  const open = await sql(
+    `select distinct p.proname::text as name from pg_proc p
+     where p.pronamespace = 'hark'::regnamespace
+       and not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false)
+     order by 1`,
+  );
+  assert.deepEqual(open.map(({ name }) => name), [
+    "notify",
+    "notify_many",
+    "partition_of",
+    "passed",
+    "smart_notify",
+    "stored_bytes",
   ]);
 });
 

@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type Client, connect, disconnect, type Row } from "../harness/mod.ts";
+import { Publishing } from "./publishing.ts";
 import { attend } from "./reader.ts";
 
 /** What may happen next. `at` and `by` choose among the things that can do it. */
@@ -45,15 +46,6 @@ export function operations(): fc.Arbitrary<Operation[]> {
   return fc.array(operation, { minLength: 20, maxLength: 90, size: "max" });
 }
 
-interface Published {
-  readonly id: number;
-  readonly key: string | null;
-  /** How many had committed when it was published. */
-  readonly after: number;
-  /** The how-manieth to commit its transaction was. */
-  committed?: number;
-}
-
 /** Partitions that one worker reads as one. */
 interface Group {
   held: { number: number; epoch: string }[];
@@ -77,20 +69,18 @@ interface Owner {
 const LIMITS = [[500, 1000], [1, 1000], [3, 2]];
 
 class Interleaving {
-  readonly #writers: { client: Client; open: Published[] | undefined }[];
+  readonly #publishing: Publishing;
   readonly #client: Client;
   readonly #owners: Owner[] = Array.from({ length: OWNERS }, () => ({
     id: crypto.randomUUID(),
     groups: [],
   }));
-  readonly #log = new Map<number, Published>();
   readonly #delivered: number[] = [];
-  #commits = 0;
   #clock = 0;
 
   constructor(clients: readonly Client[]) {
     this.#client = clients[0]!;
-    this.#writers = clients.slice(1).map((client) => ({ client, open: undefined }));
+    this.#publishing = new Publishing(clients.slice(1));
   }
 
   async run(operations: readonly Operation[]): Promise<void> {
@@ -101,11 +91,11 @@ class Interleaving {
       );
       await this.#claim(this.#owners[0]!, 0);
       for (const operation of operations) await this.#do(operation);
-      for (let n = 0; n < WRITERS; n++) await this.#end(n, "commit");
+      await this.#publishing.commitAll();
       await this.#finish();
-      this.#compare();
+      this.#publishing.assertDelivered(this.#delivered);
     } finally {
-      for (const { client } of this.#writers) await client.query("rollback");
+      await this.#publishing.end();
     }
   }
 
@@ -116,13 +106,12 @@ class Interleaving {
     const other = owner.groups[(at + 1 + by % 2) % Math.max(owner.groups.length, 1)];
     switch (what) {
       case "number":
-        await (await this.#begin(writer)).query("select pg_current_xact_id()");
-        return;
+        return await this.#publishing.number(writer);
       case "publish":
-        return await this.#publish(writer, by % 7 === 0 ? null : `k${by % 7}`);
+        return await this.#publishing.publish(writer, by % 7 === 0 ? null : `k${by % 7}`);
       case "commit":
       case "rollback":
-        return await this.#end(writer, what);
+        return await this.#publishing.finish(writer, what);
       case "claim":
         return await this.#claim(owner, at);
       case "release":
@@ -155,36 +144,17 @@ class Interleaving {
     }
   }
 
-  async #begin(index: number): Promise<Client> {
-    const writer = this.#writers[index]!;
-    if (writer.open === undefined) {
-      await writer.client.query("begin");
-      writer.open = [];
-    }
-    return writer.client;
-  }
-
-  async #publish(index: number, key: string | null): Promise<void> {
-    const client = await this.#begin(index);
-    const { rows: [{ id }] } = await client.query("select hark.notify('c', '1', $1) as id", [key]);
-    this.#writers[index]!.open!.push({ id: Number(id), key, after: this.#commits });
-  }
-
-  async #end(index: number, how: "commit" | "rollback"): Promise<void> {
-    const writer = this.#writers[index]!;
-    if (writer.open === undefined) return;
-    await writer.client.query(how);
-    if (how === "commit") {
-      this.#commits++;
-      for (const one of writer.open) this.#log.set(one.id, { ...one, committed: this.#commits });
-    }
-    writer.open = undefined;
-  }
-
   /** Attends, gives back what is asked for, and claims what is free or was dropped, or some of it. */
   async #claim(owner: Owner, at: number): Promise<void> {
     const told = await attend(this.#client, "r", owner.id);
-    if (told.releasing) await this.#release(owner);
+    if (told.releasing) {
+      await this.#client.query("select hark.release('r', $1, $2, $3)", [
+        owner.id,
+        told.mine,
+        told.epochs,
+      ]);
+      owner.groups.length = 0;
+    }
     const held = owner.groups.flatMap(({ held }) => held.map(({ number }) => number));
     const open = [...told.free, ...told.mine.filter((number: number) => !held.includes(number))];
     const wanted = at % 3 === 2 ? open.slice(0, 1) : open;
@@ -364,25 +334,6 @@ class Interleaving {
       );
       if (row.next_partitions === null) ends++;
       else if (rounds % 4 === 3) await this.#release(owner!);
-    }
-  }
-
-  #compare(): void {
-    assert.deepEqual(
-      this.#delivered.toSorted((a, b) => a - b),
-      [...this.#log.keys()].sort((a, b) => a - b),
-      "each was to be delivered once",
-    );
-    const latest = new Map<string, Published>();
-    for (const id of this.#delivered) {
-      const one = this.#log.get(id)!;
-      if (one.key === null) continue;
-      const last = latest.get(one.key);
-      assert.ok(
-        last === undefined || one.committed! > last.after,
-        `of key ${one.key} ${last?.id} came before ${id}, which had committed when it was published`,
-      );
-      if (last === undefined || one.after > last.after) latest.set(one.key, one);
     }
   }
 }
