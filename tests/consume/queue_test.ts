@@ -1,0 +1,229 @@
+/** Whatever fails, is retried, is lost and comes back: what a worker hands out, and in which order. */
+
+import fc from "fast-check";
+import { type Ending, type Kind, Simulated } from "./simulated.ts";
+
+type Step =
+  | { what: "publish"; key: string | null; count: number; readable?: boolean }
+  | { what: "read"; most: number }
+  | { what: "settle"; at: number; ending: Ending }
+  | { what: "wake"; all: boolean }
+  | { what: "lose" | "release"; partition: number }
+  | { what: "make room" | "acknowledge" | "finish halts" };
+
+async function take(worker: Simulated, step: Step): Promise<void> {
+  switch (step.what) {
+    case "publish":
+      for (let n = 0; n < step.count; n++) worker.publish(step.key, step.readable);
+      break;
+    case "read":
+      await worker.read(step.most);
+      break;
+    case "settle":
+      await worker.settle(step.at, step.ending);
+      break;
+    case "wake":
+      await worker.wake(step.all);
+      break;
+    case "lose":
+      await worker.lose(step.partition);
+      break;
+    case "release":
+      worker.release(step.partition);
+      break;
+    case "make room":
+      worker.makeRoom();
+      break;
+    case "acknowledge":
+      worker.acknowledge();
+      break;
+    case "finish halts":
+      await worker.finishHalts();
+      break;
+  }
+  worker.pump();
+}
+
+/** Takes the steps, then has all handlers succeed: everything has to end. */
+async function play(kind: Kind, steps: readonly Step[]): Promise<void> {
+  const worker = new Simulated(kind);
+  await worker.start();
+  for (const step of steps) await take(worker, step);
+  await worker.finish();
+}
+
+const plain: Kind = {
+  concurrency: 1,
+  batchSize: 1,
+  partitions: 1,
+  transactional: false,
+  block: false,
+  maxWaiting: 10_000,
+};
+const publish = (key: string | null, count = 1): Step => ({ what: "publish", key, count });
+const read: Step = { what: "read", most: 100 };
+const wake: Step = { what: "wake", all: true };
+const settle = (how: Ending["how"], mask = 0, at = 0): Step => ({
+  what: "settle",
+  at,
+  ending: { how, mask },
+});
+
+/** Cases that were wrong once. */
+const cases: [name: string, kinds: Partial<Kind>[], steps: Step[]][] = [
+  [
+    "what waits ahead of its position is not forgotten when its partition is given back",
+    [{ concurrency: 3 }, { concurrency: 3, transactional: true }],
+    [
+      publish("a"),
+      publish("b"),
+      read,
+      settle("throws", 0, 1),
+      { what: "acknowledge" },
+      { what: "lose", partition: 0 },
+      read,
+      { what: "release", partition: 0 },
+      settle("succeeds"),
+    ],
+  ],
+  [
+    "two of a key that fail in the same batch come again one after the other",
+    [{ batchSize: 4 }, { batchSize: 4, concurrency: 3 }],
+    [publish("a", 2), read, settle("throws"), wake],
+  ],
+  [
+    "one of a key whose predecessor in the batch is given up is not forgotten",
+    [{ batchSize: 4 }, { batchSize: 4, concurrency: 3 }],
+    [publish("a", 2), read, settle("gives up", 1), wake],
+  ],
+  [
+    "a transaction that fails because of a key's second one leaves the first before it",
+    [
+      { batchSize: 4, transactional: true },
+      { batchSize: 4, transactional: true, concurrency: 3 },
+      { batchSize: 4, transactional: true, block: true },
+    ],
+    [publish("a", 2), read, settle("fails some", 2), wake],
+  ],
+  [
+    "a batch that lost its connection is handed out again once",
+    [{ batchSize: 4 }, { batchSize: 4, concurrency: 3 }],
+    [publish("a", 2), read, settle("loses its connection")],
+  ],
+  [
+    "one that cannot be read makes no room in its key beside what runs",
+    [{ batchSize: 4, concurrency: 3 }],
+    [{ ...publish("a"), readable: false } as Step, publish("a"), read, publish("a"), read],
+  ],
+  [
+    "one whose followers are more than may wait is tried again",
+    [{ concurrency: 3, maxWaiting: 3 }, { concurrency: 3, maxWaiting: 3, transactional: true }],
+    [publish("a", 4), read, settle("throws"), wake],
+  ],
+  [
+    "while it is unsure whether a retried one has committed, what waits behind it does not begin",
+    [{ concurrency: 3, transactional: true }],
+    [
+      publish("a", 2),
+      publish("c"),
+      read,
+      settle("throws"),
+      { what: "acknowledge" },
+      wake,
+      settle("commits or not", 0, 1),
+      wake,
+    ],
+  ],
+];
+
+for (const [name, kinds, steps] of cases) {
+  for (const kind of kinds) {
+    Deno.test(`${name}: ${JSON.stringify(kind)}`, () => play({ ...plain, ...kind }, steps));
+  }
+}
+
+function endings(transactional: boolean): fc.Arbitrary<Ending> {
+  const hows: Ending["how"][] = ["succeeds", "throws", "fails some", "gives up"];
+  hows.push("loses its connection");
+  if (transactional) hows.push("commits or not");
+  return fc.record({ how: fc.constantFrom(...hows), mask: fc.nat(255) });
+}
+
+function anySteps(transactional: boolean): fc.Arbitrary<Step[]> {
+  const what = <W extends string>(...words: W[]) => fc.constantFrom<W[]>(...words);
+  const weighted = (weight: number, arbitrary: fc.Arbitrary<Step>) => ({ weight, arbitrary });
+  const step: fc.Arbitrary<Step> = fc.oneof(
+    weighted(
+      6,
+      fc.record({
+        what: what("publish"),
+        key: fc.constantFrom("a", "b", "c", "d", null),
+        count: fc.integer({ min: 1, max: 3 }),
+        readable: fc.nat(15).map((n) => n < 15),
+      }),
+    ),
+    weighted(5, fc.record({ what: what("read"), most: fc.integer({ min: 1, max: 8 }) })),
+    weighted(
+      8,
+      fc.record({ what: what("settle"), at: fc.nat(7), ending: endings(transactional) }),
+    ),
+    weighted(5, fc.record({ what: what("wake"), all: fc.boolean() })),
+    weighted(1, fc.record({ what: what("lose", "release"), partition: fc.nat(3) })),
+    weighted(4, fc.record({ what: what("make room", "acknowledge", "finish halts") })),
+  );
+  return fc.array(step, { minLength: 5, maxLength: 60, size: "max" });
+}
+
+for (const concurrency of [1, 3, 5]) {
+  for (const batchSize of [1, 4]) {
+    for (const transactional of [false, true]) {
+      for (const block of [false, true]) {
+        const kind = { concurrency, batchSize, transactional, block };
+        Deno.test(`each key in order, one at a time, nothing twice or forgotten: ${JSON.stringify(kind)}`, async () => {
+          await fc.assert(
+            fc.asyncProperty(
+              fc.integer({ min: 1, max: 3 }),
+              fc.constantFrom(10_000, 10_000, 3),
+              anySteps(transactional),
+              (partitions, maxWaiting, steps) => play({ ...kind, partitions, maxWaiting }, steps),
+            ),
+            { numRuns: 300 },
+          );
+        });
+      }
+    }
+  }
+}
+
+for (const concurrency of [1, 3]) {
+  Deno.test(`a key that waits holds up no other, ${concurrency} at a time`, async () => {
+    await fc.assert(fc.asyncProperty(
+      fc.array(fc.constantFrom("a", "b", "c", "d", null), { maxLength: 30 }),
+      async (keys) => {
+        const worker = new Simulated({ ...plain, concurrency });
+        await worker.start();
+        worker.publish("bad");
+        await take(worker, read);
+        await take(worker, settle("throws"));
+        for (const key of keys) {
+          worker.publish(key);
+          worker.publish("bad");
+        }
+        await take(worker, read);
+        while (worker.calls.length > 0) await take(worker, settle("succeeds"));
+        worker.acknowledge();
+        const others = worker.log.filter(({ key }) => key !== "bad").map(({ id }) => id);
+        const bad = worker.log.filter(({ key }) => key === "bad").map(({ id }) => id);
+        const sorted = (ids: Iterable<number>) => [...ids].sort((a, b) => a - b).join();
+        if (sorted(worker.ended) !== sorted(others)) {
+          throw new Error(`only ${sorted(worker.ended)}`);
+        }
+        // They are stored as waiting, so that the position may pass them.
+        if (sorted(worker.waiting.keys()) !== sorted(bad)) {
+          throw new Error(`${sorted(worker.waiting.keys())} wait, not ${sorted(bad)}`);
+        }
+        await worker.finish();
+      },
+    ));
+  });
+}
