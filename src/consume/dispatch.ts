@@ -120,7 +120,7 @@ export class Dispatcher {
       state.running.add(entry);
     }
     const notifications = entries.map((entry) => new Notification(entry.row!, entry.attempts + 1));
-    const work = { entries, notifications, held };
+    const work = { entries, notifications, held, signals: held.map((h) => h.signal) };
     this.#calls++;
     if (entries[0]!.alone) {
       this.#alone = true;
@@ -216,10 +216,14 @@ export class Dispatcher {
       if (!fails && !entry.dropped) entry.settled = true;
       return fails;
     });
+    // As they were when it began: a partition that was lost for a moment has another signal now.
+    const interrupted = work.signals.some((signal) => signal.aborted);
     const again: Entry[] = [];
     for (const [i, entry] of entries.entries()) {
       if (!failed[i]) this.#succeeded(entry, work.notifications[i]!);
-      else if (!this.#failed(entry, work.notifications[i]!, results[i])) again.push(entry);
+      else if (!this.#failed(entry, work.notifications[i]!, results[i]?.error, interrupted)) {
+        again.push(entry);
+      }
       entry.startedAt = 0;
     }
     if (again.length > 0) state.queue.loaded(again);
@@ -253,15 +257,21 @@ export class Dispatcher {
   }
 
   /** @returns whether that is told: false where it is to be called again as if nothing had been. */
-  #failed(entry: Entry, notification: Notification, result: Result): boolean {
+  #failed(
+    entry: Entry,
+    notification: Notification,
+    error: unknown,
+    interrupted: boolean,
+  ): boolean {
     const state = this.#state;
-    const error = result?.error;
     const { options, queue, partitions, run } = state;
     const held = partitions.get(entry.partition);
     if (entry.dropped || held === undefined) {
       queue.end(entry);
       return true;
     }
+    // An earlier one of its lane in the same batch has failed, so it counts as not handled.
+    if (queue.comesAgain(entry)) return true;
     const reason = error instanceof Unsure ? error.cause : error;
     if (error instanceof Unsure || this.#isFenced(error)) {
       // What is stored will tell.
@@ -276,12 +286,7 @@ export class Dispatcher {
       queue.end(entry);
       return true;
     }
-    if (result === undefined) {
-      // An earlier one of its lane in the same batch has failed, so it counts as not handled.
-      if (!entry.parked) queue.park(entry);
-      return true;
-    }
-    if (error instanceof BatchFailed || held.signal.aborted || run.abandon.aborted) {
+    if (error instanceof BatchFailed || interrupted || run.abandon.aborted) {
       if (held.halted === undefined || entry.parked) return false;
       entry.dropped = true;
       queue.end(entry);
@@ -350,4 +355,5 @@ interface Batch {
   readonly entries: readonly Entry[];
   readonly notifications: readonly Notification[];
   readonly held: readonly HeldPartition[];
+  readonly signals: readonly AbortSignal[];
 }

@@ -48,6 +48,8 @@ export class Queue {
   readonly #loaded = new Fifo<Entry>();
   readonly #loading = new Fifo<Entry>();
   readonly #waiting = new Agenda<Entry>();
+  /** Was looked at, and is the next to be taken. */
+  #next: Entry | undefined;
   readonly #serial: boolean;
   readonly #follow: (entry: Entry) => void;
 
@@ -72,7 +74,7 @@ export class Queue {
 
   /** Whether anything could be taken now. */
   get hasReady(): boolean {
-    return this.#ready.size > 0 || this.#loaded.size > 0;
+    return this.#next !== undefined || this.#ready.size > 0 || this.#loaded.size > 0;
   }
 
   /** Takes in an entry that was read from the log. */
@@ -111,6 +113,11 @@ export class Queue {
 
   /** Takes the next entry to handle. */
   take(): Entry | undefined {
+    if (this.#next !== undefined) {
+      const next = this.#next;
+      this.#next = undefined;
+      return next;
+    }
     for (;;) {
       const entry = this.#loaded.shift() ?? this.#ready.shift();
       if (entry === undefined) return undefined;
@@ -129,9 +136,7 @@ export class Queue {
 
   /** Looks at the next entry to handle. */
   peek(): Entry | undefined {
-    const entry = this.take();
-    if (entry !== undefined) this.#loaded.unshift([entry]);
-    return entry;
+    return this.#next ??= this.take();
   }
 
   /** Takes up to so many of those behind an entry in its lane, for the same batch. */
@@ -169,6 +174,17 @@ export class Queue {
       if (next.row === undefined) this.#loading.push(next);
       else this.#ready.push(next);
     }
+  }
+
+  /**
+   * Of a batch: whether an entry has to come again after another one of its lane. It then does, and nothing more
+   * is to be told of it.
+   */
+  comesAgain(entry: Entry): boolean {
+    const lane = entry.lane === undefined ? undefined : this.#lanes.get(entry.lane);
+    if (lane === undefined || lane.head === entry) return false;
+    if (this.#serial && !entry.parked) this.#goBehind(entry, lane);
+    return true;
   }
 
   /** An entry has failed and waits until `due`; those of its lane wait behind it. */
@@ -221,6 +237,7 @@ export class Queue {
       entry.dropped = true;
       return false;
     };
+    if (this.#next !== undefined && !kept(this.#next)) this.#next = undefined;
     this.#ready.keep(kept);
     this.#loaded.keep(kept);
     this.#loading.keep(kept);

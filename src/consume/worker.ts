@@ -127,6 +127,12 @@ export class Worker implements AsyncDisposable {
       }
       this.#dispatcher.open = !stop && this.#shares.last!.outcome === "serve" &&
         !this.#shares.last!.paused;
+      if (drain && this.#shares.last!.paused) {
+        logger.info("{consumer} is paused, so there is nothing to do", {
+          consumer: this.#options.identity.consumer,
+        });
+        break;
+      }
       let busy = false;
       if (this.#dispatcher.open) {
         this.#state.queue.wake(performance.now());

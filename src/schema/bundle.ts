@@ -1486,7 +1486,9 @@ begin
     insert into hark.workers (consumer, owner, session, lease_until)
     values ($1, $2, $3, clock_timestamp() + make_interval(secs => lease_ms / 1000.0))
     on conflict on constraint workers_pkey do update
-      set session = excluded.session, lease_until = excluded.lease_until;
+      set session = excluded.session, lease_until = excluded.lease_until,
+        -- One that was taken for dead comes back as the youngest, and takes nothing from those who took over.
+        joined_at = case when workers.lease_until > clock_timestamp() then workers.joined_at else clock_timestamp() end;
     if not found then
       raise exception 'the worker could not be entered' using errcode = 'XX000';
     end if;

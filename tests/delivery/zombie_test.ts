@@ -12,9 +12,9 @@ const grace = 3000 + 1000;
 
 /** Who wrote what into Hark's tables: the sessions of the one to be frozen are named "zombie". */
 const auditSql = `
-create table audit (number bigint generated always as identity, session text, tab text, held_by uuid,
+create table public.audit (number bigint generated always as identity, session text, tab text, held_by uuid,
   moved boolean);
-create function audit() returns trigger language plpgsql as $$
+create function public.audit() returns trigger language plpgsql as $$
 begin
   insert into public.audit (session, tab, held_by, moved)
   values (current_setting('application_name'), tg_table_name,
@@ -25,13 +25,13 @@ begin
   return null;
 end
 $$;
-create trigger audit after update on hark.partitions for each row execute function audit();
-create trigger audit after insert or update or delete on hark.waiting for each row execute function audit();
-create trigger audit after insert or update or delete on hark.dead for each row execute function audit();
-create trigger audit after insert or update or delete on hark.done for each row execute function audit();
-create table results (id bigint, worker text);
-create table accounts (id integer primary key, balance integer);
-insert into accounts values (1, 0);`;
+create trigger audit after update on hark.partitions for each row execute function public.audit();
+create trigger audit after insert or update or delete on hark.waiting for each row execute function public.audit();
+create trigger audit after insert or update or delete on hark.dead for each row execute function public.audit();
+create trigger audit after insert or update or delete on hark.done for each row execute function public.audit();
+create table public.results (id bigint, worker text);
+create table public.accounts (id integer primary key, balance integer);
+insert into public.accounts values (1, 0);`;
 
 /** Waits until the position is past so many. */
 async function stored(context: TestContext, count: number): Promise<void> {
@@ -67,7 +67,7 @@ for (const outcome of ["linger", "fail"] as const) {
     await publish(context, 5, 8);
     await successor.atLeast(5, { deadline: 15_000 });
     await stored(context, 8);
-    const [{ mark }] = await context.sql("select max(number) as mark from audit");
+    const [{ mark }] = await context.sql("select max(number) as mark from public.audit");
     const after = await owner(context);
     assert.notEqual(after, before);
 
@@ -85,7 +85,7 @@ for (const outcome of ["linger", "fail"] as const) {
     assert.deepEqual(successor.payloads.slice(0, 5), [4, 5, 6, 7, 8]);
     // It may have become the owner again since, in order: what counts is under whose ownership it wrote.
     const written = await context.sql(
-      `select * from audit where number > $1 and session = 'zombie'
+      `select * from public.audit where number > $1 and session = 'zombie'
         and (tab <> 'partitions' or (moved and held_by = $2))`,
       [mark, after],
     );

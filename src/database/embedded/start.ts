@@ -18,8 +18,14 @@ import { Server } from "./server.ts";
 /** How long to wait for another process that sweeps or makes ephemeral folders, in ms. */
 const SWEEP_DEADLINE = 30_000;
 
-/** Settings of every embedded server: no socket in a folder that others may use. */
-const SETTINGS: Readonly<Record<string, string>> = { unix_socket_directories: "" };
+/**
+ * Settings of every embedded server: no socket in a folder that others may use; and, as its role has the name of
+ * Hark's schema, no schema of a role's name before "public", or a user's own tables would land in Hark's.
+ */
+const SETTINGS: Readonly<Record<string, string>> = {
+  unix_socket_directories: "",
+  search_path: "public",
+};
 
 /**
  * Settings of an ephemeral one. Nothing is flushed, so a crash of the machine may lose data; a crash
