@@ -22,7 +22,11 @@ export function show(value: unknown): string {
   } catch {
     text = undefined;
   }
-  text ??= String(value);
+  try {
+    text ??= String(value);
+  } catch {
+    text = Object.prototype.toString.call(value); // it cannot say what it is
+  }
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 

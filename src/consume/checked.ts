@@ -63,7 +63,7 @@ export function namesOf(channels: ConsumerOptions["channels"]): string | string[
 }
 
 /** Checks what can be checked before `id`, `channels` and the handler are known for good. */
-export function checkOptions(o: ConsumerOptions): void {
+export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
   knownOptions("a consumer", o, consumerOptionNames);
   knownOptions("retry", o.retry ?? {}, ["initial", "maximum"]);
   for (const name of functionNames) {
@@ -72,9 +72,11 @@ export function checkOptions(o: ConsumerOptions): void {
     }
   }
   if (o.id !== undefined) consumerName(o.id);
+  // A subclass may have either as a method.
+  const batches = o.handleBatch !== undefined || o.batchSize !== undefined && subclass;
   completeOptions(o, "unnamed", o.channels ?? ["unnamed"], {
-    handle: o.handleBatch === undefined ? () => {} : o.handle,
-    handleBatch: o.handleBatch,
+    handle: batches ? o.handle : o.handle ?? (() => {}),
+    handleBatch: batches ? o.handleBatch ?? (() => {}) : undefined,
   });
 }
 
@@ -111,7 +113,7 @@ export function completeOptions(
       transactional: boolean("transactional", o.transactional),
     },
     partitions: wholeNumber("partitions", o.partitions, 1, 1, 1024),
-    start: startValues(o.from ?? "beginning"),
+    start: startValues(o.from === undefined ? "beginning" : o.from),
     channelStarts: startsOf(channels),
     limits: {
       rows,
@@ -183,6 +185,7 @@ function filterText(filter: ConsumerFilter | undefined): string | null {
   if (filter.payload !== undefined) {
     parts.push(`"payload":${payloadText(filter.payload, "filter.payload")}`);
   }
+  if (filter.headers === null) bad("filter.headers", null, "Give an object, or leave it out.");
   if (filter.headers !== undefined) parts.push(`"headers":${headersText(filter.headers)}`);
   if (parts.length === 0) bad("filter", filter, "Give a key, a payload or headers to match.");
   return `{${parts.join(",")}}`;

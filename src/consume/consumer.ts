@@ -61,7 +61,7 @@ export class Consumer<Payload = any> {
     if (typeof (db as Queryable | undefined)?.query !== "function") {
       bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");
     }
-    checkOptions(options);
+    checkOptions(options, new.target !== Consumer);
     this.#db = db;
     this.#options = options;
     this.id = options.id;

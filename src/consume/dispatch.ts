@@ -86,8 +86,13 @@ export class Dispatcher {
   /** What is to be handled next, together; undefined where nothing is, or not yet. */
   #next(): Entry[] | undefined {
     const { queue, options } = this.#state;
-    const first = queue.peek();
-    if (first === undefined || first.alone && this.#calls > 0) return undefined;
+    let first: Entry | undefined;
+    while ((first = queue.peek()) !== undefined) {
+      if (first.alone && this.#calls > 0) return undefined;
+      if (!this.#isHopeless(first)) break;
+      queue.take();
+    }
+    if (first === undefined) return undefined;
     // So that it is the first that whoever takes over begins with.
     this.wantsStoring = first.alone &&
       (this.#state.unacknowledged > 0 || this.#state.outcomes.size > 0);
@@ -101,15 +106,13 @@ export class Dispatcher {
         continue;
       }
       const next = queue.peek();
-      if (next === undefined || next.alone) break;
+      if (next === undefined || next.alone || next.row!.payload === null) break;
       batch.push(queue.take()!);
     }
     return batch;
   }
 
-  #start(given: Entry[], now: number): void {
-    const entries = given.filter((entry) => !this.#isHopeless(entry));
-    if (entries.length === 0) return;
+  #start(entries: Entry[], now: number): void {
     const state = this.#state;
     const held: HeldPartition[] = [];
     for (const entry of entries) {
@@ -219,14 +222,27 @@ export class Dispatcher {
     // As they were when it began: a partition that was lost for a moment has another signal now.
     const interrupted = work.signals.some((signal) => signal.aborted);
     const again: Entry[] = [];
+    const rolledBack = new Set<string>();
     for (const [i, entry] of entries.entries()) {
+      if (entry.lane !== undefined && results[i]?.error instanceof BatchFailed) {
+        rolledBack.add(entry.lane);
+      }
       if (!failed[i]) this.#succeeded(entry, work.notifications[i]!);
-      else if (!this.#failed(entry, work.notifications[i]!, results[i]?.error, interrupted)) {
+      else if (
+        !this.#failed(
+          entry,
+          work.notifications[i]!,
+          entry.lane !== undefined && rolledBack.has(entry.lane)
+            ? new BatchFailed()
+            : results[i]?.error,
+          interrupted,
+        )
+      ) {
         again.push(entry);
       }
       entry.startedAt = 0;
     }
-    if (again.length > 0) state.queue.loaded(again);
+    if (again.length > 0) state.queue.putBack(again);
   }
 
   /** Those of a batch that were taken from behind another one. */
@@ -270,6 +286,13 @@ export class Dispatcher {
       queue.end(entry);
       return true;
     }
+    const untold = error instanceof BatchFailed || interrupted || run.abandon.aborted;
+    if (held.halted !== undefined && !entry.parked && (untold || queue.isBehind(entry))) {
+      // It is read again, when reading goes on.
+      entry.dropped = true;
+      queue.end(entry);
+      return true;
+    }
     // An earlier one of its lane in the same batch has failed, so it counts as not handled.
     if (queue.comesAgain(entry)) return true;
     const reason = error instanceof Unsure ? error.cause : error;
@@ -283,15 +306,14 @@ export class Dispatcher {
       });
       held.lose(translate(reason));
       state.halt(held, "unsure");
+      for (const other of state.waiting.values()) {
+        if (other.partition === held.number && other.startedAt === 0) other.dropped = true;
+      }
+      queue.drop((n) => n === held.number, true);
       queue.end(entry);
       return true;
     }
-    if (error instanceof BatchFailed || interrupted || run.abandon.aborted) {
-      if (held.halted === undefined || entry.parked) return false;
-      entry.dropped = true;
-      queue.end(entry);
-      return true;
-    }
+    if (untold) return false;
     entry.attempts++;
     const next = verdict(error, entry.attempts, options);
     const facts = {
@@ -313,8 +335,8 @@ export class Dispatcher {
     );
     const due = performance.now() + next.wait;
     entry.settled = true;
-    queue.wait(entry, due);
     state.park(entry, "failed", due, next.reason);
+    queue.wait(entry, due);
     return true;
   }
 

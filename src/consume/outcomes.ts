@@ -8,6 +8,9 @@ import { bad } from "../check.ts";
 import { backoff } from "../database/bell.ts";
 import { messageOf } from "../database/translate.ts";
 
+/** The longest wait, in milliseconds. */
+const aYear = 31_622_400_000;
+
 /**
  * Thrown by a handler to give a notification up at once: it becomes a dead letter, with the message.
  *
@@ -53,7 +56,7 @@ export class RetryAfter extends Error {
    * @throws {HarkError} `BAD_OPTION` for any other delay.
    */
   constructor(delay: number, message?: string, options: ErrorOptions = {}) {
-    if (!(typeof delay === "number" && delay >= 0 && delay <= 31_622_400_000)) {
+    if (!(typeof delay === "number" && delay >= 0 && delay <= aYear)) {
       bad("the delay of RetryAfter", delay, "Give milliseconds from 0 to 31622400000, a year.");
     }
     super(message ?? `to be tried again after ${delay} ms`, options);
@@ -81,7 +84,7 @@ export function verdict(error: unknown, attempt: number, policy: RetryPolicy): V
   // By name: a module of consumers may have imported another copy of this package.
   const { name, delay } = (error ?? {}) as { name?: unknown; delay?: unknown };
   if (name === "DeadLetter" || attempt >= policy.maxAttempts) return { kind: "dead", reason };
-  const wait = name === "RetryAfter" && typeof delay === "number" && delay >= 0
+  const wait = name === "RetryAfter" && typeof delay === "number" && delay >= 0 && delay <= aYear
     ? delay
     : backoff(attempt, policy.retryInitial, policy.retryMaximum, policy.random);
   return { kind: "retry", wait: Math.round(wait), reason };

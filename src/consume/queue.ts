@@ -145,7 +145,9 @@ export class Queue {
     const taken: Entry[] = [];
     while (lane !== undefined && taken.length < most) {
       const next = lane.queue.peek();
-      if (next === undefined || next.row === undefined || next.alone) break;
+      if (next === undefined || next.row === undefined || next.alone || next.row.payload === null) {
+        break;
+      }
       taken.push(lane.queue.shift()!);
     }
     return taken;
@@ -176,6 +178,12 @@ export class Queue {
     }
   }
 
+  /** Whether an entry has to come after another one of its lane. */
+  isBehind(entry: Entry): boolean {
+    const lane = entry.lane === undefined ? undefined : this.#lanes.get(entry.lane);
+    return lane !== undefined && lane.head !== entry;
+  }
+
   /**
    * Of a batch: whether an entry has to come again after another one of its lane. It then does, and nothing more
    * is to be told of it.
@@ -201,10 +209,13 @@ export class Queue {
       lane = { head: entry, queue: new Fifo() };
       this.#lanes.set(entry.lane, lane);
     } else if (lane.head !== entry) {
-      this.#goBehind(entry, lane);
+      if (this.#serial) this.#goBehind(entry, lane);
+      else if (lane.head.parked && !entry.parked) this.#follow(entry);
       return;
     }
-    for (const follower of lane.queue) if (!follower.parked) this.#follow(follower);
+    for (const follower of [...lane.queue]) {
+      if (!follower.parked && !follower.dropped) this.#follow(follower);
+    }
   }
 
   /** Moves what is due to what is to be read again. @returns whether anything was. */
@@ -228,6 +239,13 @@ export class Queue {
   /** Takes in entries that have been read again. */
   loaded(entries: readonly Entry[]): void {
     for (const entry of entries) this.#loaded.push(entry);
+  }
+
+  /** Takes back what was handed out, to be handed out before all that is ready, which is younger. */
+  putBack(entries: readonly Entry[]): void {
+    const next = this.#next === undefined ? [] : [this.#next];
+    this.#next = undefined;
+    this.#loaded.unshift([...entries, ...next]);
   }
 
   /** Removes the entries of partitions; those that run are only told by `dropped`. */

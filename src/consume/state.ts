@@ -113,7 +113,7 @@ export class State {
     if (over) held.halted = "unsure";
   }
 
-  /** Reads no further for a partition, and drops what was not begun: it is read again when that is over. */
+  /** Reads no further for a partition; what was not begun is dropped, and read again when that is over. */
   halt(held: HeldPartition, why: NonNullable<HeldPartition["halted"]>): void {
     if (held.halted === "release") return;
     if (why === "full") {
@@ -142,7 +142,10 @@ export class State {
     let behind = false;
     for (const entry of held.entries()) {
       behind ||= !entry.settled;
-      if (behind && entry.settled && !entry.parked && !this.outcomes.has(entry.id)) {
+      if (
+        behind && entry.settled && !entry.parked && !this.outcomes.has(entry.id) &&
+        !this.waiting.has(entry.id)
+      ) {
         this.outcomes.set(entry.id, { kind: "end", entry });
       }
     }

@@ -13,6 +13,7 @@ import { isPassing, messageOf, translate, translated } from "../database/transla
 import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import type { CheckedOptions, Run } from "./run.ts";
+import { requireTransactions } from "./transactions.ts";
 import { Worker } from "./worker.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -31,6 +32,8 @@ export async function supervise(
   options: CheckedOptions,
   signals: Pick<Run, "stopping" | "abandon" | "drain">,
 ): Promise<number> {
+  // Before it is registered as what it cannot be.
+  if (options.identity.transactional) requireTransactions(db);
   const connections = connectionsOf(db);
   const open = async () => connections === undefined ? db : await connections.session();
   const { consumer } = options.identity;

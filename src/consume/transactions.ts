@@ -44,6 +44,15 @@ class Transaction implements Queryable {
   }
 }
 
+/** Checks that a database has transactions to give. @throws {HarkError} `BAD_OPTION` */
+export function requireTransactions(db: Queryable): void {
+  if (connectionsOf(db) !== undefined) return;
+  if (typeof (db as Partial<Transacting>).transaction === "function") return;
+  throw new HarkError("BAD_OPTION", "a transactional consumer needs transactions of its own", {
+    remedy: "Give a Database of connect(), or a driver with transaction(), such as PGlite.",
+  });
+}
+
 /** Runs handlers in transactions that also say what was handled. */
 export class Transactions {
   readonly #db: Queryable;
@@ -54,14 +63,6 @@ export class Transactions {
   constructor(db: Queryable, identity: Identity) {
     this.#db = db;
     this.#identity = identity;
-    if (
-      connectionsOf(db) === undefined &&
-      typeof (db as Partial<Transacting>).transaction !== "function"
-    ) {
-      throw new HarkError("BAD_OPTION", "a transactional consumer needs transactions of its own", {
-        remedy: "Give a Database of connect(), or a driver with transaction(), such as PGlite.",
-      });
-    }
   }
 
   /**

@@ -55,8 +55,11 @@ export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === "") {
     return error.errors.map(messageOf).join("; ");
   }
-  if (error instanceof Error) return error.message || String(error);
-  return String(error);
+  try {
+    return error instanceof Error ? String(error.message) || String(error) : String(error);
+  } catch {
+    return Object.prototype.toString.call(error); // such as one without a prototype
+  }
 }
 
 /** Turns any error into a {@linkcode HarkError}; one that is one already is returned as it is. */
