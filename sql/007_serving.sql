@@ -349,6 +349,10 @@ begin
   end if;
   select * into c from hark.consumers k where k.name = $1;
   bounded := c.barrier is not null;
+  if (alike).incarnation is not null and (alike).incarnation <> hark.incarnation() then
+    raise exception 'the server has restarted after a crash since that window was opened'
+      using errcode = 'HK004', hint = 'Load the stored positions and open new windows.';
+  end if;
   settled := c.barrier is not null and p.target is null and p.seen::text = c.barrier::text;
   "position" := case
     when p.target is null and c.barrier is not null then hark.window_open_to(p, c.barrier, c.barrier_max)
@@ -360,12 +364,42 @@ begin
 end
 $$;
 
+-- As in 002, but for a window from a snapshot to the same snapshot, which brings nothing: were the floor to rise with
+-- it, it would lag behind by nothing. Partitions that wait for others to get there are looked at again and again.
+create or replace function hark.window_advance(p hark.position) returns hark.position
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w hark.position;
+begin
+  if p.target is null or p.last_id < p.target_max then
+    return p;
+  end if;
+  if p.target::text = p.seen::text then
+    w := p;
+    w.target := null; w.target_max := null; w.last_id := null;
+    return w;
+  end if;
+  w.seen := p.target;
+  w.seen_max := p.target_max;
+  w.floor := p.seen_max;
+  w.incarnation := p.incarnation;
+  select coalesce(array_agg(x.xid), '{}') into w.stragglers from pg_snapshot_xip(p.target) x (xid);
+  w.lows := hark.lows_of(w.stragglers, p.stragglers, p.lows, p.floor);
+  if w.floor - (select min(t.low) from unnest(w.lows) t (low)) > 1000 then
+    w.lows := hark.raise_lows(w.stragglers, w.lows);
+  end if;
+  return w;
+end
+$$;
+
 -- Moves past a window without storing that, to read ahead into the next one while this one is being handled: a
 -- fence of its own, as its transaction takes a number after the opening and ends before the next.
 create function hark.pass(p hark.position) returns hark.position
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform hark.require_fresh_snapshot();
   if pg_current_xact_id() is null then
     return null;
   end if;

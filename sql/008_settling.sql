@@ -323,6 +323,17 @@ $$;
 comment on function hark.repartition(text, integer) is
   'Changes the number of a consumer''s partitions: "done", or "pending" until its workers have read to a common point.';
 
+-- A snapshot in which this transaction, which has a number, counts as running: its own does not list it.
+create function hark.without_own(s pg_snapshot) returns pg_snapshot
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select case when pg_current_xact_id() >= pg_snapshot_xmax(s) then s
+    else format('%s:%s:%s', least(pg_snapshot_xmin(s), pg_current_xact_id()), pg_snapshot_xmax(s), (
+      select string_agg(x.xid::text, ',' order by x.xid)
+      from (select r.xid from pg_snapshot_xip(s) r (xid) union select pg_current_xact_id()) x
+    ))::pg_snapshot end
+$$;
+
 -- Takes a change of partitions a step further where nobody who lives holds one.
 create function hark.turn_partitions(consumer text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -353,9 +364,10 @@ begin
   if places > 1 then
     if c.barrier is null then
       -- From here on nobody's window reaches beyond the barrier: old owners are fenced off, and what is stored was
-      -- opened before this statement's snapshot. This transaction publishes nothing of its own.
+      -- opened before this statement's snapshot. What this transaction publishes is yet to come.
       update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
-      update hark.consumers k set barrier = pg_current_snapshot(), barrier_max = hark.drawn() where k.name = $1;
+      update hark.consumers k
+      set barrier = hark.without_own(pg_current_snapshot()), barrier_max = hark.drawn() where k.name = $1;
       return;
     end if;
     if exists (

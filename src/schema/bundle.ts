@@ -1657,6 +1657,10 @@ begin
   end if;
   select * into c from hark.consumers k where k.name = $1;
   bounded := c.barrier is not null;
+  if (alike).incarnation is not null and (alike).incarnation <> hark.incarnation() then
+    raise exception 'the server has restarted after a crash since that window was opened'
+      using errcode = 'HK004', hint = 'Load the stored positions and open new windows.';
+  end if;
   settled := c.barrier is not null and p.target is null and p.seen::text = c.barrier::text;
   "position" := case
     when p.target is null and c.barrier is not null then hark.window_open_to(p, c.barrier, c.barrier_max)
@@ -1668,12 +1672,42 @@ begin
 end
 $$;
 
+-- As in 002, but for a window from a snapshot to the same snapshot, which brings nothing: were the floor to rise with
+-- it, it would lag behind by nothing. Partitions that wait for others to get there are looked at again and again.
+create or replace function hark.window_advance(p hark.position) returns hark.position
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w hark.position;
+begin
+  if p.target is null or p.last_id < p.target_max then
+    return p;
+  end if;
+  if p.target::text = p.seen::text then
+    w := p;
+    w.target := null; w.target_max := null; w.last_id := null;
+    return w;
+  end if;
+  w.seen := p.target;
+  w.seen_max := p.target_max;
+  w.floor := p.seen_max;
+  w.incarnation := p.incarnation;
+  select coalesce(array_agg(x.xid), '{}') into w.stragglers from pg_snapshot_xip(p.target) x (xid);
+  w.lows := hark.lows_of(w.stragglers, p.stragglers, p.lows, p.floor);
+  if w.floor - (select min(t.low) from unnest(w.lows) t (low)) > 1000 then
+    w.lows := hark.raise_lows(w.stragglers, w.lows);
+  end if;
+  return w;
+end
+$$;
+
 -- Moves past a window without storing that, to read ahead into the next one while this one is being handled: a
 -- fence of its own, as its transaction takes a number after the opening and ends before the next.
 create function hark.pass(p hark.position) returns hark.position
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform hark.require_fresh_snapshot();
   if pg_current_xact_id() is null then
     return null;
   end if;
@@ -2063,6 +2097,17 @@ $$;
 comment on function hark.repartition(text, integer) is
   'Changes the number of a consumer''s partitions: "done", or "pending" until its workers have read to a common point.';
 
+-- A snapshot in which this transaction, which has a number, counts as running: its own does not list it.
+create function hark.without_own(s pg_snapshot) returns pg_snapshot
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select case when pg_current_xact_id() >= pg_snapshot_xmax(s) then s
+    else format('%s:%s:%s', least(pg_snapshot_xmin(s), pg_current_xact_id()), pg_snapshot_xmax(s), (
+      select string_agg(x.xid::text, ',' order by x.xid)
+      from (select r.xid from pg_snapshot_xip(s) r (xid) union select pg_current_xact_id()) x
+    ))::pg_snapshot end
+$$;
+
 -- Takes a change of partitions a step further where nobody who lives holds one.
 create function hark.turn_partitions(consumer text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2093,9 +2138,10 @@ begin
   if places > 1 then
     if c.barrier is null then
       -- From here on nobody's window reaches beyond the barrier: old owners are fenced off, and what is stored was
-      -- opened before this statement's snapshot. This transaction publishes nothing of its own.
+      -- opened before this statement's snapshot. What this transaction publishes is yet to come.
       update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
-      update hark.consumers k set barrier = pg_current_snapshot(), barrier_max = hark.drawn() where k.name = $1;
+      update hark.consumers k
+      set barrier = hark.without_own(pg_current_snapshot()), barrier_max = hark.drawn() where k.name = $1;
       return;
     end if;
     if exists (

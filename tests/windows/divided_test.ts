@@ -95,8 +95,8 @@ const changeWhilePublishing: Staging = {
   breaks: [{
     rule: "when the barrier counts its own transaction as seen",
     in: "hark.turn_partitions",
-    from: `others := hark.snapshot_of_others();`,
-    to: "others := pg_current_snapshot();",
+    from: `hark.without_own(pg_current_snapshot())`,
+    to: "pg_current_snapshot()",
   }],
   stage: async (lab) => {
     await register(lab, 2);
@@ -133,8 +133,8 @@ const settledForLong: Staging = {
     "a partition that waits at the barrier loses nothing, however often it is looked at meanwhile",
   breaks: [{
     rule: "when each look raises the floor",
-    in: "hark.window_open_to",
-    from: `if p.seen::text = w.target::text then`,
+    in: "hark.window_advance",
+    from: `if p.target::text = p.seen::text then`,
     to: "if false then",
   }],
   stage: async (lab) => {
@@ -195,8 +195,8 @@ const alikeAcrossACrash: Staging = {
   breaks: [{
     rule: "when it may be",
     in: "hark.window",
-    from: `and (alike).incarnation is distinct from ("position").incarnation`,
-    to: "and false",
+    from: `(alike).incarnation <> hark.incarnation()`,
+    to: "false",
   }],
   stage: async (lab) => {
     await register(lab, 2);
