@@ -1305,11 +1305,11 @@ revoke execute on all functions in schema hark from public;
   },
   {
     version: 7,
-    name: "serving",
-    sql: `-- Hark 007: many workers for one consumer: registering, sharing partitions, taking over, opening windows.
+    name: "registering",
+    sql: `-- Hark 007: registering consumers: what a consumer is, and where it begins.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (7, 'serving');
+insert into hark.migrations (version, name) values (7, 'registering');
 
 drop function hark.register(text, text[], text, bigint, timestamptz);
 drop function hark.claim(text, integer, uuid, bigint, integer, boolean);
@@ -1446,6 +1446,17 @@ begin
   return p;
 end
 $$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 8,
+    name: "serving",
+    sql: `-- Hark 008: many workers for one consumer: reporting, sharing partitions, taking over, giving back.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (8, 'serving');
 
 -- Renews a worker's lease (where \`renew\`), and tells it what it may hold:
 --   outcome    serve, or outdated: the consumer is something else by now than what this worker was started with
@@ -1615,6 +1626,48 @@ as $$
       or case when w.session is null then false else pg_try_advisory_xact_lock_shared(w.session) end)
 $$;
 
+-- Gives partitions back, so that the next worker need not wait for the lease. Those that are no longer the
+-- caller's are passed over.
+create function hark.release(consumer text, owner uuid, held integer[], epochs bigint[]) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  released integer;
+begin
+  perform from hark.partitions s where s.consumer = $1 and s.partition = any (held) order by s.partition for update;
+  update hark.partitions s set owner = null, crashes = 0, trying_id = null, suspect_id = null,
+    suspect_ends = 0, served_at = clock_timestamp()
+  from unnest(held, epochs) h (partition, epoch)
+  where s.consumer = $1 and s.partition = h.partition and s.owner = $2 and s.epoch = h.epoch;
+  get diagnostics released = row_count;
+  if released > 0 then
+    perform hark.nudge($1);
+  end if;
+  return released;
+end
+$$;
+
+-- A worker's farewell.
+create function hark.leave(consumer text, owner uuid) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from hark.workers w where w.consumer = $1 and w.owner = $2;
+  perform hark.nudge($1);
+end
+$$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 9,
+    name: "reading",
+    sql: `-- Hark 009: windows for several partitions: opened alike, passed without storing, made one.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (9, 'reading');
+
 -- Opens a window up to a snapshot that is given rather than taken.
 create function hark.window_open_to(p hark.position, target pg_snapshot, target_max bigint) returns hark.position
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -1735,48 +1788,16 @@ begin
 end
 $$;
 
--- Gives partitions back, so that the next worker need not wait for the lease. Those that are no longer the
--- caller's are passed over.
-create function hark.release(consumer text, owner uuid, held integer[], epochs bigint[]) returns integer
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  released integer;
-begin
-  perform from hark.partitions s where s.consumer = $1 and s.partition = any (held) order by s.partition for update;
-  update hark.partitions s set owner = null, crashes = 0, trying_id = null, suspect_id = null,
-    suspect_ends = 0, served_at = clock_timestamp()
-  from unnest(held, epochs) h (partition, epoch)
-  where s.consumer = $1 and s.partition = h.partition and s.owner = $2 and s.epoch = h.epoch;
-  get diagnostics released = row_count;
-  if released > 0 then
-    perform hark.nudge($1);
-  end if;
-  return released;
-end
-$$;
-
--- A worker's farewell.
-create function hark.leave(consumer text, owner uuid) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  delete from hark.workers w where w.consumer = $1 and w.owner = $2;
-  perform hark.nudge($1);
-end
-$$;
-
 revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 8,
+    version: 10,
     name: "settling",
-    sql: `-- Hark 008: what became of notifications: acknowledged, waiting, done in a transaction, given up; and how the
--- number of partitions changes.
+    sql: `-- Hark 010: what became of notifications: acknowledged, done in a transaction, given up.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (8, 'settling');
+insert into hark.migrations (version, name) values (10, 'settling');
 
 -- Stores what an owner has done, all or nothing: how far each of its partitions is (positions: where a page
 -- ended, or only through an id of that page; null where it has not moved), and what became of notifications that
@@ -1959,6 +1980,17 @@ begin
 end
 $$;
 
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 11,
+    name: "waiting",
+    sql: `-- Hark 011: what waits: to be tried again, behind such a one, to be handled once more.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (11, 'waiting');
+
 -- What waits in partitions, in order of ids, without the notifications themselves, and whether the partition's
 -- position has passed it: where not, it will be read again and is to be passed over then.
 create function hark.waiting_of(consumer text, held integer[], after_id bigint, max_rows integer)
@@ -2064,6 +2096,17 @@ begin
   return looked;
 end
 $$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 12,
+    name: "partitions",
+    sql: `-- Hark 012: changing the number of partitions; and reading on after a restore, as in 004.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (12, 'partitions');
 
 -- Changes the number of a consumer's partitions. With one partition, or where all are at the same place, it is
 -- done at once. Else the workers first give all of them back, then read each to one common snapshot; the
@@ -2228,12 +2271,12 @@ revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 9,
+    version: 13,
     name: "later",
-    sql: `-- Hark 009: notifications for later, and publishing once.
+    sql: `-- Hark 013: notifications for later, and publishing once.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (9, 'later');
+insert into hark.migrations (version, name) values (13, 'later');
 
 -- Notifications that wait for their time. They are not in the log: an id drawn now would lie below every
 -- reader's floor by the time it is due, and be lost (002). The id is drawn by hark.deliver_due.
@@ -2566,16 +2609,16 @@ revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 10,
+    version: 14,
     name: "administer",
-    sql: `-- Hark 010: administering consumers: moving them, delivering once more, pausing, dead letters, removing.
+    sql: `-- Hark 014: administering consumers: moving them, delivering once more, pausing, dead letters, removing.
 --
 -- Locks are taken in this order: replays, the consumer's row, its partitions by number, what waits. Never a lock
 -- FOR UPDATE on the consumer's row before its partitions: who acknowledges holds partitions, and refers to that
 -- row by a foreign key.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (10, 'administer');
+insert into hark.migrations (version, name) values (14, 'administer');
 
 -- Tells the workers of a consumer to look at what this transaction changes for them, and locks its row.
 create function hark.changed(consumer text) returns hark.consumers
@@ -2931,12 +2974,12 @@ revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 11,
+    version: 15,
     name: "oversight",
-    sql: `-- Hark 011: how far everybody is, who holds back cleaning, cleaning, and who may do what.
+    sql: `-- Hark 015: how far everybody is, who holds back cleaning, cleaning, and who may do what.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (11, 'oversight');
+insert into hark.migrations (version, name) values (15, 'oversight');
 
 -- hark.is_consumed for many rows: no SET clause, so that it becomes part of the query that calls it (ten times as
 -- fast), and of a position only what it looks at.

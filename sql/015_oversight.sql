@@ -1,7 +1,7 @@
--- Hark 011: how far everybody is, who holds back cleaning, cleaning, and who may do what.
+-- Hark 015: how far everybody is, who holds back cleaning, cleaning, and who may do what.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (11, 'oversight');
+insert into hark.migrations (version, name) values (15, 'oversight');
 
 -- hark.is_consumed for many rows: no SET clause, so that it becomes part of the query that calls it (ten times as
 -- fast), and of a position only what it looks at.

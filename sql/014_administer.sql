@@ -1,11 +1,11 @@
--- Hark 010: administering consumers: moving them, delivering once more, pausing, dead letters, removing.
+-- Hark 014: administering consumers: moving them, delivering once more, pausing, dead letters, removing.
 --
 -- Locks are taken in this order: replays, the consumer's row, its partitions by number, what waits. Never a lock
 -- FOR UPDATE on the consumer's row before its partitions: who acknowledges holds partitions, and refers to that
 -- row by a foreign key.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (10, 'administer');
+insert into hark.migrations (version, name) values (14, 'administer');
 
 -- Tells the workers of a consumer to look at what this transaction changes for them, and locks its row.
 create function hark.changed(consumer text) returns hark.consumers

@@ -1,7 +1,7 @@
--- Hark 009: notifications for later, and publishing once.
+-- Hark 013: notifications for later, and publishing once.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (9, 'later');
+insert into hark.migrations (version, name) values (13, 'later');
 
 -- Notifications that wait for their time. They are not in the log: an id drawn now would lie below every
 -- reader's floor by the time it is due, and be lost (002). The id is drawn by hark.deliver_due.
