@@ -113,6 +113,11 @@ begin
   if (a).seen::text <> (b).seen::text or (a).target is not null or (b).target is not null then
     raise exception 'positions that have not seen the same cannot be one' using errcode = 'XX000';
   end if;
+  if (a).incarnation <> (b).incarnation then
+    raise exception 'the server has restarted after a crash between these positions'
+      using errcode = 'HK004', hint = 'Load the stored positions.';
+  end if;
+  m.incarnation := coalesce((a).incarnation, (b).incarnation);
   m.seen_max := least(a.seen_max, b.seen_max);
   m.floor := least(a.floor, b.floor);
   select coalesce(array_agg(least(x.low, (select y.low from unnest(b.stragglers, b.lows) y (xid, low) where y.xid = x.xid))

@@ -131,9 +131,13 @@ export class Shares {
   }
 
   /** What is left of another claim of this worker's, such as one whose answer was lost, is claimed anew. */
-  async #reclaim(session: Queryable, { mine }: Attendance): Promise<void> {
+  async #reclaim(session: Queryable, { mine, releasing }: Attendance): Promise<void> {
     const left = [...mine.keys()].filter((number) => !this.#state.partitions.has(number));
-    if (left.length > 0) await this.claim(session, left, false);
+    if (left.length === 0) return;
+    if (!releasing) return await this.claim(session, left, false);
+    // None may be claimed until all are given back.
+    const held = left.map((number) => ({ number, epoch: mine.get(number)! }));
+    await this.#member.release(session, held);
   }
 
   #giveBack(share: number): void {

@@ -1,0 +1,243 @@
+/**
+ * What becomes of notifications whose handlers were called.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { messageOf, translate } from "../database/translate.ts";
+import { BatchFailed, type Result, type Work } from "./attempt.ts";
+import { Notification } from "./notification.ts";
+import { verdict } from "./outcomes.ts";
+import type { Entry } from "./queue.ts";
+import type { State } from "./state.ts";
+import { Unsure } from "./transactions.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** What was handled together, and the signals it was given. */
+export interface Batch extends Work {
+  readonly signals: readonly AbortSignal[];
+}
+
+/** Decides what is stored of each notification, and what may come next. */
+export class Results {
+  readonly #state: State;
+
+  constructor(state: State) {
+    this.#state = state;
+  }
+
+  /** What cannot be handled is given up without being tried. @returns whether it was. */
+  isHopeless(entry: Entry): boolean {
+    const { options, partitions } = this.#state;
+    const held = partitions.get(entry.partition)!;
+    if (entry.row!.payload === null) {
+      this.#giveUp(
+        entry,
+        new Error("its payload cannot be read: it is over 64 MB, or over 256 MB as text"),
+        0,
+      );
+      return true;
+    }
+    // Twice, as whoever is ended by somebody else always has something in hand.
+    const found = held.suspectId === entry.id && held.suspectEnds >= 2;
+    if (!found || held.crashes < options.maxCrashes) return false;
+    held.suspectId = undefined;
+    const attempts = Math.max(entry.attempts, held.crashes);
+    // Those after it start with a clean slate: they have not been found to end anything.
+    held.tail = 0;
+    this.#giveUp(
+      entry,
+      new Error(`the worker that handled it ended without a word, ${attempts} times`),
+      attempts,
+    );
+    return true;
+  }
+
+  #giveUp(entry: Entry, error: Error, attempts: number): void {
+    const notification = new Notification(entry.row!, Math.max(1, attempts));
+    entry.attempts = attempts;
+    this.#bury(entry, notification, error, error.message);
+    this.#state.queue.end(entry);
+  }
+
+  /** Handlers have returned, or thrown. */
+  told(work: Batch, results: readonly Result[]): void {
+    const state = this.#state;
+    for (const entry of work.entries) state.running.delete(entry);
+    for (const held of work.held) {
+      held.running -= work.entries.filter((e) => e.partition === held.number).length;
+    }
+    const { entries } = work;
+    if (entries.length === 1 && results[0] === undefined) {
+      const entry = entries[0]!;
+      if (!entry.dropped) entry.settled = true;
+      this.#succeeded(entry, work.notifications[0]!);
+      entry.startedAt = 0;
+      return;
+    }
+    if (entries.length > 1 && state.options.concurrency > 1) {
+      state.queue.putBehind(this.#followers(entries));
+    }
+    const failedLanes = new Set<string>();
+    const failed = entries.map((entry, i) => {
+      const fails = results[i] !== undefined ||
+        entry.lane !== undefined && failedLanes.has(entry.lane);
+      if (fails && entry.lane !== undefined) failedLanes.add(entry.lane);
+      if (!fails && !entry.dropped) entry.settled = true;
+      return fails;
+    });
+    // As they were when it began: a partition that was lost for a moment has another signal now.
+    const interrupted = work.signals.some((signal) => signal.aborted);
+    const again: Entry[] = [];
+    const rolledBack = new Set<string>();
+    for (const [i, entry] of entries.entries()) {
+      if (entry.lane !== undefined && results[i]?.error instanceof BatchFailed) {
+        rolledBack.add(entry.lane);
+      }
+      if (!failed[i]) this.#succeeded(entry, work.notifications[i]!);
+      else if (
+        !this.#failed(
+          entry,
+          work.notifications[i]!,
+          entry.lane !== undefined && rolledBack.has(entry.lane)
+            ? new BatchFailed()
+            : results[i]?.error,
+          interrupted,
+        )
+      ) {
+        again.push(entry);
+      }
+      entry.startedAt = 0;
+    }
+    if (again.length > 0) state.queue.putBack(again);
+  }
+
+  /** Those of a batch that were taken from behind another one. */
+  #followers(entries: readonly Entry[]): Entry[] {
+    const heads = new Set<string>();
+    return entries.filter((entry) => {
+      if (entry.lane === undefined) return false;
+      if (heads.has(entry.lane)) return true;
+      heads.add(entry.lane);
+      return false;
+    });
+  }
+
+  #succeeded(entry: Entry, notification: Notification): void {
+    const state = this.#state;
+    if (!entry.dropped) {
+      state.handled++;
+      state.unacknowledged++;
+      state.partitions.get(entry.partition)!.handled++;
+      if (entry.parked) state.outcomes.set(entry.id, { kind: "end", entry });
+      state.unpark(entry);
+      state.letGo(entry);
+    }
+    state.queue.end(entry);
+    if (state.options.hooks.onHandled !== undefined) {
+      void this.#report("onHandled", () => state.options.hooks.onHandled?.(notification));
+    }
+  }
+
+  /** @returns whether that is told: false where it is to be called again as if nothing had been. */
+  #failed(
+    entry: Entry,
+    notification: Notification,
+    error: unknown,
+    interrupted: boolean,
+  ): boolean {
+    const state = this.#state;
+    const { options, queue, partitions, run } = state;
+    const held = partitions.get(entry.partition);
+    if (entry.dropped || held === undefined) {
+      queue.end(entry);
+      return true;
+    }
+    const untold = error instanceof BatchFailed || interrupted || run.abandon.aborted;
+    if (held.halted !== undefined && !entry.parked && (untold || queue.isBehind(entry))) {
+      // It is read again, when reading goes on.
+      entry.dropped = true;
+      queue.end(entry);
+      return true;
+    }
+    // An earlier one of its lane in the same batch has failed, so it counts as not handled.
+    if (queue.comesAgain(entry)) return true;
+    const reason = error instanceof Unsure ? error.cause : error;
+    if (error instanceof Unsure || this.#isFenced(error)) {
+      // What is stored will tell.
+      entry.dropped = !entry.parked;
+      logger.warn("{consumer}: it is unsure whether notification {id} is done: {reason}", {
+        consumer: options.identity.consumer,
+        id: entry.id,
+        reason: messageOf(reason),
+      });
+      held.lose(translate(reason));
+      state.halt(held, "unsure");
+      for (const other of state.waiting.values()) {
+        if (other.partition === held.number && other.startedAt === 0) other.dropped = true;
+      }
+      queue.drop((n) => n === held.number, true);
+      queue.end(entry);
+      return true;
+    }
+    if (untold) return false;
+    entry.attempts++;
+    const next = verdict(error, entry.attempts, options);
+    const facts = {
+      consumer: options.identity.consumer,
+      id: entry.id,
+      attempt: entry.attempts,
+      reason: next.reason,
+      error,
+    };
+    void this.#report("onError", () => options.hooks.onError?.(error, notification));
+    if (next.kind === "dead") {
+      this.#bury(entry, notification, error, next.reason);
+      queue.end(entry);
+      return true;
+    }
+    logger.error(
+      "{consumer}: notification {id} failed at attempt {attempt}, next in {wait} ms: {reason}",
+      { ...facts, wait: next.wait },
+    );
+    const due = performance.now() + next.wait;
+    entry.settled = true;
+    state.park(entry, "failed", due, next.reason);
+    queue.wait(entry, due);
+    return true;
+  }
+
+  #isFenced(error: unknown): boolean {
+    return this.#state.options.identity.transactional &&
+      (error as { code?: unknown } | undefined)?.code === "FENCED";
+  }
+
+  #bury(entry: Entry, notification: Notification, error: unknown, reason: string): void {
+    const { consumer } = this.#state.options.identity;
+    logger.error(
+      "{consumer}: notification {id} is a dead letter after {attempts} attempts: {reason}",
+      { consumer, id: entry.id, attempts: entry.attempts, reason, error },
+    );
+    this.#state.outcomes.set(entry.id, { kind: "dead", entry, error: reason });
+    entry.settled = true;
+    this.#state.unpark(entry);
+    this.#state.letGo(entry);
+    const { onDeadLetter } = this.#state.options.hooks;
+    void this.#report("onDeadLetter", () => onDeadLetter?.(error, notification));
+  }
+
+  async #report(name: string, call: () => unknown): Promise<void> {
+    try {
+      await call();
+    } catch (error) {
+      logger.error("{hook} of {consumer} failed itself: {reason}", {
+        hook: name,
+        consumer: this.#state.options.identity.consumer,
+        reason: messageOf(error),
+        error,
+      });
+    }
+  }
+}
