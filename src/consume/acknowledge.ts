@@ -49,6 +49,14 @@ export class Acknowledger {
     return true;
   }
 
+  /** Whether partitions are where their reader is, with nothing in hand. */
+  #isThere(partitions: Iterable<HeldPartition>): boolean {
+    for (const held of partitions) {
+      if (held.oldest !== undefined || held.move !== undefined) return false;
+    }
+    return true;
+  }
+
   /** Stores all there is to store; nothing where there is nothing. */
   async send(session: Queryable): Promise<void> {
     const state = this.#state;
@@ -95,7 +103,7 @@ export class Acknowledger {
       held.stored(move.through === null ? { position: positions[i]!, through: null } : move);
     }
     for (const reader of state.readers) {
-      if (!reader.inWindow && !reader.ended && this.#isStored(reader.partitions)) {
+      if (!reader.inWindow && !reader.ended && this.#isThere(reader.partitions)) {
         reader.dirty = false;
       }
     }

@@ -28,6 +28,8 @@ export class HeldPartition {
    * be claimed again as it is not known what is stored.
    */
   halted: "release" | "blocked" | "full" | "unsure" | undefined;
+  /** Whether it is known what waits in it and what is done. */
+  complete = false;
   /** Handlers running for it. */
   running = 0;
   /** Rows of hark.waiting, as far as is known. */

@@ -236,18 +236,24 @@ export class Intake {
     const state = this.#state;
     const entries = state.queue.takeLoading(loadedAtOnce);
     if (entries.length === 0) return;
-    const { consumer } = state.options.identity;
-    const { rows } = await translated(() =>
-      session.query(
-        `select id, channel, key, payload::text as payload, headers::text as headers,
-          date_part('epoch', created_at) * 1000 as created_at
-         from hark.waiting_rows($1::text, $2::text::bigint[])`,
-        [consumer, numbersText(entries.map((entry) => entry.id))],
-      )
-    );
+    let rows;
+    try {
+      ({ rows } = await translated(() =>
+        session.query(
+          `select id, channel, key, payload::text as payload, headers::text as headers,
+            date_part('epoch', created_at) * 1000 as created_at
+           from hark.waiting_rows($1::text, $2::text::bigint[])`,
+          [state.options.identity.consumer, numbersText(entries.map((entry) => entry.id))],
+        )
+      ));
+    } catch (error) {
+      state.queue.notLoaded(entries);
+      throw error;
+    }
     const found = new Map(rows.map((row) => [toId(row.id), row]));
     const loaded: Entry[] = [];
     for (const entry of entries) {
+      if (entry.dropped) continue;
       const row = found.get(entry.id);
       if (row === undefined && state.outcomes.has(entry.id)) {
         // It is to wait, but that is not stored yet.
@@ -255,7 +261,7 @@ export class Intake {
       } else if (row === undefined || row.channel === null) {
         // Taken away by hand, or its notification by a forced clean-up.
         logger.warn("{consumer}: notification {id} waited and is no longer there", {
-          consumer,
+          consumer: state.options.identity.consumer,
           id: entry.id,
         });
         state.unpark(entry);

@@ -236,6 +236,11 @@ export class Queue {
     return taken;
   }
 
+  /** Takes back entries that could not be read again. */
+  notLoaded(entries: readonly Entry[]): void {
+    this.#loading.unshift(entries);
+  }
+
   /** Takes in entries that have been read again. */
   loaded(entries: readonly Entry[]): void {
     for (const entry of entries) this.#loaded.push(entry);

@@ -205,6 +205,7 @@ export class Shares {
     }
     await this.#intake.findDone(session, adopted);
     await this.#intake.findWaiting(session, adopted);
+    for (const held of adopted) held.complete = true;
   }
 
   /**
@@ -232,7 +233,7 @@ export class Shares {
       const again = claimed.find((one) => one.partition === held.number);
       if (
         again !== undefined && again.epoch === held.epoch + 1 &&
-        again.incarnation === held.incarnation && held.halted !== "unsure"
+        again.incarnation === held.incarnation && held.halted !== "unsure" && held.complete
       ) {
         held.regain(again.epoch);
         continue;
@@ -253,8 +254,8 @@ export class Shares {
   /** Looks for what others have put into hark.waiting. */
   async #reload(session: Queryable, { changes }: Attendance): Promise<void> {
     const changed = this.#changes !== undefined && this.#changes !== changes;
-    this.#changes = changes;
     if (changed) await this.#intake.findWaiting(session, [...this.#state.partitions.values()]);
+    this.#changes = changes;
   }
 
   /** Has some of what is to be replayed moved to where it is handled, while there is not much. */

@@ -124,13 +124,26 @@ export async function told(fleet: Fleet, chaos: Chaos, seed: number, body: () =>
 
 /** Waits until every consumer has read, stored and settled all there is. */
 export async function settled(server: OwnServer, deadline = 40_000): Promise<void> {
+  const what = "all positions to reach the end, and nothing to wait";
   await until(async () => {
     const [row] = await server.sql(
       `select (select sum(unread) from hark.status())::int as unread,
         (select count(*) from hark.waiting)::int as waiting`,
     );
     return row.unread === 0 && row.waiting === 0;
-  }, { deadline, what: "all positions to reach the end, and nothing to wait" });
+  }, { deadline, what }).catch(async (error) => {
+    const left = await Promise.all(
+      [
+        "select * from hark.status()",
+        "select * from hark.partitions where owner is not null",
+        "select * from hark.workers",
+        "select consumer, id, partition, key, state, attempts, due_at, clock_timestamp() as now from hark.waiting limit 20",
+        "select * from hark.done limit 20",
+        "select pid, application_name, state, wait_event, left(query, 80) as query, query_start from pg_stat_activity where backend_type = 'client backend'",
+      ].map((sql) => server.sql(sql)),
+    );
+    throw new Error(`${error.message}\n${Deno.inspect(left, { depth: 4, iterableLimit: 50 })}`);
+  });
 }
 
 function clock(): string {
