@@ -1,11 +1,25 @@
 /**
- * The whole story on a server of its own: read live, go away, miss nothing, come back.
+ * The whole story on a server of its own: nobody listens, somebody comes, something fails for good, two
+ * share the work, and what is written is written once.
  *
  *     deno task demo
  *
  * Each step is verified; the exit code is 1 if Hark does not do what it says.
  */
-import { connect, Consumer, migrate, type Notification, notify, status } from "@hark/postgres";
+import {
+  connect,
+  Consumer,
+  consumerDetails,
+  type ConsumerOptions,
+  consumers,
+  type Database,
+  deadLetters,
+  migrate,
+  type Notification,
+  notify,
+  notifyMany,
+  retryDead,
+} from "@hark/postgres";
 import { type EmbeddedServer, startEmbedded } from "@hark/postgres/embedded";
 
 const colour = Deno.stdout.isTerminal() && !Deno.noColor;
@@ -21,33 +35,204 @@ function verify(what: string, holds: boolean): void {
   console.log(colour ? `   \x1b[32mok\x1b[0m ${what}` : `   ok ${what}`);
 }
 
-type Order = { id: number; paid?: boolean };
+/** Waits until something is so, and ends the demo where it does not become so. */
+async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  const end = performance.now() + 20_000;
+  while (!await holds()) {
+    if (performance.now() > end) throw new Error(`not in 20 s: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
 
-/** What a consumer has handled, and a way to wait for more. */
+type Order = { id: number; step?: string };
+
+/** What was handled, in the order in which it was. */
 class Seen {
   readonly all: Notification<Order>[] = [];
-  #arrived = Promise.withResolvers<void>();
 
   readonly handle = (notification: Notification<Order>): void => {
-    const { id, channel, payloadText, isReplay } = notification;
-    console.log(`   ${isReplay ? "replay" : "live  "} #${id} ${channel} ${payloadText}`);
+    const { id, key, payloadText, isReplay } = notification;
+    console.log(`   ${isReplay ? "replay" : "live  "} #${id} ${key} ${payloadText}`);
     this.all.push(notification);
-    this.#arrived.resolve();
-    this.#arrived = Promise.withResolvers();
   };
-
-  async atLeast(count: number): Promise<void> {
-    const late = setTimeout(
-      () => this.#arrived.reject(new Error(`${this.all.length} of ${count} came in 20 s`)),
-      20_000,
-    );
-    while (this.all.length < count) await this.#arrived.promise;
-    clearTimeout(late);
-  }
 
   get ids(): string {
     return this.all.map(({ payload }) => payload.id).join(" ");
   }
+
+  async atLeast(count: number): Promise<void> {
+    await until(`${count} are handled`, () => this.all.length >= count);
+  }
+}
+
+/** A consumer that runs until it is stopped. */
+function start(db: Database, options: ConsumerOptions<Order>): { stop(): Promise<void> } {
+  const consumer = new Consumer<Order>(db, options);
+  const running = consumer.run();
+  running.catch(() => {}); // stop() tells
+  return {
+    async stop() {
+      await consumer.stop();
+      await running;
+    },
+  };
+}
+
+const billing = { id: "billing", channels: "orders" };
+
+async function missed(db: Database): Promise<void> {
+  say("1. Four orders while nobody listens; one is rolled back, one commits late");
+  await notify(db, "orders", { id: 1 }, { key: "ada" });
+  await db.transaction(async (tx) => {
+    await notify(tx, "orders", { id: 2 }, { key: "bob" });
+    throw new Error("bob has changed his mind");
+  }).catch((error) => console.log(`   rolled back: ${error.message}`));
+  await db.transaction(async (tx) => {
+    await notify(tx, "orders", { id: 3 }, { key: "cy" });
+    await notify(db, "orders", { id: 4 }, { key: "dee" });
+    console.log("   order 4 was published after order 3 and committed before it");
+  });
+
+  say('2. A consumer "billing" is started: first what it missed, then live');
+  const seen = new Seen();
+  const running = start(db, { ...billing, handle: seen.handle });
+  await seen.atLeast(3);
+  verify("every order that was committed, once", seen.ids === "1 3 4");
+  verify("marked as replays", seen.all.every(({ isReplay }) => isReplay));
+  await notify(db, "orders", { id: 5 }, { key: "ada" });
+  await seen.atLeast(4);
+  verify("then live", seen.ids === "1 3 4 5" && seen.all[3]?.isReplay === false);
+  await running.stop();
+
+  say("3. It goes away, an order comes, it is back: it goes on where it was");
+  await notify(db, "orders", { id: 6 }, { key: "bob" });
+  const again = new Seen();
+  const handled = await new Consumer(db, { ...billing, handle: again.handle }).drain();
+  verify("the one it missed, and nothing again", handled === 1 && again.ids === "6");
+}
+
+async function failing(db: Database): Promise<void> {
+  say("4. One order fails, three times: it holds up its own key, and nobody else");
+  let paper = false;
+  const seen = new Seen();
+  const running = start(db, {
+    ...billing,
+    maxAttempts: 3,
+    retry: { initial: 400 },
+    handle(notification) {
+      if (notification.payload.id === 7 && !paper) throw new Error("the printer is out of paper");
+      seen.handle(notification);
+    },
+    onError: (error, { payload, attempt }) =>
+      console.log(`   failed #${payload.id}, attempt ${attempt}: ${(error as Error).message}`),
+  });
+  await until("it serves", async () => (await consumers(db))[0]?.serving === true);
+  await notifyMany(
+    db,
+    [[7, "ada"], [8, "ada"], [9, "bob"], [10, "cy"]].map(([id, key]) => (
+      { channel: "orders", key: String(key), payload: { id } }
+    )),
+  );
+  await seen.atLeast(3);
+  verify("the others came at once, ada's next one after hers was given up", seen.ids === "9 10 8");
+  const dead = async () => await deadLetters(db, { consumer: "billing" });
+  await until("the dead letter is stored", async () => (await dead()).length > 0);
+  const [letter] = await dead();
+  verify(
+    `order 7 is a dead letter, with its error: ${letter?.error}`,
+    (letter?.payload as Order).id === 7 && letter?.attempts === 3,
+  );
+
+  say("5. Paper is there: the dead letter is tried again");
+  paper = true;
+  await retryDead(db, "billing", { all: true });
+  await seen.atLeast(4);
+  await running.stop();
+  verify("order 7 is printed", seen.ids === "9 10 8 7");
+  const [status] = await consumers(db);
+  verify("nothing is left", status?.unread === 0 && status.waiting === 0 && status.dead === 0);
+}
+
+async function shared(url: string, db: Database): Promise<void> {
+  say("6. Two workers share a consumer of four partitions; one is stopped in the middle");
+  const handled: { worker: string; key: string; step: number }[] = [];
+  const worker = async (name: string) => {
+    const db = await connect(url);
+    const { stop } = start(db, {
+      id: "packing",
+      channels: "parcels",
+      partitions: 4,
+      async handle({ key, payload }) {
+        await new Promise((resolve) => setTimeout(resolve, 15));
+        handled.push({ worker: name, key: key!, step: payload.id });
+      },
+    });
+    return { stop: () => stop().finally(() => db.close()) };
+  };
+  const first = await worker("first");
+  const second = await worker("second");
+  await until("each serves two", async () => {
+    const packing = (await consumers(db)).find(({ consumer }) => consumer === "packing");
+    if (packing === undefined) return false;
+    const { workerList } = await consumerDetails(db, "packing");
+    return workerList.map(({ partitions }) => partitions.length).join() === "2,2";
+  });
+  console.log("   each serves two partitions; a key lies in one of them");
+
+  const keys = ["ada", "bob", "cy", "fay", "gus", "hal", "ned"];
+  const steps = [1, 2, 3, 4, 5, 6, 7, 8];
+  const all = keys.length * steps.length;
+  await notifyMany(
+    db,
+    steps.flatMap((id) => keys.map((key) => ({ channel: "parcels", key, payload: { id } }))),
+  );
+  const by = (name: string) => handled.filter(({ worker }) => worker === name).length;
+  await until("both are at work", () => by("first") > 4 && by("second") > 4);
+  await second.stop();
+  console.log(`   the second has stopped after ${by("second")}, the first goes on`);
+  await until("all are handled", () => handled.length >= all);
+  await first.stop();
+  for (const key of keys) {
+    const its = handled.filter((one) => one.key === key);
+    const way = its.map(({ worker, step }) => `${step}${worker === "first" ? "" : "'"}`).join(" ");
+    console.log(`   ${key.padEnd(4)} ${way}`);
+  }
+  console.log("        (' by the second)");
+  verify(`all ${all}, none twice`, handled.length === all);
+  verify(
+    "each key in order, whoever served it",
+    keys.every((key) =>
+      handled.filter((one) => one.key === key).map(({ step }) => step).join() === steps.join()
+    ),
+  );
+}
+
+async function once(db: Database): Promise<void> {
+  say("7. Exactly once: the handler's own writes commit together with the position");
+  await db.query("create table account (euros int); insert into account values (0)");
+  await notifyMany(db, [1, 2, 3, 4].map((id) => ({ channel: "payments", payload: { id } })));
+  let written = 0;
+  const ledger = new Consumer<Order>(db, {
+    id: "ledger",
+    channels: "payments",
+    transactional: true,
+    retry: { initial: 50 },
+    async handle({ payload, attempt }, { tx }) {
+      await tx.query("update account set euros = euros + 10");
+      written++;
+      if (attempt > 1) return;
+      if (payload.id === 2) throw new Error("an error after it was written");
+      if (payload.id === 3) await tx.query("select pg_terminate_backend(pg_backend_pid())");
+    },
+    onError: (error, { payload }) =>
+      console.log(`   payment ${payload.id} failed: ${(error as Error).message}`),
+  });
+  await ledger.drain();
+  const { rows } = await db.query("select euros from account");
+  verify(
+    `four payments of 10, written ${written} times, are ${rows[0].euros}`,
+    rows[0].euros === 40 && written === 6,
+  );
 }
 
 async function demo(server: EmbeddedServer): Promise<void> {
@@ -56,96 +241,10 @@ async function demo(server: EmbeddedServer): Promise<void> {
   console.log(
     `   PostgreSQL ${server.version} on port ${server.port}, schema "hark" version ${to}`,
   );
-
-  say('1. A consumer "billing" listens, and hears what is published while it runs');
-  const first = new Seen();
-  const billing = new Consumer<Order>(db, {
-    id: "billing",
-    channels: "orders",
-    handle: first.handle,
-  });
-  const running = billing.run();
-  await registered();
-  await notify(db, "orders", { id: 1 });
-  await notify(db, "orders", { id: 2 });
-  await first.atLeast(2);
-  verify("both arrived, in order", first.ids === "1 2");
-  verify("marked as live", first.all.every(({ isReplay }) => !isReplay));
-
-  say("2. It goes away");
-  await billing.stop();
-  await running;
-  verify("nothing is unread", await unread() === 0);
-
-  say("3. Meanwhile life goes on: three orders, one of them rolled back, one published late");
-  await notify(db, "orders", { id: 3 });
-  await db.transaction(async (tx) => {
-    await notify(tx, "orders", { id: 4 });
-    throw new Error("the customer has changed his mind");
-  }).catch((error) => console.log(`   rolled back: ${error.message}`));
-  const other = await connect(server.url);
-  await db.transaction(async (tx) => {
-    await notify(tx, "orders", { id: 5 });
-    await notify(other, "orders", { id: 6 });
-    console.log("   order 6 was published after order 5 and committed before it");
-  });
-  await other.close();
-  verify("three wait, the rolled-back one does not", await unread() === 3);
-
-  say("4. It comes back, and is given what it missed before anything new");
-  const second = new Seen();
-  const again = new Consumer<Order>(db, {
-    id: "billing",
-    channels: "orders",
-    handle: second.handle,
-  });
-  const runningAgain = again.run();
-  await second.atLeast(3);
-  verify("every order that was committed, once", second.ids === "3 5 6");
-  verify("marked as replays", second.all.every(({ isReplay }) => isReplay));
-  await notify(db, "orders", { id: 7 });
-  await second.atLeast(4);
-  verify("then live again", second.ids === "3 5 6 7" && second.all[3]?.isReplay === false);
-
-  say("5. A handler that fails is called again; nothing is lost, nothing overtakes");
-  await again.stop();
-  await runningAgain;
-  const attempts: number[] = [];
-  const third = new Seen();
-  const flaky = new Consumer<Order>(db, {
-    id: "billing",
-    channels: "orders",
-    retry: { initial: 50 },
-    handle(notification) {
-      if (notification.payload.id === 8) {
-        attempts.push(notification.attempt);
-        if (attempts.length < 3) throw new Error("the printer is out of paper");
-      }
-      third.handle(notification);
-    },
-    onError: (error) => console.log(`   failed: ${(error as Error).message}`),
-  });
-  const runningFlaky = flaky.run();
-  await notify(db, "orders", { id: 8 });
-  await notify(db, "orders", { id: 9 });
-  await third.atLeast(2);
-  await flaky.stop();
-  await runningFlaky;
-  verify("tried three times, then the next", attempts.join() === "1,2,3" && third.ids === "8 9");
-  verify("all is read", await unread() === 0);
-
-  async function unread(): Promise<number> {
-    return (await status(db)).consumers.find(({ consumer }) => consumer === "billing")!.unread;
-  }
-
-  /** Waits until the consumer serves. */
-  async function registered(): Promise<void> {
-    const end = performance.now() + 20_000;
-    while ((await status(db)).consumers[0]?.serving !== true) {
-      if (performance.now() > end) throw new Error("the consumer did not start in 20 s");
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-  }
+  await missed(db);
+  await failing(db);
+  await shared(server.url, db);
+  await once(db);
 }
 
 /** The server is removed also where Ctrl-C, or the end of the terminal, ends the demo. */

@@ -1,27 +1,43 @@
 /**
- * A consumer as a class, with a handler that fails at first: the notification is tried again, nothing
- * overtakes it, nothing is lost.
+ * A consumer as a class, whose handler fails in each way there is. What fails is tried again, later and
+ * later, and holds up nothing but its own key; a dead letter is what is given up.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/retry.ts
  */
-import { connect, Consumer, migrate, type Notification, notifyMany } from "@hark/postgres";
+import {
+  connect,
+  Consumer,
+  DeadLetter,
+  migrate,
+  type Notification,
+  notifyMany,
+  RetryAfter,
+} from "@hark/postgres";
 
 class Invoices extends Consumer<{ number: number }> {
   override readonly id = "example-invoices";
   override readonly channels = ["invoices"];
 
-  override handle({ payload, attempt }: Notification<{ number: number }>): void {
-    if (payload.number === 2 && attempt < 3) throw new Error("the printer is out of paper");
-    console.log(`invoice ${payload.number}, attempt ${attempt}`);
+  override handle({ payload: { number }, attempt }: Notification<{ number: number }>): void {
+    if (number === 2) throw new DeadLetter("there is no such customer"); // hopeless: given up at once
+    if (number === 3) throw new Error("the address is odd"); // given up after maxAttempts
+    if (number === 4 && attempt === 1) throw new RetryAfter(700, "the printer warms up");
+    console.log(`invoice ${number} printed, attempt ${attempt}`);
   }
 }
 
 await using db = await connect(Deno.env.get("DATABASE_URL"));
 await migrate(db);
-await notifyMany(db, [1, 2, 3].map((number) => ({ channel: "invoices", payload: { number } })));
+await notifyMany(
+  db,
+  [1, 2, 3, 4, 5].map((number) => ({ channel: "invoices", payload: { number } })),
+);
 
 const invoices = new Invoices(db, {
-  retry: { initial: 50 },
-  onError: (error) => console.log("failed:", (error as Error).message),
+  retry: { initial: 50 }, // then about 100, 200, … up to 10 minutes
+  maxAttempts: 3,
+  onError: (error, { payload, attempt }) =>
+    console.log(`invoice ${payload.number}, attempt ${attempt}: ${(error as Error).message}`),
+  onDeadLetter: (_error, { payload }) => console.log(`invoice ${payload.number} is a dead letter`),
 });
 console.log(await invoices.drain(), "handled");

@@ -32,16 +32,92 @@ test(
   },
 );
 
-test("the example retry.ts tries again in place", { schema: false }, async ({ url }) => {
-  assert.deepEqual(await run("retry", "example", url), [
-    "invoice 1, attempt 1",
-    "failed: the printer is out of paper",
-    "failed: the printer is out of paper",
-    "invoice 2, attempt 3",
-    "invoice 3, attempt 1",
-    "3 handled",
-  ]);
-});
+test(
+  "the example retry.ts tries again what fails, apart from all else, and gives up what is hopeless",
+  { schema: false },
+  async ({ url }) => {
+    assert.deepEqual(await run("retry", "example", url), [
+      "invoice 1 printed, attempt 1",
+      "invoice 2, attempt 1: there is no such customer",
+      "invoice 2 is a dead letter",
+      "invoice 3, attempt 1: the address is odd",
+      "invoice 4, attempt 1: the printer warms up",
+      "invoice 5 printed, attempt 1",
+      "invoice 3, attempt 2: the address is odd",
+      "invoice 3, attempt 3: the address is odd",
+      "invoice 3 is a dead letter",
+      "invoice 4 printed, attempt 2",
+      "3 handled",
+    ]);
+  },
+);
+
+test(
+  "the example exactly_once.ts writes what it handles once, although a handler fails after it wrote",
+  { schema: false },
+  async ({ url }) => {
+    assert.deepEqual(await run("exactly_once", "example", url), [
+      "payment 1 written, attempt 1",
+      "payment 2 written, attempt 1",
+      "rolled back: the light went out",
+      "payment 3 written, attempt 1",
+      "payment 2 written, attempt 2",
+      "3 handled",
+      "30 euros, written four times, there three times",
+    ]);
+  },
+);
+
+test(
+  "the example batch.ts sends again to the one who could not be reached only",
+  { schema: false },
+  async ({ url }) => {
+    assert.deepEqual(await run("batch", "example", url), [
+      "sent to ada, bob, cy",
+      "bob: mailbox full",
+      "sent to dee, eve",
+      "sent to bob",
+      "5 handled",
+    ]);
+  },
+);
+
+test(
+  "the example dead_letters.ts lists, retries and discards what was given up",
+  { schema: false },
+  async ({ url }) => {
+    assert.deepEqual(await run("dead_letters", "example", url), [
+      "printed: letter",
+      'given up: { what: "poster" } after 2 attempts: out of paper',
+      'given up: { what: "banknote" } after 2 attempts: that is against the law',
+      "1 to be tried again",
+      "printed: poster",
+      "1 discarded",
+    ]);
+  },
+);
+
+test(
+  "the example partitions.ts has two workers handle each customer's orders in order, once",
+  { schema: false },
+  async ({ url }) => {
+    const lines = (await run("partitions", "example", url)).map((line) => line.split(/:? /));
+    assert.equal(lines.length, 21);
+    assert.deepEqual(new Set(lines.map(([worker]) => worker)), new Set(["first", "second"]));
+    for (const customer of new Set(lines.map(([, customer]) => customer))) {
+      const its = lines.filter((line) => line[1] === customer);
+      assert.deepEqual(its.map(([, , step]) => step), ["ordered", "paid", "sent"]);
+    }
+  },
+);
+
+test(
+  "the example later.ts delivers what was delayed when it is due, and a duplicate once",
+  { schema: false },
+  async ({ url }) => {
+    assert.deepEqual(await run("later", "example", url), ["once", "a second later"]);
+  },
+);
 
 test("the example stream.ts reads while it publishes", { schema: false }, async ({ url }) => {
   assert.deepEqual(await run("stream", "example", url), ["20", "21", "22", "23"]);

@@ -1,0 +1,47 @@
+/**
+ * What fails too often becomes a dead letter, with a copy and the last error, and stays until somebody
+ * decides: try it again, or let it go.
+ *
+ *     DATABASE_URL=postgres://… deno run -P=example examples/dead_letters.ts
+ */
+import {
+  connect,
+  Consumer,
+  deadLetters,
+  discardDead,
+  migrate,
+  notifyMany,
+  retryDead,
+} from "@hark/postgres";
+
+await using db = await connect(Deno.env.get("DATABASE_URL"));
+await migrate(db);
+await notifyMany(
+  db,
+  ["letter", "poster", "banknote"].map((what) => ({ channel: "prints", payload: { what } })),
+);
+
+let paper = false;
+const id = "example-dead-letters";
+const printer = new Consumer<{ what: string }>(db, {
+  id,
+  channels: "prints",
+  maxAttempts: 2,
+  retry: { initial: 50 },
+  handle({ payload: { what } }) {
+    if (what === "banknote") throw new Error("that is against the law");
+    if (what === "poster" && !paper) throw new Error("out of paper");
+    console.log("printed:", what);
+  },
+});
+await printer.drain();
+
+for (const { payload, attempts, error } of await deadLetters(db, { consumer: id })) {
+  console.log("given up:", payload, `after ${attempts} attempts: ${error}`);
+}
+
+paper = true;
+console.log(await retryDead(db, id, { error: "out of paper" }), "to be tried again");
+await printer.drain();
+
+console.log(await discardDead(db, id, { all: true }), "discarded");
