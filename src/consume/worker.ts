@@ -12,6 +12,7 @@ import { messageOf, translate, translated } from "../database/translate.ts";
 import { Acknowledger } from "./acknowledge.ts";
 import { Attempts } from "./attempt.ts";
 import { Dispatcher } from "./dispatch.ts";
+import { Drain } from "./drain.ts";
 import { Intake } from "./intake.ts";
 import { Member } from "./member.ts";
 import type { CheckedOptions, Run } from "./run.ts";
@@ -37,10 +38,10 @@ export class Worker implements AsyncDisposable {
   readonly #dispatcher: Dispatcher;
   readonly #acknowledger: Acknowledger;
   readonly #transactions: Transactions | undefined;
+  readonly #drain: Drain | undefined;
   #session: Queryable | undefined;
   #controlSeen = -1;
   #deliverAt = -Infinity;
-  #behindAt = -Infinity;
   #doubt: ReturnType<typeof setTimeout> | undefined;
   #waymark = { at: performance.now(), handled: 0 };
 
@@ -61,6 +62,7 @@ export class Worker implements AsyncDisposable {
       (now) => this.#shares.certain(now),
       async (held, id) => await this.#member.trying(this.#session!, held, id),
     );
+    this.#drain = run.drain ? new Drain(this.#state, this.#shares, this.#dispatcher) : undefined;
   }
 
   /** Notifications handled so far. */
@@ -123,6 +125,7 @@ export class Worker implements AsyncDisposable {
       await this.#deliverDue(session);
       await this.#finishHalts(session);
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
+        this.#dispatcher.wantsStoring = false;
         await this.#acknowledge(session);
       }
       this.#dispatcher.open = !stop && this.#shares.last!.outcome === "serve" &&
@@ -142,7 +145,7 @@ export class Worker implements AsyncDisposable {
         });
         this.#dispatcher.pump();
         this.#makeRoom();
-        if (drain && await this.#isDrained(session)) break;
+        if (await this.#drain?.isOver(session)) break;
       }
       await this.#waymarkNow(session);
       if (busy || this.#dispatcher.wantsStoring) continue;
@@ -245,34 +248,6 @@ export class Worker implements AsyncDisposable {
       this.#state.park(entry, "running", now, null);
       queue.park(entry);
     }
-  }
-
-  /** Whether all that was committed when the run started is handled, here or by other workers. */
-  async #isDrained(session: Queryable): Promise<boolean> {
-    const { partitions, queue, readers, started } = this.#state;
-    if (started !== undefined) {
-      if (!this.#dispatcher.idle || queue.hasReady || queue.wantsLoading) return false;
-      // What fails is tried again for as long as that is soon; the rest waits for the next run.
-      if (queue.nextDue <= performance.now() + this.#options.pollInterval) return false;
-      if (readers.some((r) => !r.fresh || r.inWindow)) return false;
-      for (const held of partitions.values()) {
-        if (held.halted === "blocked" || held.outstanding > 0) return false;
-      }
-    }
-    const last = this.#shares.last!;
-    if (partitions.size === last.partitions) return true;
-    if (performance.now() < this.#behindAt) return false;
-    this.#behindAt = performance.now() + 100;
-    const others = Array.from({ length: last.partitions }, (_, n) => n)
-      .filter((n) => !partitions.has(n));
-    const { rows: [row] } = await translated(() =>
-      session.query(
-        `select hark.is_behind($1::text, $2::text::integer[],
-          coalesce($3::text::pg_snapshot, pg_current_snapshot())) as behind`,
-        [this.#options.identity.consumer, `{${others.join(",")}}`, started ?? null],
-      )
-    );
-    return !row.behind;
   }
 
   /** How long there is nothing to do unless something rings, in milliseconds. */

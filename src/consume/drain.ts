@@ -1,0 +1,53 @@
+/**
+ * When a drain is over.
+ *
+ * @module
+ */
+
+import type { Queryable } from "../database/queryable.ts";
+import { translated } from "../database/translate.ts";
+import type { Dispatcher } from "./dispatch.ts";
+import type { Shares } from "./shares.ts";
+import type { State } from "./state.ts";
+
+/** Looks whether there is anything left to do for a drain. */
+export class Drain {
+  readonly #state: State;
+  readonly #shares: Shares;
+  readonly #dispatcher: Dispatcher;
+  #behindAt = -Infinity;
+
+  constructor(state: State, shares: Shares, dispatcher: Dispatcher) {
+    this.#state = state;
+    this.#shares = shares;
+    this.#dispatcher = dispatcher;
+  }
+
+  /** Whether all that was committed when the run started is handled, here or by other workers. */
+  async isOver(session: Queryable): Promise<boolean> {
+    const { partitions, queue, readers, started } = this.#state;
+    if (started !== undefined) {
+      if (!this.#dispatcher.idle || queue.hasReady || queue.wantsLoading) return false;
+      // What fails is tried again for as long as that is soon; the rest waits for the next run.
+      if (queue.nextDue <= performance.now() + this.#state.options.pollInterval) return false;
+      if (readers.some((r) => !r.fresh || r.inWindow)) return false;
+      for (const held of partitions.values()) {
+        if (held.halted === "blocked" || held.outstanding > 0) return false;
+      }
+    }
+    const last = this.#shares.last!;
+    if (partitions.size === last.partitions) return true;
+    if (performance.now() < this.#behindAt) return false;
+    this.#behindAt = performance.now() + 100;
+    const others = Array.from({ length: last.partitions }, (_, n) => n)
+      .filter((n) => !partitions.has(n));
+    const { rows: [row] } = await translated(() =>
+      session.query(
+        `select hark.is_behind($1::text, $2::text::integer[],
+          coalesce($3::text::pg_snapshot, pg_current_snapshot())) as behind`,
+        [this.#state.options.identity.consumer, `{${others.join(",")}}`, started ?? null],
+      )
+    );
+    return !row.behind;
+  }
+}
