@@ -3,9 +3,9 @@
  * way to lose it. Two worker processes serve one consumer of one partition, at 100 notifications a
  * second; the one that serves is lost, the other takes over, and the lost one comes back to stand by.
  *
- *     deno run -P=bench bench/failover.ts [--runs 20] [--only kill,freeze,freeze-default,cut,closed]
+ *     deno task bench failover [--runs 20] [--only kill,freeze,freeze-default,cut,closed]
  *
- * Needs DATABASE_URL; works in a database of its own, which it drops.
+ * Works in a database of its own, which it drops.
  *
  * @module
  */

@@ -3,9 +3,9 @@
  * nothing that dies meanwhile can be vacuumed away, while notifications are published and handled at
  * a steady rate. Prints throughput and latency of each minute, and the dead rows in Hark's tables.
  *
- *     deno run -P=bench bench/flatness.ts [--minutes 5] [--rate 500] [--closed]
+ *     deno task bench flatness [--minutes 5] [--rate 500] [--closed]
  *
- * `--closed` leaves the transaction out, to compare. Needs DATABASE_URL; works in a database of its
+ * `--closed` leaves the transaction out, to compare. Works in a database of its
  * own, which it drops.
  *
  * @module

@@ -3,9 +3,9 @@
  * resident memory before it reads and at its peak, how long it takes to stop, and how many
  * notifications the next worker repeats.
  *
- *     deno run -P=bench bench/memory.ts [--count 1000000] [--bytes 1000] [--seconds 30]
+ *     deno task bench memory [--count 1000000] [--bytes 1000] [--seconds 30]
  *
- * Needs DATABASE_URL; works in a database of its own, which it drops.
+ * Works in a database of its own, which it drops.
  *
  * @module
  */
