@@ -42,7 +42,7 @@ export const cleanup: Parser<"sync", Action, unknown> = command(
     brief: plainText("Remove old notifications that everybody has read."),
     description: plainText(
       "Removes notifications older than a number of days, once every consumer has passed them. What " +
-        "a consumer has not passed is kept, and said. Run it as the schema's owner, from cron or by hand.",
+        "a consumer has not passed is kept, and said. Run it as the schema's owner, or as a role with hark.grant_operate, from cron or by hand.",
     ),
     footer: examplesFooter(
       ["hark cleanup --days 30", "keep a month"],

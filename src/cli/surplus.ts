@@ -41,7 +41,7 @@ export async function warnOfSurplus(
         const partitions = known.get(id)!;
         if (partitions >= workers) continue;
         logger.warn(
-          "partitions of {consumer}: {partitions}, workers: {workers}; {surplus} of them only stand by",
+          "partitions of {consumer}: {partitions}, workers: {workers}; surplus workers that only stand by: {surplus}",
           { consumer: id, partitions, workers, surplus: workers - partitions },
         );
       }

@@ -18,8 +18,7 @@ const acknowledgeSql = `select pg_catalog.to_json(hark.acknowledge($1::text, $2:
 /** When and what to acknowledge. */
 export class Acknowledger {
   readonly #state: State;
-  readonly #begunAt = performance.now();
-  #at = -Infinity;
+  #at = performance.now();
 
   constructor(state: State) {
     this.#state = state;
@@ -39,7 +38,7 @@ export class Acknowledger {
       if (reader.dirty && !this.#isStored(reader.partitions)) {
         return this.#at + options.acknowledgeInterval;
       }
-      if (reader.span > 0 && reader.ended) return Math.max(this.#at, this.#begunAt) + 60_000;
+      if (reader.span > 0 && reader.ended) return this.#at + 60_000;
     }
     return Infinity;
   }
@@ -66,7 +65,7 @@ export class Acknowledger {
     const moves: { held: HeldPartition; move: Move | undefined; handled: number; calm: boolean }[] =
       [];
     for (const held of [...state.partitions.values()].sort((a, b) => a.number - b.number)) {
-      if (held.reader?.ended && held.outstanding === 0) held.tail = 0;
+      if (held.reader?.ended && held.oldest === undefined) held.tail = 0;
       const { move, handled } = held;
       const calm = held.crashes > 0 && held.tail === 0;
       if (move === undefined && handled === 0 && !calm && !told.has(held.number)) continue;

@@ -23,8 +23,9 @@ const logger = getLogger(["hark", "consumer"]);
  * `handle`; options win over fields.
  *
  * Each committed notification is handled at least once: once in the ordinary course, again where a
- * process ends between handling and storing its progress. Several processes may run the same
- * consumer: one serves it, the others stand by.
+ * process ends between handling and storing its progress; with `transactional`, what the handler writes on
+ * `context.tx` happens exactly once. Several processes may run the same consumer: they share its `partitions`,
+ * and where there are fewer of those, the others stand by.
  *
  * @example
  * ```ts
@@ -104,8 +105,11 @@ export class Consumer<Payload = any> {
   }
 
   /**
-   * Handles all that was committed when it was called, then returns how many that was. Needs no LISTEN,
-   * so it suits a scheduled or an edge function.
+   * Handles all that was committed when it was called, then returns how many notifications it has handled:
+   * those that became dead letters do not count. What fails is tried again while that is due within
+   * `pollInterval`; the rest waits for the next run, and with `onFailure: "block"` what is behind it does too. For
+   * partitions that another live worker serves it waits until that one has nothing unread. Needs no LISTEN, so it
+   * suits a scheduled or an edge function.
    *
    * @throws {HarkError} As {@linkcode Consumer.run}, and where the connection is lost.
    */

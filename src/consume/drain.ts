@@ -32,7 +32,8 @@ export class Drain {
       if (queue.nextDue <= performance.now() + this.#state.options.pollInterval) return false;
       if (readers.some((r) => !r.fresh || r.inWindow)) return false;
       for (const held of partitions.values()) {
-        if (held.halted === "blocked" || held.outstanding > 0) return false;
+        // What is blocked by one that is to be tried later waits with it for the next run.
+        if (held.halted !== "blocked" && held.outstanding > 0) return false;
       }
     }
     const last = this.#shares.last!;

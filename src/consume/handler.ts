@@ -21,7 +21,8 @@ export interface HandlerContext {
   readonly tx: Queryable;
   /**
    * For `handleBatch`: says that one notification of the batch has failed, while the others have not. Later
-   * ones of its key in the same batch count as not handled either and come again after it.
+   * ones of its key in the same batch count as not handled either and come again after it. With
+   * `transactional` the batch is rolled back, and all others come again too, without a failed attempt.
    */
   readonly fail: (notification: Notification, error?: unknown) => void;
 }

@@ -53,7 +53,7 @@ export interface ConsumerOptions<Payload = any> {
   readonly channels?: string | readonly (string | ChannelStart)[];
   /** Which notifications of its channels it wants. */
   readonly filter?: ConsumerFilter;
-  /** Called for each notification: in the order of ids, but for what `concurrency` allows. */
+  /** Called for each notification: in the order of ids, but for what `concurrency` allows and what has failed. */
   readonly handle?: Handler<Payload>;
   /** Called for several notifications at once, instead of `handle`. */
   readonly handleBatch?: BatchHandler<Payload>;
@@ -117,7 +117,7 @@ export interface ConsumerOptions<Payload = any> {
   readonly pageSize?: number;
   /** The most bytes read at a time, beyond one notification. @default {8388608} */
   readonly pageBytes?: number;
-  /** The most notifications that are read and not yet passed; a crash repeats no more. @default {1000} */
+  /** The most notifications that are read and not yet passed; a crash repeats no more. @default {1000, or pageSize} */
   readonly readAhead?: number;
   /** The most bytes of those that are read and not yet handled, beyond a page. @default {16777216} */
   readonly readAheadBytes?: number;

@@ -145,6 +145,10 @@ export class Queue {
     const taken: Entry[] = [];
     while (lane !== undefined && taken.length < most) {
       const next = lane.queue.peek();
+      if (next?.dropped) {
+        lane.queue.shift();
+        continue;
+      }
       if (next === undefined || next.row === undefined || next.alone || next.row.payload === null) {
         break;
       }

@@ -114,9 +114,9 @@ export class Shares {
         { consumer },
       );
     } else if (standing === "standby") {
-      logger.info("{consumer} is served by {count} other workers; standing by", {
+      logger.info("{consumer} is served by others, {count} workers in all; standing by", {
         consumer,
-        count: workers - 1,
+        count: workers,
       });
     } else if (before !== undefined) {
       logger.info("{consumer} is served by this worker now", { consumer });

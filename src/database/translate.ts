@@ -98,7 +98,7 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
       if (!/"hark"|\bhark\./.test(message)) return plain;
       return [
         "NO_SCHEMA",
-        `the schema "hark" is not in this database, or not whole (${message})`,
+        `the schema "hark" is not in this database, not whole, or of another version (${message})`,
         "Run `hark init`, or call migrate(db).",
       ];
     case "42501":

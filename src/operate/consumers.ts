@@ -41,7 +41,7 @@ export interface PartitionStatus {
   readonly tryingId: number | null;
 }
 
-/** A process that serves a consumer: one run of it. */
+/** A worker that serves a consumer: one run of it, in a process or a thread. */
 export interface WorkerStatus {
   /** Its number, made anew for each run. */
   readonly owner: string;

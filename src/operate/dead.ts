@@ -21,7 +21,7 @@ export interface DeadNotification {
   readonly channel: string | null;
   /** Its key. */
   readonly key: string | null;
-  /** What was published; null also where it cannot be read, as it takes more than 256 MB as text. */
+  /** What was published; null also where it cannot be read, as it takes more than 64 MB, or 256 MB as text. */
   readonly payload: unknown;
   /** Its headers; an empty object where there are none. */
   readonly headers: Readonly<Record<string, unknown>>;

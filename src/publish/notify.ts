@@ -56,7 +56,7 @@ const optionNames = ["key", "headers", ...laterOptions];
  *
  * @param db What runs the query: a {@linkcode Queryable}, in your own transaction where you want one.
  * @param channel 1 to 200 characters, any.
- * @param payload Anything JSON can hold; `jsonb` takes up to 256 MB
+ * @param payload Anything JSON can hold. What takes over 64 MB is not delivered; `jsonb` takes up to 256 MB
  * (https://www.postgresql.org/docs/current/datatype-json.html).
  * @returns The notification's id. Ids rise in the order they are drawn, not in that of commits. For a
  * delayed one it is **not an id** but the number it waits under, for {@linkcode cancelDelayed}. For a

@@ -144,7 +144,7 @@ Deno.test(
         permissions: ["-P=embedded"],
         cwd: folder.path,
       });
-      await child.line(/^1\. A consumer/, START);
+      await child.line(/^1\. Four orders/, START);
       child.kill(signal);
       assert.equal((await child.ended(START)).code, expected, child.stderr);
       const state = join(folder.path, ".hark");

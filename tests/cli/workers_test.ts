@@ -211,7 +211,9 @@ test("workers that a consumer has no partition for are reported", async ({ url, 
   const folder = use(await scratch());
   await writeModules(folder.path, { "one.ts": printer("one") });
   const child = use(hark(["listen", folder.path, "--workers", "3"], { url }));
-  await child.line(/warning hark\.cli: partitions of one: 1, workers: 3; 2 of them only stand by$/);
+  await child.line(
+    /warning hark\.cli: partitions of one: 1, workers: 3; surplus workers that only stand by: 2$/,
+  );
   child.kill("SIGINT");
   assert.equal((await child.ended()).code, 0);
 });
