@@ -149,7 +149,8 @@ async function both(
 ): Promise<Worker | undefined> {
   const { rows } = await db.query(
     `select count(*)::int as living from hark.workers
-      where consumer = $1 and lease_until > clock_timestamp()`,
+      where consumer = $1 and lease_until > clock_timestamp()
+        and (session is null or not pg_try_advisory_xact_lock_shared(session))`, // not one that was killed
     [consumer],
   );
   if (rows[0].living !== 2) return undefined;
