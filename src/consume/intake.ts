@@ -79,6 +79,10 @@ export class Intake {
     const together = atBoundary.length > 1;
     const now = performance.now();
     let alike: Reader | undefined;
+    // Before any of them opens its next window: going past one is the fence that the next one needs.
+    for (const reader of together ? atBoundary : []) {
+      if (reader.ended) await this.#pass(session, reader, false);
+    }
     for (const reader of readers) {
       const joins = together && atBoundary.includes(reader);
       if (!joins && !this.#wanted(reader, now)) continue;

@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import { connect } from "../../mod.ts";
+import { Bell } from "../../src/database/bell.ts";
+import { completeOptions } from "../../src/consume/checked.ts";
+import { HeldPartition } from "../../src/consume/held.ts";
+import { Intake } from "../../src/consume/intake.ts";
+import { Member } from "../../src/consume/member.ts";
+import { Reader } from "../../src/consume/reader.ts";
+import { State } from "../../src/consume/state.ts";
+import { ownServer } from "../harness/mod.ts";
+
+// A server of its own: any transaction that ends, in any database, would hide the fault.
+Deno.test("a transaction that stays open over two windows is not lost where partitions are brought together", async () => {
+  await using server = await ownServer({ settings: { autovacuum: "off" } });
+  await using db = await connect(server.url);
+  const options = completeOptions({ partitions: 2, pageSize: 3, readAhead: 100 }, "c", "c", {
+    handle: () => {},
+    handleBatch: undefined,
+  });
+  await db.query("select hark.register('c', array['c'], 'beginning', partitions => 2)");
+  const member = new Member(options.identity);
+  await member.attend(db, undefined, true);
+  const claimed = await member.claim(db, [0, 1], false);
+
+  const never = new AbortController().signal;
+  const bell = new Bell();
+  const state = new State(options, {
+    stopping: never,
+    abandon: never,
+    wake: new Bell(),
+    bell,
+    control: new Bell(),
+    listener: undefined,
+    drain: false,
+  });
+  // Partitions of two claims: each has a reader of its own until they have read to one snapshot.
+  for (const one of claimed) {
+    state.started ??= one.started;
+    const held = new HeldPartition(one, options.readAhead, never);
+    state.partitions.set(held.number, held);
+    held.reader = new Reader(one.position, one.inWindow);
+    held.reader.partitions.add(held);
+    state.readers.push(held.reader);
+  }
+  const intake = new Intake(state);
+  const second = state.partitions.get(1)!;
+  const read = () => second.entries().map(({ id }) => id);
+
+  // Sessions that write one after the other, in the order of their transaction numbers.
+  const { rows: [{ key }] } = await db.query(
+    "select k::text as key from generate_series(1, 100) k where hark.partition_of(k::text, 0, 2) = 1 limit 1",
+  );
+  const notify = "select hark.notify('c', '{}', $1)";
+  const [many, early, late] = [
+    await server.client(),
+    await server.client(),
+    await server.client(),
+  ];
+  await many.query("begin");
+  for (let n = 0; n < 4; n++) await many.query(notify, [key]); // more than a page
+  await early.query("begin");
+  await early.query(notify, [key]);
+  await late.query("begin");
+  await late.query(notify, [key]);
+  await early.query("commit");
+
+  // The first reader's window is empty, the second's has one; both end, and nothing is acknowledged yet.
+  const [first] = state.readers;
+  const together = state.readers;
+  for (const reader of together) reader.caughtUp = false; // each reads for itself, as after two claims
+  await intake.read(db);
+  assert.deepEqual(read(), [5]);
+  assert(first!.caughtUp && second.reader!.caughtUp);
+
+  await many.query("commit");
+  bell.ring();
+  await intake.read(db); // up to one snapshot, of which the second has more than a page
+  await intake.read(db);
+  assert.deepEqual(read(), [5, 1, 2, 3, 4]);
+
+  await late.query("commit");
+  for (let n = 0; n < 3; n++) {
+    bell.ring();
+    await intake.read(db);
+  }
+  assert.deepEqual(read(), [5, 1, 2, 3, 4, 6], "what was committed last is read as well");
+});
