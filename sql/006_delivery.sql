@@ -10,6 +10,7 @@ alter table hark.consumers
   add column transactional boolean not null default false,
   add column partitions integer not null default 1,
   add column generation bigint not null default 1,
+  add column version integer not null default 0,   -- of its definition, by who deploys it: the highest wins
   add column paused_at timestamptz,
   -- Raised by whoever puts something into hark.waiting that is not the partition's owner.
   add column changes bigint not null default 0,
@@ -101,6 +102,8 @@ create table hark.replays (
   channels text[],               -- null: the consumer's
   next_id bigint not null,
   to_id bigint not null,
+  -- Where the consumer's partitions were: what they had not passed then comes in its turn, not once more.
+  positions hark.position[] not null,
   created_at timestamptz not null default clock_timestamp()
 );
 

@@ -49,7 +49,8 @@ as $$ select coalesce(array_agg(distinct n.name collate "C" order by n.name coll
 
 -- Registers a consumer where there is none of that name (returns true). Else what it is becomes what is given
 -- here: where that differs, the generation rises and every worker that was started with something else is
--- fenced off, so that in a rolling deployment no old worker can move past what only the new ones want.
+-- fenced off, so that in a rolling deployment no old worker can move past what only the new ones want. What comes
+-- with a lower version than is known changes nothing, so that an old worker that is started again does not either.
 --
 -- A channel added to a known consumer is read from where the consumer stands, unless channel_starts has an
 -- earlier start for it: [{"channel": …, "kind": "beginning" | "id" | "time", "id": …, "time": …}]. The number
@@ -58,7 +59,7 @@ create function hark.register(
   consumer text, channels text[], start_kind text default 'beginning',
   start_id bigint default null, start_time timestamptz default null,
   filter jsonb default null, transactional boolean default false, partitions integer default 1,
-  channel_starts jsonb default null
+  channel_starts jsonb default null, version integer default 0
 ) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -75,7 +76,7 @@ begin
   end if;
   if exists (
     select from hark.consumers c where c.name = $1 and hark.as_set(c.channels) = hark.as_set($2)
-      and c.filter is not distinct from $6 and c.transactional = $7
+      and c.filter is not distinct from $6 and c.transactional = $7 and c.version >= $10
   ) then
     return false;
   end if;
@@ -84,13 +85,17 @@ begin
   -- this consumer's, and gone.
   lock table hark.consumers in row exclusive mode;
   start := hark.start_position(start_kind, start_id, start_time);
-  insert into hark.consumers (name, channels, filter, transactional, partitions)
-  values ($1, $2, $6, $7, $8) on conflict do nothing;
+  insert into hark.consumers (name, channels, filter, transactional, partitions, version)
+  values ($1, $2, $6, $7, $8, $10) on conflict do nothing;
   if found then
     insert into hark.partitions (consumer, partition, "position")
     select $1, n, start from generate_series(0, $8 - 1) n;
   else
     select * into known from hark.consumers c where c.name = $1 for no key update;
+    if known.version > $10 then
+      return false;
+    end if;
+    update hark.consumers c set version = $10 where c.name = $1;
     if hark.as_set(known.channels) = hark.as_set($2) and known.filter is not distinct from $6
       and known.transactional = $7
     then
@@ -109,9 +114,10 @@ begin
     where e.kind <> 'now' and e.channel = any (added)
   loop
     since := hark.start_position_of(earlier.kind, earlier.id, earlier."time");
-    insert into hark.replays (consumer, channels, next_id, to_id)
+    insert into hark.replays (consumer, channels, next_id, to_id, positions)
     values ($1, array[earlier.channel],
-      1 + least(since.floor, (select min(t.low) from unnest(since.lows) t (low))), start.seen_max);
+      1 + least(since.floor, (select min(t.low) from unnest(since.lows) t (low))), start.seen_max,
+      array(select s.position from hark.partitions s where s.consumer = $1 order by s.partition));
   end loop;
   return known.name is null;
 end

@@ -31,9 +31,10 @@ begin
   end if;
   if hark.as_set(c.channels) <> hark.as_set($6) or c.filter is distinct from $7 or c.transactional <> $8 then
     delete from hark.workers w where w.consumer = $1 and w.owner = $2;
+    select count(*) into workers from hark.workers w where w.consumer = $1 and w.lease_until > clock_timestamp();
     outcome := 'outdated';
     partitions := c.partitions;
-    share := 0; workers := 0; mine := '{}'; epochs := '{}'; free := '{}'; gone := '{}';
+    share := 0; mine := '{}'; epochs := '{}'; free := '{}'; gone := '{}';
     paused := c.paused_at is not null; releasing := false; changes := c.changes; replays := false;
     return next;
     return;

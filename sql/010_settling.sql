@@ -138,6 +138,7 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform set_config('idle_in_transaction_session_timeout', lease_ms::text, true);
+  perform set_config('hark.handling', owner::text, true);
   perform pg_advisory_xact_lock_shared(hark.owner_key(owner));
 end
 $$;
@@ -152,6 +153,10 @@ as $$
 declare
   served integer;
 begin
+  if coalesce(current_setting('hark.handling', true), '') <> owner::text then
+    raise exception 'the handler has ended its transaction by itself'
+      using errcode = 'HK001', hint = 'Leave COMMIT and ROLLBACK to Hark: throw to roll back.';
+  end if;
   select count(*) into served from (
     select from hark.partitions s
     where s.consumer = $1 and s.owner = $2

@@ -47,27 +47,40 @@ as $$
   )
 $$;
 
--- The notifications of waiting rows, from the log or from their copies; a null channel where neither has one.
-create function hark.waiting_rows(consumer text, ids bigint[])
-returns table (id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz)
+-- The notifications of waiting rows, from the log or from their copies, as far as they fit into so many bytes beyond
+-- the first; a null channel where neither has one.
+create function hark.waiting_rows(consumer text, ids bigint[], max_bytes bigint)
+returns table (
+  id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz, fits boolean
+)
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select w.id, n.channel, n.key,
-    case when pg_column_size(n.payload) <= 100000 or hark.readable_size(n.payload) is not null then n.payload end,
-    n.headers, n.created_at
-  from hark.waiting w
-  left join lateral (
-    select l.channel, l.key, l.payload, l.headers, l.created_at from hark.log l where l.id = w.id
-    union all
-    select w.channel, w.key, w.payload, w.headers, w.created_at where w.channel is not null
-    limit 1
-  ) n on true
-  where w.consumer = $1 and w.id = any ($2)
-  order by w.id
+  select b.id, b.channel, b.key, case when b.fits and b.bytes is not null then b.payload end, b.headers, b.created_at,
+    b.fits
+  from (
+    select n.*,
+      coalesce(sum(coalesce(n.bytes, 0) + 100)
+        over (order by n.id rows between unbounded preceding and 1 preceding), 0) < $3 as fits
+    from (
+      select w.id, n.channel, n.key, n.payload, n.headers, n.created_at,
+        case when pg_column_size(n.payload) > 100000 then hark.readable_size(n.payload)
+          else 3 * pg_column_size(n.payload) end as bytes
+      from hark.waiting w
+      left join lateral (
+        select l.channel, l.key, l.payload, l.headers, l.created_at from hark.log l where l.id = w.id
+        union all
+        select w.channel, w.key, w.payload, w.headers, w.created_at where w.channel is not null
+        limit 1
+      ) n on true
+      where w.consumer = $1 and w.id = any ($2)
+      offset 0
+    ) n
+  ) b
+  order by b.id
 $$;
 
 -- Moves some of what is to be replayed to hark.waiting: of a range, what the consumer's channels and filter want
--- and its positions have passed (the rest is still to come). Returns how many ids were looked at.
+-- and its positions had passed when that was asked for (the rest comes in its turn). Returns how many ids were looked at.
 create function hark.feed(consumer text, batch integer default 500) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -82,7 +95,8 @@ begin
   if not found then
     return 0;
   end if;
-  select * into c from hark.consumers k where k.name = $1;
+  -- Held against a change of partitions.
+  select * into c from hark.consumers k where k.name = $1 for no key update;
   select i.rebased_through into complete_through from hark.install i;
   select max(l.id), count(*) into through, looked
   from (
@@ -96,7 +110,8 @@ begin
   where l.id >= r.next_id and l.id <= through
     and l.channel = any (coalesce(r.channels, c.channels))
     and (c.filter is null or hark.matches(c.filter, l.key, l.payload, l.headers))
-    and hark.is_consumed(l.id, l.xid, s.position, complete_through)
+    and hark.is_consumed(l.id, l.xid,
+      r.positions[1 + hark.partition_of(l.key, l.id, cardinality(r.positions))], complete_through)
   on conflict do nothing;
   if looked < batch then
     delete from hark.replays x where x.number = r.number;

@@ -90,6 +90,7 @@ begin
     end if;
   end if;
   for one in select (s.position).* from hark.partitions s where s.consumer = $1 loop
+    one.incarnation := null; -- what is stored has survived any crash
     here := case when here.seen is null or places = 1 then one else hark.merged(here, one) end;
   end loop;
   select sum(s.handled), max(s.epoch) into total, highest from hark.partitions s where s.consumer = $1;

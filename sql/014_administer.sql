@@ -174,8 +174,9 @@ begin
   if first_id is null or last_id is null or first_id > last_id then
     return null;
   end if;
-  insert into hark.replays (consumer, channels, next_id, to_id)
-  values ($1, case when $4 is not null then hark.as_set($4) end, first_id, last_id)
+  insert into hark.replays (consumer, channels, next_id, to_id, positions)
+  values ($1, case when $4 is not null then hark.as_set($4) end, first_id, last_id,
+    array(select s.position from hark.partitions s where s.consumer = $1 order by s.partition))
   returning number into made;
   return made;
 end

@@ -125,7 +125,10 @@ create function hark.workers_of(consumer text) returns table (
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select w.owner, w.lease_until > clock_timestamp(), w.lease_until, w.joined_at, w.session is not null,
+  select w.owner,
+    w.lease_until > clock_timestamp()
+      and case when w.session is null then true else not pg_try_advisory_xact_lock_shared(w.session) end,
+    w.lease_until, w.joined_at, w.session is not null,
     array(select s.partition from hark.partitions s where s.consumer = w.consumer and s.owner = w.owner order by 1)
   from hark.workers w
   where w.consumer = $1

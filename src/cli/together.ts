@@ -25,6 +25,8 @@ export async function runTogether(
     } catch (error) {
       failures++;
       await failed(id, error);
+      // One that was removed by hand is no reason to stop the others.
+      if ((error as { code?: unknown }).code === "NO_CONSUMER" && found.length > 1) return;
     }
     if (!any.aborted) {
       // It ended by itself, which only a stop() from inside its handler does.

@@ -106,9 +106,12 @@ export class Attempts {
     const { timeout } = this.#handling;
     const late = new AbortController();
     const signal = AbortSignal.any([...work.held.map((h) => h.signal), late.signal]);
-    const timer = timeout === undefined ? undefined : setTimeout(() => {
-      late.abort(new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError"));
-    }, timeout);
+    const given = new AbortController();
+    const tooLong = new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError");
+    const timers = timeout === undefined ? [] : [
+      setTimeout(() => late.abort(tooLong), timeout),
+      setTimeout(() => given.abort(tooLong), 2 * timeout),
+    ];
     const failed = new Map<Notification, unknown>();
     const call = async (tx: Queryable | undefined): Promise<void> => {
       const context: HandlerContext = {
@@ -133,10 +136,11 @@ export class Attempts {
       const result = handle !== undefined
         ? handle(work.notifications[0]!, context)
         : handleBatch!(work.notifications, context);
-      // Late, the result counts no more, whatever the handler does with its signal.
+      // Late, the result counts no more. It is waited for as long again, as nothing of its key may begin beside it.
       if (isThenable(result)) {
-        await settled(result, AbortSignal.any([this.#abandon, late.signal]));
+        await settled(result, AbortSignal.any([this.#abandon, given.signal]));
       }
+      late.signal.throwIfAborted();
     };
     try {
       if (this.#transactions === undefined) await call(undefined);
@@ -145,7 +149,7 @@ export class Attempts {
     } catch (error) {
       return work.notifications.map((n) => ({ error: failed.get(n) ?? error }));
     } finally {
-      clearTimeout(timer);
+      timers.forEach(clearTimeout);
     }
   }
 

@@ -24,6 +24,7 @@ const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
   "batchSize",
   "from",
   "partitions",
+  "version",
   "concurrency",
   "transactional",
   "timeout",
@@ -45,6 +46,15 @@ const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
   "lease",
   "stopTimeout",
 ];
+
+/** What a subclass has as fields of these names, which its options win over. */
+export function fieldsOf(consumer: object): ConsumerOptions {
+  const fields = consumer as Record<string, unknown>;
+  return Object.fromEntries(
+    consumerOptionNames.filter((name) => Object.hasOwn(fields, name) && fields[name] !== undefined)
+      .map((name) => [name, fields[name]]),
+  );
+}
 
 const functionNames = ["handle", "handleBatch", "onHandled", "onError", "onDeadLetter"] as const;
 
@@ -112,6 +122,8 @@ export function completeOptions(
       filter: filterText(o.filter),
       transactional: boolean("transactional", o.transactional),
     },
+    partitionsGiven: o.partitions !== undefined,
+    version: wholeNumber("version", o.version, 0, 0, 2_147_483_647),
     partitions: wholeNumber("partitions", o.partitions, 1, 1, 1024),
     start: startValues(o.from === undefined ? "beginning" : o.from),
     channelStarts: startsOf(channels),

@@ -10,7 +10,7 @@ import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import type { Notification } from "./notification.ts";
-import { checkOptions, completeOptions, type GivenHandlers } from "./checked.ts";
+import { checkOptions, completeOptions, fieldsOf, type GivenHandlers } from "./checked.ts";
 import type { HandlerContext } from "./handler.ts";
 import type { ConsumerOptions, RunOptions } from "./options.ts";
 import { supervise } from "./supervise.ts";
@@ -19,8 +19,8 @@ const logger = getLogger(["hark", "consumer"]);
 
 /**
  * A durable, named subscription to one or more channels. Its position lives in the database, so that
- * it goes on where it was after any absence. Give options, or subclass it with `id`, `channels` and
- * `handle`; options win over fields.
+ * it goes on where it was after any absence. Give options, or subclass it with `id`, `channels`, `handle` and any
+ * other option as a field; options win over fields.
  *
  * Each committed notification is handled at least once: once in the ordinary course, again where a
  * process ends between handling and storing its progress; with `transactional`, what the handler writes on
@@ -125,8 +125,7 @@ export class Consumer<Payload = any> {
   }
 
   /** Options win over methods of a subclass, also over the other kind of method. */
-  #handlers(): GivenHandlers {
-    const { handle, handleBatch } = this.#options;
+  #handlers({ handle, handleBatch }: ConsumerOptions): GivenHandlers {
     const own = handle === undefined && handleBatch === undefined;
     return {
       handle: own && this.handle !== Consumer.prototype.handle
@@ -140,12 +139,13 @@ export class Consumer<Payload = any> {
 
   async #start(options: RunOptions, drain: boolean): Promise<number> {
     knownOptions("run", options, ["signal"]);
-    const given = this.#options;
+    const given = { ...fieldsOf(this), ...this.#options };
+    checkOptions(given);
     const worker = completeOptions(
       given,
       given.id ?? this.id,
       given.channels ?? this.channels,
-      this.#handlers(),
+      this.#handlers(given),
     );
     const { consumer } = worker.identity;
     if (this.#running !== undefined) {

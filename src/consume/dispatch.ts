@@ -31,6 +31,8 @@ export class Dispatcher {
   /** Of how many handlers results are awaited; a batch counts as one. */
   #calls = 0;
   #alone = false;
+  /** Whether the next is to be handled alone, and waits for the others to end. */
+  #waits = false;
   #pumping = false;
   /** Whether new handlers may be started. */
   open = false;
@@ -58,7 +60,7 @@ export class Dispatcher {
   /** Whether a handler could be started if there were something to handle. */
   get hasRoom(): boolean {
     const { options, run } = this.#state;
-    return this.open && !run.stopping.aborted && !this.#alone &&
+    return this.open && !run.stopping.aborted && !this.#alone && !this.#waits &&
       this.#calls < options.concurrency && this.#state.unacknowledged < options.acknowledgeCount;
   }
 
@@ -89,9 +91,13 @@ export class Dispatcher {
     const { queue, options } = this.#state;
     let first: Entry | undefined;
     while ((first = queue.peek()) !== undefined) {
-      if (first.alone && this.#calls > 0) return undefined;
+      if (first.alone && this.#calls > 0) {
+        this.#waits = true;
+        return undefined;
+      }
       if (!this.#results.isHopeless(first)) break;
-      queue.take();
+      // Giving it up may have dropped it, with others.
+      if (queue.peek() === first) queue.take();
     }
     if (first === undefined) return undefined;
     // So that it is the first that whoever takes over begins with.
@@ -99,7 +105,8 @@ export class Dispatcher {
       (this.#state.unacknowledged > 0 || this.#state.outcomes.size > 0);
     if (this.wantsStoring) return undefined;
     const batch = [queue.take()!];
-    if (first.alone || options.batchSize === 1) return batch;
+    // What has failed before comes by itself, so that what fails for ever takes no others with it.
+    if (first.alone || first.attempts > 0 || options.batchSize === 1) return batch;
     while (batch.length < options.batchSize) {
       const behind = queue.takeBehind(batch.at(-1)!, options.batchSize - batch.length);
       if (behind.length > 0) {
@@ -107,7 +114,9 @@ export class Dispatcher {
         continue;
       }
       const next = queue.peek();
-      if (next === undefined || next.alone || next.row!.payload === null) break;
+      if (next === undefined || next.alone || next.attempts > 0 || next.row!.payload === null) {
+        break;
+      }
       batch.push(queue.take()!);
     }
     return batch;
@@ -161,7 +170,7 @@ export class Dispatcher {
 
   #ended(work: Batch, results: readonly Result[]): void {
     this.#calls--;
-    this.#alone = false;
+    this.#alone = this.#waits = false;
     this.#results.told(work, results);
   }
 }

@@ -32,11 +32,15 @@ export class Drain {
       if (queue.nextDue <= performance.now() + this.#state.options.pollInterval) return false;
       if (readers.some((r) => !r.fresh || r.inWindow)) return false;
       for (const held of partitions.values()) {
-        // What is blocked by one that is to be tried later waits with it for the next run.
-        if (held.halted !== "blocked" && held.outstanding > 0) return false;
+        // What is held up by those that are to be tried later waits with them for the next run.
+        if (held.halted === "blocked" || held.halted === "full") continue;
+        if (held.halted !== undefined || held.outstanding > 0) return false;
       }
     }
     const last = this.#shares.last!;
+    if (last.replays && this.#state.waiting.size <= this.#state.options.maxWaiting / 4) {
+      return false;
+    }
     if (partitions.size === last.partitions) return true;
     if (performance.now() < this.#behindAt) return false;
     this.#behindAt = performance.now() + 100;

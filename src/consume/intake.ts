@@ -84,6 +84,7 @@ export class Intake {
       if (reader.ended) await this.#pass(session, reader, false);
     }
     for (const reader of readers) {
+      if (!this.#state.readers.includes(reader)) continue; // its partitions were halted meanwhile
       const joins = together && atBoundary.includes(reader);
       if (!joins && !this.#wanted(reader, now)) continue;
       const room = this.#room;
@@ -123,12 +124,19 @@ export class Intake {
 
   /** Readers that have read to the same snapshot become one. */
   async #merge(session: Queryable, readers: readonly Reader[]): Promise<void> {
-    const [first, ...others] = readers.filter((r) => r.ended && r.tag === readers[0]!.tag);
-    if (first === undefined || others.length === 0) return;
-    for (const reader of [first, ...others]) await this.#pass(session, reader, true);
+    const state = this.#state;
+    const opened = readers.find((r) => r.ended);
+    const same = readers.filter((r) => r.ended && r.tag === opened!.tag);
+    if (same.length < 2) return;
+    for (const reader of same) await this.#pass(session, reader, true);
+    // Whose partitions were all halted meanwhile is on the list no more.
+    const [first, ...others] = same.filter((r) => state.readers.includes(r));
+    if (first === undefined) return;
     for (const reader of others) {
+      if (!state.readers.includes(reader)) continue;
       await first.merge(session, reader);
-      this.#state.readers.splice(this.#state.readers.indexOf(reader), 1);
+      state.removeReader(reader);
+      if (!state.readers.includes(first) && first.partitions.size > 0) state.readers.push(first);
     }
     first.dirty = true; // where all of them stand is not stored yet
   }
@@ -167,28 +175,44 @@ export class Intake {
   async findWaiting(session: Queryable, partitions: readonly HeldPartition[]): Promise<void> {
     const state = this.#state;
     if (partitions.length === 0) return;
-    const { consumer } = state.options.identity;
-    const numbers = numbersText(partitions.map((held) => held.number));
-    let most = partitions.length * state.options.maxWaiting;
-    for (let after = 0; most > 0;) {
-      const { rows } = await translated(() =>
-        session.query(
-          "select id, partition, key, state, attempts, due_ms, passed from hark.waiting_of($1::text, $2::text::integer[], $3::bigint, $4::integer)",
-          [consumer, numbers, after, Math.min(waitingPage, most)],
-        )
-      );
-      for (const row of rows) {
-        after = toId(row.id);
-        this.#takeWaiting(row);
-      }
-      most -= rows.length;
-      if (rows.length < waitingPage) break;
+    const whole = await this.#findSome(session, partitions, waitingPage);
+    if (!whole) {
+      // Each by itself, as one that has many must not hide what waits in another.
+      for (const held of partitions) await this.#findSome(session, [held], Infinity);
     }
     for (const held of partitions) {
       if (held.halted !== undefined) continue;
       if (state.options.block && held.waiting > 0) state.halt(held, "blocked");
       else if (held.waiting >= state.options.maxWaiting) state.halt(held, "full");
     }
+  }
+
+  /** Learns of up to so many waiting rows, or as many as may wait. @returns whether those are all. */
+  async #findSome(
+    session: Queryable,
+    partitions: readonly HeldPartition[],
+    most: number,
+  ): Promise<boolean> {
+    const { identity, maxWaiting } = this.#state.options;
+    const numbers = numbersText(partitions.map((held) => held.number));
+    for (let after = 0, found = 0; found < most;) {
+      const { rows } = await translated(() =>
+        session.query(
+          `select id, partition, key, state, attempts, due_ms, passed
+           from hark.waiting_of($1::text, $2::text::integer[], $3::bigint, $4::integer)`,
+          [identity.consumer, numbers, after, waitingPage],
+        )
+      );
+      for (const row of rows) {
+        after = toId(row.id);
+        this.#takeWaiting(row);
+      }
+      if (rows.length < waitingPage) return true;
+      found += rows.length;
+      // Full: the rest is learnt of when it is claimed anew.
+      if (partitions.length === 1 && partitions[0]!.waiting >= maxWaiting) return false;
+    }
+    return false;
   }
 
   // deno-lint-ignore no-explicit-any -- a row as drivers return it
@@ -235,9 +259,11 @@ export class Intake {
     }
   }
 
-  /** Reads again what waited and is due. */
+  /** Reads again what waited and is due, as far as there is room. */
   async load(session: Queryable): Promise<void> {
     const state = this.#state;
+    const { readAheadBytes, limits } = state.options;
+    if (state.queue.loadedCount >= loadedAtOnce || state.bytes >= readAheadBytes) return;
     const entries = state.queue.takeLoading(loadedAtOnce);
     if (entries.length === 0) return;
     let rows;
@@ -245,9 +271,13 @@ export class Intake {
       ({ rows } = await translated(() =>
         session.query(
           `select id, channel, key, payload::text as payload, headers::text as headers,
-            date_part('epoch', created_at) * 1000 as created_at
-           from hark.waiting_rows($1::text, $2::text::bigint[])`,
-          [state.options.identity.consumer, numbersText(entries.map((entry) => entry.id))],
+            date_part('epoch', created_at) * 1000 as created_at, fits
+           from hark.waiting_rows($1::text, $2::text::bigint[], $3::bigint)`,
+          [
+            state.options.identity.consumer,
+            numbersText(entries.map((entry) => entry.id)),
+            limits.bytes,
+          ],
         )
       ));
     } catch (error) {
@@ -256,9 +286,14 @@ export class Intake {
     }
     const found = new Map(rows.map((row) => [toId(row.id), row]));
     const loaded: Entry[] = [];
+    const later: Entry[] = [];
     for (const entry of entries) {
       if (entry.dropped) continue;
       const row = found.get(entry.id);
+      if (row?.fits === false) {
+        later.push(entry);
+        continue;
+      }
       if (row === undefined && state.outcomes.has(entry.id)) {
         // It is to wait, but that is not stored yet.
         state.queue.wait(entry, performance.now() + 20);
@@ -285,6 +320,7 @@ export class Intake {
         loaded.push(entry);
       }
     }
+    state.queue.notLoaded(later);
     state.queue.loaded(loaded);
   }
 }

@@ -70,6 +70,12 @@ export interface ConsumerOptions<Payload = any> {
    * @default {1}
    */
   readonly partitions?: number;
+  /**
+   * Of what the consumer is: its channels, filter and `transactional`. Where they change, workers with a lower
+   * version stand by, also those started later, so that an old worker that starts again in a rolling deployment
+   * does not undo the change. Among equals the one started last wins. @default {0}
+   */
+  readonly version?: number;
   /** How many handlers may run at a time in this worker, one at a time for a key. @default {1} */
   readonly concurrency?: number;
   /**
@@ -77,7 +83,10 @@ export interface ConsumerOptions<Payload = any> {
    * handled commit together, so its effects in this database happen exactly once. @default {false}
    */
   readonly transactional?: boolean;
-  /** How long a handler may take: then its signal aborts and the attempt has failed. @default {none} */
+  /**
+   * How long a handler may take: then its signal aborts and the attempt has failed. Its place and its key stay
+   * taken until it returns, but for as long again at most, so heed the signal. @default {none}
+   */
   readonly timeout?: number;
   /** How a failed notification is tried again. */
   readonly retry?: RetryOptions;

@@ -72,6 +72,11 @@ export class Queue {
     return this.#loading.size > 0;
   }
 
+  /** How many have been read again and not been taken yet. */
+  get loadedCount(): number {
+    return this.#loaded.size;
+  }
+
   /** Whether anything could be taken now. */
   get hasReady(): boolean {
     return this.#next !== undefined || this.#ready.size > 0 || this.#loaded.size > 0;
@@ -149,7 +154,10 @@ export class Queue {
         lane.queue.shift();
         continue;
       }
-      if (next === undefined || next.row === undefined || next.alone || next.row.payload === null) {
+      if (
+        next === undefined || next.row === undefined || next.alone || next.attempts > 0 ||
+        next.row.payload === null
+      ) {
         break;
       }
       taken.push(lane.queue.shift()!);

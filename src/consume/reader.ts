@@ -63,7 +63,7 @@ export class Reader {
   ): Promise<Page> {
     const held = [...this.partitions];
     if (!this.inWindow) {
-      this.rung = rung;
+      this.rung = alike?.rung ?? rung;
       this.openedAt = performance.now();
       this.hadRows = false;
       this.#pages = 0;

@@ -17,6 +17,9 @@ import type { StartValues } from "./start.ts";
 export interface CheckedOptions extends RetryPolicy {
   readonly identity: Identity;
   readonly partitions: number;
+  /** Whether that was given, rather than the default. */
+  readonly partitionsGiven: boolean;
+  readonly version: number;
   /** Where to begin when new: kind, id, time. */
   readonly start: StartValues;
   /** Starts of single channels: JSON text, or null. */

@@ -36,6 +36,8 @@ export class Shares {
   /** When partitions were first seen without their owner's session. */
   readonly #goneSince = new Map<number, number>();
   #sessionKey: bigint | undefined;
+  #hurried = false;
+  #told = false;
   #changes: number | undefined;
   #standing: "serving" | "standby" | "outdated" | undefined;
   /** When the lease was last renewed. */
@@ -44,7 +46,17 @@ export class Shares {
   due = -Infinity;
   last: Attendance | undefined;
 
-  constructor(state: State, member: Member, intake: Intake) {
+  readonly #register: (session: Queryable) => Promise<void>;
+  /** Since when, outdated, it has seen nobody serve. */
+  #unservedSince: number | undefined;
+
+  constructor(
+    state: State,
+    member: Member,
+    intake: Intake,
+    register: (session: Queryable) => Promise<void>,
+  ) {
+    this.#register = register;
     this.#state = state;
     this.#member = member;
     this.#intake = intake;
@@ -59,6 +71,12 @@ export class Shares {
     return now - this.renewedAt < this.#state.options.identity.lease;
   }
 
+  /** Has it report at once, also where it is reporting just now. */
+  hurry(): void {
+    this.#hurried = true;
+    this.due = -Infinity;
+  }
+
   /** Reports, renews the lease where it is time, and takes or gives back partitions. */
   async attend(session: Queryable, wanting: boolean): Promise<void> {
     const { options, run } = this.#state;
@@ -66,13 +84,16 @@ export class Shares {
     const sessionKey = run.listener?.sessionKey;
     const sent = performance.now();
     const renew = sent - this.renewedAt >= lease / 4 || sessionKey !== this.#sessionKey;
+    this.#hurried = false;
     const attendance = await this.#member.attend(session, sessionKey, renew);
     if (renew) this.renewedAt = sent;
     this.#sessionKey = sessionKey;
     this.last = attendance;
     const alone = attendance.outcome === "serve" && attendance.workers === 1 &&
       attendance.mine.size === attendance.partitions && !attendance.replays;
-    this.due = sent + Math.min(alone ? lease / 4 : watchInterval, lease / 4);
+    this.due = this.#hurried
+      ? -Infinity
+      : sent + Math.min(alone ? lease / 4 : watchInterval, lease / 4);
     this.#tell(attendance);
     for (const held of [...this.#state.partitions.values()]) {
       if (attendance.mine.get(held.number) !== held.epoch) {
@@ -84,13 +105,32 @@ export class Shares {
         this.#state.forget(held, takenOver(this.#consumer, held.number));
       }
     }
-    if (attendance.outcome === "outdated") return;
+    if (attendance.outcome === "outdated") return await this.#standIn(session, attendance);
+    this.#unservedSince = undefined;
+    if (options.partitionsGiven && options.partitions !== attendance.partitions && !this.#told) {
+      this.#told = true;
+      logger.warn(
+        "{consumer} has {count} partitions, not {given}: to change them, hark consumers partitions",
+        { consumer: this.#consumer, count: attendance.partitions, given: options.partitions },
+      );
+    }
     await this.#reload(session, attendance);
     await this.#reclaim(session, attendance);
     if (attendance.releasing) this.#giveBack(0);
     else if (this.#serving > attendance.share) this.#giveBack(attendance.share);
     else if (wanting) await this.#claimMore(session, attendance);
     if (attendance.replays) await this.#feed(session);
+  }
+
+  /** Where nobody serves the consumer as it was changed for longer than a lease, this worker makes it its own again. */
+  async #standIn(session: Queryable, { workers }: Attendance): Promise<void> {
+    const now = performance.now();
+    if (workers > 0) this.#unservedSince = undefined;
+    else this.#unservedSince ??= now;
+    const { lease } = this.#state.options.identity;
+    if (this.#unservedSince === undefined || now - this.#unservedSince < lease) return;
+    this.#unservedSince = now;
+    await this.#register(session);
   }
 
   /** Tells where this worker stands, when that changes. */
@@ -110,7 +150,7 @@ export class Shares {
       }
       logger.warn(
         "{consumer} was changed by a worker with other channels, another filter or another transactional; this " +
-          "one stands by until that is undone",
+          "one stands by until that is undone, or nobody serves it any more",
         { consumer },
       );
     } else if (standing === "standby") {

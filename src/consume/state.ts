@@ -55,7 +55,10 @@ export class State {
   /** How many were read and not yet passed. */
   get outstanding(): number {
     let sum = 0;
-    for (const held of this.partitions.values()) sum += held.outstanding;
+    // Of a halted one nothing is read, and what it still has in hand must not keep others from being read.
+    for (const held of this.partitions.values()) {
+      if (held.halted === undefined) sum += held.outstanding;
+    }
     return sum;
   }
 
@@ -110,7 +113,9 @@ export class State {
     held.waiting--;
     const over = held.halted === "blocked" && held.waiting === 0 ||
       held.halted === "full" && held.waiting < this.options.maxWaiting / 2;
-    if (over) held.halted = "unsure";
+    if (!over) return;
+    held.halted = "unsure";
+    this.queue.drop((n) => n === held.number, true);
   }
 
   /** Reads no further for a partition; what was not begun is dropped, and read again when that is over. */
@@ -129,7 +134,8 @@ export class State {
     }
     held.halted = why;
     this.#leaveReader(held);
-    this.queue.drop((n) => n === held.number, false);
+    // What waits goes on being tried, unless all is given back or claimed anew as soon as nothing runs.
+    this.queue.drop((n) => n === held.number, why === "release" || why === "unsure");
     this.#forgetBytes();
     this.run.wake.ring();
   }
@@ -153,6 +159,7 @@ export class State {
 
   /** A partition is no longer this worker's. What still runs for it counts no more. */
   forget(held: HeldPartition, reason: Error): void {
+    if (this.partitions.get(held.number) !== held) return;
     this.partitions.delete(held.number);
     this.unacknowledged -= held.handled;
     this.#leaveReader(held);
@@ -168,20 +175,28 @@ export class State {
     this.#forgetBytes();
   }
 
+  /** Takes a reader off the list, where it is still on it. */
+  removeReader(reader: Reader): void {
+    const at = this.readers.indexOf(reader);
+    if (at >= 0) this.readers.splice(at, 1);
+  }
+
   #leaveReader(held: HeldPartition): void {
     const { reader } = held;
     held.reader = undefined;
     if (reader === undefined) return;
     reader.partitions.delete(held);
-    if (reader.partitions.size === 0) this.readers.splice(this.readers.indexOf(reader), 1);
+    if (reader.partitions.size === 0) this.removeReader(reader);
   }
 
   /** After entries were dropped, their rows are garbage: what is left is counted anew. */
   #forgetBytes(): void {
-    this.bytes = 0;
+    const kept = new Set<Entry>([...this.running, ...this.waiting.values()]);
     for (const held of this.partitions.values()) {
-      for (const entry of held.entries()) if (!entry.dropped) this.bytes += sizeOf(entry);
+      for (const entry of held.entries()) if (!entry.dropped) kept.add(entry);
     }
+    this.bytes = 0;
+    for (const entry of kept) this.bytes += sizeOf(entry);
   }
 }
 

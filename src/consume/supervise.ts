@@ -57,7 +57,7 @@ export async function supervise(
       signal.addEventListener("abort", ring);
       detach.push(() => signal.removeEventListener("abort", ring));
     }
-    await using worker = new Worker(db, options, run);
+    await using worker = new Worker(db, options, run, (on) => register(on, options));
     let failures = 0;
     let storeBy = Infinity;
     // Interrupted while stopping, it comes back for a while where what it has handled is not stored yet.
@@ -125,7 +125,7 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
     await session.query(
       `select hark.register($1::text, array(select pg_catalog.json_array_elements_text($2::text::json)),
         $3::text, $4::bigint, $5::text::timestamptz, $6::text::jsonb, $7::boolean, $8::integer,
-        $9::text::jsonb)`,
+        $9::text::jsonb, $10::integer)`,
       [
         consumer,
         JSON.stringify(channels),
@@ -134,6 +134,7 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
         transactional,
         options.partitions,
         options.channelStarts,
+        options.version,
       ],
     );
     if (known.channels === null) {

@@ -97,7 +97,8 @@ export class Transactions {
       committing = false;
       this.#idle.push(session);
     } catch (error) {
-      if (committing) {
+      // Where the server has answered, it has refused: by a deferred constraint, for one.
+      if (committing && !session.alive) {
         await this.#discard(session);
         throw new Unsure(error);
       }

@@ -24,6 +24,8 @@ const logger = getLogger(["hark", "consumer"]);
 
 /** How long a handler may run before others need not wait until it may be passed, in milliseconds. */
 const slow = 2000;
+/** How often it asks at the most what was changed for it, in milliseconds. */
+const rest = 25;
 /** How long a worker goes on without a connection before its handlers are told, in milliseconds. */
 const patience = 1000;
 
@@ -41,17 +43,24 @@ export class Worker implements AsyncDisposable {
   readonly #drain: Drain | undefined;
   #session: Queryable | undefined;
   #controlSeen = -1;
+  #askedAt = -Infinity;
+  #paused = false;
   #deliverAt = -Infinity;
   #doubt: ReturnType<typeof setTimeout> | undefined;
   #waymark = { at: performance.now(), handled: 0 };
 
-  constructor(db: Queryable, options: CheckedOptions, run: Run) {
+  constructor(
+    db: Queryable,
+    options: CheckedOptions,
+    run: Run,
+    register: (session: Queryable) => Promise<void>,
+  ) {
     this.#options = options;
     this.#run = run;
     this.#state = new State(options, run);
     this.#member = new Member(options.identity);
     this.#intake = new Intake(this.#state);
-    this.#shares = new Shares(this.#state, this.#member, this.#intake);
+    this.#shares = new Shares(this.#state, this.#member, this.#intake, register);
     this.#acknowledger = new Acknowledger(this.#state);
     this.#transactions = options.identity.transactional
       ? new Transactions(db, options.identity)
@@ -81,7 +90,7 @@ export class Worker implements AsyncDisposable {
     const forget = this.#run.listener?.onLoss(() => {
       // Another worker takes over a second after the session's lock is free, unless it is told in that time
       // that we are there: at once, in the loop below. Where that fails, handlers learn that they may not count.
-      this.#shares.due = -Infinity;
+      this.#shares.hurry();
       this.#doubtSoon();
       this.#run.wake.ring();
     });
@@ -130,6 +139,13 @@ export class Worker implements AsyncDisposable {
       }
       this.#dispatcher.open = !stop && this.#shares.last!.outcome === "serve" &&
         !this.#shares.last!.paused;
+      if (this.#shares.last!.paused !== this.#paused) {
+        this.#paused = !this.#paused;
+        logger.info("{consumer} is {what}", {
+          consumer: this.#options.identity.consumer,
+          what: this.#paused ? "paused: nothing is begun until hark resume" : "resumed",
+        });
+      }
       if (drain && this.#shares.last!.paused) {
         logger.info("{consumer} is paused, so there is nothing to do", {
           consumer: this.#options.identity.consumer,
@@ -160,7 +176,13 @@ export class Worker implements AsyncDisposable {
 
   async #attend(session: Queryable, wanting: boolean): Promise<void> {
     const { control } = this.#run;
-    if (control.count === this.#controlSeen && performance.now() < this.#shares.due) return;
+    const now = performance.now();
+    if (
+      now < this.#shares.due && (control.count === this.#controlSeen || now < this.#askedAt + rest)
+    ) {
+      return;
+    }
+    this.#askedAt = now;
     this.#controlSeen = control.count;
     await this.#shares.attend(session, wanting);
     this.#settleDoubt();
@@ -200,23 +222,29 @@ export class Worker implements AsyncDisposable {
     if (over.length === 0) return;
     for (const held of over) this.#state.tellDone(held);
     await this.#acknowledge(session);
-    const released = over.filter((held) => held.halted === "release");
+    // One that was lost meanwhile, or claimed anew, is another by now.
+    const left = over.filter((held) => partitions.get(held.number) === held);
+    const released = left.filter((held) => held.halted === "release");
     if (released.length > 0) {
       await this.#member.release(session, released);
       for (const held of released) this.#state.forget(held, new Error("given back"));
     }
-    const unsure = over.filter((held) => held.halted === "unsure").map((held) => held.number);
+    const unsure = left.filter((held) => held.halted === "unsure").map((held) => held.number);
     if (unsure.length > 0) await this.#shares.claim(session, unsure, false);
   }
 
+  /** Stores what there is; where some of it is refused, the rest again. */
   async #acknowledge(session: Queryable): Promise<void> {
-    await this.#guarded(session, () => this.#acknowledger.send(session));
+    for (let tries = 0; tries < 10; tries++) {
+      if (await this.#guarded(session, () => this.#acknowledger.send(session))) return;
+    }
   }
 
   /** Does something that is refused where partitions were lost, and then finds out which. */
-  async #guarded(session: Queryable, work: () => Promise<void>): Promise<void> {
+  async #guarded(session: Queryable, work: () => Promise<void>): Promise<boolean> {
     try {
       await work();
+      return true;
     } catch (error) {
       const reason = translate(error);
       if (reason.code === "FENCED") {
@@ -232,6 +260,7 @@ export class Worker implements AsyncDisposable {
         );
         await this.#shares.claim(session, [...this.#state.partitions.keys()], false);
       } else throw reason;
+      return false;
     }
   }
 
@@ -254,10 +283,16 @@ export class Worker implements AsyncDisposable {
   #untilNext(): number {
     const { queue, running, run } = this.#state;
     let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#deliverAt);
+    if (run.control.count !== this.#controlSeen) next = Math.min(next, this.#askedAt + rest);
     if (this.#dispatcher.open) {
       next = Math.min(next, queue.nextDue);
       if (!this.#intake.isFull) next = Math.min(next, this.#intake.nextLook());
-      else for (const { startedAt } of running) next = Math.min(next, startedAt + slow);
+      else {
+        const now = performance.now();
+        for (const { startedAt, parked } of running) {
+          if (!parked && startedAt + slow > now) next = Math.min(next, startedAt + slow);
+        }
+      }
       if (run.drain) next = Math.min(next, performance.now() + 100);
     }
     return Math.min(Math.max(next - performance.now(), 1), 60_000);

@@ -1058,6 +1058,7 @@ alter table hark.consumers
   add column transactional boolean not null default false,
   add column partitions integer not null default 1,
   add column generation bigint not null default 1,
+  add column version integer not null default 0,   -- of its definition, by who deploys it: the highest wins
   add column paused_at timestamptz,
   -- Raised by whoever puts something into hark.waiting that is not the partition's owner.
   add column changes bigint not null default 0,
@@ -1149,6 +1150,8 @@ create table hark.replays (
   channels text[],               -- null: the consumer's
   next_id bigint not null,
   to_id bigint not null,
+  -- Where the consumer's partitions were: what they had not passed then comes in its turn, not once more.
+  positions hark.position[] not null,
   created_at timestamptz not null default clock_timestamp()
 );
 
@@ -1357,7 +1360,8 @@ as $$ select coalesce(array_agg(distinct n.name collate "C" order by n.name coll
 
 -- Registers a consumer where there is none of that name (returns true). Else what it is becomes what is given
 -- here: where that differs, the generation rises and every worker that was started with something else is
--- fenced off, so that in a rolling deployment no old worker can move past what only the new ones want.
+-- fenced off, so that in a rolling deployment no old worker can move past what only the new ones want. What comes
+-- with a lower version than is known changes nothing, so that an old worker that is started again does not either.
 --
 -- A channel added to a known consumer is read from where the consumer stands, unless channel_starts has an
 -- earlier start for it: [{"channel": …, "kind": "beginning" | "id" | "time", "id": …, "time": …}]. The number
@@ -1366,7 +1370,7 @@ create function hark.register(
   consumer text, channels text[], start_kind text default 'beginning',
   start_id bigint default null, start_time timestamptz default null,
   filter jsonb default null, transactional boolean default false, partitions integer default 1,
-  channel_starts jsonb default null
+  channel_starts jsonb default null, version integer default 0
 ) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1383,7 +1387,7 @@ begin
   end if;
   if exists (
     select from hark.consumers c where c.name = $1 and hark.as_set(c.channels) = hark.as_set($2)
-      and c.filter is not distinct from $6 and c.transactional = $7
+      and c.filter is not distinct from $6 and c.transactional = $7 and c.version >= $10
   ) then
     return false;
   end if;
@@ -1392,13 +1396,17 @@ begin
   -- this consumer's, and gone.
   lock table hark.consumers in row exclusive mode;
   start := hark.start_position(start_kind, start_id, start_time);
-  insert into hark.consumers (name, channels, filter, transactional, partitions)
-  values ($1, $2, $6, $7, $8) on conflict do nothing;
+  insert into hark.consumers (name, channels, filter, transactional, partitions, version)
+  values ($1, $2, $6, $7, $8, $10) on conflict do nothing;
   if found then
     insert into hark.partitions (consumer, partition, "position")
     select $1, n, start from generate_series(0, $8 - 1) n;
   else
     select * into known from hark.consumers c where c.name = $1 for no key update;
+    if known.version > $10 then
+      return false;
+    end if;
+    update hark.consumers c set version = $10 where c.name = $1;
     if hark.as_set(known.channels) = hark.as_set($2) and known.filter is not distinct from $6
       and known.transactional = $7
     then
@@ -1417,9 +1425,10 @@ begin
     where e.kind <> 'now' and e.channel = any (added)
   loop
     since := hark.start_position_of(earlier.kind, earlier.id, earlier."time");
-    insert into hark.replays (consumer, channels, next_id, to_id)
+    insert into hark.replays (consumer, channels, next_id, to_id, positions)
     values ($1, array[earlier.channel],
-      1 + least(since.floor, (select min(t.low) from unnest(since.lows) t (low))), start.seen_max);
+      1 + least(since.floor, (select min(t.low) from unnest(since.lows) t (low))), start.seen_max,
+      array(select s.position from hark.partitions s where s.consumer = $1 order by s.partition));
   end loop;
   return known.name is null;
 end
@@ -1486,9 +1495,10 @@ begin
   end if;
   if hark.as_set(c.channels) <> hark.as_set($6) or c.filter is distinct from $7 or c.transactional <> $8 then
     delete from hark.workers w where w.consumer = $1 and w.owner = $2;
+    select count(*) into workers from hark.workers w where w.consumer = $1 and w.lease_until > clock_timestamp();
     outcome := 'outdated';
     partitions := c.partitions;
-    share := 0; workers := 0; mine := '{}'; epochs := '{}'; free := '{}'; gone := '{}';
+    share := 0; mine := '{}'; epochs := '{}'; free := '{}'; gone := '{}';
     paused := c.paused_at is not null; releasing := false; changes := c.changes; replays := false;
     return next;
     return;
@@ -1939,6 +1949,7 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform set_config('idle_in_transaction_session_timeout', lease_ms::text, true);
+  perform set_config('hark.handling', owner::text, true);
   perform pg_advisory_xact_lock_shared(hark.owner_key(owner));
 end
 $$;
@@ -1953,6 +1964,10 @@ as $$
 declare
   served integer;
 begin
+  if coalesce(current_setting('hark.handling', true), '') <> owner::text then
+    raise exception 'the handler has ended its transaction by itself'
+      using errcode = 'HK001', hint = 'Leave COMMIT and ROLLBACK to Hark: throw to roll back.';
+  end if;
   select count(*) into served from (
     select from hark.partitions s
     where s.consumer = $1 and s.owner = $2
@@ -2040,27 +2055,40 @@ as $$
   )
 $$;
 
--- The notifications of waiting rows, from the log or from their copies; a null channel where neither has one.
-create function hark.waiting_rows(consumer text, ids bigint[])
-returns table (id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz)
+-- The notifications of waiting rows, from the log or from their copies, as far as they fit into so many bytes beyond
+-- the first; a null channel where neither has one.
+create function hark.waiting_rows(consumer text, ids bigint[], max_bytes bigint)
+returns table (
+  id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz, fits boolean
+)
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select w.id, n.channel, n.key,
-    case when pg_column_size(n.payload) <= 100000 or hark.readable_size(n.payload) is not null then n.payload end,
-    n.headers, n.created_at
-  from hark.waiting w
-  left join lateral (
-    select l.channel, l.key, l.payload, l.headers, l.created_at from hark.log l where l.id = w.id
-    union all
-    select w.channel, w.key, w.payload, w.headers, w.created_at where w.channel is not null
-    limit 1
-  ) n on true
-  where w.consumer = $1 and w.id = any ($2)
-  order by w.id
+  select b.id, b.channel, b.key, case when b.fits and b.bytes is not null then b.payload end, b.headers, b.created_at,
+    b.fits
+  from (
+    select n.*,
+      coalesce(sum(coalesce(n.bytes, 0) + 100)
+        over (order by n.id rows between unbounded preceding and 1 preceding), 0) < $3 as fits
+    from (
+      select w.id, n.channel, n.key, n.payload, n.headers, n.created_at,
+        case when pg_column_size(n.payload) > 100000 then hark.readable_size(n.payload)
+          else 3 * pg_column_size(n.payload) end as bytes
+      from hark.waiting w
+      left join lateral (
+        select l.channel, l.key, l.payload, l.headers, l.created_at from hark.log l where l.id = w.id
+        union all
+        select w.channel, w.key, w.payload, w.headers, w.created_at where w.channel is not null
+        limit 1
+      ) n on true
+      where w.consumer = $1 and w.id = any ($2)
+      offset 0
+    ) n
+  ) b
+  order by b.id
 $$;
 
 -- Moves some of what is to be replayed to hark.waiting: of a range, what the consumer's channels and filter want
--- and its positions have passed (the rest is still to come). Returns how many ids were looked at.
+-- and its positions had passed when that was asked for (the rest comes in its turn). Returns how many ids were looked at.
 create function hark.feed(consumer text, batch integer default 500) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2075,7 +2103,8 @@ begin
   if not found then
     return 0;
   end if;
-  select * into c from hark.consumers k where k.name = $1;
+  -- Held against a change of partitions.
+  select * into c from hark.consumers k where k.name = $1 for no key update;
   select i.rebased_through into complete_through from hark.install i;
   select max(l.id), count(*) into through, looked
   from (
@@ -2089,7 +2118,8 @@ begin
   where l.id >= r.next_id and l.id <= through
     and l.channel = any (coalesce(r.channels, c.channels))
     and (c.filter is null or hark.matches(c.filter, l.key, l.payload, l.headers))
-    and hark.is_consumed(l.id, l.xid, s.position, complete_through)
+    and hark.is_consumed(l.id, l.xid,
+      r.positions[1 + hark.partition_of(l.key, l.id, cardinality(r.positions))], complete_through)
   on conflict do nothing;
   if looked < batch then
     delete from hark.replays x where x.number = r.number;
@@ -2200,6 +2230,7 @@ begin
     end if;
   end if;
   for one in select (s.position).* from hark.partitions s where s.consumer = $1 loop
+    one.incarnation := null; -- what is stored has survived any crash
     here := case when here.seen is null or places = 1 then one else hark.merged(here, one) end;
   end loop;
   select sum(s.handled), max(s.epoch) into total, highest from hark.partitions s where s.consumer = $1;
@@ -2792,8 +2823,9 @@ begin
   if first_id is null or last_id is null or first_id > last_id then
     return null;
   end if;
-  insert into hark.replays (consumer, channels, next_id, to_id)
-  values ($1, case when $4 is not null then hark.as_set($4) end, first_id, last_id)
+  insert into hark.replays (consumer, channels, next_id, to_id, positions)
+  values ($1, case when $4 is not null then hark.as_set($4) end, first_id, last_id,
+    array(select s.position from hark.partitions s where s.consumer = $1 order by s.partition))
   returning number into made;
   return made;
 end
@@ -3108,7 +3140,10 @@ create function hark.workers_of(consumer text) returns table (
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select w.owner, w.lease_until > clock_timestamp(), w.lease_until, w.joined_at, w.session is not null,
+  select w.owner,
+    w.lease_until > clock_timestamp()
+      and case when w.session is null then true else not pg_try_advisory_xact_lock_shared(w.session) end,
+    w.lease_until, w.joined_at, w.session is not null,
     array(select s.partition from hark.partitions s where s.consumer = w.consumer and s.owner = w.owner order by 1)
   from hark.workers w
   where w.consumer = $1
