@@ -103,7 +103,7 @@ create table hark.replays (
   next_id bigint not null,
   to_id bigint not null,
   -- Where the consumer's partitions were: what they had not passed then comes in its turn, not once more.
-  positions hark.position[] not null,
+  positions hark.position[] not null default '{}',
   created_at timestamptz not null default clock_timestamp()
 );
 

@@ -24,8 +24,8 @@ const logger = getLogger(["hark", "consumer"]);
 
 /** How long a handler may run before others need not wait until it may be passed, in milliseconds. */
 const slow = 2000;
-/** How often it asks at the most what was changed for it, in milliseconds. */
-const rest = 25;
+/** In how many milliseconds it asks ten times at the most what was changed for it. */
+const rest = 250;
 /** How long a worker goes on without a connection before its handlers are told, in milliseconds. */
 const patience = 1000;
 
@@ -43,7 +43,7 @@ export class Worker implements AsyncDisposable {
   readonly #drain: Drain | undefined;
   #session: Queryable | undefined;
   #controlSeen = -1;
-  #askedAt = -Infinity;
+  #asked = { since: -Infinity, times: 0 };
   #paused = false;
   #deliverAt = -Infinity;
   #doubt: ReturnType<typeof setTimeout> | undefined;
@@ -177,12 +177,10 @@ export class Worker implements AsyncDisposable {
   async #attend(session: Queryable, wanting: boolean): Promise<void> {
     const { control } = this.#run;
     const now = performance.now();
-    if (
-      now < this.#shares.due && (control.count === this.#controlSeen || now < this.#askedAt + rest)
-    ) {
-      return;
-    }
-    this.#askedAt = now;
+    if (now - this.#asked.since >= rest) this.#asked = { since: now, times: 0 };
+    const rung = control.count !== this.#controlSeen && this.#asked.times < 10;
+    if (now < this.#shares.due && !rung) return;
+    this.#asked.times++;
     this.#controlSeen = control.count;
     await this.#shares.attend(session, wanting);
     this.#settleDoubt();
@@ -283,7 +281,7 @@ export class Worker implements AsyncDisposable {
   #untilNext(): number {
     const { queue, running, run } = this.#state;
     let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#deliverAt);
-    if (run.control.count !== this.#controlSeen) next = Math.min(next, this.#askedAt + rest);
+    if (run.control.count !== this.#controlSeen) next = Math.min(next, this.#asked.since + rest);
     if (this.#dispatcher.open) {
       next = Math.min(next, queue.nextDue);
       if (!this.#intake.isFull) next = Math.min(next, this.#intake.nextLook());

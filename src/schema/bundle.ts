@@ -1151,7 +1151,7 @@ create table hark.replays (
   next_id bigint not null,
   to_id bigint not null,
   -- Where the consumer's partitions were: what they had not passed then comes in its turn, not once more.
-  positions hark.position[] not null,
+  positions hark.position[] not null default '{}',
   created_at timestamptz not null default clock_timestamp()
 );
 
@@ -2119,7 +2119,7 @@ begin
     and l.channel = any (coalesce(r.channels, c.channels))
     and (c.filter is null or hark.matches(c.filter, l.key, l.payload, l.headers))
     and hark.is_consumed(l.id, l.xid,
-      r.positions[1 + hark.partition_of(l.key, l.id, cardinality(r.positions))], complete_through)
+      r.positions[1 + hark.partition_of(l.key, l.id, greatest(1, cardinality(r.positions)))], complete_through)
   on conflict do nothing;
   if looked < batch then
     delete from hark.replays x where x.number = r.number;
