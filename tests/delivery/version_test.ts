@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { connect, Consumer, type HandlerContext, type Notification } from "../../mod.ts";
+import { Inbox, test, until } from "../harness/mod.ts";
+import { said } from "../faults/logs.ts";
+import { NEVER_POLL, publish, Running } from "../faults/running.ts";
+
+test("an old worker that is started again in a rolling change does not undo it", async (context) => {
+  const db = context.use(await connect(context.url));
+  const before = { channels: "a", version: 1 };
+  const after = { channels: ["a", "b"], version: 2 };
+  const old = new Running(db, before);
+  await publish(context, 1, 1, "a");
+  await old.atLeast(1);
+  await until(async () =>
+    Number((await context.sql("select handled from hark.partitions"))[0].handled) === 1
+  );
+  const fresh = context.use(new Running(db, { ...after, pollInterval: NEVER_POLL }));
+  await publish(context, 2, 2, "b");
+  await fresh.atLeast(1);
+  await old.stop();
+  const since = Date.now();
+  const again = context.use(new Running(db, before));
+  await said("warning", /was changed by a worker with other channels/, since);
+  await publish(context, 3, 3, "b");
+  await publish(context, 4, 4, "a");
+  await fresh.atLeast(3);
+  assert.deepEqual(fresh.payloads, [2, 3, 4]);
+  assert.deepEqual(again.payloads, []);
+});
+
+test("a worker that stands by serves the consumer again when nobody else does", async (context) => {
+  const db = context.use(await connect(context.url));
+  const old = context.use(new Running(db, { channels: "a", lease: 800 }));
+  await until(async () => (await context.sql("select from hark.workers")).length === 1);
+  const fresh = new Running(db, { channels: ["a", "b"], lease: 800 });
+  await publish(context, 1, 1, "b");
+  await fresh.atLeast(1);
+  await fresh.stop();
+  await publish(context, 2, 2, "a");
+  await old.atLeast(1);
+  assert.deepEqual(old.payloads, [2]);
+});
+
+test("the fields of a subclass are its options, and the options it is given win", async (context) => {
+  const db = context.use(await connect(context.url));
+  await context.sql("create table public.written (n integer)");
+  class Writing extends Consumer<number> {
+    override readonly id = "writing";
+    override readonly channels = "c";
+    readonly transactional = true;
+    readonly maxAttempts = 1;
+    readonly partitions = 3;
+    override async handle({ payload }: Notification<number>, { tx }: HandlerContext) {
+      await tx.query("insert into public.written values ($1)", [payload]);
+      if (payload === 2) throw new Error("broken");
+    }
+  }
+  await publish(context, 1, 3);
+  assert.equal(await new Writing(db, { partitions: 2 }).drain(), 2);
+  assert.deepEqual(
+    (await context.sql("select n from public.written order by n")).map(({ n }) => n),
+    [1, 3],
+  );
+  const [{ attempts }] = await context.sql("select attempts from hark.dead");
+  assert.equal(attempts, 1);
+  assert.equal((await context.sql("select from hark.partitions")).length, 2);
+  const wrong = new (class extends Writing {
+    readonly concurrency = 0;
+  })(db);
+  await assert.rejects(wrong.drain(), { code: "BAD_OPTION", message: /concurrency is 0/ });
+});
+
+test("a handler that ends its transaction by itself, or whose COMMIT is refused, has failed", async (context) => {
+  const db = context.use(await connect(context.url));
+  await context.sql(`create table public.kept (
+    n integer unique deferrable initially deferred)`);
+  const dead = new Inbox<string>();
+  const running = context.use(
+    new Running(db, {
+      transactional: true,
+      maxAttempts: 2,
+      retry: { initial: 5 },
+      onDeadLetter: (error, n) => dead.push(`${n.payload} ${(error as Error).message}`),
+      handle: async ({ payload }, { tx }) => {
+        if (payload === 1) await tx.query("rollback");
+        else await tx.query("insert into public.kept values (7)");
+      },
+    }),
+  );
+  await publish(context, 1, 3);
+  await dead.atLeast(2);
+  assert.match(dead.items.find((text) => text.startsWith("1"))!, /ended its transaction by itself/);
+  assert.match(dead.items.find((text) => text.startsWith("3"))!, /duplicate key/);
+  await until(async () => (await context.sql("select from hark.dead")).length === 2);
+  assert.equal(running.payloads.filter((n) => n === 3).length, 2);
+  assert.equal((await context.sql("select from public.kept")).length, 1);
+});
