@@ -153,10 +153,6 @@ as $$
 declare
   served integer;
 begin
-  if coalesce(current_setting('hark.handling', true), '') <> owner::text then
-    raise exception 'the handler has ended its transaction by itself'
-      using errcode = 'HK001', hint = 'Leave COMMIT and ROLLBACK to Hark: throw to roll back.';
-  end if;
   select count(*) into served from (
     select from hark.partitions s
     where s.consumer = $1 and s.owner = $2
@@ -166,6 +162,10 @@ begin
   ) s;
   if served <> cardinality(held) then
     perform hark.raise_fenced($1, $3);
+  end if;
+  if coalesce(current_setting('hark.handling', true), '') <> owner::text then
+    raise exception 'the handler has ended its transaction by itself'
+      using errcode = 'HK001', hint = 'Leave COMMIT and ROLLBACK to Hark: throw to roll back.';
   end if;
   delete from hark.waiting w where w.consumer = $1 and w.id = any (ids);
   -- Also for one that waited: its position may not have passed it yet. The next acknowledgement knows.

@@ -68,10 +68,11 @@ const consuming = [
       {"kind": "park", "id": 2, "partition": 0, "state": "behind", "attempts": 0},
       {"kind": "dead", "id": 2, "partition": 0, "attempts": 1, "error": "x"}]')`,
   `select hark.begin_handling(${me}, 60000)`,
-  `select hark.finish('r', ${me}, array[0], array[3], array[1, 3], array[0, 0])`,
+  `with s as materialized (select pg_catalog.set_config('hark.handling', ${me}, true))
+   select hark.finish('r', ${me}, array[0], array[3], array[1, 3], array[0, 0]) from s`,
   "select * from hark.done_of('r', array[0])",
   "select * from hark.waiting_of('r', array[0], 0, 10)",
-  "select * from hark.waiting_rows('r', array[1, 2])",
+  "select * from hark.waiting_rows('r', array[1, 2], 1000000)",
   "select hark.feed('r', 10)",
   "select * from hark.deliver_due(10)",
   "select hark.nudge('r')",

@@ -194,6 +194,7 @@ export function stagings(name: string, list: readonly Staging[]): void {
         autovacuum: "off",
         max_prepared_transactions: "10",
         wal_writer_delay: "10s", // or it flushes what a crash is to take
+        bgwriter_delay: "10s",
       },
     });
     for (const staging of list) {
