@@ -1,0 +1,49 @@
+import assert from "node:assert/strict";
+import { connect, Consumer } from "../../mod.ts";
+import { test, within } from "../harness/mod.ts";
+import { Running } from "../faults/running.ts";
+
+test("a partition that is blocked keeps no other one of its worker from being read", async (context) => {
+  const db = context.use(await connect(context.url));
+  // Ids without a key are spread in turn: 1, 3, 5 … lie in partition 1.
+  await context.sql("select hark.notify('c', to_jsonb(n)) from generate_series(1, 60) n");
+  const running = context.use(
+    new Running(db, {
+      partitions: 2,
+      onFailure: "block",
+      readAhead: 20,
+      pageSize: 10,
+      retry: { initial: 600_000, maximum: 600_000 },
+      handle: ({ id }) => {
+        if (id === 1) throw new Error("blocked");
+      },
+    }),
+  );
+  await running.atLeast(31);
+  const even = running.inbox.items.map(({ id }) => id).filter((id) => id % 2 === 0);
+  assert.equal(new Set(even).size, 30);
+});
+
+test("drain() ends where too many wait, and leaves the rest to the next run", async (context) => {
+  const db = context.use(await connect(context.url));
+  await context.sql("select hark.notify('c', to_jsonb(n), n::text) from generate_series(1, 50) n");
+  let broken = true;
+  const drain = () =>
+    within(
+      new Consumer(db, {
+        id: "c",
+        channels: "c",
+        maxWaiting: 5,
+        pageSize: 10,
+        retry: { initial: 20_000, maximum: 20_000 },
+        handle() {
+          if (broken) throw new Error("all fail");
+        },
+      }).drain(),
+      { deadline: 15_000, what: "drain() to end" },
+    );
+  assert.equal(await drain(), 0);
+  broken = false;
+  await context.sql("update hark.waiting set due_at = clock_timestamp()");
+  assert.equal(await drain(), 50);
+});
