@@ -259,11 +259,16 @@ export class Intake {
     }
   }
 
-  /** Reads again what waited and is due, as far as there is room. */
+  /** Whether something that waited is due, and there is room for it. */
+  get mayLoad(): boolean {
+    const { queue, bytes, options } = this.#state;
+    return queue.wantsLoading && queue.loadedCount < loadedAtOnce && bytes < options.readAheadBytes;
+  }
+
+  /** Reads again what waited and is due. */
   async load(session: Queryable): Promise<void> {
     const state = this.#state;
-    const { readAheadBytes, limits } = state.options;
-    if (state.queue.loadedCount >= loadedAtOnce || state.bytes >= readAheadBytes) return;
+    const { limits } = state.options;
     const entries = state.queue.takeLoading(loadedAtOnce);
     if (entries.length === 0) return;
     let rows;

@@ -155,7 +155,7 @@ export class Worker implements AsyncDisposable {
       let busy = false;
       if (this.#dispatcher.open) {
         this.#state.queue.wake(performance.now());
-        if (this.#state.queue.wantsLoading) await this.#intake.load(session);
+        if (this.#intake.mayLoad) await this.#intake.load(session);
         await this.#guarded(session, async () => {
           busy = await this.#intake.read(session);
         });
@@ -164,7 +164,9 @@ export class Worker implements AsyncDisposable {
         if (await this.#drain?.isOver(session)) break;
       }
       await this.#waymarkNow(session);
-      if (busy || this.#dispatcher.wantsStoring) continue;
+      // A handler that returns at once rings nothing when the next of its key has to be read again.
+      const loads = this.#dispatcher.hasRoom && this.#intake.mayLoad;
+      if (busy || loads || this.#dispatcher.wantsStoring) continue;
       if (this.#dispatcher.hasRoom && this.#state.queue.hasReady) {
         await pause(0); // timers and sockets have their turn
         continue;
@@ -203,7 +205,7 @@ export class Worker implements AsyncDisposable {
   /** Stores, once nothing runs for it any more, what a halted partition has done, and gives it back or goes on. */
   async #finishHalts(session: Queryable): Promise<void> {
     const { partitions, readers } = this.#state;
-    for (const reader of readers) {
+    for (const reader of [...readers]) {
       // It has read to where the number of partitions changes.
       const held = [...reader.partitions];
       if (

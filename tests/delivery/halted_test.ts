@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
 import { test, within } from "../harness/mod.ts";
-import { Running } from "../faults/running.ts";
+import { numbers, Running } from "../faults/running.ts";
 
 test("a partition that is blocked keeps no other one of its worker from being read", async (context) => {
   const db = context.use(await connect(context.url));
@@ -46,4 +46,23 @@ test("drain() ends where too many wait, and leaves the rest to the next run", as
   broken = false;
   await context.sql("update hark.waiting set due_at = clock_timestamp()");
   assert.equal(await drain(), 50);
+});
+
+test("what waited behind a failed one of its key comes at once after it, one after the other", async (context) => {
+  const db = context.use(await connect(context.url));
+  await context.sql("select hark.notify('c', to_jsonb(n), 'k') from generate_series(1, 400) n");
+  let failed = false;
+  const running = context.use(
+    new Running(db, {
+      retry: { initial: 300, maximum: 300 },
+      handle() {
+        if (failed) return;
+        failed = true;
+        throw new Error("once");
+      },
+    }),
+  );
+  // Were each of them to wait for the next acknowledgement, it would take more than a minute.
+  await running.atLeast(401, { deadline: 15_000 });
+  assert.deepEqual(running.payloads, [1, ...numbers(1, 400)]);
 });
