@@ -103,10 +103,14 @@ test("the wait doubles for a worker that ends again and again", async ({ url, sq
 
 test("stopping lets the handlers of all workers finish", async ({ url, sql, use }) => {
   const folder = use(await scratch());
+  // Each handler waits until the test closes its connection.
+  using gate = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = gate.addr as Deno.NetAddr;
   const slow = `export const slow = { id: "slow-" + self.name, channels: "orders",
     async handle() {
       console.log("begun", self.name);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      using open = await Deno.connect({ hostname: "127.0.0.1", port: ${port} });
+      await open.read(new Uint8Array(1));
       console.log("finished", self.name);
     },
   };`;
@@ -114,7 +118,9 @@ test("stopping lets the handlers of all workers finish", async ({ url, sql, use 
   await sql("select hark.notify('orders')");
   const child = use(hark(["listen", folder.path, "--workers", "2"], { url }));
   await Promise.all([child.line(/^begun w1$/), child.line(/^begun w2$/)]);
+  const waiting = [await gate.accept(), await gate.accept()];
   child.kill("SIGTERM");
+  for (const one of waiting) one.close();
   const { code, stdout, stderr } = await child.ended();
   assert.equal(code, 0, stderr);
   assert.match(stdout, /^finished w1$/m);
@@ -153,7 +159,7 @@ test(
       "one.ts": printer("one"),
       "bad.ts": 'throw new TypeError("no such table");',
       "fails.ts": 'setTimeout(() => { throw new Error("too early"); }, 0);\n' +
-        "await new Promise((resolve) => setTimeout(resolve, 5000));\n" + printer("fails"),
+        "await new Promise(() => {});\n" + printer("fails"),
     });
     const two = ["--workers", "2"];
     const one = join(folder.path, "one.ts");
