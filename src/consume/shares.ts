@@ -8,10 +8,10 @@ import { getLogger } from "@logtape/logtape";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import { HeldPartition } from "./held.ts";
-import type { Intake } from "./intake.ts";
 import type { Attendance, Claimed, Member } from "./member.ts";
 import { Reader } from "./reader.ts";
 import type { State } from "./state.ts";
+import type { Waiting } from "./waiting.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -32,7 +32,7 @@ function takenOver(consumer: string, partition: number): HarkError {
 export class Shares {
   readonly #state: State;
   readonly #member: Member;
-  readonly #intake: Intake;
+  readonly #waiting: Waiting;
   /** When partitions were first seen without their owner's session. */
   readonly #goneSince = new Map<number, number>();
   #sessionKey: bigint | undefined;
@@ -53,13 +53,13 @@ export class Shares {
   constructor(
     state: State,
     member: Member,
-    intake: Intake,
+    waiting: Waiting,
     register: (session: Queryable) => Promise<void>,
   ) {
     this.#register = register;
     this.#state = state;
     this.#member = member;
-    this.#intake = intake;
+    this.#waiting = waiting;
   }
 
   get #consumer(): string {
@@ -243,8 +243,8 @@ export class Shares {
         epoch: held.epoch,
       });
     }
-    await this.#intake.findDone(session, adopted);
-    await this.#intake.findWaiting(session, adopted);
+    await this.#waiting.findDone(session, adopted);
+    await this.#waiting.findWaiting(session, adopted);
     for (const held of adopted) held.complete = true;
   }
 
@@ -294,7 +294,7 @@ export class Shares {
   /** Looks for what others have put into hark.waiting. */
   async #reload(session: Queryable, { changes }: Attendance): Promise<void> {
     const changed = this.#changes !== undefined && this.#changes !== changes;
-    if (changed) await this.#intake.findWaiting(session, [...this.#state.partitions.values()]);
+    if (changed) await this.#waiting.findWaiting(session, [...this.#state.partitions.values()]);
     this.#changes = changes;
   }
 

@@ -8,17 +8,19 @@ import { getLogger } from "@logtape/logtape";
 import { pause } from "../database/bell.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
-import { messageOf, translate, translated } from "../database/translate.ts";
+import { messageOf, translate } from "../database/translate.ts";
 import { Acknowledger } from "./acknowledge.ts";
 import { Attempts } from "./attempt.ts";
 import { Dispatcher } from "./dispatch.ts";
 import { Drain } from "./drain.ts";
+import { Errands } from "./errands.ts";
 import { Intake } from "./intake.ts";
 import { Member } from "./member.ts";
 import type { CheckedOptions, Run } from "./run.ts";
 import { Shares } from "./shares.ts";
 import { State } from "./state.ts";
 import { Transactions } from "./transactions.ts";
+import { Waiting } from "./waiting.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -36,18 +38,18 @@ export class Worker implements AsyncDisposable {
   readonly #state: State;
   readonly #member: Member;
   readonly #intake: Intake;
+  readonly #waiting: Waiting;
   readonly #shares: Shares;
   readonly #dispatcher: Dispatcher;
   readonly #acknowledger: Acknowledger;
   readonly #transactions: Transactions | undefined;
   readonly #drain: Drain | undefined;
+  readonly #errands: Errands;
   #session: Queryable | undefined;
   #controlSeen = -1;
   #asked = { since: -Infinity, times: 0 };
   #paused = false;
-  #deliverAt = -Infinity;
   #doubt: ReturnType<typeof setTimeout> | undefined;
-  #waymark = { at: performance.now(), handled: 0 };
 
   constructor(
     db: Queryable,
@@ -60,8 +62,10 @@ export class Worker implements AsyncDisposable {
     this.#state = new State(options, run);
     this.#member = new Member(options.identity);
     this.#intake = new Intake(this.#state);
-    this.#shares = new Shares(this.#state, this.#member, this.#intake, register);
+    this.#waiting = new Waiting(this.#state);
+    this.#shares = new Shares(this.#state, this.#member, this.#waiting, register);
     this.#acknowledger = new Acknowledger(this.#state);
+    this.#errands = new Errands(this.#state);
     this.#transactions = options.identity.transactional
       ? new Transactions(db, options.identity)
       : undefined;
@@ -131,7 +135,7 @@ export class Worker implements AsyncDisposable {
       if (session instanceof Session && !session.alive) throw await session.ended;
       if (stop && (this.#dispatcher.idle || abandon.aborted)) break;
       await this.#attend(session, !stop);
-      await this.#deliverDue(session);
+      await this.#errands.deliverDue(session);
       await this.#finishHalts(session);
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
         this.#dispatcher.wantsStoring = false;
@@ -155,7 +159,7 @@ export class Worker implements AsyncDisposable {
       let busy = false;
       if (this.#dispatcher.open) {
         this.#state.queue.wake(performance.now());
-        if (this.#intake.mayLoad) await this.#intake.load(session);
+        if (this.#waiting.mayLoad) await this.#waiting.load(session);
         await this.#guarded(session, async () => {
           busy = await this.#intake.read(session);
         });
@@ -163,9 +167,9 @@ export class Worker implements AsyncDisposable {
         this.#makeRoom();
         if (await this.#drain?.isOver(session)) break;
       }
-      await this.#waymarkNow(session);
+      await this.#errands.waymark(session);
       // A handler that returns at once rings nothing when the next of its key has to be read again.
-      const loads = this.#dispatcher.hasRoom && this.#intake.mayLoad;
+      const loads = this.#dispatcher.hasRoom && this.#waiting.mayLoad;
       if (busy || loads || this.#dispatcher.wantsStoring) continue;
       if (this.#dispatcher.hasRoom && this.#state.queue.hasReady) {
         await pause(0); // timers and sockets have their turn
@@ -187,19 +191,7 @@ export class Worker implements AsyncDisposable {
     await this.#shares.attend(session, wanting);
     this.#settleDoubt();
     const { nextDue } = this.#shares.last!;
-    this.#deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
-  }
-
-  /** Publishes what was to be published later and is due: whoever is there does it for all. */
-  async #deliverDue(session: Queryable): Promise<void> {
-    if (this.#deliverAt > performance.now()) return;
-    const { rows: [row] } = await translated(() =>
-      session.query("select moved, next_ms from hark.deliver_due()")
-    );
-    const wait = row.next_ms === null ? Infinity : Number(row.next_ms);
-    // Where nothing was moved although some are due, somebody else is at it.
-    const least = Number(row.moved) === 0 ? 100 : 0;
-    this.#deliverAt = performance.now() + Math.max(wait, least);
+    this.#errands.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
   }
 
   /** Stores, once nothing runs for it any more, what a halted partition has done, and gives it back or goes on. */
@@ -282,7 +274,7 @@ export class Worker implements AsyncDisposable {
   /** How long there is nothing to do unless something rings, in milliseconds. */
   #untilNext(): number {
     const { queue, running, run } = this.#state;
-    let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#deliverAt);
+    let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#errands.deliverAt);
     if (run.control.count !== this.#controlSeen) next = Math.min(next, this.#asked.since + rest);
     if (this.#dispatcher.open) {
       next = Math.min(next, queue.nextDue);
@@ -296,16 +288,6 @@ export class Worker implements AsyncDisposable {
       if (run.drain) next = Math.min(next, performance.now() + 100);
     }
     return Math.min(Math.max(next - performance.now(), 1), 60_000);
-  }
-
-  /** Waymarks tell later readers where to begin. Made by whoever reads, now and then. */
-  async #waymarkNow(session: Queryable): Promise<void> {
-    const { handled } = this.#state;
-    const now = performance.now();
-    if (handled === this.#waymark.handled) return;
-    if (now - this.#waymark.at < 10_000 && handled - this.#waymark.handled < 10_000) return;
-    this.#waymark = { at: now, handled };
-    await translated(() => session.query("select hark.waymark()"));
   }
 
   /** Stores the last, gives everything back, and takes leave. */

@@ -23,7 +23,6 @@ const own: Record<string, HarkErrorCode> = {
   HK005: "FENCED",
   HK006: "BAD_OPTION",
   HK007: "NO_CONSUMER",
-  HK008: "OUTDATED",
 };
 
 const constraints: Record<string, [HarkErrorCode, string]> = {

@@ -13,6 +13,7 @@ import { completeOptions } from "../../src/consume/checked.ts";
 import { Dispatcher } from "../../src/consume/dispatch.ts";
 import { HeldPartition } from "../../src/consume/held.ts";
 import { Intake } from "../../src/consume/intake.ts";
+import { Waiting } from "../../src/consume/waiting.ts";
 import type { Claimed } from "../../src/consume/member.ts";
 import type { Entry } from "../../src/consume/queue.ts";
 import type { Reader } from "../../src/consume/reader.ts";
@@ -102,6 +103,7 @@ export class Simulated {
   readonly #succeeded = new Set<Entry>();
   readonly #dispatcher: Dispatcher;
   readonly #intake: Intake;
+  readonly #waiting: Waiting;
   #epoch = 0;
   #most = 0;
   #broken: Error | undefined;
@@ -136,6 +138,7 @@ export class Simulated {
     };
     this.state = new Watched(options, run);
     this.#intake = new Intake(this.state);
+    this.#waiting = new Waiting(this.state);
     const attempts = { run: (work: Work) => this.#begin(work) } as unknown as Attempts;
     this.#dispatcher = new Dispatcher(this.state, attempts, () => true, async () => {});
     const pump = this.#dispatcher.pump.bind(this.#dispatcher);
@@ -338,7 +341,7 @@ export class Simulated {
     await this.finishHalts();
     const { queue } = this.state;
     queue.wake(all ? 1e300 : queue.nextDue);
-    if (queue.wantsLoading) await this.#intake.load(this.#session);
+    if (queue.wantsLoading) await this.#waiting.load(this.#session);
   }
 
   /** Handlers have run for long: the position is to pass them. */
@@ -405,7 +408,7 @@ export class Simulated {
     this.state.partitions.set(number, held);
     this.#read[number] = this.#positions[number]!;
     for (const id of this.#done) if (this.log[id - 1]!.partition === number) held.done.add(id);
-    await this.#intake.findWaiting(this.#session, [held]);
+    await this.#waiting.findWaiting(this.#session, [held]);
     for (const entry of this.state.waiting.values()) {
       if (entry.partition === number) this.#heldOf.set(entry, held);
     }

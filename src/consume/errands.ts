@@ -1,0 +1,43 @@
+/**
+ * What a worker does for everybody while it is there: delayed notifications, and waymarks.
+ *
+ * @module
+ */
+
+import type { Queryable } from "../database/queryable.ts";
+import { translated } from "../database/translate.ts";
+import type { State } from "./state.ts";
+
+/** The errands of one worker. */
+export class Errands {
+  readonly #state: State;
+  /** When delayed notifications are to be looked after, by `performance.now()`. */
+  deliverAt = -Infinity;
+  #waymark = { at: performance.now(), handled: 0 };
+
+  constructor(state: State) {
+    this.#state = state;
+  }
+
+  /** Publishes what was to be published later and is due: whoever is there does it for all. */
+  async deliverDue(session: Queryable): Promise<void> {
+    if (this.deliverAt > performance.now()) return;
+    const { rows: [row] } = await translated(() =>
+      session.query("select moved, next_ms from hark.deliver_due()")
+    );
+    const wait = row.next_ms === null ? Infinity : Number(row.next_ms);
+    // Where nothing was moved although some are due, somebody else is at it.
+    const least = Number(row.moved) === 0 ? 100 : 0;
+    this.deliverAt = performance.now() + Math.max(wait, least);
+  }
+
+  /** Waymarks tell later readers where to begin. Made by whoever reads, now and then. */
+  async waymark(session: Queryable): Promise<void> {
+    const { handled } = this.#state;
+    const now = performance.now();
+    if (handled === this.#waymark.handled) return;
+    if (now - this.#waymark.at < 10_000 && handled - this.#waymark.handled < 10_000) return;
+    this.#waymark = { at: now, handled };
+    await translated(() => session.query("select hark.waymark()"));
+  }
+}
