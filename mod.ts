@@ -2,7 +2,7 @@
  * Durable LISTEN/NOTIFY for PostgreSQL.
  *
  * {@linkcode notify} stores a notification in a log, in your own transaction; a {@linkcode Consumer}
- * reads it live, or replays it after any absence.
+ * reads it live, or replays it after any absence. {@linkcode watch} publishes the changes of a table.
  *
  * @example
  * ```ts
@@ -24,6 +24,49 @@
  * @module
  */
 
+// Changes of tables.
+export type {
+  Change,
+  ChangeFacts,
+  ChangeGuards,
+  ChangeMetadata,
+  Column,
+  DeleteChange,
+  InsertChange,
+  OversizedChange,
+  SnapshotChange,
+  TruncateChange,
+  UpdateChange,
+  WatchPayload,
+} from "./src/changes/change.ts";
+export { setContext } from "./src/changes/context.ts";
+export type {
+  AnyWatched,
+  LockOptions,
+  ToldByWatched,
+  WatchDefinition,
+  WatchOperation,
+  WatchOptions,
+} from "./src/changes/options.ts";
+export type {
+  InputOf,
+  RowOf,
+  RowSchema,
+  RowSchemaIssue,
+  RowSchemaResult,
+} from "./src/changes/schema.ts";
+export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from "./src/changes/snapshot.ts";
+export { rewatch, unwatch, watch, type WatchResult, watchSql } from "./src/changes/watch.ts";
+export {
+  type ChangeOf,
+  type IdOf,
+  type IsOne,
+  type UncheckedPart,
+  type Watched,
+  watched,
+  type WatchedOptions,
+} from "./src/changes/watched.ts";
+export { watches, type WatchStatus } from "./src/changes/watches.ts";
 export { Consumer } from "./src/consume/consumer.ts";
 export { type ChangeAction, type LogRow, Notification } from "./src/consume/notification.ts";
 export type { BatchHandler, Handler, HandlerContext } from "./src/consume/handler.ts";
@@ -93,5 +136,5 @@ export {
   type MigrateResult,
   requireSchema,
   schemaVersion,
-  uninstall,
 } from "./src/schema/migrate.ts";
+export { type LeftWatch, uninstall, type UninstallResult } from "./src/schema/uninstall.ts";

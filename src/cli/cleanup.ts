@@ -27,6 +27,10 @@ const options = object({
       ),
     }),
   ),
+  exact: toggle(
+    "--exact",
+    "Look at each old one. Else more than 50,000 stay where their part of the log is not wholly old.",
+  ),
   batch: optional(option("--batch", number("N", { least: 1, most: 1_000_000 }), {
     description: plainText("How many notifications one transaction looks at. Default: 10000."),
   })),
@@ -67,6 +71,7 @@ async function run(o: InferValue<typeof options>): Promise<number> {
     olderThan: o.days,
     dryRun: o.dryRun,
     force: o.force,
+    exact: o.exact,
     ...(o.batch === undefined ? {} : { batch: o.batch }),
     ...(o.dropInactive === undefined ? {} : { dropInactive: o.dropInactive }),
     signal: stop.signal,
@@ -91,13 +96,13 @@ function forPrograms(result: CleanupResult): object {
 }
 
 function lines(result: CleanupResult): string[] {
-  const { removed, bytes, kept, keptFor, dropped, dryRun, cutoff, complete } = result;
+  const { removed, bytes, kept, keptFor, dropped, dryRun, cutoff, complete, more } = result;
   const gone = keptFor.find(({ reasons }) => reasons.includes("inactive"));
   return [
     ...dropped.map(({ consumer, lastServed }) =>
-      `${dryRun ? "would remove" : "removed"} consumer "${visible(consumer)}", last served ${
-        ago(lastServed)
-      }`
+      `${dryRun ? "would remove" : "removed"} consumer "${
+        visible(consumer)
+      }" and its dead letters, last served ${ago(lastServed)}`
     ),
     `${dryRun ? "would remove" : "removed"} ${countText(removed, "notification")} (${
       bytesText(bytes)
@@ -107,6 +112,14 @@ function lines(result: CleanupResult): string[] {
         keptFor.map(holdingText).join(", ") || "nobody any more"
       }`,
     ]),
+    ...(more
+      ? [
+        "more than 50,000 old ones stay until the part of the log that they are in is wholly old and passed by " +
+        `everybody${
+          keptFor.length === 0 ? "" : ` (${keptFor.map(holdingText).join(", ")})`
+        }; --exact looks at each`,
+      ]
+      : []),
     ...(gone === undefined ? [] : [
       `Run these consumers. Remove one that is gone for good: hark consumers remove ${
         quoted(gone.consumer)

@@ -30,6 +30,7 @@ import { sql } from "./sql.ts";
 import { status } from "./status.ts";
 import { tail } from "./tail.ts";
 import { uninstall } from "./uninstall.ts";
+import { watch } from "./watch.ts";
 
 const commands = {
   init,
@@ -37,6 +38,7 @@ const commands = {
   notify,
   tail,
   status,
+  watch,
   consumers,
   seek,
   replay,
@@ -78,22 +80,10 @@ function program(first: string | undefined): Parser<"sync", Action, unknown> {
       command === undefined || !token.startsWith("-") ? "command" : "option",
     );
   const settings = { errors: { unexpectedInput } };
+  // It takes 15 at most.
   return or(
-    init,
-    listen,
-    notify,
-    tail,
-    status,
-    consumers,
-    seek,
-    replay,
-    pause,
-    resume,
-    dead,
-    cleanup,
-    sql,
-    uninstall,
-    dev,
+    or(init, listen, notify, tail, status, watch, consumers, settings),
+    or(seek, replay, pause, resume, dead, cleanup, sql, uninstall, dev, settings),
     settings,
   );
 }
@@ -135,6 +125,7 @@ function read(args: readonly string[]): () => Promise<number> {
       ["hark init", "install the schema in DATABASE_URL"],
       ["hark listen consumers/", "run the consumers of a folder"],
       ["hark status", "how far everybody is"],
+      ["hark watch add public.users", "publish the changes of a table"],
     ),
     footer: plainText(
       "Exit codes: 0 done, 1 failed, 2 wrong arguments or input, 3 database not reached, " +

@@ -11,6 +11,7 @@ import { command, flag, option } from "@optique/core/primitives";
 import { or } from "@optique/core/constructs";
 import type { ConsumerStatus, Status } from "../operate/status.ts";
 import { ago, holdingText, shortened } from "./consumer.ts";
+import { driftLines } from "./drift.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number } from "./options.ts";
 import {
@@ -53,7 +54,8 @@ export const status: Parser<"sync", Action, unknown> = command(
     description: plainText(
       "For each consumer: its channels, how many notifications it has not read, how old the oldest " +
         "of these is, what waits to be tried again, dead letters, who serves it, what it has handled, " +
-        "and the notification it fails on. Then the size of the log, and who holds back cleanup.",
+        "and the notification it fails on. Then the size of the log, who holds back cleanup, and which " +
+        "watched tables are not watched any more as they should be.",
     ),
     footer: examplesFooter(
       ["hark status", "once"],
@@ -81,12 +83,13 @@ async function run(o: InferValue<typeof options>): Promise<number> {
   }
 }
 
-function text({ consumers, log, schemaVersion, warnings }: Status): string {
+function text({ consumers, log, schemaVersion, warnings, watches }: Status): string {
   const count = countText(log.rows, "notification");
   const size = `log: ${log.exact ? "" : "about "}${count}, ${
     bytesText(log.bytes)
   }; schema version ${schemaVersion}`;
-  if (consumers.length === 0) return `no consumer is registered\n${size}`;
+  const drift = driftLines(watches);
+  if (consumers.length === 0) return ["no consumer is registered", size, ...drift].join("\n");
   const failing = consumers.filter((one) => one.failing !== null).map(failure);
   return [
     table(
@@ -118,6 +121,7 @@ function text({ consumers, log, schemaVersion, warnings }: Status): string {
     ...(warnings.length === 0
       ? []
       : [paint("yellow", `holding back cleanup: ${warnings.map(holdingText).join(", ")}`)]),
+    ...drift,
   ].join("\n");
 }
 

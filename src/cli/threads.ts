@@ -161,6 +161,8 @@ export class Threads implements Disposable {
   readonly #first: Thread;
   readonly #over = new AbortController();
   readonly #told = new Set<string>();
+  /** What is being written: the process may end only after it. */
+  readonly #saying: Promise<void>[] = [];
   #code: number = exitCodes.ok;
 
   private constructor(work: Work, count: number, first: Thread, found: readonly Known[]) {
@@ -198,6 +200,7 @@ export class Threads implements Disposable {
     const surplus = warnOfSurplus(db, this.found, this.#count, ending);
     await Promise.all(names.map((name, i) => this.#keep(name, url, ending, i === 0)));
     await surplus;
+    await Promise.all(this.#saying);
     if (this.#code === exitCodes.ok) await printError("stopped; progress is stored");
     return this.#code;
   }
@@ -245,7 +248,7 @@ export class Threads implements Disposable {
     this.#over.abort();
     if (this.#told.has(sentence)) return; // each worker meets the same
     this.#told.add(sentence);
-    void printError(`hark: ${name}: ${visibleLines(sentence)}`);
+    this.#saying.push(printError(`hark: ${name}: ${visibleLines(sentence)}`));
   }
 }
 

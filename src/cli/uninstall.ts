@@ -12,7 +12,7 @@ import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, toggle } from "./options.ts";
-import { countText, print, printJson } from "./output.ts";
+import { countText, print, printJson, visible } from "./output.ts";
 
 /** Nobody needs the exact size of a log larger than this. */
 const COUNTED = 1_000_000;
@@ -30,8 +30,8 @@ export const uninstall: Parser<"sync", Action, unknown> = command(
   {
     brief: plainText("Remove the schema and all it holds."),
     description: plainText(
-      'Removes the schema "hark" with every notification and every consumer\'s position. There is ' +
-        "no way back. Without --yes it says what would be lost, and exits with 2.",
+      'Removes the schema "hark" with every notification and every consumer\'s position, and ' +
+        "the triggers of watched tables. There is no way back. Without --yes it says what would be lost, and exits with 2.",
     ),
     footer: examplesFooter(
       ["hark uninstall", "say what would be lost"],
@@ -42,7 +42,8 @@ export const uninstall: Parser<"sync", Action, unknown> = command(
 
 async function run(o: InferValue<typeof options>): Promise<number> {
   const { openDatabase } = await import("./database.ts");
-  const { installedVersion, uninstall } = await import("../schema/migrate.ts");
+  const { installedVersion } = await import("../schema/migrate.ts");
+  const { uninstall } = await import("../schema/uninstall.ts");
   await using db = await openDatabase(o, "uninstall");
   if (await installedVersion(db) === undefined) {
     if (o.json) await printJson({ removed: false, notifications: 0, consumers: 0 });
@@ -58,9 +59,15 @@ async function run(o: InferValue<typeof options>): Promise<number> {
       remedy: "If that is what you want: hark uninstall --yes",
     });
   }
-  await uninstall(db);
-  if (o.json) await printJson({ removed: true, notifications, consumers });
+  const { left } = await uninstall(db);
+  if (o.json) await printJson({ removed: true, notifications, consumers, left });
   else await print(`schema "hark" removed, with ${held}`);
+  for (const one of o.json ? [] : left) {
+    await print(
+      `left: triggers on ${visible(one.tables.join(", "))}, which publish nothing any more; as ` +
+        `"${visible(one.owner)}": drop function ${visible(one.function)} cascade`,
+    );
+  }
   return 0;
 }
 

@@ -5,6 +5,7 @@
  */
 
 import type { Queryable } from "../database/queryable.ts";
+import { queryAgain } from "../database/again.ts";
 import { translated } from "../database/translate.ts";
 import type { HeldPartition, Move } from "./held.ts";
 import { numbersText } from "./member.ts";
@@ -75,7 +76,7 @@ export class Acknowledger {
     if (moves.length === 0) return;
     const { consumer, owner } = state.options.identity;
     const { rows } = await translated(() =>
-      session.query(acknowledgeSql, [
+      queryAgain(session, acknowledgeSql, [
         consumer,
         owner,
         numbersText(moves.map(({ held }) => held.number)),
@@ -87,6 +88,8 @@ export class Acknowledger {
         outcomes.length === 0 ? null : outcomesText(outcomes),
       ])
     );
+    const took = performance.now() - this.#at;
+    state.commitTime = (state.commitTime ?? took) * 0.8 + took * 0.2;
     const positions: (string | null)[] = JSON.parse(rows[0].positions);
     for (const [i, { held, move, handled, calm }] of moves.entries()) {
       if (state.partitions.get(held.number) !== held) continue;

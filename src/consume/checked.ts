@@ -110,7 +110,7 @@ export function completeOptions(
       remedy: "Give one of them.",
     });
   }
-  const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
+  const rows = wholeNumber("pageSize", o.pageSize, 1000, 1, 100_000);
   const acknowledgeInterval = wholeNumber("acknowledgeInterval", o.acknowledgeInterval, 200, 0);
   const block = oneOf("onFailure", o.onFailure, ["park", "block"]) === "block";
   return {
@@ -132,7 +132,7 @@ export function completeOptions(
       bytes: wholeNumber("pageBytes", o.pageBytes, 8 * 1024 * 1024, 1),
       scanned: Math.max(scannedPerPage, rows),
     },
-    readAhead: wholeNumber("readAhead", o.readAhead, Math.max(1000, rows), 1, 1_000_000),
+    readAhead: wholeNumber("readAhead", o.readAhead, Math.max(4000, rows), 1, 1_000_000),
     readAheadBytes: wholeNumber("readAheadBytes", o.readAheadBytes, 16 * 1024 * 1024, 1),
     concurrency: wholeNumber("concurrency", o.concurrency, 1, 1, 10_000),
     batchSize: handleBatch === undefined
@@ -141,7 +141,7 @@ export function completeOptions(
     pollInterval: wholeNumber("pollInterval", o.pollInterval, 3000, 1, 86_400_000),
     acknowledgeCount: acknowledgeInterval === 0
       ? 1
-      : wholeNumber("acknowledgeCount", o.acknowledgeCount, 1000, 1),
+      : wholeNumber("acknowledgeCount", o.acknowledgeCount, 4000, 1),
     acknowledgeInterval,
     retryInitial: wholeNumber("retry.initial", o.retry?.initial, 500, 0, 31_622_400_000),
     retryMaximum: wholeNumber("retry.maximum", o.retry?.maximum, 600_000, 0, 31_622_400_000),

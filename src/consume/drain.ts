@@ -34,7 +34,8 @@ export class Drain {
       for (const held of partitions.values()) {
         // What is held up by those that are to be tried later waits with them for the next run.
         if (held.halted === "blocked" || held.halted === "full") continue;
-        if (held.halted !== undefined || held.outstanding > 0) return false;
+        // What is handled is stored then: to wait until that is due would make short drains long.
+        if (held.halted !== undefined || held.oldest !== undefined) return false;
       }
     }
     const last = this.#shares.last!;

@@ -4,9 +4,13 @@
  * @module
  */
 
+import { getLogger } from "@logtape/logtape";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
+import { Session } from "../database/session.ts";
+import { isPassing, messageOf, translate, translated } from "../database/translate.ts";
 import type { State } from "./state.ts";
+
+const logger = getLogger(["hark", "consumer"]);
 
 /** The errands of one worker. */
 export class Errands {
@@ -26,6 +30,8 @@ export class Errands {
       session.query("select moved, next_ms from hark.deliver_due()")
     );
     const wait = row.next_ms === null ? Infinity : Number(row.next_ms);
+    // Its own NOTIFY would come back to it a moment later, where it is asleep.
+    if (Number(row.moved) > 0) this.#state.run.bell.ring();
     // Where nothing was moved although some are due, somebody else is at it.
     const least = Number(row.moved) === 0 ? 100 : 0;
     this.deliverAt = performance.now() + Math.max(wait, least);
@@ -39,5 +45,21 @@ export class Errands {
     if (now - this.#waymark.at < 10_000 && handled - this.#waymark.handled < 10_000) return;
     this.#waymark = { at: now, handled };
     await translated(() => session.query("select hark.waymark()"));
+    await extendLog(session);
+  }
+}
+
+/**
+ * Makes room in the log for what is published next. On a session of one's own: in somebody's transaction its locks
+ * would stay. Where it fails, there is room in the rest of the log.
+ */
+export async function extendLog(session: Queryable): Promise<void> {
+  if (!(session instanceof Session)) return;
+  try {
+    await session.query("select hark.extend()");
+  } catch (error) {
+    const reason = translate(error);
+    if (isPassing(reason)) throw reason;
+    logger.warn("No room was made in the log: {reason}", { reason: messageOf(reason) });
   }
 }

@@ -5,19 +5,31 @@
  */
 
 import type { Queryable } from "../database/queryable.ts";
+import { translate } from "../database/translate.ts";
 import type { PageRow } from "./page.ts";
 import type { Entry } from "./queue.ts";
 import type { Reader } from "./reader.ts";
 import { sizeOf, type State } from "./state.ts";
+import type { Standing } from "./waking.ts";
 
 /** Reads for a worker. All of it on the worker's own session, one query at a time. */
 export class Intake {
   readonly #state: State;
   /** The smallest page worth a query, while there is something to handle meanwhile. */
   readonly #worthReading: number;
+  readonly #meanwhile: () => void;
+  /** When rows were last read, by `performance.now()`. */
+  #rowsAt = -Infinity;
+  /** How many rows were read so far. */
+  #found = 0;
+  #span = 0;
+  /** By what pages are smaller, after one that did not come in time. */
+  #caution = 1;
 
-  constructor(state: State) {
+  /** @param meanwhile Called when a page has been asked for, so that what is ready is handled while the server reads. */
+  constructor(state: State, meanwhile: () => void = () => {}) {
     this.#state = state;
+    this.#meanwhile = meanwhile;
     const { limits, readAhead } = state.options;
     this.#worthReading = Math.max(1, Math.floor(Math.min(limits.rows, readAhead) / 2));
   }
@@ -33,6 +45,25 @@ export class Intake {
   /** Whether more could be read if there were room. */
   get isFull(): boolean {
     return this.#room === 0;
+  }
+
+  /** Whether a page of a window in hand would be asked for at once. */
+  get goesOn(): boolean {
+    return !this.isFull && this.#state.readers.some((reader) => reader.inWindow);
+  }
+
+  /** How it stands, for who decides whether to sleep. */
+  standing(open: boolean): Standing {
+    const { readers } = this.#state;
+    return {
+      open: open && readers.length > 0,
+      full: this.isFull,
+      drained: readers.every((r) => !r.inWindow && r.openedAt > -Infinity),
+      busyAt: this.#rowsAt,
+      // With a filter, or beside other workers, it is woken for what it never sees.
+      found: this.#state.readsAll ? this.#found : undefined,
+      commitTime: this.#state.commitTime,
+    };
   }
 
   /** Whether a reader should look now. */
@@ -93,20 +124,34 @@ export class Intake {
     alike: Reader | undefined,
   ): Promise<void> {
     const { options, run, started } = this.#state;
-    const page = await reader.read(
+    const reading = reader.read(
       session,
       options.identity,
-      { ...options.limits, rows },
+      { ...options.limits, rows: Math.ceil(rows / this.#caution) },
       started!,
       run.bell.count,
       alike,
     );
+    this.#meanwhile();
+    const page = await reading.catch((error) => {
+      if (translate(error).code === "TIMEOUT") {
+        this.#caution = Math.min(this.#caution * 10, 100_000);
+      }
+      throw error;
+    });
+    this.#caution = Math.max(1, this.#caution / 2);
+    // What a filter keeps out rings as well.
+    if (page.rows.length > 0 || options.identity.filter !== null && page.span !== this.#span) {
+      this.#rowsAt = performance.now();
+    }
+    this.#found += page.rows.length;
+    this.#span = page.span;
     for (const row of page.rows) this.#take(row, page.position);
   }
 
   /** Goes past a window that was read to its end: an empty one is rather thrown away. */
   async #pass(session: Queryable, reader: Reader, always: boolean): Promise<void> {
-    if (!always && !reader.dirty) reader.discard();
+    if (!always && !reader.counts) reader.discard();
     else await reader.pass(session);
   }
 

@@ -24,8 +24,10 @@ export interface LogRow {
   readonly isReplay: boolean;
 }
 
-/** What a change of a table was. */
-export type ChangeAction = "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE";
+/** What a change of a table was; `"SNAPSHOT"` is a row that was there when the table came to be watched. */
+export type ChangeAction = "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" | "SNAPSHOT";
+
+const actions: readonly ChangeAction[] = ["INSERT", "UPDATE", "DELETE", "TRUNCATE", "SNAPSHOT"];
 
 /**
  * A notification, as a handler or an iteration receives it.
@@ -47,14 +49,14 @@ export class Notification<Payload = any> {
   readonly channel: string;
   /** What it is about; notifications of one key are handled in order. Null where it has none. */
   readonly key: string | null;
-  /** The clock at the publishing call, which is before its transaction committed. */
-  readonly createdAt: Date;
   /** Whether it had been published before this reader started, rather than while it runs. */
   readonly isReplay: boolean;
   /** 1 at the first delivery that is known of, then 2, 3, …. */
   readonly attempt: number;
   readonly #payloadText: string | null;
   readonly #headersText: string | null;
+  readonly #createdAt: number;
+  #date: Date | undefined;
   #payload: { readonly value: Payload } | undefined;
   #headers: Readonly<Record<string, unknown>> | undefined;
 
@@ -63,11 +65,16 @@ export class Notification<Payload = any> {
     this.id = row.id;
     this.channel = row.channel;
     this.key = row.key;
-    this.createdAt = new Date(row.createdAt);
     this.isReplay = row.isReplay;
     this.attempt = attempt;
     this.#payloadText = row.payload;
     this.#headersText = row.headers;
+    this.#createdAt = row.createdAt;
+  }
+
+  /** The clock at the publishing call, which is before its transaction committed. */
+  get createdAt(): Date {
+    return this.#date ??= new Date(this.#createdAt);
   }
 
   /**
@@ -117,9 +124,7 @@ export class Notification<Payload = any> {
   get action(): ChangeAction | undefined {
     const action = this.#field("action");
     const upper = typeof action === "string" ? action.toUpperCase() : undefined;
-    return upper === "INSERT" || upper === "UPDATE" || upper === "DELETE" || upper === "TRUNCATE"
-      ? upper
-      : undefined;
+    return actions.find((one) => one === upper);
   }
 
   /** The id of the row that changed. */
@@ -150,6 +155,16 @@ export class Notification<Payload = any> {
   /** Whether it tells of a deleted row. */
   get isDelete(): boolean {
     return this.isDatabaseChange && this.action === "DELETE";
+  }
+
+  /** Whether it tells that a table was truncated. */
+  get isTruncate(): boolean {
+    return this.isDatabaseChange && this.action === "TRUNCATE";
+  }
+
+  /** Whether it tells of a row that was there already: a part of a snapshot. */
+  get isSnapshot(): boolean {
+    return this.isDatabaseChange && this.action === "SNAPSHOT";
   }
 
   #field(name: string): unknown {

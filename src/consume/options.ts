@@ -122,15 +122,15 @@ export interface ConsumerOptions<Payload = any> {
    * and the delay where LISTEN cannot be had. @default {3000}
    */
   readonly pollInterval?: number;
-  /** The most notifications read at a time. @default {500} */
+  /** The most notifications read at a time. @default {1000} */
   readonly pageSize?: number;
   /** The most bytes read at a time, beyond one notification. @default {8388608} */
   readonly pageBytes?: number;
-  /** The most notifications that are read and not yet passed; a crash repeats no more. @default {1000, or pageSize} */
+  /** The most notifications that are read and not yet passed; a crash repeats no more. @default {4000, or pageSize} */
   readonly readAhead?: number;
   /** The most bytes of those that are read and not yet handled, beyond a page. @default {16777216} */
   readonly readAheadBytes?: number;
-  /** Progress is stored at the latest after so many notifications; none is begun before. @default {1000} */
+  /** Progress is stored at the latest after so many notifications; none is begun before. @default {4000} */
   readonly acknowledgeCount?: number;
   /** Progress is stored at the latest so long after the last time; 0: after each one. @default {200} */
   readonly acknowledgeInterval?: number;

@@ -28,42 +28,63 @@ export interface Page {
   readonly rows: readonly PageRow[];
   /** The position after the page; opaque. */
   readonly position: string;
+  /** Past the window, where the server gives it: see hark.page. */
+  readonly next: string | undefined;
   /** Whether the window is read to its end. */
   readonly windowEnd: boolean;
   /** How many ids the window spans, from the floor. */
   readonly span: number;
+  /** What else was asked for. */
+  readonly facts: Readonly<Record<string, unknown>>;
 }
 
-/** The columns to select from hark.window_read, under the alias r. */
-export const pageColumns = `r.id, r.channel, r.key, r.payload::text as payload,
- r.headers::text as headers, date_part('epoch', r.created_at) * 1000 as created_at, r.is_replay,
- r.partition, r."position"::text as "position", r.window_end, r.window_span`;
+/** What to select from hark.page, under the alias g; {@linkcode parsePage} reads it. */
+export const pageColumns =
+  `g.ids, g.channel_list, g.keys, g.payloads, g.header_list, g.times, g.replays,
+ g.partition_list, g."position"::text as "position", g.window_end, g.window_span,
+ g.next::text as next`;
 
 /** An empty window that spans more ids than this is stored, so that the next one need not rescan them. */
 export const spanWorthStoring = 2000;
 
+/** @param channel That which is not sent. */
 // deno-lint-ignore no-explicit-any -- rows as drivers return them
-export function parsePage(rows: any[]): Page {
-  const parsed: PageRow[] = [];
-  let end: Pick<Page, "position" | "windowEnd" | "span"> | undefined;
-  for (const row of rows) {
-    if (row.id === null) {
-      end = { position: row.position, windowEnd: row.window_end, span: toId(row.window_span) };
-    } else {
-      parsed.push({
-        id: toId(row.id),
-        channel: row.channel,
-        key: row.key,
-        payload: row.payload,
-        headers: row.headers,
-        createdAt: Number(row.created_at),
-        isReplay: row.is_replay,
-        partition: row.partition,
-      });
-    }
-  }
-  if (end === undefined) {
+export function parsePage([row]: any[], channel: string | null): Page {
+  if (typeof row?.position !== "string") {
     throw new HarkError("DATABASE", "the server returned a page without its position");
   }
-  return { rows: parsed, ...end };
+  const ids = numbersIn(row.ids);
+  if (ids.length > 0) toId(ids.at(-1)); // they ascend, so the last one tells of all
+  const payloads = linesIn(row.payloads);
+  const headers = linesIn(row.header_list);
+  const times = numbersIn(row.times);
+  const partitions = numbersIn(row.partition_list);
+  const keys: (string | null)[] = JSON.parse(row.keys ?? "[]");
+  const channels: Record<number, string> = JSON.parse(row.channel_list ?? "{}");
+  const rows = ids.map((id, i): PageRow => ({
+    id,
+    channel: channels[id] ?? channel!,
+    key: keys[i] ?? null,
+    payload: payloads[i] || null,
+    headers: headers[i] || null,
+    createdAt: times[i]! / 1000,
+    isReplay: row.replays === null || row.replays[i] === "1",
+    partition: partitions[i] ?? 0,
+  }));
+  return {
+    rows,
+    position: row.position,
+    next: row.next ?? undefined,
+    windowEnd: row.window_end,
+    span: toId(row.window_span),
+    facts: row,
+  };
+}
+
+function numbersIn(list: string | null): number[] {
+  return list === null ? [] : JSON.parse(`[${list}]`);
+}
+
+function linesIn(list: string | null): string[] {
+  return list === null ? [] : list.split("\n");
 }

@@ -174,7 +174,8 @@ export class Queue {
 
   /** An entry is over, handled or given up: the next of its lane may come. */
   end(entry: Entry): void {
-    if (entry.lane === undefined) return;
+    // Taken one at a time, there seldom is any: a look at it takes the key's hash.
+    if (entry.lane === undefined || this.#lanes.size === 0) return;
     const lane = this.#lanes.get(entry.lane);
     if (lane === undefined || lane.head !== entry) return;
     let next = lane.queue.shift();

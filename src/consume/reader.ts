@@ -5,16 +5,21 @@
  */
 
 import type { Queryable } from "../database/queryable.ts";
+import { queryAgain } from "../database/again.ts";
 import { translated } from "../database/translate.ts";
 import type { HeldPartition } from "./held.ts";
 import { type Identity, numbersText } from "./member.ts";
 import { type Page, pageColumns, type PageLimits, parsePage, spanWorthStoring } from "./page.ts";
 
-const readSql = `select ${pageColumns}, w.bounded, w.settled
+// A page that goes past its window takes a transaction number, and may have set hint bits: a commit that would wait for
+// the disk, or for a standby, where nothing depends on it.
+const readSql = `select ${pageColumns}, w.bounded, w.settled,
+ pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited
 from hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5::text::hark.position,
  $6::text::hark.position) w,
-lateral hark.window_read(w."position", w.channels, $7::integer, $8::bigint, $9::integer,
- $10::text::pg_snapshot, w.filter, w.partitions, case when w.partitions > 1 then $3::text::integer[] end) r`;
+lateral hark.page(w."position", w.channels, $7::integer, $8::bigint, $9::integer,
+ $10::text::pg_snapshot, w.filter, w.partitions,
+ case when w.partitions > cardinality($3::text::integer[]) then $3::text::integer[] end, $11::text, true) g`;
 
 /** A position that is read from, shared by partitions. */
 export class Reader {
@@ -42,8 +47,11 @@ export class Reader {
   /** The same for readers whose windows reach to the same snapshot. */
   tag: object = {};
   #before: string;
+  /** Past the window that has ended, where that is known. */
+  #next: string | undefined;
   #pages = 0;
   #own: boolean;
+  #bounded = false;
   #span = 0;
 
   constructor(position: string, inWindow: boolean) {
@@ -68,10 +76,11 @@ export class Reader {
       this.hadRows = false;
       this.#pages = 0;
       this.#own = true;
+      this.#bounded = false;
       this.#before = this.position;
     }
     const { rows } = await translated(() =>
-      session.query(readSql, [
+      queryAgain(session, readSql, [
         identity.consumer,
         identity.owner,
         numbersText(held.map((h) => h.number)),
@@ -82,18 +91,21 @@ export class Reader {
         limits.bytes,
         limits.scanned,
         started,
+        identity.channels[0],
       ])
     );
-    const page = parsePage(rows);
+    const page = parsePage(rows, identity.channels[0]!);
     if (!this.inWindow) this.tag = alike?.tag ?? {};
     this.position = page.position;
-    this.settled = rows[0].settled;
+    this.#next = page.next;
+    this.settled = page.facts.settled === true;
     this.inWindow = !page.windowEnd;
     this.ended = page.windowEnd;
     this.#pages++;
     this.#span = Math.max(this.#span, page.span);
     if (page.rows.length > 0) this.dirty = this.hadRows = true;
-    if (this.#span > spanWorthStoring || rows[0].bounded) this.dirty = true;
+    if (page.facts.bounded === true) this.#bounded = true;
+    if (this.#span > spanWorthStoring || this.#bounded) this.dirty = true;
     if (page.windowEnd) {
       this.caughtUp = this.#pages === 1 && page.rows.length < limits.rows;
       if (this.#own) this.fresh = true;
@@ -106,15 +118,22 @@ export class Reader {
     return this.#span;
   }
 
+  /** Whether its window has to be passed: an empty one may as well be thrown away. */
+  get counts(): boolean {
+    return this.hadRows || this.#bounded || !this.#own || this.#span > spanWorthStoring;
+  }
+
   /** Throws away a window that was empty, so that idle reading writes nothing. */
   discard(): void {
-    this.position = this.#before;
-    this.ended = false;
-    this.#span = 0;
+    this.passed(this.#before);
   }
 
   /** Goes past a window that was read to its end without storing that. */
   async pass(session: Queryable): Promise<void> {
+    if (this.#next !== undefined) {
+      this.passed(this.#next);
+      return;
+    }
     const { rows } = await translated(() =>
       session.query(`select hark.pass($1::text::hark.position)::text as "position"`, [
         this.position,
@@ -126,6 +145,7 @@ export class Reader {
   /** The window is behind it. */
   passed(position: string): void {
     this.position = position;
+    this.#next = undefined;
     this.ended = false;
     this.#span = 0;
   }

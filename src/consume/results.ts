@@ -65,17 +65,19 @@ export class Results {
   /** Handlers have returned, or thrown. */
   told(work: Batch, results: readonly Result[]): void {
     const state = this.#state;
-    for (const entry of work.entries) state.running.delete(entry);
-    for (const held of work.held) {
-      held.running -= work.entries.filter((e) => e.partition === held.number).length;
-    }
     const { entries } = work;
     if (entries.length === 1 && results[0] === undefined) {
       const entry = entries[0]!;
+      state.running.delete(entry);
+      work.held[0]!.running--;
       if (!entry.dropped) entry.settled = true;
       this.#succeeded(entry, work.notifications[0]!);
       entry.startedAt = 0;
       return;
+    }
+    for (const entry of entries) state.running.delete(entry);
+    for (const held of work.held) {
+      held.running -= entries.filter((e) => e.partition === held.number).length;
     }
     if (entries.length > 1 && state.options.concurrency > 1) {
       state.queue.putBehind(this.#followers(entries));
@@ -217,7 +219,7 @@ export class Results {
   #bury(entry: Entry, notification: Notification, error: unknown, reason: string): void {
     const { consumer } = this.#state.options.identity;
     logger.error(
-      "{consumer}: notification {id} is a dead letter after {attempts} attempts: {reason}",
+      "{consumer}: notification {id} is a dead letter, after attempt {attempts}: {reason}",
       { consumer, id: entry.id, attempts: entry.attempts, reason, error },
     );
     this.#state.outcomes.set(entry.id, { kind: "dead", entry, error: reason });

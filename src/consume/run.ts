@@ -12,6 +12,7 @@ import type { ConsumerOptions } from "./options.ts";
 import type { RetryPolicy } from "./outcomes.ts";
 import type { PageLimits } from "./page.ts";
 import type { StartValues } from "./start.ts";
+import type { Waking } from "./waking.ts";
 
 /** A consumer's options, checked and complete. Durations are milliseconds. */
 export interface CheckedOptions extends RetryPolicy {
@@ -58,6 +59,8 @@ export interface Run {
   /** Rung when something was changed for the consumer. */
   readonly control: Bell;
   readonly listener: Listener | undefined;
+  /** Where it LISTENs. */
+  readonly waking?: Waking | undefined;
   /** Return once all that was committed when the run started is handled. */
   readonly drain: boolean;
 }

@@ -89,6 +89,7 @@ export class Shares {
     if (renew) this.renewedAt = sent;
     this.#sessionKey = sessionKey;
     this.last = attendance;
+    this.#state.partitionCount = attendance.partitions;
     const alone = attendance.outcome === "serve" && attendance.workers === 1 &&
       attendance.mine.size === attendance.partitions && !attendance.replays;
     this.due = this.#hurried

@@ -39,6 +39,10 @@ export class State {
   readonly running = new Set<Entry>();
   /** Bytes of what was read and is not yet handled. */
   bytes = 0;
+  /** Into how many partitions the consumer is divided, as it was told last. */
+  partitionCount = 0;
+  /** How long it took of late to have acknowledgements stored, with the way there and back, in milliseconds. */
+  commitTime: number | undefined;
   /** Notifications handled. */
   handled = 0;
   /** Handled since the last acknowledgement. */
@@ -50,6 +54,11 @@ export class State {
     this.options = options;
     this.run = run;
     this.queue = new Queue(options.concurrency === 1, (entry) => this.follow(entry));
+  }
+
+  /** Whether all that is published on its channels is for this worker. */
+  get readsAll(): boolean {
+    return this.options.identity.filter === null && this.partitions.size === this.partitionCount;
   }
 
   /** How many were read and not yet passed. */

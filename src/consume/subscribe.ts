@@ -10,11 +10,13 @@ import { backoff, Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
-import { isPassing, messageOf, translate, translated } from "../database/translate.ts";
+import { isPassing, messageOf, translate } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { Notification } from "./notification.ts";
-import { type Page, pageColumns, type PageLimits, parsePage, spanWorthStoring } from "./page.ts";
+import { MemoryReader } from "./memory_reader.ts";
+import type { Page } from "./page.ts";
 import { type StartFrom, startValues } from "./start.ts";
+import { type Standing, Waking } from "./waking.ts";
 
 const logger = getLogger(["hark", "subscribe"]);
 
@@ -31,17 +33,6 @@ export interface SubscribeOptions {
   /** The most bytes read at a time, beyond one notification. @default {8388608} */
   readonly pageBytes?: number;
 }
-
-const readSql = `select ${pageColumns}
-from (select hark.window_open($1::text::hark.position) as "position" offset 0) w,
-lateral hark.window_read(w."position",
- array(select pg_catalog.json_array_elements_text($2::text::json)),
- $3::integer, $4::bigint, $5::integer, $6::text::pg_snapshot) r`;
-
-const readAllSql = readSql.replace(
-  /array\(.*\)\),/,
-  "case when $2::text is null then null::text[] end,",
-);
 
 /**
  * Reads channels without registering a consumer: for a live view, a tail, a stream to a browser. It
@@ -85,10 +76,13 @@ export async function* subscribe<Payload = any>(
   const closed = new AbortController();
   const over = signal === undefined ? closed.signal : AbortSignal.any([signal, closed.signal]);
   let session: Queryable | undefined;
+  let waking: Waking | undefined;
   let detach = () => {};
   const release = async () => {
     detach();
-    if (session instanceof Session) await session.close();
+    if (!(session instanceof Session)) return;
+    if (waking !== undefined && session.alive) await farewell(waking, session);
+    await session.close();
   };
   // Also while the loop's body runs, when nothing of this function does.
   const forget = connections?.beforeClose(async () => {
@@ -99,10 +93,14 @@ export async function* subscribe<Payload = any>(
     session = await open();
     await requireSchema(session);
     const bell = new Bell();
+    const nudged = new Bell(bell);
     const listener = await connections?.listener();
-    const detached = [listener?.attach(bell, names), listener?.attachControl(bell, "")];
-    detach = () => detached.forEach((one) => one?.());
-    const reader = new Reader(names, { rows, bytes, scanned: Math.max(20_000, rows) });
+    if (listener !== undefined) {
+      waking = new Waking(bell, listener, crypto.randomUUID(), names, pollInterval);
+      const detached = [listener.attach(waking.heard, names), listener.attachControl(nudged, "")];
+      detach = () => detached.forEach((end) => end());
+    }
+    const reader = new MemoryReader(names, { rows, bytes, scanned: Math.max(20_000, rows) });
     await reader.start(session, start);
     let failures = 0;
     // As it was before the window was opened: what rang since, in whatever page, is not in the window.
@@ -110,6 +108,8 @@ export async function* subscribe<Payload = any>(
     let opening = true;
     // When delayed notifications are to be looked at again, also while there is no end of others.
     let dueAt = 0;
+    let nudges = -1;
+    const standing = { busyAt: 0, found: 0 };
     while (!over.aborted) {
       let page: Page;
       if (opening) rung = bell.count;
@@ -121,6 +121,8 @@ export async function* subscribe<Payload = any>(
         page = await reader.read(session);
         opening = page.windowEnd;
         failures = 0;
+        standing.found += page.rows.length;
+        if (page.rows.length > 0) standing.busyAt = performance.now();
       } catch (error) {
         if (over.aborted) break;
         const reason = translate(error);
@@ -138,16 +140,50 @@ export async function* subscribe<Payload = any>(
       }
       if (!page.windowEnd) continue;
       const idle = page.rows.length === 0;
-      if (idle || performance.now() >= dueAt) {
+      if (idle && nudged.count !== nudges || performance.now() >= dueAt) {
+        nudges = nudged.count;
         dueAt = performance.now() + await deliverDue(session, pollInterval);
       }
-      const wait = dueAt - performance.now();
+      const look = Math.min(dueAt, await tend(session, waking, standing));
+      const wait = look - performance.now();
       if (idle && wait > 0) await bell.wait(rung, wait, over);
     }
   } finally {
     forget?.();
     await release();
   }
+}
+
+/** Has it sleep or stay awake; gives when to look at the latest, by `performance.now()`. */
+async function tend(
+  session: Queryable,
+  waking: Waking | undefined,
+  standing: Pick<Standing, "busyAt" | "found">,
+): Promise<number> {
+  if (waking === undefined) return Infinity;
+  try {
+    await waking.tend(session, {
+      open: true,
+      full: false,
+      drained: true,
+      commitTime: undefined, // it commits nothing
+      ...standing,
+    });
+  } catch (error) {
+    const reason = translate(error);
+    if (!isPassing(reason)) throw reason;
+    return performance.now() + 100; // reading finds out what it is
+  }
+  return waking.due({ open: true, full: false });
+}
+
+/** Nobody is to be woken for it any more. A server that is silent is not waited for: that ends by itself. */
+async function farewell(waking: Waking, session: Session): Promise<void> {
+  const over = new AbortController();
+  const leaving = waking.leave(session).catch((error) => {
+    logger.debug("Who is to be woken is not taken back: {reason}", { reason: messageOf(error) });
+  }).finally(() => over.abort());
+  await Promise.race([leaving, pause(1000, over.signal)]);
 }
 
 /** Puts what is due into the log; gives how long to wait for the next, at most `longest` ms. */
@@ -163,118 +199,5 @@ async function deliverDue(session: Queryable, longest: number): Promise<number> 
     if (!isPassing(reason)) throw reason;
     // Where the connection is gone, reading finds that out and says so.
     return Math.min(longest, 250);
-  }
-}
-
-/** A position kept in memory. */
-class Reader {
-  readonly #channels: string | null;
-  readonly #limits: PageLimits;
-  #started = "";
-  /** Between windows, behind a fence that has reached the disk: it outlives a crash of the server. */
-  #safe = "";
-  #position = "";
-  /** A window that is read to its end, to be advanced past before the next page. */
-  #ended: { readonly page: Page; readonly store: boolean } | undefined;
-  #dirty = false;
-  /** The server's timeline, and its clock when the last fence was taken there. */
-  #anchor: { readonly timeline: string; readonly time: string } | undefined;
-  #waymarkedAt = performance.now();
-  /** Set where the server refuses the position: it has been through a crash or a fail-over. */
-  lost = false;
-
-  constructor(channels: string[] | null, limits: PageLimits) {
-    this.#channels = channels === null ? null : JSON.stringify(channels);
-    this.#limits = limits;
-  }
-
-  async start(session: Queryable, start: unknown[]): Promise<void> {
-    await translated(async () => {
-      await session.query("select hark.rebase()");
-      await session.query("select hark.waymark()");
-      const { rows } = await session.query(
-        `select hark.start_position($1::text, $2::bigint, $3::text::timestamptz)::text as "position",
-          pg_current_snapshot()::text as started`,
-        start,
-      );
-      await this.#fence(session);
-      this.#safe = this.#position = rows[0].position;
-      this.#started = rows[0].started;
-    });
-  }
-
-  /** Reads the next page: of the window in hand, or of a new one. */
-  async read(session: Queryable): Promise<Page> {
-    return await translated(async () => {
-      if (this.lost) await this.#startOver(session);
-      await this.#advance(session);
-      const { rows } = await session.query(this.#channels === null ? readAllSql : readSql, [
-        this.#position,
-        this.#channels,
-        this.#limits.rows,
-        this.#limits.bytes,
-        this.#limits.scanned,
-        this.#started,
-      ]);
-      const page = parsePage(rows);
-      this.#position = page.position;
-      if (page.rows.length > 0) this.#dirty = true;
-      if (page.windowEnd) {
-        this.#ended = { page, store: this.#dirty || page.span > spanWorthStoring };
-      }
-      return page;
-    });
-  }
-
-  async #advance(session: Queryable): Promise<void> {
-    if (this.#ended === undefined) return;
-    if (this.#ended.store) {
-      await this.#fence(session);
-      const { rows } = await session.query(
-        `select hark.window_advance($1::text::hark.position)::text as "position"`,
-        [this.#position],
-      );
-      this.#safe = rows[0].position;
-    }
-    this.#forgetWindow();
-  }
-
-  /**
-   * After a crash the window in hand means nothing any more, but the position before it was on the
-   * disk: it is good without the incarnation it names. After a fail-over even that may rest on what
-   * the new primary never got: then reading begins again at the last waymark before, which it has.
-   */
-  async #startOver(session: Queryable): Promise<void> {
-    const { rows } = await session.query("select hark.timeline() as timeline");
-    if (rows[0].timeline === this.#anchor?.timeline) {
-      this.#safe = this.#safe.replace(/,[0-9a-f-]*\)$/, ",)");
-    } else {
-      await this.start(session, ["time", null, this.#anchor?.time]);
-    }
-    this.#forgetWindow();
-    this.lost = false;
-  }
-
-  #forgetWindow(): void {
-    this.#position = this.#safe;
-    this.#ended = undefined;
-    this.#dirty = false;
-  }
-
-  /**
-   * A transaction whose number is given out after the window was opened and which ends before the next
-   * one is; it reaches the disk, so that a crash cannot give those numbers out again.
-   */
-  async #fence(session: Queryable): Promise<void> {
-    const { rows } = await session.query(
-      `select pg_catalog.set_config('synchronous_commit', 'on', true),
-        pg_catalog.pg_logical_emit_message(true, 'hark', 'fence'),
-        hark.timeline() as timeline, clock_timestamp()::text as time`,
-    );
-    this.#anchor = rows[0];
-    if (performance.now() - this.#waymarkedAt > 60_000) {
-      this.#waymarkedAt = performance.now();
-      await session.query("select hark.waymark()");
-    }
   }
 }

@@ -14,6 +14,7 @@ import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import type { CheckedOptions, Run } from "./run.ts";
 import { requireTransactions } from "./transactions.ts";
+import { Waking } from "./waking.ts";
 import { Worker } from "./worker.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -45,10 +46,15 @@ export async function supervise(
     const listener = drain ? undefined : await connections?.listener();
     await register(session, options);
     const wake = new Bell();
-    const run: Run = { ...signals, wake, bell: new Bell(wake), control: new Bell(wake), listener };
+    const bell = new Bell(wake);
+    const { channels, owner } = options.identity;
+    const waking = listener === undefined
+      ? undefined
+      : new Waking(bell, listener, owner, channels, options.pollInterval);
+    const run: Run = { ...signals, wake, bell, control: new Bell(wake), listener, waking };
     if (listener !== undefined) {
       detach.push(
-        listener.attach(run.bell, options.identity.channels),
+        listener.attach(waking!.heard, channels),
         listener.attachControl(run.control, consumer),
       );
     }

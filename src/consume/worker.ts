@@ -12,6 +12,7 @@ import { messageOf, translate } from "../database/translate.ts";
 import { Acknowledger } from "./acknowledge.ts";
 import { Attempts } from "./attempt.ts";
 import { Dispatcher } from "./dispatch.ts";
+import { Doubt } from "./doubt.ts";
 import { Drain } from "./drain.ts";
 import { Errands } from "./errands.ts";
 import { Intake } from "./intake.ts";
@@ -28,8 +29,6 @@ const logger = getLogger(["hark", "consumer"]);
 const slow = 2000;
 /** In how many milliseconds it asks ten times at the most what was changed for it. */
 const rest = 250;
-/** How long a worker goes on without a connection before its handlers are told, in milliseconds. */
-const patience = 1000;
 
 /** One run of a consumer in this process. */
 export class Worker implements AsyncDisposable {
@@ -49,7 +48,7 @@ export class Worker implements AsyncDisposable {
   #controlSeen = -1;
   #asked = { since: -Infinity, times: 0 };
   #paused = false;
-  #doubt: ReturnType<typeof setTimeout> | undefined;
+  readonly #doubt: Doubt;
 
   constructor(
     db: Queryable,
@@ -61,7 +60,8 @@ export class Worker implements AsyncDisposable {
     this.#run = run;
     this.#state = new State(options, run);
     this.#member = new Member(options.identity);
-    this.#intake = new Intake(this.#state);
+    this.#doubt = new Doubt(this.#state.partitions);
+    this.#intake = new Intake(this.#state, () => this.#dispatcher.pump());
     this.#waiting = new Waiting(this.#state);
     this.#shares = new Shares(this.#state, this.#member, this.#waiting, register);
     this.#acknowledger = new Acknowledger(this.#state);
@@ -95,36 +95,21 @@ export class Worker implements AsyncDisposable {
       // Another worker takes over a second after the session's lock is free, unless it is told in that time
       // that we are there: at once, in the loop below. Where that fails, handlers learn that they may not count.
       this.#shares.hurry();
-      this.#doubtSoon();
+      this.#doubt.begin();
       this.#run.wake.ring();
     });
     if (session instanceof Session) void session.ended.then(() => this.#run.wake.ring());
     try {
       await this.#shares.resume(session);
-      this.#settleDoubt();
+      this.#doubt.settle();
       await this.#work(session);
     } catch (error) {
-      this.#doubtSoon();
+      this.#doubt.begin();
       throw error;
     } finally {
       this.#dispatcher.open = false;
       forget?.();
     }
-  }
-
-  /** Until it is certain again that nobody else has taken over, handlers in hand are told so after a moment. */
-  #doubtSoon(): void {
-    this.#doubt ??= setTimeout(() => {
-      for (const held of this.#state.partitions.values()) {
-        held.lose(new Error("the connection is lost, and another worker may have taken over"));
-      }
-    }, patience);
-  }
-
-  #settleDoubt(): void {
-    clearTimeout(this.#doubt);
-    this.#doubt = undefined;
-    for (const held of this.#state.partitions.values()) held.regain(held.epoch);
   }
 
   async #work(session: Queryable): Promise<void> {
@@ -156,6 +141,7 @@ export class Worker implements AsyncDisposable {
         });
         break;
       }
+      await this.#run.waking?.tend(session, this.#intake.standing(this.#dispatcher.open));
       let busy = false;
       if (this.#dispatcher.open) {
         this.#state.queue.wake(performance.now());
@@ -163,9 +149,14 @@ export class Worker implements AsyncDisposable {
         await this.#guarded(session, async () => {
           busy = await this.#intake.read(session);
         });
-        this.#dispatcher.pump();
+        // Else with the next page, while the server reads it.
+        if (!busy || !this.#intake.goesOn) this.#dispatcher.pump();
         this.#makeRoom();
-        if (await this.#drain?.isOver(session)) break;
+        if (await this.#drain?.isOver(session)) {
+          // While it is known how far was read: beyond the last that was handled.
+          await this.#acknowledge(session);
+          break;
+        }
       }
       await this.#errands.waymark(session);
       // A handler that returns at once rings nothing when the next of its key has to be read again.
@@ -189,7 +180,7 @@ export class Worker implements AsyncDisposable {
     this.#asked.times++;
     this.#controlSeen = control.count;
     await this.#shares.attend(session, wanting);
-    this.#settleDoubt();
+    this.#doubt.settle();
     const { nextDue } = this.#shares.last!;
     this.#errands.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
   }
@@ -275,6 +266,9 @@ export class Worker implements AsyncDisposable {
   #untilNext(): number {
     const { queue, running, run } = this.#state;
     let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#errands.deliverAt);
+    if (run.waking !== undefined) {
+      next = Math.min(next, run.waking.due(this.#intake.standing(this.#dispatcher.open)));
+    }
     if (run.control.count !== this.#controlSeen) next = Math.min(next, this.#asked.since + rest);
     if (this.#dispatcher.open) {
       next = Math.min(next, queue.nextDue);
@@ -299,13 +293,14 @@ export class Worker implements AsyncDisposable {
     await this.#acknowledge(session);
     const held = [...this.#state.partitions.values()];
     if (held.length > 0) await this.#member.release(session, held);
+    await this.#run.waking?.leave(session);
     await this.#member.leave(session);
     for (const one of held) this.#state.forget(one, new Error("the consumer has stopped"));
   }
 
   /** Ends what is left of the run: timers, and connections of handlers. */
   async [Symbol.asyncDispose](): Promise<void> {
-    clearTimeout(this.#doubt);
+    this.#doubt.forget();
     for (const held of [...this.#state.partitions.values()]) {
       this.#state.forget(held, new Error("the consumer has stopped"));
     }

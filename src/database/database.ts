@@ -6,6 +6,7 @@
 
 import { bad } from "../check.ts";
 import { HarkError } from "../errors.ts";
+import { Preparing, runsAgain } from "./again.ts";
 import { Connections, type ConnectOptions } from "./connections.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 import { translate, translated } from "./translate.ts";
@@ -20,6 +21,7 @@ const connectionsKey = Symbol.for("@hark/postgres:connections:1");
  */
 export class Database implements Queryable, AsyncDisposable {
   readonly #connections: Connections;
+  readonly #preparing = new Preparing();
 
   /** Use {@linkcode connect}, which also checks that the server answers. */
   constructor(url: string, options: ConnectOptions = {}) {
@@ -30,6 +32,12 @@ export class Database implements Queryable, AsyncDisposable {
   /** Runs one statement on a connection of the pool. @throws {HarkError} */
   async query(text: string, values: unknown[] = []): Promise<QueryResult> {
     return await translated(() => this.#connections.pool.query(text, values));
+  }
+
+  static {
+    runsAgain<Database>(this.prototype.query, async function (text, values) {
+      return await translated(() => this.#preparing.query(this.#connections.pool, text, values));
+    });
   }
 
   /**

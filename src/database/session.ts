@@ -6,6 +6,7 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
+import { Preparing, runsAgain } from "./again.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 import { translate } from "./translate.ts";
 
@@ -45,6 +46,7 @@ export class Session implements Queryable {
   readonly #ended = Promise.withResolvers<Error>();
   #closed: Promise<void> | undefined;
   #alive = true;
+  readonly #preparing = new Preparing();
 
   private constructor(client: pg.Client) {
     this.#client = client;
@@ -86,13 +88,27 @@ export class Session implements Queryable {
     try {
       return await this.#client.query(text, values);
     } catch (error) {
-      const translated = translate(error);
-      if (translated.code === "TIMEOUT" || translated.code === "UNREACHABLE") {
-        this.#end(translated);
-        void this.close();
-      }
-      throw translated;
+      throw this.#failed(error);
     }
+  }
+
+  static {
+    runsAgain<Session>(this.prototype.query, async function (text, values) {
+      try {
+        return await this.#preparing.query(this.#client, text, values);
+      } catch (error) {
+        throw this.#failed(error);
+      }
+    });
+  }
+
+  #failed(error: unknown): Error {
+    const translated = translate(error);
+    if (translated.code === "TIMEOUT" || translated.code === "UNREACHABLE") {
+      this.#end(translated);
+      void this.close();
+    }
+    return translated;
   }
 
   #end(reason: Error): void {

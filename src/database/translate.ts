@@ -101,7 +101,11 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
         "Run `hark init`, or call migrate(db).",
       ];
     case "42501":
-      return ["NO_PERMISSION", message, ...grantFor(message)];
+      return [
+        "NO_PERMISSION",
+        message,
+        ...(hint === undefined ? grantFor(message) : [hint] as const),
+      ];
     case "28P01":
     case "28000":
       return [
@@ -139,9 +143,8 @@ function grantFor(message: string): [remedy?: string] {
   }
   if (
     name !== undefined &&
-    /^(notify|smart_notify|notify_many|notify_at|cancel_delayed|notify_once|notify_each)$/.test(
-      name,
-    )
+    /^(notify|smart_notify|notify_many|notify_at|cancel_delayed|notify_once|notify_each|set_context|watch|rewatch|watch_sql|unwatch|forget_watch|snapshot|restart_snapshot|known_watches)$/
+      .test(name)
   ) {
     return ["As the schema's owner: select hark.grant_publish('role')."];
   }
@@ -164,7 +167,7 @@ function grantFor(message: string): [remedy?: string] {
   }
   if (
     name !== undefined &&
-    /^(rebase|waymark|register|attend|claim|window\w*|acknowledge|status|\w+_of|holding|version|start_position)$/
+    /^(rebase|waymark|register|attend|claim|window\w*|acknowledge|status|watches|\w+_of|holding|version|start_position)$/
       .test(name)
   ) {
     return ["As the schema's owner: select hark.grant_consume('role')."];

@@ -9,7 +9,7 @@ import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
-import { date, ms } from "./status.ts";
+import { date, ms } from "./times.ts";
 
 /** A notification that a consumer has given up, with a copy, as the log may not have it any more. */
 export interface DeadNotification {

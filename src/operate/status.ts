@@ -4,11 +4,13 @@
  * @module
  */
 
+import { type WatchStatus, watchStatuses } from "../changes/watches.ts";
 import { knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema, schemaVersion } from "../schema/migrate.ts";
 import { days, daysAgo, holding, type HoldingConsumer } from "./holding.ts";
+import { date, ms } from "./times.ts";
 
 /** Options of {@linkcode status}. */
 export interface StatusOptions {
@@ -111,11 +113,13 @@ export interface Status {
   readonly consumers: readonly ConsumerStatus[];
   /** Who holds back {@linkcode cleanup} and needs somebody to look, the furthest behind first. */
   readonly warnings: readonly HoldingConsumer[];
+  /** Every watched table; `drift` says what is not as it should be any more. */
+  readonly watches: readonly WatchStatus[];
 }
 
 /**
- * How far every consumer is, who serves it, what it fails on, who holds back old notifications, and how
- * large the log is. Reads only.
+ * How far every consumer is, who serves it, what it fails on, who holds back old notifications, how
+ * large the log is, and which tables are watched. Reads only.
  *
  * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA`, `SCHEMA_OLD`, `SCHEMA_NEW`; `NO_PERMISSION` without
  * `hark.grant_consume` or `hark.grant_operate`.
@@ -137,11 +141,12 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
   return await translated(async () => {
     const consumers = await consumerStatuses(db, maxCount);
     const log = await db.query(
-      `select pg_total_relation_size('hark.log'::regclass) as bytes,
-        has_table_privilege('hark.log', 'select') as readable, case
-        when s.n_live_tup > 0 then s.n_live_tup else greatest(c.reltuples, 0)::bigint end as rows
+      `select sum(pg_total_relation_size(c.oid)) as bytes,
+        bool_and(has_table_privilege('hark.log', 'select')) as readable,
+        sum(case when s.n_live_tup > 0 then s.n_live_tup else greatest(c.reltuples, 0)::bigint end) as rows
         from pg_class c left join pg_stat_all_tables s on s.relid = c.oid
-        where c.oid = 'hark.log'::regclass`,
+        where c.oid = 'hark.log'::regclass and c.relkind = 'r'
+          or c.oid in (select i.inhrelid from pg_inherits i where i.inhparent = 'hark.log'::regclass)`,
     );
     const { bytes, rows: estimate, readable } = log.rows[0];
     const counted = readable ? await countLog(db, maxCount + 1) : undefined;
@@ -156,6 +161,7 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
       },
       consumers,
       warnings: worthWarning(await holding(db, before), consumers, before),
+      watches: await watchStatuses(db),
     };
   });
 }
@@ -181,16 +187,6 @@ async function countLog(db: Queryable, limit: number): Promise<number> {
     [limit],
   );
   return Number(rows[0].count);
-}
-
-/** A column as milliseconds: drivers differ in what they make of a timestamptz. */
-export function ms(column: string): string {
-  return `(extract(epoch from ${column}) * 1000)::float8 as ${column}`;
-}
-
-/** A time from milliseconds, as {@linkcode ms} gives them. */
-export function date(value: unknown): Date | null {
-  return value === null ? null : new Date(Number(value));
 }
 
 const statusSql =

@@ -5,6 +5,7 @@
  */
 
 import { bad, channelName, knownOptions, toId } from "../check.ts";
+import { queryAgain } from "../database/again.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { published } from "../database/translate.ts";
 import { isForLater, type LaterOptions, laterOptions, laterText } from "./later.ts";
@@ -107,7 +108,8 @@ export async function publish(
     headersText(options.headers),
   ];
   return await published(async () => {
-    const { rows } = await db.query(
+    const { rows } = await queryAgain(
+      db,
       "select hark.notify($1::text, $2::text::jsonb, $3::text, $4::text::jsonb) as id",
       values,
     );

@@ -3407,4 +3407,3304 @@ from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oi
 where p.oid = 'hark.waymark(bigint, interval)'::regprocedure and a.grantee <> p.proowner;
 `,
   },
+  {
+    version: 16,
+    name: "changes",
+    sql: `-- Hark 016: changes of tables, the ground: publishing from a trigger, context, and how a row becomes JSON.
+--
+-- A watched table has triggers whose function belongs to the table's owner and is generated from the table's
+-- columns (017). What a user supplies (types and their casts, conditions, columns) runs with that owner's rights,
+-- never with Hark's. Only this is called with Hark's: an insert into hark.published, and hark.wake.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (16, 'changes');
+
+-- Many notifications by one statement, for generated triggers. The columns that order reading (xid, id) are not
+-- in it, so nobody can forge them: they are the log's own defaults, in the log's order (001).
+create view hark.published as select l.channel, l.key, l.payload, l.headers from hark.log l;
+comment on view hark.published is 'For triggers of watched tables: insert only. Publish with hark.notify.';
+
+-- The watches of tables, and how far the snapshot of each is. Row security lets each role see and change those of
+-- the owners it belongs to. That a table is another's is checked where something is done with it.
+create table hark.watches (
+  function_schema text not null,
+  function_name text not null,
+  table_schema text not null,
+  table_name text not null,
+  name text not null,
+  owner text not null,
+  -- A role may write the rows of its own tables, and what it writes there is not to fail hark.watches() for others.
+  definition jsonb not null check (coalesce(jsonb_path_match(definition, '
+    $.relation.type() == "string" && $.schema.type() == "string" && $.table.type() == "string"
+    && $.name.type() == "string" && $.channel.type() == "string"
+    && $.operations.type() == "array" && !exists($.operations[*] ? (@.type() != "string"))
+    && !exists($.key ? (@.type() != "null")[*] ? (@.type() != "string"))
+    && !exists($.include ? (@.type() != "null")[*] ? (@.type() != "string"))
+    && !exists($.exclude ? (@.type() != "null")[*] ? (@.type() != "string"))
+    && !exists($.if_changed ? (@.type() != "null")[*] ? (@.type() != "string"))
+    && !exists($.condition ? (@.type() != "null" && @.type() != "string"))
+    && !exists($.headers ? (@.type() != "null" && @.type() != "object"))
+    && $.payload.type() == "string" && $.max_bytes >= 1000 && $.max_bytes <= 67108864
+    && $.replicated.type() == "boolean" && $.tree.type() == "boolean"
+    && $.level.type() == "string" && $.mode.type() == "string"
+    && $.columns.type() == "object" && !exists($.columns.keyvalue() ? (!(@.key like_regex "^[1-9][0-9]{0,3}$")
+      || @.value.type() != "string"))
+    ', silent => true), false)),
+  snapshot_wanted boolean not null default false,
+  snapshot_after jsonb,
+  snapshot_count bigint not null default 0,
+  snapshot_done_at timestamptz,
+  created_at timestamptz not null default clock_timestamp(),
+  primary key (function_schema, function_name, owner)
+);
+comment on table hark.watches is 'Which tables are watched, and how: see hark.watch and hark.watches().';
+alter table hark.watches enable row level security;
+create policy of_its_owner on hark.watches
+  using (exists (select from pg_roles r where r.rolname = owner and pg_has_role(r.oid, 'usage')));
+
+-- Wakes who waits for a channel on which this transaction has published by hark.published. Called in a statement
+-- after the insert: the transaction has its number then.
+create function hark.wake(channel text) returns void
+language plpgsql volatile security definer
+as $$
+begin
+  if coalesce(pg_catalog.current_setting('hark.wake', true), '') operator(pg_catalog.<>) 'off'
+    and pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.5
+  then
+    perform pg_catalog.pg_notify('hark', $1);
+  end if;
+end
+$$;
+
+-- What is to travel with the notifications of this transaction, or of this session: who, for whom, in which trace.
+-- It becomes part of their headers. A role that may not call this can SET LOCAL hark.context to the text of an object.
+create function hark.set_context(context jsonb, for_session boolean default false) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if context is not null and jsonb_typeof(context) <> 'object' then
+    raise exception 'the context is %, which is not an object', left(context::text, 80)
+      using errcode = 'HK006', hint = 'Give an object, such as {"tenant": 7}, or null to remove it.';
+  end if;
+  perform set_config('hark.context', coalesce(context::text, ''), not coalesce(for_session, false));
+end
+$$;
+comment on function hark.set_context(jsonb, boolean) is
+  'Facts that travel as headers with what triggers publish: of this transaction, or with for_session of this session.';
+
+-- The context, over the headers given. Somebody may have set the parameter by hand, to anything: no write fails for
+-- that, it is left out with a warning.
+create function hark.with_context(headers jsonb) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  given text := current_setting('hark.context', true);
+  context jsonb;
+begin
+  if coalesce(given, '') = '' then
+    return headers;
+  end if;
+  begin
+    context := given::jsonb;
+  exception when data_exception or program_limit_exceeded or statement_too_complex then
+    context := null;
+  end;
+  if context is null or jsonb_typeof(context) <> 'object' then
+    raise warning 'hark.context is no JSON object and is left out: %', left(given, 80)
+      using hint = 'Set it with hark.set_context.';
+    return headers;
+  end if;
+  return coalesce(headers, '{}') || context;
+end
+$$;
+
+create function hark.json_tried(value text) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return value::jsonb;
+exception when data_exception or program_limit_exceeded or feature_not_supported then
+  return to_jsonb(value);
+end
+$$;
+
+-- A value of type json, as jsonb where that can hold it, else its text as a string: NUL and lone surrogates, numbers
+-- beyond numeric, and what is nested deeper than the server's stack are refused by jsonb. Most values are told by
+-- looking, as trying costs a subtransaction.
+create function hark.json_value(value json) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when value is null then null
+    when octet_length(value::text) > 16777216
+      or strpos(value::text, '\\u') > 0
+        and (getdatabaseencoding() <> 'UTF8' or value::text ~* '\\\\u(0000|d[89a-f])')
+      or value::text ~ '[0-9][eE][+-]?[0-9]{3,}' or value::text ~ '[0-9]{255}'
+      or length(value::text) - length(translate(value::text, '[{', '')) > 1000
+    then hark.json_tried(value::text)
+    else value::text::jsonb
+  end
+$$;
+
+-- The type beneath a domain.
+create function hark.base_type(type oid) returns oid
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  t record;
+begin
+  loop
+    select p.typtype, p.typbasetype into t from pg_type p where p.oid = type;
+    exit when not found or t.typtype <> 'd';
+    type := t.typbasetype;
+  end loop;
+  return type;
+end
+$$;
+
+-- Whether to_jsonb can be given values of a type: it then calls nothing of a user's, and cannot fail. For types that
+-- are not PostgreSQL's own it looks for a cast to json, which may be anybody's function.
+create function hark.is_plain(type oid) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  base oid := hark.base_type(type);
+  element oid;
+  composite oid;
+begin
+  select e.oid into element from pg_type t join pg_type e on e.oid = t.typelem and e.typarray = t.oid where t.oid = base;
+  if found then
+    return hark.is_plain(element);
+  end if;
+  select t.typrelid into composite from pg_type t where t.oid = base and t.typtype = 'c';
+  if found then
+    return not exists (
+      select from pg_attribute a
+      where a.attrelid = composite and a.attnum > 0 and not a.attisdropped and not hark.is_plain(a.atttypid)
+    );
+  end if;
+  return base < 16384 and base <> all (array['json'::regtype, '"char"'::regtype]::oid[]);
+end
+$$;
+
+-- A reference to a column, as its base type of any length: "character" alone would be one of them.
+create function hark.as_base(reference text, type oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case when hark.base_type($2) = $2 then $1
+    else format('(%s)::%s', $1, format_type(hark.base_type($2), -1)) end
+$$;
+
+-- The text of a value by its type's output function, never by a cast, which a user may have made.
+create function hark.output_of(reference text, type oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when exists (select from pg_type e where e.oid = t.typelem and e.typarray = t.oid) then format('array_out(%s)::text', b.reference)
+    when t.typtype = 'e' then format('enum_out(%s)::text', b.reference)
+    when t.typtype = 'r' then format('range_out(%s)::text', b.reference)
+    when t.typtype = 'm' then format('multirange_out(%s)::text', b.reference)
+    when t.typtype = 'c' then format('record_out(%s)::text', b.reference)
+    when t.oid < 16384 then format('(%s)::text', b.reference)
+    else format('case when %1$s is null then null else format(''%%s'', %1$s) end', b.reference)
+  end
+  from pg_type t, (select hark.as_base($1, $2)) b (reference)
+  where t.oid = (select hark.base_type($2))
+$$;
+
+-- The expression of a column's value as jsonb.
+create function hark.value_of(reference text, type oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when t.oid = 'jsonb'::regtype then b.reference
+    when hark.is_plain(t.oid) then format('to_jsonb(%s)', b.reference)
+    when t.oid = 'json'::regtype then format('hark.json_value(%s)', b.reference)
+    -- From 128 up it is half a character, which PostgreSQL before 16 gives as it is.
+    when t.oid = '"char"'::regtype then format(
+      'to_jsonb(case when (%1$s)::int4 < 0 then ''\\'' || ((%1$s)::int4 + 256) / 64'
+      ' || ((%1$s)::int4 + 256) / 8 %% 8 || ((%1$s)::int4 + 256) %% 8 else (%1$s)::text end)', b.reference)
+    when e.oid is not null and e.typdelim = ',' then
+      format('to_jsonb((%s)::text[])', hark.output_of($1, $2))
+    else format('to_jsonb(%s)', hark.output_of($1, $2))
+  end
+  from pg_type t
+  cross join (select hark.as_base($1, $2)) b (reference)
+  left join pg_type e on e.oid = t.typelem and e.typarray = t.oid
+  where t.oid = (select hark.base_type($2))
+$$;
+
+-- The expression of a key column's text: values that are equal have one text.
+create function hark.key_text(reference text, type oid, collated oid) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  base oid := hark.base_type(type);
+  value text := hark.as_base(reference, type);
+  kind "char" := (select t.typtype from pg_type t where t.oid = base);
+  one_text constant oid[] := array['int2', 'int4', 'int8', 'oid', 'bool', 'uuid', 'date', 'timestamp', 'timestamptz',
+    'time', 'name', 'bytea', 'inet', 'cidr', 'macaddr', 'macaddr8', 'bpchar', 'pg_lsn', 'xid8']::regtype[];
+begin
+  if base = any (one_text) or kind = 'e'
+    or base = any (array['text', 'varchar']::regtype[]::oid[])
+      and coalesce((select c.collisdeterministic from pg_collation c where c.oid = collated), true)
+  then
+    return hark.output_of(reference, type);
+  elsif base = 'numeric'::regtype then
+    return format('trim_scale(%s)::text', value);
+  elsif base = any (array['float4', 'float8']::regtype[]::oid[]) then
+    return format('(%s + 0)::text', value);
+  elsif exists (
+    select from pg_opclass o join pg_am m on m.oid = o.opcmethod
+    where m.amname = 'hash' and o.opcdefault and o.opcintype = base
+  ) then
+    return format('case when %1$s is null then null else ''#'' || hash_record_extended(row(%1$s), 0) end', value);
+  end if;
+  return hark.output_of(reference, type);
+end
+$$;
+
+-- The condition that two values of a column are not the same: not only unequal, as 1.0 and 1.00 are equal.
+create function hark.differs(old text, new text, type oid, collated oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when $3 = any (array['int2', 'int4', 'int8', 'oid', 'bool', 'uuid', 'date', 'timestamp', 'timestamptz']::regtype[]::oid[])
+      or $3 = any (array['text', 'varchar']::regtype[]::oid[])
+        and coalesce((select c.collisdeterministic from pg_collation c where c.oid = $4), true)
+    then format('%s is distinct from %s', $1, $2)
+    else format('row(%s)::record *<> row(%s)::record', $1, $2)
+  end
+$$;
+
+-- How many bytes of jsonb a value makes, about, without making it.
+create function hark.size_of(reference text, type oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when t.typlen > 0 then '40'
+    when t.oid = any (array['text', 'varchar', 'bpchar']::regtype[]::oid[])
+      then format('coalesce(octet_length(%s), 0)', b.reference)
+    when t.oid = 'bytea'::regtype then format('2 * coalesce(octet_length(%s), 0)', b.reference)
+    -- In an array it is unpacked, whatever its type.
+    when t.oid = any (array['xml', 'jsonb', 'numeric']::regtype[]::oid[])
+      then format('coalesce(pg_column_size(array[%s])::bigint, 0)', b.reference)
+    when t.oid = 'json'::regtype then format('coalesce(2 * pg_column_size(array[%s])::bigint, 0)', b.reference)
+    -- An element of an array may be null, which takes a bit there.
+    when e.oid = any (array['text', 'varchar', 'bpchar', 'jsonb', 'numeric']::regtype[]::oid[])
+      then format('pg_column_size(array[%1$s])::bigint + 16 * coalesce(cardinality(%1$s), 0)', b.reference)
+    when e.oid is not null
+      then format('4 * pg_column_size(array[%1$s])::bigint + %2$s * coalesce(cardinality(%1$s), 0)', b.reference,
+        -- The names of a composite type's columns stand in each element.
+        16 + coalesce((select sum(octet_length(a.attname::text) + 16) from pg_attribute a
+          where a.attrelid = (select c.typrelid from pg_type c where c.oid = hark.base_type(e.oid)) and a.attnum > 0), 0))
+    else format('coalesce(10 * pg_column_size(array[%s])::bigint, 0)', b.reference)
+  end
+  from pg_type t
+  cross join (select hark.as_base($1, $2)) b (reference)
+  left join pg_type e on e.oid = t.typelem and e.typarray = t.oid
+  where t.oid = (select hark.base_type($2))
+$$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 17,
+    name: "statements",
+    sql: `-- Hark 017: the statements by which a trigger publishes, generated from a watch's definition and its table's columns.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (17, 'statements');
+
+-- The numbers of columns that a definition lists by name. Columns are followed through renaming where the table is the
+-- one that was watched; where that column is gone, and in a restored copy, which has other numbers, names count. With
+-- \`either\` both do: what was to be left out stays out, under its name and under its number.
+create function hark.listed(relation oid, definition jsonb, names text[], either boolean default false) returns smallint[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(distinct_ones.attnum order by distinct_ones.place), '{}')
+  from (
+    select a.attnum, min(n.place) as place
+    from unnest($3) with ordinality n (name, place)
+    left join lateral (
+      select min(c.attnum) as attnum
+      from jsonb_each_text(case when $2 ->> 'relation' = $1::text then $2 -> 'columns' else '{}' end) k
+      join pg_attribute c on c.attrelid = $1 and c.attnum = k.key::smallint and not c.attisdropped
+      where k.value = n.name
+    ) followed on true
+    join pg_attribute a on a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
+      and (a.attnum = followed.attnum or a.attname = n.name and ($4 or followed.attnum is null))
+    group by a.attnum
+  ) distinct_ones
+$$;
+
+create function hark.key_columns(relation oid, definition jsonb) returns smallint[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when jsonb_typeof($2 -> 'key') = 'array' then
+      hark.listed($1, $2, array(select k.name from jsonb_array_elements_text($2 -> 'key') k (name)))
+    else coalesce((select array_agg(k.attnum order by k.place) from pg_index i
+      cross join lateral unnest(i.indkey::smallint[]) with ordinality k (attnum, place)
+      where i.indrelid = $1 and i.indisprimary), '{}')
+  end
+$$;
+
+-- The columns of a watch: which are in its payload, where in its key, and which are looked at for changes. A virtual
+-- generated column (PostgreSQL 18) has no value in a trigger.
+create function hark.watched_columns(relation oid, definition jsonb)
+returns table (attnum smallint, name text, type oid, collated oid, length smallint, included boolean, key_place integer,
+  looked_at boolean)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with list as materialized (
+    select hark.key_columns($1, $2) as keys,
+      case when jsonb_typeof($2 -> 'include') = 'array' then hark.listed($1, $2,
+        array(select c.name from jsonb_array_elements_text($2 -> 'include') c (name))) end as include,
+      case when jsonb_typeof($2 -> 'exclude') = 'array' then hark.listed($1, $2,
+        array(select c.name from jsonb_array_elements_text($2 -> 'exclude') c (name)), true) end as exclude,
+      case when jsonb_typeof($2 -> 'if_changed') = 'array' then hark.listed($1, $2,
+        array(select c.name from jsonb_array_elements_text($2 -> 'if_changed') c (name))) end as looked_at
+  )
+  select a.attnum, a.attname::text, a.atttypid, a.attcollation, a.attlen, i.included,
+    array_position(l.keys, a.attnum),
+    case when $2 -> 'if_changed' = '["*"]' then i.included else coalesce(a.attnum = any (l.looked_at), false) end
+  from list l
+  join pg_attribute a on a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
+  cross join lateral (
+    select a.attgenerated <> 'v' and coalesce(a.attnum = any (l.include), a.attnum <> all (l.exclude), true)
+      -- In a restored copy a column of another name than was known may be one that was to be left out.
+      and (l.exclude is null or $2 ->> 'relation' = $1::text
+        or exists (select from jsonb_each_text($2 -> 'columns') k where k.value = a.attname))
+  ) i (included)
+  order by a.attnum
+$$;
+
+-- The same, once for all that a statement is made of, with the expressions that depend on a column's type alone. They
+-- are made once for each type, as that takes a while. What stands for the columns in a comparison is longer than any
+-- name, so that no name holds it.
+create function hark.described(relation oid, definition jsonb) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with columns as materialized (
+    select * from hark.watched_columns($1, $2)
+  ),
+  kinds as materialized (
+    select k.type, k.collated, p.plain, b.typtype = 'c' or b.typelem <> 0 and b.typlen = -1 as nested, hark.size_of('%1$s', k.type) as size,
+      case when p.plain then hark.as_base('%1$s', k.type) else hark.value_of('%1$s', k.type) end as argument,
+      hark.differs(repeat('o', 64), repeat('n', 64), k.type, k.collated) as differs
+    from (select distinct c.type, c.collated from columns c) k
+    cross join lateral (select hark.is_plain(k.type)) p (plain)
+    join pg_type b on b.oid = hark.base_type(k.type)
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('name', c.name, 'type', c.type, 'length', c.length, 'included', c.included,
+    'key_place', c.key_place, 'looked_at', c.looked_at, 'plain', k.plain, 'nested', k.nested, 'argument', k.argument,
+    'key', case when c.key_place is not null then hark.key_text('%1$s', c.type, c.collated) end,
+    'differs', replace(replace(k.differs, repeat('o', 64), format('old.%I', c.name)), repeat('n', 64), format('new.%I', c.name)),
+    'size', k.size) order by c.attnum), '[]')
+  from columns c
+  join kinds k on k.type = c.type and k.collated = c.collated
+$$;
+
+create function hark.columns_in(described jsonb)
+returns table (name text, type oid, length smallint, included boolean, key_place integer, looked_at boolean,
+  plain boolean, nested boolean, argument text, key text, differs text, size text, place bigint)
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select c.* from rows from (jsonb_to_recordset($1) as (name text, type oid, length smallint, included boolean,
+    key_place integer, looked_at boolean, plain boolean, nested boolean, argument text, key text, differs text, size text))
+    with ordinality c
+$$;
+
+-- What the statements of a watch depend on, as a number: names, types and collations of the table's columns, and of
+-- the composite types among them. A trigger compares it at each statement, so it is cheap and regards no order.
+create function hark.shape_query(relations text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select format('select bit_xor(hashtextextended(a.attname::text || '' '' || a.atttypid::text || '' '' || '
+    'a.attcollation::text || '' '' || a.attgenerated::text, 0)) from pg_attribute a '
+    'where a.attrelid = %s and a.attnum > 0 and not a.attisdropped', $1)
+$$;
+
+create function hark.composites_of(relation oid) returns oid[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with recursive inner_ones (relation) as (
+    select $1
+    union
+    select t.typrelid
+    from inner_ones i
+    join pg_attribute a on a.attrelid = i.relation and a.attnum > 0 and not a.attisdropped
+    join pg_type b on b.oid = hark.base_type(a.atttypid)
+    left join pg_type e on e.oid = b.typelem and e.typarray = b.oid
+    join pg_type t on t.oid = case when e.oid is null then b.oid else hark.base_type(e.oid) end and t.typtype = 'c'
+  )
+  select array_agg(i.relation order by i.relation = $1 desc, i.relation) from inner_ones i
+$$;
+
+-- A column of one of the two rows, in an expression of hark.described.
+create function hark.in_row(expression text, alias text, name text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$ select replace($1, '%1$s', format('%I.%I', $2, $3)) $$;
+
+create function hark.row_value(described jsonb, alias text, as_a_whole boolean) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- A function takes 100 arguments.
+  select case
+    when $3 and bool_and(part.all_plain) then format('to_jsonb(%I.*)', $2)
+    else coalesce(string_agg(format('jsonb_build_object(%s)', part.pairs), ' || ' order by part.number), '''{}''::jsonb')
+  end
+  from (
+    select (c.place - 1) / 45,
+      string_agg(format('%L, %s', c.name, hark.in_row(c.argument, $2, c.name)), ', ' order by c.place) filter (where c.included),
+      bool_and(c.included and c.plain)
+    from hark.columns_in($1) c
+    group by 1
+  ) part (number, pairs, all_plain)
+  where part.pairs is not null or $3
+$$;
+
+-- Whether a row as jsonb_build_object would make it is what the watch publishes.
+create function hark.is_whole(described jsonb) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select coalesce(bool_and(c.included and c.plain), false) from hark.columns_in($1) c $$;
+
+create function hark.id_value(described jsonb, alias text, by_hand boolean) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- As an argument of jsonb_build_object. Columns chosen by hand may be of any size; an index bounds those of a
+  -- primary key.
+  select case when bool_or(c.length < 0) and $3
+    then format('case when %s > 8000 then null else to_jsonb(%s) end',
+      string_agg(format('coalesce(pg_column_size(%I.%I), 0)', $2, c.name), ' + '), max(v.value))
+    else coalesce(max(v.value), 'null') end
+  from hark.columns_in($1) c
+  cross join (
+    select case count(*)
+      when 0 then null
+      when 1 then max(hark.in_row(k.argument, $2, k.name))
+      else format('jsonb_build_object(%s)',
+        string_agg(format('%L, %s', k.name, hark.in_row(k.argument, $2, k.name)), ', ' order by k.key_place))
+    end
+    from hark.columns_in($1) k where k.key_place is not null
+  ) v (value)
+  where c.key_place is not null
+$$;
+
+-- The key of the notification; over 1,000 characters its beginning and a digest.
+create function hark.key_value(described jsonb, alias text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when v.count = 0 then 'null::text'
+    when v.fixed then x.text
+    else format('case when char_length(%1$s) > 1000 then left(%1$s, 900) || ''#'' || md5(%1$s) else %1$s end', x.text)
+  end
+  from (
+    select count(*), bool_and(k.length > 0), string_agg(hark.in_row(k.key, $2, k.name), ', ' order by k.key_place)
+    from hark.columns_in($1) k where k.key_place is not null
+  ) v (count, fixed, texts)
+  cross join lateral (
+    select case when v.count = 1 then v.texts else format('jsonb_build_array(%s)::text', v.texts) end
+  ) x (text)
+$$;
+
+-- The condition that rows would make a payload of over max_bytes. What is stored compressed may be 256 times as large,
+-- so first it only looks at that. A null in an array is a bit, which is compressed as well.
+create function hark.is_wide(described jsonb, max_bytes text, aliases text[]) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case when w.stored is null then 'false'
+    else format('case when %4$s > %1$s / 256 then %2$s > %1$s or %3$s > %1$s else false end', $2, w.stored, w.made, w.unpacked) end
+  from (
+    select string_agg(format('coalesce(pg_column_size(%I.%I), 0)::bigint', a.alias, c.name), ' + ') filter (where c.length < 0),
+      string_agg(format('coalesce(pg_column_size(%I.%I), 0)::bigint%s', a.alias, c.name, case when c.nested then ' * 64' end), ' + ') filter (where c.length < 0),
+      string_agg(hark.in_row(c.size, a.alias, c.name), ' + ')
+    from hark.columns_in($1) c
+    cross join unnest($3) a (alias)
+    where c.included
+  ) w (stored, unpacked, made)
+$$;
+
+-- The statements that publish what an operation did, of the rows that \`old\` and \`new\` give: none where the operation is
+-- not one of the watch's. \`head\` and \`headers\` are expressions; \`facts\` are the pairs that head is made of, where they
+-- are at hand: to make a payload with rows at once takes less than to add them to one.
+create function hark.watch_statements(
+  relation oid, definition jsonb, operation text, old text, new text, head text, headers text, facts text default null
+) returns text[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb := definition;
+  payload text := d ->> 'payload';
+  full_rows boolean := payload = any (array['full', 'diff']);
+  cs jsonb := hark.described(relation, d);
+  has_key boolean := jsonb_path_exists(cs, '$[*].key_place ? (@ != null)');
+  by_hand boolean := jsonb_typeof(d -> 'key') = 'array';
+  by_number text;
+  whole_row text;
+  nothing text;
+  source text;
+  condition text := coalesce('(' || (d ->> 'condition') || E'\\n)', 'true');
+  moved text := 'false';
+  changed text;
+  looked_at text;
+  unchanged text;
+  fields text;
+  is_wide text;
+  columns text;
+  old_columns text;
+  at_once boolean := facts is not null and hark.is_whole(cs);
+  begin_of text := 'insert into hark.published (channel, key, payload, headers)';
+  whole text := case when facts is null or not (full_rows or payload = 'new' and operation <> 'DELETE') then head || ' || jsonb_build_object(%s)' else 'jsonb_build_object(' || replace(facts, '%', '%%') || ', %s)' end;
+  made text[] := '{}';
+begin
+  if not d -> 'operations' ? lower(operation) then
+    return made;
+  end if;
+  if operation = 'TRUNCATE' then
+    return array[format('%s values (%L, null, %s || ''{"id": null}'', %s)', begin_of, d ->> 'channel', head, headers)];
+  end if;
+  -- A row of nulls, without the table's name, which may change.
+  nothing := format('(select r.* from (select 1) hark_one left join %s r on false)',
+    case operation when 'DELETE' then old else new end);
+  if operation <> 'UPDATE' then
+    declare
+      row_alias text := case operation when 'INSERT' then 'new' else 'old' end;
+      has_row boolean := payload <> 'key' and (operation = 'INSERT' or full_rows);
+    begin
+      source := format('%s as %I', case operation when 'INSERT' then new else old end, row_alias);
+      if d ->> 'condition' is not null then
+        source := format('%s cross join %s as %I', source, nothing, case operation when 'INSERT' then 'old' else 'new' end);
+      end if;
+      fields := format(whole, format('''id'', %s%s', hark.id_value(cs, row_alias, by_hand),
+        case when has_row then format(', %L, %s', row_alias,
+          case when at_once then format('%I.*', row_alias) else hark.row_value(cs, row_alias, true) end) else '' end));
+      if has_row then
+        fields := format('case when %s then %s || jsonb_build_object(''id'', %s, ''truncated'', true) else %s end',
+          hark.is_wide(cs, d ->> 'max_bytes', array[row_alias]), head, hark.id_value(cs, row_alias, by_hand), fields);
+      end if;
+      return array[format('%s select %L, %s, %s, %s from %s where %s', begin_of, d ->> 'channel',
+        hark.key_value(cs, row_alias), fields, headers, source, condition)];
+    end;
+  end if;
+
+  -- An UPDATE. Old and new rows stand in the same order in the two transition tables; nothing documents it, tests
+  -- hold it fast for updates of keys, moves between partitions and MERGE.
+  if d ->> 'mode' = 'statement' then
+    by_number := 'hark_n';
+    while exists (select from hark.columns_in(cs) c where c.name = by_number) loop
+      by_number := by_number || '_';
+    end loop;
+    whole_row := by_number || 'r';
+    while exists (select from hark.columns_in(cs) c where c.name = whole_row) loop
+      whole_row := whole_row || '_';
+    end loop;
+    at_once := at_once and payload <> 'key';
+    source := format(
+      '(select row_number() over () as %3$I, %5$I.*%4$s from %1$s %5$I) as old join '
+      '(select row_number() over () as %3$I, %5$I.*%4$s from %2$s %5$I) as new on new.%3$I = old.%3$I', old, new, by_number,
+      case when at_once then format(', %1$I as %1$I', whole_row) end, whole_row);
+  else
+    at_once := false;
+    source := format('%s as old cross join %s as new', old, new);
+  end if;
+  -- An argument of jsonb_build_object, which makes an object of a row faster than it copies one.
+  old_columns := case when at_once then format('old.%I', whole_row) else hark.row_value(cs, 'old', false) end;
+  columns := case when at_once then format('new.%I', whole_row) else hark.row_value(cs, 'new', false) end;
+  select coalesce(string_agg(k.differs, ' or ') filter (where k.key_place is not null), 'false'),
+    string_agg(k.differs, ' or ') filter (where k.looked_at),
+    format('to_jsonb(array_remove(array[%s]::text[], null))',
+      string_agg(format('case when %s then %L end', k.differs, k.name), ', ') filter (where k.included)),
+    format('array_remove(array[%s]::text[], null)',
+      string_agg(format('case when %s then null else %L end', k.differs, k.name), ', ') filter (where k.included))
+  into moved, looked_at, changed, unchanged
+  from (
+    select c.name, c.included, c.key_place, c.looked_at, c.differs from hark.columns_in(cs) c order by c.place
+  ) k (name, included, key_place, looked_at, differs);
+  if moved <> 'false' then
+    -- Values that are equal have one key, so first whether they differ, then whether their keys do.
+    moved := format('((%s) and %s <> %s)', moved, hark.key_value(cs, 'old'), hark.key_value(cs, 'new'));
+    if by_hand then
+      moved := format('((%s) is distinct from (%s))', hark.key_value(cs, 'old'), hark.key_value(cs, 'new'));
+    end if;
+  end if;
+  if jsonb_typeof(d -> 'if_changed') = 'array' then
+    -- Where the columns to look at are gone, every update counts.
+    condition := format('%s and (%s or %s)', condition, coalesce(looked_at, 'true'), moved);
+  end if;
+  is_wide := format('(%s)', hark.is_wide(cs, d ->> 'max_bytes', case when full_rows then array['old', 'new'] else array['new'] end));
+  if has_key then
+    -- All that leave a key before any that comes to it: UPDATE … SET id = id + 1.
+    made := made || format('%s select %L, %s, %s || %s, %s from %s where %s and %s', begin_of, d ->> 'channel',
+      hark.key_value(cs, 'old'), head,
+      '''{"action": "DELETE", "moved": true}''::jsonb || ' || case when full_rows
+        then format('case when %1$s then jsonb_build_object(''id'', %2$s, ''truncated'', true) '
+          'else jsonb_build_object(''id'', %2$s, ''old'', %3$s) end',
+          hark.is_wide(cs, d ->> 'max_bytes', array['old']), hark.id_value(cs, 'old', by_hand), old_columns)
+        else format('jsonb_build_object(''id'', %s)', hark.id_value(cs, 'old', by_hand)) end,
+      headers, source, condition, moved);
+  end if;
+  fields := format('''id'', %s', hark.id_value(cs, 'new', by_hand));
+  fields := format(whole, case payload
+    when 'key' then fields
+    when 'new' then format('%s, ''new'', %s', fields, columns)
+    when 'full' then format('%s, ''old'', %s, ''new'', %s, ''changed'', %s', fields,
+      old_columns, columns, coalesce(changed, '''[]''::jsonb'))
+    else format('%1$s, ''old'', (%2$s) - %4$s, ''new'', (%3$s) - %4$s, ''changed'', %5$s', fields,
+      case when at_once then format('to_jsonb(%s)', old_columns) else old_columns end,
+      case when at_once then format('to_jsonb(%s)', columns) else columns end, coalesce(unchanged, '''{}''::text[]'), coalesce(changed, '''[]''::jsonb'))
+  end);
+  if has_key then
+    fields := format('case when %s then %s || ''{"action": "INSERT", "moved": true}''::jsonb || jsonb_build_object(''id'', %s%s) '
+      'else %s end', moved, head, hark.id_value(cs, 'new', by_hand),
+      case when payload = 'key' then '' else format(', ''new'', %s', columns) end, fields);
+  end if;
+  if payload <> 'key' then
+    fields := format('case when %s then %s || %s || jsonb_build_object(''id'', %s, ''truncated'', true) else %s end', is_wide, head,
+      case when has_key then format('case when %s then ''{"action": "INSERT", "moved": true}''::jsonb else ''{}'' end', moved)
+        else '''{}''::jsonb' end,
+      hark.id_value(cs, 'new', by_hand), fields);
+  end if;
+  return made || format('%s select %L, %s, %s, %s from %s where %s', begin_of, d ->> 'channel',
+    hark.key_value(cs, 'new'), fields, headers, source, condition);
+end
+$$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 18,
+    name: "definition",
+    sql: `-- Hark 018: the definition of a watch: what can be watched and how, and the text of its trigger function.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (18, 'definition');
+
+-- The tables beneath a partitioned or inherited one, itself first.
+create function hark.tree_of(relation oid) returns oid[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with recursive tree (relation) as (
+    select $1
+    union
+    select i.inhrelid from tree t join pg_inherits i on i.inhparent = t.relation
+  )
+  select array_agg(t.relation order by t.relation = $1 desc, t.relation) from tree t
+$$;
+
+-- The trigger functions of watches, by which Hark tells its own triggers from others.
+create function hark.is_watch_function(function oid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select exists (select from pg_proc p where p.oid = $1 and (p.proname ~ '^hark_watch_'
+    or p.pronamespace = (select n.oid from pg_namespace n where n.nspname = 'hark')))
+$$;
+
+-- How a table is to be watched. Statement triggers publish all rows of a statement by one insert; where that would
+-- miss rows, or publish them in another order than they were written, a trigger a row.
+create function hark.watch_mode(relation oid, replicated boolean) returns table (mode text, reason text)
+language sql stable rows 1 set search_path = pg_catalog, pg_temp
+as $$
+  select case when r.reason is null then 'statement' when c.relkind = 'v' then 'instead' else 'row' end, r.reason
+  from pg_class c
+  cross join lateral (select coalesce(
+    case c.relkind
+      when 'v' then 'a view has no AFTER triggers for rows: an INSTEAD OF trigger after the view''s own'
+      when 'f' then 'a foreign table has no transition tables'
+      when 'p' then 'writes to a partition would pass by the triggers of the partitioned table; a row that moves to another partition counts as DELETE and INSERT'
+    end,
+    case when c.relispartition then 'writes through the partitioned table would pass by the triggers of a partition' end,
+    (select 'writes through a table that inherits or is inherited would pass by the other''s triggers'
+      from pg_inherits i where c.oid in (i.inhrelid, i.inhparent) limit 1),
+    case when $2 then 'rows that logical replication applies fire only triggers for each row' end,
+    (select format('trigger %I may write to the table itself, which would be published before what caused it', t.tgname)
+      from pg_trigger t
+      where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype & 66 = 0
+        and not hark.is_watch_function(t.tgfoid)
+      order by t.tgname limit 1),
+    (with recursive caused (relation) as (
+        select k.conrelid from pg_constraint k
+        where k.confrelid = c.oid and k.contype = 'f'
+          and (k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd'))
+        union
+        select k.conrelid from caused w
+        join pg_constraint k on k.confrelid = w.relation and k.contype = 'f'
+          and (k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd'))
+      )
+      select 'a foreign key changes rows of the table because of others of it, which would be published before their cause'
+      from caused w where w.relation = c.oid),
+    -- What foreign keys do within one statement comes as one set of rows, changed twice or not, in no order that can
+    -- be followed. So the ways are counted by which a row of another table, deleted or updated, comes to this table.
+    (with recursive above (relation) as (
+        select k.confrelid from pg_constraint k where k.conrelid = c.oid and k.contype = 'f'
+        union
+        select k.confrelid from above w join pg_constraint k on k.conrelid = w.relation and k.contype = 'f'
+      ), ways (origin, event, relation, is_update, columns, by, length) as (
+        select w.relation, e.event, w.relation, e.event = 'update', null::smallint[], null::oid, 0
+        from above w cross join (values ('delete'), ('update')) e (event)
+        union
+        select w.origin, w.event, k.conrelid, w.is_update or k.confdeltype <> 'c', k.conkey, k.oid, w.length + 1
+        from ways w join pg_constraint k on k.confrelid = w.relation and k.contype = 'f'
+          and case when w.is_update then k.confupdtype in ('c', 'n', 'd') and (w.columns is null or k.confkey && w.columns)
+            else k.confdeltype in ('c', 'n', 'd') end
+        where w.length < 8 and (w.relation <> c.oid or w.length = 0)
+      )
+      select format('several foreign keys change its rows because of %s, perhaps one row twice', min(w.origin)::regclass)
+      from ways w where w.relation = c.oid and w.length > 0
+      group by w.origin, w.event having count(*) > 1 and bool_or(w.is_update) limit 1)
+  )) r (reason)
+  where c.oid = $1
+$$;
+
+-- Refuses what cannot be watched, and says why.
+create function hark.require_watchable(relation oid) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c record;
+  named text := relation::regclass::text;
+begin
+  select k.relkind, k.relpersistence, k.relowner, n.nspname, k.relname into c
+  from pg_class k join pg_namespace n on n.oid = k.relnamespace where k.oid = relation;
+  if not found then
+    raise exception 'there is no table %', named using errcode = 'undefined_table';
+  elsif c.relpersistence = 't' then
+    raise exception 'table % is temporary and cannot be watched', named
+      using errcode = 'HK006', hint = 'It ends with its session, and nobody else sees it: publish with hark.notify instead.';
+  elsif c.relkind = 'm' then
+    raise exception '% is a materialized view, which has no triggers', named
+      using errcode = 'HK006', hint = 'Watch the tables that it is made from.';
+  elsif not c.relkind = any (array['r', 'p', 'f', 'v']::"char"[]) then
+    raise exception '% is not a table', named using errcode = 'HK006', hint = 'Give a table, or a view with INSTEAD OF triggers.';
+  elsif c.nspname = any (array['pg_catalog', 'information_schema', 'pg_toast']) then
+    raise exception '% belongs to PostgreSQL and cannot be watched', named
+      using errcode = 'HK006', hint = 'System catalogs take no triggers.';
+  elsif c.nspname = 'hark' then
+    raise exception '% belongs to Hark: to publish what is published would have no end', named
+      using errcode = 'HK006', hint = 'Read the channels themselves.';
+  elsif c.relkind = 'v' and not exists (
+    select from pg_trigger t where t.tgrelid = relation and t.tgtype & 64 <> 0 and not hark.is_watch_function(t.tgfoid)
+  ) then
+    raise exception 'view % has no INSTEAD OF triggers: what is written to it is written to its tables', named
+      using errcode = 'HK006', hint = 'Watch the tables that it selects from.';
+  elsif exists (
+    select from pg_trigger t where t.tgrelid = relation and t.tgtype & 64 <> 0 and t.tgname >= '~hark_'
+      and not hark.is_watch_function(t.tgfoid)
+  ) then
+    raise exception 'view % has an INSTEAD OF trigger whose name comes after "~hark_": it would be published before it is written', named
+      using errcode = 'HK006', hint = 'Triggers fire in the order of their names: rename it with ALTER TRIGGER.';
+  elsif not pg_has_role(c.relowner, 'usage') then
+    raise exception 'table % belongs to role "%"', named, pg_get_userbyid(c.relowner)
+      using errcode = 'insufficient_privilege', hint = 'Only its owner can have it watched.';
+  end if;
+end
+$$;
+
+create function hark.require_columns(relation oid, what text, names text[]) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  missing text;
+begin
+  select n.name into missing from unnest(names) n (name)
+  where not exists (
+    select from pg_attribute a
+    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname = n.name
+  ) limit 1;
+  if missing is not null or array_position(names, null) is not null then
+    raise exception '% names column %, which table % does not have', what, coalesce('"' || missing || '"', 'null'), relation::regclass
+      using errcode = 'HK006', hint = format('It has %s.', (select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+        from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped));
+  elsif cardinality(names) = 0 then
+    raise exception '% is empty', what using errcode = 'HK006', hint = 'Name at least one column, or leave it out.';
+  end if;
+end
+$$;
+
+-- Checks what hark.watch was given, and makes a definition of it.
+create function hark.watch_definition(
+  relation oid, channel text, name text, operations text[], include text[], exclude text[], key text[], condition text,
+  if_changed text[], payload text, headers jsonb, max_bytes bigint, replicated boolean, level text
+) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  chosen record;
+  of record;
+  wrong text;
+  known constant text[] := array['insert', 'update', 'delete', 'truncate'];
+begin
+  perform hark.require_watchable(relation);
+  select k.relkind, k.relname, n.nspname into of
+  from pg_class k join pg_namespace n on n.oid = k.relnamespace where k.oid = relation;
+  channel := coalesce(channel, left(format('%s.%s', of.nspname, of.relname), 200));
+  if char_length(channel) not between 1 and 200 then
+    raise exception 'channel "%" has % characters', left(channel, 80), char_length(channel)
+      using errcode = 'HK006', hint = 'Give a channel of 1 to 200 characters.';
+  elsif name is null or octet_length(name) not between 1 and 40 then
+    raise exception 'the watch is named "%"', left(name, 80)
+      using errcode = 'HK006', hint = 'Give a name of 1 to 40 bytes.';
+  end if;
+  operations := array(select distinct lower(o.o) from unnest(operations) o (o) order by 1);
+  select o.o into wrong from unnest(operations) o (o) where not coalesce(o.o = any (known), false) limit 1;
+  if operations = '{}' or found then
+    raise exception 'operations are %', operations
+      using errcode = 'HK006', hint = 'Give some of insert, update, delete and truncate.';
+  elsif payload is null or not payload = any (array['full', 'new', 'diff', 'key']) then
+    raise exception 'the payload is "%"', payload using errcode = 'HK006', hint = 'Give full, new, diff or key.';
+  elsif level is null or not level = any (array['auto', 'statement', 'row']) then
+    raise exception 'the level is "%"', level using errcode = 'HK006', hint = 'Give auto, statement or row.';
+  elsif max_bytes is null or max_bytes not between 1000 and 67108864 then
+    raise exception 'max_bytes is %', max_bytes using errcode = 'HK006', hint = 'Give 1000 to 67108864 (64 MiB).';
+  elsif headers is not null and jsonb_typeof(headers) <> 'object' then
+    raise exception 'the headers are %, which is not an object', left(headers::text, 80)
+      using errcode = 'HK006', hint = 'Give an object, such as {"source": "app"}.';
+  elsif include is not null and exclude is not null then
+    raise exception 'both include and exclude are given' using errcode = 'HK006', hint = 'Give one of them.';
+  end if;
+  perform hark.require_columns(relation, 'include', include);
+  perform hark.require_columns(relation, 'exclude', exclude);
+  perform hark.require_columns(relation, 'key', key);
+  if if_changed <> '{*}' then
+    perform hark.require_columns(relation, 'if_changed', if_changed);
+  end if;
+  select * into chosen from hark.watch_mode(relation, coalesce(replicated, false));
+  if level = 'statement' and chosen.mode <> 'statement' and (of.relkind <> 'r' or replicated
+    or exists (select from pg_inherits i where relation = any (array[i.inhrelid, i.inhparent])))
+  then
+    raise exception 'table % cannot be watched by statement: %', relation::regclass, chosen.reason
+      using errcode = 'HK006', hint = 'Leave the level to auto.';
+  elsif level <> 'auto' and chosen.mode <> 'instead' then
+    chosen.mode := level;
+    chosen.reason := 'as asked for';
+  end if;
+  if condition is not null then
+    -- As what stands in the brackets of a type's name it must be one expression.
+    begin
+      perform to_regtype('pg_catalog.hark_condition(' || condition || E'\\n)');
+    exception when others then
+      raise exception 'the condition "%" cannot be used: %', left(condition, 200), sqlerrm using errcode = 'HK006',
+        hint = 'Give one condition on old and new, such as new.status = ''paid''.';
+    end;
+  end if;
+  return jsonb_build_object('relation', relation::text, 'schema', of.nspname, 'table', of.relname, 'name', name,
+    'channel', channel, 'operations', operations, 'include', include, 'exclude', exclude, 'key', key,
+    'condition', condition, 'if_changed', if_changed, 'payload', payload, 'headers', headers, 'max_bytes', max_bytes,
+    'replicated', coalesce(replicated, false), 'level', level, 'mode', chosen.mode, 'reason', chosen.reason,
+    'tree', cardinality(hark.tree_of(relation)) > 1 or of.relkind = 'p',
+    'columns', (select coalesce(jsonb_object_agg(a.attnum, a.attname), '{}') from pg_attribute a
+      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped));
+end
+$$;
+
+-- Looks up the names and types of a condition, as the table's owner: a literal of a user's type is made by functions of
+-- that user's as soon as it is read, and the caller may have more rights than the owner.
+create function hark.require_condition(relation oid, condition text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  of record;
+  probe text;
+begin
+  if condition is null then
+    return;
+  end if;
+  select n.nspname, pg_get_userbyid(c.relowner) as owner into of
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
+  probe := format('%I.%I', of.nspname, 'hark_probe_' || replace(gen_random_uuid()::text, '-', ''));
+  execute format('create function %s() returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as %L',
+    probe, format('declare probe refcursor; begin open probe for execute %L; close probe; end',
+      format('select from (select (null::%1$s).*) as old cross join (select (null::%1$s).*) as new where case when false then (%2$s'
+        || E'\\n) end', relation::regclass, condition)));
+  execute format('revoke execute on function %s() from public', probe);
+  if of.owner <> current_user then
+    execute format('alter function %s() owner to %I', probe, of.owner);
+    execute format('grant execute on function %s() to %I', probe, current_user);
+  end if;
+  begin
+    execute format('select %s()', probe);
+  exception when others then
+    raise exception 'the condition "%" cannot be used: %', left(condition, 200), sqlerrm using errcode = 'HK006',
+      hint = 'Give a condition on old and new, such as new.status = ''paid''; functions and types not of PostgreSQL''s own need their schema''s name.';
+  end;
+  execute format('drop function %s()', probe);
+end
+$$;
+
+-- The watched table of a trigger's row: of a partition the table above it that has the same trigger function.
+create function hark.watched_root(relation oid, function oid) returns oid
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with recursive up (relation, height) as (
+    select $1, 0
+    union
+    select i.inhparent, u.height + 1 from up u join pg_inherits i on i.inhrelid = u.relation
+  )
+  select coalesce((
+    select u.relation from up u
+    where exists (select from pg_trigger t where t.tgrelid = u.relation and t.tgfoid = $2)
+    order by u.height desc limit 1
+  ), $1)
+$$;
+
+-- The text of the trigger function.
+create function hark.watch_body(relation oid, definition jsonb) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb := definition;
+  tree boolean := (d ->> 'tree')::boolean;
+  by_statement boolean := d ->> 'mode' = 'statement';
+  old text := case when by_statement then 'hark_old' else '(select (old).*)' end;
+  new text := case when by_statement then 'hark_new' else '(select (new).*)' end;
+  composites oid[] := hark.composites_of(relation);
+  root text := case when tree then relation::text else 'tg_relid' end;
+  shape_query text := hark.shape_query(case when cardinality(composites) = 1 then root
+    else format('any (array[%s, %s]::oid[])', root, array_to_string(composites[2:], ', ')) end);
+  shape bigint;
+  branches text := '';
+  operation text;
+  statements text[];
+  facts text := case when tree then null
+    else '''schema'', hark.of_schema, ''table'', hark.of_table, ''action'', hark.operation, ''metadata'', hark.metadata' end;
+  executed text := format(E'      execute hark.statement using %s, hark.head, hark.headers;\\n      get diagnostics hark.made = row_count;',
+    case when d ->> 'mode' = 'statement' then 'null::text, null::text' else 'old, new' end);
+begin
+  execute replace(shape_query, 'tg_relid', relation::text) into shape;
+  foreach operation in array array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'] loop
+    if d -> 'operations' ? lower(operation) then
+      branches := branches || format(E'  elsif tg_op = %L then\\n', operation);
+      statements := hark.watch_statements(relation, d, operation, old, new, 'hark.head', 'hark.headers', facts);
+      branches := branches || '    ' || array_to_string(statements, E';\\n    hark.wrote := hark.wrote or found;\\n    ')
+        || E';\\n    hark.wrote := hark.wrote or found;\\n';
+      -- Where no key has changed and old rows are not asked for, new rows need not be joined to them.
+      if by_statement and operation = 'UPDATE' and cardinality(statements) = 2 and d ->> 'payload' = any (array['key', 'new'])
+        and jsonb_typeof(d -> 'condition') = 'null' and jsonb_typeof(d -> 'if_changed') = 'null'
+      then
+        branches := replace(branches, E'hark.wrote := hark.wrote or found;\\n    ' || statements[2] || ';', format(
+          E'hark.wrote := hark.wrote or found;\\n    if found then\\n      %s;\\n    else\\n      %s;\\n    end if;', statements[2],
+          (hark.watch_statements(relation, d || '{"operations": ["insert"]}', 'INSERT', old, new, 'hark.head', 'hark.headers', facts))[1]));
+      end if;
+    end if;
+  end loop;
+  return format($body$
+-- Made by hark.watch; it is replaced when that is called again.
+#variable_conflict use_column
+<<hark>>
+declare
+  -- Under names that no column takes for its own.
+  of_schema text := tg_table_schema;
+  of_table text := tg_table_name;
+  operation text := tg_op;
+  metadata jsonb;
+  head jsonb;
+  headers jsonb;
+  wrote boolean := false;
+  statement text;
+  made bigint;
+begin
+  if to_regclass('hark.published') is null then
+    raise warning 'Hark is not installed in this database: changes of %% are not published', tg_relid::regclass;
+    return %1$s;
+  end if;%2$s%15$s
+  metadata := jsonb_build_object(
+    'user', session_user, 'role', coalesce(nullif(current_setting('role'), 'none'), session_user),
+    'application', current_setting('application_name'), 'session', pg_backend_pid(),
+    'transaction', pg_current_xact_id()::text);
+  head := jsonb_build_object('schema', %3$s, 'table', %4$s, 'action', tg_op, 'metadata', hark.metadata)%5$s;
+  headers := hark.with_context(%6$L);
+  if (%7$s) is distinct from %8$s then
+    -- The table's columns are no longer those that the statements below were made for: make them now.
+    for hark.statement in select s.s from unnest(hark.watch_statements(
+      hark.watched_root(tg_relid, (select t.tgfoid from pg_trigger t where t.tgrelid = tg_relid and t.tgname = tg_name)),
+      %9$L, tg_op, %10$L, %11$L, '$3', '$4')) s (s)
+    loop
+%12$s
+      hark.wrote := hark.wrote or hark.made > 0;
+    end loop;
+%13$s  end if;
+  if hark.wrote then
+    perform hark.wake(%14$L);
+  end if;
+  return %1$s;
+end
+$body$,
+    case when d ->> 'mode' = 'instead' then 'case when tg_op = ''DELETE'' then old else new end' else 'null' end,
+    case when d ->> 'mode' = 'instead' then $instead$
+  if not exists (
+    select from pg_trigger t where t.tgrelid = tg_relid and t.tgname < tg_name and t.tgtype & 64 <> 0
+      and t.tgtype & case tg_op when 'INSERT' then 4 when 'DELETE' then 8 else 16 end <> 0 and t.tgenabled <> 'D'
+  ) then
+    raise exception 'view % has no INSTEAD OF trigger of its own for % any more', tg_relid::regclass, tg_op
+      using hint = 'Give it one, or stop watching it: select hark.unwatch(…).';
+  end if;$instead$ else '' end,
+    case when tree then quote_literal(d ->> 'schema') else 'tg_table_schema' end,
+    case when tree then quote_literal(d ->> 'table') else 'tg_table_name' end,
+    case when tree then format(E'\\n    || case when tg_relid = %s then ''{}''::jsonb else jsonb_build_object(''partition'', tg_table_name) end', relation) else '' end,
+    nullif(d -> 'headers', 'null'),
+    shape_query, coalesce(shape::text, 'null'),
+    d, replace(old, '(old)', '($1)'), replace(new, '(new)', '($2)'),
+    case when jsonb_typeof(d -> 'condition') = 'null' then executed
+      -- What the condition names may be gone: rather publish too much than fail the write.
+      else format($guarded$      begin
+%s
+      exception when undefined_column or undefined_table or undefined_function or undefined_object or datatype_mismatch then
+        raise warning 'the condition of the watch "%s" cannot be used any more (%%), and is left out', sqlerrm
+          using hint = 'Everything is published until the table is watched with another condition.';
+        hark.statement := replace(hark.statement, %L, '(true)');
+%s
+      end;$guarded$, executed, replace(replace(d ->> 'name', '''', ''''''), '%', '%%'),
+        '(' || (d ->> 'condition') || E'\\n)', executed) end,
+    branches, d ->> 'channel',
+    -- Such as the triggers for UPDATE of an INSERT … ON CONFLICT: no transaction number is taken for nothing.
+    case when by_statement then $empty$
+  if tg_op = 'DELETE' then
+    if not exists (select from hark_old) then
+      return null;
+    end if;
+  elsif tg_op <> 'TRUNCATE' then
+    if not exists (select from hark_new) then
+      return null;
+    end if;
+  end if;$empty$ else '' end);
+end
+$$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 19,
+    name: "watch",
+    sql: `-- Hark 019: hark.watch, hark.rewatch and hark.unwatch: the triggers, and what is not as it should be (drift).
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (19, 'watch');
+
+-- Which watch of which table. The link is the trigger function, which goes along when table or schema are renamed;
+-- where its triggers are gone, the table's name counts. Rows that say another owner than the table's are nobody's.
+create function hark.known_watches() returns table (relation oid, function oid, watch hark.watches)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select c.oid, p.oid, w
+  from hark.watches w
+  left join pg_namespace fn on fn.nspname = w.function_schema
+  -- Of a schema that has another name now: the function's own name is nobody else's.
+  left join pg_proc p on p.proname = w.function_name and p.pronargs = 0
+    and (p.pronamespace = fn.oid or fn.oid is null and pg_get_userbyid(p.proowner) = w.owner)
+  left join lateral (
+    select hark.watched_root(t.tgrelid, t.tgfoid) as root from pg_trigger t where t.tgfoid = p.oid limit 1
+  ) t on true
+  left join pg_namespace n on n.nspname = w.table_schema
+  left join pg_class c on c.oid = coalesce(t.root, (
+      select k.oid from pg_class k where k.relnamespace = n.oid and k.relname = w.table_name
+    )) and pg_get_userbyid(c.relowner) = w.owner
+$$;
+
+-- The triggers that a watch needs: on which table, its name, its statement, and what pg_trigger then says of it.
+create function hark.watch_triggers(relation oid, definition jsonb, function text)
+returns table (on_relation oid, trigger_name text, statement text, type smallint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb := definition;
+  mode text := d ->> 'mode';
+  prefix text := case when d ->> 'mode' = 'instead' then '~hark_' else '00_hark_' end || (d ->> 'name') || '_';
+  kind "char" := (select c.relkind from pg_class c where c.oid = $1);
+  operation text;
+  of_rows oid[];
+  on_table oid;
+  transitions text;
+begin
+  -- Triggers of one event fire in the order of their names: before all others, or on a view after them.
+  if mode <> 'instead' and exists (
+    select from pg_trigger t where t.tgrelid = any (hark.tree_of($1)) and not t.tgisinternal and t.tgname < '00_hark_'
+      and not hark.is_watch_function(t.tgfoid)
+  ) then
+    prefix := '  hark_' || (d ->> 'name') || '_';
+  end if;
+  foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
+    continue when not d -> 'operations' ? operation;
+    -- Triggers for rows of a partitioned table are cloned to its partitions; those of inherited tables are not.
+    of_rows := case when mode = 'row' and kind = 'r' or operation = 'truncate' then hark.tree_of($1) else array[$1] end;
+    foreach on_table in array of_rows loop
+      trigger_name := prefix || operation;
+      on_relation := on_table;
+      select c.relkind into kind from pg_class c where c.oid = on_table;
+      if operation = 'truncate' then
+        continue when kind = 'v' or kind = 'f' and current_setting('server_version_num')::integer < 160000;
+        statement := 'after truncate on %s for each statement';
+        type := 32;
+      elsif mode = 'statement' then
+        transitions := case operation when 'insert' then 'new table as hark_new' when 'delete' then 'old table as hark_old'
+          else 'old table as hark_old new table as hark_new' end;
+        statement := 'after ' || operation || ' on %s referencing ' || transitions || ' for each statement';
+        type := case operation when 'insert' then 4 when 'delete' then 8 else 16 end;
+      else
+        continue when mode = 'instead' and not exists (
+          select from pg_trigger t
+          where t.tgrelid = on_table and t.tgtype & 64 <> 0 and not hark.is_watch_function(t.tgfoid)
+            and t.tgtype & case operation when 'insert' then 4 when 'delete' then 8 else 16 end <> 0
+        );
+        statement := case mode when 'instead' then 'instead of ' else 'after ' end || operation || ' on %s for each row';
+        type := 1 + case operation when 'insert' then 4 when 'delete' then 8 else 16 end + case mode when 'instead' then 64 else 0 end;
+      end if;
+      statement := format('create or replace trigger %I ' || statement || ' execute function %s()', trigger_name,
+        on_table::regclass, function);
+      if (d ->> 'replicated')::boolean then
+        statement := statement || format(E';\\nalter table %s enable always trigger %I', on_table::regclass, trigger_name);
+      end if;
+      return next;
+    end loop;
+    select c.relkind into kind from pg_class c where c.oid = $1;
+  end loop;
+end
+$$;
+
+-- What is not as it should be: of the triggers and their function. Nothing: all is well.
+create function hark.drift_of(relation oid, function oid, definition jsonb) returns text[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb := definition;
+  found_drift text[] := '{}';
+  f record;
+  now_mode record;
+  t record;
+  other record;
+  gone text;
+  kind "char" := (select c.relkind from pg_class c where c.oid = relation);
+  again constant text := '; repair it (hark.rewatch, hark watch repair)';
+begin
+  if relation is null then
+    return array['the table is gone'];
+  end if;
+  select p.prosrc, p.proowner, p.proname, n.nspname, p.prosecdef, p.proconfig into f from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+  where p.oid = function;
+  if not found then
+    return array['the trigger function is gone' || again];
+  end if;
+  if f.proowner <> (select c.relowner from pg_class c where c.oid = relation) then
+    found_drift := found_drift || ('the trigger function belongs to another role than the table' || again);
+  end if;
+  if not has_schema_privilege(f.proowner, 'hark'::regnamespace, 'usage')
+    or not has_table_privilege(f.proowner, 'hark.published'::regclass, 'insert')
+    or not has_function_privilege(f.proowner, 'hark.wake(text)'::regprocedure, 'execute')
+  then
+    found_drift := found_drift || format('role "%s", which owns the table, may not publish: writes fail; select hark.grant_publish(%L)',
+      pg_get_userbyid(f.proowner), pg_get_userbyid(f.proowner));
+  end if;
+  if f.prosrc <> hark.watch_body(relation, d) then
+    found_drift := found_drift || case
+      when d -> 'columns' <> (select coalesce(jsonb_object_agg(a.attnum, a.attname), '{}') from pg_attribute a
+        where a.attrelid = relation and a.attnum > 0 and not a.attisdropped)
+      then 'its columns have changed: changes are published by a slower way' || again
+      else 'its columns or keys have changed, or it was made by another version of Hark' || again end;
+  end if;
+  if not f.prosecdef or f.proconfig is null then
+    found_drift := found_drift || ('the trigger function was altered' || again);
+  end if;
+  for t in
+    select l.what, n.name from (values ('key'), ('include'), ('exclude'), ('if_changed')) l (what)
+    cross join lateral jsonb_array_elements_text(case when jsonb_typeof(d -> l.what) = 'array' then d -> l.what else '[]' end) n (name)
+    where n.name <> '*' and hark.listed(relation, d, array[n.name]) = '{}'
+  loop
+    found_drift := found_drift || format('column %I, which %s names, is gone%s', t.name, t.what, again);
+  end loop;
+  select string_agg(quote_ident(c.value), ', ' order by c.value) into gone
+  from jsonb_each_text(d -> 'columns') c
+  where d ->> 'condition' ~ ('(^|[^[:alnum:]_])' || regexp_replace(c.value, '([^[:alnum:]_])', '\\\\\\1', 'g') || '($|[^[:alnum:]_])')
+    and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = c.value and a.attnum > 0 and not a.attisdropped);
+  if gone is not null then
+    found_drift := found_drift || format('its condition names %s, which is gone or has another name: everything is published; watch the table with another condition', gone);
+  end if;
+  for t in
+    select g.tgname, g.tgrelid::regclass as on_relation, g.tgenabled from pg_trigger g
+    where g.tgfoid = function and (g.tgparentid <> 0 and g.tgenabled = 'D' or g.tgrelid <> all (hark.tree_of(relation)))
+    order by 2
+  loop
+    found_drift := found_drift || case when t.tgenabled = 'D'
+      then format('trigger %I on %s is disabled', t.tgname, t.on_relation)
+      else format('trigger %I is left on %s, which is no part of the table any more', t.tgname, t.on_relation) end;
+  end loop;
+  select * into now_mode from hark.watch_mode(relation, (d ->> 'replicated')::boolean);
+  if d ->> 'level' = 'auto' and now_mode.mode = 'row' and d ->> 'mode' = 'statement' then
+    found_drift := found_drift || (now_mode.reason || again);
+  end if;
+  for t in
+    select n.on_relation, n.trigger_name, n.type, g.tgenabled, g.tgtype
+    from hark.watch_triggers(relation, d, format('%I.%I', f.nspname, f.proname)) n
+    left join pg_trigger g on g.tgrelid = n.on_relation and g.tgname = n.trigger_name and g.tgfoid = function
+  loop
+    if t.tgtype is null and exists (
+      select from pg_trigger g where g.tgrelid = t.on_relation and g.tgfoid = function and g.tgtype = t.type
+    ) then
+      found_drift := found_drift || format('the trigger on %s has to be named %I, as triggers fire in the order of their names%s',
+        t.on_relation::regclass, t.trigger_name, again);
+    elsif t.tgtype is null or t.tgtype <> t.type then
+      found_drift := found_drift || format('trigger %I on %s is missing%s', t.trigger_name, t.on_relation::regclass, again);
+    elsif t.tgenabled = 'D' then
+      found_drift := found_drift || format('trigger %I on %s is disabled', t.trigger_name, t.on_relation::regclass);
+    elsif t.tgenabled <> (case when (d ->> 'replicated')::boolean then 'A' else 'O' end) then
+      found_drift := found_drift || format('trigger %I on %s fires in another replication role%s', t.trigger_name,
+        t.on_relation::regclass, again);
+    end if;
+    -- A partition may have triggers of its own beside those that it has from the table above.
+    select o.tgrelid, o.tgname into other from pg_trigger o
+    where o.tgrelid = any (case kind when 'p' then hark.tree_of(relation) else array[t.on_relation] end)
+      and t.type & 1 = 1 and not o.tgisinternal and not hark.is_watch_function(o.tgfoid)
+      and case when t.type & 64 = 0 then o.tgname < t.trigger_name and o.tgtype & 66 = 0
+        else o.tgname > t.trigger_name and o.tgtype & 64 <> 0 and o.tgtype & t.type & 28 <> 0 end
+    order by o.tgname limit 1;
+    if found then
+      found_drift := found_drift || format('trigger %I of %s fires %s %I%s', other.tgname, other.tgrelid::regclass,
+        case when t.type & 64 = 0 then 'before' else 'after' end, t.trigger_name, again);
+    end if;
+  end loop;
+  return found_drift;
+end
+$$;
+
+-- The statements that install a watch, and those that remove what an earlier definition had and this has not.
+create function hark.watch_script(relation oid, definition jsonb, schema_name text, function_name text) returns text[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  owner text := (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation);
+  function text := format('%I.%I', schema_name, function_name);
+  body text := hark.watch_body(relation, definition);
+  script text[];
+  surplus text[];
+begin
+  script := array[
+    format(E'create or replace function %s() returns trigger\\nlanguage plpgsql security definer set search_path = pg_catalog, pg_temp\\n'
+      -- Values look the same whoever writes; old and new rows are joined by hashing, also where the first statement
+      -- had one row and the plan is kept.
+      'set timezone = ''UTC'' set datestyle = ''ISO, YMD'' set intervalstyle = postgres set extra_float_digits = 1\\n'
+      'set bytea_output = hex set array_nulls = on set standard_conforming_strings = on\\n'
+      'set enable_nestloop = off set enable_mergejoin = off set enable_material = off set jit = off\\n'
+      'as %s', function,
+      case when strpos(body, '$hark$') > 0 then quote_literal(body) else '$hark$' || body || '$hark$' end),
+    format('alter function %s() owner to %I', function, owner),
+    format('revoke execute on function %s() from public', function),
+    format('comment on function %s() is %L', function,
+      format('Publishes changes of %s on channel %s: see hark.watch.', relation::regclass, definition ->> 'channel'))
+  ];
+  script := script || array(select t.statement from hark.watch_triggers(relation, definition, function) t);
+  -- What an earlier definition had, or the watch of that name of an earlier owner.
+  surplus := array(
+    select format('drop trigger %I on %s', g.tgname, g.tgrelid::regclass)
+    from pg_trigger g join pg_proc p on p.oid = g.tgfoid join pg_namespace n on n.oid = p.pronamespace
+    where g.tgrelid = any (hark.tree_of(relation)) and g.tgparentid = 0
+      and (n.nspname = schema_name and p.proname = function_name
+        or p.proname ~ '^hark_watch_' and p.proowner <> (select c.relowner from pg_class c where c.oid = relation)
+          and regexp_replace(g.tgname::text, '_[a-z]+$', '') = any (array(
+            select k.prefix || (definition ->> 'name') from unnest(array['00_hark_', '  hark_', '~hark_']) k (prefix))))
+      and not exists (
+        select from hark.watch_triggers(relation, definition, function) t
+        where t.on_relation = g.tgrelid and t.trigger_name = g.tgname
+      )
+  );
+  -- To drop a trigger takes the strongest lock: taken first, as who has a weaker one and waits for it can deadlock.
+  return array(
+    select format('lock table only %s in access exclusive mode', c.oid::regclass)
+    from pg_class c where surplus <> '{}' and c.oid = any (hark.tree_of(relation)) and c.relkind in ('r', 'p')
+    order by c.oid <> relation, c.oid
+  ) || script || surplus;
+end
+$$;
+
+create function hark.watch_function_name(relation oid, name text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- 63 bytes at most, in any encoding.
+  select 'hark_watch_' || regexp_replace(left(c.relname, 40), '[^a-z0-9_]', '_', 'g') || '_'
+    || left(md5(c.oid || '/' || c.relowner || '/' || $2), 8)
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1
+$$;
+
+create function hark.watch(
+  relation regclass, channel text default null, name text default 'watch',
+  operations text[] default '{insert,update,delete,truncate}', include text[] default null, exclude text[] default null,
+  key text[] default null, condition text default null, if_changed text[] default null, payload text default 'full',
+  headers jsonb default null, max_bytes bigint default 16777216, replicated boolean default false,
+  level text default 'auto', snapshot boolean default false
+) returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb;
+  owner text;
+  known record;
+  schema_name text;
+  made_name text;
+  statement text;
+  done text := 'created';
+  is_new boolean := false;
+begin
+  d := hark.watch_definition(relation, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+  select pg_get_userbyid(c.relowner), n.nspname into owner, schema_name
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
+  if not has_schema_privilege(owner, 'hark', 'usage') or not has_table_privilege(owner, 'hark.published', 'insert')
+    or not has_function_privilege(owner, 'hark.wake(text)', 'execute')
+  then
+    raise exception 'role "%", which owns table %, may not publish', owner, relation
+      using errcode = 'insufficient_privilege', hint = format('As the owner of the schema hark: select hark.grant_publish(%L).', owner);
+  end if;
+  perform hark.require_condition(relation, condition);
+  perform pg_advisory_xact_lock(hashtextextended('hark.watch', relation::oid::bigint));
+  select k.relation, k.function, (k.watch).* into known from hark.known_watches() k
+  where k.relation = $1 and (k.watch).name = $3;
+  if found then
+    if known.definition = d and hark.drift_of(relation, known.function, d) = '{}'
+      and (known.snapshot_wanted or not snapshot)
+    then
+      return 'unchanged';
+    end if;
+    done := 'replaced';
+    made_name := known.function_name;
+    schema_name := coalesce((select n.nspname from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where p.oid = known.function), known.function_schema);
+    update hark.watches w set function_schema = schema_name
+    where w.function_schema = known.function_schema and w.function_name = made_name and w.owner = known.owner
+      and w.function_schema <> schema_name;
+    -- Without a trigger left, changes have been missed, or this is another table of that name: a snapshot begins anew.
+    -- By another key the pages of one are others.
+    is_new := not exists (select from pg_trigger t where t.tgfoid = known.function)
+      or hark.key_columns(relation, d) <> hark.key_columns(relation, known.definition);
+    snapshot := snapshot or known.snapshot_wanted;
+  else
+    made_name := hark.watch_function_name(relation, $3);
+  end if;
+  if not has_schema_privilege(owner, schema_name, 'create') then
+    raise exception 'role "%", which owns table %, may not create a function in schema "%"', owner, relation, schema_name
+      using errcode = 'insufficient_privilege', hint = format('grant create on schema %I to %I.', schema_name, owner);
+  end if;
+  -- What stands there under that name must be one of this table's owner's.
+  if made_name !~ '^hark_watch_' or exists (
+    select from pg_proc p where p.proname = made_name and p.pronamespace = to_regnamespace(quote_ident(schema_name))
+      and (pg_get_userbyid(p.proowner) <> owner or p.prorettype <> 'trigger'::regtype)
+  ) then
+    raise exception 'function %.% is there already, and is not of the owner of table %', schema_name, made_name, relation
+      using errcode = 'HK006', hint = 'Drop or rename it.';
+  end if;
+  foreach statement in array hark.watch_script(relation, d, schema_name, made_name) loop
+    execute statement;
+  end loop;
+  insert into hark.watches as w (function_schema, function_name, table_schema, table_name, name, owner, definition, snapshot_wanted)
+  values (schema_name, made_name, d ->> 'schema', d ->> 'table', $3, owner, d, snapshot)
+  on conflict on constraint watches_pkey do update set
+    table_schema = excluded.table_schema, table_name = excluded.table_name, definition = excluded.definition,
+    snapshot_wanted = excluded.snapshot_wanted,
+    snapshot_after = case when is_new then null else w.snapshot_after end,
+    snapshot_count = case when is_new then 0 else w.snapshot_count end,
+    snapshot_done_at = case when is_new then null else w.snapshot_done_at end,
+    created_at = case when is_new then clock_timestamp() else w.created_at end;
+  if snapshot then
+    -- Also where it is under way: the rest is published as it is now to be.
+    perform hark.prepare_snapshot(relation, $3);
+  end if;
+  return done;
+end
+$$;
+comment on function hark.watch(regclass, text, text, text[], text[], text[], text[], text, text[], text, jsonb, bigint, boolean, text, boolean) is
+  'Publishes the changes of a table, whoever writes. Run it as the owner of the table; it locks the table for a moment.';
+
+-- Makes the triggers of a watch anew as it was told, after its table has changed: with its own channel, and the names
+-- that its columns have now.
+create function hark.rewatch(relation regclass, name text default 'watch') returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb;
+  lists jsonb := '{}';
+  list text;
+begin
+  select (k.watch).definition into d from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
+  if not found then
+    raise exception 'table % has no watch "%"', relation, name
+      using errcode = 'HK006', hint = 'Watch it: select hark.watch(…).';
+  end if;
+  foreach list in array array['include', 'exclude', 'key', 'if_changed'] loop
+    if jsonb_typeof(d -> list) = 'array' then
+      lists := lists || jsonb_build_object(list, case when d -> list = '["*"]' then d -> list else (
+        select jsonb_agg(a.attname order by l.place)
+        from unnest(hark.listed(relation, d, array(select jsonb_array_elements_text(d -> list)), list = 'exclude'))
+          with ordinality l (attnum, place)
+        join pg_attribute a on a.attrelid = relation and a.attnum = l.attnum
+      ) end);
+      -- Rather nothing than what was to be left out, or other rows than those that were asked for.
+      if coalesce(jsonb_array_length(nullif(lists -> list, 'null')), 0) < jsonb_array_length(d -> list) then
+        raise exception 'the watch "%" of table % names columns under % that are gone: %', name, relation, list, d -> list
+          using errcode = 'HK006', hint = 'Say anew what is to be watched: select hark.watch(…).';
+      end if;
+    end if;
+  end loop;
+  return hark.watch(relation, d ->> 'channel', name, array(select jsonb_array_elements_text(d -> 'operations')),
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'include') x (n)),
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'exclude') x (n)),
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'key') x (n)), d ->> 'condition',
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'if_changed') x (n)), d ->> 'payload',
+    nullif(d -> 'headers', 'null'), (d ->> 'max_bytes')::bigint, (d ->> 'replicated')::boolean, d ->> 'level');
+end
+$$;
+comment on function hark.rewatch(regclass, text) is
+  'Repairs a watch after its table has changed (see drift in hark.watches()), keeping what it was told.';
+
+-- What hark.watch would run, as a script for a migration tool.
+create function hark.watch_sql(
+  relation regclass, channel text default null, name text default 'watch',
+  operations text[] default '{insert,update,delete,truncate}', include text[] default null, exclude text[] default null,
+  key text[] default null, condition text default null, if_changed text[] default null, payload text default 'full',
+  headers jsonb default null, max_bytes bigint default 16777216, replicated boolean default false,
+  level text default 'auto'
+) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb := hark.watch_definition(relation, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+  schema_name text := (select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation);
+  owner text := (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation);
+  made_name text;
+begin
+  select (k.watch).function_schema, (k.watch).function_name into schema_name, made_name
+  from hark.known_watches() k where k.relation = $1 and (k.watch).name = $3;
+  if not found then
+    select n.nspname into schema_name from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1;
+    made_name := hark.watch_function_name(relation, $3);
+  end if;
+  -- The number of the table, in the definition and where partitions are, is another in another database: the trigger
+  -- then makes its statements itself until the script is made anew there, or hark.watch is called.
+  return format(E'begin;\\n\\n%s;\\n\\n%s;\\n\\ncommit;\\n',
+    array_to_string(hark.watch_script(relation, d, schema_name, made_name), E';\\n\\n'),
+    format(E'insert into hark.watches (function_schema, function_name, table_schema, table_name, name, owner, definition)\\n'
+      'values (%L, %L, %L, %L, %L, %L, %L)\\non conflict on constraint watches_pkey do update set\\n'
+      '  table_schema = excluded.table_schema, table_name = excluded.table_name, definition = excluded.definition',
+      schema_name, made_name, d ->> 'schema', d ->> 'table', $3, owner, d));
+end
+$$;
+
+-- Stops watching; false where that watch was not there. What was published stays.
+create function hark.unwatch(relation regclass, name text default 'watch') returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known record;
+  t record;
+begin
+  select k.function, (k.watch).* into known from hark.known_watches() k
+  where k.relation = $1 and (k.watch).name = $2;
+  if not found then
+    return false;
+  end if;
+  if not pg_has_role(known.owner, 'usage') then
+    raise exception 'table % belongs to role "%"', relation, known.owner
+      using errcode = 'insufficient_privilege', hint = 'Only its owner can end a watch.';
+  end if;
+  if known.function is not null and hark.is_watch_function(known.function)
+    and exists (select from pg_proc p where p.oid = known.function and pg_get_userbyid(p.proowner) = known.owner)
+  then
+    for t in select g.tgname, g.tgrelid from pg_trigger g where g.tgfoid = known.function and g.tgparentid = 0 loop
+      execute format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass);
+    end loop;
+    execute format('drop function %s', known.function::regprocedure);
+    perform hark.drop_snapshot_function(known.function_schema, known.function_name, known.owner);
+  end if;
+  delete from hark.watches w where w.function_schema = known.function_schema and w.function_name = known.function_name
+    and w.owner = known.owner;
+  return true;
+end
+$$;
+comment on function hark.unwatch(regclass, text) is 'Stops publishing the changes of a table; false where that watch was not there.';
+
+-- Forgets a watch whose table is gone, with what is left of its function.
+create function hark.forget_watch(relation_name text, name text default 'watch') returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known record;
+begin
+  select k.function, (k.watch).* into known from hark.known_watches() k
+  where k.relation is null and format('%s.%s', (k.watch).table_schema, (k.watch).table_name) = $1 and (k.watch).name = $2;
+  if not found then
+    return false;
+  end if;
+  if known.function is not null and hark.is_watch_function(known.function)
+    and exists (select from pg_proc p where p.oid = known.function and pg_get_userbyid(p.proowner) = known.owner)
+    and not exists (select from pg_trigger g where g.tgfoid = known.function)
+  then
+    execute format('drop function %s', known.function::regprocedure);
+    perform hark.drop_snapshot_function(known.function_schema, known.function_name, known.owner);
+  end if;
+  delete from hark.watches w where w.function_schema = known.function_schema and w.function_name = known.function_name
+    and w.owner = known.owner;
+  return true;
+end
+$$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 20,
+    name: "snapshot",
+    sql: `-- Hark 020: what is watched, and publishing the rows that were there before.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (20, 'snapshot');
+
+-- What is watched and whether it is as it should be.
+create function hark.watches() returns table (
+  relation regclass, relation_name text, name text, channel text, level text, reason text, operations text[],
+  payload text, key text[], definition jsonb, drift text[], snapshot_wanted boolean, snapshot_count bigint,
+  snapshot_done_at timestamptz, created_at timestamptz
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  k record;
+begin
+  for k in
+    select w.relation, w.function, (w.watch).*, coalesce((
+        select format('%s.%s', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.oid = w.relation
+      ), format('%s.%s', (w.watch).table_schema, (w.watch).table_name)) as full_name
+    from hark.known_watches() w order by full_name, (w.watch).name
+  loop
+    -- What an earlier owner of the table left is not told where it is watched anew.
+    continue when k.relation is null and exists (
+      select from hark.known_watches() o where (o.watch).name = k.name and (o.watch).table_schema = k.table_schema
+        and (o.watch).table_name = k.table_name and o.relation is not null
+    );
+    relation := k.relation::regclass; relation_name := k.full_name; name := k.name;
+    channel := k.definition ->> 'channel'; reason := k.definition ->> 'reason'; payload := k.definition ->> 'payload';
+    level := case when k.definition ->> 'mode' = 'statement' then 'statement' else 'row' end;
+    definition := k.definition; snapshot_wanted := k.snapshot_wanted; snapshot_count := k.snapshot_count;
+    snapshot_done_at := k.snapshot_done_at; created_at := k.created_at;
+    -- Owners of tables may write their rows of hark.watches: one that makes no sense is not to hide the others.
+    begin
+      operations := array(select jsonb_array_elements_text(k.definition -> 'operations'));
+      key := array(select c.name from hark.watched_columns(k.relation, k.definition) c
+        where c.key_place is not null order by c.key_place);
+      drift := case
+        when k.relation is null and exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+          where n.nspname = k.table_schema and c.relname = k.table_name)
+        then array['the table belongs to another role now; watch it again, as that role']
+        else hark.drift_of(k.relation, k.function, k.definition) end;
+    exception when others then
+      drift := array[format('its definition cannot be read: %s; watch the table again', sqlerrm)];
+    end;
+    return next;
+  end loop;
+end
+$$;
+comment on function hark.watches() is 'Which tables are watched, how, and what is not as it should be (drift).';
+
+-- Whether the rows of a watched table have a key by which they can be read in pages: no column of it can be null.
+create function hark.is_paged(relation oid, definition jsonb) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select hark.key_columns($1, $2) <> '{}' and not exists (
+    select from pg_attribute a
+    where a.attrelid = $1 and a.attnum = any (hark.key_columns($1, $2)) and (not a.attnotnull
+      -- Types without an order.
+      or hark.base_type(a.atttypid) = any (array['json', 'xml', 'point', 'line', 'lseg', 'box', 'path', 'polygon', 'circle',
+        'xid', 'cid', 'txid_snapshot', 'pg_snapshot', 'aclitem']::regtype[]::oid[]))
+  )
+$$;
+
+-- The text of the function that publishes a page of a table's rows, after the key in \`after\`. Its rows are locked
+-- against change until the page is committed: who changes one of them later publishes later, and who changed one
+-- before is waited for and has published. The end of a page is a key that was looked up before, as a row may have
+-- another key once it has been waited for.
+create function hark.snapshot_body(relation oid, definition jsonb) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb := definition || '{"operations": ["insert"]}';
+  paged boolean := hark.is_paged(relation, definition);
+  -- Longer than the name of any column.
+  page constant text := '/*' || repeat('page ', 13) || '*/';
+  names text;
+  texts text;
+  of_after text;
+  of_last text;
+begin
+  select string_agg(format('r.%I', c.name), ', ' order by c.key_place),
+    string_agg(hark.output_of(format('r.%I', c.name), c.type), ', ' order by c.key_place),
+    string_agg(format('($1 ->> %s)::%s', c.key_place - 1, format_type(c.type, -1)), ', ' order by c.key_place),
+    string_agg(format('($2 ->> %s)::%s', c.key_place - 1, format_type(c.type, -1)), ', ' order by c.key_place)
+  into names, texts, of_after, of_last
+  from hark.watched_columns(relation, d) c where c.key_place is not null;
+  return format($body$
+-- Made by hark.watch.
+declare
+  head jsonb := jsonb_build_object('schema', %1$L, 'table', %2$L, 'action', 'SNAPSHOT', 'metadata', jsonb_build_object(
+    'user', session_user, 'role', coalesce(nullif(current_setting('role'), 'none'), session_user),
+    'application', current_setting('application_name'), 'session', pg_backend_pid(),
+    'transaction', pg_current_xact_id()::text));
+  condition text := 'true';
+begin
+  if %3$L then
+    execute format('select jsonb_build_array(%%s) from %%s r where %%s order by %%s offset $2 limit 1', %4$L, %5$L,
+      case when after is null then 'true' else %6$L end, %7$L) into last using after, batch - 1;
+    condition := case when after is null then 'true' else %6$L end || case when last is null then '' else %8$L end;
+  end if;
+  execute replace(%9$L, %12$L, condition) using after, last, head, hark.with_context(%10$L);
+  get diagnostics made = row_count;
+  if made > 0 then
+    perform hark.wake(%11$L);
+  end if;
+  return next;
+end
+$body$, d ->> 'schema', d ->> 'table', paged, texts, relation::regclass, format('(%s) > (%s)', names, of_after), names,
+    format(' and (%s) <= (%s)', names, of_last),
+    (hark.watch_statements(relation, d, 'INSERT', null,
+      format('(select r.* from %s r where %s %s)', relation::regclass, page,
+        case when paged then format('order by %s for share of r', names) else '' end), '$3', '$4'))[1],
+    nullif(d -> 'headers', 'null'), d ->> 'channel', page);
+end
+$$;
+
+create function hark.snapshot_function(function_schema text, function_name text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$ select format('%I.%I', $1, regexp_replace($2, '^hark_watch_', 'hark_snapshot_')) $$;
+
+create function hark.drop_snapshot_function(function_schema text, function_name text, owner text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  made regprocedure := to_regprocedure(hark.snapshot_function(function_schema, function_name) || '(jsonb, integer)');
+begin
+  if exists (select from pg_proc p where p.oid = made and pg_get_userbyid(p.proowner) = owner) then
+    execute format('drop function %s', made);
+  end if;
+end
+$$;
+
+-- Runs the owner's function for a page, as that owner, and takes down how far it came.
+create function hark.snapshot_page(watch hark.watches, batch integer, out made integer, out last jsonb)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  function text := hark.snapshot_function((watch).function_schema, (watch).function_name);
+begin
+  -- Locks the function against change, so that it is still the owner's, and runs as the owner, when it is called.
+  if current_user <> (watch).owner and to_regprocedure(function || '(jsonb, integer)') is not null then
+    execute format('alter function %s(jsonb, integer) security definer', function);
+  end if;
+  if not exists (
+    select from pg_proc p
+    where p.oid = to_regprocedure(function || '(jsonb, integer)') and p.prosecdef
+      and pg_get_userbyid(p.proowner) = (watch).owner
+  ) then
+    raise exception 'the function % that publishes the rows is gone', function
+      using errcode = 'HK006', hint = 'Watch the table again, with snapshot.';
+  end if;
+  execute format('select s.made, s.last from %s($1, $2) s', function) into made, last using (watch).snapshot_after, batch;
+  update hark.watches w set snapshot_after = coalesce(snapshot_page.last, w.snapshot_after),
+    snapshot_count = w.snapshot_count + snapshot_page.made,
+    snapshot_done_at = case when snapshot_page.last is null then clock_timestamp() end
+  where w.function_schema = (watch).function_schema and w.function_name = (watch).function_name and w.owner = (watch).owner;
+end
+$$;
+
+-- Makes a watch ready for its snapshot. The rows of a table without a key are published here, before any change of
+-- them can be: the table is locked against writing by the triggers' coming.
+create function hark.prepare_snapshot(relation regclass, name text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w hark.watches;
+  kind "char" := (select c.relkind from pg_class c where c.oid = relation);
+  function text;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'the transaction is %', current_setting('transaction_isolation')
+      using errcode = 'HK002', hint = 'Take a snapshot in READ COMMITTED: else rows that were written meanwhile are not seen.';
+  end if;
+  select (k.watch).* into w from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
+  if kind = any (array['v', 'f']::"char"[]) then
+    raise exception '%s % cannot have a snapshot: its rows cannot be locked', case kind when 'v' then 'view' else 'foreign table' end, relation
+      using errcode = 'HK006', hint = 'Watch it without one.';
+  end if;
+  if not hark.is_paged(relation, w.definition) and w.created_at < transaction_timestamp() and w.snapshot_done_at is null then
+    raise exception 'table % has no key (of columns that are never null), and its changes are being published already', relation
+      using errcode = 'HK006', hint = 'Rows without a key can be published only when its watch begins: end it with hark.unwatch, and watch it again with snapshot => true.';
+  end if;
+  function := hark.snapshot_function(w.function_schema, w.function_name);
+  if not has_schema_privilege(w.owner, w.function_schema, 'create') then
+    raise exception 'role "%", which owns table %, may not create a function in schema "%"', w.owner, relation, w.function_schema
+      using errcode = 'insufficient_privilege', hint = format('grant create on schema %I to %I.', w.function_schema, w.owner);
+  end if;
+  if exists (select from pg_proc p where p.oid = to_regprocedure(function || '(jsonb, integer)') and pg_get_userbyid(p.proowner) <> w.owner) then
+    raise exception 'function % is there already, and is not of the owner of table %', function, relation
+      using errcode = 'HK006', hint = 'Drop or rename it.';
+  end if;
+  execute format(E'create or replace function %s(after jsonb, batch integer, out made integer, out last jsonb) returns setof record\\n'
+    'language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp\\n'
+    'set timezone = ''UTC'' set datestyle = ''ISO, YMD'' set intervalstyle = postgres set extra_float_digits = 1\\n'
+    'set bytea_output = hex set array_nulls = on set standard_conforming_strings = on set jit = off\\n'
+    -- An owner who is bound by policies of the table would leave rows out: an error instead.
+    'set row_security = off\\nas %L', function, hark.snapshot_body(relation, w.definition));
+  execute format('alter function %s(jsonb, integer) owner to %I', function, w.owner);
+  execute format('revoke execute on function %s(jsonb, integer) from public', function);
+  if not hark.is_paged(relation, w.definition) and w.snapshot_done_at is null then
+    execute format('lock table %s in share mode', relation);
+    perform hark.snapshot_page(w, null);
+  end if;
+end
+$$;
+
+-- Publishes the next rows that a watched table had before: a page a call, each in a transaction of its own, until
+-- done. A row that changes meanwhile may come both as what it is and by its change, in the right order.
+create function hark.snapshot(relation regclass, name text default 'watch', batch integer default 1000)
+returns table (published integer, total bigint, done boolean)
+language plpgsql volatile rows 1 set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w hark.watches;
+  before text := current_setting('lock_timeout');
+  rows_now integer := batch;
+begin
+  if batch is null or batch not between 1 and 100000 then
+    raise exception 'a batch is of % rows', coalesce(batch::text, 'null')
+      using errcode = 'HK006', hint = 'Give 1 to 100000.';
+  elsif current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'the transaction is %', current_setting('transaction_isolation')
+      using errcode = 'HK002', hint = 'Take a snapshot in READ COMMITTED: rows that are being changed are waited for.';
+  end if;
+  select (k.watch).* into w from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
+  if not found then
+    raise exception 'table % has no watch "%"', relation, name
+      using errcode = 'HK006', hint = 'Watch it first: select hark.watch(…).';
+  end if;
+  select * into w from hark.watches k where k.function_schema = w.function_schema and k.function_name = w.function_name
+    and k.owner = w.owner for update;
+  if w.snapshot_wanted and w.snapshot_done_at is not null then
+    return query select 0, w.snapshot_count, true;
+    return;
+  end if;
+  -- Also where table or columns have changed since.
+  if not w.snapshot_wanted or (
+    select p.prosrc from pg_proc p
+    where p.oid = to_regprocedure(hark.snapshot_function(w.function_schema, w.function_name) || '(jsonb, integer)')
+  ) is distinct from hark.snapshot_body(relation, w.definition)
+  then
+    update hark.watches k set snapshot_wanted = true where k.function_schema = w.function_schema
+      and k.function_name = w.function_name and k.owner = w.owner;
+    perform hark.prepare_snapshot(relation, name);
+  end if;
+  published := 0; total := w.snapshot_count; done := false;
+  loop
+    begin
+      -- Gives up before a deadlock would be looked for, in which a writer of the application could be the one to fail.
+      perform set_config('lock_timeout', '200', true);
+      select p.made, p.last is null into published, done from hark.snapshot_page(w, rows_now) p;
+      perform set_config('lock_timeout', before, true);
+      exit;
+    exception when lock_not_available or deadlock_detected then
+      exit when rows_now = 1; -- somebody holds that row: nothing was published, the caller goes on
+      rows_now := greatest(rows_now / 10, 1);
+    end;
+  end loop;
+  total := total + published;
+  return next;
+end
+$$;
+
+-- Has the rows published anew, from the first.
+create function hark.restart_snapshot(relation regclass, name text default 'watch') returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w hark.watches;
+begin
+  select (k.watch).* into w from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
+  if not found then
+    raise exception 'table % has no watch "%"', relation, name
+      using errcode = 'HK006', hint = 'Watch it first: select hark.watch(…).';
+  elsif not hark.is_paged(relation, w.definition) then
+    raise exception 'table % has no key (of columns that are never null)', relation
+      using errcode = 'HK006', hint = 'Its rows can be published only when its watch begins: end it, and watch it again with snapshot => true.';
+  end if;
+  update hark.watches k set snapshot_wanted = true, snapshot_after = null, snapshot_count = 0, snapshot_done_at = null
+  where k.function_schema = w.function_schema and k.function_name = w.function_name and k.owner = w.owner;
+  perform hark.prepare_snapshot(relation, name);
+end
+$$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 21,
+    name: "data_change",
+    sql: `-- Hark 021: a trigger function for one's own CREATE TRIGGER, and rights.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (21, 'data_change');
+
+-- For triggers that one writes oneself, AFTER … FOR EACH ROW; the channel is the argument, "schema.table" without one:
+--   create trigger tell after insert or update or delete on users
+--     for each row execute function hark.notify_data_change('users_changes');
+-- The payload is that of hark.watch's "full". It runs with Hark's rights, so it calls nothing of a user's; hark.watch
+-- publishes the rows of a statement at once and is several times cheaper.
+create function hark.notify_data_change() returns trigger
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = postgres set extra_float_digits = 1
+set bytea_output = hex set array_nulls = on set standard_conforming_strings = on set jit = off
+as $$
+declare
+  channel text := coalesce(tg_argv[0], left(format('%s.%s', tg_table_schema, tg_table_name), 200));
+  head jsonb;
+  before jsonb;
+  after jsonb;
+  key_column text;
+  key text;
+  is_simple boolean;
+  definition jsonb;
+  statement text;
+begin
+  if char_length(channel) not between 1 and 200 then
+    raise exception 'trigger % gives hark.notify_data_change a channel of % characters', tg_name, char_length(channel)
+      using errcode = 'HK006', hint = 'Make it again with a channel of 1 to 200 characters.';
+  end if;
+  head := jsonb_build_object('schema', tg_table_schema, 'table', tg_table_name, 'action', tg_op,
+    'metadata', jsonb_build_object('user', session_user, 'role', coalesce(nullif(current_setting('role'), 'none'), session_user),
+      'application', current_setting('application_name'), 'session', pg_backend_pid(),
+      'transaction', pg_current_xact_id()::text));
+  if tg_level = 'STATEMENT' then
+    insert into hark.log (channel, payload, headers) values (channel, head || '{"id": null}', hark.with_context(null));
+  else
+    -- The common case: types of PostgreSQL's own, and a key of one column whose text is its value.
+    select bool_and(a.atttypid < 16384 and a.atttypid <> all (array['json', '"char"', 'json[]', '"char"[]']::regtype[]::oid[])
+        and a.attgenerated <> 'v'),
+      (select max(k.attname::text) from pg_index i join pg_attribute k on k.attrelid = i.indrelid and k.attnum = i.indkey[0]
+        where i.indrelid = tg_relid and i.indisprimary and i.indnkeyatts = 1
+          and k.atttypid = any (array['int2', 'int4', 'int8', 'uuid', 'text', 'varchar']::regtype[]::oid[])
+          and (k.attcollation = 0 or (select c.collisdeterministic from pg_collation c where c.oid = k.attcollation)))
+    into is_simple, key_column
+    from pg_attribute a where a.attrelid = tg_relid and a.attnum > 0 and not a.attisdropped;
+    if is_simple and key_column is not null
+      and coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(new), 0) < 60000
+      -- A null in an array is a bit, and those are compressed.
+      and (coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(new), 0) < 4000 or not exists (
+        select from pg_attribute a join pg_type t on t.oid = a.atttypid
+        where a.attrelid = tg_relid and a.attnum > 0 and not a.attisdropped and t.typcategory = 'A'))
+    then
+      before := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+      after := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+      key := coalesce(after, before) ->> key_column;
+      is_simple := char_length(key) <= 1000 and (tg_op <> 'UPDATE' or before -> key_column = after -> key_column);
+    else
+      is_simple := false;
+    end if;
+    if is_simple then
+      insert into hark.log (channel, key, payload, headers)
+      values (channel, key, head || jsonb_build_object('id', coalesce(after, before) -> key_column)
+        || case when before is null then '{}' else jsonb_build_object('old', before) end
+        || case when after is null then '{}' else jsonb_build_object('new', after) end
+        || case when tg_op <> 'UPDATE' then '{}' else jsonb_build_object('changed', (
+            select coalesce(jsonb_agg(n.key), '[]') from jsonb_each(after) n where n.value is distinct from before -> n.key)) end,
+        hark.with_context(null));
+    else
+      definition := jsonb_build_object('relation', tg_relid::text, 'columns', '{}'::jsonb, 'channel', channel,
+        'operations', jsonb_build_array(lower(tg_op)), 'payload', 'full', 'max_bytes', 16777216, 'mode', 'row');
+      foreach statement in array
+        hark.watch_statements(tg_relid, definition, tg_op, '(select ($1).*)', '(select ($2).*)', '$3', '$4')
+      loop
+        execute statement using old, new, head, hark.with_context(null);
+      end loop;
+    end if;
+  end if;
+  perform hark.wake(channel);
+  -- BEFORE and INSTEAD OF triggers go on with what they return: never in the way of the write.
+  return case when tg_op = 'DELETE' then old else new end;
+end
+$$;
+comment on function hark.notify_data_change() is
+  'For CREATE TRIGGER … AFTER … FOR EACH ROW: publishes the change on the channel given as argument.';
+
+create or replace function hark.grant_publish(role_name text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform hark.grant_functions(role_name, array[
+    'version', 'notify', 'smart_notify', 'notify_many', 'notify_at', 'cancel_delayed', 'notify_once', 'notify_each',
+    'set_context', 'notify_data_change', 'watch', 'rewatch', 'watch_sql', 'unwatch', 'forget_watch', 'watches', 'snapshot',
+    'restart_snapshot',
+    -- What those, and the triggers that they make, call with the rights of the table's owner.
+    'wake', 'with_context', 'json_value', 'json_tried', 'base_type', 'is_plain', 'as_base', 'output_of', 'value_of', 'key_text',
+    'differs', 'size_of', 'listed', 'key_columns', 'watched_columns', 'shape_query', 'composites_of', 'row_value', 'is_whole', 'described', 'columns_in', 'in_row',
+    'id_value', 'key_value', 'is_wide', 'watch_statements', 'tree_of', 'is_watch_function', 'watch_mode',
+    'require_watchable', 'require_columns', 'require_condition', 'watch_definition', 'watched_root', 'watch_body', 'known_watches',
+    'watch_triggers', 'drift_of', 'watch_script', 'watch_function_name', 'is_paged', 'snapshot_body',
+    'snapshot_function', 'drop_snapshot_function', 'snapshot_page', 'prepare_snapshot'
+  ]);
+  execute format('grant insert on hark.published to %I', role_name);
+  execute format('grant select, insert, update, delete on hark.watches to %I', role_name);
+end
+$$;
+
+revoke execute on all functions in schema hark from public;
+
+-- Who had rights before has those that their programs need now.
+select hark.grant_publish(r.rolname)
+from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
+where p.oid = 'hark.notify(text, jsonb, text, jsonb)'::regprocedure and a.grantee <> p.proowner;
+`,
+  },
+  {
+    version: 22,
+    name: "speed",
+    sql: `-- Hark 022: reading several times as fast.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (22, 'speed');
+
+-- Bytes of a payload with its headers as text, where they must be known; null where that is over 256 MB.
+create function hark.text_size(payload jsonb, headers jsonb) returns bigint
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  bytes bigint;
+begin
+  bytes := octet_length(payload::text)::bigint + coalesce(octet_length(headers::text), 0);
+  return case when bytes <= 268435456 then bytes end;
+exception when program_limit_exceeded then
+  return null;
+end
+$$;
+
+-- A page of the open window, as hark.window_read describes it (006), in one row of lists: to pass a row from function
+-- to query and on to a driver takes longer, value by value, than to find it. JSON as it is written has no line breaks,
+-- so they part \`payloads\` (an empty one cannot be read as text) and \`headers\` (an empty one: none). \`keys\` and
+-- \`channels\` are arrays of JSON, \`times\` are microseconds since 1970, \`replays\` a 1 or 0 for each. What is the same for
+-- all as a rule is null where it is: the channel \`usual\`, no key, no headers, replay, partition 0.
+--
+-- With \`fence\`, \`next\` is the position past a window that ends with this page and had rows in it: this transaction
+-- takes a number after the window was opened, and ends before the next one is.
+create function hark.page(
+  p hark.position, channels text[], max_rows integer, max_bytes bigint, max_scanned integer,
+  started pg_snapshot, filter jsonb default null, partitions integer default 1,
+  held integer[] default null, usual text default null, fence boolean default false,
+  out ids text, out channel_list text, out keys text, out payloads text, out header_list text, out times text,
+  out replays text, out partition_list text, out "position" hark.position, out window_end boolean, out window_span bigint,
+  out next hark.position
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+-- A page is a range of the primary key, whatever the statistics say of a table that grows this fast.
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  -- What each row is compared with is a variable, not a field of the position, which would be looked up for each.
+  finished xid8[] := '{}';
+  next_xid xid8 := pg_snapshot_xmax(p.seen);
+  seen_nothing boolean := p.seen::text = '1:1:';
+  after_id bigint := p.last_id;
+  target pg_snapshot := p.target;
+  target_max bigint := p.target_max;
+  complete_through bigint;
+  here uuid;
+  -- Payloads of up to so many bytes, stored as they are, are taken at once; the list of them stays below a gigabyte.
+  small constant integer := least(8000, 200000000 / greatest(max_rows, 1));
+  at_once boolean := true;
+  found bigint;
+  taken bigint;
+  whole boolean;
+  last_id bigint;
+begin
+  select i.rebased_through, n.id into complete_through, here from hark.install i left join hark.incarnation n on true;
+  if p.incarnation is distinct from here then
+    raise exception 'the server has restarted after a crash since this window was opened'
+      using errcode = 'HK004', hint = 'Load the stored position and open a new window.';
+  end if;
+  if cardinality(p.stragglers) > 0 then
+    select coalesce(array_agg(t.xid), '{}') into finished
+    from unnest(p.stragglers) t (xid) where pg_visible_in_snapshot(t.xid, target);
+  end if;
+  loop
+    begin
+      select max(k.id), count(*), string_agg(k.id::text, ','),
+        json_object_agg(k.id, k.channel) filter (where k.channel is distinct from usual),
+        case when count(k.key) > 0 then json_agg(k.key)::text end,
+        string_agg(case when k.plain and at_once then k.payload::text else '' end, E'\\n'),
+        case when count(k.headers) > 0 then
+          string_agg(case when k.plain and at_once then coalesce(k.headers::text, '') else '' end, E'\\n') end,
+        string_agg((date_part('epoch', k.created_at) * 1000000)::bigint::text, ','),
+        case when not bool_and(k.is_replay) then string_agg(case when k.is_replay then '1' else '0' end, '') end,
+        case when partitions > 1 then string_agg(hark.partition_of(k.key, k.id, partitions)::text, ',') end,
+        at_once and coalesce(sum(k.stored) <= max_bytes and bool_and(k.plain), true)
+      into last_id, found, ids, channel_list, keys, payloads, header_list, times, replays, partition_list, whole
+      from (
+        select s.id, s.channel, s.key, s.payload, s.headers, s.created_at,
+          case when s.id <= complete_through then true else pg_visible_in_snapshot(s.xid, started) end as is_replay,
+          100 + s.payload_size + coalesce(s.headers_size, 0) as stored,
+          s.payload_size <= small and pg_column_compression(s.payload) is null
+            and (s.headers is null or s.headers_size <= small and pg_column_compression(s.headers) is null) as plain
+        from (
+          -- The inner limit bounds the scan; without it the planner sorts the whole log.
+          select l.xid, l.id, l.channel, l.key, l.payload, l.headers, l.created_at,
+            pg_column_size(l.payload) as payload_size, pg_column_size(l.headers) as headers_size
+          from hark.log l
+          where l.id > after_id and l.id <= target_max
+          order by l.id
+          limit max_scanned
+        ) s
+        where case when s.id <= complete_through then seen_nothing
+            else (s.xid >= next_xid or s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, target)
+          end
+          and (channels is null or s.channel = any (channels))
+          and (held is null or hark.partition_of(s.key, s.id, partitions) = any (held))
+          and (filter is null or hark.matches(filter, s.key, s.payload, s.headers))
+        order by s.id
+        limit max_rows
+      ) k;
+      exit;
+    exception when program_limit_exceeded then
+      -- A number of ten bytes may be written in 130,000 digits. Once more, to find which rows there are.
+      if not at_once then
+        raise;
+      end if;
+      at_once := false;
+    end;
+  end loop;
+  taken := found;
+  while not whole loop
+    begin
+      -- Bytes as stored are at most those sent, as a rule, and known without fetching or unpacking anything: they bound
+      -- what is unpacked to find the true size.
+      select max(k.id), count(*), string_agg(k.id::text, ','),
+        json_object_agg(k.id, k.channel) filter (where k.channel is distinct from usual),
+        case when count(k.key) > 0 then json_agg(k.key)::text end,
+        string_agg(case when k.bytes is not null then k.payload::text else '' end, E'\\n'),
+        case when count(k.headers) > 0 then
+          string_agg(case when k.bytes is not null then coalesce(k.headers::text, '') else '' end, E'\\n') end,
+        string_agg((date_part('epoch', k.created_at) * 1000000)::bigint::text, ','),
+        case when not bool_and(k.is_replay) then string_agg(case when k.is_replay then '1' else '0' end, '') end,
+        case when partitions > 1 then string_agg(hark.partition_of(k.key, k.id, partitions)::text, ',') end
+      into last_id, taken, ids, channel_list, keys, payloads, header_list, times, replays, partition_list
+      from (
+        select m.*
+        from (
+          select k.*,
+            sum(100 + coalesce(pg_column_size(k.headers), 0) + coalesce(k.bytes, 0))
+              over (order by k.id rows between unbounded preceding and 1 preceding) as bytes_before
+          from (
+            select k.*,
+              case when not at_once then hark.text_size(k.payload, k.headers)
+                when pg_column_size(k.payload) > 100000 then hark.readable_size(k.payload)
+                when pg_column_compression(k.payload) is null then pg_column_size(k.payload)
+                else octet_length(k.payload::text) end as bytes
+            from (
+              select l.*, coalesce(f.replay, '1') = '1' as is_replay,
+                sum(100 + pg_column_size(l.payload) + coalesce(pg_column_size(l.headers), 0))
+                  over (order by l.id rows between unbounded preceding and 1 preceding) as stored_before
+              from unnest(string_to_array(ids, ',')::bigint[], string_to_array(replays, null)) f (id, replay)
+              -- Row by row: the planner has no idea of how many there are.
+              cross join lateral (select g.* from hark.log g where g.id = f.id offset 0) l
+            ) k
+            where coalesce(k.stored_before, 0) < max_bytes
+            offset 0
+          ) k
+        ) m
+        where coalesce(m.bytes_before, 0) < max_bytes
+        order by m.id
+      ) k;
+      exit;
+    exception when program_limit_exceeded then
+      if not at_once then
+        raise;
+      end if;
+      at_once := false;
+    end;
+  end loop;
+  if taken < max_rows and taken = found and target_max - after_id <= max_scanned then
+    last_id := target_max;
+  elsif taken < max_rows and taken = found then
+    select coalesce(
+      (select l.id from hark.log l where l.id > after_id and l.id <= target_max
+        order by l.id offset max_scanned - 1 limit 1),
+      target_max) into last_id;
+  end if;
+  last_id := coalesce(last_id, after_id); -- all that was found is being removed
+  "position" := row(p.seen, p.seen_max, p.floor, p.stragglers, p.lows, p.target, p.target_max, last_id, p.incarnation);
+  window_end := last_id >= p.target_max;
+  window_span := p.target_max - least(p.floor, p.last_id);
+  if fence and window_end and taken > 0 and pg_current_xact_id_if_assigned() is null then
+    if pg_current_xact_id() is not null then
+      next := hark.window_advance("position");
+    end if;
+  end if;
+end
+$$;
+
+-- As in 006, a row a notification: a page unpacked, for who reads with SQL.
+create or replace function hark.window_read(
+  p hark.position, channels text[], max_rows integer, max_bytes bigint, max_scanned integer,
+  started pg_snapshot, filter jsonb default null, partitions integer default 1,
+  held integer[] default null
+) returns table (
+  id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz,
+  is_replay boolean, partition integer, "position" hark.position, window_end boolean, window_span bigint
+)
+language plpgsql volatile security definer rows 500 set search_path = pg_catalog, pg_temp
+as $$
+declare
+  g record;
+begin
+  select * into g from hark.page(p, channels, max_rows, max_bytes, max_scanned, started, filter, partitions, held);
+  return query
+  select i.id::bigint, g.channel_list::json ->> i.id, i.key, nullif(i.payload, '')::jsonb, nullif(i.headers, '')::jsonb,
+    'epoch'::timestamptz + i.micros::bigint * interval '1 microsecond',
+    coalesce(substr(g.replays, i.place::integer, 1), '1') = '1', coalesce(i.partition::integer, 0),
+    null::hark.position, null::boolean, null::bigint
+  from rows from (
+    string_to_table(g.ids, ','), json_array_elements_text(g.keys::json),
+    string_to_table(g.payloads, E'\\n'), string_to_table(g.header_list, E'\\n'), string_to_table(g.times, ','),
+    string_to_table(g.partition_list, ',')
+  ) with ordinality i (id, key, payload, headers, micros, partition, place);
+  return query
+  select null::bigint, null::text, null::text, null::jsonb, null::jsonb, null::timestamptz, null::boolean, null::integer,
+    g."position", g.window_end, g.window_span;
+end
+$$;
+
+-- As in 002 and 009, in fewer steps: who is woken pays for each, about as much as for all of a plain SELECT.
+create or replace function hark.window_open(p hark.position) returns hark.position
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w hark.position := p;
+begin
+  if pg_is_in_recovery() or pg_current_xact_id_if_assigned() is not null
+    or current_setting('transaction_isolation') <> 'read committed'
+  then
+    perform hark.require_fresh_snapshot();
+  end if;
+  if w.target is null then
+    -- In this order: so no complete transaction has drawn an id above target_max.
+    w.target := pg_current_snapshot();
+    w.target_max := greatest(p.seen_max, coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.drawn()));
+    w.last_id := p.floor;
+    if cardinality(p.stragglers) > 0 then
+      select least(p.floor, min(t.low)) into w.last_id
+      from unnest(p.stragglers, p.lows) t (xid, low)
+      where pg_visible_in_snapshot(t.xid, w.target);
+    end if;
+  end if;
+  -- After the snapshot: this may take a number.
+  select i.id into w.incarnation from hark.incarnation i;
+  if w.incarnation is null then
+    w.incarnation := hark.incarnation();
+  end if;
+  if p.incarnation <> w.incarnation then
+    raise exception 'the server has restarted after a crash since this position was reached'
+      using errcode = 'HK004', hint = 'Load the stored position, or start again.';
+  end if;
+  return w;
+end
+$$;
+
+create or replace function hark.window(
+  consumer text, owner uuid, held integer[], epochs bigint[], p hark.position, alike hark.position default null
+) returns table (
+  "position" hark.position, channels text[], filter jsonb, partitions integer, bounded boolean, settled boolean
+)
+language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c hark.consumers;
+  served integer;
+begin
+  select (
+      select count(*) from hark.partitions s
+      where s.consumer = $1 and s.owner = $2
+        and exists (select from unnest(held, epochs) h (partition, epoch) where h.partition = s.partition and h.epoch = s.epoch)
+    ), k.barrier, k.barrier_max, k.channels, k.filter, k.partitions
+  into served, c.barrier, c.barrier_max, c.channels, c.filter, c.partitions
+  from hark.consumers k where k.name = $1;
+  if served is distinct from cardinality(held) then
+    perform hark.raise_fenced($1, $3);
+  end if;
+  bounded := c.barrier is not null;
+  if (alike).incarnation is not null and (alike).incarnation <> hark.incarnation() then
+    raise exception 'the server has restarted after a crash since that window was opened'
+      using errcode = 'HK004', hint = 'Load the stored positions and open new windows.';
+  end if;
+  settled := c.barrier is not null and p.target is null and p.seen::text = c.barrier::text;
+  "position" := case
+    when p.target is null and c.barrier is not null then hark.window_open_to(p, c.barrier, c.barrier_max)
+    when p.target is null and alike is not null then hark.window_open_to(p, (alike).target, (alike).target_max)
+    else hark.window_open(p)
+  end;
+  channels := c.channels; filter := c.filter; partitions := c.partitions;
+  return next;
+end
+$$;
+
+create or replace function hark.window_advance(p hark.position) returns hark.position
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w hark.position;
+begin
+  if p.target is null or p.last_id < p.target_max then
+    return p;
+  end if;
+  if p.target::text = p.seen::text then
+    w := p;
+    w.target := null; w.target_max := null; w.last_id := null;
+    return w;
+  end if;
+  w.seen := p.target;
+  w.seen_max := p.target_max;
+  w.floor := p.seen_max;
+  w.incarnation := p.incarnation;
+  w.stragglers := '{}';
+  w.lows := '{}';
+  if p.target::text like '%:' then
+    return w; -- nothing was running
+  end if;
+  select coalesce(array_agg(x.xid), '{}') into w.stragglers from pg_snapshot_xip(p.target) x (xid);
+  w.lows := hark.lows_of(w.stragglers, p.stragglers, p.lows, p.floor);
+  if w.floor - (select min(t.low) from unnest(w.lows) t (low)) > 1000 then
+    w.lows := hark.raise_lows(w.stragglers, w.lows);
+  end if;
+  return w;
+end
+$$;
+
+-- As in 009, but a window from before a crash is refused: a fence taken after it does not keep the numbers that the
+-- window has seen from being given out again.
+create or replace function hark.pass(p hark.position) returns hark.position
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform hark.require_fresh_snapshot();
+  if p.incarnation is distinct from hark.incarnation() then
+    raise exception 'the server has restarted after a crash since this window was opened'
+      using errcode = 'HK004', hint = 'Load the stored position and open a new window.';
+  end if;
+  if pg_current_xact_id() is null then
+    return null;
+  end if;
+  return hark.window_advance(p);
+end
+$$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 23,
+    name: "waking",
+    sql: `-- Hark 023: waking: NOTIFY only where somebody sleeps.
+--
+-- NOTIFY takes a lock that serialises every notifying commit of the cluster, through its flush. So a publisher
+-- notifies only for a channel that somebody sleeps on: a row of hark.sleepers that has not expired. Who reads all
+-- the time has none. To look for that row costs a quarter of a publish, so in front of the rows there is a gate, a
+-- sequence whose value is a bit for each of 64 groups of channels: shut where nobody sleeps on one of the group.
+--
+-- A publisher may have looked before somebody slept and commit when the sleeper has looked too. So
+--   1. a publisher has its transaction number and its lock on the log before it looks at the gate, whose value is
+--      what it is at that moment, in any snapshot; and looks for the row in a later statement;
+--   2. a sleeper opens the gate and commits its row, then asks hark.publishers who holds such a lock, and looks again
+--      and again until the last of those has ended, and once more.
+-- Who is not among them had either ended, and is found by the look after; or took its lock later, finds the gate
+-- open, and sees the row. (By locks, which tell at once: a snapshot does not list a transaction whose number is its
+-- xmax.) In REPEATABLE READ rows are seen as of old, so there an open gate is enough. Readers poll underneath it all.
+--
+-- The gate is no part of a transaction: it is opened before a row is there for others, and shut after it has gone.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (23, 'waking');
+
+-- Unlogged on purpose: setting a row waits for no flush, and a crash, which ends every sleeper's session, empties it.
+-- Every publisher looks here: so it compares by "C", and has few rows a page, so that a renewed row finds room on its
+-- own. The versions that a long transaction keeps from being pruned lie in the way, so rows are to be written seldom.
+create unlogged table hark.sleepers (
+  channel text collate "C" not null,   -- '' is every channel
+  sleeper uuid not null,
+  session bigint,                      -- advisory lock held by its LISTEN session
+  until timestamptz not null,
+  primary key (channel, sleeper)
+) with (fillfactor = 10);
+comment on table hark.sleepers is 'Who is to be woken by NOTIFY for which channel; publishers look here.';
+
+create sequence hark.gate minvalue -9223372036854775808 cache 1;
+select setval('hark.gate', 0);
+
+-- A program that was started before this only LISTENs: for a day it is woken as before. Then it polls.
+insert into hark.sleepers (channel, sleeper, until)
+select '', '00000000-0000-0000-0000-000000000000', clock_timestamp() + interval '1 day'
+where exists (select from hark.workers);
+select setval('hark.gate', -1) from hark.sleepers;
+
+-- Constraints of a table are parsed, planned and prepared anew by each insert: 10 of its 17 µs here. So the functions
+-- that insert into the log check what they are given, in their plans, and refuse it by the constraints' names. What
+-- comes from hark.delayed has been checked there. Where somebody is publishing right now they stay, at that price: an
+-- upgrade waits for no publisher, and none for it.
+do $$
+begin
+  lock table hark.log in access exclusive mode nowait;
+  alter table hark.log
+    drop constraint channel_is_1_to_200_characters,
+    drop constraint key_is_at_most_1000_characters,
+    drop constraint headers_are_an_object;
+exception when lock_not_available then
+  raise notice 'the log is in use, so it keeps constraints that publishing need not pay for';
+end
+$$;
+
+-- For triggers of watched tables the view checks it (016), in their plans too.
+create or replace view hark.published as
+select l.channel, l.key, l.payload, l.headers from hark.log l
+where char_length(l.channel) between 1 and 200
+  and (l.key is null or char_length(l.key) <= 1000)
+  and (l.headers is null or jsonb_typeof(l.headers) = 'object')
+with local check option;
+
+-- Refuses those of these notifications that are not valid.
+create function hark.refuse_invalid(ids bigint[]) returns void
+language plpgsql volatile
+as $$
+declare
+  broken pg_catalog.text;
+begin
+  select case
+      when pg_catalog.char_length(l.channel) operator(pg_catalog.<) 1
+        or pg_catalog.char_length(l.channel) operator(pg_catalog.>) 200 then 'channel_is_1_to_200_characters'
+      when pg_catalog.char_length(l.key) operator(pg_catalog.>) 1000 then 'key_is_at_most_1000_characters'
+      when pg_catalog.jsonb_typeof(l.headers) operator(pg_catalog.<>) 'object' then 'headers_are_an_object'
+    end
+  into broken
+  from hark.log l where l.id operator(pg_catalog.=) any ($1)
+  order by 1 limit 1;
+  if broken is not null then
+    raise exception 'new row for relation "log" violates check constraint "%"', broken
+      using errcode = 'check_violation', schema = 'hark', table = 'log', constraint = broken;
+  end if;
+end
+$$;
+
+-- Headers given to a publishing function, over those of the transaction's context (the parameter hark.context, an
+-- object as JSON text).
+create function hark.in_context(headers jsonb) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(current_setting('hark.context', true), '') = '' then
+    return headers;
+  end if;
+  return coalesce(hark.with_context(null), '{}') || coalesce(headers, '{}');
+end
+$$;
+
+-- The hot path has no SET clause and qualifies everything: see 001. What it asks, it asks in RETURNING, and what is
+-- rare is behind one variable: a statement of its own costs more, and so does each expression that is prepared.
+create or replace function hark.notify(
+  channel text,
+  payload jsonb default '{}',
+  key text default null,
+  headers jsonb default null
+) returns bigint
+language plpgsql volatile security definer
+as $$
+declare
+  writer pg_catalog.xid8;
+  drawn bigint;
+  special boolean;
+begin
+  -- A statement of its own, before the insert: the number must be taken before the id is drawn.
+  writer := pg_catalog.pg_current_xact_id();
+  insert into hark.log (xid, channel, key, payload, headers, created_at)
+  values (writer, $1, $3, coalesce($2, 'null'::pg_catalog.jsonb),
+    case when pg_catalog.current_setting('hark.context', true) operator(pg_catalog.<>) ''
+      then hark.in_context($4) else $4 end,
+    pg_catalog.clock_timestamp())
+  returning log.id,
+    pg_catalog.char_length($1) operator(pg_catalog.<) 1
+    or pg_catalog.char_length($1) operator(pg_catalog.>) 200
+    or pg_catalog.char_length($3) operator(pg_catalog.>) 1000
+    or pg_catalog.jsonb_typeof(log.headers) operator(pg_catalog.<>) 'object'
+    or pg_catalog.pg_sequence_last_value('hark.gate'::pg_catalog.regclass)
+      operator(pg_catalog.&) (1::pg_catalog.int8 operator(pg_catalog.<<)
+        (pg_catalog.hashtext($1 collate pg_catalog."C") operator(pg_catalog.&) 63))
+      operator(pg_catalog.<>) 0
+  into drawn, special;
+  if special then
+    if pg_catalog.char_length($1) operator(pg_catalog.<) 1
+      or pg_catalog.char_length($1) operator(pg_catalog.>) 200
+      or pg_catalog.char_length($3) operator(pg_catalog.>) 1000
+      or pg_catalog.jsonb_typeof($4) operator(pg_catalog.<>) 'object'
+      or pg_catalog.current_setting('hark.context', true) operator(pg_catalog.<>) ''
+    then
+      perform hark.refuse_invalid(array[drawn]);
+    end if;
+    perform hark.wake_one($1);
+  end if;
+  return drawn;
+end
+$$;
+
+-- Wakes who sleeps on a channel, for a transaction that has published on it in an earlier statement. By the clock of
+-- the statement, not of the moment: a row that is renewed after the snapshot, so not seen as it is now, was valid
+-- then. Two probes of the index: one for both costs twice as much where there are 100 rows. One channel at a time and
+-- no FROM: what this costs is then the same for any, so that it is planned once and not by each call, which takes ten
+-- times as long as to run it; and by the index, as the plan outlives the few rows it was made for.
+create function hark.wake_one(channel text) returns void
+language plpgsql volatile set enable_seqscan = off
+as $$
+begin
+  perform pg_catalog.pg_notify('hark', $1)
+  where (pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+      or exists (select from hark.sleepers s
+        where s.channel operator(pg_catalog.=) ($1 collate pg_catalog."C")
+          and s.until operator(pg_catalog.>) pg_catalog.statement_timestamp())
+      or exists (select from hark.sleepers s
+        where s.channel operator(pg_catalog.=) ''
+          and s.until operator(pg_catalog.>) pg_catalog.statement_timestamp()))
+    and coalesce(pg_catalog.current_setting('hark.wake', true), '') operator(pg_catalog.<>) 'off'
+    -- A full NOTIFY queue fails the commit, so near one the readers' polling has to do.
+    and pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.5;
+end
+$$;
+
+create or replace function hark.wake(channel text) returns void
+language plpgsql volatile security definer
+as $$
+begin
+  if pg_catalog.pg_sequence_last_value('hark.gate'::pg_catalog.regclass)
+    operator(pg_catalog.&) (1::pg_catalog.int8 operator(pg_catalog.<<)
+      (pg_catalog.hashtext($1 collate pg_catalog."C") operator(pg_catalog.&) 63))
+    operator(pg_catalog.<>) 0
+  then
+    perform hark.wake_one($1);
+  end if;
+end
+$$;
+comment on function hark.wake(text) is
+  'Wakes who waits for a channel on which an earlier statement of this transaction has published, as triggers do.';
+
+create function hark.wake_all(channels text[]) returns void
+language plpgsql volatile
+as $$
+declare
+  awaited pg_catalog.text;
+begin
+  foreach awaited in array coalesce($1, '{}') loop
+    perform hark.wake(awaited);
+  end loop;
+end
+$$;
+
+create or replace function hark.notify_many(notifications json) returns setof bigint
+language plpgsql volatile security definer
+as $$
+declare
+  writer pg_catalog.xid8;
+  drawn bigint[];
+  channels pg_catalog.text[];
+  refused boolean;
+begin
+  writer := pg_catalog.pg_current_xact_id();
+  with published as (
+    insert into hark.log (xid, channel, key, payload, headers, created_at)
+    select writer, n.channel, n.key, coalesce(n.payload, 'null'::pg_catalog.jsonb),
+      case when pg_catalog.current_setting('hark.context', true) operator(pg_catalog.<>) ''
+        then hark.in_context(n.headers) else n.headers end,
+      pg_catalog.clock_timestamp()
+    from rows from (
+      pg_catalog.json_to_recordset($1) as (
+        channel pg_catalog.text, key pg_catalog.text, payload pg_catalog.jsonb, headers pg_catalog.jsonb
+      )
+    ) with ordinality as n (channel, key, payload, headers, place)
+    order by n.place
+    returning log.id, log.channel,
+      pg_catalog.char_length(log.channel) operator(pg_catalog.<) 1
+      or pg_catalog.char_length(log.channel) operator(pg_catalog.>) 200
+      or pg_catalog.char_length(log.key) operator(pg_catalog.>) 1000
+      or pg_catalog.jsonb_typeof(log.headers) operator(pg_catalog.<>) 'object' as invalid
+  )
+  select pg_catalog.array_agg(p.id order by p.id), pg_catalog.array_agg(distinct p.channel), pg_catalog.bool_or(p.invalid)
+  into drawn, channels, refused
+  from published p;
+  if refused then
+    perform hark.refuse_invalid(drawn);
+  end if;
+  perform hark.wake_all(channels);
+  return query select d.id from pg_catalog.unnest(drawn) as d (id);
+end
+$$;
+
+-- As in 013, with the context that holds now.
+create or replace function hark.notify_at(
+  channel text, payload jsonb default '{}', key text default null, headers jsonb default null,
+  deliver_at timestamptz default null
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  made bigint;
+begin
+  if $5 is null or not isfinite($5) then
+    raise exception 'a notification cannot be delivered at %', coalesce($5::text, 'null')
+      using errcode = 'HK006', hint = 'Give a time, or publish it at once with hark.notify.';
+  end if;
+  if $5 > clock_timestamp() + interval '3653 days' then
+    raise exception 'deliver_at is %, which is more than 10 years ahead', $5
+      using errcode = 'HK006', hint = 'Give a time within 10 years.';
+  end if;
+  insert into hark.delayed (channel, key, payload, headers, deliver_at)
+  values ($1, $3, coalesce($2, 'null'), hark.in_context($4), $5)
+  returning number into made;
+  perform hark.nudge('');
+  return made;
+end
+$$;
+
+-- As in 013, but it wakes who sleeps.
+create or replace function hark.deliver_due(batch integer default 1000)
+returns table (moved integer, next_ms double precision)
+language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+as $$
+declare
+  until_then timestamptz := clock_timestamp();
+  in_other_hands constant double precision := 250;
+  next_at timestamptz;
+  held boolean := false;
+  writer xid8;
+  numbers bigint[];
+  ids bigint[];
+  channels text[];
+begin
+  if batch is null or batch < 1 then
+    raise exception 'a batch of % cannot be delivered', coalesce(batch::text, 'null')
+      using errcode = 'HK006', hint = 'Give how many notifications to move at most, at least 1.';
+  end if;
+  moved := 0;
+  select d.deliver_at into next_at from hark.delayed d order by d.deliver_at, d.number limit 1;
+  if next_at <= until_then then
+    -- One at a time: two that skip each other's rows would give a later notification of a key the lower id. The
+    -- lock is freed after the commit is visible, so who gets it next sees what was moved.
+    if pg_try_advisory_xact_lock(hashtextextended('hark.deliver_due', 5237)) then
+      -- A statement of its own, before ids are drawn (001).
+      writer := pg_current_xact_id();
+      with due as materialized (
+        select d.number from hark.delayed d
+        where d.deliver_at <= until_then
+        order by d.deliver_at, d.number
+        limit batch
+        for update skip locked
+      ),
+      gone as materialized (
+        delete from hark.delayed d using due u where d.number = u.number
+        returning d.number, d.channel, d.key, d.payload, d.headers, d.deliver_at
+      ),
+      published as (
+        -- The clock of now: ids and times run side by side in the log (hark.clean).
+        insert into hark.log (xid, channel, key, payload, headers, created_at)
+        select writer, g.channel, g.key, g.payload, g.headers, clock_timestamp()
+        from gone g order by g.deliver_at, g.number
+        returning log.id, log.channel
+      )
+      select count(*), array_agg(p.id order by p.id), array_agg(distinct p.channel),
+        (select array_agg(g.number order by g.deliver_at, g.number) from gone g)
+      into moved, ids, channels, numbers
+      from published p;
+      -- Who holds one of these rows has found it expired: nobody will be told of its id.
+      with known as (
+        select k.channel, k.dedupe_key, m.id
+        from unnest(numbers, ids) m (number, id) join hark.dedupe k on k.delayed = m.number
+        for update of k skip locked
+      )
+      update hark.dedupe k set id = n.id, delayed = null
+      from known n where k.channel = n.channel and k.dedupe_key = n.dedupe_key;
+      perform hark.wake_all(channels);
+    end if;
+    if moved = batch then
+      select d.deliver_at into next_at from hark.delayed d order by d.deliver_at, d.number limit 1;
+    else
+      held := exists (select from hark.delayed d where d.deliver_at <= until_then);
+      select d.deliver_at into next_at from hark.delayed d
+      where d.deliver_at > until_then order by d.deliver_at, d.number limit 1;
+    end if;
+  end if;
+  next_ms := least(
+    extract(epoch from next_at - clock_timestamp())::double precision * 1000,
+    case when held then in_other_hands end
+  );
+  return next;
+end
+$$;
+
+-- From here on this sleeper is woken for these channels (null: all) for so long, unless it does this again. Returns
+-- whether that was so all the time already; where not, the caller goes on as the head of this file says. In a
+-- transaction of its own, as only what has committed is seen. Who has gone without a word is cleared away: those
+-- that have expired, or whose LISTEN session has ended.
+create function hark.sleep(sleeper uuid, channels text[], session bigint, lasting_ms integer) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  names constant text[] := hark.as_set(coalesce(channels, array['']));
+  bits constant bigint := hark.gate_bits(names);
+  covered boolean;
+begin
+  delete from hark.sleepers s
+  using (
+    select x.channel, x.sleeper from hark.sleepers x
+    where x.sleeper <> $1
+      and (x.until <= clock_timestamp()
+        or case when x.session is null then false else pg_try_advisory_xact_lock_shared(x.session) end)
+    for update skip locked
+  ) gone
+  where s.channel = gone.channel and s.sleeper = gone.sleeper;
+  perform from hark.sleepers s where s.sleeper = $1 order by s.channel for update;
+  select count(*) = cardinality(names) into covered
+  from hark.sleepers s where s.sleeper = $1 and s.until > clock_timestamp();
+  if not covered or pg_sequence_last_value('hark.gate') & bits <> bits then
+    covered := false;
+    -- Until this has committed nobody shuts the gate, who would not know of it.
+    perform hark.hold_gate();
+    perform setval('hark.gate', pg_sequence_last_value('hark.gate') | bits);
+  end if;
+  insert into hark.sleepers (channel, sleeper, session, until)
+  select n.name, $1, $3, clock_timestamp() + make_interval(secs => $4 / 1000.0)
+  from unnest(names) n (name)
+  on conflict on constraint sleepers_pkey do update set session = excluded.session, until = excluded.until;
+  return covered;
+end
+$$;
+
+-- The groups of channels, as the gate has them; '' is all.
+create function hark.gate_bits(names text[]) returns bigint
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case when '' = any (names) then -1::bigint
+    else coalesce(bit_or(1::bigint << (hashtext(n.name collate "C") & 63)), 0) end
+  from unnest(names) n (name)
+$$;
+
+create function hark.hold_gate() returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$ select pg_advisory_xact_lock(hashtextextended('hark.gate', 5237)) $$;
+
+-- This sleeper is not to be woken any more. Then hark.shut_gate, once this has committed.
+create function hark.rise(sleeper uuid) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from hark.sleepers s where s.sleeper = $1;
+end
+$$;
+
+-- Shuts the gate for groups of channels that have no row, also none that has expired: such a one may be about to be
+-- renewed. Not in a transaction that has removed rows: it may roll back, and what this does stays.
+create function hark.shut_gate() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  bits bigint;
+begin
+  if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed' then
+    return;
+  end if;
+  perform hark.hold_gate();
+  select hark.gate_bits(coalesce(array_agg(s.channel), '{}')) into bits from hark.sleepers s;
+  if bits <> pg_sequence_last_value('hark.gate') then
+    perform setval('hark.gate', bits);
+  end if;
+end
+$$;
+
+-- Which transactions may have published and have not ended: those that hold a lock on the log like a writer's, or
+-- those of \`among\` that are left. A transaction's own lock goes after all see that it has ended. PREPARE hands locks
+-- over one partition of the lock table at a time, so that for a moment a transaction's own lock and the one on the
+-- log seem to be two transactions': what has no process counts, unless it is of another database, and where a lock on
+-- the log has nobody, everybody.
+create function hark.publishers(among xid[] default null) returns xid[]
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  with locks as materialized (
+    select l.locktype, l.virtualtransaction, l.transactionid, l.pid, l.mode,
+      l.locktype = 'relation' and l.relation = 'hark.log'::regclass and l.mode <> 'AccessShareLock'
+        and l.database = (select d.oid from pg_database d where d.datname = current_database()) as writes
+    from pg_locks l where l.granted
+  ),
+  numbered as materialized (
+    select x.transactionid, x.virtualtransaction, x.pid from locks x
+    where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock'
+  )
+  select coalesce(array_agg(n.transactionid), '{}')
+  from numbered n
+  where case when among is not null then n.transactionid = any (among)
+    else (
+        n.pid is null
+        or exists (select from locks w where w.writes and w.virtualtransaction = n.virtualtransaction)
+        or exists (select from locks w where w.writes and w.pid is null
+          and not exists (select from numbered o where o.virtualtransaction = w.virtualtransaction))
+      ) and not exists (
+        select from pg_prepared_xacts x where x.transaction = n.transactionid and x.database <> current_database()
+      )
+    end
+$$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 24,
+    name: "leaves",
+    sql: `-- Hark 024: the log in leaves, so that what is old goes whole.
+--
+-- The log is divided by ranges of ids. A leaf that is old, and that every consumer has passed, is emptied by TRUNCATE,
+-- in a moment, whatever it holds. What PostgreSQL does of this waits for whom:
+--   * An INSERT into the log locks the log and the leaf that it comes to. A statement that reads locks every leaf.
+--   * TRUNCATE of a leaf waits for those that have written to that leaf or read now: never for a publisher elsewhere.
+--   * DROP of a leaf waits for every publisher that is open, and all others wait behind it.
+--   * ATTACH of a new leaf waits for no publisher, but one whose statement was begun before may fail for it.
+-- So leaves are made well ahead, by whoever reads; what finds none comes to hark.log_rest, so that publishing never
+-- fails for lack of one; leaves are made, and empty ones dropped, in a moment without a publisher, as there are many
+-- where none stays open; and nothing here waits for long.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (24, 'leaves');
+
+-- The leaves of the log, in order; that without bounds is hark.log_rest. None where the log is not divided yet.
+create function hark.leaves() returns table (leaf oid, name text, lower bigint, upper bigint, bytes bigint)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select c.oid, c.relname::text,
+    case when b.bound like '%FROM (MINVALUE)%' then 0 else substring(b.bound from 'FROM \\(''(-?\\d+)''\\)')::bigint end,
+    substring(b.bound from 'TO \\(''(-?\\d+)''\\)')::bigint, pg_relation_size(c.oid)
+  from pg_inherits i
+  join pg_class c on c.oid = i.inhrelid
+  cross join lateral (select pg_get_expr(c.relpartbound, c.oid)) b (bound)
+  where i.inhparent = 'hark.log'::regclass
+  order by 3 nulls last
+$$;
+
+-- Makes an undivided log the first leaf of a divided one: where nobody has it open, now. Whoever comes meanwhile waits
+-- until its ids are looked through (a second a gigabyte). Rights to it stay; triggers, policies and publications of
+-- somebody else's, and views of it, stay with what becomes the first leaf. Returns whether the log is divided.
+create function hark.divide(tries integer default 20) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set client_min_messages = warning
+as $$
+declare
+  last_id bigint;
+  bound bigint;
+  given record;
+begin
+  if (select c.relkind = 'p' from pg_class c where c.oid = 'hark.log'::regclass) then
+    return true;
+  end if;
+  for tried in 1..$1 loop
+    begin
+      lock table hark.log in access exclusive mode nowait;
+      exit;
+    exception when lock_not_available then
+      if tried = $1 then
+        return false;
+      end if;
+    end;
+    perform pg_sleep(0.02);
+  end loop;
+  -- Somebody else may have done it while this waited.
+  if (select c.relkind = 'p' from pg_class c where c.oid = 'hark.log'::regclass) then
+    return true;
+  end if;
+  last_id := hark.drawn();
+  bound := (last_id + 100000) / 1000000 * 1000000 + 1000000;
+  alter table hark.log
+    drop constraint if exists channel_is_1_to_200_characters,
+    drop constraint if exists key_is_at_most_1000_characters,
+    drop constraint if exists headers_are_an_object;
+  alter table hark.log rename to log_0;
+  alter table hark.log_0 rename constraint log_pkey to log_0_pkey;
+  alter table hark.log_0 alter column id drop identity;
+  create table hark.log (
+    xid xid8 not null default pg_current_xact_id(),
+    id bigint generated always as identity (cache 1) primary key,
+    channel text not null,
+    key text,
+    payload jsonb not null,
+    headers jsonb,
+    created_at timestamptz not null default clock_timestamp()
+  ) partition by range (id);
+  comment on table hark.log is 'Notifications. Append-only: publish with hark.notify, remove with hark cleanup.';
+  for given in
+    select a.privilege_type, a.is_grantable, coalesce(quote_ident(r.rolname), 'public') as grantee, a.of_column
+    from (
+      select a.*, null::text as of_column from pg_class c cross join lateral aclexplode(c.relacl) a
+      where c.oid = 'hark.log_0'::regclass and a.grantee <> c.relowner
+      union all
+      select a.*, t.attname::text from pg_attribute t cross join lateral aclexplode(t.attacl) a
+      where t.attrelid = 'hark.log_0'::regclass
+    ) a
+    left join pg_roles r on r.oid = a.grantee
+  loop
+    execute format('grant %s %s on hark.log to %s %s', given.privilege_type,
+      case when given.of_column is not null then format('(%I)', given.of_column) end, given.grantee,
+      case when given.is_grantable then 'with grant option' end);
+  end loop;
+  if last_id > 0 then
+    perform setval('hark.log_id_seq', last_id);
+  end if;
+  execute format('alter table hark.log attach partition hark.log_0 for values from (minvalue) to (%s)', bound);
+  create table hark.log_rest partition of hark.log default;
+  create or replace view hark.published as
+  select l.channel, l.key, l.payload, l.headers from hark.log l
+  where char_length(l.channel) between 1 and 200
+    and (l.key is null or char_length(l.key) <= 1000)
+    and (l.headers is null or jsonb_typeof(l.headers) = 'object')
+  with local check option;
+  perform hark.add_leaves();
+  return true;
+end
+$$;
+
+-- Where the next leaf begins, how many ids it takes, and how many are to have a leaf in advance. There are to be as
+-- many leaves as there are parts of what is to be removed, and so few that reading, which locks each, does not notice:
+-- so they become larger as there are more of them.
+create function hark.next_leaf(out top bigint, out span bigint, out wanted bigint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  least_span constant bigint := 1000000;
+  largest_span constant bigint := 1000000000;
+  filled integer;
+begin
+  select coalesce(max(f.upper), 0), count(*) filter (where f.bytes > 0 and f.upper is not null)
+  into top, filled from hark.leaves() f;
+  select f.upper - f.lower into span from hark.leaves() f where f.upper = top;
+  span := coalesce(span, least_span); -- all of them may be gone
+  span := greatest(least_span, least(largest_span,
+    case when filled >= 12 then span * 2 when filled <= 8 then span / 2 else span end));
+  wanted := greatest(span * 2, least_span * 4);
+end
+$$;
+
+-- Adds leaves until there are enough.
+create function hark.add_leaves() returns integer
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  made integer := 0;
+  last_id bigint := hark.drawn();
+  n record;
+  top bigint;
+begin
+  select * into n from hark.next_leaf();
+  top := n.top;
+  while top - last_id < n.wanted loop
+    -- What is drawn meanwhile comes to hark.log_rest, and so does what is drawn before the next leaf begins.
+    if top <= last_id then
+      top := (last_id + 100000) / 100000 * 100000 + 100000;
+    end if;
+    execute format('create table hark.log_%s (like hark.log including defaults)', top);
+    execute format('alter table hark.log attach partition hark.log_%s for values from (%s) to (%s)', top, top, top + n.span);
+    top := top + n.span;
+    made := made + 1;
+  end loop;
+  return made;
+end
+$$;
+
+-- Who holds a lock on a table: to write to it, or whatever it is. Prepared transactions too.
+create function hark.holders_of(relations oid[], writing boolean) returns text[]
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(distinct l.virtualtransaction), '{}') from pg_locks l
+  where l.locktype = 'relation' and l.granted and l.relation = any ($1) and (l.mode = 'RowExclusiveLock' or not $2)
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    and l.pid is distinct from pg_backend_pid()
+$$;
+
+-- Whether nobody who has the log open, to publish, to read, or to dump it, stays for as long as 50 ms: so that a lock
+-- that they are in the way of is had at once, and nobody waits behind it for long.
+create function hark.is_passable() returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  relations constant oid[] := array['hark.log'::regclass, 'hark.log_rest'::regclass];
+  before constant text[] := hark.holders_of(relations, false);
+begin
+  if cardinality(before) = 0 then
+    return true;
+  end if;
+  perform pg_sleep(0.05);
+  return not before && hark.holders_of(relations, false);
+end
+$$;
+
+-- What is done to leaves rests on what is there by now, not on what a transaction saw when it began.
+create function hark.require_read_committed() returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'the log is not cleaned in a % transaction, which does not see what is registered meanwhile',
+        upper(current_setting('transaction_isolation'))
+      using errcode = 'HK002', hint = 'Use READ COMMITTED: for a role, alter role … set default_transaction_isolation = ''read committed''.';
+  end if;
+end
+$$;
+
+-- Makes room for what is published next, where there is less than enough: for whoever reads, or cleans, to call now and
+-- then, in a transaction of its own, as its locks are in the way of others until that ends. Returns how many leaves it
+-- made. Where somebody is in its own way it waits for 50 ms, and leaves it to the next time. What takes longer the more
+-- there is (a second a gigabyte), it does only if it is told to be \`patient\`.
+create function hark.extend(patient boolean default false) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms'
+as $$
+declare
+  quick constant bigint := 134217728;
+  rest_bytes bigint;
+  n record;
+  first_id bigint;
+  last_id bigint;
+  lower_bound bigint;
+  upper_bound bigint;
+  renamed text;
+begin
+  if pg_is_in_recovery() then
+    return 0;
+  end if;
+  perform hark.require_read_committed();
+  if not (select c.relkind = 'p' from pg_class c where c.oid = 'hark.log'::regclass) then
+    if not patient and pg_relation_size('hark.log') > quick then
+      return 0;
+    end if;
+    return case when hark.divide(case when patient then 20 else 1 end) then 1 else 0 end;
+  end if;
+  select * into n from hark.next_leaf();
+  if n.top - hark.drawn() >= n.wanted or not pg_try_advisory_xact_lock(hashtextextended('hark.extend', 5237)) then
+    return 0;
+  end if;
+  -- A statement that was begun before knows the leaves of then: one that runs on until the next leaf's ids are drawn
+  -- would bring them to the rest, and fail. So nobody publishes at this moment, and where somebody stays, no leaf is
+  -- made: what he is in the way of comes to the rest.
+  if not hark.is_passable() then
+    return 0;
+  end if;
+  begin
+    select f.bytes into rest_bytes from hark.leaves() f where f.upper is null;
+    lock table hark.log_rest in access exclusive mode;
+    if rest_bytes > 33554432 and (patient or rest_bytes <= quick) then
+      -- ATTACH would look through it each time, so it becomes a leaf itself, where all of it fits between two others.
+      lock table only hark.log in access exclusive mode;
+      select min(l.id), max(l.id) into first_id, last_id from hark.log_rest l;
+      select coalesce(max(f.upper), 0) into lower_bound from hark.leaves() f where f.upper <= first_id;
+      select coalesce(min(f.lower), (hark.drawn() + 1000000) / 1000000 * 1000000) into upper_bound
+      from hark.leaves() f where f.lower >= lower_bound;
+      if last_id < upper_bound then
+        renamed := 'log_' || lower_bound;
+        alter table hark.log detach partition hark.log_rest;
+        execute format('alter table hark.log_rest rename to %I', renamed);
+        execute format('alter table hark.%I rename constraint log_rest_pkey to %I', renamed, renamed || '_pkey');
+        execute format('alter table hark.log attach partition hark.%I for values from (%s) to (%s)',
+          renamed, lower_bound, upper_bound);
+        create table hark.log_rest partition of hark.log default;
+      end if;
+    else
+      lock table only hark.log in share row exclusive mode;
+    end if;
+    return hark.add_leaves();
+  exception when lock_not_available or check_violation or duplicate_table or invalid_object_definition then
+    return 0;
+  end;
+end
+$$;
+
+revoke execute on all functions in schema hark from public;
+
+do $$
+begin
+  if not hark.divide() then
+    raise notice 'the log is in use, so it is not divided yet: hark cleanup does that, when it is not';
+  end if;
+end
+$$;
+`,
+  },
+  {
+    version: 25,
+    name: "retention",
+    sql: `-- Hark 025: cleaning by leaves: what is old and passed goes whole.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (25, 'retention');
+
+-- Empties one leaf of which all is older than that and passed by every consumer (or \`forced\`), and tells of what it
+-- was: about so many notifications, so many bytes. No row: there is none, or somebody is in the way.
+create function hark.empty_leaf(cutoff timestamptz, forced boolean default false)
+returns table (leaf text, removed bigint, bytes bigint)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set lock_timeout = '50ms' set jit = off
+as $$
+declare
+  f record;
+  last_id bigint;
+  first_id bigint;
+  floor_of_all bigint;
+  has_rows boolean;
+begin
+  perform hark.require_read_committed();
+  perform hark.rebase();
+  last_id := hark.drawn();
+  for f in
+    -- What lies in the rest is older than what lies in the leaf of the next id, where that has one.
+    select v.leaf, v.name, v.bytes, coalesce(v.upper, o.lower) - 1 as through
+    from hark.leaves() v
+    left join hark.leaves() o on v.upper is null and o.lower <= last_id + 1 and o.upper > last_id + 1
+    where v.bytes > 0 and coalesce(v.upper, o.lower) <= last_id
+  loop
+    continue when cardinality(hark.holders_of(array[f.leaf], true)) > 0 or hark.is_newer(f.name, cutoff, f.through);
+    begin
+      -- As in hark.clean: no position goes back meanwhile. Whoever has drawn an id of this leaf and has not come to
+      -- lock it yet either began before every floor and low, which then are not above that id, or was registered for
+      -- by nobody.
+      lock table hark.consumers in share row exclusive mode;
+      execute format('select min(l.id) from hark.%I l', f.name) into first_id;
+      select min(least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))))
+      into floor_of_all from hark.partitions p;
+      if first_id is not null and not forced and floor_of_all < f.through
+        or exists (select from hark.waiting w where w.id >= first_id and w.id <= f.through and w.channel is null)
+        or exists (select from hark.replays r where r.next_id <= f.through and r.to_id >= first_id)
+      then
+        raise lock_not_available; -- and lets go of what it has locked
+      end if;
+      execute format('lock table hark.%I in access exclusive mode', f.name);
+      -- Since the look somebody may have come, and gone.
+      if hark.is_newer(f.name, cutoff, f.through) then
+        raise lock_not_available;
+      end if;
+      execute format('select exists (select from hark.%I)', f.name) into has_rows;
+      if not has_rows then
+        -- All went one by one: only their space is there, and nothing to tell of.
+        execute format('truncate hark.%I', f.name);
+        continue;
+      end if;
+      -- Exactly where that takes no time.
+      execute format(case when f.bytes < 8388608 then 'select count(*) from hark.%I'
+        else 'select greatest(c.reltuples, 0)::bigint from pg_class c where c.relname = %1$L and c.relnamespace = ''hark''::regnamespace' end,
+        f.name) into removed;
+      if removed = 0 then
+        removed := least(f.through - first_id + 1, f.bytes / 60);
+      end if;
+      bytes := pg_total_relation_size(f.leaf);
+      execute format('truncate hark.%I', f.name);
+      delete from hark.waymarks w
+      where w.number > 0 and w.seen_max <= f.through and w.number < (select max(n.number) - 10 from hark.waymarks n);
+      leaf := f.name;
+      return next;
+      return;
+    exception when lock_not_available then
+      null; -- the next one, then
+    end;
+  end loop;
+end
+$$;
+comment on function hark.empty_leaf(timestamptz, boolean) is
+  'Empties one leaf of the log that is wholly older than a time and passed by every consumer, whatever it holds.';
+
+-- Whether a leaf has a notification that is not older than that, or one above an id. Ids and times run side by side,
+-- but for the moment between a call's clock and its id.
+create function hark.is_newer(leaf text, cutoff timestamptz, through bigint) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  newer boolean;
+begin
+  execute format('select coalesce(max(n.created_at) >= $1 or max(n.id) > $2, false)
+    from (select l.created_at, l.id from hark.%I l order by l.id desc limit 1000) n', $1) into newer using $2, $3;
+  return newer;
+end
+$$;
+
+-- Whether more than so many of the oldest notifications are older than that.
+create function hark.has_older(cutoff timestamptz, most integer) returns boolean
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select count(*) > $2 from (select l.created_at from hark.log l order by l.id limit $2 + 1) l where l.created_at < $1
+$$;
+
+-- Drops leaves that are empty and whose ids are all drawn: where no publisher stays open, for whom all others would
+-- wait behind this. In a transaction of its own. Returns how many.
+create function hark.drop_leaves() returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms'
+as $$
+declare
+  f record;
+  dropped integer := 0;
+  has_rows boolean;
+begin
+  perform hark.require_read_committed();
+  if not exists (select from hark.leaves() v where v.bytes = 0 and v.upper <= hark.drawn())
+    or not hark.is_passable()
+  then
+    return 0;
+  end if;
+  lock table only hark.log in access exclusive mode;
+  for f in select * from hark.leaves() v where v.bytes = 0 and v.upper <= hark.drawn() loop
+    execute format('lock table hark.%I in access exclusive mode', f.name);
+    execute format('select exists (select from hark.%I)', f.name) into has_rows;
+    continue when has_rows;
+    execute format('drop table hark.%I', f.name);
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+exception when lock_not_available then
+  return 0;
+end
+$$;
+
+-- What cleaning removes beside the log. Returns how many dedupe keys have expired and gone: fewer than a batch are all.
+create function hark.tidy(batch integer default 10000) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Workers that ended without a word; the last of a consumer tells hark.drop_inactive since when.
+  delete from hark.workers w
+  using (
+    select k.consumer, k.owner from hark.workers k
+    where k.lease_until < clock_timestamp() - interval '1 hour' and exists (
+      select from hark.workers n
+      where n.consumer = k.consumer and (n.lease_until, n.owner) > (k.lease_until, k.owner)
+    )
+    for update of k skip locked
+  ) gone
+  where w.consumer = gone.consumer and w.owner = gone.owner;
+  return hark.forget_dedupe(batch);
+end
+$$;
+
+-- As in 015, in the leaves only where the batch is.
+create or replace function hark.clean(
+  cutoff timestamptz, after_id bigint default 0, batch integer default 10000,
+  forced boolean default false, dry_run boolean default false, without text[] default '{}'
+) returns table (next_id bigint, removed bigint, kept bigint, bytes bigint, last_created_at timestamptz)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+declare
+  through bigint;
+  floor_of_all bigint;
+  complete_through bigint;
+  looked bigint;
+begin
+  if batch is null or batch < 1 then
+    raise exception 'a batch of % cannot be cleaned', batch
+      using errcode = 'HK006', hint = 'Give how many notifications to look at, at least 1.';
+  end if;
+  if cardinality(without) > 0 and not dry_run then
+    raise exception 'consumers % cannot be left out of account', without
+      using errcode = 'HK006', hint = 'Only a dry run can; remove them instead.';
+  end if;
+  if not dry_run then
+    perform hark.require_read_committed();
+  end if;
+  -- On a server this was restored to, what nobody has read would look read.
+  perform hark.rebase();
+  -- Waits for registrations, seeks and replays under way, and holds new ones back for this batch: see
+  -- hark.register. Without it a position could go back behind what is being removed.
+  lock table hark.consumers in share row exclusive mode;
+  if not dry_run then
+    perform hark.tidy(batch);
+  end if;
+  -- Nobody's window can hold a row at or below the lowest floor and low; those above are checked one by one.
+  select min(least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))))
+  into floor_of_all from hark.partitions p where p.consumer <> all (without);
+  select i.rebased_through into complete_through from hark.install i;
+  select max(l.id), count(*), max(l.created_at), count(*) filter (where l.created_at < cutoff)
+  into through, looked, last_created_at, kept
+  from (
+    select l.id, l.created_at from hark.log l where l.id > after_id order by l.id limit batch
+  ) l;
+  -- Ids and times run side by side, but for the moment between a call's clock and its id: a whole batch
+  -- without an old row is the end.
+  if looked = 0 or kept = 0 then
+    return query select null::bigint, 0::bigint, 0::bigint, 0::bigint, last_created_at;
+    return;
+  end if;
+  next_id := case when looked < batch then null else through end;
+  with place as materialized (
+    select distinct on (p.position::text) (p.position).seen::text = '1:1:' as seen_nothing, (p.position).floor,
+      (p.position).seen, (p.position).target, (p.position).last_id
+    from hark.partitions p where p.consumer <> all (without)
+  ),
+  old as materialized (
+    select l.id from hark.log l
+    where l.id > after_id and l.id <= through and l.created_at < cutoff
+      and (forced or floor_of_all is null or l.id <= floor_of_all
+        or not exists (select from place p
+          where not hark.passed(l.id, l.xid, p.seen_nothing, p.floor, p.seen, p.target, p.last_id, complete_through)))
+      and not exists (select from hark.waiting w
+        where w.id = l.id and w.channel is null and w.consumer <> all (without))
+      and not exists (select from hark.replays r
+        where l.id >= r.next_id and l.id <= r.to_id and r.consumer <> all (without))
+  ),
+  gone as (
+    delete from hark.log l using old o
+    where l.id = o.id and l.id > after_id and l.id <= through and not dry_run
+    returning hark.stored_bytes(l.channel, l.key, l.payload, l.headers) as size
+  )
+  select count(*), coalesce(sum(g.size), 0) into removed, bytes
+  from (
+    select g.size from gone g
+    union all
+    select hark.stored_bytes(l.channel, l.key, l.payload, l.headers)
+    from old o join hark.log l on l.id = o.id and l.id > after_id and l.id <= through where dry_run
+  ) g;
+  if not dry_run then
+    -- Waymarks below what is gone lead nowhere; the newest and the first stay.
+    delete from hark.waymarks w
+    where w.number > 0 and w.seen_max <= through and w.number < (select max(n.number) - 10 from hark.waymarks n);
+  end if;
+  kept := kept - removed;
+  return next;
+end
+$$;
+
+create or replace function hark.grant_consume(role_name text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select hark.grant_functions(role_name, array[
+    'version', 'rebase', 'waymark', 'timeline', 'start_position', 'window_open', 'window_read', 'page', 'window_advance',
+    'channels_of', 'register', 'attend', 'claim', 'lost_owners', 'window', 'merged', 'is_behind', 'pass',
+    'acknowledge', 'begin_handling', 'owner_key', 'finish', 'trying', 'release', 'leave', 'waiting_of',
+    'waiting_rows', 'done_of', 'feed', 'deliver_due', 'nudge', 'status', 'partitions_of',
+    'workers_of', 'heads_of', 'replays_of', 'holding', 'watches', 'sleep', 'rise', 'shut_gate', 'publishers', 'extend'
+  ])
+$$;
+
+create or replace function hark.grant_operate(role_name text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select hark.grant_functions(role_name, array[
+    'version', 'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding', 'seek',
+    'replay', 'pause', 'resume', 'dead_letters', 'retry_dead', 'discard_dead', 'repartition', 'remove_consumer',
+    'drop_inactive', 'clean', 'watches', 'extend', 'empty_leaf', 'has_older', 'tidy', 'drop_leaves'
+  ])
+$$;
+
+revoke execute on all functions in schema hark from public;
+
+-- Who had rights before has those that their programs need now.
+select hark.grant_consume(r.rolname)
+from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
+where p.oid = 'hark.waymark(bigint, interval)'::regprocedure and a.grantee <> p.proowner;
+select hark.grant_operate(r.rolname)
+from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
+where p.proname = 'repartition' and p.pronamespace = 'hark'::regnamespace and a.grantee <> p.proowner;
+`,
+  },
 ];

@@ -200,22 +200,3 @@ export async function requireSchema(db: Queryable): Promise<void> {
     );
   }
 }
-
-/**
- * Removes the schema with every notification and every consumer. There is no way back.
- *
- * @throws {HarkError} `NO_PERMISSION` where the role does not own it.
- */
-export async function uninstall(db: Queryable): Promise<void> {
-  for (let attempt = 1;; attempt++) {
-    try {
-      await db.query("drop schema if exists hark cascade");
-      return;
-    } catch (error) {
-      // Dropping locks everything in an order of its own; against a reader's it may have to give way.
-      const reason = translate(error);
-      const { code } = (reason.cause ?? {}) as { code?: unknown };
-      if (code !== "40P01" || attempt === 5) throw reason;
-    }
-  }
-}

@@ -16,13 +16,26 @@ export interface Lock extends Disposable {
 export async function tryLock(path: string, kind: "alone" | "shared"): Promise<Lock | undefined> {
   const file = await Deno.open(path, { create: true, read: true, write: true, mode: 0o600 });
   try {
-    if (await file.tryLock(kind === "alone")) return file;
+    if (await file.tryLock(kind === "alone")) return held(file);
   } catch (error) {
     file.close();
     throw error;
   }
   file.close();
   return undefined;
+}
+
+/**
+ * To close the file is not enough: a program that is being started at this moment, by whatever part of the process, has
+ * it open, too, and with it the lock, until it runs.
+ */
+function held(file: Deno.FsFile): Lock {
+  return {
+    [Symbol.dispose]: () => {
+      file.unlockSync();
+      file.close();
+    },
+  };
 }
 
 /** Takes the lock at `path`, waiting for it up to `deadline` ms. Rejects with `EMBEDDED` after that. */
@@ -33,8 +46,8 @@ export async function lock(
 ): Promise<Lock> {
   const end = performance.now() + deadline;
   for (;;) {
-    const held = await tryLock(path, kind);
-    if (held !== undefined) return held;
+    const taken = await tryLock(path, kind);
+    if (taken !== undefined) return taken;
     if (performance.now() > end) {
       throw new HarkError(
         "EMBEDDED",

@@ -1,0 +1,467 @@
+-- Hark 019: hark.watch, hark.rewatch and hark.unwatch: the triggers, and what is not as it should be (drift).
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (19, 'watch');
+
+-- Which watch of which table. The link is the trigger function, which goes along when table or schema are renamed;
+-- where its triggers are gone, the table's name counts. Rows that say another owner than the table's are nobody's.
+create function hark.known_watches() returns table (relation oid, function oid, watch hark.watches)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select c.oid, p.oid, w
+  from hark.watches w
+  left join pg_namespace fn on fn.nspname = w.function_schema
+  -- Of a schema that has another name now: the function's own name is nobody else's.
+  left join pg_proc p on p.proname = w.function_name and p.pronargs = 0
+    and (p.pronamespace = fn.oid or fn.oid is null and pg_get_userbyid(p.proowner) = w.owner)
+  left join lateral (
+    select hark.watched_root(t.tgrelid, t.tgfoid) as root from pg_trigger t where t.tgfoid = p.oid limit 1
+  ) t on true
+  left join pg_namespace n on n.nspname = w.table_schema
+  left join pg_class c on c.oid = coalesce(t.root, (
+      select k.oid from pg_class k where k.relnamespace = n.oid and k.relname = w.table_name
+    )) and pg_get_userbyid(c.relowner) = w.owner
+$$;
+
+-- The triggers that a watch needs: on which table, its name, its statement, and what pg_trigger then says of it.
+create function hark.watch_triggers(relation oid, definition jsonb, function text)
+returns table (on_relation oid, trigger_name text, statement text, type smallint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb := definition;
+  mode text := d ->> 'mode';
+  prefix text := case when d ->> 'mode' = 'instead' then '~hark_' else '00_hark_' end || (d ->> 'name') || '_';
+  kind "char" := (select c.relkind from pg_class c where c.oid = $1);
+  operation text;
+  of_rows oid[];
+  on_table oid;
+  transitions text;
+begin
+  -- Triggers of one event fire in the order of their names: before all others, or on a view after them.
+  if mode <> 'instead' and exists (
+    select from pg_trigger t where t.tgrelid = any (hark.tree_of($1)) and not t.tgisinternal and t.tgname < '00_hark_'
+      and not hark.is_watch_function(t.tgfoid)
+  ) then
+    prefix := '  hark_' || (d ->> 'name') || '_';
+  end if;
+  foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
+    continue when not d -> 'operations' ? operation;
+    -- Triggers for rows of a partitioned table are cloned to its partitions; those of inherited tables are not.
+    of_rows := case when mode = 'row' and kind = 'r' or operation = 'truncate' then hark.tree_of($1) else array[$1] end;
+    foreach on_table in array of_rows loop
+      trigger_name := prefix || operation;
+      on_relation := on_table;
+      select c.relkind into kind from pg_class c where c.oid = on_table;
+      if operation = 'truncate' then
+        continue when kind = 'v' or kind = 'f' and current_setting('server_version_num')::integer < 160000;
+        statement := 'after truncate on %s for each statement';
+        type := 32;
+      elsif mode = 'statement' then
+        transitions := case operation when 'insert' then 'new table as hark_new' when 'delete' then 'old table as hark_old'
+          else 'old table as hark_old new table as hark_new' end;
+        statement := 'after ' || operation || ' on %s referencing ' || transitions || ' for each statement';
+        type := case operation when 'insert' then 4 when 'delete' then 8 else 16 end;
+      else
+        continue when mode = 'instead' and not exists (
+          select from pg_trigger t
+          where t.tgrelid = on_table and t.tgtype & 64 <> 0 and not hark.is_watch_function(t.tgfoid)
+            and t.tgtype & case operation when 'insert' then 4 when 'delete' then 8 else 16 end <> 0
+        );
+        statement := case mode when 'instead' then 'instead of ' else 'after ' end || operation || ' on %s for each row';
+        type := 1 + case operation when 'insert' then 4 when 'delete' then 8 else 16 end + case mode when 'instead' then 64 else 0 end;
+      end if;
+      statement := format('create or replace trigger %I ' || statement || ' execute function %s()', trigger_name,
+        on_table::regclass, function);
+      if (d ->> 'replicated')::boolean then
+        statement := statement || format(E';\nalter table %s enable always trigger %I', on_table::regclass, trigger_name);
+      end if;
+      return next;
+    end loop;
+    select c.relkind into kind from pg_class c where c.oid = $1;
+  end loop;
+end
+$$;
+
+-- What is not as it should be: of the triggers and their function. Nothing: all is well.
+create function hark.drift_of(relation oid, function oid, definition jsonb) returns text[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb := definition;
+  found_drift text[] := '{}';
+  f record;
+  now_mode record;
+  t record;
+  other record;
+  gone text;
+  kind "char" := (select c.relkind from pg_class c where c.oid = relation);
+  again constant text := '; repair it (hark.rewatch, hark watch repair)';
+begin
+  if relation is null then
+    return array['the table is gone'];
+  end if;
+  select p.prosrc, p.proowner, p.proname, n.nspname, p.prosecdef, p.proconfig into f from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+  where p.oid = function;
+  if not found then
+    return array['the trigger function is gone' || again];
+  end if;
+  if f.proowner <> (select c.relowner from pg_class c where c.oid = relation) then
+    found_drift := found_drift || ('the trigger function belongs to another role than the table' || again);
+  end if;
+  if not has_schema_privilege(f.proowner, 'hark'::regnamespace, 'usage')
+    or not has_table_privilege(f.proowner, 'hark.published'::regclass, 'insert')
+    or not has_function_privilege(f.proowner, 'hark.wake(text)'::regprocedure, 'execute')
+  then
+    found_drift := found_drift || format('role "%s", which owns the table, may not publish: writes fail; select hark.grant_publish(%L)',
+      pg_get_userbyid(f.proowner), pg_get_userbyid(f.proowner));
+  end if;
+  if f.prosrc <> hark.watch_body(relation, d) then
+    found_drift := found_drift || case
+      when d -> 'columns' <> (select coalesce(jsonb_object_agg(a.attnum, a.attname), '{}') from pg_attribute a
+        where a.attrelid = relation and a.attnum > 0 and not a.attisdropped)
+      then 'its columns have changed: changes are published by a slower way' || again
+      else 'its columns or keys have changed, or it was made by another version of Hark' || again end;
+  end if;
+  if not f.prosecdef or f.proconfig is null then
+    found_drift := found_drift || ('the trigger function was altered' || again);
+  end if;
+  for t in
+    select l.what, n.name from (values ('key'), ('include'), ('exclude'), ('if_changed')) l (what)
+    cross join lateral jsonb_array_elements_text(case when jsonb_typeof(d -> l.what) = 'array' then d -> l.what else '[]' end) n (name)
+    where n.name <> '*' and hark.listed(relation, d, array[n.name]) = '{}'
+  loop
+    found_drift := found_drift || format('column %I, which %s names, is gone%s', t.name, t.what, again);
+  end loop;
+  select string_agg(quote_ident(c.value), ', ' order by c.value) into gone
+  from jsonb_each_text(d -> 'columns') c
+  where d ->> 'condition' ~ ('(^|[^[:alnum:]_])' || regexp_replace(c.value, '([^[:alnum:]_])', '\\\1', 'g') || '($|[^[:alnum:]_])')
+    and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = c.value and a.attnum > 0 and not a.attisdropped);
+  if gone is not null then
+    found_drift := found_drift || format('its condition names %s, which is gone or has another name: everything is published; watch the table with another condition', gone);
+  end if;
+  for t in
+    select g.tgname, g.tgrelid::regclass as on_relation, g.tgenabled from pg_trigger g
+    where g.tgfoid = function and (g.tgparentid <> 0 and g.tgenabled = 'D' or g.tgrelid <> all (hark.tree_of(relation)))
+    order by 2
+  loop
+    found_drift := found_drift || case when t.tgenabled = 'D'
+      then format('trigger %I on %s is disabled', t.tgname, t.on_relation)
+      else format('trigger %I is left on %s, which is no part of the table any more', t.tgname, t.on_relation) end;
+  end loop;
+  select * into now_mode from hark.watch_mode(relation, (d ->> 'replicated')::boolean);
+  if d ->> 'level' = 'auto' and now_mode.mode = 'row' and d ->> 'mode' = 'statement' then
+    found_drift := found_drift || (now_mode.reason || again);
+  end if;
+  for t in
+    select n.on_relation, n.trigger_name, n.type, g.tgenabled, g.tgtype
+    from hark.watch_triggers(relation, d, format('%I.%I', f.nspname, f.proname)) n
+    left join pg_trigger g on g.tgrelid = n.on_relation and g.tgname = n.trigger_name and g.tgfoid = function
+  loop
+    if t.tgtype is null and exists (
+      select from pg_trigger g where g.tgrelid = t.on_relation and g.tgfoid = function and g.tgtype = t.type
+    ) then
+      found_drift := found_drift || format('the trigger on %s has to be named %I, as triggers fire in the order of their names%s',
+        t.on_relation::regclass, t.trigger_name, again);
+    elsif t.tgtype is null or t.tgtype <> t.type then
+      found_drift := found_drift || format('trigger %I on %s is missing%s', t.trigger_name, t.on_relation::regclass, again);
+    elsif t.tgenabled = 'D' then
+      found_drift := found_drift || format('trigger %I on %s is disabled', t.trigger_name, t.on_relation::regclass);
+    elsif t.tgenabled <> (case when (d ->> 'replicated')::boolean then 'A' else 'O' end) then
+      found_drift := found_drift || format('trigger %I on %s fires in another replication role%s', t.trigger_name,
+        t.on_relation::regclass, again);
+    end if;
+    -- A partition may have triggers of its own beside those that it has from the table above.
+    select o.tgrelid, o.tgname into other from pg_trigger o
+    where o.tgrelid = any (case kind when 'p' then hark.tree_of(relation) else array[t.on_relation] end)
+      and t.type & 1 = 1 and not o.tgisinternal and not hark.is_watch_function(o.tgfoid)
+      and case when t.type & 64 = 0 then o.tgname < t.trigger_name and o.tgtype & 66 = 0
+        else o.tgname > t.trigger_name and o.tgtype & 64 <> 0 and o.tgtype & t.type & 28 <> 0 end
+    order by o.tgname limit 1;
+    if found then
+      found_drift := found_drift || format('trigger %I of %s fires %s %I%s', other.tgname, other.tgrelid::regclass,
+        case when t.type & 64 = 0 then 'before' else 'after' end, t.trigger_name, again);
+    end if;
+  end loop;
+  return found_drift;
+end
+$$;
+
+-- The statements that install a watch, and those that remove what an earlier definition had and this has not.
+create function hark.watch_script(relation oid, definition jsonb, schema_name text, function_name text) returns text[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  owner text := (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation);
+  function text := format('%I.%I', schema_name, function_name);
+  body text := hark.watch_body(relation, definition);
+  script text[];
+  surplus text[];
+begin
+  script := array[
+    format(E'create or replace function %s() returns trigger\nlanguage plpgsql security definer set search_path = pg_catalog, pg_temp\n'
+      -- Values look the same whoever writes; old and new rows are joined by hashing, also where the first statement
+      -- had one row and the plan is kept.
+      'set timezone = ''UTC'' set datestyle = ''ISO, YMD'' set intervalstyle = postgres set extra_float_digits = 1\n'
+      'set bytea_output = hex set array_nulls = on set standard_conforming_strings = on\n'
+      'set enable_nestloop = off set enable_mergejoin = off set enable_material = off set jit = off\n'
+      'as %s', function,
+      case when strpos(body, '$hark$') > 0 then quote_literal(body) else '$hark$' || body || '$hark$' end),
+    format('alter function %s() owner to %I', function, owner),
+    format('revoke execute on function %s() from public', function),
+    format('comment on function %s() is %L', function,
+      format('Publishes changes of %s on channel %s: see hark.watch.', relation::regclass, definition ->> 'channel'))
+  ];
+  script := script || array(select t.statement from hark.watch_triggers(relation, definition, function) t);
+  -- What an earlier definition had, or the watch of that name of an earlier owner.
+  surplus := array(
+    select format('drop trigger %I on %s', g.tgname, g.tgrelid::regclass)
+    from pg_trigger g join pg_proc p on p.oid = g.tgfoid join pg_namespace n on n.oid = p.pronamespace
+    where g.tgrelid = any (hark.tree_of(relation)) and g.tgparentid = 0
+      and (n.nspname = schema_name and p.proname = function_name
+        or p.proname ~ '^hark_watch_' and p.proowner <> (select c.relowner from pg_class c where c.oid = relation)
+          and regexp_replace(g.tgname::text, '_[a-z]+$', '') = any (array(
+            select k.prefix || (definition ->> 'name') from unnest(array['00_hark_', '  hark_', '~hark_']) k (prefix))))
+      and not exists (
+        select from hark.watch_triggers(relation, definition, function) t
+        where t.on_relation = g.tgrelid and t.trigger_name = g.tgname
+      )
+  );
+  -- To drop a trigger takes the strongest lock: taken first, as who has a weaker one and waits for it can deadlock.
+  return array(
+    select format('lock table only %s in access exclusive mode', c.oid::regclass)
+    from pg_class c where surplus <> '{}' and c.oid = any (hark.tree_of(relation)) and c.relkind in ('r', 'p')
+    order by c.oid <> relation, c.oid
+  ) || script || surplus;
+end
+$$;
+
+create function hark.watch_function_name(relation oid, name text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- 63 bytes at most, in any encoding.
+  select 'hark_watch_' || regexp_replace(left(c.relname, 40), '[^a-z0-9_]', '_', 'g') || '_'
+    || left(md5(c.oid || '/' || c.relowner || '/' || $2), 8)
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1
+$$;
+
+create function hark.watch(
+  relation regclass, channel text default null, name text default 'watch',
+  operations text[] default '{insert,update,delete,truncate}', include text[] default null, exclude text[] default null,
+  key text[] default null, condition text default null, if_changed text[] default null, payload text default 'full',
+  headers jsonb default null, max_bytes bigint default 16777216, replicated boolean default false,
+  level text default 'auto', snapshot boolean default false
+) returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb;
+  owner text;
+  known record;
+  schema_name text;
+  made_name text;
+  statement text;
+  done text := 'created';
+  is_new boolean := false;
+begin
+  d := hark.watch_definition(relation, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+  select pg_get_userbyid(c.relowner), n.nspname into owner, schema_name
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
+  if not has_schema_privilege(owner, 'hark', 'usage') or not has_table_privilege(owner, 'hark.published', 'insert')
+    or not has_function_privilege(owner, 'hark.wake(text)', 'execute')
+  then
+    raise exception 'role "%", which owns table %, may not publish', owner, relation
+      using errcode = 'insufficient_privilege', hint = format('As the owner of the schema hark: select hark.grant_publish(%L).', owner);
+  end if;
+  perform hark.require_condition(relation, condition);
+  perform pg_advisory_xact_lock(hashtextextended('hark.watch', relation::oid::bigint));
+  select k.relation, k.function, (k.watch).* into known from hark.known_watches() k
+  where k.relation = $1 and (k.watch).name = $3;
+  if found then
+    if known.definition = d and hark.drift_of(relation, known.function, d) = '{}'
+      and (known.snapshot_wanted or not snapshot)
+    then
+      return 'unchanged';
+    end if;
+    done := 'replaced';
+    made_name := known.function_name;
+    schema_name := coalesce((select n.nspname from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where p.oid = known.function), known.function_schema);
+    update hark.watches w set function_schema = schema_name
+    where w.function_schema = known.function_schema and w.function_name = made_name and w.owner = known.owner
+      and w.function_schema <> schema_name;
+    -- Without a trigger left, changes have been missed, or this is another table of that name: a snapshot begins anew.
+    -- By another key the pages of one are others.
+    is_new := not exists (select from pg_trigger t where t.tgfoid = known.function)
+      or hark.key_columns(relation, d) <> hark.key_columns(relation, known.definition);
+    snapshot := snapshot or known.snapshot_wanted;
+  else
+    made_name := hark.watch_function_name(relation, $3);
+  end if;
+  if not has_schema_privilege(owner, schema_name, 'create') then
+    raise exception 'role "%", which owns table %, may not create a function in schema "%"', owner, relation, schema_name
+      using errcode = 'insufficient_privilege', hint = format('grant create on schema %I to %I.', schema_name, owner);
+  end if;
+  -- What stands there under that name must be one of this table's owner's.
+  if made_name !~ '^hark_watch_' or exists (
+    select from pg_proc p where p.proname = made_name and p.pronamespace = to_regnamespace(quote_ident(schema_name))
+      and (pg_get_userbyid(p.proowner) <> owner or p.prorettype <> 'trigger'::regtype)
+  ) then
+    raise exception 'function %.% is there already, and is not of the owner of table %', schema_name, made_name, relation
+      using errcode = 'HK006', hint = 'Drop or rename it.';
+  end if;
+  foreach statement in array hark.watch_script(relation, d, schema_name, made_name) loop
+    execute statement;
+  end loop;
+  insert into hark.watches as w (function_schema, function_name, table_schema, table_name, name, owner, definition, snapshot_wanted)
+  values (schema_name, made_name, d ->> 'schema', d ->> 'table', $3, owner, d, snapshot)
+  on conflict on constraint watches_pkey do update set
+    table_schema = excluded.table_schema, table_name = excluded.table_name, definition = excluded.definition,
+    snapshot_wanted = excluded.snapshot_wanted,
+    snapshot_after = case when is_new then null else w.snapshot_after end,
+    snapshot_count = case when is_new then 0 else w.snapshot_count end,
+    snapshot_done_at = case when is_new then null else w.snapshot_done_at end,
+    created_at = case when is_new then clock_timestamp() else w.created_at end;
+  if snapshot then
+    -- Also where it is under way: the rest is published as it is now to be.
+    perform hark.prepare_snapshot(relation, $3);
+  end if;
+  return done;
+end
+$$;
+comment on function hark.watch(regclass, text, text, text[], text[], text[], text[], text, text[], text, jsonb, bigint, boolean, text, boolean) is
+  'Publishes the changes of a table, whoever writes. Run it as the owner of the table; it locks the table for a moment.';
+
+-- Makes the triggers of a watch anew as it was told, after its table has changed: with its own channel, and the names
+-- that its columns have now.
+create function hark.rewatch(relation regclass, name text default 'watch') returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb;
+  lists jsonb := '{}';
+  list text;
+begin
+  select (k.watch).definition into d from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
+  if not found then
+    raise exception 'table % has no watch "%"', relation, name
+      using errcode = 'HK006', hint = 'Watch it: select hark.watch(…).';
+  end if;
+  foreach list in array array['include', 'exclude', 'key', 'if_changed'] loop
+    if jsonb_typeof(d -> list) = 'array' then
+      lists := lists || jsonb_build_object(list, case when d -> list = '["*"]' then d -> list else (
+        select jsonb_agg(a.attname order by l.place)
+        from unnest(hark.listed(relation, d, array(select jsonb_array_elements_text(d -> list)), list = 'exclude'))
+          with ordinality l (attnum, place)
+        join pg_attribute a on a.attrelid = relation and a.attnum = l.attnum
+      ) end);
+      -- Rather nothing than what was to be left out, or other rows than those that were asked for.
+      if coalesce(jsonb_array_length(nullif(lists -> list, 'null')), 0) < jsonb_array_length(d -> list) then
+        raise exception 'the watch "%" of table % names columns under % that are gone: %', name, relation, list, d -> list
+          using errcode = 'HK006', hint = 'Say anew what is to be watched: select hark.watch(…).';
+      end if;
+    end if;
+  end loop;
+  return hark.watch(relation, d ->> 'channel', name, array(select jsonb_array_elements_text(d -> 'operations')),
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'include') x (n)),
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'exclude') x (n)),
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'key') x (n)), d ->> 'condition',
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'if_changed') x (n)), d ->> 'payload',
+    nullif(d -> 'headers', 'null'), (d ->> 'max_bytes')::bigint, (d ->> 'replicated')::boolean, d ->> 'level');
+end
+$$;
+comment on function hark.rewatch(regclass, text) is
+  'Repairs a watch after its table has changed (see drift in hark.watches()), keeping what it was told.';
+
+-- What hark.watch would run, as a script for a migration tool.
+create function hark.watch_sql(
+  relation regclass, channel text default null, name text default 'watch',
+  operations text[] default '{insert,update,delete,truncate}', include text[] default null, exclude text[] default null,
+  key text[] default null, condition text default null, if_changed text[] default null, payload text default 'full',
+  headers jsonb default null, max_bytes bigint default 16777216, replicated boolean default false,
+  level text default 'auto'
+) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb := hark.watch_definition(relation, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+  schema_name text := (select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation);
+  owner text := (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation);
+  made_name text;
+begin
+  select (k.watch).function_schema, (k.watch).function_name into schema_name, made_name
+  from hark.known_watches() k where k.relation = $1 and (k.watch).name = $3;
+  if not found then
+    select n.nspname into schema_name from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1;
+    made_name := hark.watch_function_name(relation, $3);
+  end if;
+  -- The number of the table, in the definition and where partitions are, is another in another database: the trigger
+  -- then makes its statements itself until the script is made anew there, or hark.watch is called.
+  return format(E'begin;\n\n%s;\n\n%s;\n\ncommit;\n',
+    array_to_string(hark.watch_script(relation, d, schema_name, made_name), E';\n\n'),
+    format(E'insert into hark.watches (function_schema, function_name, table_schema, table_name, name, owner, definition)\n'
+      'values (%L, %L, %L, %L, %L, %L, %L)\non conflict on constraint watches_pkey do update set\n'
+      '  table_schema = excluded.table_schema, table_name = excluded.table_name, definition = excluded.definition',
+      schema_name, made_name, d ->> 'schema', d ->> 'table', $3, owner, d));
+end
+$$;
+
+-- Stops watching; false where that watch was not there. What was published stays.
+create function hark.unwatch(relation regclass, name text default 'watch') returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known record;
+  t record;
+begin
+  select k.function, (k.watch).* into known from hark.known_watches() k
+  where k.relation = $1 and (k.watch).name = $2;
+  if not found then
+    return false;
+  end if;
+  if not pg_has_role(known.owner, 'usage') then
+    raise exception 'table % belongs to role "%"', relation, known.owner
+      using errcode = 'insufficient_privilege', hint = 'Only its owner can end a watch.';
+  end if;
+  if known.function is not null and hark.is_watch_function(known.function)
+    and exists (select from pg_proc p where p.oid = known.function and pg_get_userbyid(p.proowner) = known.owner)
+  then
+    for t in select g.tgname, g.tgrelid from pg_trigger g where g.tgfoid = known.function and g.tgparentid = 0 loop
+      execute format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass);
+    end loop;
+    execute format('drop function %s', known.function::regprocedure);
+    perform hark.drop_snapshot_function(known.function_schema, known.function_name, known.owner);
+  end if;
+  delete from hark.watches w where w.function_schema = known.function_schema and w.function_name = known.function_name
+    and w.owner = known.owner;
+  return true;
+end
+$$;
+comment on function hark.unwatch(regclass, text) is 'Stops publishing the changes of a table; false where that watch was not there.';
+
+-- Forgets a watch whose table is gone, with what is left of its function.
+create function hark.forget_watch(relation_name text, name text default 'watch') returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known record;
+begin
+  select k.function, (k.watch).* into known from hark.known_watches() k
+  where k.relation is null and format('%s.%s', (k.watch).table_schema, (k.watch).table_name) = $1 and (k.watch).name = $2;
+  if not found then
+    return false;
+  end if;
+  if known.function is not null and hark.is_watch_function(known.function)
+    and exists (select from pg_proc p where p.oid = known.function and pg_get_userbyid(p.proowner) = known.owner)
+    and not exists (select from pg_trigger g where g.tgfoid = known.function)
+  then
+    execute format('drop function %s', known.function::regprocedure);
+    perform hark.drop_snapshot_function(known.function_schema, known.function_name, known.owner);
+  end if;
+  delete from hark.watches w where w.function_schema = known.function_schema and w.function_name = known.function_name
+    and w.owner = known.owner;
+  return true;
+end
+$$;
+
+revoke execute on all functions in schema hark from public;

@@ -1,0 +1,174 @@
+/**
+ * From a notification to a change.
+ *
+ * @module
+ */
+
+import type { Notification } from "../consume/notification.ts";
+import { DeadLetter } from "../consume/outcomes.ts";
+import type { Change, ChangeFacts, OversizedChange, WatchPayload } from "./change.ts";
+import { fitted, type RowSchema } from "./schema.ts";
+
+/** What the changes are of. */
+export interface Expected {
+  /** The schema of the table; undefined where it was not told. */
+  readonly schema: string | undefined;
+  /** The table. */
+  readonly table: string;
+  /** How it was named, for sentences. */
+  readonly name: string;
+  /** What is published of a row. */
+  readonly payload: WatchPayload;
+  /** What rows have to fit. */
+  readonly row: RowSchema | undefined;
+}
+
+/** A change as it lies in a payload, not yet checked. */
+type Raw = Readonly<Record<string, unknown>>;
+
+// deno-lint-ignore no-explicit-any -- the row's type is the caller's to name
+type AnyChange = Change<any, any, any, any>;
+
+/** Whether a notification tells of a change of that table. */
+export function isOf(expected: Expected, notification: Notification): boolean {
+  const { schema } = (notification.payload ?? {}) as Raw;
+  return notification.isDatabaseChange && notification.table === expected.table &&
+    (expected.schema === undefined || schema === expected.schema);
+}
+
+/** Makes a change of a notification, at once unless a schema takes its time. @throws {DeadLetter} */
+export function readChange(
+  expected: Expected,
+  notification: Notification,
+): AnyChange | OversizedChange | Promise<AnyChange> {
+  const what = `notification ${notification.id}`;
+  if (!isOf(expected, notification)) {
+    throw new DeadLetter(
+      notification.isDatabaseChange
+        ? `${what} is of the table ${notification.table}, not of ${expected.name}. ` +
+          "Where tables share a channel, ask matches() first"
+        : `${what} is no change of ${expected.name}: nothing of a watch`,
+    );
+  }
+  const raw = notification.payload as Raw;
+  if (raw.metadata === null || typeof raw.metadata !== "object") {
+    throw new DeadLetter(`${what} has no metadata: it was not published by a watch`);
+  }
+  const facts = {
+    schema: raw.schema as string,
+    table: raw.table as string,
+    partition: typeof raw.partition === "string" ? raw.partition : undefined,
+    metadata: raw.metadata as ChangeFacts["metadata"],
+    context: notification.headers,
+    notification,
+    action: notification.action!,
+    id: raw.id ?? null,
+    moved: raw.moved === true,
+  };
+  if (raw.truncated === true && facts.action !== "TRUNCATE") {
+    return {
+      ...facts,
+      action: facts.action,
+      old: undefined,
+      new: undefined,
+      truncated: true,
+    };
+  }
+  return withRows(expected, facts, raw, what);
+}
+
+/** All of a change but its rows. */
+type Facts = ChangeFacts & Pick<AnyChange, "action" | "id" | "moved">;
+
+function withRows(
+  expected: Expected,
+  facts: Facts,
+  raw: Raw,
+  what: string,
+): AnyChange | Promise<AnyChange> {
+  const { payload } = expected;
+  const whole = payload === "full" || payload === "diff";
+  const isUpdate = facts.action === "UPDATE";
+  const hasOld = whole && (isUpdate || facts.action === "DELETE");
+  const hasNew = payload !== "key" && facts.action !== "DELETE" && facts.action !== "TRUNCATE";
+  const changed = isUpdate && whole ? raw.changed : undefined;
+  if (isUpdate && whole && !Array.isArray(changed)) throw other(expected, "changed columns", what);
+  // What is told of an update by "diff" is no row that could fit a schema.
+  const schema = isUpdate && payload === "diff" ? undefined : expected.row;
+  const row = (name: "old" | "new", has: boolean): unknown => {
+    if (!has) return undefined;
+    const value = raw[name];
+    if (value === null || typeof value !== "object") throw other(expected, `${name} row`, what);
+    return schema === undefined
+      ? value
+      : fitted(schema, value, `the ${name} row in ${what}, of ${expected.name},`);
+  };
+  const rows = [row("old", hasOld), row("new", hasNew)] as const;
+  const made = ([before, after]: readonly [unknown, unknown]) =>
+    new TableChange(facts, before, after, changed as string[] | undefined) as unknown as AnyChange;
+  return rows.some((one) => one instanceof Promise) ? Promise.all(rows).then(made) : made(rows);
+}
+
+function other({ payload, name }: Expected, missing: string, what: string): DeadLetter {
+  return new DeadLetter(
+    `${what} has no ${missing}: ${name} was watched with another payload than "${payload}", which ` +
+      "watched() was told",
+  );
+}
+
+/** A change at run time. What its fields are, the compiler knows by {@linkcode Change}. */
+class TableChange {
+  readonly schema: string;
+  readonly table: string;
+  readonly partition: string | undefined;
+  readonly action: string;
+  readonly id: unknown;
+  readonly old: unknown;
+  readonly new: unknown;
+  readonly changed: readonly string[] | undefined;
+  readonly moved: boolean;
+  readonly truncated = false;
+  readonly metadata: ChangeFacts["metadata"];
+  readonly context: ChangeFacts["context"];
+  readonly notification: Notification;
+
+  constructor(
+    facts: Facts,
+    before: unknown,
+    after: unknown,
+    changed: readonly string[] | undefined,
+  ) {
+    this.schema = facts.schema;
+    this.table = facts.table;
+    this.partition = facts.partition;
+    this.action = facts.action;
+    this.id = facts.id;
+    this.old = before;
+    this.new = after;
+    this.changed = changed;
+    this.moved = facts.moved;
+    this.metadata = facts.metadata;
+    this.context = facts.context;
+    this.notification = facts.notification;
+  }
+
+  isInsert(): boolean {
+    return this.action === "INSERT";
+  }
+
+  isUpdate(): boolean {
+    return this.action === "UPDATE";
+  }
+
+  isDelete(): boolean {
+    return this.action === "DELETE";
+  }
+
+  isTruncate(): boolean {
+    return this.action === "TRUNCATE";
+  }
+
+  isSnapshot(): boolean {
+    return this.action === "SNAPSHOT";
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * Which table is meant.
+ *
+ * @module
+ */
+
+import { bad, text } from "../check.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { messageOf, translate } from "../database/translate.ts";
+import { HarkError } from "../errors.ts";
+
+const remedy = 'Give it with its schema, such as "public.users". PostgreSQL reads a name without ' +
+  `double quotes in lower case: '"Shop"."Orders"'.`;
+
+/** A table as a caller names it. */
+export function tableName(value: unknown): string {
+  if (typeof value !== "string" || value.trim() === "") {
+    bad("table", value, 'Give its name, such as "public.users".');
+  }
+  return text("table", value, "BAD_OPTION");
+}
+
+/** The parts of a name, read as PostgreSQL reads them; undefined where it would not. */
+export function nameParts(name: string): string[] | undefined {
+  const part = /\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*(\.|$)/y;
+  const parts: string[] = [];
+  for (let more = true; more;) {
+    const found = part.exec(name);
+    if (found === null) return undefined;
+    const [, quoted, plain, dot] = found;
+    parts.push(
+      quoted?.replaceAll('""', '"') ?? plain!.replaceAll(/[A-Z]/g, (one) => one.toLowerCase()),
+    );
+    more = dot === ".";
+  }
+  return parts;
+}
+
+/** The table of that name, as an oid in text; undefined where there is none. */
+export async function findTable(db: Queryable, table: string): Promise<string | undefined> {
+  try {
+    const { rows } = await db.query(
+      "select pg_catalog.to_regclass($1::text)::pg_catalog.oid::pg_catalog.text as oid",
+      [table],
+    );
+    return rows[0].oid ?? undefined;
+  } catch (error) {
+    const translated = translate(error);
+    const { code } = (translated.cause ?? {}) as { code?: unknown };
+    // What cannot be a name: an open quote, too many dots, another database.
+    if (!/^(42602|42601|0A000)$/.test(String(code))) throw translated;
+    throw new HarkError("BAD_OPTION", `table ${table} is no name: ${messageOf(translated.cause)}`, {
+      cause: translated.cause,
+      remedy,
+    });
+  }
+}
+
+/** The same, which has to be there. */
+export async function requireTable(db: Queryable, table: string): Promise<string> {
+  return await findTable(db, table) ?? noTable(table);
+}
+
+/** Throws that there is no such table. */
+export function noTable(table: string): never {
+  throw new HarkError("BAD_OPTION", `there is no table ${table}`, { remedy });
+}
+
+/** An expression of a table's name with its schema, as in SQL, whatever the search path; null where it is gone. */
+export function nameSql(oid: string): string {
+  return `(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = ${oid})`;
+}

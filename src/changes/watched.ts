@@ -1,0 +1,247 @@
+/**
+ * A watched table, typed.
+ *
+ * @module
+ */
+
+import { bad, channelName, knownOptions } from "../check.ts";
+import type { Handler, HandlerContext } from "../consume/handler.ts";
+import type { Notification } from "../consume/notification.ts";
+import { DeadLetter } from "../consume/outcomes.ts";
+import { HarkError } from "../errors.ts";
+import type { Change, Column, OversizedChange, WatchPayload } from "./change.ts";
+import { columns, payloadKind, watchName } from "./options.ts";
+import { type Expected, isOf, readChange } from "./read.ts";
+import type { InputOf, RowOf, RowSchema } from "./schema.ts";
+import { nameParts, tableName } from "./table.ts";
+
+/** Options of {@linkcode watched}. */
+export interface WatchedOptions<Payload extends WatchPayload, Key extends string> {
+  /** The channel the changes are published on. @default `schema.table` */
+  readonly channel?: string;
+  /** The watch's name, as a table may have several watches. @default {"watch"} */
+  readonly name?: string;
+  /** What is published of a row. @default {"full"} */
+  readonly payload?: Payload;
+  /** The columns that tell a row. @default the primary key */
+  readonly key?: Key | readonly Key[];
+}
+
+/** The type of a change's `id`, for a row and the columns of its key. */
+export type IdOf<Row, Key> = [Key] extends [never] ? unknown
+  : [Key] extends [keyof Row]
+    ? IsOne<Key> extends true ? Row[Key] : { readonly [Name in Extract<Key, keyof Row>]: Row[Name] }
+  : unknown;
+
+/** Whether a type is no union. */
+export type IsOne<Type, Whole = Type> = Type extends unknown ? [Whole] extends [Type] ? true : false
+  : never;
+
+/** What is told of an update with the payload `"diff"`: no schema can check a part of a row. */
+export type UncheckedPart<Row> = { readonly [Name in Column<Row>]?: unknown };
+
+/** A watched table, made by {@linkcode watched}: for {@linkcode watch}, for consumers, for the compiler. */
+export interface Watched<
+  Row,
+  Payload extends WatchPayload = "full",
+  Id = unknown,
+  Part = Partial<Row>,
+> {
+  /** The table, as it was named. */
+  readonly table: string;
+  /** The channel its changes are published on. */
+  readonly channel: string;
+  /** The watch's name. */
+  readonly name: string;
+  /** What is published of a row. */
+  readonly payload: Payload;
+  /** The columns that tell a row; null for the primary key. */
+  readonly key: readonly string[] | null;
+  /**
+   * A handler for a consumer, of changes. What is no change of the table, or has rows of another kind
+   * than was told, or that do not fit the schema, becomes a dead letter: to try again cannot help.
+   *
+   * So does a change whose row was larger than the watch's `maxBytes` and was not published, unless
+   * `oversized` handles those, such as by reading the row by its `id`.
+   */
+  handler(
+    handle: (change: Change<Row, Payload, Id, Part>, context: HandlerContext) => unknown,
+    options?: {
+      readonly oversized?: (change: OversizedChange<Id>, context: HandlerContext) => unknown;
+    },
+  ): Handler;
+  /**
+   * The change that a notification tells of, such as for `subscribe` or `handleBatch`. Ask
+   * `truncated` first: with it there are no rows.
+   *
+   * @throws {DeadLetter} as the handler.
+   */
+  change(
+    notification: Notification,
+  ): Promise<Change<Row, Payload, Id, Part> | OversizedChange<Id>>;
+  /** Whether a notification tells of a change of this table, where several share a channel. */
+  matches(notification: Notification): boolean;
+}
+
+/** The changes of a watched table, as a type. */
+export type ChangeOf<Table> = Table extends Watched<infer Row, infer Payload, infer Id, infer Part>
+  ? Change<Row, Payload, Id, Part>
+  : never;
+
+/**
+ * A watched table, with the type of its rows, or with a schema that checks each row.
+ *
+ * The type is believed, the schema is not: any of a library that follows Standard Schema
+ * (https://standardschema.dev), such as Zod, Valibot or ArkType. It sees a row as it was published:
+ * dates are text, numbers beyond 2^53 have lost digits. Both the rows before and after have to fit it.
+ *
+ * With a second type, `watched<User, "id">`, or with `key` beside a schema, `id` has the type of that
+ * column; with several columns, of an object. `payload` has to be what the watch publishes, so give
+ * what this returns to {@linkcode watch}.
+ *
+ * @param table With its schema, such as `"public.users"`: the channel's default name is made of both.
+ * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
+ * @example
+ * ```ts
+ * import { connect, Consumer, watch, watched } from "@hark/postgres";
+ *
+ * interface User {
+ *   id: number;
+ *   email: string;
+ * }
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * const users = watched<User, "id">("public.users");
+ * await watch(db, users);
+ *
+ * await new Consumer(db, {
+ *   id: "mailing",
+ *   channels: users.channel,
+ *   handle: users.handler((change) => {
+ *     if (change.isInsert()) console.log("welcome", change.new.email);
+ *     if (change.isDelete()) console.log("goodbye", change.old.email);
+ *   }),
+ * }).run();
+ * ```
+ */
+export function watched<
+  Schema extends RowSchema,
+  const Payload extends WatchPayload = "full",
+  const Key extends Column<RowOf<Schema>> = never,
+>(
+  table: string,
+  options: WatchedOptions<Payload, Key> & {
+    /** What each row has to fit. */
+    readonly row: Schema;
+  },
+): Watched<RowOf<Schema>, Payload, IdOf<InputOf<Schema>, Key>, UncheckedPart<RowOf<Schema>>>;
+/** With the type of the rows, of which the new ones are published. */
+export function watched<Row, Key extends Column<Row> = never>(
+  table: string,
+  options: WatchedOptions<"new", Column<Row>> & { readonly payload: "new" },
+): Watched<Row, "new", IdOf<Row, Key>>;
+/** With the type of the rows, of which is published what has changed. */
+export function watched<Row, Key extends Column<Row> = never>(
+  table: string,
+  options: WatchedOptions<"diff", Column<Row>> & { readonly payload: "diff" },
+): Watched<Row, "diff", IdOf<Row, Key>>;
+/** With the type of the rows, of which the key is published. */
+export function watched<Row, Key extends Column<Row> = never>(
+  table: string,
+  options: WatchedOptions<"key", Column<Row>> & { readonly payload: "key" },
+): Watched<Row, "key", IdOf<Row, Key>>;
+/** With the type of the rows. */
+export function watched<Row = Readonly<Record<string, unknown>>, Key extends Column<Row> = never>(
+  table: string,
+  options?: WatchedOptions<"full", Column<Row>>,
+): Watched<Row, "full", IdOf<Row, Key>>;
+export function watched(
+  table: string,
+  options: WatchedOptions<WatchPayload, string> & { readonly row?: RowSchema } = {},
+): unknown {
+  knownOptions("watched", options, ["channel", "name", "payload", "key", "row"]);
+  const name = tableName(table);
+  const parts = nameParts(name);
+  if (parts === undefined || parts.length > 2) {
+    bad("table", table, `Give "schema.table", quoted as in SQL where need be: '"Shop"."Orders"'.`);
+  }
+  if (parts.length === 1 && options.channel === undefined) {
+    throw new HarkError("BAD_OPTION", `table ${name} has no schema, so its channel is not known`, {
+      remedy: `Give "public.${name}", or whichever schema it is in, or the channel.`,
+    });
+  }
+  const { row } = options;
+  if (row !== undefined && typeof row?.["~standard"]?.validate !== "function") {
+    bad("row", row, "Give a schema of a library that follows Standard Schema, such as Zod.");
+  }
+  const payload = payloadKind(options.payload);
+  const expected: Expected = {
+    schema: parts.length === 1 ? undefined : parts[0],
+    table: parts.at(-1)!,
+    name,
+    payload,
+    row,
+  };
+  return new WatchedTable(
+    expected,
+    channelName(options.channel ?? parts.join(".")),
+    watchName(options.name),
+    columns("key", typeof options.key === "string" ? [options.key] : options.key),
+  );
+}
+
+type Handle = (change: unknown, context: HandlerContext) => unknown;
+
+class WatchedTable {
+  readonly table: string;
+  readonly channel: string;
+  readonly name: string;
+  readonly payload: WatchPayload;
+  readonly key: readonly string[] | null;
+  readonly #expected: Expected;
+
+  constructor(
+    expected: Expected,
+    channel: string,
+    name: string,
+    key: readonly string[] | null,
+  ) {
+    this.#expected = expected;
+    this.table = expected.name;
+    this.channel = channel;
+    this.name = name;
+    this.payload = expected.payload;
+    this.key = key;
+  }
+
+  // Not async: a handler that returns at once spares its consumer a wait.
+  handler(handle: Handle, options: { readonly oversized?: Handle } = {}): Handler {
+    if (typeof handle !== "function") {
+      bad("handle", handle, "Give a function of a change and a context.");
+    }
+    knownOptions("handler", options, ["oversized"]);
+    const { oversized = refuse } = options;
+    if (typeof oversized !== "function") bad("oversized", oversized, "Give a function.");
+    return (notification, context) => {
+      const change = readChange(this.#expected, notification);
+      if (change instanceof Promise) return change.then((one) => handle(one, context));
+      return change.truncated ? oversized(change, context) : handle(change, context);
+    };
+  }
+
+  async change(notification: Notification): Promise<unknown> {
+    return await readChange(this.#expected, notification);
+  }
+
+  matches(notification: Notification): boolean {
+    return isOf(this.#expected, notification);
+  }
+}
+
+function refuse(change: unknown): never {
+  const { action, notification, table } = change as OversizedChange;
+  throw new DeadLetter(
+    `notification ${notification.id} tells of an ${action} in ${table} without the row, which is larger ` +
+      "than the watch's maxBytes; handle such by handler(…, { oversized })",
+  );
+}
