@@ -66,7 +66,7 @@ test("cleanup removes consumers that nobody runs any more, where that is asked, 
   const drop = ["cleanup", "--days", "30", "--drop-inactive", "90"];
   assert.match(
     await output([...drop, "--dry-run"], { url }),
-    /^would remove consumer "gone", last served 100\.0 days ago\nwould remove 0 notifications/,
+    /^would remove consumer "gone" and its dead letters, last served 100\.0 days ago\nwould remove 0 notifications/,
   );
   const dry = await jsonOutput([...drop, "--dry-run"], { url });
   assert.deepEqual([dry.wouldDrop[0].consumer, dry.dropped], ["gone", undefined]);

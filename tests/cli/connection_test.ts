@@ -9,6 +9,7 @@ const commands: readonly string[][] = [
   ["notify", "orders", "{}"],
   ["tail", "--limit", "1"],
   ["status"],
+  ["watch", "list"],
   ["cleanup", "--days", "1"],
   ["listen", join(PROJECT, "examples", "consumers")],
 ];
@@ -72,7 +73,7 @@ Deno.test("a wrong password, a missing database and missing rights are told apar
   });
   await server.sql("select hark.grant_publish('poor')");
   assert.equal(await output(["notify", "orders"], { url: poor }), "1\n");
-  await refused(["cleanup", "--days", "1"], 1, /permission denied for function clean/, {
+  await refused(["cleanup", "--days", "1"], 1, /permission denied for function empty_leaf/, {
     url: poor,
   });
 });

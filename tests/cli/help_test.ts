@@ -9,6 +9,7 @@ const commands = [
   "notify",
   "tail",
   "status",
+  "watch",
   "consumers",
   "seek",
   "replay",

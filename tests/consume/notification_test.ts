@@ -90,6 +90,15 @@ Deno.test("a table's change is told by table, action, id, old and new", () => {
   const truncate = change({ table: "t", action: "TRUNCATE" });
   assert.deepEqual([truncate.action, truncate.isDatabaseChange], ["TRUNCATE", true]);
   assert.equal(truncate.isInsert || truncate.isUpdate || truncate.isDelete, false);
+  assert.deepEqual([truncate.isTruncate, truncate.isSnapshot], [true, false]);
+  const snapshot = change({ table: "t", action: "snapshot", id: 7, new: { a: 1 } });
+  assert.deepEqual([snapshot.isDatabaseChange, snapshot.action], [true, "SNAPSHOT"]);
+  assert.deepEqual([snapshot.isSnapshot, snapshot.isInsert, snapshot.isTruncate], [
+    true,
+    false,
+    false,
+  ]);
+  assert.deepEqual([snapshot.oldData, snapshot.newData], [undefined, { a: 1 }]);
 });
 
 Deno.test("what only looks like a change is none", () => {
@@ -109,7 +118,7 @@ Deno.test("what only looks like a change is none", () => {
   for (const payload of others) {
     const n = change(payload);
     assert.equal(n.isDatabaseChange, false, JSON.stringify(payload));
-    assert.equal(n.isInsert || n.isUpdate || n.isDelete, false);
+    assert.equal(n.isInsert || n.isUpdate || n.isDelete || n.isTruncate || n.isSnapshot, false);
     assert.deepEqual([n.recordId, n.oldData, n.newData], [undefined, undefined, undefined]);
   }
 });

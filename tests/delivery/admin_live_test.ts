@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
+import { said } from "../faults/logs.ts";
 import { Gate, NEVER_POLL, numbers, publish, Running } from "../faults/running.ts";
 
 test("a paused consumer finishes what it is at and begins nothing, and goes on when it is resumed", async (context) => {
@@ -64,7 +65,9 @@ test("a live consumer is moved: to the beginning, to an id, to the end", async (
   await context.sql("select hark.seek('c', 'id', $1)", [ids[3]]);
   await running.atLeast(12, { deadline: 8000 });
   assert.deepEqual(running.payloads.slice(10), [4, 5]);
+  const since = Date.now();
   await context.sql("select hark.pause('c')");
+  await said("info", /c is paused/, since);
   await publish(context, 6, 8);
   await context.sql("select hark.seek('c', 'end')");
   await context.sql("select hark.resume('c')");

@@ -1,17 +1,7 @@
 import assert from "node:assert/strict";
-import { spawnDeno, test } from "../harness/mod.ts";
 import { answer } from "../../examples/edge.ts";
-
-/** Runs an example as the README says and gives the lines it printed. */
-async function run(name: string, permissions: string, url: string): Promise<string[]> {
-  await using child = spawnDeno([`examples/${name}.ts`], {
-    permissions: [`-P=${permissions}`],
-    env: { DATABASE_URL: url },
-  });
-  const { code, stdout, stderr } = await child.ended({ deadline: 60_000 });
-  assert.equal(code, 0, stderr);
-  return stdout.trim().split("\n");
-}
+import { test } from "../harness/mod.ts";
+import { run } from "./run.ts";
 
 test(
   "the example live.ts replays, then reads live, then ends",

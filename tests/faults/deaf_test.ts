@@ -86,7 +86,7 @@ test("two-phase commit: a transaction prepared with hark.wake = off is delivered
   await client.query("begin");
   await client.query("set local hark.wake = off");
   await client.query("select hark.notify('c', '1')");
-  const prepare = client.query("prepare transaction 'hark faults'");
+  const prepare = client.query(`prepare transaction '${context.database}'`);
   if (max === 0) {
     await assert.rejects(prepare, { code: "55000" }, "this server allows none");
     return;
@@ -94,6 +94,6 @@ test("two-phase commit: a transaction prepared with hark.wake = off is delivered
   await prepare;
   const drain = () => new Consumer(db, { id: "d", channels: "c", handle() {} }).drain();
   assert.equal(await drain(), 0);
-  await client.query("commit prepared 'hark faults'");
+  await client.query(`commit prepared '${context.database}'`);
   assert.equal(await drain(), 1);
 });

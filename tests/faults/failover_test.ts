@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { connect } from "../../mod.ts";
-import { cutProxy, ownServer, until } from "../harness/mod.ts";
+import { connect, subscribe } from "../../mod.ts";
+import { cutProxy, ownServer, until, within } from "../harness/mod.ts";
 import { Line } from "./line.ts";
 import { numbers, publish, Reading, Running } from "./running.ts";
 import { standbyOf } from "./standby.ts";
@@ -47,4 +47,30 @@ Deno.test("a fail-over to a standby that lacks the last of the log loses nothing
   assert.deepEqual(running.payloads.filter((n) => Number(n) > 200), numbers(201, 260));
   await publish(on, 261, 261);
   await until(() => running.payloads.includes(261) && reading.payloads.includes(261));
+});
+
+Deno.test("a fail-over while a subscription is in the middle of its first window loses nothing of the rest", async () => {
+  await using primary = await ownServer();
+  await using standby = await standbyOf(primary, primary.port);
+  await using beside = await connect(standby.url, { listen: false });
+  await using line = new Line(primary.port);
+  await using db = await connect(line.through(primary.url), quick);
+  await publish(primary, 1, 200);
+  const reading = subscribe<number>(db, "c", { from: "beginning", pageSize: 10 });
+  const seen = new Set<number>();
+  const next = async () => {
+    const { value } = await within(reading.next(), { deadline: 40_000, what: "the next one" });
+    seen.add(value!.payload);
+  };
+  for (let n = 0; n < 25; n++) await next();
+  await until(async () =>
+    (await beside.query("select count(*) = 200 as ok from hark.log")).rows[0]?.ok
+  );
+  line.target = standby.port;
+  await primary.kill();
+  line.sever();
+  await beside.query("select pg_promote()");
+  while (seen.size < 200) await next();
+  assert.deepEqual([...seen].sort((a, b) => a - b), numbers(1, 200));
+  await reading.return();
 });

@@ -48,7 +48,7 @@ test("workers killed under load, one after another: nothing lost, only the unsto
   ignore: Deno.build.os === "windows",
 }, async (context) => {
   const rounds = 4;
-  const config = JSON.stringify({ options: { acknowledgeInterval: 20, pageSize: 50 } });
+  const config = JSON.stringify({ options: { acknowledgeInterval: 20, acknowledgeCount: 50 } });
   const start = () => spawnDeno(["tests/faults/worker.ts", context.url, config]);
   const total = 2000;
   let stop = false;

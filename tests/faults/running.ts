@@ -158,12 +158,15 @@ export async function publish(on: Sql, from: number, to: number, channel = "c"):
   return ids;
 }
 
-/** The backends that LISTEN for Hark in this database: they hold a session's advisory lock. */
+/**
+ * The backends that LISTEN for Hark in this database: they hold a session's advisory lock, and the last thing they
+ * did was to take it, or to LISTEN again. (Others hold such locks for the length of a statement.)
+ */
 export async function listenBackends(on: Sql): Promise<number[]> {
   const rows = await on.sql(
-    `select l.pid from pg_locks l join pg_stat_activity a using (pid)
+    `select distinct l.pid from pg_locks l join pg_stat_activity a using (pid)
       where l.locktype = 'advisory' and l.granted and a.datname = current_database()
-        and a.query !~ 'hark.claim'`,
+        and a.query ~ '^(select pg_try_advisory_lock|listen )'`,
   );
   return rows.map((row) => row.pid);
 }

@@ -204,6 +204,7 @@ test("workers are told of a new one, and readers when it is delivered; hark.wake
   const heard = new Inbox<string>();
   listener.on("notification", ({ channel, payload }) => heard.push(`${channel}:${payload}`));
   await listener.query("listen hark; listen hark_control");
+  await context.sql("select hark.sleep(gen_random_uuid(), array['silent', 'loud'], null, 60000)");
   const client = await context.client();
   await client.query("begin; set local hark.wake = off");
   await notify(client, "silent", 1, { delay: 0 });

@@ -190,6 +190,35 @@ const passedByAnOldWriter: Staging = {
   },
 };
 
+const passedWithAPageByAnOldWriter: Staging = {
+  promise:
+    "a page that is read in a transaction that was writing before does not go past its window",
+  breaks: [{
+    rule: "when it counts as a fence there",
+    in: "hark.page",
+    from: "and pg_current_xact_id_if_assigned() is null then",
+    to: "then",
+  }],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    await lab.publish(1);
+    const { rows: [{ position }] } = await reader.client.query(
+      "select hark.window_open($1::hark.position)::text as position",
+      [reader.position],
+    );
+    const writer = await lab.writer();
+    await writer.number();
+    const { rows: [{ ids, next }] } = await writer.client.query(
+      `select g.ids, g.next::text as next
+       from hark.page($1::hark.position, '{c}', 500, 1000000, 10000, null, fence => true) g`,
+      [position],
+    );
+    await writer.rollback();
+    assert.equal(ids, "1");
+    assert.equal(next, null);
+  },
+};
+
 const alikeAcrossACrash: Staging = {
   promise: "a window remembered across a crash is nothing to open another up to",
   stage: async (lab) => {
@@ -266,6 +295,7 @@ stagings("partitions read to a common snapshot", [
   changeWhilePublishing,
   settledForLong,
   passedByAnOldWriter,
+  passedWithAPageByAnOldWriter,
   alikeAcrossACrash,
   restored,
 ]);

@@ -105,6 +105,32 @@ const passing: Staging = {
   },
 };
 
+const passingWithItsPage: Staging = {
+  promise: "a reader that goes past a window with its last page loses nothing",
+  breaks: [{
+    rule: "when the page takes no number",
+    in: "hark.page",
+    from: "if pg_current_xact_id() is not null then",
+    to: "if true then",
+  }],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    const [ends, other, late] = [await lab.writer(), await lab.writer(), await lab.writer()];
+    await ends.number();
+    await other.number();
+    assert.equal(await late.notify(), 1);
+    assert.equal(await ends.notify(), 2);
+    assert.equal(await other.notify(), 3);
+    await ends.commit();
+    assert(await reader.passing());
+    await other.commit();
+    assert(await reader.passing());
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
 /** Leaves a transaction open that is younger than one snapshot and listed as running in the next. */
 async function straggler(lab: Parameters<Staging["stage"]>[0]) {
   const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
@@ -243,6 +269,7 @@ stagings("a window begins low enough for every transaction", [
   acknowledgedByAnOldWriter,
   unregisteredFence,
   passing,
+  passingWithItsPage,
   newStraggler,
   knownStraggler,
   idleStraggler,

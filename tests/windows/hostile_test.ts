@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type Client, test, type TestContext } from "../harness/mod.ts";
-import { traps } from "./traps.ts";
+import { tablesToWatch, traps, watching } from "./traps.ts";
 
 /** Roles are the server's, not the database's: named after the test's database, dropped at the end. */
 async function role({ sql, use, database }: TestContext, what: string): Promise<string> {
@@ -34,7 +34,11 @@ const publishing = [
   "select * from hark.notify_once('c', '1', 'k', '{}', 'once', '1 hour')",
   "select * from hark.notify_once('c', '1', 'k', '{}', 'once', '1 hour')",
   `select * from hark.notify_each('[{"channel": "c", "dedupe_key": "each"}, {"channel": "c", "delay_ms": 0}]')`,
+  `with s as materialized (select pg_catalog.set_config('hark.context', '{"who": "me"}', true))
+   select hark.notify('c', '1', 'k', '{"h": 1}') from s`,
 ];
+/** Of a trigger's, after an insert of its own. */
+const waking = ["select hark.wake('c')"];
 
 const position = "hark.start_position('beginning', null, null)";
 const opened = `hark.window_open(${position})`;
@@ -56,8 +60,11 @@ const consuming = [
   `select * from hark.lost_owners('r', array[0], ${me})`,
   `select * from hark.window('r', ${me}, array[0], array[3], ${position})`,
   `select hark.window_advance(${opened})`,
+  "select hark.extend()",
   `select hark.pass(${opened})`,
   `select hark.merged(${position}, ${position})`,
+  `select * from hark.page(${opened}, array['c'], 10, 1000, 1000, null, '{"key": "k", "headers": {}}',
+    3, array[0, 1], 'c')`,
   `select * from hark.window_read(${opened}, array['c'], 10, 1000, 1000, null, '{"key": "k", "headers": {}}',
     3, array[0, 1])`,
   `select hark.is_behind('r', array[0], (${opened}).target)`,
@@ -82,6 +89,12 @@ const consuming = [
   "select * from hark.heads_of('r')",
   "select * from hark.replays_of('r')",
   "select * from hark.holding()",
+  `select hark.sleep(${me}, array['c', 'd'], 1, 60000)`,
+  `select hark.sleep(${me}, null, null, 60000)`,
+  "select hark.publishers()",
+  "select hark.publishers(array['3'::pg_catalog.xid])",
+  `select hark.rise(${me})`,
+  "select hark.shut_gate()",
   `select hark.release('r', ${me}, array[0], array[3])`,
   `select hark.leave('r', ${me})`,
 ];
@@ -102,6 +115,10 @@ const operating = [
   "select * from hark.clean('infinity', 0, 100, false, true, array['o'])",
   "select * from hark.clean('infinity', 0, 100, true)",
   "select hark.remove_consumer('o')",
+  "select * from hark.empty_leaf('2020-01-01', true)",
+  "select hark.has_older('infinity', 10)",
+  "select hark.tidy()",
+  "select hark.drop_leaves()",
 ];
 /** For the owner alone. */
 const owning = [
@@ -114,7 +131,14 @@ const owning = [
   "select hark.stored_bytes('c', 'k', '1', '{}')",
   "select hark.passed(1, '3'::pg_catalog.xid8, false, 0, '1:1:'::pg_catalog.pg_snapshot, '4:4:'::pg_catalog.pg_snapshot, 5, 0)",
   "select hark.raise_lows(array['3'::pg_catalog.xid8], array[0])",
+  ...waking,
+  "select pg_catalog.setval('hark.log_id_seq', 4500000)",
+  "select hark.extend()",
+  "select * from hark.empty_leaf('infinity', true)",
+  "select hark.drop_leaves()",
 ];
+/** Somebody sleeps on every channel. */
+const asleep = `select hark.sleep(${me}, null, null, 600000)`;
 /** Has something to operate on. */
 const prepared = `select hark.register('o', array['c']);
   insert into hark.dead (consumer, id, channel, key, payload, attempts, error)
@@ -141,8 +165,13 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
   await traps(client, caller);
   await runAll(client, publishing);
   await runAll(client, consuming);
+  await sql(asleep); // so that they go all the way
+  await runAll(client, publishing.slice(1, 5));
+  await assert.rejects(client.query("select hark.notify('')"), { code: "23514" });
   const [{ count }] = await sql("select count(*)::int from hark.log");
-  assert.equal(count, 9, "each call published what it was to publish");
+  assert.equal(count, 15, "each call published what it was to publish");
+  await client.query(tablesToWatch);
+  await runAll(client, watching);
   await sql(prepared);
   await runAll(client, operating);
   const owner = await context.client();
@@ -153,6 +182,9 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
     `select hark.grant_publish('${caller}')`,
     `select hark.grant_consume('${caller}')`,
     `select hark.grant_operate('${caller}')`,
+    "create table traps.gone (id int4)",
+    `alter table traps.gone owner to ${caller}`,
+    ...watching.filter((call) => call.startsWith("select")),
   ]);
 });
 
@@ -168,7 +200,7 @@ test("every function is tried there, itself or by another that is", async ({ sql
       for (const { body } of functions.filter((f) => f.name === name)) look(body);
     }
   };
-  look([...publishing, ...consuming, ...operating, ...owning].join());
+  look([...publishing, ...consuming, ...operating, ...owning, ...watching].join());
   for (const name of ["grant_publish", "grant_consume", "grant_operate"]) look(`hark.${name}(`);
   assert.deepEqual(functions.map(({ name }) => name).filter((name) => !tried.has(name)).sort(), []);
 });
@@ -185,8 +217,12 @@ test("a function without a search_path of its own is one of those that are made 
     "notify_many",
     "partition_of",
     "passed",
+    "refuse_invalid",
     "smart_notify",
     "stored_bytes",
+    "wake",
+    "wake_all",
+    "wake_one",
   ]);
 });
 
@@ -197,20 +233,28 @@ test("a trap is seen when a function falls into one", async (context) => {
   await sql(`create schema traps authorization ${caller}`);
   const client = await as(context, caller);
   await traps(client, caller);
-  const [{ text }] = await sql("select pg_get_functiondef('hark.notify'::regproc) as text");
+  await sql(asleep);
   for (
-    const [from, to] of [
-      ["operator(pg_catalog.<>) 'off'", "<> 'off'::pg_catalog.text"],
-      ["pg_catalog.pg_notify(", "pg_notify("],
-      ["pg_catalog.clock_timestamp()", "clock_timestamp()"],
-      ["operator(pg_catalog.<) 0.5", "< 0.5::pg_catalog.float8"],
+    const [name, from, to] of [
+      ["notify", "pg_catalog.clock_timestamp()", "clock_timestamp()"],
+      ["notify", "operator(pg_catalog.>) 1000", "> 1000::pg_catalog.int4"],
+      ["wake_one", "operator(pg_catalog.<>) 'off'", "<> 'off'::pg_catalog.text"],
+      ["wake_one", "pg_catalog.pg_notify(", "pg_notify("],
+      ["wake_one", "operator(pg_catalog.<) 0.5", "< 0.5::pg_catalog.float8"],
+      [
+        "wake_one",
+        "operator(pg_catalog.<>) 'read committed'",
+        "<> 'read committed'::pg_catalog.text",
+      ],
     ] as const
   ) {
-    assert.equal(text.split(from).length, 2);
+    const [{ text }] = await sql("select pg_get_functiondef($1::regproc) as text", [
+      `hark.${name}`,
+    ]);
     await sql(text.replace(from, to));
-    await assert.rejects(client.query("select hark.notify('c')"), /a trap ran as/);
+    await assert.rejects(client.query("select hark.notify('c', key => 'k')"), /a trap ran as/);
+    await sql(text);
   }
-  await sql(text);
   await client.query("select hark.notify('c')");
 });
 
@@ -232,8 +276,20 @@ test("PUBLIC may execute nothing and read nothing", async (context) => {
   );
   assert.deepEqual(tables, []);
   const nobody = await as(context, await role(context, "nobody"));
-  for (const call of [...publishing, ...consuming, ...operating, "select * from hark.log"]) {
-    await assert.rejects(nobody.query(call), { code: "42501" });
+  await sql(`create schema traps; ${tablesToWatch}`);
+  await sql("grant usage on schema traps to public; grant trigger on traps.mine to public");
+  for (
+    const call of [
+      ...publishing,
+      ...consuming,
+      ...operating,
+      ...watching.filter((call) => call.includes("hark.")),
+      "select * from hark.log",
+      "select * from hark.watches",
+      "insert into hark.published (channel, payload) values ('c', '1')",
+    ]
+  ) {
+    await assert.rejects(nobody.query(call), { code: "42501" }, call);
   }
 });
 
@@ -250,7 +306,10 @@ test("a role that may publish cannot consume, one that may consume cannot publis
   }
   const consumes = await as(context, consumer);
   await runAll(consumes, consuming);
-  for (const call of [...publishing.slice(1), ...operating]) {
+  await sql(`create schema traps authorization ${consumer}`);
+  await consumes.query(tablesToWatch);
+  const watches = watching.filter((call) => call.includes("hark.") && !call.includes("watches()"));
+  for (const call of [...publishing.slice(1), ...operating, ...watches]) {
     await assert.rejects(consumes.query(call), denied, call);
   }
   for (
@@ -263,6 +322,9 @@ test("a role that may publish cannot consume, one that may consume cannot publis
       `select hark.grant_consume('${publisher}')`,
       "select hark.incarnation()",
       "create table hark.mine (n integer)",
+      "select * from hark.published",
+      "update hark.published set channel = 'd'",
+      "delete from hark.published",
     ]
   ) {
     await assert.rejects(publishes.query(call), denied, call);

@@ -25,6 +25,7 @@ export interface Operation {
     | "start reader"
     | "step"
     | "window"
+    | "pass"
     | "restart"
     | "waymark"
     | "clean";
@@ -44,6 +45,7 @@ const WEIGHTS: readonly [Operation["what"], number][] = [
   ["start reader", 2],
   ["step", 8],
   ["window", 8],
+  ["pass", 6],
   ["restart", 2],
   ["waymark", 2],
 ];
@@ -163,6 +165,9 @@ export class Interleaving {
         break;
       case "window":
         assertAscending(await reading.reader.window());
+        break;
+      case "pass":
+        if (reading.reader instanceof RegisteredReader) await reading.reader.passing();
         break;
       case "restart":
         if (reading.reader instanceof RegisteredReader) await reading.reader.restart();

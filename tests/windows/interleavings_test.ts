@@ -48,9 +48,15 @@ const faults: readonly (Break & { cleaning?: boolean })[] = [
   },
   {
     rule: "a window takes what has committed by now",
-    in: "hark.window_read",
-    from: "s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, p.target)",
+    in: "hark.page",
+    from: "s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, target)",
     to: "s.xid = any (finished))",
+  },
+  {
+    rule: "a page goes past its window without taking a number",
+    in: "hark.page",
+    from: "if pg_current_xact_id() is not null then",
+    to: "if true then",
   },
   {
     rule: "cleaning goes by age alone",

@@ -107,13 +107,13 @@ const together: Staging = {
   breaks: [
     {
       rule: "when a page does not ask which partitions are held",
-      in: "hark.window_read",
+      in: "hark.page",
       from: "hark.partition_of(s.key, s.id, partitions) = any (held)",
       to: "true",
     },
     {
       rule: "when what has no key lies in no partition",
-      in: "hark.window_read",
+      in: "hark.page",
       from: "hark.partition_of(s.key, s.id, partitions) = any (held)",
       to: "s.key is not null and hark.partition_of(s.key, s.id, partitions) = any (held)",
     },
@@ -158,7 +158,7 @@ const filtered: Staging = {
   breaks: [
     {
       rule: "when a page does not ask it",
-      in: "hark.window_read",
+      in: "hark.page",
       from: "(filter is null or hark.matches(filter, s.key, s.payload, s.headers))",
       to: "true",
     },

@@ -27,13 +27,13 @@ const bytes: Staging = {
   breaks: [
     {
       rule: "when bytes do not count",
-      in: "hark.window_read",
-      from: "where coalesce(s.bytes_before, 0) < max_bytes",
+      in: "hark.page",
+      from: "where coalesce(m.bytes_before, 0) < max_bytes",
       to: "",
     },
     {
       rule: "when they count as stored",
-      in: "hark.window_read",
+      in: "hark.page",
       from: "octet_length(k.payload::text)",
       to: "pg_column_size(k.payload)",
     },
@@ -53,13 +53,50 @@ const bytes: Staging = {
   },
 };
 
+const smallBytes: Staging = {
+  promise: "small payloads count as well, up to the row that passes the bytes of a page",
+  breaks: [
+    {
+      rule: "when a page of what is stored as it is does not count them",
+      in: "hark.page",
+      from: "sum(k.stored) <= max_bytes and ",
+      to: "",
+    },
+    {
+      rule: "when one that is stored compressed does not make a page be measured",
+      in: "hark.page",
+      from: "pg_column_compression(s.payload) is null",
+      to: "true",
+    },
+  ],
+  stage: async (lab) => {
+    await lab.sql(
+      "select hark.notify('c', to_jsonb(repeat('x', 100))) from generate_series(1, 50)",
+    );
+    const reader = await reading(lab, { bytes: 2_000 });
+    let pages = 0;
+    for (let size; (size = (await reader.page()).rows.length) > 0; pages++) {
+      assert.ok(size <= 10, `${size} rows of more than 200 bytes`);
+    }
+    assert.ok(pages <= 8, `${pages} pages for 50 rows`);
+    await lab.sql(
+      "select hark.notify('c', to_jsonb(repeat('x', 50000))) from generate_series(1, 9)",
+    );
+    const compressed = await reading(lab, { bytes: 100_000 });
+    for (let size; (size = (await compressed.page()).rows.length) > 0;) {
+      assert.ok(size <= 53, `${size} rows`);
+    }
+    await assertExactlyOnce(compressed.client, compressed.delivered);
+  },
+};
+
 /** What reading a page looked at. */
 async function looked(reader: UnregisteredReader): Promise<{ fetched: number; scans: number }> {
   const so = async () => {
     const { rows: [row] } = await reader.client.query(
-      `select coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0) as fetched,
-         coalesce(seq_scan, 0) as scans
-       from pg_stat_xact_user_tables where relid = 'hark.log'::regclass`,
+      `select sum(coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0)) as fetched,
+         sum(coalesce(seq_scan, 0)) as scans
+       from pg_stat_xact_user_tables where schemaname = 'hark' and relname ~ '^log'`,
     );
     return { fetched: Number(row.fetched), scans: Number(row.scans) };
   };
@@ -75,8 +112,8 @@ const rareChannel: Staging = {
   promise: "a reader of a rare channel gets each page promptly, moved past what it does not want",
   breaks: [{
     rule: "when the rows looked at are not bounded",
-    in: "hark.window_read",
-    from: "      limit max_scanned\n",
+    in: "hark.page",
+    from: "          limit max_scanned\n",
     to: "\n",
   }],
   stage: async (lab) => {
@@ -113,8 +150,8 @@ const oneWindowOnly: Staging = {
   promise: "what commits while a window is being read is read in the next, once",
   breaks: [{
     rule: "when a window takes whatever has committed by now",
-    in: "hark.window_read",
-    from: "s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, p.target)",
+    in: "hark.page",
+    from: "s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, target)",
     to: "s.xid = any (finished))",
   }],
   stage: async (lab) => {
@@ -138,13 +175,13 @@ const stragglerRows: Staging = {
   breaks: [
     {
       rule: "when a window takes all from where it begins",
-      in: "hark.window_read",
+      in: "hark.page",
       from: "(s.xid >= next_xid or s.xid = any (finished)) and",
       to: "",
     },
     {
       rule: "when it takes only what is younger than the snapshot before",
-      in: "hark.window_read",
+      in: "hark.page",
       from: "s.xid = any (finished)",
       to: "false",
     },
@@ -199,6 +236,7 @@ const savepoints: Staging = {
 stagings("a page is bounded and a window is exact", [
   rows,
   bytes,
+  smallBytes,
   rareChannel,
   hole,
   oneWindowOnly,

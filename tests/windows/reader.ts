@@ -186,6 +186,8 @@ export async function attend(client: Client, consumer: string, owner: string): P
 export class RegisteredReader extends Reader {
   owner: string = crypto.randomUUID();
   epoch = "";
+  /** Whether it has gone past windows since it last stored where it is. */
+  #unstored = false;
 
   constructor(
     client: Client,
@@ -240,6 +242,7 @@ export class RegisteredReader extends Reader {
 
   /** Starts again as another process would: a new owner, nothing remembered. */
   async restart(): Promise<void> {
+    if (this.#unstored) await this.acknowledge();
     await this.release();
     this.owner = crypto.randomUUID();
     await this.claim();
@@ -262,6 +265,33 @@ export class RegisteredReader extends Reader {
       [...this.identity, this.position, handled],
     );
     this.position = row.position;
+    this.#unstored = false;
+  }
+
+  /**
+   * Reads a window to its end and goes past it with its last page, as workers do, where the server lets it; gives
+   * whether it did.
+   */
+  async passing(): Promise<boolean> {
+    const { rows: maxRows = 500, bytes = 1_000_000, scanned = 10_000 } = this.limits;
+    for (;;) {
+      const { rows: [row] } = await this.client.query(
+        `select g.ids, g.next::text as next, g.position::text as position, g.window_end
+         from hark.window($1, $2, $3, $4, $5::hark.position) w,
+           lateral hark.page(w.position, w.channels, $6, $7, $8, (w.position).target, fence => true) g`,
+        [...this.identity, this.position, maxRows, bytes, scanned],
+      );
+      this.position = row.next ?? row.position;
+      const ids: string[] = row.ids?.split(",") ?? [];
+      this.delivered.push(...ids.map((id) => (
+        { id: Number(id), channel: "c", key: null, payload: null, isReplay: false }
+      )));
+      this.#unstored = true;
+      if (!row.window_end) continue;
+      if (row.next === null) await this.pass();
+      this.forget();
+      return row.next !== null;
+    }
   }
 
   /** Moves past a window that is read to its end without storing that. */

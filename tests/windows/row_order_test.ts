@@ -70,9 +70,9 @@ const olderNumberLaterVersion: Staging = {
   promise: "who waited for a row's lock is read after who held it, though its number is older",
   breaks: [{
     rule: "when a window is read by transaction number",
-    in: "hark.window_read",
-    from: "< max_bytes\n    order by s.id",
-    to: "< max_bytes\n    order by s.xid, s.id",
+    in: "hark.page",
+    from: "order by s.id\n        limit max_rows",
+    to: "order by s.xid, s.id\n        limit max_rows",
   }],
   stage: async (lab) => {
     await lab.sql("create table versioned (key integer primary key, version integer not null)");

@@ -198,9 +198,9 @@ const replay: Staging = {
   promise: "a notification is a replay if it was there when the worker started, and else not",
   breaks: [{
     rule: "when all that lies in the first window counts",
-    in: "hark.window_read",
-    from: "else pg_visible_in_snapshot(k.xid, started) end",
-    to: "else k.id <= p.target_max end",
+    in: "hark.page",
+    from: "else pg_visible_in_snapshot(s.xid, started) end",
+    to: "else s.id <= p.target_max end",
   }],
   stage: async (lab) => {
     await notify(lab, "before");

@@ -31,7 +31,11 @@ const midWindow: Staging = {
     "who takes over in mid-window reads on from what was acknowledged, and the old worker is refused",
   breaks: [
     { in: "hark.acknowledge", ...unfenced },
-    { in: "hark.window", ...unfenced },
+    {
+      in: "hark.window",
+      from: "if served is distinct from cardinality(held) then",
+      to: unfenced.to,
+    },
     { in: "hark.finish", ...unfenced },
     { in: "hark.trying", from: "s.owner = $2 and s.epoch = $4", to: "true" },
     { in: "hark.release", from: "s.owner = $2 and s.epoch = h.epoch", to: "true" },

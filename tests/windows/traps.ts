@@ -6,6 +6,43 @@
 
 import type { Client } from "../harness/mod.ts";
 
+/** Of a table that the role owns, in a schema that it may create functions in. */
+export const watching = [
+  "select hark.set_context('{\"a\": 1}', true)",
+  "select hark.watch('traps.mine', 'c'); select hark.rewatch('traps.mine')",
+  "select hark.watch_sql('traps.mine', 'c', key => '{id}', if_changed => '{*}')",
+  "select hark.watch('traps.mine', 'c', condition => 'old.id > 0 or new.id > 0', headers => '{\"b\": 2}')",
+  "select hark.watch('traps.mine', 'c', 'second', payload => 'diff', level => 'row', max_bytes => 1000)",
+  "select * from hark.watches()",
+  "insert into traps.mine values (1, 'one', '{}', 'x')",
+  "update traps.mine set name = 'two'",
+  "select hark.watch('traps.mine', 'c', 'second', payload => 'key', snapshot => true)",
+  "alter table traps.mine add column more json",
+  "update traps.mine set id = 3",
+  "select * from hark.snapshot('traps.mine', 'second', 10)",
+  "select hark.restart_snapshot('traps.mine', 'second')",
+  "select * from hark.snapshot('traps.mine', 'second', 10)",
+  "delete from traps.mine",
+  "truncate traps.mine",
+  "select hark.unwatch('traps.mine', 'second')",
+  "select hark.unwatch('traps.mine')",
+  "select hark.watch('traps.gone')",
+  "drop table traps.gone",
+  "select hark.forget_watch('traps.gone')",
+  `create trigger tell after insert or update or delete on traps.mine
+   for each row execute function hark.notify_data_change('c')`,
+  "insert into traps.mine values (1, 'one', '{}', 'x')",
+  "update traps.mine set id = 2",
+  "update traps.mine set name = 'two'",
+  "delete from traps.mine",
+  "drop trigger tell on traps.mine",
+];
+/** The tables of {@linkcode watching}. */
+export const tablesToWatch =
+  `create table traps.mine (id int4 primary key, name pg_catalog.varchar, more_json pg_catalog.json,
+    one "char");
+  create table traps.gone (id int4);`;
+
 const operators = [
   "=",
   "<>",

@@ -1,0 +1,173 @@
+import assert from "node:assert/strict";
+import { cleanup, connect, Consumer, migrate, schemaVersion, status } from "../../mod.ts";
+import { migrations } from "../../src/schema/bundle.ts";
+import { connect as plain, disconnect, test, until } from "../harness/mod.ts";
+import { NEVER_POLL, numbers, publish, Running } from "../faults/running.ts";
+import { role } from "../schema/role.ts";
+import { from, leaves, names } from "./leaves.ts";
+
+test("publishing goes from leaf to leaf, and needs none that is ready", async (context) => {
+  const db = context.use(await connect(context.url));
+  const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
+  await publish(context, 1, 3);
+  await from(context, 999_998);
+  await publish(context, 4, 8); // from the first leaf to the second
+  await from(context, 3_999_998);
+  const ids = await publish(context, 9, 13); // and past the last
+  assert.deepEqual(ids, [3_999_998, 3_999_999, 4_000_000, 4_000_001, 4_000_002]);
+  await running.atLeast(13);
+  assert.deepEqual(running.payloads, numbers(1, 13));
+  const rest = (await leaves(context)).find(({ name }) => name === "log_rest");
+  assert.equal(rest?.rows, 3);
+  // What is published next stays there until a new leaf begins; then it comes to that.
+  const [{ made }] = await context.sql("select hark.extend() as made");
+  assert(made >= 2, `${made} leaves`);
+  await publish(context, 14, 15);
+  const [{ next }] = await context.sql(
+    "select min(lower)::int as next from hark.leaves() where lower > 4000000",
+  );
+  await from(context, next - 1);
+  await publish(context, 16, 18);
+  await running.atLeast(18);
+  assert.deepEqual(running.payloads, numbers(1, 18));
+  assert.deepEqual(
+    (await leaves(context)).filter(({ rows }) => rows > 0).map(({ rows }) => rows),
+    [5, 3, 2, 2, 6],
+  );
+  assert.equal((await status(db)).log.rows, 18);
+});
+
+test("a worker makes room for what is published next", async (context) => {
+  const db = context.use(await connect(context.url));
+  await publish(context, 1, 1);
+  await from(context, 2_500_000);
+  const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
+  await context.sql("select hark.notify('c') from generate_series(1, 11000)");
+  await running.atLeast(11_001);
+  await until(async () => (await names(context)).includes("log_6000000"));
+});
+
+test("leaves are made however many there are, and what lies between two of them becomes one", async (context) => {
+  const { sql } = context;
+  for (let n = 0; n < 20; n++) {
+    await from(context, n * 1_000_000 + 2);
+    await sql("select hark.notify('c')");
+    await sql("select hark.extend()");
+  }
+  const spans = await sql("select (upper - lower)::int as span from hark.leaves() where lower > 0");
+  assert(spans.length >= 10 && spans.length < 25, `${spans.length} leaves`);
+  assert(spans.some(({ span }) => span > 1_000_000), "they become larger");
+  // A gap before the next leaf, filled by what is published there.
+  const [{ top }] = await sql("select max(upper)::int as top from hark.leaves()");
+  await from(context, top + 1);
+  await sql("select hark.notify('c')");
+  await sql("select hark.extend()");
+  await sql(
+    "insert into hark.log (channel, payload) select 'c', to_jsonb(repeat('x', 1000)) from generate_series(1, 45000)",
+  );
+  assert.equal((await leaves(context)).at(-1)!.rows, 45_001);
+  await sql("select setval('hark.log_id_seq', (select max(upper) from hark.leaves()) - 100)");
+  await until(async () => {
+    await sql("select hark.extend()");
+    return (await leaves(context)).at(-1)!.rows === 0;
+  });
+  assert.deepEqual((await sql("select count(*)::int as n from hark.log"))[0], { n: 45_021 });
+});
+
+test("a statement that publishes for long fails for no leaf that is made meanwhile", async (context) => {
+  const db = context.use(await connect(context.url));
+  const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
+  await publish(context, 0, 0);
+  await running.atLeast(1);
+  await from(context, 3_999_999);
+  const long = await plain(context.url);
+  try {
+    const inserted = long.query(
+      `insert into hark.published (channel, payload)
+        select 'c', to_jsonb(n) from generate_series(1, 6) n, lateral (select pg_sleep(0.3 + n * 0)) s`,
+    );
+    for (let n = 0; n < 10; n++) {
+      assert.equal((await context.sql("select hark.extend() as made"))[0].made, 0);
+    }
+    await inserted;
+  } finally {
+    await disconnect(long);
+  }
+  await publish(context, 7, 7);
+  await running.atLeast(8);
+  assert.deepEqual(running.payloads, numbers(0, 7));
+  assert((await context.sql("select hark.extend() as made"))[0].made > 0);
+});
+
+test("what came while there was no leaf for it becomes one, once it is much", async (context) => {
+  const db = context.use(await connect(context.url));
+  await from(context, 4_000_001);
+  await context.sql(
+    "insert into hark.log (channel, payload) select 'c', to_jsonb(repeat('x', 60)) from generate_series(1, 330000)",
+  );
+  await publish(context, 1, 1);
+  assert((await leaves(context)).find(({ name }) => name === "log_rest")!.rows === 330_001);
+  await context.sql("select hark.extend()");
+  const now = await leaves(context);
+  assert.deepEqual(now.filter(({ rows }) => rows > 0), [{ name: "log_4000000", rows: 330_001 }]);
+  let handled = 0;
+  await new Consumer(db, { id: "c", channels: "c", handle: () => void handled++ }).drain();
+  assert.equal(handled, 330_001);
+});
+
+test(
+  "a log from before leaves is divided while it is in use: rights, sessions and positions stay good",
+  { schema: false },
+  async (context) => {
+    const session = await context.client();
+    for (const { version, sql } of migrations) {
+      if (version <= 23) await session.query(`begin; ${sql} commit;`);
+    }
+    const { name } = await role(context);
+    await context.sql("select hark.grant_publish($1)", [name]);
+    await context.sql(`grant select on hark.log to ${name}`);
+    await context.sql("select hark.register('c', array['c'], 'beginning')");
+    const say = "select hark.notify('c', $1)";
+    // Plans of before, in a session that stays.
+    for (const n of numbers(1, 12)) {
+      await session.query({
+        name: "say",
+        text: say,
+        values: [String(n)],
+      });
+    }
+    const open = await plain(context.url);
+    const db = context.use(await connect(context.url));
+    try {
+      await open.query("begin; select hark.notify('c', '\"open\"')"); // 13
+      assert.deepEqual(await migrate(db), { from: 23, to: schemaVersion });
+      assert.deepEqual(await names(context), [], "it waits for nobody");
+      const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
+      await session.query({ name: "say", text: say, values: ["14"] });
+      await running.atLeast(13);
+      assert.deepEqual(running.payloads, [...numbers(1, 12), 14]);
+      assert.equal((await cleanup(db, { olderThan: 30 })).removed, 0);
+      assert.deepEqual(await names(context), []);
+      await open.query("commit");
+      await running.atLeast(14);
+      await until(async () => {
+        await cleanup(db, { olderThan: 30 });
+        return (await names(context)).length > 0;
+      });
+      await session.query({ name: "say", text: say, values: ["15"] });
+      await running.atLeast(15);
+      assert.deepEqual(running.payloads, [...numbers(1, 12), 14, "open", 15]);
+      const [{ id }] = await context.sql("select max(id)::int as id from hark.log");
+      assert.equal(id, 15, "ids go on");
+      const [rights] = await context.sql(
+        `select has_table_privilege($1, 'hark.log', 'select') as reads,
+        has_table_privilege($1, 'hark.published', 'insert') as publishes`,
+        [name],
+      );
+      assert.deepEqual(rights, { reads: true, publishes: true });
+      assert.equal((await status(db)).log.rows, 15);
+    } finally {
+      await disconnect(open);
+    }
+  },
+);
