@@ -1,7 +1,7 @@
 /**
  * Runs a bench by its name: on the server of DATABASE_URL, or on a throwaway one.
  *
- *     deno task bench [replay | failover | memory | flatness] [--help | its flags]
+ *     deno task bench [name] [--help | its flags]
  *
  * @module
  */
@@ -17,10 +17,23 @@ interface Bench {
 }
 
 const benches: Readonly<Record<string, Bench>> = {
-  replay: {
-    about: "Replay after an absence, beside a plain SELECT of the same rows",
-    spawns: false,
+  publish: {
+    about: "Publishing, one a transaction, by 1 to 64 clients, while a consumer runs",
+    spawns: true,
   },
+  batch: { about: "Publishing by the thousand", spawns: false },
+  replay: {
+    about: "Replay after an absence, beside a plain SELECT of the same rows and the peers",
+    spawns: true,
+  },
+  latency: { about: "From the publishing call to the handler", spawns: true },
+  fanout: { about: "Up to 100 consumers of one channel: time, writes and WAL", spawns: true },
+  growth: { about: "Whether anything grows with the log, up to 10 million rows", spawns: true },
+  rare: { about: "A channel of one in 100,000, from the beginning", spawns: true },
+  clean: { about: "Removing half of the log while publishing goes on", spawns: false },
+  writer: { about: "What watching a table costs who writes to it", spawns: false },
+  idle: { about: "What a worker with nothing to do asks of the server", spawns: true },
+  startup: { about: "How long a command of hark takes", spawns: true },
   failover: {
     about: "How long until another worker takes over from one that is lost",
     spawns: true,
@@ -55,7 +68,11 @@ async function main([first, ...rest]: string[]): Promise<number> {
   }
   const url = Deno.env.get("DATABASE_URL");
   if (url !== undefined && url !== "") return await run(script.href, bench, url, args);
-  await using server = await startEmbedded({ ephemeral: true });
+  // Flushed to disk as in production, unlike other throwaway servers.
+  await using server = await startEmbedded({
+    ephemeral: true,
+    settings: { fsync: "on", full_page_writes: "on", max_connections: "300" },
+  });
   console.error(`PostgreSQL ${server.version}, a throwaway server on port ${server.port}`);
   return await run(script.href, bench, server.url, args);
 }
@@ -70,6 +87,9 @@ async function run(
   const rights = spawns
     ? ["-P=bench", `--allow-run=${[...config.permissions.bench.run, Deno.execPath()].join(",")}`]
     : ["-P=measure"];
+  const picture = args.find((arg) => arg.startsWith("--svg="))?.slice(6) ??
+    (args.includes("--svg") ? args[args.indexOf("--svg") + 1] : undefined);
+  if (picture !== undefined) rights.push(`--allow-write=${picture}`);
   const { code } = await new Deno.Command("deno", {
     args: ["run", "--no-prompt", "--quiet", ...rights, script, ...args],
     env: { DATABASE_URL: url },

@@ -1,0 +1,102 @@
+/**
+ * Driving load: by pgbench, PostgreSQL's own, where the machine has it, so that a client's own work is not
+ * what is measured; else by npm:pg, many clients in one process.
+ *
+ * @module
+ */
+
+// @ts-types="npm:@types/pg@8.23.1"
+import pg from "pg";
+import config from "../deno.json" with { type: "json" };
+
+/** How to drive it. */
+export interface Load {
+  readonly url: string;
+  readonly clients: number;
+  /** At least so long. */
+  readonly seconds: number;
+  /** Settings of each session, for example `-c commit_delay=1000`. */
+  readonly options?: string;
+}
+
+/** What became of it. */
+export interface Driven {
+  /** How many transactions committed. */
+  readonly done: number;
+  readonly perSecond: number;
+}
+
+/** Runs one statement again and again, a transaction each, for some seconds. */
+export type Driver = (statement: string, load: Load) => Promise<Driven>;
+
+/** The best driver there is, and its name. */
+export async function findDriver(): Promise<{ readonly name: string; readonly drive: Driver }> {
+  const paths = config.permissions.bench.run.filter((path) => path.endsWith("/pgbench"));
+  for (const path of paths.toReversed()) {
+    const there = await Deno.stat(path).then(() => true, () => false);
+    if (there) {
+      return { name: path, drive: (statement, load) => pgbench(path, statement, load) };
+    }
+  }
+  return { name: "npm:pg", drive: byDriver };
+}
+
+async function pgbench(path: string, statement: string, load: Load): Promise<Driven> {
+  const child = new Deno.Command(path, {
+    args: [
+      "--no-vacuum",
+      "--protocol=prepared",
+      `--client=${load.clients}`,
+      `--jobs=${Math.min(2, load.clients)}`,
+      // Its clock starts before its clients connect; its rate counts from when they have.
+      `--time=${load.seconds + Math.floor(load.clients / 16)}`,
+      "--file=-",
+      load.url,
+    ],
+    env: { PGOPTIONS: load.options ?? "" },
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const input = child.stdin.getWriter();
+  // It takes `:word` for a variable of its own, also within a string of JSON.
+  const script = statement.replaceAll(/(?<!:):(?=\w)/g, ": ");
+  await input.write(new TextEncoder().encode(`${script};\n`));
+  await input.close();
+  const { code, stdout, stderr } = await child.output();
+  const text = new TextDecoder().decode(stdout);
+  const done = Number(text.match(/transactions actually processed: (\d+)/)?.[1]);
+  const perSecond = Number(text.match(/tps = ([\d.]+)/)?.[1]);
+  const failed = Number(text.match(/failed transactions: (\d+)/)?.[1] ?? 0);
+  if (code !== 0 || failed > 0 || !(done > 0)) {
+    throw new Error(`pgbench: ${text}\n${new TextDecoder().decode(stderr)}`);
+  }
+  return { done, perSecond };
+}
+
+async function byDriver(statement: string, load: Load): Promise<Driven> {
+  const clients = Array.from({ length: load.clients }, () => {
+    const client = new pg.Client({
+      connectionString: load.url,
+      ...(load.options === undefined ? {} : { options: load.options }),
+    });
+    client.on("error", (error) => console.error(error.message));
+    return client;
+  });
+  await Promise.all(clients.map((client) => client.connect()));
+  try {
+    const begun = performance.now();
+    const end = begun + load.seconds * 1000;
+    const counts = await Promise.all(clients.map(async (client) => {
+      let count = 0;
+      for (; performance.now() < end; count++) {
+        await client.query({ name: "load", text: statement });
+      }
+      return count;
+    }));
+    const done = counts.reduce((sum, count) => sum + count, 0);
+    return { done, perSecond: done / ((performance.now() - begun) / 1000) };
+  } finally {
+    await Promise.all(clients.map((client) => client.end()));
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * A worker in a process of its own. Takes what to be as its first argument, says `{"ready":true}`, and
+ * then answers each line of its input with a line of JSON: how many it has handled, since when, at which
+ * peak of its memory, and with which latencies, once it has handled `count`.
+ *
+ *     main.ts '{"system":"hark","url":"postgres://…","name":"bench"}'
+ *
+ * @module
+ */
+
+import { TextLineStream } from "./lines.ts";
+import { type Serve, systems } from "./systems.ts";
+
+/** The first argument. */
+export type WorkerConfig = Omit<Serve, "begins" | "handled"> & {
+  readonly system: string;
+  /** When so many were handled, that time is kept: nobody may have asked by then. */
+  readonly mark?: number;
+};
+
+/** What a worker is asked. */
+export interface Question {
+  /** Answer once so many were handled since the start, or since the last `reset`, or it has ended. */
+  readonly count?: number;
+  /** And once it has ended, where it ends by itself: what it stores last counts then. */
+  readonly end?: boolean;
+  /** Forget what was handled until now. */
+  readonly reset?: boolean;
+  /** End in order. */
+  readonly stop?: boolean;
+}
+
+/** What it answers. */
+export interface Answer {
+  readonly handled: number;
+  /** From the start, or the last `reset`, until the first was handled, in milliseconds. */
+  readonly first: number;
+  /** From the start, or the last `reset`, until the last of `count`, or the end, in milliseconds. */
+  readonly ms: number;
+  /** Peak resident memory, in bytes. */
+  readonly peak: number;
+  /** For each that said when it was published (`at`), how long it took, in milliseconds. */
+  readonly latencies: readonly number[];
+}
+
+/** Milliseconds since 1970 with fractions: the same clock in each process of a machine. */
+const now = () => performance.timeOrigin + performance.now();
+
+const { system, mark, ...config } = JSON.parse(Deno.args[0]!) as WorkerConfig;
+let [handled, began, first, last, peak] = [0, now(), NaN, now(), 0];
+let latencies: number[] = [];
+let awaited: { readonly count: number; resolve(): void } | undefined;
+
+function watchMemory() {
+  peak = Math.max(peak, Deno.memoryUsage().rss);
+}
+setInterval(watchMemory, 20);
+
+const serving = await systems[system]!({
+  ...config,
+  begins: () => began = now(),
+  handled(payload) {
+    if (++handled === 1) first = now();
+    if (handled === mark) last = now();
+    const at = (payload as { at?: unknown } | null)?.at;
+    if (typeof at === "number") latencies.push(now() - at);
+    if (handled % 1000 === 0) watchMemory();
+    if (awaited !== undefined && handled >= awaited.count) {
+      last = now();
+      awaited.resolve();
+    }
+  },
+});
+let over = false;
+const ended = serving.done?.then(() => {
+  last = now();
+  over = true;
+  awaited?.resolve(); // what has not come will not come
+});
+ended?.catch((error) => {
+  console.error(error);
+  Deno.exit(1);
+});
+console.log(JSON.stringify({ ready: true }));
+
+for await (const line of Deno.stdin.readable.pipeThrough(new TextLineStream())) {
+  const { count = 0, end = false, reset = false, stop = false } = JSON.parse(line) as Question;
+  if (reset) {
+    [handled, began, first, peak] = [0, now(), NaN, 0];
+    latencies = [];
+  }
+  if (handled < count && !over) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    awaited = { count, resolve };
+    await promise;
+    awaited = undefined;
+  }
+  if (end) await ended;
+  watchMemory();
+  if (stop) await serving.stop();
+  const answer: Answer = {
+    handled,
+    first: first - began,
+    ms: last - began,
+    peak,
+    latencies,
+  };
+  console.log(JSON.stringify(answer));
+  if (stop) break;
+}
+Deno.exit(0);

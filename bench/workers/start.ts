@@ -1,0 +1,99 @@
+/**
+ * Starting workers as processes, and asking them.
+ *
+ * @module
+ */
+
+import { fromFileUrl } from "../../tests/harness/files.ts";
+import { TextLineStream } from "./lines.ts";
+import type { Answer, Question, WorkerConfig } from "./main.ts";
+
+/** A worker process. Disposing of it ends it, in order where it answers. */
+export class BenchWorker implements AsyncDisposable {
+  readonly #process: Deno.ChildProcess;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #lines: ReadableStreamDefaultReader<string>;
+  #stopped = false;
+
+  private constructor(config: WorkerConfig) {
+    this.#process = new Deno.Command("deno", {
+      args: [
+        "run",
+        "--no-prompt",
+        "--quiet",
+        "-P=measure",
+        fromFileUrl(new URL("./main.ts", import.meta.url)),
+        JSON.stringify(config),
+      ],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    this.#input = this.#process.stdin.getWriter();
+    this.#lines = this.#process.stdout.pipeThrough(new TextLineStream()).getReader();
+  }
+
+  /** Starts one, and waits until it says that it is there. */
+  static async start(config: WorkerConfig): Promise<BenchWorker> {
+    const worker = new BenchWorker(config);
+    await worker.#line();
+    return worker;
+  }
+
+  /** Asks, and waits for the answer for `seconds` at most. */
+  async ask(question: Question, seconds = 600): Promise<Answer> {
+    await this.#input.write(new TextEncoder().encode(`${JSON.stringify(question)}\n`));
+    let timer;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new Error(`no answer to ${JSON.stringify(question)} within ${seconds} s`)),
+        seconds * 1000,
+      );
+    });
+    try {
+      return JSON.parse(await Promise.race([this.#line(), late])) as Answer;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /**
+   * Waits until it has handled exactly so many, and fails where it handles more. With `end` also until it
+   * has ended, where it does so by itself.
+   */
+  async handled(count: number, seconds = 600, end = false): Promise<Answer> {
+    const answer = await this.ask({ count, end }, seconds);
+    if (answer.handled !== count) {
+      throw new Error(`${answer.handled} were handled instead of ${count}`);
+    }
+    return answer;
+  }
+
+  /** Ends it in order. */
+  async stop(): Promise<Answer> {
+    const answer = await this.ask({ stop: true }, 60);
+    this.#stopped = true;
+    await this.#end();
+    return answer;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#stopped) return;
+    this.#process.kill("SIGKILL");
+    await this.#end();
+  }
+
+  async #line(): Promise<string> {
+    const { value } = await this.#lines.read();
+    if (value !== undefined) return value;
+    const { code } = await this.#process.status;
+    throw new Error(`a worker has ended with code ${code}`);
+  }
+
+  async #end(): Promise<void> {
+    await this.#process.status;
+    await this.#lines.cancel();
+    // Closing what the process has closed already fails, and means nothing.
+    await this.#input.abort().catch(() => undefined);
+  }
+}
