@@ -1,0 +1,65 @@
+/**
+ * A webhook: each change is posted to a server of somebody else's. What it refuses for now is sent
+ * again, later and later; by a header it knows what it had already, as an answer may be lost.
+ *
+ *     DATABASE_URL=postgres://… deno run -P=example examples/webhook.ts
+ */
+import { connect, Consumer, DeadLetter, migrate, watch, watched } from "@hark/postgres";
+
+interface Shipment {
+  id: number;
+  state: string;
+}
+
+await using db = await connect(Deno.env.get("DATABASE_URL"));
+await migrate(db);
+await db.query("drop table if exists example_shipments");
+await db.query("create table example_shipments (id int primary key, state text)");
+
+const shipments = watched<Shipment, "id">("public.example_shipments", { payload: "new" });
+await watch(db, shipments);
+await db.query("insert into example_shipments values (1, 'packed'), (2, 'packed'), (3, 'lost')");
+
+// The other side, with its moods: 1 is refused, then taken but the answer is an error; 3 is never taken.
+const taken = new Set<string>();
+let requests = 0;
+const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
+  const key = request.headers.get("idempotency-key")!;
+  const { id, new: row } = await request.json();
+  if (id === 3) return new Response("lost is no state", { status: 422 });
+  if (id === 1) requests++;
+  if (id === 1 && requests === 1) return new Response("we are closed", { status: 503 });
+  console.log(taken.has(key) ? `${id} was there already` : `${id} is taken: ${row.state}`);
+  taken.add(key);
+  return new Response("", { status: id === 1 && requests === 2 ? 500 : 200 });
+});
+const url = `http://127.0.0.1:${server.addr.port}/shipments`;
+
+const consumer = new Consumer(db, {
+  id: "example-webhook",
+  channels: shipments.channel,
+  concurrency: 10, // a shipment's changes still come one after the other
+  timeout: 10_000,
+  retry: { initial: 50 },
+  handle: shipments.handler(async ({ notification }, { signal }) => {
+    const response = await fetch(url, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        "idempotency-key": `${notification.channel}-${notification.id}`,
+      },
+      body: notification.payloadText,
+      signal,
+    });
+    const said = `${response.status} ${await response.text()}`.trim();
+    if (response.ok) return;
+    // What is wrong with the request itself does not get better with time.
+    const { status } = response;
+    if (status < 500 && status !== 408 && status !== 429) throw new DeadLetter(said);
+    throw new Error(said);
+  }),
+  onError: (error, { key, attempt }) =>
+    console.log(`${key} failed, attempt ${attempt}: ${(error as Error).message}`),
+});
+console.log(await consumer.drain(), "handled");
+await server.shutdown();
