@@ -115,6 +115,7 @@ export type { HoldingConsumer, HoldingReason } from "./src/operate/holding.ts";
 export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/move.ts";
 export {
   type ConsumerStatus,
+  type DelayedStatus,
   type FailingNotification,
   type LogStatus,
   type Status,

@@ -233,34 +233,4 @@ begin
 end
 $$;
 
-create or replace function hark.grant_consume(role_name text) returns void
-language sql volatile set search_path = pg_catalog, pg_temp
-as $$
-  select hark.grant_functions(role_name, array[
-    'version', 'rebase', 'waymark', 'timeline', 'start_position', 'window_open', 'window_read', 'page', 'window_advance',
-    'channels_of', 'register', 'attend', 'claim', 'lost_owners', 'window', 'merged', 'is_behind', 'pass',
-    'acknowledge', 'begin_handling', 'owner_key', 'finish', 'trying', 'release', 'leave', 'waiting_of',
-    'waiting_rows', 'done_of', 'feed', 'deliver_due', 'nudge', 'status', 'partitions_of',
-    'workers_of', 'heads_of', 'replays_of', 'holding', 'watches', 'sleep', 'rise', 'shut_gate', 'publishers', 'extend'
-  ])
-$$;
-
-create or replace function hark.grant_operate(role_name text) returns void
-language sql volatile set search_path = pg_catalog, pg_temp
-as $$
-  select hark.grant_functions(role_name, array[
-    'version', 'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding', 'seek',
-    'replay', 'pause', 'resume', 'dead_letters', 'retry_dead', 'discard_dead', 'repartition', 'remove_consumer',
-    'drop_inactive', 'clean', 'watches', 'extend', 'empty_leaf', 'has_older', 'tidy', 'drop_leaves'
-  ])
-$$;
-
 revoke execute on all functions in schema hark from public;
-
--- Who had rights before has those that their programs need now.
-select hark.grant_consume(r.rolname)
-from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
-where p.oid = 'hark.waymark(bigint, interval)'::regprocedure and a.grantee <> p.proowner;
-select hark.grant_operate(r.rolname)
-from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
-where p.proname = 'repartition' and p.pronamespace = 'hark'::regnamespace and a.grantee <> p.proowner;

@@ -64,6 +64,16 @@ export function ago(time: Date | null): string {
   return `${secondsText(Math.max(0, (Date.now() - time.getTime()) / 1000))} ago`;
 }
 
+/** In how long something will be, for people. */
+export function until(time: Date): string {
+  return `in ${secondsText(Math.max(0, (time.getTime() - Date.now()) / 1000))}`;
+}
+
+/** When a lease that nobody serves under ends, or ended: who was killed leaves one that still runs. */
+export function leaseEnd(end: Date): string {
+  return end.getTime() > Date.now() ? `lease ends ${until(end)}` : `lease ended ${ago(end)}`;
+}
+
 /** Words that are not longer than a column may be. */
 export function shortened(words: string, most = 40): string {
   return words.length > most ? `${words.slice(0, most - 1)}…` : words;

@@ -11,7 +11,7 @@ import { argument, command } from "@optique/core/primitives";
 import { consumerName } from "../check.ts";
 import type { ConsumerDetails } from "../operate/consumers.ts";
 import type { ConsumerStatus } from "../operate/status.ts";
-import { ago, confirmed, consumer, quoted, secondWord, shortened } from "./consumer.ts";
+import { ago, confirmed, consumer, leaseEnd, quoted, secondWord, shortened } from "./consumer.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number, toggle } from "./options.ts";
 import { countText, numberText, print, printJson, table, visible, visibleLines } from "./output.ts";
@@ -159,7 +159,7 @@ function details(one: ConsumerDetails): string[] {
       ["worker", "alive", "since", "partitions", "wakes by"],
       one.workerList.map((w) => [
         w.owner.slice(0, 8),
-        w.alive ? "yes" : `no, lease ended ${ago(w.leaseUntil)}`,
+        w.alive ? "yes" : `no, ${leaseEnd(w.leaseUntil)}`,
         ago(w.joinedAt),
         w.partitions.length === 0 ? "none" : shortened(w.partitions.join(", ")),
         w.listening ? "LISTEN" : "polling",

@@ -9,8 +9,8 @@ import { map, optional } from "@optique/core/modifiers";
 import type { InferValue, Parser } from "@optique/core/parser";
 import { command, flag, option } from "@optique/core/primitives";
 import { or } from "@optique/core/constructs";
-import type { ConsumerStatus, Status } from "../operate/status.ts";
-import { ago, holdingText, shortened } from "./consumer.ts";
+import type { ConsumerStatus, DelayedStatus, Status } from "../operate/status.ts";
+import { ago, holdingText, leaseEnd, shortened, until } from "./consumer.ts";
 import { driftLines } from "./drift.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number } from "./options.ts";
@@ -83,13 +83,16 @@ async function run(o: InferValue<typeof options>): Promise<number> {
   }
 }
 
-function text({ consumers, log, schemaVersion, warnings, watches }: Status): string {
+function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Status): string {
   const count = countText(log.rows, "notification");
   const size = `log: ${log.exact ? "" : "about "}${count}, ${
     bytesText(log.bytes)
   }; schema version ${schemaVersion}`;
+  const later = delayedLines(delayed);
   const drift = driftLines(watches);
-  if (consumers.length === 0) return ["no consumer is registered", size, ...drift].join("\n");
+  if (consumers.length === 0) {
+    return ["no consumer is registered", size, ...later, ...drift].join("\n");
+  }
   const failing = consumers.filter((one) => one.failing !== null).map(failure);
   return [
     table(
@@ -118,11 +121,26 @@ function text({ consumers, log, schemaVersion, warnings, watches }: Status): str
     ),
     ...failing,
     size,
+    ...later,
     ...(warnings.length === 0
       ? []
       : [paint("yellow", `holding back cleanup: ${warnings.map(holdingText).join(", ")}`)]),
     ...drift,
   ].join("\n");
+}
+
+/** How long something may be due before it looks as if nobody ran to deliver it, in ms. */
+const overdue = 30_000;
+
+function delayedLines({ count, nextAt }: DelayedStatus): string[] {
+  if (nextAt === null) return [];
+  const what = `to be delivered later: ${countText(count, "notification")}`;
+  return Date.now() - nextAt.getTime() < overdue ? [`${what}, the first ${until(nextAt)}`] : [
+    paint(
+      "yellow",
+      `${what}, the first was due ${ago(nextAt)}: no worker or subscription runs to deliver it`,
+    ),
+  ];
 }
 
 function served(one: ConsumerStatus): string {
@@ -132,8 +150,7 @@ function served(one: ConsumerStatus): string {
   const all = one.served === partitions ? "" : `, ${one.served} of ${partitions} partitions`;
   if (serving && workers === 1) return `${paused}by ${owner?.slice(0, 8)}${all}${pending}`;
   if (serving) return `${paused}by ${workers} workers${all}${pending}`;
-  return paused +
-    (leaseUntil === null || owner === null ? "no" : `no, lease ended ${ago(leaseUntil)}`) +
+  return paused + (leaseUntil === null || owner === null ? "no" : `no, ${leaseEnd(leaseUntil)}`) +
     pending;
 }
 

@@ -14,7 +14,10 @@ import { date, ms } from "./times.ts";
 
 /** Options of {@linkcode status}. */
 export interface StatusOptions {
-  /** Counting stops here, a consumer's unread notifications and the log's; more cost no more. @default {100000} */
+  /**
+   * Counting stops here: a consumer's unread notifications, the log's, the delayed; more cost no more.
+   * @default {100000}
+   */
   readonly maxCount?: number;
   /**
    * Warn of consumers because of whom notifications are kept that are older than so many days, fractions
@@ -103,12 +106,25 @@ export interface LogStatus {
   readonly bytes: number;
 }
 
+/** What waits to be delivered later. */
+export interface DelayedStatus {
+  /** How many notifications do, of all channels; at most `maxCount`. */
+  readonly count: number;
+  /**
+   * When the first of them is due; null where none waits. Workers and subscriptions deliver it, so where this is
+   * more than moments ago none runs.
+   */
+  readonly nextAt: Date | null;
+}
+
 /** What {@linkcode status} found. */
 export interface Status {
   /** The version of the schema. */
   readonly schemaVersion: number;
   /** The size of the log. */
   readonly log: LogStatus;
+  /** What was published with `delay` or `deliverAt` and is not in the log yet. */
+  readonly delayed: DelayedStatus;
   /** Every consumer, by name. */
   readonly consumers: readonly ConsumerStatus[];
   /** Who holds back {@linkcode cleanup} and needs somebody to look, the furthest behind first. */
@@ -152,6 +168,10 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
     const counted = readable ? await countLog(db, maxCount + 1) : undefined;
     const exact = counted !== undefined && counted <= maxCount;
     const before = await daysAgo(db, warnDays);
+    const { rows: [later] } = await db.query(
+      `select waiting, ${ms("next_at")} from hark.delayed_status($1::bigint)`,
+      [maxCount],
+    );
     return {
       schemaVersion,
       log: {
@@ -159,6 +179,7 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
         exact,
         bytes: Number(bytes),
       },
+      delayed: { count: Number(later.waiting), nextAt: date(later.next_at) },
       consumers,
       warnings: worthWarning(await holding(db, before), consumers, before),
       watches: await watchStatuses(db),

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect, Consumer, status } from "../../mod.ts";
+import { connect, Consumer, notifyMany, status } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
 import { hark, jsonOutput, output, refused } from "./hark.ts";
 
@@ -77,6 +77,31 @@ test("a large backlog is counted up to a limit", async ({ url, sql, use }) => {
   assert.deepEqual([(await log(20)).exact, (await log(19)).exact], [true, false]);
   assert((await log(10)).rows > 10);
   await assert.rejects(status(db, { maxCount: 0 }), { code: "BAD_OPTION" });
+});
+
+test("status says how many wait to be delivered later, and that nobody runs who would", async ({ url, sql, use }) => {
+  const db = use(await connect(url));
+  assert.deepEqual((await status(db)).delayed, { count: 0, nextAt: null });
+  assert.doesNotMatch(await output(["status"], { url }), /later/);
+  await notifyMany(db, [
+    { channel: "mail", payload: 1, delay: 3_600_000 },
+    { channel: "mail", payload: 2, delay: 7_200_000 },
+    { channel: "x", payload: 3, delay: 7_200_000 },
+  ]);
+  const { count, nextAt } = (await status(db)).delayed;
+  assert.equal(count, 3);
+  const wait = nextAt!.getTime() - Date.now();
+  assert(wait > 3_500_000 && wait <= 3_600_000, `in ${wait} ms`);
+  assert.equal((await status(db, { maxCount: 2 })).delayed.count, 2);
+  assert.match(
+    await output(["status"], { url }),
+    /^to be delivered later: 3 notifications, the first in (59\.\d min|60 min|1\.0 h)$/m,
+  );
+  await sql("update hark.delayed set deliver_at = deliver_at - interval '90 minutes'");
+  assert.match(
+    await output(["status"], { url }),
+    /later: 3 notifications, the first was due .* ago: no worker or subscription runs/,
+  );
 });
 
 test("status shows control characters of others, and does not send them to the terminal", async ({ url, sql }) => {

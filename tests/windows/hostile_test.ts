@@ -89,6 +89,7 @@ const consuming = [
   "select * from hark.heads_of('r')",
   "select * from hark.replays_of('r')",
   "select * from hark.holding()",
+  "select * from hark.delayed_status()",
   `select hark.sleep(${me}, array['c', 'd'], 1, 60000)`,
   `select hark.sleep(${me}, null, null, 60000)`,
   "select hark.publishers()",
