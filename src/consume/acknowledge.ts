@@ -75,6 +75,7 @@ export class Acknowledger {
     this.#at = performance.now();
     if (moves.length === 0) return;
     const { consumer, owner } = state.options.identity;
+    const waits = state.readers.some((reader) => reader.isAhead);
     const { rows } = await translated(() =>
       queryAgain(session, acknowledgeSql, [
         consumer,
@@ -89,7 +90,7 @@ export class Acknowledger {
       ])
     );
     const took = performance.now() - this.#at;
-    state.commitTime = (state.commitTime ?? took) * 0.8 + took * 0.2;
+    if (!waits) state.commitTime = (state.commitTime ?? took) * 0.8 + took * 0.2;
     const positions: (string | null)[] = JSON.parse(rows[0].positions);
     for (const [i, { held, move, handled, calm }] of moves.entries()) {
       if (state.partitions.get(held.number) !== held) continue;

@@ -110,7 +110,7 @@ export function completeOptions(
       remedy: "Give one of them.",
     });
   }
-  const rows = wholeNumber("pageSize", o.pageSize, 1000, 1, 100_000);
+  const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
   const acknowledgeInterval = wholeNumber("acknowledgeInterval", o.acknowledgeInterval, 200, 0);
   const block = oneOf("onFailure", o.onFailure, ["park", "block"]) === "block";
   return {

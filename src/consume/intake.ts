@@ -5,6 +5,7 @@
  */
 
 import type { Queryable } from "../database/queryable.ts";
+import { Session } from "../database/session.ts";
 import { translate } from "../database/translate.ts";
 import type { PageRow } from "./page.ts";
 import type { Entry } from "./queue.ts";
@@ -36,9 +37,14 @@ export class Intake {
 
   /** How many rows may be read now; 0 where there is no room. */
   get #room(): number {
+    return this.#roomBeside(0, 0);
+  }
+
+  /** How many rows may be read beside so many, of so many bytes, that are coming. */
+  #roomBeside(coming: number, size: number): number {
     const { options, bytes, outstanding } = this.#state;
-    if (bytes >= options.readAheadBytes) return 0;
-    const room = Math.min(options.limits.rows, options.readAhead - outstanding);
+    if (bytes + size >= options.readAheadBytes) return 0;
+    const room = Math.min(options.limits.rows, options.readAhead - outstanding - coming);
     return room >= this.#worthReading ? room : 0;
   }
 
@@ -124,14 +130,21 @@ export class Intake {
     alike: Reader | undefined,
   ): Promise<void> {
     const { options, run, started } = this.#state;
-    const reading = reader.read(
-      session,
-      options.identity,
-      { ...options.limits, rows: Math.ceil(rows / this.#caution) },
-      started!,
-      run.bell.count,
+    const limitsFor = (rows: number) => ({
+      ...options.limits,
+      rows: Math.ceil(rows / this.#caution),
+    });
+    const reading = reader.read(session, {
+      identity: options.identity,
+      limits: limitsFor(rows),
+      started: started!,
+      rung: run.bell.count,
       alike,
-    );
+      ahead: (coming, bytes) => {
+        const room = session instanceof Session ? this.#roomBeside(coming, bytes) : 0;
+        return room === 0 ? undefined : limitsFor(room);
+      },
+    });
     this.#meanwhile();
     const page = await reading.catch((error) => {
       if (translate(error).code === "TIMEOUT") {

@@ -92,7 +92,7 @@ export class MemoryReader {
         this.#limits.scanned,
         this.#started,
       ]);
-      const page = parsePage(rows, null);
+      const page = parsePage({ rows }, null);
       if (this.#position === this.#safe) this.#openedAt = rows[0].time;
       this.#position = page.position;
       if (page.rows.length > 0) this.#dirty = true;

@@ -122,7 +122,7 @@ export interface ConsumerOptions<Payload = any> {
    * and the delay where LISTEN cannot be had. @default {3000}
    */
   readonly pollInterval?: number;
-  /** The most notifications read at a time. @default {1000} */
+  /** The most notifications read at a time. @default {500} */
   readonly pageSize?: number;
   /** The most bytes read at a time, beyond one notification. @default {8388608} */
   readonly pageBytes?: number;

@@ -38,6 +38,23 @@ export interface Page {
   readonly facts: Readonly<Record<string, unknown>>;
 }
 
+/** A page that has come and is not unpacked yet. */
+export interface PackedPage {
+  // deno-lint-ignore no-explicit-any -- rows as drivers return them
+  readonly rows: any[];
+}
+
+/** Where the next page of the same window begins, and how large this one is; undefined where it ends the window. */
+export function pageAfter(
+  { rows: [row] }: PackedPage,
+): { position: string; bytes: number } | undefined {
+  if (typeof row?.position !== "string" || row.window_end !== false) return undefined;
+  return {
+    position: row.position,
+    bytes: (row.payloads?.length ?? 0) + (row.header_list?.length ?? 0),
+  };
+}
+
 /** What to select from hark.page, under the alias g; {@linkcode parsePage} reads it. */
 export const pageColumns =
   `g.ids, g.channel_list, g.keys, g.payloads, g.header_list, g.times, g.replays,
@@ -48,8 +65,7 @@ export const pageColumns =
 export const spanWorthStoring = 2000;
 
 /** @param channel That which is not sent. */
-// deno-lint-ignore no-explicit-any -- rows as drivers return them
-export function parsePage([row]: any[], channel: string | null): Page {
+export function parsePage({ rows: [row] }: PackedPage, channel: string | null): Page {
   if (typeof row?.position !== "string") {
     throw new HarkError("DATABASE", "the server returned a page without its position");
   }

@@ -9,7 +9,15 @@ import { queryAgain } from "../database/again.ts";
 import { translated } from "../database/translate.ts";
 import type { HeldPartition } from "./held.ts";
 import { type Identity, numbersText } from "./member.ts";
-import { type Page, pageColumns, type PageLimits, parsePage, spanWorthStoring } from "./page.ts";
+import {
+  type PackedPage,
+  type Page,
+  pageAfter,
+  pageColumns,
+  type PageLimits,
+  parsePage,
+  spanWorthStoring,
+} from "./page.ts";
 
 // A page that goes past its window takes a transaction number, and may have set hint bits: a commit that would wait for
 // the disk, or for a standby, where nothing depends on it.
@@ -20,6 +28,33 @@ from hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5
 lateral hark.page(w."position", w.channels, $7::integer, $8::bigint, $9::integer,
  $10::text::pg_snapshot, w.filter, w.partitions,
  case when w.partitions > cardinality($3::text::integer[]) then $3::text::integer[] end, $11::text, true) g`;
+
+/** A page that was asked for, and for whom. */
+interface Asked {
+  readonly session: Queryable;
+  readonly position: string;
+  readonly held: readonly HeldPartition[];
+  readonly epochs: readonly number[];
+  readonly limits: PageLimits;
+  readonly answer: Promise<PackedPage>;
+}
+
+/** What a reader asks with. */
+export interface Asking {
+  readonly identity: Identity;
+  readonly limits: PageLimits;
+  /** What was visible when the run started. */
+  readonly started: string;
+  /** What has rung so far. */
+  readonly rung: number;
+  /** Up to whose snapshot a window is to be opened. */
+  readonly alike: Reader | undefined;
+  /**
+   * How large the next page of the window may be, which is asked for before this one, of up to so many rows and bytes, is
+   * unpacked: the server reads it meanwhile. Undefined for none, as without it.
+   */
+  readonly ahead?: (rows: number, bytes: number) => PageLimits | undefined;
+}
 
 /** A position that is read from, shared by partitions. */
 export class Reader {
@@ -53,6 +88,8 @@ export class Reader {
   #own: boolean;
   #bounded = false;
   #span = 0;
+  /** The next page of the window, asked for while the one before it was unpacked. */
+  #ahead: Asked | undefined;
 
   constructor(position: string, inWindow: boolean) {
     this.position = this.#before = position;
@@ -60,18 +97,16 @@ export class Reader {
     this.#own = !inWindow;
   }
 
-  /** Reads the next page of the window, or opens one, up to the same snapshot as `alike`'s where given. */
-  async read(
-    session: Queryable,
-    identity: Identity,
-    limits: PageLimits,
-    started: string,
-    rung: number,
-    alike?: Reader,
-  ): Promise<Page> {
-    const held = [...this.partitions];
+  /** Whether a page was asked for that is not taken yet. */
+  get isAhead(): boolean {
+    return this.#ahead !== undefined;
+  }
+
+  /** Reads the next page of the window, or opens one. */
+  async read(session: Queryable, asking: Asking): Promise<Page> {
+    const { identity, alike } = asking;
     if (!this.inWindow) {
-      this.rung = alike?.rung ?? rung;
+      this.rung = alike?.rung ?? asking.rung;
       this.openedAt = performance.now();
       this.hadRows = false;
       this.#pages = 0;
@@ -79,22 +114,16 @@ export class Reader {
       this.#bounded = false;
       this.#before = this.position;
     }
-    const { rows } = await translated(() =>
-      queryAgain(session, readSql, [
-        identity.consumer,
-        identity.owner,
-        numbersText(held.map((h) => h.number)),
-        numbersText(held.map((h) => h.epoch)),
-        this.position,
-        alike?.position ?? null,
-        limits.rows,
-        limits.bytes,
-        limits.scanned,
-        started,
-        identity.channels[0],
-      ])
-    );
-    const page = parsePage(rows, identity.channels[0]!);
+    const asked = this.#asked(session) ?? this.#ask(session, asking, this.position, asking.limits);
+    this.#ahead = undefined;
+    const packed = await asked.answer;
+    const next = pageAfter(packed);
+    const limits = next && asking.ahead?.(asked.limits.rows, next.bytes);
+    // Not while its partitions change: what is asked for others than those that take it is thrown away.
+    if (next && limits && this.#isFor(asked)) {
+      this.#ahead = this.#ask(session, asking, next.position, limits);
+    }
+    const page = parsePage(packed, identity.channels[0]!);
     if (!this.inWindow) this.tag = alike?.tag ?? {};
     this.position = page.position;
     this.#next = page.next;
@@ -107,10 +136,48 @@ export class Reader {
     if (page.facts.bounded === true) this.#bounded = true;
     if (this.#span > spanWorthStoring || this.#bounded) this.dirty = true;
     if (page.windowEnd) {
-      this.caughtUp = this.#pages === 1 && page.rows.length < limits.rows;
+      this.caughtUp = this.#pages === 1 && page.rows.length < asked.limits.rows;
       if (this.#own) this.fresh = true;
     }
     return page;
+  }
+
+  /** What was asked for ahead, where it is what is wanted now. */
+  #asked(session: Queryable): Asked | undefined {
+    const ahead = this.#ahead;
+    return ahead !== undefined && ahead.session === session && ahead.position === this.position &&
+        this.#isFor(ahead)
+      ? ahead
+      : undefined;
+  }
+
+  /** Whether it is still held as it was when something was asked for. */
+  #isFor({ held, epochs }: Asked): boolean {
+    return held.length === this.partitions.size &&
+      held.every((one, i) => this.partitions.has(one) && one.epoch === epochs[i]);
+  }
+
+  #ask(session: Queryable, asking: Asking, position: string, limits: PageLimits): Asked {
+    const { identity, alike, started } = asking;
+    const held = [...this.partitions];
+    const epochs = held.map((one) => one.epoch);
+    const answer = translated(() =>
+      queryAgain(session, readSql, [
+        identity.consumer,
+        identity.owner,
+        numbersText(held.map((one) => one.number)),
+        numbersText(epochs),
+        position,
+        alike?.position ?? null,
+        limits.rows,
+        limits.bytes,
+        limits.scanned,
+        started,
+        identity.channels[0],
+      ])
+    );
+    answer.catch(() => {}); // who takes it is told; nobody else needs to be
+    return { session, position, held, epochs, limits, answer };
   }
 
   /** How many ids the window spans, at the most of its pages. */

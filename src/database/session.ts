@@ -47,6 +47,8 @@ export class Session implements Queryable {
   #closed: Promise<void> | undefined;
   #alive = true;
   readonly #preparing = new Preparing();
+  /** Resolves when the query that runs has ended. */
+  #running: Promise<void> | undefined;
 
   private constructor(client: pg.Client) {
     this.#client = client;
@@ -83,23 +85,33 @@ export class Session implements Queryable {
     this.#client.on("notification", (message) => listener(message.channel, message.payload ?? ""));
   }
 
-  /** Runs one statement. A query that timed out leaves the connection in an unknown state: it is closed. */
-  async query(text: string, values: unknown[] = []): Promise<QueryResult> {
-    try {
-      return await this.#client.query(text, values);
-    } catch (error) {
-      throw this.#failed(error);
-    }
+  /**
+   * Runs one statement, after those that were asked for before. A query that timed out leaves the connection in an
+   * unknown state: it is closed.
+   */
+  query(text: string, values: unknown[] = []): Promise<QueryResult> {
+    return this.#inTurn(() => this.#client.query(text, values));
   }
 
   static {
-    runsAgain<Session>(this.prototype.query, async function (text, values) {
-      try {
-        return await this.#preparing.query(this.#client, text, values);
-      } catch (error) {
-        throw this.#failed(error);
-      }
+    runsAgain<Session>(this.prototype.query, function (text, values) {
+      return this.#inTurn(() => this.#preparing.query(this.#client, text, values));
     });
+  }
+
+  /** The driver is to be given one query at a time, and counts its timeout from then on. Where none runs, at once. */
+  async #inTurn(run: () => Promise<QueryResult>): Promise<QueryResult> {
+    while (this.#running !== undefined) await this.#running;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#running = promise;
+    try {
+      return await run();
+    } catch (error) {
+      throw this.#failed(error);
+    } finally {
+      this.#running = undefined;
+      resolve();
+    }
   }
 
   #failed(error: unknown): Error {

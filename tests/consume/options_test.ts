@@ -32,7 +32,7 @@ const numbers: Record<string, [least: number, most: number, otherwise: number | 
   partitions: [1, 1024, 1],
   concurrency: [1, 10_000, 1],
   lease: [100, 86_400_000, 15_000],
-  pageSize: [1, 100_000, 1000],
+  pageSize: [1, 100_000, 500],
   pageBytes: [1, safe, 8 * 1024 * 1024],
   readAhead: [1, 1_000_000, 4000],
   readAheadBytes: [1, safe, 16 * 1024 * 1024],

@@ -1,0 +1,151 @@
+/** The next page of a window is asked for while the one before it is unpacked. */
+
+import assert from "node:assert/strict";
+import process from "node:process";
+import { completeOptions } from "../../src/consume/checked.ts";
+import { HeldPartition } from "../../src/consume/held.ts";
+import { Member } from "../../src/consume/member.ts";
+import { Reader } from "../../src/consume/reader.ts";
+import type { Queryable } from "../../src/database/queryable.ts";
+import { Session } from "../../src/database/session.ts";
+import { test, type TestContext } from "../harness/mod.ts";
+
+const open = (url: string, queryTimeout = 10_000) =>
+  Session.open({ url, connectTimeout: 10_000, queryTimeout, applicationName: "test" });
+
+/** A reader of 1,000 notifications for both partitions of a consumer, and how many pages its sessions are asked for. */
+async function reading({ url, sql }: TestContext) {
+  await sql("select hark.register('c', array['a'], partitions => 2)");
+  await sql("select hark.notify('a', to_jsonb(n)) from generate_series(1, 1000) n");
+  const { identity, limits } = completeOptions({ pageSize: 100 }, "c", "a", {
+    handle() {},
+    handleBatch: undefined,
+  });
+  const member = new Member(identity);
+  const session = await open(url);
+  await member.attend(session, undefined, true);
+  const claimed = await member.claim(session, [0, 1], false);
+  const held = claimed.map((one) => new HeldPartition(one, 4000, new AbortController().signal));
+  const readerOf = (partitions: HeldPartition[]) => {
+    const reader = new Reader(claimed[0]!.position, claimed[0]!.inWindow);
+    for (const one of partitions) reader.partitions.add(one);
+    return reader;
+  };
+  let asked = 0;
+  const counting = (session: Session): Queryable => ({
+    query(text, values) {
+      asked++;
+      return session.query(text, values);
+    },
+  });
+  const pages = async (reader: Reader, on: Queryable, most = Infinity) => {
+    const rows: { id: number; partition: number }[] = [];
+    for (let n = 0; n < most; n++) {
+      const page = await reader.read(on, {
+        identity,
+        limits,
+        started: claimed[0]!.started,
+        rung: 0,
+        alike: undefined,
+        ahead: () => limits,
+      });
+      rows.push(...page.rows);
+      if (page.windowEnd) break;
+    }
+    return rows;
+  };
+  const mine = (rows: { id: number; partition: number }[], partition: number) =>
+    rows.filter((row) => row.partition === partition).map((row) => row.id);
+  return { held, readerOf, session, counting, pages, mine, asked: () => asked };
+}
+
+test("each page comes once, and is asked for once, before the one before it is handed over", async (context) => {
+  const { held, readerOf, session, counting, pages, asked } = await reading(context);
+  try {
+    const on = counting(session);
+    const reader = readerOf(held);
+    const first = await pages(reader, on, 1);
+    assert.equal(asked(), 2);
+    assert(reader.isAhead);
+    const rows = [...first, ...await pages(reader, on)];
+    assert.deepEqual(rows.map(({ id }) => id), Array.from({ length: 1000 }, (_, n) => n + 1));
+    assert.equal(asked(), 10, "none beyond the window");
+    assert(!reader.isAhead);
+  } finally {
+    await session.close();
+  }
+});
+
+test("what was asked for with a partition that is gone since is asked for anew, without it", async (context) => {
+  const { held, readerOf, session, counting, pages, mine, asked } = await reading(context);
+  try {
+    const on = counting(session);
+    const reader = readerOf(held);
+    const first = await pages(reader, on, 1);
+    reader.partitions.delete(held[1]!);
+    const rest = await pages(reader, on);
+    assert.deepEqual([...new Set(rest.map(({ partition }) => partition))], [0]);
+    const all = await pages(readerOf(held), on);
+    assert.deepEqual([...mine(first, 0), ...mine(rest, 0)], mine(all, 0));
+    assert.equal(asked(), 2 + 5 + 10, "the second page of two partitions, five of one, ten of two");
+  } finally {
+    await session.close();
+  }
+});
+
+test("so is what was asked for before a partition came, was claimed anew, or on a connection that is gone", async (context) => {
+  const { held, readerOf, session, counting, pages, asked } = await reading(context);
+  const other = await open(context.url);
+  try {
+    const on = counting(session);
+    const reader = readerOf([held[0]!]);
+    const first = await pages(reader, on, 1);
+    assert.equal(asked(), 2);
+    reader.partitions.add(held[1]!);
+    const second = await pages(reader, on, 1);
+    assert.deepEqual(new Set(second.map(({ partition }) => partition)), new Set([0, 1]));
+    assert(second[0]!.id > first.at(-1)!.id);
+    assert.equal(asked(), 4);
+
+    await session.close();
+    const third = await pages(reader, counting(other), 1);
+    assert(third[0]!.id > second.at(-1)!.id);
+    assert.equal(asked(), 6);
+
+    // Under an epoch that is over, it is not taken, whatever it has brought.
+    held[0]!.epoch++;
+    await assert.rejects(pages(reader, counting(other), 1), { code: "FENCED" });
+  } finally {
+    await session.close();
+    await other.close();
+  }
+});
+
+test("queries of a connection take turns, and time runs for each from its own", async ({ url, sql }) => {
+  const warnings: Error[] = [];
+  const warned = (warning: Error) => warnings.push(warning);
+  process.on("warning", warned);
+  const session = await open(url, 1500);
+  try {
+    const order: number[] = [];
+    await Promise.all([1, 2, 3].map(async (n) => {
+      await session.query("select pg_sleep(0.7)");
+      order.push(n);
+    }));
+    assert.deepEqual(order, [1, 2, 3]);
+    const failing = session.query("select 1 / 0");
+    const next = session.query("select 2 as n");
+    await assert.rejects(failing, /division by zero/);
+    assert.equal((await next).rows[0].n, 2);
+    const late = session.query("select pg_sleep(60)");
+    const behind = session.query("select 3");
+    await assert.rejects(late, { code: "TIMEOUT" });
+    await assert.rejects(behind, { code: "UNREACHABLE" });
+    assert.deepEqual(warnings, []);
+  } finally {
+    process.off("warning", warned);
+    await sql(`select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and query = 'select pg_sleep(60)'`);
+    await session.close();
+  }
+});
