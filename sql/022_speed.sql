@@ -255,15 +255,20 @@ create or replace function hark.window(
   "position" hark.position, channels text[], filter jsonb, partitions integer, bounded boolean, settled boolean
 )
 language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+-- To plan that takes longer than to do it.
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   c hark.consumers;
   served integer;
 begin
   select (
-      select count(*) from hark.partitions s
-      where s.consumer = $1 and s.owner = $2
-        and exists (select from unnest(held, epochs) h (partition, epoch) where h.partition = s.partition and h.epoch = s.epoch)
+      -- One by one: the planner has no idea of how many there are.
+      select count(*) from unnest(held, epochs) h (partition, epoch)
+      cross join lateral (
+        select from hark.partitions s
+        where s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2 limit 1
+      ) s
     ), k.barrier, k.barrier_max, k.channels, k.filter, k.partitions
   into served, c.barrier, c.barrier_max, c.channels, c.filter, c.partitions
   from hark.consumers k where k.name = $1;
@@ -283,6 +288,77 @@ begin
   end;
   channels := c.channels; filter := c.filter; partitions := c.partitions;
   return next;
+end
+$$;
+
+-- As in 010, in a time that grows no faster than the number of partitions held.
+create or replace function hark.acknowledge(
+  consumer text, owner uuid, held integer[], epochs bigint[], positions text[], throughs bigint[],
+  handled bigint[], calm boolean[], outcomes json default null
+) returns text[]
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  here uuid;
+  served integer;
+  moved text[] := positions;
+  p hark.position;
+  complete_through bigint;
+begin
+  perform hark.require_fresh_snapshot();
+  here := hark.incarnation();
+  select count(*) into served
+  from (select h.* from unnest(held, epochs) h (partition, epoch) order by h.partition) h
+  cross join lateral (
+    select from hark.partitions s
+    where s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2 limit 1
+    for update
+  ) s;
+  if served <> cardinality(held) then
+    perform hark.raise_fenced($1, $3);
+  end if;
+  for i in 1 .. cardinality(held) loop
+    continue when positions[i] is null;
+    if i > 1 and positions[i] = positions[i - 1] and throughs[i] is not distinct from throughs[i - 1] then
+      moved[i] := moved[i - 1];
+      continue;
+    end if;
+    p := positions[i]::hark.position;
+    if p.incarnation is distinct from here then
+      raise exception 'the server has restarted after a crash since this window was opened'
+        using errcode = 'HK004', hint = 'Load the stored position and open a new window.';
+    end if;
+    if throughs[i] is not null then
+      p.last_id := throughs[i];
+    else
+      p := hark.window_advance(p);
+    end if;
+    moved[i] := p::text;
+  end loop;
+  update hark.partitions s set
+    "position" = coalesce(h.moved::hark.position, s.position),
+    handled = s.handled + h.handled,
+    acknowledged_at = clock_timestamp(),
+    served_at = clock_timestamp(),
+    crashes = case when h.calm then 0 else s.crashes end,
+    trying_id = case when h.calm then null else s.trying_id end,
+    suspect_id = case when h.calm then null else s.suspect_id end,
+    suspect_ends = case when h.calm then 0 else s.suspect_ends end
+  from unnest(held, moved, $7, calm) h (partition, moved, handled, calm)
+  where s.consumer = $1 and s.partition = h.partition;
+  if outcomes is not null then
+    perform hark.settle($1, outcomes);
+  end if;
+  if exists (select from hark.done d where d.consumer = $1 and d.partition = any (held)) then
+    select i.rebased_through into complete_through from hark.install i;
+    delete from hark.done d
+    using hark.partitions s
+    where d.consumer = $1 and d.partition = any (held) and s.consumer = $1 and s.partition = d.partition
+      and coalesce(
+        (select hark.is_consumed(l.id, l.xid, s.position, complete_through) from hark.log l where l.id = d.id),
+        true);
+  end if;
+  return moved;
 end
 $$;
 

@@ -1,0 +1,61 @@
+/** Who was replaced stores nothing, also where that happens while it waits for its turn. */
+
+import assert from "node:assert/strict";
+import { connect as open, disconnect, test, type TestContext, until } from "../harness/mod.ts";
+
+const worker = "11111111-1111-1111-1111-111111111111";
+const other = "22222222-2222-2222-2222-222222222222";
+const acknowledging =
+  `select hark.acknowledge('c', '${worker}', array[0, 1, 2], array[1, 1, 1]::bigint[],
+  array_fill(null::text, array[3]), array_fill(null::bigint, array[3]), array[5, 5, 5]::bigint[],
+  array_fill(false, array[3])) as moved`;
+
+/** A worker that holds three partitions waits for `change`, made in a transaction that commits then, to acknowledge. */
+async function beside({ url, sql }: TestContext, change: string) {
+  await sql("select hark.register('c', array['a'], partitions => 3)");
+  for (const owner of [worker, other]) {
+    await sql(
+      `select * from hark.attend('c', $1, null, 60000, true, array['a'], null, false)`,
+      [owner],
+    );
+  }
+  await sql("select * from hark.claim('c', '{0,1,2}', $1, false)", [worker]);
+  const client = await open(url);
+  try {
+    await client.query("begin");
+    await client.query(change);
+    const acknowledged = sql(acknowledging);
+    acknowledged.catch(() => {});
+    await until(async () => {
+      const { rows } = await client.query(`select from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'`);
+      return rows.length === 1;
+    });
+    await client.query("commit");
+    return { acknowledged };
+  } finally {
+    await disconnect(client);
+  }
+}
+
+const handled = async ({ sql }: TestContext) =>
+  (await sql("select handled::integer from hark.partitions order by partition"))
+    .map((row) => row.handled);
+
+test("an acknowledgement that waited for a claim of another worker is refused as a whole", async (context) => {
+  const { acknowledged } = await beside(
+    context,
+    `update hark.partitions set epoch = epoch + 1, owner = '${other}' where partition = 1`,
+  );
+  await assert.rejects(acknowledged, { code: "HK005" });
+  assert.deepEqual(await handled(context), [0, 0, 0]);
+});
+
+test("one that waited for what changes nothing of whose they are is stored", async (context) => {
+  const { acknowledged } = await beside(
+    context,
+    "update hark.partitions set served_at = clock_timestamp() where partition = 1",
+  );
+  assert.deepEqual((await acknowledged)[0]!.moved, [null, null, null]);
+  assert.deepEqual(await handled(context), [5, 5, 5]);
+});
