@@ -215,7 +215,7 @@ $$;
 
 -- As in 002 and 009, in fewer steps: who is woken pays for each, about as much as for all of a plain SELECT.
 create or replace function hark.window_open(p hark.position) returns hark.position
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 as $$
 declare
   w hark.position := p;
@@ -363,7 +363,7 @@ end
 $$;
 
 create or replace function hark.window_advance(p hark.position) returns hark.position
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 as $$
 declare
   w hark.position;
@@ -386,6 +386,10 @@ begin
     return w; -- nothing was running
   end if;
   select coalesce(array_agg(x.xid), '{}') into w.stragglers from pg_snapshot_xip(p.target) x (xid);
+  if w.stragglers = p.stragglers and w.floor - (select min(t.low) from unnest(p.lows) t (low)) <= 1000 then
+    w.lows := p.lows;
+    return w; -- none is new, and none far behind
+  end if;
   w.lows := hark.lows_of(w.stragglers, p.stragglers, p.lows, p.floor);
   if w.floor - (select min(t.low) from unnest(w.lows) t (low)) > 1000 then
     w.lows := hark.raise_lows(w.stragglers, w.lows);

@@ -173,9 +173,37 @@ const knownStraggler: Staging = {
   stage: async (lab) => {
     const { reader, late } = await straggler(lab);
     for (let n = 0; n < 5; n++) {
+      const other = await lab.writer();
+      await other.notify(n);
       await lab.publish(3);
       await reader.window();
+      await other.commit();
     }
+    await late.commit();
+    await reader.drain();
+    await assertExactlyOnce(reader.client, reader.delivered);
+  },
+};
+
+const besideAnother: Staging = {
+  promise: "so is one that is first listed beside another that runs for long",
+  breaks: [{
+    rule: "when it is not looked at who they are",
+    in: "hark.window_advance",
+    from: "w.stragglers = p.stragglers and w.floor",
+    to: "w.floor",
+  }],
+  stage: async (lab) => {
+    const { reader, late } = await straggler(lab);
+    const other = await lab.writer();
+    await other.notify(1);
+    for (let n = 0; n < 3; n++) {
+      await lab.publish(1);
+      await reader.window();
+    }
+    await other.commit();
+    await lab.publish(1);
+    await reader.drain();
     await late.commit();
     await reader.drain();
     await assertExactlyOnce(reader.client, reader.delivered);
@@ -272,6 +300,7 @@ stagings("a window begins low enough for every transaction", [
   passingWithItsPage,
   newStraggler,
   knownStraggler,
+  besideAnother,
   idleStraggler,
   publishedStraggler,
   publishesDuringTheLook,
