@@ -54,7 +54,7 @@ export interface Standing {
 
 /**
  * Rings a reader's bell so often that nothing is missed. To sleep, a reader says so in the database, where each
- * publisher looks (sql/023). A transaction that looked before may commit later, without a NOTIFY: so the reader goes
+ * publisher looks (sql/025). A transaction that looked before may commit later, without a NOTIFY: so the reader goes
  * on looking until those that were publishing then have ended. Under load it takes its word back and looks every few
  * milliseconds, since NOTIFY makes all commits of the cluster wait for each other.
  */

@@ -4479,11 +4479,11 @@ revoke execute on all functions in schema hark from public;
   },
   {
     version: 19,
-    name: "watch",
-    sql: `-- Hark 019: hark.watch, hark.rewatch and hark.unwatch: the triggers, and what is not as it should be (drift).
+    name: "drift",
+    sql: `-- Hark 019: which watch is of which table, its triggers, and what is not as it should be (drift).
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (19, 'watch');
+insert into hark.migrations (version, name) values (19, 'drift');
 
 -- Which watch of which table. The link is the trigger function, which goes along when table or schema are renamed;
 -- where its triggers are gone, the table's name counts. Rows that say another owner than the table's are nobody's.
@@ -4668,6 +4668,17 @@ begin
   return found_drift;
 end
 $$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 20,
+    name: "watch",
+    sql: `-- Hark 020: hark.watch, hark.rewatch and hark.unwatch.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (20, 'watch');
 
 -- The statements that install a watch, and those that remove what an earlier definition had and this has not.
 create function hark.watch_script(relation oid, definition jsonb, schema_name text, function_name text) returns text[]
@@ -4950,12 +4961,12 @@ revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 20,
+    version: 21,
     name: "snapshot",
-    sql: `-- Hark 020: what is watched, and publishing the rows that were there before.
+    sql: `-- Hark 021: what is watched, and publishing the rows that were there before.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (20, 'snapshot');
+insert into hark.migrations (version, name) values (21, 'snapshot');
 
 -- What is watched and whether it is as it should be.
 create function hark.watches() returns table (
@@ -5242,12 +5253,12 @@ revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 21,
+    version: 22,
     name: "data_change",
-    sql: `-- Hark 021: a trigger function for one's own CREATE TRIGGER, and rights.
+    sql: `-- Hark 022: a trigger function for one's own CREATE TRIGGER, and rights.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (21, 'data_change');
+insert into hark.migrations (version, name) values (22, 'data_change');
 
 -- For triggers that one writes oneself, AFTER … FOR EACH ROW; the channel is the argument, "schema.table" without one:
 --   create trigger tell after insert or update or delete on users
@@ -5360,12 +5371,12 @@ where p.oid = 'hark.notify(text, jsonb, text, jsonb)'::regprocedure and a.grante
 `,
   },
   {
-    version: 22,
-    name: "speed",
-    sql: `-- Hark 022: reading several times as fast.
+    version: 23,
+    name: "page",
+    sql: `-- Hark 023: reading several times as fast.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (22, 'speed');
+insert into hark.migrations (version, name) values (23, 'page');
 
 -- Bytes of a payload with its headers as text, where they must be known; null where that is over 256 MB.
 create function hark.text_size(payload jsonb, headers jsonb) returns bigint
@@ -5577,6 +5588,17 @@ begin
 end
 $$;
 
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 24,
+    name: "steps",
+    sql: `-- Hark 024: the steps of reading, fewer and cheaper.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (24, 'steps');
+
 -- As in 002 and 009, in fewer steps: who is woken pays for each, about as much as for all of a plain SELECT.
 create or replace function hark.window_open(p hark.position) returns hark.position
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
@@ -5784,9 +5806,9 @@ revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 23,
+    version: 25,
     name: "waking",
-    sql: `-- Hark 023: waking: NOTIFY only where somebody sleeps.
+    sql: `-- Hark 025: waking: NOTIFY only where somebody sleeps.
 --
 -- NOTIFY takes a lock that serialises every notifying commit of the cluster, through its flush. So a publisher
 -- notifies only for a channel that somebody sleeps on: a row of hark.sleepers that has not expired. Who reads all
@@ -5805,7 +5827,7 @@ revoke execute on all functions in schema hark from public;
 -- The gate is no part of a transaction: it is opened before a row is there for others, and shut after it has gone.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (23, 'waking');
+insert into hark.migrations (version, name) values (25, 'waking');
 
 -- Unlogged on purpose: setting a row waits for no flush, and a crash, which ends every sleeper's session, empties it.
 -- Every publisher looks here: so it compares by "C", and has few rows a page, so that a renewed row finds room on its
@@ -5827,6 +5849,128 @@ insert into hark.sleepers (channel, sleeper, until)
 select '', '00000000-0000-0000-0000-000000000000', clock_timestamp() + interval '1 day'
 where exists (select from hark.workers);
 select setval('hark.gate', -1) from hark.sleepers;
+
+-- From here on this sleeper is woken for these channels (null: all) for so long, unless it does this again. Returns
+-- whether that was so all the time already; where not, the caller goes on as the head of this file says. In a
+-- transaction of its own, as only what has committed is seen. Who has gone without a word is cleared away: those
+-- that have expired, or whose LISTEN session has ended.
+create function hark.sleep(sleeper uuid, channels text[], session bigint, lasting_ms integer) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  names constant text[] := hark.as_set(coalesce(channels, array['']));
+  bits constant bigint := hark.gate_bits(names);
+  covered boolean;
+begin
+  delete from hark.sleepers s
+  using (
+    select x.channel, x.sleeper from hark.sleepers x
+    where x.sleeper <> $1
+      and (x.until <= clock_timestamp()
+        or case when x.session is null then false else pg_try_advisory_xact_lock_shared(x.session) end)
+    for update skip locked
+  ) gone
+  where s.channel = gone.channel and s.sleeper = gone.sleeper;
+  perform from hark.sleepers s where s.sleeper = $1 order by s.channel for update;
+  select count(*) = cardinality(names) into covered
+  from hark.sleepers s where s.sleeper = $1 and s.until > clock_timestamp();
+  if not covered or pg_sequence_last_value('hark.gate') & bits <> bits then
+    covered := false;
+    -- Until this has committed nobody shuts the gate, who would not know of it.
+    perform hark.hold_gate();
+    perform setval('hark.gate', pg_sequence_last_value('hark.gate') | bits);
+  end if;
+  insert into hark.sleepers (channel, sleeper, session, until)
+  select n.name, $1, $3, clock_timestamp() + make_interval(secs => $4 / 1000.0)
+  from unnest(names) n (name)
+  on conflict on constraint sleepers_pkey do update set session = excluded.session, until = excluded.until;
+  return covered;
+end
+$$;
+
+-- The groups of channels, as the gate has them; '' is all.
+create function hark.gate_bits(names text[]) returns bigint
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case when '' = any (names) then -1::bigint
+    else coalesce(bit_or(1::bigint << (hashtext(n.name collate "C") & 63)), 0) end
+  from unnest(names) n (name)
+$$;
+
+create function hark.hold_gate() returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$ select pg_advisory_xact_lock(hashtextextended('hark.gate', 5237)) $$;
+
+-- This sleeper is not to be woken any more. Then hark.shut_gate, once this has committed.
+create function hark.rise(sleeper uuid) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from hark.sleepers s where s.sleeper = $1;
+end
+$$;
+
+-- Shuts the gate for groups of channels that have no row, also none that has expired: such a one may be about to be
+-- renewed. Not in a transaction that has removed rows: it may roll back, and what this does stays.
+create function hark.shut_gate() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  bits bigint;
+begin
+  if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed' then
+    return;
+  end if;
+  perform hark.hold_gate();
+  select hark.gate_bits(coalesce(array_agg(s.channel), '{}')) into bits from hark.sleepers s;
+  if bits <> pg_sequence_last_value('hark.gate') then
+    perform setval('hark.gate', bits);
+  end if;
+end
+$$;
+
+-- Which transactions may have published and have not ended: those that hold a lock on the log like a writer's, or
+-- those of \`among\` that are left. A transaction's own lock goes after all see that it has ended. PREPARE hands locks
+-- over one partition of the lock table at a time, so that for a moment a transaction's own lock and the one on the
+-- log seem to be two transactions': what has no process counts, unless it is of another database, and where a lock on
+-- the log has nobody, everybody.
+create function hark.publishers(among xid[] default null) returns xid[]
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  with locks as materialized (
+    select l.locktype, l.virtualtransaction, l.transactionid, l.pid, l.mode,
+      l.locktype = 'relation' and l.relation = 'hark.log'::regclass and l.mode <> 'AccessShareLock'
+        and l.database = (select d.oid from pg_database d where d.datname = current_database()) as writes
+    from pg_locks l where l.granted
+  ),
+  numbered as materialized (
+    select x.transactionid, x.virtualtransaction, x.pid from locks x
+    where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock'
+  )
+  select coalesce(array_agg(n.transactionid), '{}')
+  from numbered n
+  where case when among is not null then n.transactionid = any (among)
+    else (
+        n.pid is null
+        or exists (select from locks w where w.writes and w.virtualtransaction = n.virtualtransaction)
+        or exists (select from locks w where w.writes and w.pid is null
+          and not exists (select from numbered o where o.virtualtransaction = w.virtualtransaction))
+      ) and not exists (
+        select from pg_prepared_xacts x where x.transaction = n.transactionid and x.database <> current_database()
+      )
+    end
+$$;
+
+revoke execute on all functions in schema hark from public;
+`,
+  },
+  {
+    version: 26,
+    name: "publishing",
+    sql: `-- Hark 026: publishing that wakes who sleeps (025), and costs little more than its row.
+
+set local search_path = pg_catalog, pg_temp;
+insert into hark.migrations (version, name) values (26, 'publishing');
 
 -- Constraints of a table are parsed, planned and prepared anew by each insert: 10 of its 17 µs here. So the functions
 -- that insert into the log check what they are given, in their plans, and refuse it by the constraints' names. What
@@ -6127,124 +6271,13 @@ begin
 end
 $$;
 
--- From here on this sleeper is woken for these channels (null: all) for so long, unless it does this again. Returns
--- whether that was so all the time already; where not, the caller goes on as the head of this file says. In a
--- transaction of its own, as only what has committed is seen. Who has gone without a word is cleared away: those
--- that have expired, or whose LISTEN session has ended.
-create function hark.sleep(sleeper uuid, channels text[], session bigint, lasting_ms integer) returns boolean
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  names constant text[] := hark.as_set(coalesce(channels, array['']));
-  bits constant bigint := hark.gate_bits(names);
-  covered boolean;
-begin
-  delete from hark.sleepers s
-  using (
-    select x.channel, x.sleeper from hark.sleepers x
-    where x.sleeper <> $1
-      and (x.until <= clock_timestamp()
-        or case when x.session is null then false else pg_try_advisory_xact_lock_shared(x.session) end)
-    for update skip locked
-  ) gone
-  where s.channel = gone.channel and s.sleeper = gone.sleeper;
-  perform from hark.sleepers s where s.sleeper = $1 order by s.channel for update;
-  select count(*) = cardinality(names) into covered
-  from hark.sleepers s where s.sleeper = $1 and s.until > clock_timestamp();
-  if not covered or pg_sequence_last_value('hark.gate') & bits <> bits then
-    covered := false;
-    -- Until this has committed nobody shuts the gate, who would not know of it.
-    perform hark.hold_gate();
-    perform setval('hark.gate', pg_sequence_last_value('hark.gate') | bits);
-  end if;
-  insert into hark.sleepers (channel, sleeper, session, until)
-  select n.name, $1, $3, clock_timestamp() + make_interval(secs => $4 / 1000.0)
-  from unnest(names) n (name)
-  on conflict on constraint sleepers_pkey do update set session = excluded.session, until = excluded.until;
-  return covered;
-end
-$$;
-
--- The groups of channels, as the gate has them; '' is all.
-create function hark.gate_bits(names text[]) returns bigint
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select case when '' = any (names) then -1::bigint
-    else coalesce(bit_or(1::bigint << (hashtext(n.name collate "C") & 63)), 0) end
-  from unnest(names) n (name)
-$$;
-
-create function hark.hold_gate() returns void
-language sql volatile set search_path = pg_catalog, pg_temp
-as $$ select pg_advisory_xact_lock(hashtextextended('hark.gate', 5237)) $$;
-
--- This sleeper is not to be woken any more. Then hark.shut_gate, once this has committed.
-create function hark.rise(sleeper uuid) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  delete from hark.sleepers s where s.sleeper = $1;
-end
-$$;
-
--- Shuts the gate for groups of channels that have no row, also none that has expired: such a one may be about to be
--- renewed. Not in a transaction that has removed rows: it may roll back, and what this does stays.
-create function hark.shut_gate() returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  bits bigint;
-begin
-  if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed' then
-    return;
-  end if;
-  perform hark.hold_gate();
-  select hark.gate_bits(coalesce(array_agg(s.channel), '{}')) into bits from hark.sleepers s;
-  if bits <> pg_sequence_last_value('hark.gate') then
-    perform setval('hark.gate', bits);
-  end if;
-end
-$$;
-
--- Which transactions may have published and have not ended: those that hold a lock on the log like a writer's, or
--- those of \`among\` that are left. A transaction's own lock goes after all see that it has ended. PREPARE hands locks
--- over one partition of the lock table at a time, so that for a moment a transaction's own lock and the one on the
--- log seem to be two transactions': what has no process counts, unless it is of another database, and where a lock on
--- the log has nobody, everybody.
-create function hark.publishers(among xid[] default null) returns xid[]
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-  with locks as materialized (
-    select l.locktype, l.virtualtransaction, l.transactionid, l.pid, l.mode,
-      l.locktype = 'relation' and l.relation = 'hark.log'::regclass and l.mode <> 'AccessShareLock'
-        and l.database = (select d.oid from pg_database d where d.datname = current_database()) as writes
-    from pg_locks l where l.granted
-  ),
-  numbered as materialized (
-    select x.transactionid, x.virtualtransaction, x.pid from locks x
-    where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock'
-  )
-  select coalesce(array_agg(n.transactionid), '{}')
-  from numbered n
-  where case when among is not null then n.transactionid = any (among)
-    else (
-        n.pid is null
-        or exists (select from locks w where w.writes and w.virtualtransaction = n.virtualtransaction)
-        or exists (select from locks w where w.writes and w.pid is null
-          and not exists (select from numbered o where o.virtualtransaction = w.virtualtransaction))
-      ) and not exists (
-        select from pg_prepared_xacts x where x.transaction = n.transactionid and x.database <> current_database()
-      )
-    end
-$$;
-
 revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 24,
+    version: 27,
     name: "leaves",
-    sql: `-- Hark 024: the log in leaves, so that what is old goes whole.
+    sql: `-- Hark 027: the log in leaves, so that what is old goes whole.
 --
 -- The log is divided by ranges of ids. A leaf that is old, and that every consumer has passed, is emptied by TRUNCATE,
 -- in a moment, whatever it holds. What PostgreSQL does of this waits for whom:
@@ -6257,7 +6290,7 @@ revoke execute on all functions in schema hark from public;
 -- where none stays open; and nothing here waits for long.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (24, 'leaves');
+insert into hark.migrations (version, name) values (27, 'leaves');
 
 -- The leaves of the log, in order; that without bounds is hark.log_rest. None where the log is not divided yet.
 create function hark.leaves() returns table (leaf oid, name text, lower bigint, upper bigint, bytes bigint)
@@ -6517,12 +6550,12 @@ $$;
 `,
   },
   {
-    version: 25,
+    version: 28,
     name: "retention",
-    sql: `-- Hark 025: cleaning by leaves: what is old and passed goes whole.
+    sql: `-- Hark 028: cleaning by leaves: what is old and passed goes whole.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (25, 'retention');
+insert into hark.migrations (version, name) values (28, 'retention');
 
 -- Empties one leaf of which all is older than that and passed by every consumer (or \`forced\`), and tells of what it
 -- was: about so many notifications, so many bytes. No row: there is none, or somebody is in the way.
@@ -6758,12 +6791,12 @@ revoke execute on all functions in schema hark from public;
 `,
   },
   {
-    version: 26,
+    version: 29,
     name: "rights",
-    sql: `-- Hark 026: what is delayed can be seen; who may call what.
+    sql: `-- Hark 029: what is delayed can be seen; who may call what.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (26, 'rights');
+insert into hark.migrations (version, name) values (29, 'rights');
 
 -- How many notifications wait for their time, counted up to \`most\`, and when the first is due: in the past where
 -- nobody runs who would deliver it.

@@ -1,7 +1,7 @@
--- Hark 025: cleaning by leaves: what is old and passed goes whole.
+-- Hark 028: cleaning by leaves: what is old and passed goes whole.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (25, 'retention');
+insert into hark.migrations (version, name) values (28, 'retention');
 
 -- Empties one leaf of which all is older than that and passed by every consumer (or `forced`), and tells of what it
 -- was: about so many notifications, so many bytes. No row: there is none, or somebody is in the way.

@@ -1,7 +1,7 @@
--- Hark 021: a trigger function for one's own CREATE TRIGGER, and rights.
+-- Hark 022: a trigger function for one's own CREATE TRIGGER, and rights.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (21, 'data_change');
+insert into hark.migrations (version, name) values (22, 'data_change');
 
 -- For triggers that one writes oneself, AFTER … FOR EACH ROW; the channel is the argument, "schema.table" without one:
 --   create trigger tell after insert or update or delete on users

@@ -1,7 +1,7 @@
--- Hark 020: what is watched, and publishing the rows that were there before.
+-- Hark 021: what is watched, and publishing the rows that were there before.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (20, 'snapshot');
+insert into hark.migrations (version, name) values (21, 'snapshot');
 
 -- What is watched and whether it is as it should be.
 create function hark.watches() returns table (

@@ -1,7 +1,7 @@
--- Hark 026: what is delayed can be seen; who may call what.
+-- Hark 029: what is delayed can be seen; who may call what.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (26, 'rights');
+insert into hark.migrations (version, name) values (29, 'rights');
 
 -- How many notifications wait for their time, counted up to `most`, and when the first is due: in the past where
 -- nobody runs who would deliver it.

@@ -1,4 +1,4 @@
--- Hark 024: the log in leaves, so that what is old goes whole.
+-- Hark 027: the log in leaves, so that what is old goes whole.
 --
 -- The log is divided by ranges of ids. A leaf that is old, and that every consumer has passed, is emptied by TRUNCATE,
 -- in a moment, whatever it holds. What PostgreSQL does of this waits for whom:
@@ -11,7 +11,7 @@
 -- where none stays open; and nothing here waits for long.
 
 set local search_path = pg_catalog, pg_temp;
-insert into hark.migrations (version, name) values (24, 'leaves');
+insert into hark.migrations (version, name) values (27, 'leaves');
 
 -- The leaves of the log, in order; that without bounds is hark.log_rest. None where the log is not divided yet.
 create function hark.leaves() returns table (leaf oid, name text, lower bigint, upper bigint, bytes bigint)
