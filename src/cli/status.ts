@@ -132,13 +132,17 @@ function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Sta
 /** How long something may be due before it looks as if nobody ran to deliver it, in ms. */
 const overdue = 30_000;
 
-function delayedLines({ count, nextAt }: DelayedStatus): string[] {
+function delayedLines({ count, capped, nextAt }: DelayedStatus): string[] {
   if (nextAt === null) return [];
-  const what = `to be delivered later: ${countText(count, "notification")}`;
+  const what = `to be delivered later: ${capped ? "at least " : ""}${
+    countText(count, "notification")
+  }`;
   return Date.now() - nextAt.getTime() < overdue ? [`${what}, the first ${until(nextAt)}`] : [
     paint(
       "yellow",
-      `${what}, the first was due ${ago(nextAt)}: no worker or subscription runs to deliver it`,
+      `${what}, the first was due ${
+        ago(nextAt)
+      }: it seems that no worker or subscription runs to deliver it`,
     ),
   ];
 }

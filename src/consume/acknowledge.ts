@@ -75,7 +75,8 @@ export class Acknowledger {
     this.#at = performance.now();
     if (moves.length === 0) return;
     const { consumer, owner } = state.options.identity;
-    const waits = state.readers.some((reader) => reader.isAhead);
+    // Then its time would be that of a page as well.
+    const waits = state.readers.some((reader) => reader.ahead !== undefined);
     const { rows } = await translated(() =>
       queryAgain(session, acknowledgeSql, [
         consumer,

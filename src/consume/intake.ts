@@ -7,13 +7,16 @@
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { translate } from "../database/translate.ts";
-import type { PageRow } from "./page.ts";
+import type { PageLimits, PageRow } from "./page.ts";
 import type { Entry } from "./queue.ts";
 import type { Reader } from "./reader.ts";
 import { sizeOf, type State } from "./state.ts";
 import type { Standing } from "./waking.ts";
 
-/** Reads for a worker. All of it on the worker's own session, one query at a time. */
+/**
+ * Reads for a worker. All of it on the worker's own session, one query at a time: where a page is asked for ahead, what
+ * else the worker asks comes after it.
+ */
 export class Intake {
   readonly #state: State;
   /** The smallest page worth a query, while there is something to handle meanwhile. */
@@ -37,15 +40,21 @@ export class Intake {
 
   /** How many rows may be read now; 0 where there is no room. */
   get #room(): number {
-    return this.#roomBeside(0, 0);
+    return this.#roomBeside({ rows: 0, bytes: 0 });
   }
 
-  /** How many rows may be read beside so many, of so many bytes, that are coming. */
-  #roomBeside(coming: number, size: number): number {
+  /** How many rows may be read beside what is coming. */
+  #roomBeside(coming: Pick<PageLimits, "rows" | "bytes">): number {
     const { options, bytes, outstanding } = this.#state;
-    if (bytes + size >= options.readAheadBytes) return 0;
-    const room = Math.min(options.limits.rows, options.readAhead - outstanding - coming);
+    if (bytes + coming.bytes >= options.readAheadBytes) return 0;
+    const room = Math.min(options.limits.rows, options.readAhead - outstanding - coming.rows);
     return room >= this.#worthReading ? room : 0;
+  }
+
+  /** What another reader has asked for ahead. */
+  #comingFor(reader: Reader): Pick<PageLimits, "rows" | "bytes"> {
+    const others = this.#state.readers.filter((other) => other !== reader);
+    return others.find((other) => other.ahead !== undefined)?.ahead ?? { rows: 0, bytes: 0 };
   }
 
   /** Whether more could be read if there were room. */
@@ -112,7 +121,7 @@ export class Intake {
       if (!this.#state.readers.includes(reader)) continue; // its partitions were halted meanwhile
       const joins = together && atBoundary.includes(reader);
       if (!joins && !this.#wanted(reader, now)) continue;
-      const room = this.#room;
+      const room = this.#roomBeside(this.#comingFor(reader));
       if (room === 0) break;
       if (reader.ended) await this.#pass(session, reader, false);
       await this.#readPage(session, reader, room, joins ? alike : undefined);
@@ -140,18 +149,20 @@ export class Intake {
       started: started!,
       rung: run.bell.count,
       alike,
-      ahead: (coming, bytes) => {
-        const room = session instanceof Session ? this.#roomBeside(coming, bytes) : 0;
+      ahead: (rows, bytes) => {
+        // One for all readers: the connection brings no more at a time, and all that is coming counts.
+        const one = session instanceof Session && this.#comingFor(reader).rows === 0;
+        const room = one ? this.#roomBeside({ rows, bytes }) : 0;
         return room === 0 ? undefined : limitsFor(room);
+      },
+      failed: (error) => {
+        if (translate(error).code === "TIMEOUT") {
+          this.#caution = Math.min(this.#caution * 10, 100_000);
+        }
       },
     });
     this.#meanwhile();
-    const page = await reading.catch((error) => {
-      if (translate(error).code === "TIMEOUT") {
-        this.#caution = Math.min(this.#caution * 10, 100_000);
-      }
-      throw error;
-    });
+    const page = await reading;
     this.#caution = Math.max(1, this.#caution / 2);
     // What a filter keeps out rings as well.
     if (page.rows.length > 0 || options.identity.filter !== null && page.span !== this.#span) {

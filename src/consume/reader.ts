@@ -37,6 +37,8 @@ interface Asked {
   readonly epochs: readonly number[];
   readonly limits: PageLimits;
   readonly answer: Promise<PackedPage>;
+  /** How long the answer took to come, in milliseconds. */
+  took: number;
 }
 
 /** What a reader asks with. */
@@ -54,7 +56,15 @@ export interface Asking {
    * unpacked: the server reads it meanwhile. Undefined for none, as without it.
    */
   readonly ahead?: (rows: number, bytes: number) => PageLimits | undefined;
+  /** Told of what asking failed with, whether the page is taken or not. */
+  readonly failed?: (error: unknown) => void;
 }
+
+/**
+ * After a page that took longer to come, in milliseconds, none is asked for ahead: to unpack it takes little of that, and
+ * all else that the worker asks the server would wait for the next one as well.
+ */
+const quick = 100;
 
 /** A position that is read from, shared by partitions. */
 export class Reader {
@@ -97,9 +107,9 @@ export class Reader {
     this.#own = !inWindow;
   }
 
-  /** Whether a page was asked for that is not taken yet. */
-  get isAhead(): boolean {
-    return this.#ahead !== undefined;
+  /** How large the page may be that was asked for and is not taken yet; undefined where there is none. */
+  get ahead(): PageLimits | undefined {
+    return this.#ahead?.limits;
   }
 
   /** Reads the next page of the window, or opens one. */
@@ -120,7 +130,7 @@ export class Reader {
     const next = pageAfter(packed);
     const limits = next && asking.ahead?.(asked.limits.rows, next.bytes);
     // Not while its partitions change: what is asked for others than those that take it is thrown away.
-    if (next && limits && this.#isFor(asked)) {
+    if (next && limits && asked.took < quick && this.#isFor(asked)) {
       this.#ahead = this.#ask(session, asking, next.position, limits);
     }
     const page = parsePage(packed, identity.channels[0]!);
@@ -161,6 +171,7 @@ export class Reader {
     const { identity, alike, started } = asking;
     const held = [...this.partitions];
     const epochs = held.map((one) => one.epoch);
+    const sent = performance.now();
     const answer = translated(() =>
       queryAgain(session, readSql, [
         identity.consumer,
@@ -176,8 +187,12 @@ export class Reader {
         identity.channels[0],
       ])
     );
-    answer.catch(() => {}); // who takes it is told; nobody else needs to be
-    return { session, position, held, epochs, limits, answer };
+    const asked = { session, position, held, epochs, limits, answer, took: Infinity };
+    answer.then(
+      () => asked.took = performance.now() - sent,
+      (error) => asking.failed?.(error),
+    );
+    return asked;
   }
 
   /** How many ids the window spans, at the most of its pages. */

@@ -6,6 +6,7 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
+import { HarkError } from "../errors.ts";
 import { Preparing, runsAgain } from "./again.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 import { translate } from "./translate.ts";
@@ -45,7 +46,8 @@ export class Session implements Queryable {
   readonly #client: pg.Client;
   readonly #ended = Promise.withResolvers<Error>();
   #closed: Promise<void> | undefined;
-  #alive = true;
+  /** Why the connection is of no use any more. */
+  #reason: Error | undefined;
   readonly #preparing = new Preparing();
   /** Resolves when the query that runs has ended. */
   #running: Promise<void> | undefined;
@@ -72,7 +74,7 @@ export class Session implements Queryable {
 
   /** Whether the connection is believed to be up. */
   get alive(): boolean {
-    return this.#alive;
+    return this.#reason === undefined;
   }
 
   /** Resolves with the reason once the connection has ended, for whatever reason. */
@@ -101,7 +103,11 @@ export class Session implements Queryable {
 
   /** The driver is to be given one query at a time, and counts its timeout from then on. Where none runs, at once. */
   async #inTurn(run: () => Promise<QueryResult>): Promise<QueryResult> {
-    while (this.#running !== undefined) await this.#running;
+    while (this.#running !== undefined) {
+      await this.#running;
+      // What it waited for may have ended the connection.
+      if (this.#reason instanceof HarkError) throw this.#reason;
+    }
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#running = promise;
     try {
@@ -124,7 +130,7 @@ export class Session implements Queryable {
   }
 
   #end(reason: Error): void {
-    this.#alive = false;
+    this.#reason ??= reason;
     this.#ended.resolve(reason);
   }
 
@@ -134,7 +140,7 @@ export class Session implements Queryable {
   }
 
   async #close(): Promise<void> {
-    const dead = !this.#alive;
+    const dead = !this.alive;
     this.#end(new Error("closed"));
     if (dead) cutOff(this.#client);
     const cut = setTimeout(() => cutOff(this.#client), 1000);

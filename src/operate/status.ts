@@ -110,6 +110,8 @@ export interface LogStatus {
 export interface DelayedStatus {
   /** How many notifications do, of all channels; at most `maxCount`. */
   readonly count: number;
+  /** Whether counting stopped at `maxCount`: there may be more. */
+  readonly capped: boolean;
   /**
    * When the first of them is due; null where none waits. Workers and subscriptions deliver it, so where this is
    * more than moments ago none runs.
@@ -179,7 +181,11 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
         exact,
         bytes: Number(bytes),
       },
-      delayed: { count: Number(later.waiting), nextAt: date(later.next_at) },
+      delayed: {
+        count: Number(later.waiting),
+        capped: Number(later.waiting) >= maxCount,
+        nextAt: date(later.next_at),
+      },
       consumers,
       warnings: worthWarning(await holding(db, before), consumers, before),
       watches: await watchStatuses(db),
