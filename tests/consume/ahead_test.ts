@@ -127,7 +127,7 @@ test(
   "pages that take longer to come than a lease hold no handler up",
   { timeout: 60_000 },
   async ({ url, sql, use }) => {
-    await sql("select hark.notify('a', to_jsonb(n)) from generate_series(1, 1000) n");
+    await sql("select hark.notify('a', to_jsonb(n)) from generate_series(1, 10000) n");
     await replaceIn(url, {
       rule: "",
       in: "hark.page",
