@@ -134,7 +134,8 @@ const races: Staging[] = [
       await writer.client.query("prepare transaction 'after'");
       await quiet(lab, 3_000); // more than is between two looks by now
       await writer.client.query("commit prepared 'after'");
-      await sleeper.isGiven(1);
+      // Between two looks is half as long as it has been waiting for that transaction.
+      await sleeper.isGivenWithin(10_000, 1);
     },
   },
   {

@@ -56,7 +56,12 @@ export class Sleeper implements AsyncDisposable {
 
   /** Fails unless this has been delivered, and nothing else, long before the next poll. */
   async isGiven(...payloads: unknown[]): Promise<void> {
-    await this.running.atLeast(payloads.length, { deadline: SOON }).catch(() => {});
+    await this.isGivenWithin(SOON, ...payloads);
+  }
+
+  /** The same, where it may take longer. */
+  async isGivenWithin(deadline: number, ...payloads: unknown[]): Promise<void> {
+    await this.running.atLeast(payloads.length, { deadline }).catch(() => {});
     assert.deepEqual(this.running.payloads, payloads, "what was delivered without a poll");
   }
 
