@@ -81,7 +81,7 @@ begin
 end
 $$;
 
--- As in 010, in a time that grows no faster than the number of partitions held.
+-- As in 010, but whose the partitions are is looked up one by one: the planner compared each with each.
 create or replace function hark.acknowledge(
   consumer text, owner uuid, held integer[], epochs bigint[], positions text[], throughs bigint[],
   handled bigint[], calm boolean[], outcomes json default null

@@ -14,6 +14,12 @@ import { sizeOf, type State } from "./state.ts";
 import type { Standing } from "./waking.ts";
 
 /**
+ * After a page that took longer to come, in milliseconds, none is asked for ahead: to unpack it takes little of that, and
+ * all else that the worker asks the server would wait for the next one as well.
+ */
+const quick = 100;
+
+/**
  * Reads for a worker. All of it on the worker's own session, one query at a time: where a page is asked for ahead, what
  * else the worker asks comes after it.
  */
@@ -149,10 +155,10 @@ export class Intake {
       started: started!,
       rung: run.bell.count,
       alike,
-      ahead: (rows, bytes) => {
+      ahead: (page) => {
         // One for all readers: the connection brings no more at a time, and all that is coming counts.
         const one = session instanceof Session && this.#comingFor(reader).rows === 0;
-        const room = one ? this.#roomBeside({ rows, bytes }) : 0;
+        const room = one && page.took < quick ? this.#roomBeside(page) : 0;
         return room === 0 ? undefined : limitsFor(room);
       },
       failed: (error) => {

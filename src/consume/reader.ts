@@ -41,6 +41,15 @@ interface Asked {
   took: number;
 }
 
+/** A page that has come and is to be unpacked. */
+export interface ArrivedPage {
+  /** How many rows it has at the most. */
+  readonly rows: number;
+  readonly bytes: number;
+  /** How long it took to come, in milliseconds. */
+  readonly took: number;
+}
+
 /** What a reader asks with. */
 export interface Asking {
   readonly identity: Identity;
@@ -52,19 +61,13 @@ export interface Asking {
   /** Up to whose snapshot a window is to be opened. */
   readonly alike: Reader | undefined;
   /**
-   * How large the next page of the window may be, which is asked for before this one, of up to so many rows and bytes, is
-   * unpacked: the server reads it meanwhile. Undefined for none, as without it.
+   * How large the next page of the window may be, which is asked for before this one is unpacked: the server reads it
+   * meanwhile. Undefined for none, as without it.
    */
-  readonly ahead?: (rows: number, bytes: number) => PageLimits | undefined;
+  readonly ahead?: (page: ArrivedPage) => PageLimits | undefined;
   /** Told of what asking failed with, whether the page is taken or not. */
   readonly failed?: (error: unknown) => void;
 }
-
-/**
- * After a page that took longer to come, in milliseconds, none is asked for ahead: to unpack it takes little of that, and
- * all else that the worker asks the server would wait for the next one as well.
- */
-const quick = 100;
 
 /** A position that is read from, shared by partitions. */
 export class Reader {
@@ -128,9 +131,10 @@ export class Reader {
     this.#ahead = undefined;
     const packed = await asked.answer;
     const next = pageAfter(packed);
-    const limits = next && asking.ahead?.(asked.limits.rows, next.bytes);
+    const limits = next &&
+      asking.ahead?.({ rows: asked.limits.rows, bytes: next.bytes, took: asked.took });
     // Not while its partitions change: what is asked for others than those that take it is thrown away.
-    if (next && limits && asked.took < quick && this.#isFor(asked)) {
+    if (next && limits && this.#isFor(asked)) {
       this.#ahead = this.#ask(session, asking, next.position, limits);
     }
     const page = parsePage(packed, identity.channels[0]!);

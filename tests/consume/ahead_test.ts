@@ -143,7 +143,7 @@ test(
       handle: ({ payload }) => void handled.push(payload),
     });
     const running = consumer.run();
-    await until(() => handled.length >= 400);
+    await until(() => handled.length >= 400, { deadline: 40_000 });
     await consumer.stop();
     await running;
     assert.deepEqual(handled, Array.from({ length: handled.length }, (_, n) => n + 1));
@@ -154,11 +154,11 @@ test("queries of a connection take turns, and time runs for each from its own", 
   const warnings: Error[] = [];
   const warned = (warning: Error) => warnings.push(warning);
   process.on("warning", warned);
-  const session = await open(url, 1500);
+  const session = await open(url, 3000);
   try {
     const order: number[] = [];
     await Promise.all([1, 2, 3].map(async (n) => {
-      await session.query("select pg_sleep(0.7)");
+      await session.query("select pg_sleep(1.2)");
       order.push(n);
     }));
     assert.deepEqual(order, [1, 2, 3]);
