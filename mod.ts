@@ -131,11 +131,11 @@ export {
   type NotifyOptions,
 } from "./src/publish/notify.ts";
 export {
-  bundleSql,
   installedVersion,
   migrate,
   type MigrateResult,
   requireSchema,
-  schemaVersion,
+  schemaSql,
 } from "./src/schema/migrate.ts";
+export { schemaVersion } from "./src/schema/version.ts";
 export { type LeftWatch, uninstall, type UninstallResult } from "./src/schema/uninstall.ts";

@@ -11,7 +11,7 @@ import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
 import { Notification } from "./notification.ts";
 import { MemoryReader } from "./memory_reader.ts";
 import type { Page } from "./page.ts";
@@ -126,7 +126,7 @@ export async function* subscribe<Payload = any>(
       } catch (error) {
         if (over.aborted) break;
         const reason = translate(error);
-        if (!isPassing(reason)) throw reason;
+        if (!isPassing(reason)) throw await withSchemaReason(session, reason);
         if (reason.code === "WINDOW_LOST") reader.lost = opening = true;
         else if (session instanceof Session) await session.close();
         const wait = backoff(++failures, 50, 5000);

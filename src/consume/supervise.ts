@@ -11,7 +11,7 @@ import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
 import type { CheckedOptions, Run } from "./run.ts";
 import { requireTransactions } from "./transactions.ts";
 import { Waking } from "./waking.ts";
@@ -80,7 +80,7 @@ export async function supervise(
       } catch (error) {
         const reason = translate(error);
         if (abandon.aborted && worker.unstored === 0) break;
-        if (!isPassing(reason)) throw reason;
+        if (!isPassing(reason)) throw await withSchemaReason(session, reason);
         if (drain && isLost(reason) || connections === undefined && isOver(reason)) throw reason;
         if (performance.now() - begun > 10_000) failures = 0;
         const wait = Math.round(backoff(++failures, 50, 5000));

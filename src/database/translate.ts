@@ -150,7 +150,7 @@ function grantFor(message: string): [remedy?: string] {
   }
   if (
     name !== undefined && /^grant_\w+$/.test(name) ||
-    /table (log|consumers|workers|partitions|waiting|dead|done|replays|delayed|waymarks|migrations|install|incarnation)$/
+    /table (log|consumers|workers|partitions|waiting|dead|done|replays|delayed|waymarks|grants|schema_version|install|incarnation)$/
       .test(message)
   ) {
     return ["Only the owner of the schema may do this."];

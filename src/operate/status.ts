@@ -8,7 +8,8 @@ import { type WatchStatus, watchStatuses } from "../changes/watches.ts";
 import { knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
-import { requireSchema, schemaVersion } from "../schema/migrate.ts";
+import { requireSchema } from "../schema/migrate.ts";
+import { schemaVersion } from "../schema/version.ts";
 import { days, daysAgo, holding, type HoldingConsumer } from "./holding.ts";
 import { date, ms } from "./times.ts";
 
@@ -122,7 +123,7 @@ export interface DelayedStatus {
 /** What {@linkcode status} found. */
 export interface Status {
   /** The version of the schema. */
-  readonly schemaVersion: number;
+  readonly schemaVersion: string;
   /** The size of the log. */
   readonly log: LogStatus;
   /** What was published with `delay` or `deliverAt` and is not in the log yet. */

@@ -7,73 +7,32 @@
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
-import { migrations } from "./bundle.ts";
-
-/** The schema version this program needs and makes. */
-export const schemaVersion: number = migrations.length;
+import { loadSchema } from "./script.ts";
+import { compareVersions, isVersion, schemaVersion } from "./version.ts";
 
 /** What {@linkcode migrate} did. */
 export interface MigrateResult {
-  /** The version found: 0 where there was no schema. */
-  readonly from: number;
+  /** The version found; undefined where there was no schema. */
+  readonly from: string | undefined;
   /** The version now installed. */
-  readonly to: number;
-}
-
-// Any number serves as the lock's key as long as it stays the same: two installs must not collide.
-const lockKey = "4750199211";
-
-function dollarQuote(text: string, tag: string): string {
-  if (text.includes(`$${tag}$`)) throw new Error(`SQL holds $${tag}$`);
-  return `$${tag}$${text}$${tag}$`;
+  readonly to: string;
+  /** Whether anything was changed: tables, or functions of the same version. */
+  readonly changed: boolean;
 }
 
 /**
- * The whole bundle as SQL text, for psql or for another migration tool; running it against an
- * installed schema fails and changes nothing.
+ * The schema as SQL text, one statement: run by psql or by another migration tool it installs the schema,
+ * upgrades an earlier version, or does nothing where it is up to date.
  *
- * @param options `from`: leave out the migrations up to this version (default 0: all)
  * @example
  * ```ts
- * import { bundleSql } from "@hark/postgres";
+ * import { schemaSql } from "@hark/postgres";
  *
- * console.log(bundleSql());
+ * console.log(await schemaSql());
  * ```
  */
-export function bundleSql(options: { readonly from?: number } = {}): string {
-  const from = options.from ?? 0;
-  const parts = migrations.filter((m) => m.version > from).map((m) => m.sql.trim());
-  return `begin;\n\n${parts.join("\n\n")}\n\ncommit;\n`;
-}
-
-// One statement, so that any driver can run it, in one transaction of its own or in the caller's.
-function migrateStatement(): string {
-  const steps = migrations.map((m) =>
-    `  if installed < ${m.version} then execute ${dollarQuote(m.sql, `hark_${m.version}`)}; end if;`
-  );
-  return dollarQuoteDo(`
-declare
-  installed integer := 0;
-  path text := pg_catalog.current_setting('search_path');
-begin
-  perform pg_catalog.pg_advisory_xact_lock(${lockKey});
-  -- Not to_regclass: it may answer from what this session cached before it waited for the lock. To scan a
-  -- catalog is to lock it, which takes in what others have changed.
-  if exists (
-    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n
-      on n.oid operator(pg_catalog.=) c.relnamespace
-    where n.nspname operator(pg_catalog.=) 'hark' and c.relname operator(pg_catalog.=) 'migrations'
-  ) then
-    execute 'select pg_catalog.max(version) from hark.migrations' into installed;
-  end if;
-${steps.join("\n")}
-  perform pg_catalog.set_config('search_path', path, true);
-end
-`);
-}
-
-function dollarQuoteDo(body: string): string {
-  return `do ${dollarQuote(body, "hark_migrate")}`;
+export async function schemaSql(): Promise<string> {
+  return (await loadSchema()).sql;
 }
 
 /**
@@ -82,10 +41,12 @@ function dollarQuoteDo(body: string): string {
  * @throws {HarkError} `NO_PERMISSION` where the role may not use the schema; `CONFLICT` where there is a
  * schema `hark` that is not Hark's.
  */
-export async function installedVersion(db: Queryable): Promise<number | undefined> {
+export async function installedVersion(db: Queryable): Promise<string | undefined> {
   try {
     const { rows } = await db.query("select hark.version() as version");
-    return Number(rows[0].version);
+    const version = String(rows[0].version);
+    if (!isVersion(version)) throw notOurs();
+    return version;
   } catch (error) {
     const translated = translate(error);
     if (translated.code === "NO_SCHEMA") {
@@ -114,16 +75,18 @@ async function isTaken(db: Queryable): Promise<boolean> {
  * import { connect, migrate } from "@hark/postgres";
  *
  * await using db = await connect(Deno.env.get("DATABASE_URL"));
- * const { from, to } = await migrate(db);
- * console.log(`schema ${from} -> ${to}`);
+ * const { from, to, changed } = await migrate(db);
+ * if (changed) console.log(`schema ${from ?? "not installed"} -> ${to}`);
  * ```
  */
 export async function migrate(db: Queryable): Promise<MigrateResult> {
-  const found = await foundVersion(db);
-  if (found > schemaVersion) throw tooNew(found);
-  if (found < schemaVersion) {
+  const found = await translated(() => foundVersion(db));
+  if (found !== undefined && compareVersions(found, schemaVersion) > 0) throw tooNew(found);
+  const { sql, digest } = await loadSchema();
+  const changed = found !== schemaVersion || await translated(() => functionsOf(db)) !== digest;
+  if (changed) {
     try {
-      await db.query(migrateStatement());
+      await db.query(sql);
     } catch (error) {
       const code = sqlState(error);
       if (code === "42501") {
@@ -140,19 +103,23 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
       throw translate(error);
     }
   }
-  return { from: found, to: schemaVersion };
+  return { from: found, to: schemaVersion, changed };
 }
 
-async function foundVersion(db: Queryable): Promise<number> {
-  return await translated(async () => {
-    const { rows } = await db.query(
-      "select pg_catalog.to_regclass('hark.migrations') is not null as found",
-    );
-    if (!rows[0].found) return 0;
-    const version = await installedVersion(db);
-    if (version === undefined) throw notOurs();
-    return version;
-  });
+async function foundVersion(db: Queryable): Promise<string | undefined> {
+  const { rows } = await db.query(
+    "select pg_catalog.to_regclass('hark.schema_version') is not null as found",
+  );
+  if (!rows[0].found) return undefined;
+  const version = await installedVersion(db);
+  if (version === undefined) throw notOurs();
+  return version;
+}
+
+/** The digest of the functions that are installed. */
+async function functionsOf(db: Queryable): Promise<unknown> {
+  const { rows } = await db.query("select hark.functions_digest() as digest");
+  return rows[0].digest;
 }
 
 /** The driver's error below one that was translated already, as by a `Database`. */
@@ -171,7 +138,7 @@ function notOurs(cause?: unknown): HarkError {
   });
 }
 
-function tooNew(found: number): HarkError {
+function tooNew(found: string): HarkError {
   return new HarkError(
     "SCHEMA_NEW",
     `the schema in this database has version ${found}, this program knows versions up to ${schemaVersion}`,
@@ -191,12 +158,25 @@ export async function requireSchema(db: Queryable): Promise<void> {
       remedy: "Run `hark init`, or call migrate(db).",
     });
   }
-  if (found > schemaVersion) throw tooNew(found);
-  if (found < schemaVersion) {
-    throw new HarkError(
-      "SCHEMA_OLD",
-      `the schema in this database has version ${found}, this program needs ${schemaVersion}`,
-      { remedy: "Run `hark init`, or call migrate(db)." },
-    );
+  if (found === schemaVersion) return;
+  if (compareVersions(found, schemaVersion) > 0) throw tooNew(found);
+  throw new HarkError(
+    "SCHEMA_OLD",
+    `the schema in this database has version ${found}, this program needs ${schemaVersion}`,
+    { remedy: "Run `hark init`, or call migrate(db)." },
+  );
+}
+
+/**
+ * The reason for an error of a running program: a call that the schema does not have (any more) means that
+ * another version was installed while the program ran.
+ */
+export async function withSchemaReason(db: Queryable, error: HarkError): Promise<HarkError> {
+  if (error.code !== "NO_SCHEMA") return error;
+  try {
+    await requireSchema(db);
+  } catch (reason) {
+    if (reason instanceof HarkError && reason.code.startsWith("SCHEMA_")) return reason;
   }
+  return error;
 }

@@ -5,6 +5,7 @@
  */
 
 import type { Client } from "../harness/mod.ts";
+import { pageRows } from "../windows/page_rows.ts";
 
 /** Serves a consumer by hand. */
 export class ByHand {
@@ -46,8 +47,9 @@ export class ByHand {
         [this.#consumer, this.owner, [held.partition], [held.epoch], held.position],
       );
       const page = await this.#client.query(
-        `select id, r.position::text as position from hark.window_read($1::hark.position, $2, 10000,
-          100000000, 100000, null, null, $3, $4) r`,
+        `select id, r.position::text as position from ${
+          pageRows("$1::hark.position, $2, 10000, 100000000, 100000, null, null, $3, $4")
+        } r`,
         [opened.rows[0].position, this.#channels, this.#partitions, [held.partition]],
       );
       held.position = page.rows.at(-1).position;

@@ -19,7 +19,7 @@ const owners = [
   "delete from hark.log",
   "select * from hark.consumers",
   "update hark.partitions set epoch = 0",
-  "delete from hark.migrations",
+  "delete from hark.schema_version",
   "select hark.grant_publish('postgres')",
   "select hark.clean(now())",
   "create table hark.mine (n int)",

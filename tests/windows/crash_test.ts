@@ -75,7 +75,7 @@ const openWindow: Staging = {
     await publishAgain(lab, next);
     const after = await lab.client();
     const read = after.query(
-      "select * from hark.window_read($1::hark.position, null, 10, 1000, 1000, null)",
+      "select * from hark.page($1::hark.position, null, 10, 1000, 1000, null)",
       [w],
     );
     assert.equal(await refusal(read), "HK004");

@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type Client, connect, disconnect, type Row } from "../harness/mod.ts";
+import { pageRows } from "./page_rows.ts";
 import { Publishing } from "./publishing.ts";
 import { attend } from "./reader.ts";
 
@@ -232,8 +233,9 @@ class Interleaving {
       const { rows: page } = await this.#client.query(
         `select r.id, r.partition, r.position::text, r.window_end
          from hark.window($1, $2, $3, $4, $5::hark.position, $6::hark.position) w,
-           lateral hark.window_read(w.position, w.channels, $7, 100000, $8, null, w.filter,
-             w.partitions, $3) r`,
+           lateral ${
+          pageRows("w.position, w.channels, $7, 100000, $8, null, w.filter, w.partitions, $3")
+        } r`,
         [...this.#identity(owner, group), group.position, alike, rows, scanned],
       );
       const end = page.pop()!;

@@ -6,6 +6,7 @@
  */
 
 import type { Client, Row } from "../harness/mod.ts";
+import { pageRows } from "./page_rows.ts";
 
 /** A notification as a reader was given it. */
 export interface Delivered {
@@ -252,8 +253,10 @@ export class RegisteredReader extends Reader {
     return this.client.query(
       `select ${columns}
        from hark.window($1, $2, $3, $4, $5::hark.position) w,
-         lateral hark.window_read(w.position, w.channels, $6, $7, $8,
-           coalesce($9::pg_snapshot, (w.position).target), w.filter, w.partitions, $3) r`,
+         lateral ${
+        pageRows(`w.position, w.channels, $6, $7, $8,
+           coalesce($9::pg_snapshot, (w.position).target), w.filter, w.partitions, $3`)
+      } r`,
       [...this.identity, this.position, ...limits],
     );
   }
@@ -337,8 +340,9 @@ export class UnregisteredReader extends Reader {
     return this.client.query(
       `select ${columns}
        from (select hark.window_open($1::hark.position) as position offset 0) w,
-         lateral hark.window_read(w.position, $2, $3, $4, $5,
-           coalesce($6::pg_snapshot, (w.position).target)) r`,
+         lateral ${
+        pageRows(`w.position, $2, $3, $4, $5, coalesce($6::pg_snapshot, (w.position).target)`)
+      } r`,
       [this.position, this.channels, ...limits],
     );
   }

@@ -114,7 +114,7 @@ async function onStandby(t: Deno.TestContext, primary: OwnServer, standby: Stand
         await there.query("select hark.notify('c')");
         await assert.rejects(
           there.query(
-            "select * from hark.window_read($1::hark.position, null, 10, 1000, 1000, null)",
+            "select * from hark.page($1::hark.position, null, 10, 1000, 1000, null)",
             [position],
           ),
           { code: "HK004" },

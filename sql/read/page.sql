@@ -1,0 +1,232 @@
+-- A page of an open window, and which rows come into it.
+
+-- The partition that a notification belongs to. One key always lies in one; null keys have no order.
+create or replace function hark.partition_of(key text, id bigint, partitions integer) returns integer
+language sql immutable
+as $$
+  select case when $3 operator(pg_catalog.=) 1 then 0 else (
+    case when $1 is null then $2
+      else ('x' operator(pg_catalog.||) pg_catalog.left(pg_catalog.md5($1), 8))::pg_catalog.bit(32)::pg_catalog.int8
+    end operator(pg_catalog.%) $3)::pg_catalog.int4
+  end
+$$;
+comment on function hark.partition_of(text, bigint, integer) is
+  'The partition of a key: the first 4 bytes of its md5, modulo their number.';
+
+-- Whether a notification passes a consumer's filter: { "payload": ..., "headers": ..., "key": ["a", "b"] }, of
+-- which payload and headers are compared by containment (jsonb @>). Paths and values, never SQL.
+create or replace function hark.matches(filter jsonb, key text, payload jsonb, headers jsonb) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select ($1 -> 'payload' is null or $3 @> ($1 -> 'payload'))
+    and ($1 -> 'headers' is null or coalesce($4, '{}') @> ($1 -> 'headers'))
+    and ($1 -> 'key' is null or coalesce(($1 -> 'key') ? $2, false))
+$$;
+
+-- How large a payload is, unpacked; null where it is not delivered: over 64 MB, or over 256 MB as text. A jsonb can be
+-- so large that PostgreSQL cannot write it out at all (1 GB), JavaScript cannot hold it (512 MB), or a reader would
+-- take longer for it than it may and try again for ever: such a one becomes a dead letter instead.
+create or replace function hark.readable_size(payload jsonb) returns bigint
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Of a value made here, not of one that is stored compressed.
+  unpacked bigint := pg_column_size(jsonb_build_array(payload));
+begin
+  if unpacked > 67108864 then
+    return null;
+  end if;
+  -- A character takes six in text at most.
+  if unpacked > 44739242 and octet_length(payload::text) > 268435456 then
+    return null;
+  end if;
+  return unpacked;
+end
+$$;
+
+-- Bytes of a payload with its headers as text, where they must be known; null where that is over 256 MB.
+create or replace function hark.text_size(payload jsonb, headers jsonb) returns bigint
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  bytes bigint;
+begin
+  bytes := octet_length(payload::text)::bigint + coalesce(octet_length(headers::text), 0);
+  return case when bytes <= 268435456 then bytes end;
+exception when program_limit_exceeded then
+  return null;
+end
+$$;
+
+-- A page of the open window: its notifications, the position after them, whether that is the window's end, and how many
+-- ids the window spans. A page ends at max_rows rows, with the row that passes max_bytes, or after max_scanned rows that
+-- were looked at, so that a rare channel returns promptly too. A row whose payload cannot be read as text comes with a
+-- null payload. Only rows of the partitions in `held` come, of so many; one scan serves all that a worker holds.
+--
+-- One row of lists: to pass a row from function to query and on to a driver takes longer, value by value, than to find
+-- it. JSON as it is written has no line breaks, so they part `payloads` (an empty one cannot be read as text) and
+-- `headers` (an empty one: none). `keys` and `channels` are arrays of JSON, `times` are microseconds since 1970,
+-- `replays` a 1 or 0 for each. What is the same for all as a rule is null where it is: the channel `usual`, no key, no
+-- headers, replay, partition 0.
+--
+-- With `fence`, `next` is the position past a window that ends with this page and had rows in it: this transaction
+-- takes a number after the window was opened, and ends before the next one is.
+--
+-- VOLATILE, so that each statement sees what has committed by now: a row complete in `target` need not be visible to the
+-- statement that called this function and its opening.
+create or replace function hark.page(
+  p hark.position, channels text[], max_rows integer, max_bytes bigint, max_scanned integer,
+  started pg_snapshot, filter jsonb default null, partitions integer default 1,
+  held integer[] default null, usual text default null, fence boolean default false,
+  out ids text, out channel_list text, out keys text, out payloads text, out header_list text, out times text,
+  out replays text, out partition_list text, out "position" hark.position, out window_end boolean, out window_span bigint,
+  out next hark.position
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+-- A page is a range of the primary key, whatever the statistics say of a table that grows this fast.
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  -- What each row is compared with is a variable, not a field of the position, which would be looked up for each.
+  finished xid8[] := '{}';
+  next_xid xid8 := pg_snapshot_xmax(p.seen);
+  seen_nothing boolean := p.seen::text = '1:1:';
+  after_id bigint := p.last_id;
+  target pg_snapshot := p.target;
+  target_max bigint := p.target_max;
+  complete_through bigint;
+  here uuid;
+  -- Payloads of up to so many bytes, stored as they are, are taken at once; the list of them stays below a gigabyte.
+  small constant integer := least(8000, 200000000 / greatest(max_rows, 1));
+  at_once boolean := true;
+  found bigint;
+  taken bigint;
+  whole boolean;
+  last_id bigint;
+begin
+  select i.rebased_through, n.id into complete_through, here from hark.install i left join hark.incarnation n on true;
+  if p.incarnation is distinct from here then
+    raise exception 'the server has restarted after a crash since this window was opened'
+      using errcode = 'HK004', hint = 'Load the stored position and open a new window.';
+  end if;
+  if cardinality(p.stragglers) > 0 then
+    select coalesce(array_agg(t.xid), '{}') into finished
+    from unnest(p.stragglers) t (xid) where pg_visible_in_snapshot(t.xid, target);
+  end if;
+  loop
+    begin
+      select max(k.id), count(*), string_agg(k.id::text, ','),
+        json_object_agg(k.id, k.channel) filter (where k.channel is distinct from usual),
+        case when count(k.key) > 0 then json_agg(k.key)::text end,
+        string_agg(case when k.plain and at_once then k.payload::text else '' end, E'\n'),
+        case when count(k.headers) > 0 then
+          string_agg(case when k.plain and at_once then coalesce(k.headers::text, '') else '' end, E'\n') end,
+        string_agg((date_part('epoch', k.created_at) * 1000000)::bigint::text, ','),
+        case when not bool_and(k.is_replay) then string_agg(case when k.is_replay then '1' else '0' end, '') end,
+        case when partitions > 1 then string_agg(hark.partition_of(k.key, k.id, partitions)::text, ',') end,
+        at_once and coalesce(sum(k.stored) <= max_bytes and bool_and(k.plain), true)
+      into last_id, found, ids, channel_list, keys, payloads, header_list, times, replays, partition_list, whole
+      from (
+        select s.id, s.channel, s.key, s.payload, s.headers, s.created_at,
+          case when s.id <= complete_through then true else pg_visible_in_snapshot(s.xid, started) end as is_replay,
+          100 + s.payload_size + coalesce(s.headers_size, 0) as stored,
+          s.payload_size <= small and pg_column_compression(s.payload) is null
+            and (s.headers is null or s.headers_size <= small and pg_column_compression(s.headers) is null) as plain
+        from (
+          -- The inner limit bounds the scan; without it the planner sorts the whole log.
+          select l.xid, l.id, l.channel, l.key, l.payload, l.headers, l.created_at,
+            pg_column_size(l.payload) as payload_size, pg_column_size(l.headers) as headers_size
+          from hark.log l
+          where l.id > after_id and l.id <= target_max
+          order by l.id
+          limit max_scanned
+        ) s
+        where case when s.id <= complete_through then seen_nothing
+            else (s.xid >= next_xid or s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, target)
+          end
+          and (channels is null or s.channel = any (channels))
+          and (held is null or hark.partition_of(s.key, s.id, partitions) = any (held))
+          and (filter is null or hark.matches(filter, s.key, s.payload, s.headers))
+        order by s.id
+        limit max_rows
+      ) k;
+      exit;
+    exception when program_limit_exceeded then
+      -- A number of ten bytes may be written in 130,000 digits. Once more, to find which rows there are.
+      if not at_once then
+        raise;
+      end if;
+      at_once := false;
+    end;
+  end loop;
+  taken := found;
+  while not whole loop
+    begin
+      -- Bytes as stored are at most those sent, as a rule, and known without fetching or unpacking anything: they bound
+      -- what is unpacked to find the true size.
+      select max(k.id), count(*), string_agg(k.id::text, ','),
+        json_object_agg(k.id, k.channel) filter (where k.channel is distinct from usual),
+        case when count(k.key) > 0 then json_agg(k.key)::text end,
+        string_agg(case when k.bytes is not null then k.payload::text else '' end, E'\n'),
+        case when count(k.headers) > 0 then
+          string_agg(case when k.bytes is not null then coalesce(k.headers::text, '') else '' end, E'\n') end,
+        string_agg((date_part('epoch', k.created_at) * 1000000)::bigint::text, ','),
+        case when not bool_and(k.is_replay) then string_agg(case when k.is_replay then '1' else '0' end, '') end,
+        case when partitions > 1 then string_agg(hark.partition_of(k.key, k.id, partitions)::text, ',') end
+      into last_id, taken, ids, channel_list, keys, payloads, header_list, times, replays, partition_list
+      from (
+        select m.*
+        from (
+          select k.*,
+            sum(100 + coalesce(pg_column_size(k.headers), 0) + coalesce(k.bytes, 0))
+              over (order by k.id rows between unbounded preceding and 1 preceding) as bytes_before
+          from (
+            select k.*,
+              case when not at_once then hark.text_size(k.payload, k.headers)
+                when pg_column_size(k.payload) > 100000 then hark.readable_size(k.payload)
+                when pg_column_compression(k.payload) is null then pg_column_size(k.payload)
+                else octet_length(k.payload::text) end as bytes
+            from (
+              select l.*, coalesce(f.replay, '1') = '1' as is_replay,
+                sum(100 + pg_column_size(l.payload) + coalesce(pg_column_size(l.headers), 0))
+                  over (order by l.id rows between unbounded preceding and 1 preceding) as stored_before
+              from unnest(string_to_array(ids, ',')::bigint[], string_to_array(replays, null)) f (id, replay)
+              -- Row by row: the planner has no idea of how many there are.
+              cross join lateral (select g.* from hark.log g where g.id = f.id offset 0) l
+            ) k
+            where coalesce(k.stored_before, 0) < max_bytes
+            offset 0
+          ) k
+        ) m
+        where coalesce(m.bytes_before, 0) < max_bytes
+        order by m.id
+      ) k;
+      exit;
+    exception when program_limit_exceeded then
+      if not at_once then
+        raise;
+      end if;
+      at_once := false;
+    end;
+  end loop;
+  if taken < max_rows and taken = found and target_max - after_id <= max_scanned then
+    last_id := target_max;
+  elsif taken < max_rows and taken = found then
+    select coalesce(
+      (select l.id from hark.log l where l.id > after_id and l.id <= target_max
+        order by l.id offset max_scanned - 1 limit 1),
+      target_max) into last_id;
+  end if;
+  last_id := coalesce(last_id, after_id); -- all that was found is being removed
+  "position" := row(p.seen, p.seen_max, p.floor, p.stragglers, p.lows, p.target, p.target_max, last_id, p.incarnation);
+  window_end := last_id >= p.target_max;
+  window_span := p.target_max - least(p.floor, p.last_id);
+  if fence and window_end and taken > 0 and pg_current_xact_id_if_assigned() is null then
+    if pg_current_xact_id() is not null then
+      next := hark.window_advance("position");
+    end if;
+  end if;
+end
+$$;
