@@ -12,7 +12,8 @@ import config from "../deno.json" with { type: "json" };
 const steps: [name: string, args: string[]][] = [
   ["format", ["fmt", "--check"]],
   ["lint", ["lint"]],
-  ["types", ["check", "--doc"]],
+  ["types", ["check", "--doc", "--frozen", "--lock=dev.lock"]],
+  ["types of the package", ["check", "--frozen", ...Object.values(config.exports)]],
   ["README", ["check", "--doc-only", "README.md"]],
   ["documentation", ["doc", "--lint", ...Object.values(config.exports)]],
   ["package", ["publish", "--dry-run", "--allow-dirty", "--quiet"]],

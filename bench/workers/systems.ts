@@ -5,7 +5,7 @@
  * @module
  */
 
-import pgListen from "pg-listen";
+import pgListen from "npm:pg-listen@1.7.0";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import { connect, Consumer, type ConsumerOptions } from "@hark/postgres";
