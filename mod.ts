@@ -57,15 +57,8 @@ export type {
 } from "./src/changes/schema.ts";
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from "./src/changes/snapshot.ts";
 export { rewatch, unwatch, watch, type WatchResult, watchSql } from "./src/changes/watch.ts";
-export {
-  type ChangeOf,
-  type IdOf,
-  type IsOne,
-  type UncheckedPart,
-  type Watched,
-  watched,
-  type WatchedOptions,
-} from "./src/changes/watched.ts";
+export { watched, type WatchedOptions } from "./src/changes/watched.ts";
+export type { ChangeOf, IdOf, IsOne, UncheckedPart, Watched } from "./src/changes/watched_table.ts";
 export { watches, type WatchStatus } from "./src/changes/watches.ts";
 export { Consumer } from "./src/consume/consumer.ts";
 export { type ChangeAction, type LogRow, Notification } from "./src/consume/notification.ts";

@@ -13,7 +13,7 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
-import pgListen from "pg-listen";
+import pgListen from "npm:pg-listen@1.7.0";
 import { connect, notify } from "@hark/postgres";
 import { alternate, flags, median, round } from "./flags.ts";
 import { plainTable } from "./floor.ts";

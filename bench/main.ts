@@ -91,7 +91,7 @@ async function run(
     (args.includes("--svg") ? args[args.indexOf("--svg") + 1] : undefined);
   if (picture !== undefined) rights.push(`--allow-write=${picture}`);
   const { code } = await new Deno.Command("deno", {
-    args: ["run", "--no-prompt", "--quiet", ...rights, script, ...args],
+    args: ["run", "--no-prompt", "--quiet", "--lock=dev.lock", ...rights, script, ...args],
     env: { DATABASE_URL: url },
     stdin: "null",
     stdout: "inherit",

@@ -2,9 +2,9 @@
  * No server at all: PGlite is PostgreSQL inside this process. It has one session, so there is no
  * LISTEN to share and the consumer polls.
  *
- *     deno run -P=pglite examples/pglite.ts
+ *     deno run -P=pglite --lock=dev.lock examples/pglite.ts
  */
-import { PGlite } from "@electric-sql/pglite";
+import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import { Consumer, migrate, notify } from "@hark/postgres";
 
 const db = new PGlite();

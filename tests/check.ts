@@ -1,6 +1,6 @@
 /**
- * All that can be said of the code without running it: format, lint, types, documentation, and
- * whether it could be published. Each step runs even if the one before it failed.
+ * All that can be said of the code without running it: format, lint, types, documentation, whether it
+ * could be published, and the project's own rules. Each step runs even if the one before it failed.
  *
  *     deno task check
  *
@@ -8,14 +8,24 @@
  */
 
 import config from "../deno.json" with { type: "json" };
+import { cycles } from "./checks/cycles.ts";
+import { locks } from "./checks/locks.ts";
 
+/** Steps that Deno does. */
 const steps: [name: string, args: string[]][] = [
   ["format", ["fmt", "--check"]],
   ["lint", ["lint"]],
-  ["types", ["check", "--doc"]],
+  ["types", ["check", "--doc", "--frozen", "--lock=dev.lock"]],
+  ["types of the package", ["check", "--frozen", ...Object.values(config.exports)]],
   ["README", ["check", "--doc-only", "README.md"]],
   ["documentation", ["doc", "--lint", ...Object.values(config.exports)]],
   ["package", ["publish", "--dry-run", "--allow-dirty", "--quiet"]],
+];
+
+/** The project's own rules: each gives what breaks it, one sentence each. */
+const rules: [name: string, check: () => Promise<string[]>][] = [
+  ["no import circle", cycles],
+  ["a light lock", locks],
 ];
 
 /** Deno 2.9 says so of every module of Node's types; it means nothing. */
@@ -23,6 +33,16 @@ const NOISE =
   /^Warning Failed resolving types\.|^Warning Permissions in the config|^ +at file:.*@types/;
 
 let failed = 0;
+
+/** Says how a step went, and what is wrong. */
+function report(name: string, begun: number, wrong: string | undefined): void {
+  const took = Math.round(performance.now() - begun);
+  console.log(`${wrong === undefined ? "ok" : "FAILED"} ${name} (${took} ms)`);
+  if (wrong === undefined) return;
+  failed++;
+  console.log(wrong);
+}
+
 for (const [name, args] of steps) {
   const begun = performance.now();
   const { code, stdout, stderr } = await new Deno.Command("deno", {
@@ -32,15 +52,17 @@ for (const [name, args] of steps) {
     stdout: "piped",
     stderr: "piped",
   }).output();
-  const took = Math.round(performance.now() - begun);
-  console.log(`${code === 0 ? "ok" : "FAILED"} ${name} (${took} ms): deno ${args.join(" ")}`);
-  if (code === 0) continue;
-  failed++;
   const text = new TextDecoder();
-  const output = `${text.decode(stdout)}${text.decode(stderr)}`;
-  console.log(output.split("\n").filter((line) => !NOISE.test(line)).join("\n"));
+  const lines = `${text.decode(stdout)}${text.decode(stderr)}`.split("\n");
+  const output = lines.filter((line) => !NOISE.test(line)).join("\n");
+  report(`${name}: deno ${args.join(" ")}`, begun, code === 0 ? undefined : output);
+}
+for (const [name, check] of rules) {
+  const begun = performance.now();
+  const wrong = await check();
+  report(name, begun, wrong.length === 0 ? undefined : wrong.map((line) => `  ${line}`).join("\n"));
 }
 if (failed > 0) {
-  console.log(`${failed} of ${steps.length} checks failed`);
+  console.log(`${failed} of ${steps.length + rules.length} checks failed`);
   Deno.exit(1);
 }

@@ -60,6 +60,7 @@ async function runTests(
       // Most of a test is waiting for a server: files run side by side, more than there are cores.
       "--parallel",
       "-P=test",
+      "--lock=.hark/dev.lock",
       // A flag replaces the set's own list, so it has to repeat it. See spawnDeno() for the program.
       `--allow-run=${[...config.permissions.test.run, Deno.execPath()].join(",")}`,
       ...(local.includes(host) ? [] : [`--allow-net=${[...local, host].join(",")}`]),

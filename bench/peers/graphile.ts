@@ -5,8 +5,14 @@
  * @module
  */
 
-import { Logger, makeWorkerUtils, run, runMigrations, type Runner } from "graphile-worker";
-import type { WorkerUtils } from "graphile-worker";
+import {
+  Logger,
+  makeWorkerUtils,
+  run,
+  runMigrations,
+  type Runner,
+} from "npm:graphile-worker@0.18.0";
+import type { WorkerUtils } from "npm:graphile-worker@0.18.0";
 
 const logger = new Logger(() => (level, message) => {
   if (level === "error" || level === "warning") console.error(message);

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { PgBoss } from "pg-boss";
+import { PgBoss } from "npm:pg-boss@12.35.0";
 
 /** How a program of pg-boss is set up. */
 export interface BossOptions {

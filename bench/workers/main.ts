@@ -9,7 +9,8 @@
  */
 
 import { TextLineStream } from "./lines.ts";
-import { type Serve, systems } from "./systems.ts";
+import type { Serve } from "./system.ts";
+import { systems } from "./systems.ts";
 
 /** The first argument. */
 export type WorkerConfig = Omit<Serve, "begins" | "handled"> & {

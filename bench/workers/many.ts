@@ -9,7 +9,7 @@ import pg from "pg";
 import { connect, Consumer } from "@hark/postgres";
 import * as graphile from "../peers/graphile.ts";
 import * as pgboss from "../peers/pgboss.ts";
-import type { System } from "./systems.ts";
+import type { System } from "./system.ts";
 
 const names = (name: string, count: number) =>
   Array.from({ length: count }, (_, n) => `${name}-${n}`);

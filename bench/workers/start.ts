@@ -21,6 +21,7 @@ export class BenchWorker implements AsyncDisposable {
         "run",
         "--no-prompt",
         "--quiet",
+        "--lock=dev.lock",
         "-P=measure",
         fromFileUrl(new URL("./main.ts", import.meta.url)),
         JSON.stringify(config),

@@ -5,36 +5,14 @@
  * @module
  */
 
-import pgListen from "pg-listen";
+import pgListen from "npm:pg-listen@1.7.0";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
-import { connect, Consumer, type ConsumerOptions } from "@hark/postgres";
+import { connect, Consumer } from "@hark/postgres";
 import * as graphile from "../peers/graphile.ts";
 import * as pgboss from "../peers/pgboss.ts";
 import { manySystems } from "./many.ts";
-
-/** What a worker is told. */
-export interface Serve {
-  readonly url: string;
-  /** The channel, task or queue. */
-  readonly name: string;
-  /** Of a Hark consumer. */
-  readonly options?: ConsumerOptions;
-  /** How many consumers the process serves, where it can be many. */
-  readonly consumers?: number;
-  /** To be called once it is connected and begins to read. */
-  begins(): void;
-  handled(payload: unknown): void;
-}
-
-/** A worker at work. `done` settles where it ends by itself. */
-export interface Serving {
-  readonly done?: Promise<unknown>;
-  stop(): Promise<unknown>;
-}
-
-/** Starts one. */
-export type System = (serve: Serve) => Promise<Serving>;
+import type { Serving, System } from "./system.ts";
 
 async function listener(
   url: string,

@@ -8,7 +8,7 @@ import { bad, channelName, knownOptions, text, wholeNumber } from "../check.ts";
 import { headersText } from "../publish/payload.ts";
 import type { WatchPayload } from "./change.ts";
 import type { SnapshotOptions } from "./snapshot.ts";
-import type { Watched } from "./watched.ts";
+import type { Watched } from "./watched_table.ts";
 
 /** What can be done to a table. */
 export type WatchOperation = "insert" | "update" | "delete" | "truncate";

@@ -6,10 +6,11 @@
 
 import { object } from "@optique/core/constructs";
 import { map, multiple, optional, withDefault } from "@optique/core/modifiers";
-import type { InferValue, Parser } from "@optique/core/parser";
+import type { Parser } from "@optique/core/parser";
 import { argument, command, option } from "@optique/core/primitives";
 import { HarkError } from "../errors.ts";
 import { examplesFooter, plainText } from "./help.ts";
+import type { ListenOptions } from "./listening.ts";
 import { type Action, database, json, list, number, toggle, words } from "./options.ts";
 
 const options = object({
@@ -40,9 +41,6 @@ const options = object({
   ...database,
   json,
 });
-
-/** What was asked for. */
-export type ListenOptions = InferValue<typeof options>;
 
 /** `hark listen`. */
 export const listen: Parser<"sync", Action, unknown> = command(

@@ -11,16 +11,30 @@ import { givenUrl } from "./database.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit.ts";
 import { ownCommand } from "./help.ts";
 import { lateDatabase } from "./late.ts";
-import type { ListenOptions } from "./listen.ts";
 import { configureLogs } from "./log.ts";
-import type { Known } from "./messages.ts";
+import type { Known, Work } from "./messages.ts";
 import { findConsumers, type Found, select } from "./modules.ts";
+import type { DatabaseOptions } from "./options.ts";
 import { paintError, print, printError, printJson, table, visibleLines } from "./output.ts";
 import { sampleConsumer } from "./sample.ts";
 import { leftRunning, type OwnServer, ownServer } from "./server.ts";
 import { stopping } from "./signals.ts";
 import { Threads } from "./threads.ts";
 import { runTogether } from "./together.ts";
+
+/** What `hark listen` is asked for. */
+export interface ListenOptions extends Work, DatabaseOptions {
+  /** How many threads run the consumers. */
+  readonly workers: number;
+  /** Whether to print what would run, and end. */
+  readonly list: boolean;
+  /** Whether to handle what is there, and end. */
+  readonly drain: boolean;
+  /** Whether to install or upgrade the schema first. */
+  readonly install: boolean;
+  /** Whether to write JSON. */
+  readonly json: boolean;
+}
 
 /** Does what `hark listen` was asked for; gives the exit code. */
 export async function runConsumers(o: ListenOptions): Promise<number> {

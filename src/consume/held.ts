@@ -6,7 +6,20 @@
 
 import type { Claimed } from "./member.ts";
 import type { Entry } from "./queue.ts";
-import type { Reader } from "./reader.ts";
+
+/** What reads for partitions, as far as a partition has to know it. */
+export interface PositionSource {
+  /** As loaded, or after the pages read since. */
+  readonly position: string;
+  /** Whether there is something to store. */
+  readonly dirty: boolean;
+  /** Whether a window is read to its end and not yet passed. */
+  readonly ended: boolean;
+  /** The partitions that it reads for. */
+  readonly partitions: Set<HeldPartition>;
+  /** The window is behind it. */
+  passed(position: string): void;
+}
 
 /** Where a position is to be moved: after a page, or only through an id of it. */
 export interface Move {
@@ -22,7 +35,7 @@ export class HeldPartition {
   /** Of the server: another after a crash or a fail-over, where ids may be given out again. */
   readonly incarnation: string;
   /** Reads for it; undefined where nothing is to be read for now. */
-  reader: Reader | undefined;
+  reader: PositionSource | undefined;
   /**
    * Why nothing is read: it is to be given back, waits behind a failure, has too many waiting, or has to
    * be claimed again as it is not known what is stored.

@@ -7,7 +7,7 @@
 import type { Queryable } from "../database/queryable.ts";
 import { queryAgain } from "../database/again.ts";
 import { translated } from "../database/translate.ts";
-import type { HeldPartition } from "./held.ts";
+import type { HeldPartition, PositionSource } from "./held.ts";
 import { type Identity, numbersText } from "./member.ts";
 import {
   type PackedPage,
@@ -70,7 +70,7 @@ export interface Asking {
 }
 
 /** A position that is read from, shared by partitions. */
-export class Reader {
+export class Reader implements PositionSource {
   readonly partitions = new Set<HeldPartition>();
   /** As loaded, or after the pages read since. */
   position: string;

@@ -5,7 +5,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import type { HeldPartition } from "./held.ts";
+import type { HeldPartition, PositionSource } from "./held.ts";
 import { type Entry, Queue } from "./queue.ts";
 import type { Reader } from "./reader.ts";
 import type { CheckedOptions, Run } from "./run.ts";
@@ -185,8 +185,8 @@ export class State {
   }
 
   /** Takes a reader off the list, where it is still on it. */
-  removeReader(reader: Reader): void {
-    const at = this.readers.indexOf(reader);
+  removeReader(reader: PositionSource): void {
+    const at = this.readers.findIndex((one) => one === reader);
     if (at >= 0) this.readers.splice(at, 1);
   }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { PGlite } from "@electric-sql/pglite";
-import postgres from "postgres";
+import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
+import postgres from "npm:postgres@3.4.9";
 import {
   migrate,
   type Queryable,

@@ -126,7 +126,9 @@ Deno.test("dev gives a database with the schema, and says where", async () => {
 });
 
 Deno.test("the demo keeps its promises", async () => {
-  await using child = spawnDeno(["examples/demo.ts"], { permissions: ["-P=embedded"] });
+  await using child = spawnDeno(["examples/demo.ts"], {
+    permissions: ["--no-lock", "-P=embedded"],
+  });
   const { code, stdout, stderr } = await child.ended({ deadline: 100_000 });
   assert.equal(code, 0, stderr);
   assert.match(stdout, /replay #3[^]*ok marked as replays[^]*All as promised/);
@@ -141,7 +143,7 @@ Deno.test(
       const [signal, expected] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const
     ) {
       await using child = spawnDeno(["examples/demo.ts"], {
-        permissions: ["-P=embedded"],
+        permissions: ["--no-lock", "-P=embedded"],
         cwd: folder.path,
       });
       await child.line(/^1\. Four orders/, START);

@@ -1,7 +1,7 @@
 /** The two queues beside arrays that do the same slowly. */
 
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { Agenda, Fifo } from "../../src/consume/fifo.ts";
 
 const numbers = fc.array(fc.nat(9), { maxLength: 8 });

@@ -1,7 +1,7 @@
 /** What a consumer cannot be made with, and what it is made of where nothing is said. */
 
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { Consumer, type ConsumerOptions, HarkError, type Queryable } from "../../mod.ts";
 import { checkOptions, completeOptions } from "../../src/consume/checked.ts";
 

@@ -1,7 +1,7 @@
 /** What follows a failed attempt. */
 
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { DeadLetter, HarkError, RetryAfter } from "../../mod.ts";
 import { type RetryPolicy, verdict } from "../../src/consume/outcomes.ts";
 

@@ -1,6 +1,6 @@
 /** Whatever fails, is retried, is lost and comes back: what a worker hands out, and in which order. */
 
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { type Ending, type Kind, Simulated } from "./simulated.ts";
 
 type Step =

@@ -1,7 +1,7 @@
 /** How partitions are shared among workers, as SQL alone. */
 
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { type Client, type Row, test, type TestContext, until } from "../harness/mod.ts";
 
 /** A worker that attends, claims and releases as it is told. */

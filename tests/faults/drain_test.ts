@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { PGlite } from "@electric-sql/pglite";
+import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { PGlite } from "@electric-sql/pglite";
+import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
-import postgres from "postgres";
+import postgres from "npm:postgres@3.4.9";
 import { connect, Consumer, migrate, notify, notifyMany, type Queryable } from "../../mod.ts";
 import { numbers, publish, Running } from "../faults/running.ts";
 import { test } from "../harness/mod.ts";

