@@ -1,7 +1,7 @@
 /**
  * What has to hold of the files in sql/, read as text:
  *
- * - the program carries them as they are (`deno task bundle`);
+ * - the program carries them as they are (`deno task bundle`), and loads them only to install;
  * - they are ASCII, so that they install in a database of any encoding;
  * - each function is defined once, is called by something, and stands in one list of rights;
  * - a released version is never changed: a change of the SQL raises `schemaVersion`.
@@ -13,11 +13,9 @@ import { fileURLToPath } from "node:url";
 import { generate } from "../../sql/generate.ts";
 import { script } from "../../src/schema/script.ts";
 import { schemaVersion } from "../../src/schema/version.ts";
+import { filesBelow } from "./files.ts";
 
 const root = new URL("../../", import.meta.url);
-
-/** A program other than Hark's own that calls a function: what is documented for people who use SQL. */
-const documented = ["README.md", "docs", "examples"];
 
 /** Returns a sentence for each fault; none when all is well. */
 export async function checkSql(): Promise<string[]> {
@@ -25,6 +23,7 @@ export async function checkSql(): Promise<string[]> {
   const files: Record<string, string> = JSON.parse(generated);
   return [
     ...await notBundled(generated),
+    ...await loadedTooEarly(),
     ...notAscii(files),
     ...definitions(files),
     ...await unused(files),
@@ -36,6 +35,16 @@ export async function checkSql(): Promise<string[]> {
 async function notBundled(generated: string): Promise<string[]> {
   const bundled = await Deno.readTextFile(new URL("src/schema/sql.json", root));
   return bundled === generated ? [] : ["src/schema/sql.json is stale: run `deno task bundle`"];
+}
+
+/** A static import would load all SQL into every program that only publishes or consumes. */
+async function loadedTooEarly(): Promise<string[]> {
+  const texts = await textsBelow("src");
+  return texts.flatMap((text) =>
+    [...text.matchAll(/^.*\bsql\.json".*$/gm)].map(([line]) => line)
+      .filter((line) => !/await import\("\.\/sql\.json"/.test(line))
+      .map((line) => `src/schema/sql.json is only to be loaded by what installs: ${line.trim()}`)
+  );
 }
 
 function notAscii(files: Readonly<Record<string, string>>): string[] {
@@ -72,8 +81,11 @@ async function unused(files: Readonly<Record<string, string>>): Promise<string[]
   const texts = Object.entries(files).flatMap(([, text]) =>
     text.split(/^(?=create (?:or replace )?function)/m)
   );
-  const outside = (await Promise.all(["src", ...documented].map((path) => textsBelow(path))))
-    .flat();
+  // What is documented for people who use SQL counts too.
+  const outside = [
+    await Deno.readTextFile(new URL("README.md", root)),
+    ...await textsBelow("src", "examples"),
+  ];
   const names = Object.values(files).flatMap(definedIn);
   return names.filter((name) => {
     const call = new RegExp(`\\bhark\\.${name}\\b|"${name}"`);
@@ -87,16 +99,9 @@ async function unused(files: Readonly<Record<string, string>>): Promise<string[]
   );
 }
 
-async function textsBelow(path: string): Promise<string[]> {
-  const url = new URL(path, root);
-  const info = await Deno.stat(url).catch(() => undefined);
-  if (info === undefined) return [];
-  if (info.isFile) return /\.(?:ts|md|sql)$/.test(path) ? [await Deno.readTextFile(url)] : [];
-  const texts: string[] = [];
-  for await (const { name } of Deno.readDir(url)) {
-    texts.push(...await textsBelow(`${path}/${name}`));
-  }
-  return texts;
+async function textsBelow(...folders: readonly string[]): Promise<string[]> {
+  const files = (await filesBelow(...folders)).filter((path) => /\.(?:ts|md)$/.test(path));
+  return await Promise.all(files.map((path) => Deno.readTextFile(new URL(path, root))));
 }
 
 function rights(files: Readonly<Record<string, string>>): string[] {
