@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { odd } from "../operate/by_hand.ts";
-import { fewAtATime, jsonOutput, output, refused } from "./hark.ts";
+import { odd } from "../operate/_support/by_hand.ts";
+import { fewAtATime, jsonOutput, output, refused } from "./_support/hark.ts";
 
 test("a consumer is moved, replayed, paused and resumed from the shell", async ({ url, sql }) => {
   await sql("select hark.register($1, array['c', 'd'])", [odd]);

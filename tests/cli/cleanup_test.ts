@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { cleanup, connect, Consumer } from "../../mod.ts";
 import { test } from "../harness/mod.ts";
-import { fewAtATime, jsonOutput, output, refused } from "./hark.ts";
+import { fewAtATime, jsonOutput, output, refused } from "./_support/hark.ts";
 
 /** Three old notifications, the third of which "reader" has not handled, and a new one. */
 async function publishOldOnes(url: string, sql: (text: string) => Promise<unknown>) {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { schemaVersion } from "../../src/schema/migrate.ts";
 import { ownServer, PROJECT, scratch, test } from "../harness/mod.ts";
-import { fewAtATime, output, refused } from "./hark.ts";
+import { fewAtATime, output, refused } from "./_support/hark.ts";
 
 /** Every command that uses a database, with what it needs to get that far. */
 const commands: readonly string[][] = [

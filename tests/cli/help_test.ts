@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import config from "../../deno.json" with { type: "json" };
 import { scratch } from "../harness/mod.ts";
-import { fewAtATime, output, ran, refused } from "./hark.ts";
+import { fewAtATime, output, ran, refused } from "./_support/hark.ts";
 
 const commands = [
   "init",

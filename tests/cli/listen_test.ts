@@ -10,7 +10,7 @@ import {
   ran,
   refused,
   writeModules,
-} from "./hark.ts";
+} from "./_support/hark.ts";
 
 const classes = `import { Consumer } from "@hark/postgres";
 export class Mail extends Consumer {

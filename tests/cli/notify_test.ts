@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
 import { parseDuration } from "../../src/cli/duration.ts";
-import { fewAtATime, hark, jsonOutput, output, ran, refused } from "./hark.ts";
+import { fewAtATime, hark, jsonOutput, output, ran, refused } from "./_support/hark.ts";
 
 const log = `select id::int as id, channel, payload::text as payload, key, headers
   from hark.log order by id`;

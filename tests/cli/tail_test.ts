@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test, until } from "../harness/mod.ts";
-import { fewAtATime, hark, output, refused } from "./hark.ts";
+import { fewAtATime, hark, output, refused } from "./_support/hark.ts";
 
 async function following(url: string, args: string[], sql: (text: string) => Promise<unknown[]>) {
   const child = hark(["tail", ...args], { url });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test, until } from "../harness/mod.ts";
-import { fewAtATime, hark, jsonOutput, output, ran, refused } from "./hark.ts";
+import { fewAtATime, hark, jsonOutput, output, ran, refused } from "./_support/hark.ts";
 
 const table = "create table users (id integer primary key, email text, age integer)";
 

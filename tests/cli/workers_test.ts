@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type Child, scratch, spawnDeno, test, until } from "../harness/mod.ts";
-import { hark, jsonOutput, output, printer, refused, writeModules } from "./hark.ts";
+import { hark, jsonOutput, output, printer, refused, writeModules } from "./_support/hark.ts";
 
 /**
  * Each notification of the channel "crash" ends the thread that has handled it, a little later, when
@@ -24,7 +24,7 @@ export const fragile = { id: "fragile", channels: ["orders", "crash"], lease: 20
 /** How many threads a process has that run consumers; undefined where that cannot be seen. */
 async function threadsOf(child: Child): Promise<number | undefined> {
   if (Deno.build.os !== "linux") return undefined;
-  await using looking = spawnDeno(["tests/cli/threads_of.ts", String(child.pid)], {
+  await using looking = spawnDeno(["tests/cli/_support/threads_of.ts", String(child.pid)], {
     permissions: ["--allow-all"],
   });
   return Number((await looking.ended()).stdout);

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { cleanup, connect, Consumer, migrate, schemaVersion, status } from "../../mod.ts";
 import { migrations } from "../../src/schema/bundle.ts";
 import { connect as plain, disconnect, test, until } from "../harness/mod.ts";
-import { NEVER_POLL, numbers, publish, Running } from "../faults/running.ts";
-import { role } from "../schema/role.ts";
-import { from, leaves, names } from "./leaves.ts";
+import { NEVER_POLL, numbers, publish, Running } from "../faults/_support/running.ts";
+import { role } from "../schema/_support/role.ts";
+import { from, leaves, names } from "./_support/leaves.ts";
 
 test("publishing goes from leaf to leaf, and needs none that is ready", async (context) => {
   const db = context.use(await connect(context.url));

@@ -20,7 +20,7 @@ import type { Queryable } from "../../mod.ts";
 import { migrations } from "../../src/schema/bundle.ts";
 import { join } from "node:path";
 import { PROJECT, test } from "../harness/mod.ts";
-import { role } from "../schema/role.ts";
+import { role } from "../schema/_support/role.ts";
 
 const looking: ((db: Queryable) => Promise<unknown>)[] = [
   (db) => status(db),

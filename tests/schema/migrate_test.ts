@@ -14,7 +14,7 @@ import {
 import { spawn, test, type TestContext } from "../harness/mod.ts";
 import { generate } from "../../sql/generate.ts";
 import { bundleSql } from "../../src/schema/migrate.ts";
-import { role } from "./role.ts";
+import { role } from "./_support/role.ts";
 
 const empty = { schema: false };
 const versions = (context: TestContext) =>

@@ -5,7 +5,7 @@ import { connect, Consumer, migrate, notify, schemaVersion } from "../../mod.ts"
 import { migrations } from "../../src/schema/bundle.ts";
 import { bundleSql } from "../../src/schema/migrate.ts";
 import { type Client, test, type TestContext } from "../harness/mod.ts";
-import { role } from "./role.ts";
+import { role } from "./_support/role.ts";
 
 const empty = { schema: false };
 const owner = "00000000-0000-0000-0000-000000000005";
