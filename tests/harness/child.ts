@@ -5,7 +5,7 @@
  */
 
 import { fromFileUrl } from "./files.ts";
-import { deferred, type Wait, within } from "./until.ts";
+import { deferred, patient, type Wait, within } from "./until.ts";
 
 /** How to run a program. */
 export interface SpawnOptions {
@@ -64,7 +64,7 @@ export class Child implements AsyncDisposable {
   /** Waits for a line of its output, standard output or error, that matches; earlier ones count. */
   async line(pattern: RegExp, wait: Wait = {}): Promise<RegExpMatchArray> {
     const { deadline = 20_000 } = wait;
-    const end = performance.now() + deadline;
+    const end = performance.now() + patient(deadline);
     for (;;) {
       for (const line of `${this.stdout}\n${this.stderr}`.split("\n")) {
         const match = line.match(pattern);
@@ -72,7 +72,7 @@ export class Child implements AsyncDisposable {
       }
       const what = `a line like ${pattern}; it wrote:\n${this.stdout}${this.stderr}`;
       if (this.#over) throw new Error(`the program ended without ${what}`);
-      await this.#news.wait({ deadline: end - performance.now(), what });
+      await this.#news.wait({ deadline: (end - performance.now()) / patient(1), what });
     }
   }
 

@@ -16,5 +16,6 @@ export {
 export { PROJECT, type Scratch, scratch } from "./files.ts";
 export { OwnServer, ownServer, type OwnServerOptions } from "./own_server.ts";
 export { type CutProxy, cutProxy } from "./proxy.ts";
-export { install, serverUrl } from "./template.ts";
+export { serverUrl } from "./control.ts";
+export { install } from "./template.ts";
 export { type Deferred, deferred, Inbox, until, type Wait, within } from "./until.ts";
