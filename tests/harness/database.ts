@@ -7,6 +7,7 @@
 import type { Queryable } from "../../src/database/queryable.ts";
 import { type Client, connect, disconnect, type Row, withDatabaseName } from "./connect.ts";
 import { control, serverUrl } from "./control.ts";
+import { ownName } from "./load.ts";
 import { abandonDatabase, createDatabase, dropDatabase } from "./template.ts";
 import { until, within } from "./until.ts";
 
@@ -68,7 +69,7 @@ export function withDatabase(
   return async (t) => {
     const database = await createDatabase(schema);
     const plain = withDatabaseName(serverUrl(), database);
-    const appName = t.name.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 60);
+    const appName = ownName(t.name).replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 60);
     const url = new URL(plain);
     url.searchParams.set("application_name", appName);
     const admin = new Admin(plain);

@@ -4,7 +4,7 @@
  * @module
  */
 
-export { Child, type Ended, spawn, spawnDeno, type SpawnOptions } from "./child.ts";
+export { Child, type Ended, spawn, spawnDeno, type SpawnOptions, Transcript } from "./child.ts";
 export { type Client, connect, disconnect, once, type Row, withDatabaseName } from "./connect.ts";
 export {
   test,
