@@ -212,12 +212,15 @@ test("a wrong number of workers is refused", { timeout: 120_000 }, async ({ url,
   for (const value of ["0", "65", "1.5", "two", ""]) {
     await refused(["listen", folder.path, `--workers=${value}`], 2, /whole number from 1 to 64/, {
       url,
+      here: true,
     });
   }
   const drain = ["listen", folder.path, "--workers", "2", "--drain"];
-  await refused(drain, 2, /--drain and --workers contradict each other/, { url });
+  await refused(drain, 2, /--drain and --workers contradict each other/, { url, here: true });
   const list = ["listen", folder.path, "--workers", "2", "--list-consumers"];
-  assert.deepEqual((await jsonOutput(list)).map(({ id }: { id: string }) => id), ["one"]);
+  assert.deepEqual((await jsonOutput(list, { here: true })).map(({ id }: { id: string }) => id), [
+    "one",
+  ]);
   assert.equal(
     await output(["listen", folder.path, "--workers", "1", "--drain"], { url }),
     "one: 0 handled\n",

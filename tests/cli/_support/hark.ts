@@ -1,5 +1,5 @@
 /**
- * The command line as a process of its own, with the rights of its task and no more.
+ * The command line, within the test or as a process of its own with the rights of its task.
  *
  * @module
  */
@@ -7,7 +7,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import config from "../../../deno.json" with { type: "json" };
-import { Child, type Ended, PROJECT, spawnDeno, type SpawnOptions } from "../../harness/mod.ts";
+import { type Child, type Ended, spawnDeno, type SpawnOptions } from "../../harness/mod.ts";
+import { Within } from "./within.ts";
 
 /** How to run it. */
 export interface HarkOptions extends SpawnOptions {
@@ -17,6 +18,18 @@ export interface HarkOptions extends SpawnOptions {
   readonly stdin?: string | ReadableStream<Uint8Array>;
 }
 
+/** How to run it to its end. */
+export interface RunOptions extends HarkOptions {
+  /**
+   * Whether it runs within the test. Unless given: if the command runs no handlers and no server, and
+   * no other option is about its process.
+   */
+  readonly here?: boolean;
+}
+
+/** Commands that take the whole process: handlers write to its output, servers belong to its folder. */
+const ALONE: readonly string[] = ["listen", "dev"];
+
 const tasks: Readonly<Record<string, { readonly command: string }>> = config.tasks;
 
 /** The permission set of the task that runs a command; help and the like get the smallest. */
@@ -25,41 +38,27 @@ export function permissionSet(command: string): string {
   return /-P=(\w+)/.exec(line)?.[1] ?? "sql";
 }
 
-/** Starts `hark` with these arguments. */
+/** Starts `hark` with these arguments, as a process with the rights of its task. */
 export function hark(args: readonly string[], options: HarkOptions = {}): Child {
-  const { url = "", stdin, env, ...rest } = options;
-  const permissions = rest.permissions ?? [`-P=${permissionSet(args[0] ?? "")}`];
-  const variables = { DATABASE_URL: url, ...env };
-  if (stdin === undefined) {
-    return spawnDeno(["cli.ts", ...args], { ...rest, permissions, env: variables });
-  }
-  const process = new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "--no-prompt", "--quiet", `--config=${join(PROJECT, "deno.json")}`],
-      ...permissions,
-      join(PROJECT, "cli.ts"),
-      ...args,
-    ],
-    env: { NO_COLOR: "1", ...variables },
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-    ...(rest.cwd === undefined ? {} : { cwd: rest.cwd }),
-  }).spawn();
-  const input = typeof stdin === "string" ? new Blob([stdin]).stream() : stdin;
-  // A program that has refused its arguments does not read.
-  input.pipeTo(process.stdin).catch(() => {});
-  return new Child(process);
+  const { url = "", env, permissions, ...spawning } = options;
+  return spawnDeno(["cli.ts", ...args], {
+    ...spawning,
+    permissions: permissions ?? [`-P=${permissionSet(args[0] ?? "")}`],
+    env: { DATABASE_URL: url, ...env },
+  });
 }
 
 /** Runs `hark` to its end. */
-export async function ran(args: readonly string[], options: HarkOptions = {}): Promise<Ended> {
-  await using child = hark(args, options);
-  return await child.ended({ deadline: 40_000 });
+export async function ran(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
+  const { here, ...running } = options;
+  const { url = "", stdin, ...process } = running;
+  const isHere = here ?? (!ALONE.includes(args[0] ?? "") && Object.keys(process).length === 0);
+  await using command = isHere ? new Within(args, url, stdin) : hark(args, running);
+  return await command.ended({ deadline: 40_000 });
 }
 
 /** Runs `hark`, which has to succeed, and gives what it wrote to standard output. */
-export async function output(args: readonly string[], options: HarkOptions = {}): Promise<string> {
+export async function output(args: readonly string[], options: RunOptions = {}): Promise<string> {
   const { code, stdout, stderr } = await ran(args, options);
   assert.equal(code, 0, `hark ${args.join(" ")} ended with ${code}: ${stderr}`);
   return stdout;
@@ -67,7 +66,7 @@ export async function output(args: readonly string[], options: HarkOptions = {})
 
 /** The same as JSON. */
 // deno-lint-ignore no-explicit-any -- a test knows what it asked for
-export async function jsonOutput(args: readonly string[], options: HarkOptions = {}): Promise<any> {
+export async function jsonOutput(args: readonly string[], options: RunOptions = {}): Promise<any> {
   return JSON.parse(await output([...args, "--json"], options));
 }
 
@@ -76,7 +75,7 @@ export async function refused(
   args: readonly string[],
   code: number,
   sentence: RegExp,
-  options: HarkOptions = {},
+  options: RunOptions = {},
 ): Promise<void> {
   const ended = await ran(args, options);
   const what = `hark ${args.join(" ")}`;
@@ -87,18 +86,12 @@ export async function refused(
   assert.equal(ended.stdout, "", `${what} wrote to standard output`);
 }
 
-/** Runs things a few at a time. */
-export async function fewAtATime<T>(
+/** Runs something with each of the items. */
+export async function oneByOne<T>(
   items: readonly T[],
   run: (item: T) => Promise<void>,
 ): Promise<void> {
-  const waiting = [...items];
-  const work = async () => {
-    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) await run(item);
-  };
-  // All of them end before the first failure is reported, or the next test would find them at work.
-  const ended = await Promise.allSettled([work(), work(), work()]);
-  for (const one of ended) if (one.status === "rejected") throw one.reason;
+  for (const item of items) await run(item);
 }
 
 /** Writes modules into a folder of the project, where `@hark/postgres` can be imported by name. */
