@@ -13,7 +13,7 @@
 import { parseArgs } from "node:util";
 import { notify } from "@hark/postgres";
 import { type Child, type CutProxy, cutProxy, until } from "../tests/harness/mod.ts";
-import { startWorker } from "../tests/delivery/fleet.ts";
+import { startWorker } from "../tests/delivery/_support/fleet.ts";
 import { type OwnDatabase, ownDatabase, pause, quantile } from "./own.ts";
 
 const { values } = parseArgs({

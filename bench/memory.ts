@@ -12,8 +12,8 @@
 
 import { parseArgs } from "node:util";
 import { until } from "../tests/harness/mod.ts";
-import { startWorker } from "../tests/delivery/fleet.ts";
-import { readLedger } from "../tests/delivery/ledger.ts";
+import { startWorker } from "../tests/delivery/_support/fleet.ts";
+import { readLedger } from "../tests/delivery/_support/ledger.ts";
 import { ownDatabase, pause } from "./own.ts";
 
 const { values } = parseArgs({

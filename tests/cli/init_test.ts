@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { schemaVersion } from "../../src/schema/version.ts";
 import { test } from "../harness/mod.ts";
-import { jsonOutput, output, refused } from "./hark.ts";
+import { jsonOutput, output, refused } from "./_support/hark.ts";
 
 test("init installs the schema, and says so once", { schema: false }, async ({ url }) => {
   assert.match(

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import { PROJECT, scratch, spawnDeno, test } from "../harness/mod.ts";
-import { permissionSet } from "./hark.ts";
+import { permissionSet } from "./_support/hark.ts";
 
 /** One line of the audit. */
 interface Used {

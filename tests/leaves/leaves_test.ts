@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, status } from "../../mod.ts";
 import { connect as plain, disconnect, test, until } from "../harness/mod.ts";
-import { NEVER_POLL, numbers, publish, Running } from "../faults/running.ts";
-import { from, leaves, names } from "./leaves.ts";
+import { NEVER_POLL, numbers, publish, Running } from "../faults/_support/running.ts";
+import { from, leaves, names } from "./_support/leaves.ts";
 
 test("publishing goes from leaf to leaf, and needs none that is ready", async (context) => {
   const db = context.use(await connect(context.url));

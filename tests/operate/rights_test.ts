@@ -19,7 +19,7 @@ import {
 import type { Queryable } from "../../mod.ts";
 import { join } from "node:path";
 import { PROJECT, test } from "../harness/mod.ts";
-import { role } from "../schema/role.ts";
+import { role } from "../schema/_support/role.ts";
 
 const looking: ((db: Queryable) => Promise<unknown>)[] = [
   (db) => status(db),

@@ -13,7 +13,7 @@ import {
   uninstall,
 } from "../../mod.ts";
 import { scratch, spawn, test, type TestContext } from "../harness/mod.ts";
-import { role } from "./role.ts";
+import { role } from "./_support/role.ts";
 
 const empty = { schema: false };
 const installed = { from: undefined, to: schemaVersion, changed: true };

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type Database, notify, notifyMany, subscribe } from "../../mod.ts";
-import { publish, Running } from "../faults/running.ts";
+import { publish, Running } from "../faults/_support/running.ts";
 import { test } from "../harness/mod.ts";
-import { role } from "./role.ts";
+import { role } from "./_support/role.ts";
 
 const refused = {
   name: "HarkError",

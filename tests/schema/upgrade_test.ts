@@ -14,7 +14,7 @@ import {
 import { generate } from "../../sql/generate.ts";
 import { script } from "../../src/schema/script.ts";
 import { spawn, test, type TestContext, withDatabaseName } from "../harness/mod.ts";
-import { role } from "./role.ts";
+import { role } from "./_support/role.ts";
 
 const empty = { schema: false };
 

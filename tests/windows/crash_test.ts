@@ -6,10 +6,10 @@
 
 import assert from "node:assert/strict";
 import { MemoryReader } from "../../src/consume/memory_reader.ts";
-import { RegisteredReader, UnregisteredReader } from "./reader.ts";
+import { RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
 import type { Client } from "../harness/mod.ts";
-import { type Lab, NotStaged, type Staging, stagings } from "./staging.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { type Lab, NotStaged, type Staging, stagings } from "./_support/staging.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 /** Uses numbers up and leaves them in memory: rolled back, they wait for the next flush. */
 async function unflushed(lab: Lab): Promise<void> {

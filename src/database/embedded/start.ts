@@ -65,9 +65,22 @@ const EPHEMERAL_SETTINGS: Readonly<Record<string, string>> = {
  * console.log(`psql ${server.url}`);
  * ```
  */
-export async function startEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedServer> {
+export function startEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedServer> {
+  return saying(() => start(options));
+}
+
+/**
+ * Starts an ephemeral server whose data is a copy of `dataDir`, that of a server which is stopped. For
+ * tests: it saves each of them an `initdb` and an installation. Copies share their system identifier.
+ */
+export function startCopy(dataDir: string, options: EmbeddedOptions): Promise<EmbeddedServer> {
+  return saying(() => startInNewFolder({ ...options, ephemeral: true }, dataDir));
+}
+
+/** Turns what fails into an error that says what to do. */
+async function saying(run: () => Promise<EmbeddedServer>): Promise<EmbeddedServer> {
   try {
-    return await start(options);
+    return await run();
   } catch (error) {
     if (error instanceof HarkError) throw error;
     const remedy = error instanceof Deno.errors.NotCapable
@@ -109,7 +122,10 @@ async function startAt(dataDir: string, options: EmbeddedOptions): Promise<Embed
 }
 
 /** Makes a folder of its own for an ephemeral server, after removing those of dead processes. */
-async function startInNewFolder(options: EmbeddedOptions): Promise<EmbeddedServer> {
+async function startInNewFolder(
+  options: EmbeddedOptions,
+  copyOf?: string,
+): Promise<EmbeddedServer> {
   const parent = resolve(dirname(DEFAULT_DATA_DIR));
   const account = await serverAccount(parent);
   await makeStateFolder(account, parent);
@@ -119,7 +135,7 @@ async function startInNewFolder(options: EmbeddedOptions): Promise<EmbeddedServe
     // Held until the new folder's own lock is: a sweep takes a folder without one for abandoned.
     using _sweeping = await lock(join(parent, "ephemeral.lock"), "alone", SWEEP_DEADLINE);
     await sweep(parent);
-    server = await prepare(dataDir, options);
+    server = await prepare(dataDir, options, copyOf);
     await server.use();
   }
   try {
@@ -149,7 +165,11 @@ async function sweep(parent: string): Promise<void> {
 }
 
 /** Finds out all that a start needs to know, and makes the folder beside the data. */
-async function prepare(dataDir: string, options: EmbeddedOptions): Promise<Server> {
+async function prepare(
+  dataDir: string,
+  options: EmbeddedOptions,
+  copyOf?: string,
+): Promise<Server> {
   const places = placesOf(dataDir);
   // The owner of existing data decides, wherever root keeps it.
   const guess = await serverAccount(dataDir);
@@ -166,6 +186,7 @@ async function prepare(dataDir: string, options: EmbeddedOptions): Promise<Serve
     cluster: { dataDir: real, binaries, account },
     settings: options.ephemeral === true ? { ...SETTINGS, ...EPHEMERAL_SETTINGS } : SETTINGS,
     remove,
+    copyOf,
   });
 }
 
