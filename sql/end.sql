@@ -1,6 +1,6 @@
 -- How every install and every upgrade ends.
 
--- Functions of an earlier version that this one does not have.
+-- Drops functions of an earlier version that this version does not have.
 do $$
 declare
   f regprocedure;
@@ -18,5 +18,5 @@ $$;
 revoke execute on all functions in schema hark from public;
 select hark.renew_grants();
 select hark.renew_watches();
--- The first leaves, in an install.
+-- A new install makes the first segments of the log.
 select hark.add_leaves() where not exists (select from hark.schema_version);

@@ -1,6 +1,6 @@
--- Which role may call what.
+-- Which role may call which function.
 
--- The lists, each with the kinds of rights that it belongs to. Every function stands in one of them.
+-- The lists of functions, each with the kinds of rights that include it. Every function is in one of them.
 create or replace function hark.function_lists() returns table (kinds text[], names text[])
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -16,7 +16,8 @@ as $$
       'notify', 'smart_notify', 'notify_many', 'notify_at', 'cancel_delayed', 'notify_once',
       'notify_each', 'set_context', 'notify_data_change', 'watch', 'rewatch', 'watch_sql',
       'unwatch', 'forget_watch', 'snapshot', 'restart_snapshot',
-      -- What those, and the triggers that they make, call with the rights of the table's owner.
+      -- Functions that those above, and the triggers that they make, call with the rights of
+      -- the table's owner.
       'wake', 'with_context', 'json_value', 'json_tried', 'base_type', 'is_plain', 'as_base',
       'output_of', 'value_of', 'key_text', 'differs', 'size_of', 'listed', 'key_columns',
       'watched_columns', 'shape_query', 'composites_of', 'row_value', 'is_whole', 'described',
@@ -39,7 +40,7 @@ as $$
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_leaf', 'has_older',
       'tidy', 'drop_leaves'
     ]),
-    -- Internal: others call them, with the rights of the schema's owner.
+    -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
       'add_leaves', 'as_interval', 'as_set', 'changed', 'check_dead', 'dead_matching', 'drawn',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
@@ -53,7 +54,7 @@ as $$
     ])
 $$;
 
--- The functions of a kind of rights; with `own`, those that no other kind has.
+-- The functions of a kind of rights. With `own`, only those that no other kind has.
 create or replace function hark.functions_for(kind text, own boolean default false) returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -62,7 +63,8 @@ as $$
   where $1 = any (l.kinds) and (not own or cardinality(l.kinds) = 1)
 $$;
 
--- Gives a role the functions of a kind, and remembers that, so that an upgrade gives it those that come then.
+-- Grants a role the functions of a kind. Stores that, so that an upgrade grants the role the functions that
+-- are added then.
 create or replace function hark.grant_rights(role_name text, kind text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -97,16 +99,19 @@ create or replace function hark.grant_consume(role_name text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$ select hark.grant_rights(role_name, 'consume') $$;
 comment on function hark.grant_consume(text) is
-  'Lets a role read the log, register consumers and serve them: any of them, so such roles trust each other. Run it as the owner of the schema.';
+  'Lets a role read the log, register consumers and serve any of them, so such roles trust each other. Run '
+  'it as the owner of the schema.';
 
 create or replace function hark.grant_operate(role_name text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$ select hark.grant_rights(role_name, 'operate') $$;
 comment on function hark.grant_operate(text) is
-  'Lets a role look at every consumer, move, pause and remove it, handle dead letters, and clean. Run it as the owner of the schema.';
+  'Lets a role look at, move, pause and remove every consumer, handle dead letters, and clean. Run it as '
+  'the owner of the schema.';
 
--- Gives each role what its kind has in this version. What was revoked since by a plain REVOKE stays revoked: a role
--- counts if it may still call a function that no other kind has. After DROP ROLE the row is of nobody, and goes.
+-- Grants each role what its kind of rights has in this version. What a plain REVOKE removed since stays
+-- removed. A role counts if it may still call a function that no other kind has. After DROP ROLE no role has
+-- the row's name, and the row is deleted.
 create or replace function hark.renew_grants() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$

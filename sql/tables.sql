@@ -1,11 +1,12 @@
--- Every table, type, index, sequence, view and policy of the schema, as a new install makes them. A later version that
--- changes one of them says so here, and in a file of upgrades/ for those who have the older one.
+-- Every table, type, index, sequence, view and policy of the schema, as a new install makes them. A later
+-- version that changes one of them changes it here. It also adds a file to upgrades/, for databases that have
+-- the older one.
 
 create schema hark;
 comment on schema hark is 'Durable LISTEN/NOTIFY: a log of notifications and the consumers that read it.';
 
--- The version of these tables and of the functions beside them. One row. `functions` is a digest of all the SQL, so that
--- a program with other functions of the same version brings its own.
+-- The version of these tables and of the functions beside them, in one row. `functions` is a digest of all
+-- the SQL. A program of the same version with other functions installs its own.
 create table hark.schema_version (
   singleton boolean primary key default true check (singleton),
   version text not null,
@@ -13,45 +14,47 @@ create table hark.schema_version (
   changed_at timestamptz not null default clock_timestamp()
 );
 
--- Which role was given which rights: an upgrade gives it the functions that its programs need then (rights.sql).
+-- Which rights each role was given. An upgrade grants each role the functions that its programs need from
+-- then on (rights.sql).
 create table hark.grants (
   role_name text,
   kind text check (kind in ('publish', 'consume', 'operate')),
   primary key (role_name, kind)
 );
 
--- Which install this is, and which server its transaction numbers belong to. After a dump and restore
--- the numbers stored in the log mean nothing to the new server: see hark.rebase().
+-- The identity of this install, and of the server that its transaction numbers belong to. After a dump and
+-- restore, the numbers stored in the log mean nothing to the new server: see hark.rebase().
 create table hark.install (
   singleton boolean primary key default true check (singleton),
   id uuid not null default gen_random_uuid(),
   system_identifier bigint not null,
   rebased_through bigint not null default 0,
-  -- This row's own xmin as it was written: still that after pg_upgrade, which copies files and keeps the
-  -- transaction numbers, and another after a restore, which inserts anew and keeps none.
+  -- The xmin of this row when it was written. pg_upgrade copies files and keeps transaction numbers, so the
+  -- row still has this xmin. A restore inserts the row anew, so its xmin differs.
   written_by xid
 );
 insert into hark.install (system_identifier)
 select system_identifier from pg_control_system();
 update hark.install i set written_by = i.xmin;
 
--- Unlogged on purpose: PostgreSQL empties it in crash recovery. A crash hands out again the transaction
--- numbers that had not reached the disk, so a snapshot window kept in somebody's memory may count
--- notifications as read that nobody has read. A window carries this id and is refused when it changed,
--- also behind a pooler that hides the lost connection.
+-- Unlogged on purpose: PostgreSQL empties it in crash recovery. After a crash the server gives out again the
+-- transaction numbers that had not reached the disk. A snapshot window in a process's memory may then count
+-- notifications as read that no reader has read. A window carries this id and is refused if the id has
+-- changed. This also works behind a pooler that hides the lost connection.
 create unlogged table hark.incarnation (
   singleton boolean primary key default true check (singleton),
   id uuid not null default gen_random_uuid()
 );
 
--- The transaction number is the first column so that it is taken before the id is drawn, whoever
--- inserts: reading rests on that order (hark.window_open).
+-- The transaction number is the first column, so that every insert takes it before it draws the id. Reading
+-- rests on that order (hark.window_open).
 --
--- No CHECK constraints: those of a table are parsed, planned and prepared anew by each insert, 10 of its 17 us here. So
--- the functions that insert check what they are given, in their plans, and refuse it by a constraint's name
--- (hark.refuse_invalid). What comes from hark.delayed has been checked there.
+-- No CHECK constraints: each insert parses, plans and prepares those of a table anew, 10 of its 17 us here.
+-- The functions that insert check their arguments in their own plans instead. They refuse invalid ones with a
+-- constraint's name (hark.refuse_invalid). Rows from hark.delayed have been checked there.
 --
--- Divided by ranges of ids into leaves, which hark.add_leaves makes (operate/segments.sql).
+-- The log is divided by ranges of ids into segments, which hark.add_leaves makes (operate/segments.sql). The
+-- overflow segment hark.log_rest takes ids that no other segment covers.
 create table hark.log (
   xid xid8 not null default pg_current_xact_id(),
   id bigint generated always as identity (cache 1) primary key,
@@ -61,14 +64,15 @@ create table hark.log (
   headers jsonb,
   created_at timestamptz not null default clock_timestamp()
 ) partition by range (id);
-comment on table hark.log is 'Notifications. Append-only: publish with hark.notify, remove with hark cleanup.';
+comment on table hark.log is
+  'Notifications. Append-only: publish with hark.notify, remove with hark cleanup.';
 create table hark.log_0 (like hark.log including defaults);
 alter table hark.log attach partition hark.log_0 for values from (minvalue) to (1000000);
 create table hark.log_rest partition of hark.log default;
 
--- Many notifications by one statement, for generated triggers. The columns that order reading (xid, id) are not
--- in it, so nobody can forge them: they are the log's own defaults, in the log's order. What a row must be is checked
--- here, in the triggers' plans.
+-- Generated triggers insert many notifications here in one statement. The columns that order reading (xid,
+-- id) are not in the view, so no role can forge them. They are the log's own defaults, in the log's order.
+-- The view checks each row, in the triggers' plans.
 create view hark.published as
 select l.channel, l.key, l.payload, l.headers from hark.log l
 where char_length(l.channel) between 1 and 200
@@ -78,20 +82,21 @@ with local check option;
 comment on view hark.published is 'For triggers of watched tables: insert only. Publish with hark.notify.';
 
 create type hark.position as (
-  seen pg_snapshot,       -- all rows of transactions complete in it are consumed; '1:1:' has seen nothing
-  seen_max bigint,        -- a value of the id sequence not newer than `seen`: the next floor
-  floor bigint,           -- ids of transactions with xid >= xmax(seen) are greater
-  stragglers xid8[],      -- transactions that were running in `seen` ...
-  lows bigint[],          -- ... and for each an id above which all its rows lie
-  target pg_snapshot,     -- of the open window, null between windows
-  target_max bigint,      -- its last id
-  last_id bigint,         -- read so far inside the window
-  incarnation uuid        -- of the server when this was made; null once loaded from where a crash leaves it
+  seen pg_snapshot,       -- rows of transactions complete in it are consumed; '1:1:' has seen nothing
+  seen_max bigint,        -- a value of the id sequence not newer than `seen`; the next floor
+  floor bigint,           -- rows of transactions with xid >= xmax(seen) have greater ids
+  stragglers xid8[],      -- transactions that were running in `seen`
+  lows bigint[],          -- for each straggler, an id above which all its rows lie
+  target pg_snapshot,     -- the snapshot at the open window's end; null between windows
+  target_max bigint,      -- the last id of that window
+  last_id bigint,         -- the last id read inside that window
+  incarnation uuid        -- of the server when this was made; null once loaded from a logged table
 );
 
--- Positions taken now and then that nobody reads from: they tell a new reader from where it must look for
--- transactions still running ("now"), and where to begin for a time. A chain: each is made by a transaction
--- that saw the one before it committed, so that one's transaction is the fence between their snapshots.
+-- Waymarks: positions taken now and then that no reader reads from. They tell a reader that starts "now" from
+-- which id to look for rows of transactions still running. They tell a reader that starts at a time where to
+-- begin. Each waymark is made by a transaction that saw the one before it committed. So the transaction of
+-- the earlier waymark is the fence between the two snapshots.
 create table hark.waymarks (
   number bigint primary key,
   taken_at timestamptz not null,   -- not before the snapshot was taken
@@ -100,29 +105,31 @@ create table hark.waymarks (
   floor bigint not null,
   stragglers xid8[] not null,
   lows bigint[] not null,
-  fence xid8 not null              -- of the transaction that stored it: later numbers draw ids above seen_max
+  fence xid8 not null              -- of the transaction that stored it; later numbers draw ids above seen_max
 );
--- Nobody but this transaction can have published before it commits.
+-- No other transaction can have published before this one commits.
 insert into hark.waymarks
 values (0, '-infinity', '1:1:', 0, 0, '{}', '{}', pg_current_xact_id());
 
--- Unlogged on purpose: setting a row waits for no flush, and a crash, which ends every sleeper's session, empties it.
--- Every publisher looks here: so it compares by "C", and has few rows a page, so that a renewed row finds room on its
--- own. The versions that a long transaction keeps from being pruned lie in the way, so rows are to be written seldom.
+-- Unlogged on purpose: writing a row waits for no flush. A crash, which ends every sleeper's session, empties
+-- the table. Every publisher looks here, so the channel compares by "C". A page has few rows, so that a
+-- renewed row finds room on its own page. Write rows seldom: a long transaction keeps old row versions from
+-- being pruned, and they slow the look.
 create unlogged table hark.sleepers (
-  channel text collate "C" not null,   -- '' is every channel
+  channel text collate "C" not null,   -- '' means every channel
   sleeper uuid not null,
-  session bigint,                      -- advisory lock held by its LISTEN session
+  session bigint,                      -- advisory lock key held by its LISTEN session
   until timestamptz not null,
   primary key (channel, sleeper)
 ) with (fillfactor = 10);
-comment on table hark.sleepers is 'Who is to be woken by NOTIFY for which channel; publishers look here.';
+comment on table hark.sleepers is 'Which readers to wake by NOTIFY for which channel; publishers look here.';
 
 create sequence hark.gate minvalue -9223372036854775808 cache 1;
 select setval('hark.gate', 0);
 
--- Notifications that wait for their time. They are not in the log: an id drawn now would lie below every
--- reader's floor by the time it is due, and be lost (read/window.sql). The id is drawn by hark.deliver_due.
+-- Notifications to be delivered later. They are not in the log: an id drawn now would lie below every
+-- reader's floor when it is due. The notification would be lost (read/window.sql). hark.deliver_due
+-- draws the id.
 create table hark.delayed (
   number bigint generated always as identity primary key,
   channel text not null,
@@ -137,15 +144,16 @@ create table hark.delayed (
   constraint deliver_at_is_finite check (isfinite(deliver_at))
 );
 create index delayed_by_time on hark.delayed (deliver_at, number);
-comment on table hark.delayed is 'Notifications that are not due yet: hark.deliver_due moves them to the log.';
+comment on table hark.delayed is
+  'Notifications that are not due yet: hark.deliver_due moves them to the log.';
 
--- What was published under a producer's own key, so that the next one under that key publishes nothing. Both id
--- and delayed are null only inside the call that took the key.
+-- What was published under a publisher's own dedupe key, so that the next call with that key publishes
+-- nothing. `id` and `delayed` are both null only inside the call that took the key.
 create table hark.dedupe (
   channel text not null,
   dedupe_key text not null,
   id bigint,                     -- in the log; null while it is delayed
-  delayed bigint,                -- the number it waits under; null once it is in the log
+  delayed bigint,                -- its number in hark.delayed; null once it is in the log
   expires_at timestamptz not null,
   primary key (channel, dedupe_key),
   constraint channel_is_1_to_200_characters check (char_length(channel) between 1 and 200),
@@ -153,10 +161,10 @@ create table hark.dedupe (
 ) with (fillfactor = 80);
 create index dedupe_by_time on hark.dedupe (expires_at);
 create index dedupe_by_delayed on hark.dedupe (delayed) where delayed is not null;
-comment on table hark.dedupe is 'Keys of hark.notify_once; hark.forget_dedupe removes those that have expired.';
+comment on table hark.dedupe is 'Keys of hark.notify_once; hark.forget_dedupe removes expired ones.';
 
--- What a consumer is belongs to its row, not to its workers: a change raises the generation and fences off
--- workers that were started with something else (hark.register).
+-- A consumer's definition belongs to its row, not to its workers. A change raises the generation and fences
+-- off workers that were started with another definition (hark.register).
 create table hark.consumers (
   name text primary key,
   channels text[] not null,
@@ -165,11 +173,11 @@ create table hark.consumers (
   transactional boolean not null default false,
   partitions integer not null default 1,
   generation bigint not null default 1,
-  version integer not null default 0,   -- of its definition, by who deploys it: the highest wins
+  version integer not null default 0,   -- of the definition, set at deployment: the highest wins
   paused_at timestamptz,
-  -- Raised by whoever puts something into hark.waiting that is not the partition's owner.
+  -- Raised by each change of hark.waiting that the partition's owner did not make itself.
   changes bigint not null default 0,
-  -- A change of the number of partitions under way: every partition first reads to one common snapshot.
+  -- A change of the number of partitions in progress: every partition first reads to one common snapshot.
   next_partitions integer,
   barrier pg_snapshot,
   barrier_max bigint,
@@ -180,44 +188,48 @@ create table hark.consumers (
   constraint next_partitions_are_1_to_1024 check (next_partitions between 1 and 1024)
 );
 
--- The processes that serve a consumer. A lease is the worker's, not the partition's, so that renewing it is
--- one update however many partitions it holds.
+-- The workers that serve a consumer. A lease belongs to the worker, not to the partition, so that renewing it
+-- is one update however many partitions the worker owns.
 create table hark.workers (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   owner uuid not null,
-  session bigint,                -- advisory lock key held by its LISTEN session, where it has one
+  session bigint,                -- advisory lock key held by its LISTEN session, if it has one
   lease_until timestamptz not null,
   joined_at timestamptz not null default clock_timestamp(),
   primary key (consumer, owner)
 ) with (fillfactor = 50);
 
--- Updated on every acknowledgement, so rows stay small and find room on their own page.
+-- Updated on every acknowledgement, so rows stay small and new versions find room on the same page.
 create table hark.partitions (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   partition integer not null default 0 check (partition >= 0),
   "position" hark.position not null,
-  -- Who serves it. The epoch rises with each claim and fences out whoever held an earlier one.
+  -- The worker that serves it. Each claim raises the epoch, which fences out the owners of earlier epochs.
   epoch bigint not null default 0,
   owner uuid,
-  -- What became of it.
+  -- Progress and the last failure.
   handled bigint not null default 0,
   acknowledged_at timestamptz,
   last_error text,
   failed_at timestamptz,
-  -- How many owners in a row ended without giving it back, and did not get past what the first of them held.
+  -- How many owners in a row ended without releasing it and without getting past what the first of them held.
   crashes integer not null default 0,
-  -- The notification that is handled alone, to find out whether it is what ends them.
+  -- The notification that is handled alone, to find out whether it crashes the workers.
   trying_id bigint,
-  -- The last one that was when an owner ended, and how many ended so in a row.
+  -- The last notification that was handled alone when an owner ended, and how many owners in a row ended so.
   suspect_id bigint,
   suspect_ends integer not null default 0,
   served_at timestamptz,
   primary key (consumer, partition)
 ) with (fillfactor = 50);
 
--- What a partition's position has passed although it is not done with: failed and to be tried again, behind
--- such a one of the same key, handled for so long that others need not wait, or to be handled once more.
--- A success that comes at once never writes here.
+-- Notifications that the partition's position has passed but that are not finished. A notification that
+-- succeeds at once never gets a row here.
+--   failed   its handler failed; it will be retried
+--   behind   it waits for an earlier notification of the same key
+--   running  its handler has run for so long that others need not wait for it
+--   replay   it will be handled once more
+--   retry    it is retried from the dead letters
 create table hark.waiting (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   id bigint not null,
@@ -228,7 +240,7 @@ create table hark.waiting (
   due_at timestamptz not null default clock_timestamp(),
   last_error text,
   failed_at timestamptz,
-  -- A copy, where the log may not have it any more (tried again from the dead letters).
+  -- A copy, in case the log no longer has it (retried from the dead letters).
   channel text,
   payload jsonb,
   headers jsonb,
@@ -238,7 +250,7 @@ create table hark.waiting (
 create index waiting_by_partition on hark.waiting (consumer, partition, id);
 create index waiting_by_id on hark.waiting (id);
 
--- Notifications given up, with a copy, as the log is cleaned.
+-- Notifications given up, with a copy, because the log is cleaned.
 create table hark.dead (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   id bigint not null,
@@ -253,8 +265,8 @@ create table hark.dead (
   primary key (consumer, id)
 );
 
--- What is done beyond a partition's position: by the transactions of a transactional consumer's handlers, or after it
--- had waited behind one that is still in hand.
+-- Notifications finished beyond a partition's position. Either a transactional consumer's handler finished
+-- them in its transaction, or they finished after waiting while an earlier one is still in hand.
 create table hark.done (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   partition integer not null,
@@ -262,20 +274,22 @@ create table hark.done (
   primary key (consumer, partition, id)
 );
 
--- Ranges of ids to be handled once more by one consumer; its workers move them to hark.waiting bit by bit.
+-- Ranges of ids that one consumer handles once more. Its workers move them to hark.waiting in batches.
 create table hark.replays (
   number bigint generated always as identity primary key,
   consumer text not null references hark.consumers on update cascade on delete cascade,
-  channels text[],               -- null: the consumer's
+  channels text[],               -- null: the consumer's channels
   next_id bigint not null,
   to_id bigint not null,
-  -- Where the consumer's partitions were: what they had not passed then comes in its turn, not once more.
+  -- The positions of the consumer's partitions when the replay was asked for. Notifications that were not
+  -- passed then are delivered in their turn, not once more.
   positions hark.position[] not null default '{}',
   created_at timestamptz not null default clock_timestamp()
 );
 
--- The watches of tables, and how far the snapshot of each is. Row security lets each role see and change those of
--- the owners it belongs to. That a table is another's is checked where something is done with it.
+-- The watches of tables, and the progress of each one's snapshot. Row security lets each role see and change
+-- the watches of the owners it belongs to. Functions that act on a watch check that the table still belongs
+-- to its owner.
 create table hark.watches (
   function_schema text not null,
   function_name text not null,
@@ -283,7 +297,8 @@ create table hark.watches (
   table_name text not null,
   name text not null,
   owner text not null,
-  -- A role may write the rows of its own tables, and what it writes there is not to fail hark.watches() for others.
+  -- A role may write the rows of its own tables. This check keeps what it writes from failing hark.watches()
+  -- for other roles.
   definition jsonb not null check (coalesce(jsonb_path_match(definition, '
     $.relation.type() == "string" && $.schema.type() == "string" && $.table.type() == "string"
     && $.name.type() == "string" && $.channel.type() == "string"

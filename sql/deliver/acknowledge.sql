@@ -1,16 +1,19 @@
 -- What became of notifications: acknowledged, done in a transaction, given up.
 
--- Stores what an owner has done, all or nothing: how far each of its partitions is (positions: where a page
--- ended, or only through an id of that page; null where it has not moved), and what became of notifications that
--- did not simply succeed, a JSON array of
---   {"kind": "park", "id", "partition", "key", "state", "attempts", "due_ms", "error"}   it waits in hark.waiting
---   {"kind": "end", "id", "partition"}                                                     it waits no longer
---   {"kind": "dead", "id", "partition", "attempts", "error"}                               it is given up
--- Moves past windows that are read to their end, and returns the positions to go on from. It begins after those
--- windows were opened and in a transaction of its own, so it is the fence between them and the next. In a transaction
--- that has written already it may be none, as that one's number may be older than the window: the position then keeps
--- its older seen_max, so that the next floor does not rise and nothing is lost. Whose the partitions are is looked up
--- one by one: the planner compared each with each.
+-- Stores what an owner has done, all or nothing.
+--   positions  for each partition, the position at the end of a page; null if it has not moved
+--   throughs   for each partition, an id of that page if the owner is done only through that id
+--   outcomes   a JSON array of notifications that did not simply succeed:
+--     {"kind": "park", "id", "partition", "key", "state", "attempts", "due_ms", "error"}  it waits
+--     {"kind": "end", "id", "partition"}                                                  it is finished
+--     {"kind": "dead", "id", "partition", "attempts", "error"}                            it is given up
+--
+-- Moves past windows that are read to their end, and returns the positions to go on from. The call begins
+-- after those windows were opened, in a transaction of its own. So it is the fence between them and the next
+-- windows. A transaction that has already written is refused: its number may be older than the window, so it
+-- may be no fence.
+--
+-- The ownership of partitions is looked up one by one: as a join, the planner compared each with each.
 create or replace function hark.acknowledge(
   consumer text, owner uuid, held integer[], epochs bigint[], positions text[], throughs bigint[],
   handled bigint[], calm boolean[], outcomes json default null
@@ -81,7 +84,7 @@ begin
 end
 $$;
 
--- The outcomes of hark.acknowledge; its caller has checked whose they are.
+-- Stores the outcomes of hark.acknowledge, which has checked that the caller owns the partitions.
 create or replace function hark.settle(consumer text, outcomes json) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -95,7 +98,7 @@ begin
     due_ms double precision, error text
   )
   where o.kind = 'park'
-    -- Its handler's transaction may have committed since this was decided.
+    -- Its handler's transaction may have committed since the worker decided this.
     and not exists (
       select from hark.done d where d.consumer = $1 and d.partition = o.partition and d.id = o.id
     )
@@ -119,7 +122,7 @@ begin
   delete from hark.waiting w
   using json_to_recordset(outcomes) as o (kind text, id bigint)
   where w.consumer = $1 and w.id = o.id and o.kind in ('end', 'dead');
-  -- A position may not have passed it yet, where one before it is still in hand.
+  -- The position may not have passed it yet, if an earlier notification is still in hand.
   insert into hark.done (consumer, partition, id)
   select $1, o.partition, o.id
   from json_to_recordset(outcomes) as o (kind text, id bigint, partition integer)
@@ -131,8 +134,8 @@ begin
 end
 $$;
 
--- Begins a handler's transaction: who ends an owner finds its sessions by the lock, and the server ends one that
--- is idle for longer than its lease.
+-- Begins a handler's transaction. A worker that takes over finds the old owner's sessions by this lock and
+-- ends them. The server ends a session that is idle for longer than its lease.
 create or replace function hark.begin_handling(owner uuid, lease_ms integer) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -143,8 +146,9 @@ begin
 end
 $$;
 
--- Ends a handler's transaction, as its last statement: refused where the caller is no longer the owner, which no
--- other can become before this transaction is over. What is done is remembered with it.
+-- Ends a handler's transaction, as its last statement. Refused if the caller is no longer the owner. No
+-- other worker can become the owner before this transaction is over. The finished notifications are stored
+-- with it, in hark.done.
 create or replace function hark.finish(
   consumer text, owner uuid, held integer[], epochs bigint[], ids bigint[], id_partitions integer[]
 ) returns void
@@ -168,15 +172,16 @@ begin
       using errcode = 'HK001', hint = 'Leave COMMIT and ROLLBACK to Hark: throw to roll back.';
   end if;
   delete from hark.waiting w where w.consumer = $1 and w.id = any (ids);
-  -- Also for one that waited: its position may not have passed it yet. The next acknowledgement knows.
+  -- Also for a notification that waited: its position may not have passed it yet. The next acknowledgement
+  -- removes the row if it has.
   insert into hark.done (consumer, partition, id)
   select $1, n.partition, n.id from unnest(id_partitions, ids) n (partition, id)
   on conflict do nothing;
 end
 $$;
 
--- Remembers which notification is handled alone, before it is: whoever takes over then knows what ended the last
--- owner.
+-- Stores which notification is handled alone, before its handler starts. The next owner then knows what ended
+-- the last one.
 create or replace function hark.trying(consumer text, owner uuid, partition integer, epoch bigint, id bigint) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,13 +1,15 @@
--- Many workers for one consumer: reporting, sharing partitions, taking over, giving back.
+-- Many workers for one consumer: heartbeats, sharing partitions, taking over, releasing.
 
--- Renews a worker's lease (where `renew`), and tells it what it may hold:
---   outcome    serve, or outdated: the consumer is something else by now than what this worker was started with
---   share      how many partitions are its fair share among the workers that live
---   mine       the partitions it holds, with their epochs
---   free       partitions that nobody holds
---   gone       partitions of an owner whose lease runs, but whose LISTEN session has ended: wait a second, so
---              that one that is only reconnecting can come back, then claim them with presume_gone
---   releasing  the number of partitions is to change: settle what is in hand and give everything back
+-- A worker's heartbeat. It renews the lease if `renew`, and tells the worker which partitions it may own:
+--   outcome    serve; or outdated, if the consumer's definition is no longer the one that this worker was
+--              started with
+--   share      how many partitions are its fair share among the living workers
+--   mine       the partitions that it owns, whose epochs are in `epochs`
+--   free       partitions without a living owner
+--   gone       partitions of an owner whose lease runs, but whose LISTEN session has ended. Wait a second, so
+--              that an owner that is only reconnecting can come back. Then claim them with presume_gone.
+--   releasing  the number of partitions is about to change: finish what is in hand and release every
+--              partition
 create or replace function hark.attend(
   consumer text, owner uuid, session bigint, lease_ms integer, renew boolean,
   channels text[], filter jsonb, transactional boolean
@@ -41,7 +43,7 @@ begin
     values ($1, $2, $3, clock_timestamp() + make_interval(secs => lease_ms / 1000.0))
     on conflict on constraint workers_pkey do update
       set session = excluded.session, lease_until = excluded.lease_until,
-        -- One that was taken for dead comes back as the youngest, and takes nothing from those who took over.
+        -- A worker that was taken for dead comes back as the youngest, and takes nothing from its successors.
         joined_at = case when workers.lease_until > clock_timestamp() then workers.joined_at else clock_timestamp() end;
     if not found then
       raise exception 'the worker could not be entered' using errcode = 'XX000';
@@ -91,7 +93,7 @@ begin
   select extract(epoch from d.deliver_at - clock_timestamp())::double precision * 1000 into next_due_ms
   from hark.delayed d order by d.deliver_at limit 1;
   if renew then
-    -- Those who ended without a word; since when is remembered for those who drop inactive consumers.
+    -- Workers that ended without leaving. The end of their last lease is stored for hark.drop_inactive.
     with ended as (
       delete from hark.workers w where w.consumer = $1 and w.lease_until < clock_timestamp() - interval '10 minutes'
       returning w.lease_until
@@ -103,8 +105,9 @@ begin
 end
 $$;
 
--- Becomes the owner of those of the wanted partitions that nobody else has a right to. An owner that did not give
--- it back may have been ended by what it was handling: `crashes` counts them.
+-- Makes a worker the owner of those wanted partitions that no other worker has a right to. An owner that
+-- did not release a partition may have been ended by a notification that it was handling: `crashes`
+-- counts these owners.
 create or replace function hark.claim(
   consumer text, wanted integer[], owner uuid, presume_gone boolean default false
 ) returns table (
@@ -112,7 +115,8 @@ create or replace function hark.claim(
   suspect_id bigint, suspect_ends integer, incarnation text
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
--- A transaction of the last owner's may hold the row: see how the caller ends it.
+-- A transaction of the last owner may hold the row. The caller then ends that owner's sessions
+-- (hark.lost_owners).
 set lock_timeout = '1s'
 as $$
 begin
@@ -137,7 +141,7 @@ begin
         else false
       end
   )
-  -- What is stored has survived any crash, which what a worker remembers may not have.
+  -- A stored position has survived any crash. One that a worker remembers may not have.
   update hark.partitions s set
     epoch = s.epoch + 1, owner = $3, "position".incarnation = null, served_at = clock_timestamp(),
     crashes = s.crashes + case when m.ended then 1 else 0 end,
@@ -152,12 +156,13 @@ begin
 end
 $$;
 
--- The sessions in which an owner's handlers have transactions open: each holds this advisory lock.
+-- The key of an owner's advisory lock. Each session in which a handler of that owner has a transaction
+-- open holds it.
 create or replace function hark.owner_key(owner uuid) returns bigint
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$ select hashtextextended($1::text, 5237) $$;
 
--- The keys of the owners of partitions that have no right to them any more.
+-- The advisory lock keys of owners that no longer have a right to their partitions.
 create or replace function hark.lost_owners(consumer text, numbers integer[], claimant uuid) returns table (key bigint)
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -169,8 +174,8 @@ as $$
       or case when w.session is null then false else pg_try_advisory_xact_lock_shared(w.session) end)
 $$;
 
--- Gives partitions back, so that the next worker need not wait for the lease. Those that are no longer the
--- caller's are passed over.
+-- Releases partitions, so that the next worker need not wait for the lease to end. Partitions that the caller
+-- no longer owns are skipped.
 create or replace function hark.release(consumer text, owner uuid, held integer[], epochs bigint[]) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -190,7 +195,7 @@ begin
 end
 $$;
 
--- A worker's farewell.
+-- Removes a worker that stops.
 create or replace function hark.leave(consumer text, owner uuid) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

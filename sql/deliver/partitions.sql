@@ -1,8 +1,9 @@
 -- Changing the number of a consumer's partitions.
 
--- Changes the number of a consumer's partitions. With one partition, or where all are at the same place, it is
--- done at once. Else the workers first give all of them back, then read each to one common snapshot; the
--- last of them to get there makes the change (hark.turn_partitions). No key is overtaken: what waits goes along.
+-- Changes the number of a consumer's partitions. With one partition, or with all of them at the same
+-- position, it happens at once. Otherwise the workers first release all partitions. Then they read each to
+-- one common snapshot, the barrier. The last worker to get there makes the change (hark.turn_partitions). No
+-- key is overtaken, because waiting notifications move along.
 create or replace function hark.repartition(consumer text, partitions integer) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -30,9 +31,10 @@ begin
 end
 $$;
 comment on function hark.repartition(text, integer) is
-  'Changes the number of a consumer''s partitions: "done", or "pending" until its workers have read to a common point.';
+  'Changes the number of a consumer''s partitions: "done", or "pending" until its workers have read to a '
+  'common point.';
 
--- Takes a change of partitions a step further where nobody who lives holds one.
+-- Takes a change of partitions a step further if no living worker owns any of them.
 create or replace function hark.turn_partitions(consumer text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -44,7 +46,7 @@ declare
   total bigint;
   highest bigint;
 begin
-  -- Not waited for: whoever has it does this.
+  -- Not waited for: the session that has the row does this.
   select * into c from hark.consumers k where k.name = $1 and k.next_partitions is not null for no key update skip locked;
   if not found then
     return;
@@ -56,13 +58,13 @@ begin
   ) then
     return;
   end if;
-  -- But for the incarnation, which says only who stored it.
+  -- Without the incarnation, which only says under which one the position was stored.
   select count(distinct regexp_replace(s.position::text, ',[^,]*\)$', '')) into places
   from hark.partitions s where s.consumer = $1;
   if places > 1 then
     if c.barrier is null then
-      -- From here on nobody's window reaches beyond the barrier: old owners are fenced off, and what is stored was
-      -- opened before this statement's snapshot. What this transaction publishes is yet to come.
+      -- From here on no window reaches beyond the barrier. Old owners are fenced off, and a stored window was
+      -- opened before this statement's snapshot. What this transaction publishes comes after the barrier.
       update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
       update hark.consumers k
       set barrier = hark.without_own(pg_current_snapshot()), barrier_max = hark.drawn() where k.name = $1;
@@ -76,7 +78,7 @@ begin
     end if;
   end if;
   for one in select (s.position).* from hark.partitions s where s.consumer = $1 loop
-    one.incarnation := null; -- what is stored has survived any crash
+    one.incarnation := null; -- a stored position has survived any crash
     here := case when here.seen is null or places = 1 then one else hark.merged(here, one) end;
   end loop;
   select sum(s.handled), max(s.epoch) into total, highest from hark.partitions s where s.consumer = $1;

@@ -1,6 +1,6 @@
--- Registering consumers: what a consumer is, and where it begins.
+-- Registering consumers: their definition, and where they begin.
 
--- The channels of a consumer; null where there is none of that name.
+-- The channels of a consumer; null if there is no consumer of that name.
 create or replace function hark.channels_of(consumer text) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$ select c.channels from hark.consumers c where c.name = $1 $$;
@@ -9,14 +9,15 @@ create or replace function hark.as_set(names text[]) returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$ select coalesce(array_agg(distinct n.name collate "C" order by n.name collate "C"), '{}') from unnest($1) n (name) $$;
 
--- Registers a consumer where there is none of that name (returns true). Else what it is becomes what is given
--- here: where that differs, the generation rises and every worker that was started with something else is
--- fenced off, so that in a rolling deployment no old worker can move past what only the new ones want. What comes
--- with a lower version than is known changes nothing, so that an old worker that is started again does not either.
+-- Registers a consumer if there is none of that name, and returns true. Otherwise the consumer's definition
+-- becomes the given one. If that changes it, the generation rises and every worker that was started with
+-- another definition is fenced off. So in a rolling deployment no old worker moves past notifications that
+-- only the new workers want. A definition with a lower version than the stored one changes nothing, so an old
+-- worker that restarts changes nothing either.
 --
--- A channel added to a known consumer is read from where the consumer stands, unless channel_starts has an
--- earlier start for it: [{"channel": ..., "kind": "beginning" | "id" | "time", "id": ..., "time": ...}]. The number
--- of partitions counts at registration only: see hark.repartition.
+-- A channel added to a known consumer is read from the consumer's position on, unless channel_starts has an
+-- earlier start for it: [{"channel": ..., "kind": "beginning" | "id" | "time", "id": ..., "time": ...}]. The
+-- number of partitions counts at registration only: see hark.repartition.
 create or replace function hark.register(
   consumer text, channels text[], start_kind text default 'beginning',
   start_id bigint default null, start_time timestamptz default null,
@@ -43,8 +44,8 @@ begin
     return false;
   end if;
   perform hark.require_fresh_snapshot();
-  -- Held against hark.clean: what is published and removed between this snapshot and this commit would be
-  -- this consumer's, and gone.
+  -- Keeps hark.clean out. Otherwise a notification could be published and removed between this snapshot and
+  -- this commit, and the consumer would miss it.
   lock table hark.consumers in row exclusive mode;
   start := hark.start_position(start_kind, start_id, start_time);
   insert into hark.consumers (name, channels, filter, transactional, partitions, version)
@@ -85,7 +86,7 @@ begin
 end
 $$;
 
--- Tells the workers of a consumer ('' is every consumer) to look at once at what was changed for them.
+-- Tells the workers of a consumer ('' means every consumer) to look at once for changes made for them.
 create or replace function hark.nudge(consumer text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

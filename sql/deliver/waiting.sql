@@ -1,7 +1,8 @@
--- What waits: to be tried again, behind such a one, to be handled once more.
+-- Waiting notifications: to be retried, waiting for an earlier one of their key, or to be replayed.
 
--- What waits in partitions, in order of ids, without the notifications themselves, and whether the partition's
--- position has passed it: where not, it will be read again and is to be passed over then.
+-- The waiting notifications of partitions, by id, without their contents. `passed` says whether the
+-- partition's position has passed the notification. If not, the worker will read it again and must
+-- skip it then.
 create or replace function hark.waiting_of(consumer text, held integer[], after_id bigint, max_rows integer)
 returns table (
   id bigint, partition integer, key text, state text, attempts integer, due_ms double precision, passed boolean
@@ -21,12 +22,12 @@ as $$
   limit $4
 $$;
 
--- What is done beyond the positions of partitions.
+-- Notifications finished beyond the positions of partitions.
 create or replace function hark.done_of(consumer text, held integer[]) returns table (id bigint, partition integer)
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$ select d.id, d.partition from hark.done d where d.consumer = $1 and d.partition = any ($2) $$;
 
--- Whether partitions still have something unread that was committed in a snapshot.
+-- Whether partitions still have an unread notification that was committed in a snapshot.
 create or replace function hark.is_behind(consumer text, numbers integer[], target pg_snapshot) returns boolean
 language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
@@ -44,8 +45,9 @@ as $$
   )
 $$;
 
--- The notifications of waiting rows, from the log or from their copies, as far as they fit into so many bytes beyond
--- the first; a null channel where neither has one.
+-- The contents of waiting notifications, from the log or from their copies. Once the earlier rows take
+-- max_bytes, a row does not fit and has no payload. The first row always fits. The channel is null if neither
+-- the log nor a copy has the notification.
 create or replace function hark.waiting_rows(consumer text, ids bigint[], max_bytes bigint)
 returns table (
   id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz, fits boolean
@@ -76,8 +78,9 @@ as $$
   order by b.id
 $$;
 
--- Moves some of what is to be replayed to hark.waiting: of a range, what the consumer's channels and filter want
--- and its positions had passed when that was asked for (the rest comes in its turn). Returns how many ids were looked at.
+-- Moves a part of the oldest replay to hark.waiting. Takes notifications of its range that match the
+-- consumer's channels and filter, if the positions had passed them when the replay was asked for. The other
+-- notifications are delivered in their turn. Returns how many ids were looked at.
 create or replace function hark.feed(consumer text, batch integer default 500) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -92,7 +95,7 @@ begin
   if not found then
     return 0;
   end if;
-  -- Held against a change of partitions.
+  -- Locked against a change of partitions.
   select * into c from hark.consumers k where k.name = $1 for no key update;
   select i.rebased_through into complete_through from hark.install i;
   select max(l.id), count(*) into through, looked

@@ -17,7 +17,7 @@ begin
 end
 $$;
 
--- Dead letters that fit: `error` is a part of the error's text, an empty `ids` fits none.
+-- The dead letters that match. `error` is a part of the error's text; an empty `ids` matches none.
 create or replace function hark.dead_matching(
   consumer text, ids bigint[], channel text, key text, error text, from_id bigint, to_id bigint,
   died_after timestamptz, died_before timestamptz, max_rows bigint, after_id bigint
@@ -35,8 +35,8 @@ as $$
   limit $10
 $$;
 
--- Notifications given up, of one consumer or of all, by consumer and id. A payload that cannot be read as text
--- is null. Go on after the last one by after_id.
+-- Notifications given up, of one consumer or of all, by consumer and id. A payload that cannot be read as
+-- text is null. To go on after the last one, give its id as after_id.
 create or replace function hark.dead_letters(
   consumer text default null, channel text default null, key text default null, error text default null,
   from_id bigint default null, to_id bigint default null, died_after timestamptz default null,
@@ -56,10 +56,11 @@ begin
   order by d.consumer, d.id;
 end
 $$;
-comment on function hark.dead_letters is 'Lists notifications that consumers have given up, with their last errors.';
+comment on function hark.dead_letters is
+  'Lists notifications that consumers have given up, with their last errors.';
 
--- Has dead letters handled again, from their first attempt on: all of a consumer's unless told which. Returns how
--- many. One of which nothing is left but its id stays.
+-- Lets a consumer handle dead letters again, from their first attempt on. Takes all of them unless conditions
+-- are given. Returns how many. A dead letter of which only the id is left stays.
 create or replace function hark.retry_dead(
   consumer text, ids bigint[] default null, channel text default null, key text default null,
   error text default null, from_id bigint default null, to_id bigint default null,
@@ -92,16 +93,16 @@ begin
       select l.channel, l.key, l.payload, l.headers, l.created_at from hark.log l
       where l.id = g.id and g.channel is null
     ) n
-    -- It waits already, to be replayed.
+    -- It already waits, for a replay.
     on conflict do nothing
   )
   select count(*) into moved from gone;
   return moved;
 end
 $$;
-comment on function hark.retry_dead is 'Has a consumer handle its dead letters again; returns how many.';
+comment on function hark.retry_dead is 'Lets a consumer handle its dead letters again; returns how many.';
 
--- Removes dead letters for good: all of a consumer's unless told which. Returns how many.
+-- Removes dead letters of a consumer for good: all of them unless conditions are given. Returns how many.
 create or replace function hark.discard_dead(
   consumer text, ids bigint[] default null, channel text default null, key text default null,
   error text default null, from_id bigint default null, to_id bigint default null,

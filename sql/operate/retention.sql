@@ -1,7 +1,7 @@
--- Cleaning: leaf by leaf where all of one is old and passed, else row by row.
+-- Cleaning: whole segments (the code says leaf) if all of a segment is old and passed, else row by row.
 
--- What a row takes, as stored: of the row as a whole pg_column_size would unpack the payload and tell its
--- size in memory. The rest of a row is 60 bytes or so.
+-- The bytes of a row as stored. For the row as a whole, pg_column_size would unpack the payload and return
+-- its size in memory. The rest of a row is about 60 bytes.
 create or replace function hark.stored_bytes(channel text, key text, payload jsonb, headers jsonb) returns bigint
 language sql stable
 as $$
@@ -11,8 +11,9 @@ as $$
     operator(pg_catalog.+) coalesce(pg_catalog.pg_column_size($4), 0)
 $$;
 
--- Empties one leaf of which all is older than that and passed by every consumer (or `forced`), and tells of what it
--- was: about so many notifications, so many bytes. No row: there is none, or somebody is in the way.
+-- Empties one segment if all of it is older than `cutoff` and passed by every consumer. With `forced`,
+-- positions do not count. Returns the segment and about how many notifications and bytes it held. Returns no
+-- row if there is no such segment, or if another session is in the way.
 create or replace function hark.empty_leaf(cutoff timestamptz, forced boolean default false)
 returns table (leaf text, removed bigint, bytes bigint)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -29,7 +30,8 @@ begin
   perform hark.rebase();
   last_id := hark.drawn();
   for f in
-    -- What lies in the rest is older than what lies in the leaf of the next id, where that has one.
+    -- Rows of the overflow segment (log_rest) are older than those of the segment that takes the next id, if
+    -- that has one.
     select v.leaf, v.name, v.bytes, coalesce(v.upper, o.lower) - 1 as through
     from hark.leaves() v
     left join hark.leaves() o on v.upper is null and o.lower <= last_id + 1 and o.upper > last_id + 1
@@ -37,9 +39,9 @@ begin
   loop
     continue when cardinality(hark.holders_of(array[f.leaf], true)) > 0 or hark.is_newer(f.name, cutoff, f.through);
     begin
-      -- As in hark.clean: no position goes back meanwhile. Whoever has drawn an id of this leaf and has not come to
-      -- lock it yet either began before every floor and low, which then are not above that id, or was registered for
-      -- by nobody.
+      -- As in hark.clean: no position goes back from here on. A publisher may have drawn an id of this
+      -- segment and not have locked the segment yet. If it began before every floor and low, these are not
+      -- above that id. Otherwise no consumer is registered for its notification.
       lock table hark.consumers in share row exclusive mode;
       execute format('select min(l.id) from hark.%I l', f.name) into first_id;
       select min(least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))))
@@ -48,20 +50,20 @@ begin
         or exists (select from hark.waiting w where w.id >= first_id and w.id <= f.through and w.channel is null)
         or exists (select from hark.replays r where r.next_id <= f.through and r.to_id >= first_id)
       then
-        raise lock_not_available; -- and lets go of what it has locked
+        raise lock_not_available; -- also releases the locks of this block
       end if;
       execute format('lock table hark.%I in access exclusive mode', f.name);
-      -- Since the look somebody may have come, and gone.
+      -- Since the first look a publisher may have come and gone.
       if hark.is_newer(f.name, cutoff, f.through) then
         raise lock_not_available;
       end if;
       execute format('select exists (select from hark.%I)', f.name) into has_rows;
       if not has_rows then
-        -- All went one by one: only their space is there, and nothing to tell of.
+        -- All rows were removed one by one: only their space is left, and there is nothing to report.
         execute format('truncate hark.%I', f.name);
         continue;
       end if;
-      -- Exactly where that takes no time.
+      -- Count exactly if that takes no time.
       execute format(case when f.bytes < 8388608 then 'select count(*) from hark.%I'
         else 'select greatest(c.reltuples, 0)::bigint from pg_class c where c.relname = %1$L and c.relnamespace = ''hark''::regnamespace' end,
         f.name) into removed;
@@ -76,16 +78,18 @@ begin
       return next;
       return;
     exception when lock_not_available then
-      null; -- the next one, then
+      null; -- try the next segment
     end;
   end loop;
 end
 $$;
 comment on function hark.empty_leaf(timestamptz, boolean) is
-  'Empties one leaf of the log that is wholly older than a time and passed by every consumer, whatever it holds.';
+  'Empties one segment of the log that is wholly older than a time and passed by every consumer, whatever '
+  'its size.';
 
--- Whether a leaf has a notification that is not older than that, or one above an id. Ids and times run side by side,
--- but for the moment between a call's clock and its id.
+-- Whether a segment has a notification that is not older than `cutoff`, or one above the id `through`.
+-- Ids and times rise together, except for the moment between a call's clock and its id. So the last
+-- 1,000 rows decide.
 create or replace function hark.is_newer(leaf text, cutoff timestamptz, through bigint) returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -98,15 +102,16 @@ begin
 end
 $$;
 
--- Whether more than so many of the oldest notifications are older than that.
+-- Whether the first `most` + 1 notifications of the log are all older than `cutoff`.
 create or replace function hark.has_older(cutoff timestamptz, most integer) returns boolean
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select count(*) > $2 from (select l.created_at from hark.log l order by l.id limit $2 + 1) l where l.created_at < $1
 $$;
 
--- Drops leaves that are empty and whose ids are all drawn: where no publisher stays open, for whom all others would
--- wait behind this. In a transaction of its own. Returns how many.
+-- Drops segments that are empty and whose ids are all drawn. It does so at a moment when no publisher stays
+-- open: all other publishers would wait behind this for that one. Call it in a transaction of its own.
+-- Returns how many.
 create or replace function hark.drop_leaves() returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms'
 as $$
@@ -135,12 +140,14 @@ exception when lock_not_available then
 end
 $$;
 
--- What cleaning removes beside the log. Returns how many dedupe keys have expired and gone: fewer than a batch are all.
+-- Cleans tables other than the log. Returns how many expired dedupe keys it removed. If that is less than
+-- `batch`, none is left.
 create or replace function hark.tidy(batch integer default 10000) returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Workers that ended without a word; the last of a consumer tells hark.drop_inactive since when.
+  -- Workers that ended without leaving. The last worker of a consumer stays: it tells hark.drop_inactive
+  -- since when none has served it.
   delete from hark.workers w
   using (
     select k.consumer, k.owner from hark.workers k
@@ -155,10 +162,12 @@ begin
 end
 $$;
 
--- Removes old notifications, a batch a call, in id order from after_id: those published before `cutoff` that
--- every consumer has read. `forced` removes them unread. With dry_run nothing is removed, only counted.
--- Returns where to go on (null: finished), how many were removed, how many that are old enough were kept,
--- and the bytes removed as stored. It reads only the leaves that hold the batch.
+-- Removes old notifications, a batch a call, in id order from after_id on: those published before
+-- `cutoff` that every consumer has read. `forced` removes unread ones too. With dry_run nothing is
+-- removed, only counted.
+--
+-- Returns where to go on (null: finished), how many were removed, how many that are old enough were kept, and
+-- the bytes removed as stored. It reads only the segments that hold the batch.
 create or replace function hark.clean(
   cutoff timestamptz, after_id bigint default 0, batch integer default 10000,
   forced boolean default false, dry_run boolean default false, without text[] default '{}'
@@ -182,15 +191,15 @@ begin
   if not dry_run then
     perform hark.require_read_committed();
   end if;
-  -- On a server this was restored to, what nobody has read would look read.
+  -- On a server that the log was restored to, notifications that no consumer has read would look read.
   perform hark.rebase();
-  -- Waits for registrations, seeks and replays under way, and holds new ones back for this batch: see
-  -- hark.register. Without it a position could go back behind what is being removed.
+  -- Waits for registrations, seeks and replays in progress, and holds new ones back for this batch: see
+  -- hark.register. Without it a position could go back below rows that are being removed.
   lock table hark.consumers in share row exclusive mode;
   if not dry_run then
     perform hark.tidy(batch);
   end if;
-  -- Nobody's window can hold a row at or below the lowest floor and low; those above are checked one by one.
+  -- No window can hold a row at or below the lowest floor and low. Rows above are checked one by one.
   select min(least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))))
   into floor_of_all from hark.partitions p where p.consumer <> all (without);
   select i.rebased_through into complete_through from hark.install i;
@@ -199,7 +208,7 @@ begin
   from (
     select l.id, l.created_at from hark.log l where l.id > after_id order by l.id limit batch
   ) l;
-  -- Ids and times run side by side, but for the moment between a call's clock and its id: a whole batch
+  -- Ids and times rise together, except for the moment between a call's clock and its id. So a whole batch
   -- without an old row is the end.
   if looked = 0 or kept = 0 then
     return query select null::bigint, 0::bigint, 0::bigint, 0::bigint, last_created_at;
@@ -235,7 +244,8 @@ begin
     from old o join hark.log l on l.id = o.id and l.id > after_id and l.id <= through where dry_run
   ) g;
   if not dry_run then
-    -- Waymarks below what is gone lead nowhere; the newest and the first stay.
+    -- A waymark is a position that is stored now and then (read/start.sql). Those below the removed rows lead
+    -- nowhere. The newest ones and the first stay.
     delete from hark.waymarks w
     where w.number > 0 and w.seen_max <= through and w.number < (select max(n.number) - 10 from hark.waymarks n);
   end if;

@@ -1,8 +1,8 @@
--- Administering consumers: moving them, delivering once more, pausing, removing.
+-- Administering consumers: moving, replaying, pausing and removing them.
 --
--- Locks are taken in this order: replays, the consumer's row, its partitions by number, what waits. Never a lock
--- FOR UPDATE on the consumer's row before its partitions: who acknowledges holds partitions, and refers to that
--- row by a foreign key.
+-- Locks are taken in this order: replays, the consumer's row, its partitions by number, its waiting
+-- notifications. Never lock the consumer's row FOR UPDATE before its partitions. A worker that acknowledges
+-- holds partitions, and refers to the consumer's row by a foreign key.
 
 -- Tells the workers of a consumer to look at what this transaction changes for them, and locks its row.
 create or replace function hark.changed(consumer text) returns hark.consumers
@@ -21,12 +21,15 @@ end
 $$;
 
 -- Moves a consumer, all its partitions at once:
---   beginning     everything in the log is delivered, again or for the first time
---   now, end      only what is not committed yet
---   id            that id and above
---   time          at least all that was committed since (from the last waymark before it)
--- What waits to be tried again and would not come from there becomes a dead letter; their number is returned.
--- Whoever serves it is fenced off and claims it again. A transaction of its own that has written nothing.
+--   beginning  everything in the log is delivered, again or for the first time
+--   now, end   only what is not committed yet
+--   id         that id and above
+--   time       at least everything committed since that time, from the last waymark before it (a position
+--              that is stored now and then, read/start.sql)
+--
+-- A waiting notification that would not be read again from there becomes a dead letter; their number is
+-- returned. Workers that serve the consumer are fenced off and claim it again. Call it in a transaction of
+-- its own that has written nothing.
 create or replace function hark.seek(
   consumer text, kind text, id bigint default null, "time" timestamptz default null
 ) returns bigint
@@ -46,7 +49,7 @@ begin
       using errcode = 'HK006', hint = 'Give "id" an id, "time" a time, and the others neither.';
   end if;
   perform hark.require_fresh_snapshot();
-  -- Held against hark.clean, as in hark.register.
+  -- Keeps hark.clean out, as in hark.register.
   lock table hark.consumers in row exclusive mode;
   start := hark.start_position(case kind when 'end' then 'now' else kind end, id, "time");
   delete from hark.replays r where r.consumer = $1;
@@ -65,7 +68,7 @@ begin
   where w.consumer = $1 and (
     l.id is null
     or hark.is_consumed(l.id, l.xid, start, complete_through)
-    -- What the consumer reads may have changed since this began to wait.
+    -- What the consumer reads may have changed since this notification began to wait.
     or l.channel <> all (c.channels)
     or (c.filter is not null and not hark.matches(c.filter, l.key, l.payload, l.headers))
   )
@@ -81,10 +84,12 @@ begin
 end
 $$;
 comment on function hark.seek(text, text, bigint, timestamptz) is
-  'Moves a consumer to "beginning", "now", an "id" or a "time"; returns how many waiting notifications it gave up.';
+  'Moves a consumer to "beginning", "now", an "id" or a "time"; returns how many waiting notifications it '
+  'gave up.';
 
--- The first or last id that was published at a time or after it, or (where `last`) at it or before. Ids and
--- times run side by side but for moments and for changes of the clock; waymarks say where to look.
+-- The first id published at or after a time or, with `last`, the last id published at or before it. Ids
+-- and times rise together, except for short moments and for changes of the clock. Waymarks say around
+-- which id to look.
 create or replace function hark.id_at("time" timestamptz, last boolean) returns bigint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
@@ -105,10 +110,10 @@ begin
 end
 $$;
 
--- Has a consumer handle once more what it has passed already, from an id or a time through an id or a time, both
--- included (to the end of the log unless given), of all its channels or of some. What it has not passed comes
--- once, in its turn. Its workers see to it bit by bit; the replay's number is returned, null where nothing was
--- published in that time.
+-- Makes a consumer handle again what it has passed already. The range runs from an id or a time through an id
+-- or a time, both included, or to the end of the log. It covers all channels of the consumer or some.
+-- Notifications that the consumer has not passed are delivered once, in their turn. Its workers move the
+-- range in batches. Returns the replay's number, or null if nothing was published in that range.
 create or replace function hark.replay(
   consumer text, from_id bigint default null, to_id bigint default null, channels text[] default null,
   from_time timestamptz default null, to_time timestamptz default null
@@ -169,9 +174,10 @@ begin
 end
 $$;
 comment on function hark.replay(text, bigint, bigint, text[], timestamptz, timestamptz) is
-  'Has a consumer handle a range of ids, or of times, once more; returns the replay''s number.';
+  'Makes a consumer handle a range of ids, or of times, once more; returns the replay''s number.';
 
--- Has the workers of a consumer begin nothing new; what they are at they finish. Returns whether that is news.
+-- Stops the workers of a consumer from starting anything new; they finish what is in hand. Returns whether
+-- this changed anything.
 create or replace function hark.pause(consumer text) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -202,10 +208,11 @@ begin
   return false;
 end
 $$;
-comment on function hark.resume(text) is 'Goes on with delivery to a consumer that was paused.';
+comment on function hark.resume(text) is 'Resumes delivery to a paused consumer.';
 
--- Removes a consumer with its position, so that it no longer holds back cleaning; a worker that serves it ends
--- with an error. Returns whether there was one. Without a deadlock with workers that acknowledge.
+-- Removes a consumer with its position, so that it no longer holds back cleaning. A worker that serves
+-- it ends with an error. Returns whether there was one. The order of locks prevents a deadlock with
+-- workers that acknowledge.
 create or replace function hark.remove_consumer(consumer text) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -222,4 +229,4 @@ begin
 end
 $$;
 comment on function hark.remove_consumer(text) is
-  'Removes a consumer, its position and its dead letters; what it had not read counts as read.';
+  'Removes a consumer, its position and its dead letters; notifications that it had not read count as read.';

@@ -1,16 +1,21 @@
--- The log in leaves, so that what is old goes whole.
+-- The log is divided by ranges of ids into segments (the code says leaf), so that old notifications are
+-- removed as a whole.
 --
--- The log is divided by ranges of ids. A leaf that is old, and that every consumer has passed, is emptied by TRUNCATE,
--- in a moment, whatever it holds. What PostgreSQL does of this waits for whom:
---   * An INSERT into the log locks the log and the leaf that it comes to. A statement that reads locks every leaf.
---   * TRUNCATE of a leaf waits for those that have written to that leaf or read now: never for a publisher elsewhere.
---   * DROP of a leaf waits for every publisher that is open, and all others wait behind it.
---   * ATTACH of a new leaf waits for no publisher, but one whose statement was begun before may fail for it.
--- So leaves are made well ahead, by whoever reads; what finds none comes to hark.log_rest, so that publishing never
--- fails for lack of one; leaves are made, and empty ones dropped, in a moment without a publisher, as there are many
--- where none stays open; and nothing here waits for long.
+-- A segment that is old, and that every consumer has passed, is emptied by TRUNCATE, in a moment, whatever
+-- its size. PostgreSQL makes these operations wait as follows:
+--   - An INSERT into the log locks the log and the segment that takes the row. A statement that reads
+--     locks every segment.
+--   - TRUNCATE of a segment waits for transactions that have written to that segment or read now. It never
+--     waits for a publisher to another segment.
+--   - DROP of a segment waits for every open publisher, and all other publishers wait behind it.
+--   - ATTACH of a new segment waits for no publisher. But a publisher's statement that began earlier may fail
+--     because of it.
+-- So readers and cleaning make segments well ahead. A row without a segment goes to the overflow segment
+-- (hark.log_rest), so publishing never fails for lack of one. Segments are made, and empty ones dropped, at a
+-- moment without an open publisher. There are many such moments if no publisher stays open. Nothing here
+-- waits for long.
 
--- The leaves of the log, in order; that without bounds is hark.log_rest.
+-- The segments of the log, in order. The one without bounds is the overflow segment, hark.log_rest.
 create or replace function hark.leaves() returns table (leaf oid, name text, lower bigint, upper bigint, bytes bigint)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -24,9 +29,9 @@ as $$
   order by 3 nulls last
 $$;
 
--- Where the next leaf begins, how many ids it takes, and how many are to have a leaf in advance. There are to be as
--- many leaves as there are parts of what is to be removed, and so few that reading, which locks each, does not notice:
--- so they become larger as there are more of them.
+-- Where the next segment begins, how many ids it takes, and how many ids should have a segment in advance.
+-- Cleaning removes one segment at a time, so there must be enough of them. Reading locks each of them, so
+-- there must be few enough for that to cost little. So segments become larger as there are more of them.
 create or replace function hark.next_leaf(out top bigint, out span bigint, out wanted bigint)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -38,14 +43,14 @@ begin
   select coalesce(max(f.upper), 0), count(*) filter (where f.bytes > 0 and f.upper is not null)
   into top, filled from hark.leaves() f;
   select f.upper - f.lower into span from hark.leaves() f where f.upper = top;
-  span := coalesce(span, least_span); -- all of them may be gone
+  span := coalesce(span, least_span); -- there may be no segment left
   span := greatest(least_span, least(largest_span,
     case when filled >= 12 then span * 2 when filled <= 8 then span / 2 else span end));
   wanted := greatest(span * 2, least_span * 4);
 end
 $$;
 
--- Adds leaves until there are enough.
+-- Adds segments until there are enough.
 create or replace function hark.add_leaves() returns integer
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -58,7 +63,8 @@ begin
   select * into n from hark.next_leaf();
   top := n.top;
   while top - last_id < n.wanted loop
-    -- What is drawn meanwhile comes to hark.log_rest, and so does what is drawn before the next leaf begins.
+    -- Ids drawn while this runs go to the overflow segment, and so do ids drawn before the next segment
+    -- begins.
     if top <= last_id then
       top := (last_id + 100000) / 100000 * 100000 + 100000;
     end if;
@@ -71,7 +77,8 @@ begin
 end
 $$;
 
--- Who holds a lock on a table: to write to it, or whatever it is. Prepared transactions too.
+-- The transactions that hold a lock on a table, either to write to it or of any kind. Includes prepared
+-- transactions.
 create or replace function hark.holders_of(relations oid[], writing boolean) returns text[]
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -81,8 +88,8 @@ as $$
     and l.pid is distinct from pg_backend_pid()
 $$;
 
--- Whether nobody who has the log open, to publish, to read, or to dump it, stays for as long as 50 ms: so that a lock
--- that they are in the way of is had at once, and nobody waits behind it for long.
+-- Whether every session that has the log open, to publish, read or dump it, closes it within 50 ms. If so, a
+-- lock that these sessions block is granted at once, and no session waits behind it for long.
 create or replace function hark.is_passable() returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -98,7 +105,7 @@ begin
 end
 $$;
 
--- What is done to leaves rests on what is there by now, not on what a transaction saw when it began.
+-- What is done to segments rests on the current state, not on what a transaction saw when it began.
 create or replace function hark.require_read_committed() returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -111,10 +118,12 @@ begin
 end
 $$;
 
--- Makes room for what is published next, where there is less than enough: for whoever reads, or cleans, to call now and
--- then, in a transaction of its own, as its locks are in the way of others until that ends. Returns how many leaves it
--- made. Where somebody is in its own way it waits for 50 ms, and leaves it to the next time. What takes longer the more
--- there is (a second a gigabyte), it does only if it is told to be `patient`.
+-- Makes segments for the next ids if there are too few. Readers and cleaning call it now and then, in a
+-- transaction of its own: its locks block others until that ends. Returns how many segments it made.
+--
+-- If another session is in the way, this waits for 50 ms and leaves the work to the next call.
+-- Turning a large overflow segment into a segment takes a second a gigabyte: above 128 MB that is
+-- done only if `patient`.
 create or replace function hark.extend(patient boolean default false) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms'
 as $$
@@ -136,9 +145,10 @@ begin
   if n.top - hark.drawn() >= n.wanted or not pg_try_advisory_xact_lock(hashtextextended('hark.extend', 5237)) then
     return 0;
   end if;
-  -- A statement that was begun before knows the leaves of then: one that runs on until the next leaf's ids are drawn
-  -- would bring them to the rest, and fail. So nobody publishes at this moment, and where somebody stays, no leaf is
-  -- made: what he is in the way of comes to the rest.
+  -- A statement that began earlier knows only the segments of that time. If it still runs when ids of the new
+  -- segment are drawn, it would put them into the overflow segment, and fail. So no publisher may be active
+  -- at this moment. If a publisher keeps its transaction open, no segment is made, and rows that lack one go
+  -- to the overflow segment.
   if not hark.is_passable() then
     return 0;
   end if;
@@ -146,7 +156,8 @@ begin
     select f.bytes into rest_bytes from hark.leaves() f where f.upper is null;
     lock table hark.log_rest in access exclusive mode;
     if rest_bytes > 33554432 and (patient or rest_bytes <= quick) then
-      -- ATTACH would look through it each time, so it becomes a leaf itself, where all of it fits between two others.
+      -- ATTACH would scan the overflow segment each time. So it becomes a segment itself, if all its rows fit
+      -- between two others.
       lock table only hark.log in access exclusive mode;
       select min(l.id), max(l.id) into first_id, last_id from hark.log_rest l;
       select coalesce(max(f.upper), 0) into lower_bound from hark.leaves() f where f.upper <= first_id;

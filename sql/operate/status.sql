@@ -1,20 +1,20 @@
--- How far each consumer is, who serves it, and who holds back cleaning.
+-- How far each consumer is, which workers serve it, and which consumers hold back cleaning.
 
 create or replace function hark.version() returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$ select v.version from hark.schema_version v $$;
 comment on function hark.version() is 'The version of the installed schema.';
 
--- Which functions of that version: see hark.schema_version.
+-- A digest of the installed functions: see hark.schema_version.
 create or replace function hark.functions_digest() returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$ select v.functions from hark.schema_version v $$;
 
--- What a consumer has still to read, by partition and time, up to so many: committed, of its channels and filter,
--- and not passed by the position of its partition.
+-- What a consumer has still to read, by partition and time, at most max_count rows. They are committed, match
+-- its channels and filter, and have not been passed by the position of their partition.
 create or replace function hark.unread_of(consumer text, max_count bigint) returns table (partition integer, published timestamptz)
 language sql volatile security definer set search_path = pg_catalog, pg_temp
--- A range of the primary key, row by row, whatever the statistics say; partitions are few.
+-- A range scan of the primary key, row by row, whatever the statistics say. There are few partitions.
 set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off set jit = off
 as $$
   with place as materialized (
@@ -34,7 +34,7 @@ as $$
   limit $2
 $$;
 
--- How far each consumer is. Counting stops at max_count, as nobody needs the exact size of a large backlog.
+-- How far each consumer is. Counting stops at max_count: the exact size of a large backlog is not needed.
 create or replace function hark.status(max_count bigint default 100000) returns table (
   consumer text, channels text[], filter jsonb, transactional boolean, generation bigint,
   partitions integer, next_partitions integer, paused_at timestamptz, created_at timestamptz,
@@ -81,9 +81,10 @@ as $$
   ) f on true
   order by c.name
 $$;
-comment on function hark.status(bigint) is 'How far every consumer is, who serves it, and what it fails on.';
+comment on function hark.status(bigint) is
+  'How far every consumer is, which workers serve it, and what it fails on.';
 
--- The partitions of one consumer; counting stops at max_count over all of them.
+-- The partitions of one consumer. Counting stops at max_count over all of them.
 create or replace function hark.partitions_of(consumer text, max_count bigint default 100000) returns table (
   partition integer, unread bigint, oldest_unread timestamptz, waiting bigint, blocked boolean, owner uuid,
   lease_until timestamptz, epoch bigint, handled bigint, acknowledged_at timestamptz, served_at timestamptz,
@@ -108,7 +109,7 @@ as $$
   order by s.partition
 $$;
 
--- The workers of one consumer, also those whose lease has ended lately, and what each holds.
+-- The workers of one consumer and the partitions that each owns. Includes workers whose lease ended recently.
 create or replace function hark.workers_of(consumer text) returns table (
   owner uuid, alive boolean, lease_until timestamptz, joined_at timestamptz, listening boolean, partitions integer[]
 )
@@ -124,7 +125,8 @@ as $$
   order by w.joined_at, w.owner
 $$;
 
--- What one consumer has yet to try again, the oldest first; what only waits behind these is left out.
+-- What one consumer has yet to retry or replay, the oldest first. Notifications that only wait for an earlier
+-- one of their key are left out.
 create or replace function hark.heads_of(consumer text, max_rows integer default 20) returns table (
   id bigint, partition integer, key text, state text, attempts integer, due_at timestamptz, last_error text,
   failed_at timestamptz, channel text
@@ -139,7 +141,7 @@ as $$
   limit $2
 $$;
 
--- What one consumer has yet to handle once more, see hark.replay.
+-- What one consumer has yet to replay: see hark.replay.
 create or replace function hark.replays_of(consumer text) returns table (
   number bigint, channels text[], next_id bigint, to_id bigint, created_at timestamptz
 )
@@ -149,9 +151,9 @@ as $$
   from hark.replays r where r.consumer = $1 order by r.number
 $$;
 
--- Because of whom hark.clean keeps notifications that were published before a time, and when the oldest of them
--- was. A position covers the whole log, so a consumer of one channel also holds what others publish on others
--- until it has looked at it.
+-- The consumers that keep hark.clean from removing notifications published before a time, and when the oldest
+-- of these was published. A position covers the whole log. So a consumer of one channel also holds
+-- notifications of other channels, until it has looked past them.
 create or replace function hark.holding("before" timestamptz default 'infinity') returns table (
   consumer text, oldest timestamptz, behind boolean, waiting boolean, replaying boolean, workers integer,
   paused_at timestamptz
@@ -165,7 +167,7 @@ as $$
     c.paused_at
   from hark.consumers c
   cross join hark.install i
-  -- Ids and times run side by side: where the first that it has not passed is not old, none is.
+  -- Ids and times rise together: if the first notification that it has not passed is not old, none is.
   cross join lateral (
     select min(x.created_at) filter (where x.created_at < $1) as oldest
     from (
@@ -199,9 +201,10 @@ as $$
   where least(p.oldest, w.oldest, r.oldest) is not null
   order by 2, 1
 $$;
-comment on function hark.holding(timestamptz) is 'The consumers because of whom old notifications are kept.';
+comment on function hark.holding(timestamptz) is 'The consumers because of which old notifications are kept.';
 
--- When a worker served a consumer last; where none ever did, when it was registered. In the future while one has it.
+-- When a worker last served a consumer. If none ever did, when it was registered. In the future while a
+-- worker has a lease.
 create or replace function hark.last_served(consumer text) returns timestamptz
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -211,7 +214,7 @@ as $$
   from hark.consumers c where c.name = $1
 $$;
 
--- Removes the consumers that no worker has served since a time; with dry_run it only names them.
+-- Removes the consumers that no worker has served since a time. With dry_run it only names them.
 create or replace function hark.drop_inactive(since timestamptz, dry_run boolean default false)
 returns table (consumer text, served_last timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -229,7 +232,8 @@ begin
       perform from hark.replays r where r.consumer = drop_inactive.consumer for update;
       perform from hark.consumers c where c.name = drop_inactive.consumer for no key update;
       perform from hark.partitions s where s.consumer = drop_inactive.consumer order by s.partition for update;
-      -- A worker that joins refers to this row: now either none does, or it is seen.
+      -- A worker that joins refers to this row. So from here on either no worker joins, or the next
+      -- line sees it.
       perform from hark.consumers c where c.name = drop_inactive.consumer for update;
       continue when coalesce(hark.last_served(consumer) >= since, true);
       perform hark.remove_consumer(consumer);

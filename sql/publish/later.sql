@@ -1,7 +1,7 @@
--- Notifications for later, and publishing once.
+-- Publishing later, and publishing once.
 
--- Publishes later: in this transaction it stores the notification, with the context that holds now, to be delivered at a
--- time, by the server's clock, and returns the number it waits under, which is no id of the log. A time that has passed
+-- Stores a notification in this transaction, with the current context, to be delivered at a time by the
+-- server's clock. Returns its number in hark.delayed, which is not an id of the log. A time that has passed
 -- is due at once.
 create or replace function hark.notify_at(
   channel text, payload jsonb default '{}', key text default null, headers jsonb default null,
@@ -28,10 +28,10 @@ begin
 end
 $$;
 comment on function hark.notify_at(text, jsonb, text, jsonb, timestamptz) is
-  'Stores a notification to be delivered at a time; returns the number it waits under, for hark.cancel_delayed.';
+  'Stores a notification to be delivered at a time; returns its number, for hark.cancel_delayed.';
 
--- Takes back what hark.notify_at stored; false where it has been delivered or taken back. While somebody is
--- delivering it, this waits. Its dedupe key is free again.
+-- Cancels a delayed notification. Returns false if it has been delivered or cancelled already. Waits while
+-- another session delivers it. Frees its dedupe key.
 create or replace function hark.cancel_delayed(number bigint) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -45,14 +45,15 @@ begin
 end
 $$;
 comment on function hark.cancel_delayed(bigint) is
-  'Takes back a delayed notification by the number it waits under; false where it is not waiting any more.';
+  'Cancels a delayed notification by its number; false if it is no longer waiting to be delivered.';
 
--- Moves what is due into the log, by deliver_at, then number, wakes who sleeps, and says in how many ms the next is due:
--- null where nothing waits, 0 or less where more is due now. Those that are being cancelled or delivered by somebody
--- else are passed over; next_ms then says when to look again. Where nothing is due it writes nothing.
+-- Moves due notifications into the log, by deliver_at, then number, and wakes sleeping readers. next_ms says
+-- in how many ms the next one is due: null if none is left, 0 or less if more are due now. Rows that another
+-- session is cancelling or delivering are skipped; next_ms then says when to look again. Writes nothing if no
+-- notification is due.
 --
--- Workers and subscriptions call it, in a transaction of its own: one that stays open holds back what others
--- would deliver.
+-- Workers and subscriptions call it, in a transaction of its own. If that transaction stays open, other
+-- sessions cannot deliver.
 create or replace function hark.deliver_due(batch integer default 1000)
 returns table (moved integer, next_ms double precision)
 language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
@@ -75,8 +76,9 @@ begin
   moved := 0;
   select d.deliver_at into next_at from hark.delayed d order by d.deliver_at, d.number limit 1;
   if next_at <= until_then then
-    -- One at a time: two that skip each other's rows would give a later notification of a key the lower id. The
-    -- lock is freed after the commit is visible, so who gets it next sees what was moved.
+    -- One session at a time: two sessions that skip each other's rows would give a later notification of a
+    -- key the lower id. The lock is freed after the commit is visible, so the next session to get it sees
+    -- the moved rows.
     if pg_try_advisory_xact_lock(hashtextextended('hark.deliver_due', 5237)) then
       -- A statement of its own, before ids are drawn: see hark.log.
       writer := pg_current_xact_id();
@@ -92,7 +94,7 @@ begin
         returning d.number, d.channel, d.key, d.payload, d.headers, d.deliver_at
       ),
       published as (
-        -- The clock of now: ids and times run side by side in the log (hark.clean).
+        -- The current time, because ids and times rise together in the log (hark.clean).
         insert into hark.log (xid, channel, key, payload, headers, created_at)
         select writer, g.channel, g.key, g.payload, g.headers, clock_timestamp()
         from gone g order by g.deliver_at, g.number
@@ -102,7 +104,7 @@ begin
         (select array_agg(g.number order by g.deliver_at, g.number) from gone g)
       into moved, ids, channels, numbers
       from published p;
-      -- Who holds one of these rows has found it expired: nobody will be told of its id.
+      -- A session that holds one of these rows has found it expired, so no caller will be told its id.
       with known as (
         select k.channel, k.dedupe_key, m.id
         from unnest(numbers, ids) m (number, id) join hark.dedupe k on k.delayed = m.number
@@ -128,11 +130,11 @@ begin
 end
 $$;
 comment on function hark.deliver_due(integer) is
-  'Moves delayed notifications that are due into the log; says in how many ms the next is.';
+  'Moves due delayed notifications into the log; says in how many ms the next one is due.';
 
--- Takes a dedupe key for a time; where somebody has it, says what was published under it. An open transaction
--- that took the same key is waited for. Where this one's snapshot is older than that (REPEATABLE READ and above),
--- PostgreSQL raises 40001 and the transaction is to be tried again.
+-- Takes a dedupe key for a time. If the key is taken already, returns what was published under it. Waits for
+-- an open transaction that took the same key. If this transaction's snapshot is older than that (REPEATABLE
+-- READ and above), PostgreSQL raises 40001. The caller must then retry the transaction.
 create or replace function hark.take_dedupe(
   channel text, dedupe_key text, within interval,
   out taken boolean, out id bigint, out delayed bigint
@@ -152,7 +154,7 @@ begin
   end if;
   taken := true;
   loop
-    -- Read before anything is locked: a duplicate makes nobody wait.
+    -- Read before anything is locked: a duplicate then makes no other transaction wait.
     select k.* into known from hark.dedupe k where k.channel = $1 and k.dedupe_key = $2;
     if not found then
       insert into hark.dedupe (channel, dedupe_key, expires_at) values ($1, $2, clock_timestamp() + $3)
@@ -173,10 +175,11 @@ begin
 end
 $$;
 
--- Publishes under a key of the producer's own: the first publishes; within that time, counted from its call, the
--- next ones publish nothing and are given what the first was given. A key belongs to its channel. The row is what
--- the first transaction leaves: another one under the same key waits for it, and publishes where it rolls back.
---   id            of the log, or where is_delayed the number it waits under
+-- Publishes under a dedupe key. The first call publishes. Until `within` has passed since that call, later
+-- calls publish nothing and return what the first call returned. A key belongs to its channel. The key's row
+-- stays if the first transaction commits. A second transaction with the same key waits for the first, and
+-- publishes if the first rolls back.
+--   id  the id in the log, or the number in hark.delayed if is_delayed
 create or replace function hark.notify_once(
   channel text, payload jsonb default '{}', key text default null, headers jsonb default null,
   dedupe_key text default null, within interval default '1 day', deliver_at timestamptz default null
@@ -202,10 +205,11 @@ begin
 end
 $$;
 comment on function hark.notify_once(text, jsonb, text, jsonb, text, interval, timestamptz) is
-  'Publishes unless that was done under the same dedupe_key of this channel within a time.';
+  'Publishes, unless a call with the same dedupe_key on this channel has published within a time.';
 
--- hark.notify_many for notifications some of which are for later or have a dedupe key, all or none: an array of
--- {channel, payload, key, headers, delay_ms, deliver_at, dedupe_key, within_ms}; a row for each, in their order.
+-- hark.notify_many for notifications of which some are delayed or have a dedupe key. Publishes all or none.
+-- Takes an array of {channel, payload, key, headers, delay_ms, deliver_at, dedupe_key, within_ms}. Returns a
+-- row for each, in their order.
 create or replace function hark.notify_each(notifications json)
 returns table (id bigint, is_delayed boolean, is_duplicate boolean)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -213,7 +217,8 @@ as $$
 declare
   n record;
 begin
-  -- First all keys, in one order for everybody: two calls that share keys wait for each other, and do not deadlock.
+  -- Take all keys first, in the same order in every call. Two calls that share keys then wait for each other
+  -- and do not deadlock.
   for n in
     select distinct on (k.channel collate "C", k.dedupe_key collate "C") k.*
     from rows from (
@@ -255,7 +260,8 @@ begin
 end
 $$;
 comment on function hark.notify_each(json) is
-  'Publishes an array of {channel, payload, key, headers, delay_ms, deliver_at, dedupe_key, within_ms} in this transaction.';
+  'Publishes an array of {channel, payload, key, headers, delay_ms, deliver_at, dedupe_key, within_ms} in '
+  'this transaction.';
 
 create or replace function hark.as_interval(what text, ms double precision) returns interval
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -269,8 +275,9 @@ begin
 end
 $$;
 
--- Removes dedupe keys that have expired, at most so many, and returns their number. hark.clean calls it; publishing
--- does not, as a key removed by a transaction that stays open would hold up who publishes under it.
+-- Removes expired dedupe keys, at most `batch`, and returns their number. hark.clean calls it;
+-- publishing does not. If a publishing transaction removed a key and stayed open, other publishers
+-- under that key would wait.
 create or replace function hark.forget_dedupe(batch integer default 10000) returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
@@ -292,8 +299,8 @@ end
 $$;
 comment on function hark.forget_dedupe(integer) is 'Removes dedupe keys that have expired.';
 
--- How many notifications wait for their time, counted up to `most`, and when the first is due: in the past where
--- nobody runs who would deliver it.
+-- How many delayed notifications there are, counted up to `most`, and when the first one is due. That time is
+-- in the past if no worker runs that would deliver it.
 create or replace function hark.delayed_status(most bigint default 100000) returns table (waiting bigint, next_at timestamptz)
 language sql stable security definer rows 1 set search_path = pg_catalog, pg_temp
 as $$

@@ -1,9 +1,11 @@
 -- Publishing, in the caller's transaction.
 
--- The publishing functions are the hot path. A SET clause costs 2 to 5 % of a publish, so they have none: instead every
--- name and operator is qualified, and no construct is used that looks an operator up by the caller's search_path (IN,
--- IS DISTINCT FROM, CASE x WHEN, NULLIF, BETWEEN, LIKE). What hark.notify asks, it asks in RETURNING, and what is rare
--- is behind one variable: a statement of its own costs more, and so does each expression that is prepared.
+-- The publishing functions are the hot path. A SET clause costs 2 to 5 % of a publish, so they have none.
+-- Instead every name and operator is qualified. No construct is used that looks an operator up by the
+-- caller's search_path (IN, IS DISTINCT FROM, CASE x WHEN, NULLIF, BETWEEN, LIKE).
+--
+-- hark.notify makes its checks in RETURNING, because a statement of its own costs more. Each prepared
+-- expression costs too, so one variable guards all rare cases.
 create or replace function hark.notify(
   channel text,
   payload jsonb default '{}',
@@ -17,7 +19,7 @@ declare
   drawn bigint;
   special boolean;
 begin
-  -- A statement of its own, before the insert: the number must be taken before the id is drawn.
+  -- A statement of its own, before the insert: the transaction number must be taken before the id is drawn.
   writer := pg_catalog.pg_current_xact_id();
   insert into hark.log (xid, channel, key, payload, headers, created_at)
   values (writer, $1, $3, coalesce($2, 'null'::pg_catalog.jsonb),
@@ -49,7 +51,8 @@ begin
 end
 $$;
 comment on function hark.notify(text, jsonb, text, jsonb) is
-  'Publishes a notification in this transaction and returns its id. SET LOCAL hark.wake = off publishes without NOTIFY.';
+  'Publishes a notification in this transaction and returns its id. SET LOCAL hark.wake = off publishes '
+  'without NOTIFY.';
 
 create or replace function hark.smart_notify(channel_name text, payload_data jsonb default '{}') returns bigint
 language plpgsql volatile security definer
@@ -58,10 +61,11 @@ begin
   return hark.notify($1, $2);
 end
 $$;
-comment on function hark.smart_notify(text, jsonb) is 'hark.notify under the name django-pgwatch gave it.';
+comment on function hark.smart_notify(text, jsonb) is
+  'hark.notify under the name that django-pgwatch gave it.';
 
--- One insert for many. The parameter is json, not jsonb: a jsonb value ends at 256 MB and would be parsed twice. A
--- missing payload is JSON null here; a missing key or missing headers are SQL null.
+-- One insert for many notifications. The parameter is json, not jsonb: a jsonb value ends at 256 MB and would
+-- be parsed twice. A missing payload becomes JSON null. A missing key or missing headers become SQL null.
 create or replace function hark.notify_many(notifications json) returns setof bigint
 language plpgsql volatile security definer
 as $$
@@ -103,7 +107,7 @@ $$;
 comment on function hark.notify_many(json) is
   'Publishes an array of {channel, payload, key, headers} in this transaction; returns their ids in order.';
 
--- Refuses those of these notifications that are not valid.
+-- Raises an error if any of these notifications is invalid.
 create or replace function hark.refuse_invalid(ids bigint[]) returns void
 language plpgsql volatile
 as $$
@@ -126,8 +130,9 @@ begin
 end
 $$;
 
--- What is to travel with the notifications of this transaction, or of this session: who, for whom, in which trace.
--- It becomes part of their headers. A role that may not call this can SET LOCAL hark.context to the text of an object.
+-- Sets the context: facts that travel with the notifications of this transaction or session, such as the
+-- user, the customer or the trace. The context becomes part of their headers. A role that may not call this
+-- function can SET LOCAL hark.context to the text of a JSON object.
 create or replace function hark.set_context(context jsonb, for_session boolean default false) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -140,10 +145,11 @@ begin
 end
 $$;
 comment on function hark.set_context(jsonb, boolean) is
-  'Facts that travel as headers with what triggers publish: of this transaction, or with for_session of this session.';
+  'Sets facts that travel as headers with what is published: in this transaction, or with for_session in '
+  'this session.';
 
--- The context, over the headers given. Somebody may have set the parameter by hand, to anything: no write fails for
--- that, it is left out with a warning.
+-- The context, merged over the given headers. The parameter may have been set by hand, to anything. No write
+-- fails because of that: an invalid context is left out with a warning.
 create or replace function hark.with_context(headers jsonb) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -168,8 +174,8 @@ begin
 end
 $$;
 
--- Headers given to a publishing function, over those of the transaction's context (the parameter hark.context, an
--- object as JSON text).
+-- The headers given to a publishing function, merged over the transaction's context (the parameter
+-- hark.context, a JSON object as text).
 create or replace function hark.in_context(headers jsonb) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$

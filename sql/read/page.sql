@@ -1,6 +1,7 @@
--- A page of an open window, and which rows come into it.
+-- One page of an open window, and which rows are in it.
 
--- The partition that a notification belongs to. One key always lies in one; null keys have no order.
+-- The partition that a notification belongs to. One key always maps to one partition; null keys
+-- have no order.
 create or replace function hark.partition_of(key text, id bigint, partitions integer) returns integer
 language sql immutable
 as $$
@@ -11,10 +12,10 @@ as $$
   end
 $$;
 comment on function hark.partition_of(text, bigint, integer) is
-  'The partition of a key: the first 4 bytes of its md5, modulo their number.';
+  'The partition of a key: the first 4 bytes of its md5, modulo the number of partitions.';
 
--- Whether a notification passes a consumer's filter: { "payload": ..., "headers": ..., "key": ["a", "b"] }, of
--- which payload and headers are compared by containment (jsonb @>). Paths and values, never SQL.
+-- Whether a notification passes a consumer's filter: {"payload": ..., "headers": ..., "key": ["a", "b"]}.
+-- Payload and headers are compared by containment (jsonb @>). A filter holds paths and values, never SQL.
 create or replace function hark.matches(filter jsonb, key text, payload jsonb, headers jsonb) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -23,20 +24,23 @@ as $$
     and ($1 -> 'key' is null or coalesce(($1 -> 'key') ? $2, false))
 $$;
 
--- How large a payload is, unpacked; null where it is not delivered: over 64 MB, or over 256 MB as text. A jsonb can be
--- so large that PostgreSQL cannot write it out at all (1 GB), JavaScript cannot hold it (512 MB), or a reader would
--- take longer for it than it may and try again for ever: such a one becomes a dead letter instead.
+-- The size of a payload when unpacked, in bytes. Null if it is over 64 MB, or over 256 MB as text: such a
+-- payload is not delivered.
+--
+-- Without this limit, a jsonb can be so large that PostgreSQL cannot write it out (1 GB) or JavaScript cannot
+-- hold it (512 MB). A reader may also need more time for it than it has, and retry for ever. Such a
+-- notification becomes a dead letter instead.
 create or replace function hark.readable_size(payload jsonb) returns bigint
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Of a value made here, not of one that is stored compressed.
+  -- Measure a value built here: the stored one may be compressed.
   unpacked bigint := pg_column_size(jsonb_build_array(payload));
 begin
   if unpacked > 67108864 then
     return null;
   end if;
-  -- A character takes six in text at most.
+  -- One character becomes at most six in the text, so only values above a sixth of the limit are written out.
   if unpacked > 44739242 and octet_length(payload::text) > 268435456 then
     return null;
   end if;
@@ -44,7 +48,8 @@ begin
 end
 $$;
 
--- Bytes of a payload with its headers as text, where they must be known; null where that is over 256 MB.
+-- The bytes of a payload and its headers as text, for callers that need the exact size. Null if that is
+-- over 256 MB.
 create or replace function hark.text_size(payload jsonb, headers jsonb) returns bigint
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -58,22 +63,34 @@ exception when program_limit_exceeded then
 end
 $$;
 
--- A page of the open window: its notifications, the position after them, whether that is the window's end, and how many
--- ids the window spans. A page ends at max_rows rows, with the row that passes max_bytes, or after max_scanned rows that
--- were looked at, so that a rare channel returns promptly too. A row whose payload cannot be read as text comes with a
--- null payload. Only rows of the partitions in `held` come, of so many; one scan serves all that a worker holds.
+-- Reads a page of the open window. Returns its notifications, the position after them, whether the window
+-- ends there, and how many ids the window spans.
 --
--- One row of lists: to pass a row from function to query and on to a driver takes longer, value by value, than to find
--- it. JSON as it is written has no line breaks, so they part `payloads` (an empty one cannot be read as text) and
--- `headers` (an empty one: none). `keys` and `channels` are arrays of JSON, `times` are microseconds since 1970,
--- `replays` a 1 or 0 for each. What is the same for all as a rule is null where it is: the channel `usual`, no key, no
--- headers, replay, partition 0.
+-- A page ends at max_rows rows, with the row that passes max_bytes, or after max_scanned scanned rows. The
+-- last bound lets a read of a rare channel return promptly. A row whose payload cannot be read as text has a
+-- null payload. Only rows of the partitions in `held` are returned; `partitions` is their total number. One
+-- scan serves all partitions that a worker owns.
 --
--- With `fence`, `next` is the position past a window that ends with this page and had rows in it: this transaction
--- takes a number after the window was opened, and ends before the next one is.
+-- The result is one row of lists. Passing values one by one from function to query to driver takes longer
+-- than finding the rows.
+--   ids             joined by commas
+--   channel_list    a JSON object from id to channel, of the rows whose channel is not `usual`
+--   keys            a JSON array
+--   payloads        JSON values joined by line breaks, which JSON as written here does not contain; an empty
+--                   one cannot be read as text
+--   header_list     the same; an empty one means no headers
+--   times           in microseconds since 1970, joined by commas
+--   replays         a 1 or 0 for each row, without separators
+--   partition_list  joined by commas
+-- A list is null if every row has the usual value: the channel `usual`, no key, no headers, a
+-- replay, partition 0.
 --
--- VOLATILE, so that each statement sees what has committed by now: a row complete in `target` need not be visible to the
--- statement that called this function and its opening.
+-- With `fence`, `next` is the position past the window. It is set only if the window ends with this page and
+-- the page has rows. This transaction is the fence: it takes a number after the window was opened, and ends
+-- before the next one is.
+--
+-- VOLATILE, so that each statement sees what has committed by then. A row complete in `target` need not be
+-- visible to the statement that opened the window and called this function.
 create or replace function hark.page(
   p hark.position, channels text[], max_rows integer, max_bytes bigint, max_scanned integer,
   started pg_snapshot, filter jsonb default null, partitions integer default 1,
@@ -84,12 +101,12 @@ create or replace function hark.page(
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
--- A page is a range of the primary key, whatever the statistics say of a table that grows this fast.
+-- A page must be a range scan of the primary key, whatever statistics say about a table that grows this fast.
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  -- What each row is compared with is a variable, not a field of the position, which would be looked up for each.
+  -- Variables, because fields of the position would be looked up again for each row.
   finished xid8[] := '{}';
   next_xid xid8 := pg_snapshot_xmax(p.seen);
   seen_nothing boolean := p.seen::text = '1:1:';
@@ -98,7 +115,8 @@ declare
   target_max bigint := p.target_max;
   complete_through bigint;
   here uuid;
-  -- Payloads of up to so many bytes, stored as they are, are taken at once; the list of them stays below a gigabyte.
+  -- Payloads up to this many bytes that are stored uncompressed are read at once. Their list stays
+  -- below 1 GB.
   small constant integer := least(8000, 200000000 / greatest(max_rows, 1));
   at_once boolean := true;
   found bigint;
@@ -135,7 +153,7 @@ begin
           s.payload_size <= small and pg_column_compression(s.payload) is null
             and (s.headers is null or s.headers_size <= small and pg_column_compression(s.headers) is null) as plain
         from (
-          -- The inner limit bounds the scan; without it the planner sorts the whole log.
+          -- The inner limit bounds the scan. Without it the planner sorts the whole log.
           select l.xid, l.id, l.channel, l.key, l.payload, l.headers, l.created_at,
             pg_column_size(l.payload) as payload_size, pg_column_size(l.headers) as headers_size
           from hark.log l
@@ -154,7 +172,7 @@ begin
       ) k;
       exit;
     exception when program_limit_exceeded then
-      -- A number of ten bytes may be written in 130,000 digits. Once more, to find which rows there are.
+      -- A number of ten bytes may be written in 130,000 digits. Run again without payloads, to find the rows.
       if not at_once then
         raise;
       end if;
@@ -164,8 +182,8 @@ begin
   taken := found;
   while not whole loop
     begin
-      -- Bytes as stored are at most those sent, as a rule, and known without fetching or unpacking anything: they bound
-      -- what is unpacked to find the true size.
+      -- Stored bytes are usually at most the bytes sent, and are known without fetching or unpacking a value.
+      -- So they bound how much is unpacked to find the true size.
       select max(k.id), count(*), string_agg(k.id::text, ','),
         json_object_agg(k.id, k.channel) filter (where k.channel is distinct from usual),
         case when count(k.key) > 0 then json_agg(k.key)::text end,
@@ -193,7 +211,7 @@ begin
                 sum(100 + pg_column_size(l.payload) + coalesce(pg_column_size(l.headers), 0))
                   over (order by l.id rows between unbounded preceding and 1 preceding) as stored_before
               from unnest(string_to_array(ids, ',')::bigint[], string_to_array(replays, null)) f (id, replay)
-              -- Row by row: the planner has no idea of how many there are.
+              -- Row by row: the planner cannot estimate how many ids come.
               cross join lateral (select g.* from hark.log g where g.id = f.id offset 0) l
             ) k
             where coalesce(k.stored_before, 0) < max_bytes
@@ -219,7 +237,7 @@ begin
         order by l.id offset max_scanned - 1 limit 1),
       target_max) into last_id;
   end if;
-  last_id := coalesce(last_id, after_id); -- all that was found is being removed
+  last_id := coalesce(last_id, after_id); -- every row found has been removed since
   "position" := row(p.seen, p.seen_max, p.floor, p.stragglers, p.lows, p.target, p.target_max, last_id, p.incarnation);
   window_end := last_id >= p.target_max;
   window_span := p.target_max - least(p.floor, p.last_id);

@@ -1,4 +1,5 @@
--- What a window rests on (window.sql): the server's identity, the last id drawn, and the transactions still running.
+-- What a window rests on (window.sql): the server's identity, the last id drawn, and the stragglers. A
+-- straggler is a transaction that was still running in a snapshot.
 
 create or replace function hark.incarnation() returns uuid
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -14,19 +15,23 @@ begin
   return now_id;
 end
 $$;
-comment on function hark.incarnation() is 'Changes whenever the server has been through crash recovery or a fail-over.';
+comment on function hark.incarnation() is
+  'Changes whenever the server has been through crash recovery or a fail-over.';
 
--- Changes when a standby has been promoted. One that lacked the last of the log gives out again numbers and
--- ids that the old primary had given out, so a position remembered from there means nothing here.
+-- Changes when a standby is promoted. A standby that lacked the end of the log gives out again numbers
+-- and ids that the old primary had given out. A position remembered from the old primary therefore
+-- means nothing here.
 create or replace function hark.timeline() returns text
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$ select left(pg_walfile_name(pg_current_wal_lsn()), 8) $$;
 
--- The last id that was drawn. Not `select last_value from hark.log_id_seq`: every 32nd call of nextval writes a
--- value 32 ahead of the truth into that row, for as long as it takes to log it, and a query reads the row
--- without the lock that hides this. An end of a window read there lay above ids that were yet to be drawn, and
--- what then got them was lost (seen on PostgreSQL 15: 28 in a row). This function takes the lock. It gives null
--- where nothing has been drawn, as after a restore without the sequence's value.
+-- The last id drawn. Do not read `last_value` from hark.log_id_seq instead. Every 32nd call of nextval writes
+-- a value 32 ahead of the truth into that row, for as long as it takes to log it. A query reads the row
+-- without the lock that hides this.
+--
+-- A window end read there lay above ids not yet drawn, and the rows that later got those ids were lost (seen
+-- on PostgreSQL 15: 28 in a row). pg_sequence_last_value takes the lock. It returns null if no id has been
+-- drawn, as after a restore without the sequence's value.
 create or replace function hark.drawn() returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -40,7 +45,7 @@ begin
 end
 $$;
 
--- Stops a reader where a snapshot would not mean what reading needs it to mean.
+-- Refuses to read if a snapshot of this transaction would not mean what reading relies on.
 create or replace function hark.require_fresh_snapshot() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -61,8 +66,8 @@ begin
 end
 $$;
 
--- Where the rows of transactions listed as running lie at the earliest: what the position at hand knows,
--- bettered by waymarks. `otherwise` is the floor that held with the older snapshot.
+-- For each running transaction, the low: an id above which all its rows lie. It comes from the position at
+-- hand, improved by waymarks (start.sql). `otherwise` is the floor that held with the older snapshot.
 create or replace function hark.lows_of(
   running xid8[], known xid8[], known_lows bigint[], otherwise bigint
 ) returns bigint[]
@@ -80,16 +85,18 @@ as $$
   from unnest(running) with ordinality r (xid, place)
 $$;
 
--- A transaction that runs for long and has not published would make every reader look again from its low
--- when it ends. While it holds no RowExclusiveLock on the log it has no rows there, so whatever it may
--- still publish lies above the last id drawn before the look. pg_locks shows every role every transaction's
--- locks.
+-- Raises the lows of long transactions that have not published. Otherwise every reader would scan again from
+-- such a low when the transaction ends. While a transaction holds no RowExclusiveLock on the log, it has no
+-- rows there. Whatever it may still publish lies above the last id drawn before the look. pg_locks shows
+-- every role the locks of every transaction.
 --
--- One that is ending must not be taken for such a one. It first leaves the list of running transactions, then
--- gives its locks back one by one: so only what still runs after the look, in a later statement with a later
--- snapshot, held all its locks during it. By pid, not by virtualtransaction, which a commit in the middle of
--- the look changes. PREPARE hands locks over to no pid at all, one partition of the lock table at a time: while
--- a lock on the log has no pid, nobody's low is raised.
+-- A transaction that is ending must not be mistaken for one without rows. It first leaves the list of running
+-- transactions, then releases its locks one by one. So only a transaction that still runs in a later
+-- statement, with a later snapshot, held all its locks during the look.
+--
+-- Locks are matched by pid, because a commit during the look changes virtualtransaction. PREPARE moves
+-- locks to no pid at all, one partition of the lock table at a time. While a lock on the log has no pid, no
+-- low is raised.
 create or replace function hark.raise_lows(running xid8[], lows bigint[]) returns bigint[]
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -122,8 +129,8 @@ begin
 end
 $$;
 
--- hark.is_consumed for many rows: no SET clause, so that it becomes part of the query that calls it (ten times as
--- fast), and of a position only what it looks at.
+-- hark.is_consumed for many rows. It has no SET clause, so PostgreSQL inlines it into the calling query (ten
+-- times as fast). It takes only the fields of the position that it reads.
 create or replace function hark.passed(
   id bigint, xid xid8, seen_nothing boolean, floor bigint, seen pg_snapshot, target pg_snapshot, last_id bigint,
   complete_through bigint
@@ -137,7 +144,7 @@ as $$
       and ($1 operator(pg_catalog.<=) $8 or pg_catalog.pg_visible_in_snapshot($2, $6))
 $$;
 
--- Whether a position is past a row.
+-- Whether a position has passed a row.
 create or replace function hark.is_consumed(id bigint, xid xid8, p hark.position, rebased_through bigint)
 returns boolean
 language sql immutable security definer set search_path = pg_catalog, pg_temp

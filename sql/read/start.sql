@@ -1,7 +1,8 @@
--- Where readers begin: waymarks made now and then, the starts that rest on them, and going on after a restore.
+-- Where readers begin: waymarks, the starts that rest on them, and going on after a restore. A waymark is a
+-- position that is stored now and then and that no reader reads from.
 
--- Stores a waymark when the newest is at least so many ids and so old behind; returns whether it did.
--- Does nothing in a transaction that has written, or on a standby.
+-- Stores a waymark if at least min_ids ids have been drawn since the newest one. After min_age a single new
+-- id is enough. Returns whether it stored one. Refused in a transaction that has written, and on a standby.
 create or replace function hark.waymark(min_ids bigint default 10000, min_age interval default '1 minute')
 returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -11,7 +12,7 @@ declare
   here hark.position;
 begin
   perform hark.require_fresh_snapshot();
-  -- One statement: that the newest waymark is visible in this snapshot makes its transaction the fence.
+  -- One statement: the newest waymark is visible in this snapshot, which makes its transaction the fence.
   select pg_current_snapshot(), hark.drawn(),
     w.number, w.taken_at, w.seen, w.seen_max, w.floor, w.stragglers, w.lows, w.fence
   into here.seen, here.seen_max,
@@ -34,12 +35,13 @@ begin
 end
 $$;
 
--- Where a reader begins. It must write, or take a number, and end, before it opens its first window: this
--- call is then the fence that lets seen_max, taken here, be that window's next floor.
---   now        what was not visible yet: also what a transaction running now commits later
+-- The position at which a reader begins. Before it opens its first window, the reader's transaction must
+-- write or take a number, and end. This call is then the fence: seen_max, taken here, may become the floor
+-- after that window.
+--   now        rows not yet visible, including those that a running transaction commits later
 --   beginning  everything in the log
 --   id         that id and above
---   time       at least all that was committed since (from the last waymark before it)
+--   time       at least everything committed since that time (from the last waymark before it)
 create or replace function hark.start_position(start_kind text, start_id bigint, start_time timestamptz)
 returns hark.position
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -82,7 +84,7 @@ begin
 end
 $$;
 
--- hark.start_position for a transaction that has written, where only the ids matter.
+-- hark.start_position for a transaction that has written. Only the ids matter to its callers.
 create or replace function hark.start_position_of(kind text, id bigint, "time" timestamptz) returns hark.position
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -104,12 +106,16 @@ begin
 end
 $$;
 
--- After a dump and restore into another cluster, that server gives out transaction numbers that the log
--- already holds, and every stored snapshot is meaningless. Seen by the server's identity; then, with
--- publishing stopped for a moment, all that is stored counts as complete, and every position goes back to
--- where it can be sure of: repeats rather than losses. pg_upgrade keeps the numbers and needs none of it.
--- That this server's numbers have passed all stored ones by now would prove nothing: what was published here
--- before they did, before any reader came, has numbers that the stored snapshots count as seen.
+-- Makes the log readable after a dump and restore into another cluster. That server gives out
+-- transaction numbers that the log already holds, so every stored snapshot is meaningless. The server's
+-- identity reveals this.
+--
+-- Publishing stops for a moment. Everything stored then counts as complete, and every position goes back to a
+-- place that is certain: repeats rather than losses. pg_upgrade keeps the numbers and needs none of it.
+--
+-- If this server's numbers have passed all stored ones by now, that proves nothing. Rows may have been
+-- published here earlier, before the first reader came. Their numbers are ones that the stored snapshots
+-- count as seen.
 create or replace function hark.rebase() returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -152,7 +158,7 @@ begin
   insert into hark.waymarks values
     (0, '-infinity', '1:1:', through, 0, '{}', '{}', own),
     (1, clock_timestamp(), '1:1:', through, through, '{}', '{}', own);
-  -- A common snapshot to read to means nothing here either: a change of partitions begins again.
+  -- The barrier is a snapshot, which means nothing here either: a change of partitions begins again.
   update hark.consumers c set barrier = null, barrier_max = null;
   delete from hark.workers;
   update hark.partitions p set
@@ -164,9 +170,10 @@ begin
 end
 $$;
 comment on function hark.rebase() is
-  'Makes the log readable on a server it was restored to; does nothing elsewhere. Called by every reader as it starts.';
+  'Makes the log readable on a server it was restored to. Each reader calls it as it starts.';
 
--- A snapshot in which this transaction, which has a number, counts as running: its own does not list it.
+-- A snapshot in which this transaction counts as running. It has a number, but its own snapshot does
+-- not list it.
 create or replace function hark.without_own(s pg_snapshot) returns pg_snapshot
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$

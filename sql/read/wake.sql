@@ -1,25 +1,31 @@
--- Waking: NOTIFY only where somebody sleeps.
+-- Waking: publishers send NOTIFY only if the channel has a sleeper, a reader that asked to be woken.
 --
--- NOTIFY takes a lock that serialises every notifying commit of the cluster, through its flush. So a publisher
--- notifies only for a channel that somebody sleeps on: a row of hark.sleepers that has not expired. Who reads all
--- the time has none. To look for that row costs a quarter of a publish, so in front of the rows there is a gate, a
--- sequence whose value is a bit for each of 64 groups of channels: shut where nobody sleeps on one of the group.
+-- NOTIFY takes a lock that serialises every notifying commit of the cluster, through its flush. So a
+-- publisher notifies only if the channel has a row in hark.sleepers that has not expired. A reader that reads
+-- all the time has no row. Looking for that row costs a quarter of a publish, so a gate stands in front of
+-- the rows. The gate is a sequence whose value has a bit for each of 64 groups of channels. A group's bit is
+-- shut (0) if no reader sleeps on any of its channels.
 --
--- A publisher may have looked before somebody slept and commit when the sleeper has looked too. So
---   1. a publisher has its transaction number and its lock on the log before it looks at the gate, whose value is
---      what it is at that moment, in any snapshot; and looks for the row in a later statement;
---   2. a sleeper opens the gate and commits its row, then asks hark.publishers who holds such a lock, and looks again
---      and again until the last of those has ended, and once more.
--- Who is not among them had either ended, and is found by the look after; or took its lock later, finds the gate
--- open, and sees the row. (By locks, which tell at once: a snapshot does not list a transaction whose number is its
--- xmax.) In REPEATABLE READ rows are seen as of old, so there an open gate is enough. Readers poll underneath it all.
+-- A publisher may look before a sleeper's row is there, and commit after the sleeper has looked. Two rules
+-- keep the reader from missing the notification:
+--   1. A publisher has its transaction number and its lock on the log before it looks at the gate. The gate's
+--      value is current in any snapshot. The publisher looks for the row in a later statement.
+--   2. A sleeper opens the gate and commits its row. Then it asks hark.publishers which transactions hold
+--      such a lock. It looks again and again until the last of them has ended, and once more.
+-- A publisher that is not among them had either ended or takes its lock later. If it had ended, the sleeper's
+-- next look finds its rows. If it locks later, it finds the gate open and sees the row. (Locks tell this at
+-- once: a snapshot does not list a transaction whose number is its xmax.) In REPEATABLE READ a publisher sees
+-- an old state of the rows, so there an open gate is enough. Readers also poll, as a safety net.
 --
--- The gate is no part of a transaction: it is opened before a row is there for others, and shut after it has gone.
+-- The gate is not part of a transaction. It is opened before others can see the row, and shut after the
+-- row has gone.
 
--- From here on this sleeper is woken for these channels (null: all) for so long, unless it does this again. Returns
--- whether that was so all the time already; where not, the caller goes on as the head of this file says. In a
--- transaction of its own, as only what has committed is seen. Who has gone without a word is cleared away: those
--- that have expired, or whose LISTEN session has ended.
+-- Makes a reader a sleeper: publishers wake it for these channels (null: all) for lasting_ms milliseconds.
+-- Call it again to stay one. Returns whether the reader was a sleeper for these channels all the time
+-- already. If not, the caller goes on as the head of this file says. Call it in a transaction of its own:
+-- publishers see only what has committed.
+--
+-- Removes other sleepers that have expired, or whose LISTEN session has ended.
 create or replace function hark.sleep(sleeper uuid, channels text[], session bigint, lasting_ms integer) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -42,7 +48,7 @@ begin
   from hark.sleepers s where s.sleeper = $1 and s.until > clock_timestamp();
   if not covered or pg_sequence_last_value('hark.gate') & bits <> bits then
     covered := false;
-    -- Until this has committed nobody shuts the gate, who would not know of it.
+    -- Held until commit: another session cannot see this row yet, and would shut the gate.
     perform hark.hold_gate();
     perform setval('hark.gate', pg_sequence_last_value('hark.gate') | bits);
   end if;
@@ -54,7 +60,7 @@ begin
 end
 $$;
 
--- The groups of channels, as the gate has them; '' is all.
+-- The bits of the gate for a set of channels; '' means all channels.
 create or replace function hark.gate_bits(names text[]) returns bigint
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -67,7 +73,7 @@ create or replace function hark.hold_gate() returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$ select pg_advisory_xact_lock(hashtextextended('hark.gate', 5237)) $$;
 
--- This sleeper is not to be woken any more. Then hark.shut_gate, once this has committed.
+-- Ends a reader's sleep: publishers no longer wake it. Call hark.shut_gate once this has committed.
 create or replace function hark.rise(sleeper uuid) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -76,8 +82,9 @@ begin
 end
 $$;
 
--- Shuts the gate for groups of channels that have no row, also none that has expired: such a one may be about to be
--- renewed. Not in a transaction that has removed rows: it may roll back, and what this does stays.
+-- Shuts the gate for groups of channels that have no row. An expired row still counts, because it may be
+-- about to be renewed. Does nothing in a transaction that has a number. It may have removed rows and may roll
+-- back, but a shut gate would stay shut.
 create or replace function hark.shut_gate() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -95,11 +102,14 @@ begin
 end
 $$;
 
--- Which transactions may have published and have not ended: those that hold a lock on the log like a writer's, or
--- those of `among` that are left. A transaction's own lock goes after all see that it has ended. PREPARE hands locks
--- over one partition of the lock table at a time, so that for a moment a transaction's own lock and the one on the
--- log seem to be two transactions': what has no process counts, unless it is of another database, and where a lock on
--- the log has nobody, everybody.
+-- The transactions that may have published and have not ended. They hold a lock on the log like a writer's.
+-- With `among`, those of that list that have not ended. A transaction releases the lock on its own number
+-- only after all sessions see that it has ended.
+--
+-- PREPARE moves locks one partition of the lock table at a time. For a moment, a transaction's own lock
+-- and its lock on the log seem to belong to two transactions. So a transaction without a process
+-- counts, unless it is of another database. If a lock on the log has neither process nor transaction,
+-- every transaction counts.
 create or replace function hark.publishers(among xid[] default null) returns xid[]
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -127,11 +137,15 @@ as $$
     end
 $$;
 
--- Wakes who sleeps on a channel, for a transaction that has published on it in an earlier statement. By the clock of
--- the statement, not of the moment: a row that is renewed after the snapshot, so not seen as it is now, was valid
--- then. Two probes of the index: one for both costs twice as much where there are 100 rows. One channel at a time and
--- no FROM: what this costs is then the same for any, so that it is planned once and not by each call, which takes ten
--- times as long as to run it; and by the index, as the plan outlives the few rows it was made for.
+-- Wakes the sleepers of a channel, for a transaction that has published on it in an earlier statement.
+--
+-- Expiry is compared with the statement's clock, not with the current time. If a row is renewed after the
+-- snapshot, this statement sees its old state, which was valid at that time. There are two index probes: one
+-- probe for both costs twice as much with 100 rows.
+--
+-- One channel a call and no FROM: the cost is then the same for any channel, so PostgreSQL plans it once.
+-- Planning at each call takes ten times as long as running. Sequential scans are off, because the plan
+-- outlives the few rows it was made for.
 create or replace function hark.wake_one(channel text) returns void
 language plpgsql volatile set enable_seqscan = off
 as $$
@@ -145,13 +159,13 @@ begin
         where s.channel operator(pg_catalog.=) ''
           and s.until operator(pg_catalog.>) pg_catalog.statement_timestamp()))
     and coalesce(pg_catalog.current_setting('hark.wake', true), '') operator(pg_catalog.<>) 'off'
-    -- A full NOTIFY queue fails the commit, so near one the readers' polling has to do.
+    -- A full NOTIFY queue fails the commit. Near that point the readers' polling has to suffice.
     and pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.5;
 end
 $$;
 
--- Wakes who waits for a channel on which this transaction has published by hark.published. Called in a statement
--- after the insert: the transaction has its number then.
+-- Wakes the sleepers of a channel on which this transaction has published through hark.published. Call it in
+-- a statement after the insert: the transaction has its number then.
 create or replace function hark.wake(channel text) returns void
 language plpgsql volatile security definer
 as $$
@@ -166,7 +180,7 @@ begin
 end
 $$;
 comment on function hark.wake(text) is
-  'Wakes who waits for a channel on which an earlier statement of this transaction has published, as triggers do.';
+  'Wakes readers that sleep on a channel on which an earlier statement of this transaction has published.';
 
 create or replace function hark.wake_all(channels text[]) returns void
 language plpgsql volatile

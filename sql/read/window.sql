@@ -1,22 +1,22 @@
 -- Reading without loss, by snapshot windows.
 --
--- Ids are drawn before transactions commit, so "everything above the last id I saw" loses whatever commits
--- late, and "everything older than the oldest running transaction" stalls behind one long transaction. A
--- window does neither: it is the set of rows whose transaction is complete in one snapshot (target) and was
--- not complete in the one before (seen). Each committed row lies in exactly one window.
+-- Ids are drawn before transactions commit, so "everything above the last id I saw" loses rows that commit
+-- late. "Everything older than the oldest running transaction" stalls behind one long transaction. A window
+-- avoids both. It is the set of rows whose transaction is complete in one snapshot (target) and was not
+-- complete in the one before (seen). Each committed row lies in exactly one window.
 --
--- What keeps a window from scanning the whole log is the floor: an id above which lie the rows of every
--- transaction that had not even begun to number itself when `seen` was taken. It rests on three things:
---   1. a publisher takes its transaction number before it draws an id (hark.notify, the column order);
---   2. between the opening of one window and of the next, some transaction takes its number and ends
---      (the fence; acknowledging is one);
---   3. so a number at or above xmax of the later snapshot was given out after the earlier opening, and
---      its ids lie above the last one that had been drawn there (hark.drawn).
--- xmax of a snapshot is "latest completed + 1", not "not begun yet": a floor taken together with `seen`
--- itself would lose rows. The floor always lags by one window.
+-- The floor keeps a window from scanning the whole log. It is an id below all rows of every transaction that
+-- had no transaction number yet when `seen` was taken. It rests on three things:
+--   1. A publisher takes its transaction number before it draws an id (hark.notify, the column order).
+--   2. Between the opening of one window and of the next, some transaction takes its number and ends. This
+--      transaction is the fence; acknowledging is one.
+--   3. So a number at or above xmax of the later snapshot was given out after the earlier opening. Its ids
+--      lie above the last id that had been drawn at that opening (hark.drawn).
+-- xmax of a snapshot means "latest completed + 1", not "not begun yet". A floor taken together with `seen`
+-- itself would therefore lose rows. The floor always lags by one window.
 
--- Opens the next window of a position, or returns the position as it is while one is open. In few steps: a worker that
--- is woken pays for each, about as much as for all of a plain SELECT.
+-- Opens the next window of a position. Returns the position as it is if its window is already open. It takes
+-- few steps, because a woken worker pays for each about as much as for a whole plain SELECT.
 create or replace function hark.window_open(p hark.position) returns hark.position
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 as $$
@@ -29,7 +29,7 @@ begin
     perform hark.require_fresh_snapshot();
   end if;
   if w.target is null then
-    -- In this order: so no complete transaction has drawn an id above target_max.
+    -- In this order: then no complete transaction has drawn an id above target_max.
     w.target := pg_current_snapshot();
     w.target_max := greatest(p.seen_max, coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.drawn()));
     w.last_id := p.floor;
@@ -39,7 +39,7 @@ begin
       where pg_visible_in_snapshot(t.xid, w.target);
     end if;
   end if;
-  -- After the snapshot: this may take a number.
+  -- After the snapshot, because this may take a transaction number.
   select i.id into w.incarnation from hark.incarnation i;
   if w.incarnation is null then
     w.incarnation := hark.incarnation();
@@ -52,7 +52,7 @@ begin
 end
 $$;
 
--- Opens a window up to a snapshot that is given rather than taken.
+-- Opens a window up to a given snapshot instead of a new one.
 create or replace function hark.window_open_to(p hark.position, target pg_snapshot, target_max bigint) returns hark.position
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -70,17 +70,18 @@ begin
 end
 $$;
 
--- What an owner reads next: a position with a window open, and what the consumer reads. With `alike`, a position
--- whose window was opened after `p` was loaded, it is opened up to the same snapshot, so that the two can be one
--- from its end on. `bounded` says that the number of partitions is changing, so that every window counts; `settled`
--- that there is no more to read until it has changed.
+-- What the owner of partitions reads next: a position with an open window, and what the consumer reads.
+--   alike    a position whose window was opened after `p` was loaded. This window is then opened up to the
+--            same snapshot, so that the two positions can be merged at its end.
+--   bounded  the number of partitions is changing, so every window counts, even one without rows
+--   settled  nothing is left to read until the number of partitions has changed
 create or replace function hark.window(
   consumer text, owner uuid, held integer[], epochs bigint[], p hark.position, alike hark.position default null
 ) returns table (
   "position" hark.position, channels text[], filter jsonb, partitions integer, bounded boolean, settled boolean
 )
 language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
--- To plan that takes longer than to do it.
+-- Planning would take longer than running.
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -88,7 +89,7 @@ declare
   served integer;
 begin
   select (
-      -- One by one: the planner has no idea of how many there are.
+      -- One by one: the planner cannot estimate how many there are.
       select count(*) from unnest(held, epochs) h (partition, epoch)
       cross join lateral (
         select from hark.partitions s
@@ -116,10 +117,13 @@ begin
 end
 $$;
 
--- Moves a position past its open window once that is read to the end, else returns it as it is. The caller must put a
--- fence between the opening of this window and of the next (see the head of this file). A window from a snapshot to the
--- same snapshot brings nothing: were the floor to rise with it, it would lag behind by nothing. Partitions that wait
--- for others to get there are looked at again and again.
+-- Moves a position past its open window once the window is read to its end. Otherwise returns the
+-- position as it is. The caller must put a fence between the opening of this window and of the next (see
+-- the head of this file).
+--
+-- A window from a snapshot to the same snapshot contains nothing. If the floor rose with it, the floor would
+-- no longer lag by one window. Such windows occur: partitions that wait for others to reach the barrier are
+-- read again and again.
 create or replace function hark.window_advance(p hark.position) returns hark.position
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 as $$
@@ -141,12 +145,12 @@ begin
   w.stragglers := '{}';
   w.lows := '{}';
   if p.target::text like '%:' then
-    return w; -- nothing was running
+    return w; -- no transaction was running
   end if;
   select coalesce(array_agg(x.xid), '{}') into w.stragglers from pg_snapshot_xip(p.target) x (xid);
   if w.stragglers = p.stragglers and w.floor - (select min(t.low) from unnest(p.lows) t (low)) <= 1000 then
     w.lows := p.lows;
-    return w; -- none is new, and none far behind
+    return w; -- no straggler is new, and none has a low far below the floor
   end if;
   w.lows := hark.lows_of(w.stragglers, p.stragglers, p.lows, p.floor);
   if w.floor - (select min(t.low) from unnest(w.lows) t (low)) > 1000 then
@@ -156,10 +160,12 @@ begin
 end
 $$;
 
--- Moves past a window without storing that, to read ahead into the next one while this one is being handled: a
--- fence of its own, as its transaction takes a number after the opening and ends before the next. A window from before
--- a crash is refused: a fence taken after it does not keep the numbers that the window has seen from being given out
--- again.
+-- Moves past a window without storing the new position, so that a worker can read ahead while it handles this
+-- window. The call is a fence of its own: its transaction takes a number after the opening and ends before
+-- the next one.
+--
+-- A window from before a crash is refused. A fence taken after the crash does not stop the server from giving
+-- out again the numbers that the window has seen.
 create or replace function hark.pass(p hark.position) returns hark.position
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -176,7 +182,8 @@ begin
 end
 $$;
 
--- One position of two that have seen the same: what either may still have to look at.
+-- Merges two positions that have seen the same snapshot. The result covers everything that either may still
+-- have to look at.
 create or replace function hark.merged(a hark.position, b hark.position) returns hark.position
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$

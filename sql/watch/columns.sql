@@ -1,8 +1,9 @@
 -- Which columns of a watched table a trigger names, and the expressions that give their values.
 
--- The numbers of columns that a definition lists by name. Columns are followed through renaming where the table is the
--- one that was watched; where that column is gone, and in a restored copy, which has other numbers, names count. With
--- `either` both do: what was to be left out stays out, under its name and under its number.
+-- The numbers of columns that a definition lists by name. If the table is the one that was watched,
+-- columns are followed through renaming. If such a column is gone, and in a restored copy, which has
+-- other numbers, names count. With `either` both count: a column to be left out stays out under its name
+-- and under its number.
 create or replace function hark.listed(relation oid, definition jsonb, names text[], either boolean default false) returns smallint[]
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -34,8 +35,8 @@ as $$
   end
 $$;
 
--- The columns of a watch: which are in its payload, where in its key, and which are looked at for changes. A virtual
--- generated column (PostgreSQL 18) has no value in a trigger.
+-- The columns of a watch: which are in its payload, their place in its key, and which are compared for
+-- changes. A virtual generated column (PostgreSQL 18) has no value in a trigger.
 create or replace function hark.watched_columns(relation oid, definition jsonb)
 returns table (attnum smallint, name text, type oid, collated oid, length smallint, included boolean, key_place integer,
   looked_at boolean)
@@ -57,16 +58,16 @@ as $$
   join pg_attribute a on a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
   cross join lateral (
     select a.attgenerated <> 'v' and coalesce(a.attnum = any (l.include), a.attnum <> all (l.exclude), true)
-      -- In a restored copy a column of another name than was known may be one that was to be left out.
+      -- In a restored copy, a column with an unknown name may be one that was to be left out.
       and (l.exclude is null or $2 ->> 'relation' = $1::text
         or exists (select from jsonb_each_text($2 -> 'columns') k where k.value = a.attname))
   ) i (included)
   order by a.attnum
 $$;
 
--- The same, once for all that a statement is made of, with the expressions that depend on a column's type alone. They
--- are made once for each type, as that takes a while. What stands for the columns in a comparison is longer than any
--- name, so that no name holds it.
+-- The same columns, once for all parts of a statement, with the expressions that depend only on a column's
+-- type. These are made once for each type, as that takes a while. The placeholders for the columns in a
+-- comparison are longer than any name, so that no name contains them.
 create or replace function hark.described(relation oid, definition jsonb) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -100,8 +101,9 @@ as $$
     with ordinality c
 $$;
 
--- What the statements of a watch depend on, as a number: names, types and collations of the table's columns, and of
--- the composite types among them. A trigger compares it at each statement, so it is cheap and regards no order.
+-- A number that stands for what a watch's statements depend on: names, types and collations of the table's
+-- columns, and of the composite types among them. A trigger compares it at each statement. So it is cheap,
+-- and does not depend on the order of columns.
 create or replace function hark.shape_query(relations text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -126,7 +128,7 @@ as $$
   select array_agg(i.relation order by i.relation = $1 desc, i.relation) from inner_ones i
 $$;
 
--- A column of one of the two rows, in an expression of hark.described.
+-- A column of the old or the new row, in an expression of hark.described.
 create or replace function hark.in_row(expression text, alias text, name text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$ select replace($1, '%1$s', format('%I.%I', $2, $3)) $$;
@@ -134,7 +136,7 @@ as $$ select replace($1, '%1$s', format('%I.%I', $2, $3)) $$;
 create or replace function hark.row_value(described jsonb, alias text, as_a_whole boolean) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- A function takes 100 arguments.
+  -- A function takes at most 100 arguments.
   select case
     when $3 and bool_and(part.all_plain) then format('to_jsonb(%I.*)', $2)
     else coalesce(string_agg(format('jsonb_build_object(%s)', part.pairs), ' || ' order by part.number), '''{}''::jsonb')
@@ -149,7 +151,7 @@ as $$
   where part.pairs is not null or $3
 $$;
 
--- Whether a row as jsonb_build_object would make it is what the watch publishes.
+-- Whether a row, as jsonb_build_object would make it, is what the watch publishes.
 create or replace function hark.is_whole(described jsonb) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select coalesce(bool_and(c.included and c.plain), false) from hark.columns_in($1) c $$;
@@ -157,8 +159,8 @@ as $$ select coalesce(bool_and(c.included and c.plain), false) from hark.columns
 create or replace function hark.id_value(described jsonb, alias text, by_hand boolean) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- As an argument of jsonb_build_object. Columns chosen by hand may be of any size; an index bounds those of a
-  -- primary key.
+  -- As an argument of jsonb_build_object. Columns chosen by hand may be of any size; an index bounds those of
+  -- a primary key.
   select case when bool_or(c.length < 0) and $3
     then format('case when %s > 8000 then null else to_jsonb(%s) end',
       string_agg(format('coalesce(pg_column_size(%I.%I), 0)', $2, c.name), ' + '), max(v.value))
@@ -176,7 +178,7 @@ as $$
   where c.key_place is not null
 $$;
 
--- The key of the notification; over 1,000 characters its beginning and a digest.
+-- The key of the notification. If it is over 1,000 characters, its beginning and a digest.
 create or replace function hark.key_value(described jsonb, alias text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -194,8 +196,9 @@ as $$
   ) x (text)
 $$;
 
--- The condition that rows would make a payload of over max_bytes. What is stored compressed may be 256 times as large,
--- so first it only looks at that. A null in an array is a bit, which is compressed as well.
+-- The condition that rows would make a payload of over max_bytes. A value that is stored compressed may be
+-- 256 times as large, so the first test looks only at stored sizes. A null in an array is one bit, and such
+-- bits are compressed as well.
 create or replace function hark.is_wide(described jsonb, max_bytes text, aliases text[]) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$

@@ -1,6 +1,6 @@
 -- The definition of a watch, and the text of its trigger function.
 
--- Checks what hark.watch was given, and makes a definition of it.
+-- Checks the arguments of hark.watch, and makes a definition of them.
 create or replace function hark.watch_definition(
   relation oid, channel text, name text, operations text[], include text[], exclude text[], key text[], condition text,
   if_changed text[], payload text, headers jsonb, max_bytes bigint, replicated boolean, level text
@@ -58,7 +58,7 @@ begin
     chosen.reason := 'as asked for';
   end if;
   if condition is not null then
-    -- As what stands in the brackets of a type's name it must be one expression.
+    -- In the brackets of a type's name, the condition must be one expression.
     begin
       perform to_regtype('pg_catalog.hark_condition(' || condition || E'\n)');
     exception when others then
@@ -76,7 +76,8 @@ begin
 end
 $$;
 
--- The watched table of a trigger's row: of a partition the table above it that has the same trigger function.
+-- The watched table that a trigger's row belongs to. For a partition, it is the highest table above it that
+-- has the same trigger function.
 create or replace function hark.watched_root(relation oid, function oid) returns oid
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -122,7 +123,7 @@ begin
       statements := hark.watch_statements(relation, d, operation, old, new, 'hark.head', 'hark.headers', facts);
       branches := branches || '    ' || array_to_string(statements, E';\n    hark.wrote := hark.wrote or found;\n    ')
         || E';\n    hark.wrote := hark.wrote or found;\n';
-      -- Where no key has changed and old rows are not asked for, new rows need not be joined to them.
+      -- If no key has changed and the payload needs no old rows, new rows need not be joined to them.
       if by_statement and operation = 'UPDATE' and cardinality(statements) = 2 and d ->> 'payload' = any (array['key', 'new'])
         and jsonb_typeof(d -> 'condition') = 'null' and jsonb_typeof(d -> 'if_changed') = 'null'
       then
@@ -190,7 +191,7 @@ $body$,
     shape_query, coalesce(shape::text, 'null'),
     d, replace(old, '(old)', '($1)'), replace(new, '(new)', '($2)'),
     case when jsonb_typeof(d -> 'condition') = 'null' then executed
-      -- What the condition names may be gone: rather publish too much than fail the write.
+      -- What the condition names may be gone. Then publish too much rather than fail the write.
       else format($guarded$      begin
 %s
       exception when undefined_column or undefined_table or undefined_function or undefined_object or datatype_mismatch then
@@ -201,7 +202,8 @@ $body$,
       end;$guarded$, executed, replace(replace(d ->> 'name', '''', ''''''), '%', '%%'),
         '(' || (d ->> 'condition') || E'\n)', executed) end,
     branches, d ->> 'channel',
-    -- Such as the triggers for UPDATE of an INSERT ... ON CONFLICT: no transaction number is taken for nothing.
+    -- A statement may change no rows, as for the UPDATE triggers of an INSERT ... ON CONFLICT. It then takes
+    -- no transaction number.
     case when by_statement then $empty$
   if tg_op = 'DELETE' then
     if not exists (select from hark_old) then

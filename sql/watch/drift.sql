@@ -1,14 +1,15 @@
--- Which watch is of which table, its triggers, and what is not as it should be (drift).
+-- Which watch belongs to which table, its triggers, and its drift: what is not as the watch needs it.
 
--- Which watch of which table. The link is the trigger function, which goes along when table or schema are renamed;
--- where its triggers are gone, the table's name counts. Rows that say another owner than the table's are nobody's.
+-- Each watch with its table. The link is the trigger function, which stays if the table or its schema is
+-- renamed. If its triggers are gone, the table's name counts. A row that names another owner than the table's
+-- gets no table.
 create or replace function hark.known_watches() returns table (relation oid, function oid, watch hark.watches)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select c.oid, p.oid, w
   from hark.watches w
   left join pg_namespace fn on fn.nspname = w.function_schema
-  -- Of a schema that has another name now: the function's own name is nobody else's.
+  -- For a schema that has been renamed: no other function has this function's name.
   left join pg_proc p on p.proname = w.function_name and p.pronargs = 0
     and (p.pronamespace = fn.oid or fn.oid is null and pg_get_userbyid(p.proowner) = w.owner)
   left join lateral (
@@ -20,7 +21,7 @@ as $$
     )) and pg_get_userbyid(c.relowner) = w.owner
 $$;
 
--- The triggers that a watch needs: on which table, its name, its statement, and what pg_trigger then says of it.
+-- The triggers that a watch needs: the table, the trigger's name, its statement, and its type in pg_trigger.
 create or replace function hark.watch_triggers(relation oid, definition jsonb, function text)
 returns table (on_relation oid, trigger_name text, statement text, type smallint)
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -35,7 +36,8 @@ declare
   on_table oid;
   transitions text;
 begin
-  -- Triggers of one event fire in the order of their names: before all others, or on a view after them.
+  -- Triggers of one event fire in the order of their names. These must fire before all others, or on a
+  -- view after them.
   if mode <> 'instead' and exists (
     select from pg_trigger t where t.tgrelid = any (hark.tree_of($1)) and not t.tgisinternal and t.tgname < '00_hark_'
       and not hark.is_watch_function(t.tgfoid)
@@ -44,7 +46,8 @@ begin
   end if;
   foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
     continue when not d -> 'operations' ? operation;
-    -- Triggers for rows of a partitioned table are cloned to its partitions; those of inherited tables are not.
+    -- PostgreSQL clones row triggers of a partitioned table to its partitions. It does not clone those
+    -- of inherited tables.
     of_rows := case when mode = 'row' and kind = 'r' or operation = 'truncate' then hark.tree_of($1) else array[$1] end;
     foreach on_table in array of_rows loop
       trigger_name := prefix || operation;
@@ -80,7 +83,8 @@ begin
 end
 $$;
 
--- What is not as it should be: of the triggers and their function. Nothing: all is well.
+-- The drift of a watch: what is not as it should be with its triggers and their function. Empty if
+-- all is well.
 create or replace function hark.drift_of(relation oid, function oid, definition jsonb) returns text[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$

@@ -1,8 +1,9 @@
--- Changes of tables, the ground: how a row becomes JSON.
+-- How a row becomes JSON, on which the publishing of table changes rests.
 --
--- A watched table has triggers whose function belongs to the table's owner and is generated from the table's
--- columns (statements.sql). What a user supplies (types and their casts, conditions, columns) runs with that owner's rights,
--- never with Hark's. Only this is called with Hark's: an insert into hark.published, and hark.wake.
+-- A watched table has triggers whose function belongs to the table's owner and is generated from the
+-- table's columns (statements.sql). What a user supplies (types and their casts, conditions, columns) runs
+-- with that owner's rights, never with Hark's. Two things only run with Hark's rights: an insert into
+-- hark.published, and hark.wake.
 
 create or replace function hark.json_tried(value text) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -14,9 +15,9 @@ exception when data_exception or program_limit_exceeded or feature_not_supported
 end
 $$;
 
--- A value of type json, as jsonb where that can hold it, else its text as a string: NUL and lone surrogates, numbers
--- beyond numeric, and what is nested deeper than the server's stack are refused by jsonb. Most values are told by
--- looking, as trying costs a subtransaction.
+-- A value of type json, as jsonb if that can hold it, else its text as a string. jsonb refuses NUL and lone
+-- surrogates, numbers beyond numeric, and nesting deeper than the server's stack. Most values are recognised
+-- by looking, because trying costs a subtransaction.
 create or replace function hark.json_value(value json) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -48,8 +49,8 @@ begin
 end
 $$;
 
--- Whether to_jsonb can be given values of a type: it then calls nothing of a user's, and cannot fail. For types that
--- are not PostgreSQL's own it looks for a cast to json, which may be anybody's function.
+-- Whether to_jsonb can be given values of a type. If so, it calls no user's function and cannot fail. For
+-- types that are not PostgreSQL's own it looks for a cast to json, which may be any user's function.
 create or replace function hark.is_plain(type oid) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -81,7 +82,7 @@ as $$
     else format('(%s)::%s', $1, format_type(hark.base_type($2), -1)) end
 $$;
 
--- The text of a value by its type's output function, never by a cast, which a user may have made.
+-- The text of a value by its type's output function. Never by a cast, which a user may have made.
 create or replace function hark.output_of(reference text, type oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -106,7 +107,7 @@ as $$
     when t.oid = 'jsonb'::regtype then b.reference
     when hark.is_plain(t.oid) then format('to_jsonb(%s)', b.reference)
     when t.oid = 'json'::regtype then format('hark.json_value(%s)', b.reference)
-    -- From 128 up it is half a character, which PostgreSQL before 16 gives as it is.
+    -- A value from 128 up is half a character, which PostgreSQL before 16 outputs as it is.
     when t.oid = '"char"'::regtype then format(
       'to_jsonb(case when (%1$s)::int4 < 0 then ''\'' || ((%1$s)::int4 + 256) / 64'
       ' || ((%1$s)::int4 + 256) / 8 %% 8 || ((%1$s)::int4 + 256) %% 8 else (%1$s)::text end)', b.reference)
@@ -120,7 +121,7 @@ as $$
   where t.oid = (select hark.base_type($2))
 $$;
 
--- The expression of a key column's text: values that are equal have one text.
+-- The expression of a key column's text. Equal values have the same text.
 create or replace function hark.key_text(reference text, type oid, collated oid) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -150,7 +151,7 @@ begin
 end
 $$;
 
--- The condition that two values of a column are not the same: not only unequal, as 1.0 and 1.00 are equal.
+-- The condition that two values of a column are not the same. Unequal is not enough: 1.0 and 1.00 are equal.
 create or replace function hark.differs(old text, new text, type oid, collated oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -163,7 +164,7 @@ as $$
   end
 $$;
 
--- How many bytes of jsonb a value makes, about, without making it.
+-- About how many bytes of jsonb a value makes, computed without making it.
 create or replace function hark.size_of(reference text, type oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -172,16 +173,16 @@ as $$
     when t.oid = any (array['text', 'varchar', 'bpchar']::regtype[]::oid[])
       then format('coalesce(octet_length(%s), 0)', b.reference)
     when t.oid = 'bytea'::regtype then format('2 * coalesce(octet_length(%s), 0)', b.reference)
-    -- In an array it is unpacked, whatever its type.
+    -- In an array a value is unpacked, whatever its type.
     when t.oid = any (array['xml', 'jsonb', 'numeric']::regtype[]::oid[])
       then format('coalesce(pg_column_size(array[%s])::bigint, 0)', b.reference)
     when t.oid = 'json'::regtype then format('coalesce(2 * pg_column_size(array[%s])::bigint, 0)', b.reference)
-    -- An element of an array may be null, which takes a bit there.
+    -- An element of an array may be null, which takes one bit there.
     when e.oid = any (array['text', 'varchar', 'bpchar', 'jsonb', 'numeric']::regtype[]::oid[])
       then format('pg_column_size(array[%1$s])::bigint + 16 * coalesce(cardinality(%1$s), 0)', b.reference)
     when e.oid is not null
       then format('4 * pg_column_size(array[%1$s])::bigint + %2$s * coalesce(cardinality(%1$s), 0)', b.reference,
-        -- The names of a composite type's columns stand in each element.
+        -- The names of a composite type's columns are repeated in each element.
         16 + coalesce((select sum(octet_length(a.attname::text) + 16) from pg_attribute a
           where a.attrelid = (select c.typrelid from pg_type c where c.oid = hark.base_type(e.oid)) and a.attnum > 0), 0))
     else format('coalesce(10 * pg_column_size(array[%s])::bigint, 0)', b.reference)

@@ -1,6 +1,6 @@
--- What is watched, and publishing the rows that were there before.
+-- What is watched, and the snapshot of a watch: publishing the rows that its table had before.
 
--- What is watched and whether it is as it should be.
+-- The watches and their drift.
 create or replace function hark.watches() returns table (
   relation regclass, relation_name text, name text, channel text, level text, reason text, operations text[],
   payload text, key text[], definition jsonb, drift text[], snapshot_wanted boolean, snapshot_count bigint,
@@ -18,7 +18,7 @@ begin
       ), format('%s.%s', (w.watch).table_schema, (w.watch).table_name)) as full_name
     from hark.known_watches() w order by full_name, (w.watch).name
   loop
-    -- What an earlier owner of the table left is not told where it is watched anew.
+    -- A watch that an earlier owner of the table left is not listed if the table is watched anew.
     continue when k.relation is null and exists (
       select from hark.known_watches() o where (o.watch).name = k.name and (o.watch).table_schema = k.table_schema
         and (o.watch).table_name = k.table_name and o.relation is not null
@@ -28,7 +28,8 @@ begin
     level := case when k.definition ->> 'mode' = 'statement' then 'statement' else 'row' end;
     definition := k.definition; snapshot_wanted := k.snapshot_wanted; snapshot_count := k.snapshot_count;
     snapshot_done_at := k.snapshot_done_at; created_at := k.created_at;
-    -- Owners of tables may write their rows of hark.watches: one that makes no sense is not to hide the others.
+    -- Owners of tables may write their rows of hark.watches. A row that makes no sense must not
+    -- hide the others.
     begin
       operations := array(select jsonb_array_elements_text(k.definition -> 'operations'));
       key := array(select c.name from hark.watched_columns(k.relation, k.definition) c
@@ -45,9 +46,11 @@ begin
   end loop;
 end
 $$;
-comment on function hark.watches() is 'Which tables are watched, how, and what is not as it should be (drift).';
+comment on function hark.watches() is
+  'Which tables are watched, how, and what is not as it should be (drift).';
 
--- Whether the rows of a watched table have a key by which they can be read in pages: no column of it can be null.
+-- Whether the rows of a watched table have a key by which they can be read in pages: no column of it
+-- can be null.
 create or replace function hark.is_paged(relation oid, definition jsonb) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -60,17 +63,17 @@ as $$
   )
 $$;
 
--- The text of the function that publishes a page of a table's rows, after the key in `after`. Its rows are locked
--- against change until the page is committed: who changes one of them later publishes later, and who changed one
--- before is waited for and has published. The end of a page is a key that was looked up before, as a row may have
--- another key once it has been waited for.
+-- The text of the function that publishes a page of a table's rows, after the key in `after`. It locks these
+-- rows against change until the page is committed. A writer that changes one of them later also publishes
+-- later. A writer that changed one before is waited for, and has published by then. The end of a page is a
+-- key that is looked up first: after a wait a row may have another key.
 create or replace function hark.snapshot_body(relation oid, definition jsonb) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   d jsonb := definition || '{"operations": ["insert"]}';
   paged boolean := hark.is_paged(relation, definition);
-  -- Longer than the name of any column.
+  -- Longer than the name of any column, so that no name contains it.
   page constant text := '/*' || repeat('page ', 13) || '*/';
   names text;
   texts text;
@@ -129,14 +132,14 @@ begin
 end
 $$;
 
--- Runs the owner's function for a page, as that owner, and takes down how far it came.
+-- Runs the owner's function for a page, as that owner, and stores how far it came.
 create or replace function hark.snapshot_page(watch hark.watches, batch integer, out made integer, out last jsonb)
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   function text := hark.snapshot_function((watch).function_schema, (watch).function_name);
 begin
-  -- Locks the function against change, so that it is still the owner's, and runs as the owner, when it is called.
+  -- Locks the function against change. So when it is called, it is still the owner's and runs as the owner.
   if current_user <> (watch).owner and to_regprocedure(function || '(jsonb, integer)') is not null then
     execute format('alter function %s(jsonb, integer) security definer', function);
   end if;
@@ -156,8 +159,8 @@ begin
 end
 $$;
 
--- Makes a watch ready for its snapshot. The rows of a table without a key are published here, before any change of
--- them can be: the table is locked against writing by the triggers' coming.
+-- Makes a watch ready for its snapshot. The rows of a table without a key are published here, before any of
+-- them can change: creating the triggers has locked the table against writing.
 create or replace function hark.prepare_snapshot(relation regclass, name text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -192,7 +195,7 @@ begin
     'language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp\n'
     'set timezone = ''UTC'' set datestyle = ''ISO, YMD'' set intervalstyle = postgres set extra_float_digits = 1\n'
     'set bytea_output = hex set array_nulls = on set standard_conforming_strings = on set jit = off\n'
-    -- An owner who is bound by policies of the table would leave rows out: an error instead.
+    -- If policies of the table bind its owner, rows would be left out. This raises an error instead.
     'set row_security = off\nas %L', function, hark.snapshot_body(relation, w.definition));
   execute format('alter function %s(jsonb, integer) owner to %I', function, w.owner);
   execute format('revoke execute on function %s(jsonb, integer) from public', function);
@@ -203,8 +206,9 @@ begin
 end
 $$;
 
--- Publishes the next rows that a watched table had before: a page a call, each in a transaction of its own, until
--- done. A row that changes meanwhile may come both as what it is and by its change, in the right order.
+-- Publishes the next rows that a watched table had before: a page a call, each in a transaction of its own,
+-- until done. A row that changes during the snapshot may be published both as it is and by its change, in
+-- the right order.
 create or replace function hark.snapshot(relation regclass, name text default 'watch', batch integer default 1000)
 returns table (published integer, total bigint, done boolean)
 language plpgsql volatile rows 1 set search_path = pg_catalog, pg_temp
@@ -232,7 +236,7 @@ begin
     return query select 0, w.snapshot_count, true;
     return;
   end if;
-  -- Also where table or columns have changed since.
+  -- Also if the table or its columns have changed since.
   if not w.snapshot_wanted or (
     select p.prosrc from pg_proc p
     where p.oid = to_regprocedure(hark.snapshot_function(w.function_schema, w.function_name) || '(jsonb, integer)')
@@ -245,13 +249,13 @@ begin
   published := 0; total := w.snapshot_count; done := false;
   loop
     begin
-      -- Gives up before a deadlock would be looked for, in which a writer of the application could be the one to fail.
+      -- Gives up before PostgreSQL looks for a deadlock, which could end a writer of the application instead.
       perform set_config('lock_timeout', '200', true);
       select p.made, p.last is null into published, done from hark.snapshot_page(w, rows_now) p;
       perform set_config('lock_timeout', before, true);
       exit;
     exception when lock_not_available or deadlock_detected then
-      exit when rows_now = 1; -- somebody holds that row: nothing was published, the caller goes on
+      exit when rows_now = 1; -- that row is locked: nothing was published, the caller goes on
       rows_now := greatest(rows_now / 10, 1);
     end;
   end loop;
@@ -260,7 +264,7 @@ begin
 end
 $$;
 
--- Has the rows published anew, from the first.
+-- Starts the snapshot anew, from the first row.
 create or replace function hark.restart_snapshot(relation regclass, name text default 'watch') returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$

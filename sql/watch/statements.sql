@@ -1,8 +1,9 @@
--- The statements by which a trigger publishes, generated from a watch's definition and its table's columns.
+-- The statements with which a trigger publishes, generated from a watch's definition and its table's columns.
 
--- The statements that publish what an operation did, of the rows that `old` and `new` give: none where the operation is
--- not one of the watch's. `head` and `headers` are expressions; `facts` are the pairs that head is made of, where they
--- are at hand: to make a payload with rows at once takes less than to add them to one.
+-- The statements that publish what an operation did to the rows that `old` and `new` give. None if the
+-- watch does not cover the operation. `head` and `headers` are expressions. `facts` are the pairs that
+-- `head` is made of, if they are at hand. To make a payload together with its rows is faster than to add
+-- the rows to a head.
 create or replace function hark.watch_statements(
   relation oid, definition jsonb, operation text, old text, new text, head text, headers text, facts text default null
 ) returns text[]
@@ -63,8 +64,8 @@ begin
     end;
   end if;
 
-  -- An UPDATE. Old and new rows stand in the same order in the two transition tables; nothing documents it, tests
-  -- hold it fast for updates of keys, moves between partitions and MERGE.
+  -- An UPDATE. Old and new rows come in the same order in the two transition tables. PostgreSQL does not
+  -- document this. Tests check it for updates of keys, moves between partitions and MERGE.
   if d ->> 'mode' = 'statement' then
     by_number := 'hark_n';
     while exists (select from hark.columns_in(cs) c where c.name = by_number) loop
@@ -83,7 +84,7 @@ begin
     at_once := false;
     source := format('%s as old cross join %s as new', old, new);
   end if;
-  -- An argument of jsonb_build_object, which makes an object of a row faster than it copies one.
+  -- As an argument of jsonb_build_object, which makes an object of a row faster than it copies one.
   old_columns := case when at_once then format('old.%I', whole_row) else hark.row_value(cs, 'old', false) end;
   columns := case when at_once then format('new.%I', whole_row) else hark.row_value(cs, 'new', false) end;
   select coalesce(string_agg(k.differs, ' or ') filter (where k.key_place is not null), 'false'),
@@ -97,19 +98,19 @@ begin
     select c.name, c.included, c.key_place, c.looked_at, c.differs from hark.columns_in(cs) c order by c.place
   ) k (name, included, key_place, looked_at, differs);
   if moved <> 'false' then
-    -- Values that are equal have one key, so first whether they differ, then whether their keys do.
+    -- Equal values have the same key. So first compare the values, then the keys.
     moved := format('((%s) and %s <> %s)', moved, hark.key_value(cs, 'old'), hark.key_value(cs, 'new'));
     if by_hand then
       moved := format('((%s) is distinct from (%s))', hark.key_value(cs, 'old'), hark.key_value(cs, 'new'));
     end if;
   end if;
   if jsonb_typeof(d -> 'if_changed') = 'array' then
-    -- Where the columns to look at are gone, every update counts.
+    -- If the columns to compare are gone, every update counts.
     condition := format('%s and (%s or %s)', condition, coalesce(looked_at, 'true'), moved);
   end if;
   is_wide := format('(%s)', hark.is_wide(cs, d ->> 'max_bytes', case when full_rows then array['old', 'new'] else array['new'] end));
   if has_key then
-    -- All that leave a key before any that comes to it: UPDATE ... SET id = id + 1.
+    -- Every row that leaves a key comes before any row that takes it: UPDATE ... SET id = id + 1.
     made := made || format('%s select %L, %s, %s || %s, %s from %s where %s and %s', begin_of, d ->> 'channel',
       hark.key_value(cs, 'old'), head,
       '''{"action": "DELETE", "moved": true}''::jsonb || ' || case when full_rows

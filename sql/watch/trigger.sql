@@ -1,10 +1,11 @@
--- A trigger function for one's own CREATE TRIGGER.
+-- A trigger function for a user's own CREATE TRIGGER.
 
--- For triggers that one writes oneself, AFTER ... FOR EACH ROW; the channel is the argument, "schema.table" without one:
+-- For triggers that a user writes, AFTER ... FOR EACH ROW. The channel is the argument; without one
+-- it is "schema.table":
 --   create trigger tell after insert or update or delete on users
 --     for each row execute function hark.notify_data_change('users_changes');
--- The payload is that of hark.watch's "full". It runs with Hark's rights, so it calls nothing of a user's; hark.watch
--- publishes the rows of a statement at once and is several times cheaper.
+-- The payload is that of hark.watch's "full". The function runs with Hark's rights, so it calls no user's
+-- function. hark.watch publishes all rows of a statement at once and is several times cheaper.
 create or replace function hark.notify_data_change() returns trigger
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = postgres set extra_float_digits = 1
@@ -43,7 +44,7 @@ begin
     from pg_attribute a where a.attrelid = tg_relid and a.attnum > 0 and not a.attisdropped;
     if is_simple and key_column is not null
       and coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(new), 0) < 60000
-      -- A null in an array is a bit, and those are compressed.
+      -- A null in an array is one bit, and such bits are compressed.
       and (coalesce(pg_column_size(old), 0) + coalesce(pg_column_size(new), 0) < 4000 or not exists (
         select from pg_attribute a join pg_type t on t.oid = a.atttypid
         where a.attrelid = tg_relid and a.attnum > 0 and not a.attisdropped and t.typcategory = 'A'))
@@ -74,7 +75,7 @@ begin
     end if;
   end if;
   perform hark.wake(channel);
-  -- BEFORE and INSTEAD OF triggers go on with what they return: never in the way of the write.
+  -- BEFORE and INSTEAD OF triggers go on with the returned row. So this never stops the write.
   return case when tg_op = 'DELETE' then old else new end;
 end
 $$;

@@ -11,8 +11,8 @@ declare
 begin
   return array[
     format(E'create or replace function %s() returns trigger\nlanguage plpgsql security definer set search_path = pg_catalog, pg_temp\n'
-      -- Values look the same whoever writes; old and new rows are joined by hashing, also where the first statement
-      -- had one row and the plan is kept.
+      -- With these settings values look the same whichever role writes. Old and new rows are joined by
+      -- hashing, even if the first statement had one row and the plan is kept.
       'set timezone = ''UTC'' set datestyle = ''ISO, YMD'' set intervalstyle = postgres set extra_float_digits = 1\n'
       'set bytea_output = hex set array_nulls = on set standard_conforming_strings = on\n'
       'set enable_nestloop = off set enable_mergejoin = off set enable_material = off set jit = off\n'
@@ -27,7 +27,8 @@ begin
 end
 $$;
 
--- The statements that install a watch, and those that remove what an earlier definition had and this has not.
+-- The statements that install a watch, and those that remove triggers of an earlier definition that this one
+-- does not have.
 create or replace function hark.watch_script(relation oid, definition jsonb, schema_name text, function_name text) returns text[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -38,7 +39,7 @@ declare
 begin
   script := hark.watch_function_script(relation, definition, schema_name, function_name)
     || array(select t.statement from hark.watch_triggers(relation, definition, function) t);
-  -- What an earlier definition had, or the watch of that name of an earlier owner.
+  -- Triggers of an earlier definition, or of an earlier owner's watch of that name.
   surplus := array(
     select format('drop trigger %I on %s', g.tgname, g.tgrelid::regclass)
     from pg_trigger g join pg_proc p on p.oid = g.tgfoid join pg_namespace n on n.oid = p.pronamespace
@@ -52,7 +53,8 @@ begin
         where t.on_relation = g.tgrelid and t.trigger_name = g.tgname
       )
   );
-  -- To drop a trigger takes the strongest lock: taken first, as who has a weaker one and waits for it can deadlock.
+  -- Dropping a trigger takes the strongest lock. It is taken first: a session that holds a weaker one and
+  -- waits for it can deadlock.
   return array(
     select format('lock table only %s in access exclusive mode', c.oid::regclass)
     from pg_class c where surplus <> '{}' and c.oid = any (hark.tree_of(relation)) and c.relkind in ('r', 'p')
@@ -64,7 +66,7 @@ $$;
 create or replace function hark.watch_function_name(relation oid, name text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- 63 bytes at most, in any encoding.
+  -- At most 63 bytes, in any encoding.
   select 'hark_watch_' || regexp_replace(left(c.relname, 40), '[^a-z0-9_]', '_', 'g') || '_'
     || left(md5(c.oid || '/' || c.relowner || '/' || $2), 8)
   from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1
@@ -115,8 +117,8 @@ begin
     update hark.watches w set function_schema = schema_name
     where w.function_schema = known.function_schema and w.function_name = made_name and w.owner = known.owner
       and w.function_schema <> schema_name;
-    -- Without a trigger left, changes have been missed, or this is another table of that name: a snapshot begins anew.
-    -- By another key the pages of one are others.
+    -- If no trigger is left, changes have been missed, or this is another table of that name. Then a snapshot
+    -- begins anew. It also does if the key differs, because its pages do.
     is_new := not exists (select from pg_trigger t where t.tgfoid = known.function)
       or hark.key_columns(relation, d) <> hark.key_columns(relation, known.definition);
     snapshot := snapshot or known.snapshot_wanted;
@@ -127,7 +129,7 @@ begin
     raise exception 'role "%", which owns table %, may not create a function in schema "%"', owner, relation, schema_name
       using errcode = 'insufficient_privilege', hint = format('grant create on schema %I to %I.', schema_name, owner);
   end if;
-  -- What stands there under that name must be one of this table's owner's.
+  -- A function that already has that name must belong to this table's owner.
   if made_name !~ '^hark_watch_' or exists (
     select from pg_proc p where p.proname = made_name and p.pronamespace = to_regnamespace(quote_ident(schema_name))
       and (pg_get_userbyid(p.proowner) <> owner or p.prorettype <> 'trigger'::regtype)
@@ -148,17 +150,18 @@ begin
     snapshot_done_at = case when is_new then null else w.snapshot_done_at end,
     created_at = case when is_new then clock_timestamp() else w.created_at end;
   if snapshot then
-    -- Also where it is under way: the rest is published as it is now to be.
+    -- Also while a snapshot is in progress: the remaining rows are published by the new definition.
     perform hark.prepare_snapshot(relation, $3);
   end if;
   return done;
 end
 $$;
 comment on function hark.watch(regclass, text, text, text[], text[], text[], text[], text, text[], text, jsonb, bigint, boolean, text, boolean) is
-  'Publishes the changes of a table, whoever writes. Run it as the owner of the table; it locks the table for a moment.';
+  'Publishes the changes of a table, whichever role writes. Run it as the owner of the table; it locks the '
+  'table for a moment.';
 
--- Makes the triggers of a watch anew as it was told, after its table has changed: with its own channel, and the names
--- that its columns have now.
+-- Makes the triggers of a watch anew after its table has changed. It keeps the watch's options, with its own
+-- channel and the current names of its columns.
 create or replace function hark.rewatch(relation regclass, name text default 'watch') returns text
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -180,7 +183,7 @@ begin
           with ordinality l (attnum, place)
         join pg_attribute a on a.attrelid = relation and a.attnum = l.attnum
       ) end);
-      -- Rather nothing than what was to be left out, or other rows than those that were asked for.
+      -- Refuse, rather than publish columns that were to be left out, or rows that were not asked for.
       if coalesce(jsonb_array_length(nullif(lists -> list, 'null')), 0) < jsonb_array_length(d -> list) then
         raise exception 'the watch "%" of table % names columns under % that are gone: %', name, relation, list, d -> list
           using errcode = 'HK006', hint = 'Say anew what is to be watched: select hark.watch(...).';
@@ -196,7 +199,7 @@ begin
 end
 $$;
 comment on function hark.rewatch(regclass, text) is
-  'Repairs a watch after its table has changed (see drift in hark.watches()), keeping what it was told.';
+  'Repairs a watch after its table has changed (see drift in hark.watches()), keeping its options.';
 
 -- What hark.watch would run, as a script for a migration tool.
 create or replace function hark.watch_sql(
@@ -220,8 +223,9 @@ begin
     select n.nspname into schema_name from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1;
     made_name := hark.watch_function_name(relation, $3);
   end if;
-  -- The number of the table, in the definition and where partitions are, is another in another database: the trigger
-  -- then makes its statements itself until the script is made anew there, or hark.watch is called.
+  -- The table's number is in the definition and, if it has partitions, in the function. In another database
+  -- it is another number. There the trigger makes its statements itself, until the script is made anew there
+  -- or hark.watch is called.
   return format(E'begin;\n\n%s;\n\n%s;\n\ncommit;\n',
     array_to_string(hark.watch_script(relation, d, schema_name, made_name), E';\n\n'),
     format(E'insert into hark.watches (function_schema, function_name, table_schema, table_name, name, owner, definition)\n'
@@ -231,7 +235,7 @@ begin
 end
 $$;
 
--- Stops watching; false where that watch was not there. What was published stays.
+-- Stops watching; false if there was no such watch. What was published stays.
 create or replace function hark.unwatch(relation regclass, name text default 'watch') returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -262,9 +266,10 @@ begin
   return true;
 end
 $$;
-comment on function hark.unwatch(regclass, text) is 'Stops publishing the changes of a table; false where that watch was not there.';
+comment on function hark.unwatch(regclass, text) is
+  'Stops publishing the changes of a table; false if there was no such watch.';
 
--- Forgets a watch whose table is gone, with what is left of its function.
+-- Removes a watch whose table is gone, with what is left of its function.
 create or replace function hark.forget_watch(relation_name text, name text default 'watch') returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -289,8 +294,9 @@ begin
 end
 $$;
 
--- After an upgrade: trigger functions whose text another version of Hark made are made anew. Their triggers stay as they
--- are, so that no table is locked: what those lack is told as drift. So is what this role may not change.
+-- After an upgrade, makes those trigger functions anew that another version of Hark made. Their triggers stay
+-- as they are, so that no table is locked; what those lack is reported as drift. So is a function that this
+-- role may not change.
 create or replace function hark.renew_watches() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$

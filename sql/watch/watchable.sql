@@ -1,6 +1,6 @@
 -- What can be watched, and by which kind of trigger.
 
--- The tables beneath a partitioned or inherited one, itself first.
+-- A table, then all tables below it: its partitions, or the tables that inherit from it.
 create or replace function hark.tree_of(relation oid) returns oid[]
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -12,7 +12,7 @@ as $$
   select array_agg(t.relation order by t.relation = $1 desc, t.relation) from tree t
 $$;
 
--- The trigger functions of watches, by which Hark tells its own triggers from others.
+-- Whether a function is the trigger function of a watch. By this Hark tells its own triggers from others.
 create or replace function hark.is_watch_function(function oid) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -20,8 +20,9 @@ as $$
     or p.pronamespace = (select n.oid from pg_namespace n where n.nspname = 'hark')))
 $$;
 
--- How a table is to be watched. Statement triggers publish all rows of a statement by one insert; where that would
--- miss rows, or publish them in another order than they were written, a trigger a row.
+-- Which kind of trigger a watch of a table needs. Statement triggers publish all rows of a statement with
+-- one insert. If these would miss rows, or publish them in another order than they were written, the watch
+-- uses row triggers.
 create or replace function hark.watch_mode(relation oid, replicated boolean) returns table (mode text, reason text)
 language sql stable rows 1 set search_path = pg_catalog, pg_temp
 as $$
@@ -53,8 +54,9 @@ as $$
       )
       select 'a foreign key changes rows of the table because of others of it, which would be published before their cause'
       from caused w where w.relation = c.oid),
-    -- What foreign keys do within one statement comes as one set of rows, changed twice or not, in no order that can
-    -- be followed. So the ways are counted by which a row of another table, deleted or updated, comes to this table.
+    -- What foreign keys do within one statement arrives as one set of rows. A row may be changed twice in it,
+    -- and its order cannot be followed. So this counts the ways by which a deleted or updated row of another
+    -- table leads to this table.
     (with recursive above (relation) as (
         select k.confrelid from pg_constraint k where k.conrelid = c.oid and k.contype = 'f'
         union
@@ -76,7 +78,7 @@ as $$
   where c.oid = $1
 $$;
 
--- Refuses what cannot be watched, and says why.
+-- Refuses a relation that cannot be watched, and says why.
 create or replace function hark.require_watchable(relation oid) returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -141,8 +143,8 @@ begin
 end
 $$;
 
--- Looks up the names and types of a condition, as the table's owner: a literal of a user's type is made by functions of
--- that user's as soon as it is read, and the caller may have more rights than the owner.
+-- Looks up the names and types of a condition, as the table's owner. A literal of a user's type is made by
+-- that user's functions as soon as it is read. The caller may have more rights than the owner.
 create or replace function hark.require_condition(relation oid, condition text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
