@@ -1,5 +1,5 @@
 /**
- * A watched table, typed.
+ * Watched tables with typed rows.
  *
  * @module
  */
@@ -17,13 +17,13 @@ import { nameParts, tableName } from "./table.ts";
 
 /** Options of {@linkcode watched}. */
 export interface WatchedOptions<Payload extends WatchPayload, Key extends string> {
-  /** The channel the changes are published on. @default `schema.table` */
+  /** The channel on which the changes are published. @default `schema.table` */
   readonly channel?: string;
-  /** The watch's name, as a table may have several watches. @default {"watch"} */
+  /** The watch's name. A table may have several watches. @default {"watch"} */
   readonly name?: string;
-  /** What is published of a row. @default {"full"} */
+  /** What the watch publishes for a row. @default {"full"} */
   readonly payload?: Payload;
-  /** The columns that tell a row. @default the primary key */
+  /** The columns that identify a row. @default the primary key */
   readonly key?: Key | readonly Key[];
 }
 
@@ -33,36 +33,44 @@ export type IdOf<Row, Key> = [Key] extends [never] ? unknown
     ? IsOne<Key> extends true ? Row[Key] : { readonly [Name in Extract<Key, keyof Row>]: Row[Name] }
   : unknown;
 
-/** Whether a type is no union. */
+/** Whether a type is not a union. */
 export type IsOne<Type, Whole = Type> = Type extends unknown ? [Whole] extends [Type] ? true : false
   : never;
 
-/** What is told of an update with the payload `"diff"`: no schema can check a part of a row. */
+/**
+ * The part of a row that an update carries with the payload `"diff"`. Its values are `unknown`,
+ * because no schema can check a part of a row.
+ */
 export type UncheckedPart<Row> = { readonly [Name in Column<Row>]?: unknown };
 
-/** A watched table, made by {@linkcode watched}: for {@linkcode watch}, for consumers, for the compiler. */
+/**
+ * A watched table from {@linkcode watched}. {@linkcode watch} takes it, consumers use its channel
+ * and handler, and the compiler its types.
+ */
 export interface Watched<
   Row,
   Payload extends WatchPayload = "full",
   Id = unknown,
   Part = Partial<Row>,
 > {
-  /** The table, as it was named. */
+  /** The table's name, as it was given. */
   readonly table: string;
-  /** The channel its changes are published on. */
+  /** The channel on which its changes are published. */
   readonly channel: string;
   /** The watch's name. */
   readonly name: string;
-  /** What is published of a row. */
+  /** What the watch publishes for a row. */
   readonly payload: Payload;
-  /** The columns that tell a row; null for the primary key. */
+  /** The columns that identify a row; null for the primary key. */
   readonly key: readonly string[] | null;
   /**
-   * A handler for a consumer, of changes. What is no change of the table, or has rows of another kind
-   * than was told, or that do not fit the schema, becomes a dead letter: to try again cannot help.
+   * Creates a consumer's handler that receives changes. A notification becomes a dead letter if it
+   * is not a change of this table, if its rows have another payload kind than declared, or if they
+   * do not match the schema: a retry could not help.
    *
-   * So does a change whose row was larger than the watch's `maxBytes` and was not published, unless
-   * `oversized` handles those, such as by reading the row by its `id`.
+   * A change also becomes a dead letter if its row was larger than the watch's `maxBytes` and was
+   * not published. Give `oversized` to handle such changes, for example by reading the row by its
+   * `id`.
    */
   handler(
     handle: (change: Change<Row, Payload, Id, Part>, context: HandlerContext) => unknown,
@@ -71,35 +79,37 @@ export interface Watched<
     },
   ): Handler;
   /**
-   * The change that a notification tells of, such as for `subscribe` or `handleBatch`. Ask
-   * `truncated` first: with it there are no rows.
+   * Turns a notification into a change, for use with `subscribe` or `handleBatch`. Check
+   * `truncated` first: if it is true, there are no rows.
    *
-   * @throws {DeadLetter} as the handler.
+   * @throws {DeadLetter} In the cases that the handler's documentation names.
    */
   change(
     notification: Notification,
   ): Promise<Change<Row, Payload, Id, Part> | OversizedChange<Id>>;
-  /** Whether a notification tells of a change of this table, where several share a channel. */
+  /** Whether a notification is a change of this table. For channels that several tables share. */
   matches(notification: Notification): boolean;
 }
 
-/** The changes of a watched table, as a type. */
+/** The type of the changes of a watched table. */
 export type ChangeOf<Table> = Table extends Watched<infer Row, infer Payload, infer Id, infer Part>
   ? Change<Row, Payload, Id, Part>
   : never;
 
 /**
- * A watched table, with the type of its rows, or with a schema that checks each row.
+ * Declares a watched table, with a type for its rows or with a schema that checks each row.
  *
- * The type is believed, the schema is not: any of a library that follows Standard Schema
- * (https://standardschema.dev), such as Zod, Valibot or ArkType. It sees a row as it was published:
- * dates are text, numbers beyond 2^53 have lost digits. Both the rows before and after have to fit it.
+ * A type is trusted and not checked. A schema is checked: one from any library that implements
+ * Standard Schema (https://standardschema.dev), such as Zod, Valibot or ArkType. The schema sees a
+ * row as it was published: dates are text, and numbers beyond 2^53 have lost digits. The rows
+ * before and after a change must both match it.
  *
- * With a second type, `watched<User, "id">`, or with `key` beside a schema, `id` has the type of that
- * column; with several columns, of an object. `payload` has to be what the watch publishes, so give
- * what this returns to {@linkcode watch}.
+ * With a second type, `watched<User, "id">`, or with `key` beside a schema, `id` has the type of
+ * that column. With several columns it has the type of an object. `payload` must be what the watch
+ * publishes, so pass the result to {@linkcode watch}.
  *
- * @param table With its schema, such as `"public.users"`: the channel's default name is made of both.
+ * @param table The table with its schema, such as `"public.users"`. The channel's default name is
+ * made of both.
  * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
  * @example
  * ```ts
@@ -131,26 +141,26 @@ export function watched<
 >(
   table: string,
   options: WatchedOptions<Payload, Key> & {
-    /** What each row has to fit. */
+    /** The schema that each row must match. */
     readonly row: Schema;
   },
 ): Watched<RowOf<Schema>, Payload, IdOf<InputOf<Schema>, Key>, UncheckedPart<RowOf<Schema>>>;
-/** With the type of the rows, of which the new ones are published. */
+/** With a row type and the payload `"new"`. */
 export function watched<Row, Key extends Column<Row> = never>(
   table: string,
   options: WatchedOptions<"new", Column<Row>> & { readonly payload: "new" },
 ): Watched<Row, "new", IdOf<Row, Key>>;
-/** With the type of the rows, of which is published what has changed. */
+/** With a row type and the payload `"diff"`. */
 export function watched<Row, Key extends Column<Row> = never>(
   table: string,
   options: WatchedOptions<"diff", Column<Row>> & { readonly payload: "diff" },
 ): Watched<Row, "diff", IdOf<Row, Key>>;
-/** With the type of the rows, of which the key is published. */
+/** With a row type and the payload `"key"`. */
 export function watched<Row, Key extends Column<Row> = never>(
   table: string,
   options: WatchedOptions<"key", Column<Row>> & { readonly payload: "key" },
 ): Watched<Row, "key", IdOf<Row, Key>>;
-/** With the type of the rows. */
+/** With a row type and the payload `"full"`. */
 export function watched<Row = Readonly<Record<string, unknown>>, Key extends Column<Row> = never>(
   table: string,
   options?: WatchedOptions<"full", Column<Row>>,
@@ -214,7 +224,7 @@ class WatchedTable {
     this.key = key;
   }
 
-  // Not async: a handler that returns at once spares its consumer a wait.
+  // Not async: a handler that returns synchronously spares the consumer an await.
   handler(handle: Handle, options: { readonly oversized?: Handle } = {}): Handler {
     if (typeof handle !== "function") {
       bad("handle", handle, "Give a function of a change and a context.");
