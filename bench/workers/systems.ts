@@ -1,6 +1,6 @@
 /**
- * What a worker process can be: Hark's consumer, a peer's worker, or the floor. Each calls `handled` for
- * each notification, with what was published.
+ * The systems that a worker process can run: Hark's consumer, a peer's worker, or the floor. Each
+ * calls `handled` for each notification, with the published payload.
  *
  * @module
  */
@@ -13,27 +13,27 @@ import * as graphile from "../peers/graphile.ts";
 import * as pgboss from "../peers/pgboss.ts";
 import { manySystems } from "./many.ts";
 
-/** What a worker is told. */
+/** The configuration of a worker. */
 export interface Serve {
   readonly url: string;
   /** The channel, task or queue. */
   readonly name: string;
-  /** Of a Hark consumer. */
+  /** Options of a Hark consumer. */
   readonly options?: ConsumerOptions;
-  /** How many consumers the process serves, where it can be many. */
+  /** The number of consumers in the process, for systems that support several. */
   readonly consumers?: number;
-  /** To be called once it is connected and begins to read. */
+  /** Must be called once the worker is connected and begins to read. */
   begins(): void;
   handled(payload: unknown): void;
 }
 
-/** A worker at work. `done` settles where it ends by itself. */
+/** A running worker. `done` settles if the worker ends by itself. */
 export interface Serving {
   readonly done?: Promise<unknown>;
   stop(): Promise<unknown>;
 }
 
-/** Starts one. */
+/** Starts a worker. */
 export type System = (serve: Serve) => Promise<Serving>;
 
 async function listener(
@@ -74,8 +74,8 @@ function pages(size: number, table = "hark.log"): System {
 }
 
 /**
- * The least that reads what is published: looks every 3 ms for ids above the last one, and so loses what commits
- * late. Begins where the table ends.
+ * The least that can read what is published. Every 3 ms it looks for ids above the last one, and so
+ * loses notifications that commit late. Begins at the end of the table.
  */
 const poll: System = async ({ url, handled }) => {
   const client = new pg.Client({ connectionString: url });
@@ -127,7 +127,10 @@ const hark: System = async ({ url, name, options, begins, handled }) => {
   };
 };
 
-/** Drains. A payload is parsed when it is first looked at, so a handler that does not look saves that. */
+/**
+ * Drains a consumer. A payload is parsed when it is first accessed, so a handler that does not
+ * access it saves that time.
+ */
 const harkDrain = (looks: boolean): System => async ({ url, name, options, begins, handled }) => {
   const db = await connect(url);
   await db.query("select 1");
@@ -168,10 +171,10 @@ export const systems: Readonly<Record<string, System>> = {
   pgboss: boss(false),
   "pgboss-listen": boss(true),
   "pgboss-fetch": boss(false, true),
-  /** LISTEN only: what was published is the notification's payload. */
+  /** LISTEN only: the payload of the notification is what was published. */
   listen: ({ url, name, handled }) =>
     listener(url, name, (_, payload) => handled(payload === "" ? null : JSON.parse(payload))),
-  /** LISTEN, and select the row whose id was sent. */
+  /** LISTEN, then select the row whose id was sent. */
   "listen-select": ({ url, name, handled }) =>
     listener(url, name, async (client, id) => {
       const { rows } = await client.query("select payload from plain.log where id = $1", [id]);

@@ -103,7 +103,7 @@ const operationNames: readonly WatchOperation[] = ["insert", "update", "delete",
 const payloads: readonly WatchPayload[] = ["full", "new", "diff", "key"];
 
 /** A watched table with rows of any type. */
-// deno-lint-ignore no-explicit-any -- what its rows are makes no difference to the server
+// deno-lint-ignore no-explicit-any -- the type of the rows does not matter to the server
 export type AnyWatched = Watched<any, WatchPayload, any, any>;
 
 /**

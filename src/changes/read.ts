@@ -26,7 +26,7 @@ export interface Expected {
 /** A change as it is stored in a payload, not yet checked. */
 type Raw = Readonly<Record<string, unknown>>;
 
-// deno-lint-ignore no-explicit-any -- the row's type is the caller's to name
+// deno-lint-ignore no-explicit-any -- the caller names the type of the rows
 type AnyChange = Change<any, any, any, any>;
 
 /** Whether a notification is a change of the expected table. */

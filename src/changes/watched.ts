@@ -64,9 +64,9 @@ export interface Watched<
   /** The columns that identify a row; null for the primary key. */
   readonly key: readonly string[] | null;
   /**
-   * Creates a consumer's handler that receives changes. A notification becomes a dead letter if it
-   * is not a change of this table, if its rows have another payload kind than declared, or if they
-   * do not match the schema: a retry could not help.
+   * Creates a consumer's handler that receives changes. A notification becomes a dead letter in
+   * three cases, because a retry could not help: it is not a change of this table, its rows have
+   * another payload kind than declared, or they do not match the schema.
    *
    * A change also becomes a dead letter if its row was larger than the watch's `maxBytes` and was
    * not published. Give `oversized` to handle such changes, for example by reading the row by its

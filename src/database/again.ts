@@ -52,9 +52,8 @@ function nameOf(text: string): string {
 }
 
 /**
- * The SQLSTATEs with which a server or a pooler says that a prepared statement does not exist any
- * more, exists already, or returns other columns since an upgrade. The statement was not executed
- * then.
+ * The SQLSTATEs of a server or a pooler for a prepared statement that does not exist any more,
+ * exists already, or returns other columns since an upgrade. The statement was not executed then.
  */
 const notPrepared = new Set(["26000", "42P05", "0A000"]);
 

@@ -7,7 +7,7 @@
 /** The result of a query: its rows, as objects by column name. */
 export interface QueryResult {
   /** The rows, in the order the server sent them. */
-  // deno-lint-ignore no-explicit-any -- drivers type rows as any; each caller checks what it reads
+  // deno-lint-ignore no-explicit-any -- drivers type rows as any; callers check the columns they read
   readonly rows: any[];
 }
 
@@ -16,7 +16,7 @@ export interface QueryResult {
  *
  * `pg.Client`, `pg.Pool`, a PGlite database and its transactions implement it as they are. Other
  * drivers need one line of wrapping. Hark sends every parameter as text (or as a number or boolean)
- * and casts it in SQL, so that no driver has to know the type of a column.
+ * and casts it in SQL. So no driver has to know the type of a column.
  *
  * @example A transaction of postgres.js
  * ```ts

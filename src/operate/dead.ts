@@ -41,7 +41,7 @@ export interface DeadNotification {
   readonly diedAt: Date;
 }
 
-/** Which dead letters: those that match every given field. */
+/** A filter on dead letters: those that match every given field. */
 export interface DeadLetterFilter {
   /** Dead letters with these ids, at least one. */
   readonly ids?: readonly number[];

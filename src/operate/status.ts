@@ -16,8 +16,9 @@ import { date, ms } from "./times.ts";
 /** Options of {@linkcode status}. */
 export interface StatusOptions {
   /**
-   * Stop counting at this many notifications: a consumer's unread ones, those of the log, and
-   * delayed ones. A longer backlog then costs no more to count.
+   * Stop counting at this many notifications. It limits the count of a consumer's unread
+   * notifications, of the log, and of delayed notifications, so that a longer backlog costs no
+   * more.
    * @default {100000}
    */
   readonly maxCount?: number;
@@ -255,7 +256,7 @@ export async function consumerStatuses(db: Queryable, maxCount: number): Promise
   return rows.map((row) => consumerStatus(row, maxCount));
 }
 
-// deno-lint-ignore no-explicit-any -- a row as a driver gives it
+// deno-lint-ignore no-explicit-any -- a row with the driver's types
 function consumerStatus(row: any, maxCount: number): ConsumerStatus {
   const unread = Number(row.unread);
   return {

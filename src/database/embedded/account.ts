@@ -2,7 +2,7 @@
  * Chooses the operating-system user that runs the server, and a place for that user's files.
  *
  * PostgreSQL refuses to run as root. Under root the server therefore runs as an unprivileged user,
- * who cannot look inside a home folder that is closed to other users. The files of a project in
+ * which cannot look inside a home folder that is closed to other users. The files of a project in
  * such a folder are kept below {@linkcode SHARED_FOLDER} instead.
  *
  * @module

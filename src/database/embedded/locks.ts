@@ -26,8 +26,8 @@ export async function tryLock(path: string, kind: "alone" | "shared"): Promise<L
 }
 
 /**
- * Disposing unlocks explicitly, because closing the file is not enough. If any part of this process
- * is starting a program at this moment, the new process also has the file open until its program
+ * Disposing unlocks explicitly, because closing the file is not enough. This process may be
+ * starting a program at this moment. The new process then also has the file open until its program
  * runs, and would keep the lock.
  */
 function held(file: Deno.FsFile): Lock {
