@@ -7,7 +7,7 @@
 /** The result of a query: its rows, as objects by column name. */
 export interface QueryResult {
   /** The rows, in the order the server sent them. */
-  // deno-lint-ignore no-explicit-any -- drivers type rows as any; callers check the columns they read
+  // deno-lint-ignore no-explicit-any -- drivers type rows as any; callers check their columns
   readonly rows: any[];
 }
 
