@@ -1,5 +1,5 @@
 /**
- * Installs, upgrades, checks and removes the schema `hark`.
+ * Installs, upgrades and checks the schema `hark`.
  *
  * @module
  */
@@ -10,9 +10,9 @@ import { HarkError } from "../errors.ts";
 import { loadSchema } from "./script.ts";
 import { compareVersions, isVersion, schemaVersion } from "./version.ts";
 
-/** What {@linkcode migrate} did. */
+/** The result of {@linkcode migrate}. */
 export interface MigrateResult {
-  /** The version found; undefined where there was no schema. */
+  /** The version found; undefined if the schema was not installed. */
   readonly from: string | undefined;
   /** The version now installed. */
   readonly to: string;
@@ -21,8 +21,8 @@ export interface MigrateResult {
 }
 
 /**
- * The schema as SQL text, one statement: run by psql or by another migration tool it installs the schema,
- * upgrades an earlier version, or does nothing where it is up to date.
+ * Returns the schema as SQL text, one statement. Run by psql or by another migration tool, it
+ * installs the schema, upgrades an earlier version, or does nothing if the schema is up to date.
  *
  * @example
  * ```ts
@@ -36,10 +36,10 @@ export async function schemaSql(): Promise<string> {
 }
 
 /**
- * The version of the schema in this database, or undefined where there is none.
+ * Returns the version of the schema in this database, or undefined if it is not installed.
  *
- * @throws {HarkError} `NO_PERMISSION` where the role may not use the schema; `CONFLICT` where there is a
- * schema `hark` that is not Hark's.
+ * @throws {HarkError} `NO_PERMISSION` if the role may not use the schema; `CONFLICT` if a schema
+ * `hark` exists that Hark did not create.
  */
 export async function installedVersion(db: Queryable): Promise<string | undefined> {
   try {
@@ -57,19 +57,21 @@ export async function installedVersion(db: Queryable): Promise<string | undefine
   }
 }
 
-/** Whether a schema "hark" is there all the same. In a transaction, which has failed, nobody knows. */
+/**
+ * Whether a schema "hark" exists. False inside a transaction that has failed: it can run no query.
+ */
 async function isTaken(db: Queryable): Promise<boolean> {
   const sql = "select exists (select from pg_catalog.pg_namespace where nspname = 'hark') as taken";
   return await db.query(sql).then(({ rows }) => rows[0].taken === true, () => false);
 }
 
 /**
- * Installs the schema, or brings it up to this program's version. Does nothing where it is up to
- * date; several at once wait for each other. Needs the right to create a schema in the database.
- * Inside a transaction of the caller's it joins that.
+ * Installs the schema, or upgrades it to this program's version. Does nothing if the schema is up
+ * to date. Concurrent calls wait for each other. Needs the right to create a schema in the
+ * database. Inside your own transaction, the change becomes part of that transaction.
  *
- * @throws {HarkError} `SCHEMA_NEW` when the schema is newer than this program; `NO_PERMISSION`;
- * `CONFLICT` when a schema `hark` exists that is not Hark's.
+ * @throws {HarkError} `SCHEMA_NEW` if the schema is newer than this program; `NO_PERMISSION`;
+ * `CONFLICT` if a schema `hark` exists that Hark did not create.
  * @example
  * ```ts
  * import { connect, migrate } from "@hark/postgres";
@@ -116,13 +118,15 @@ async function foundVersion(db: Queryable): Promise<string | undefined> {
   return version;
 }
 
-/** The digest of the functions that are installed. */
+/** The digest of the installed functions. */
 async function functionsOf(db: Queryable): Promise<unknown> {
   const { rows } = await db.query("select hark.functions_digest() as digest");
   return rows[0].digest;
 }
 
-/** The driver's error below one that was translated already, as by a `Database`. */
+/**
+ * The driver's error, taken out of an error that was already translated, such as by a `Database`.
+ */
 function rootOf(error: unknown): unknown {
   return error instanceof HarkError && error.cause !== undefined ? error.cause : error;
 }
@@ -147,7 +151,7 @@ function tooNew(found: string): HarkError {
 }
 
 /**
- * Refuses a schema that this program cannot work with.
+ * Throws if this program cannot work with the installed schema.
  *
  * @throws {HarkError} `NO_SCHEMA`, `SCHEMA_OLD` or `SCHEMA_NEW`, each with the remedy.
  */
@@ -168,8 +172,8 @@ export async function requireSchema(db: Queryable): Promise<void> {
 }
 
 /**
- * The reason for an error of a running program: a call that the schema does not have (any more) means that
- * another version was installed while the program ran.
+ * Finds the reason for an error of a running program. If a call is missing in the schema, another
+ * version was installed while the program ran; the result is then that error.
  */
 export async function withSchemaReason(db: Queryable, error: HarkError): Promise<HarkError> {
   if (error.code !== "NO_SCHEMA") return error;

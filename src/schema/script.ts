@@ -1,27 +1,29 @@
 /**
  * The schema as one SQL statement that installs it, upgrades it, or finds that it is up to date.
  *
- * The SQL is only loaded when this is called: a program that publishes or consumes does not need it.
+ * The SQL is loaded only when {@linkcode loadSchema} is called: programs that publish or consume do
+ * not need it.
  *
  * @module
  */
 
 import { compareVersions, schemaVersion } from "./version.ts";
 
-// Any number serves as the lock's key as long as it stays the same: two installs must not collide.
+// The key of the advisory lock that serialises installs. Any number serves, but it must never
+// change: two installs must not collide.
 const lockKey = "4750199211";
 
-/** What {@linkcode loadSchema} gives. */
+/** The result of {@linkcode loadSchema}. */
 export interface SchemaScript {
-  /** The statement. */
+  /** The SQL statement. */
   readonly sql: string;
-  /** A digest of all SQL in it: it changes whenever a function does. */
+  /** A digest of all SQL in the statement: it changes whenever a function does. */
   readonly digest: string;
 }
 
 let loaded: Promise<SchemaScript> | undefined;
 
-/** Loads the SQL and makes the statement. */
+/** Loads the SQL files and builds the statement. */
 export function loadSchema(): Promise<SchemaScript> {
   return loaded ??= (async () => {
     const { default: files } = await import("./sql.json", { with: { type: "json" } });
@@ -36,7 +38,10 @@ async function digestOf(files: Readonly<Record<string, string>>): Promise<string
   return Array.from(hash.subarray(0, 16), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The statement for these files, by their paths below `sql/`. Exported for tests of upgrades. */
+/**
+ * Builds the statement from SQL files, given by their paths below `sql/`. Exported for tests of
+ * upgrades.
+ */
 export function script(
   files: Readonly<Record<string, string>>,
   digest: string,
