@@ -19,4 +19,4 @@ revoke execute on all functions in schema hark from public;
 select hark.renew_grants();
 select hark.renew_watches();
 -- A new install makes the first segments of the log.
-select hark.add_leaves() where not exists (select from hark.schema_version);
+select hark.add_segments() where not exists (select from hark.schema_version);

@@ -30,23 +30,23 @@ as $$
     ]),
     ('{consume}', array[
       'waymark', 'timeline', 'start_position', 'window_open', 'page', 'window_advance',
-      'channels_of', 'register', 'attend', 'claim', 'lost_owners', 'window', 'merged', 'is_behind',
-      'pass', 'acknowledge', 'begin_handling', 'owner_key', 'finish', 'trying', 'release', 'leave',
-      'waiting_of', 'waiting_rows', 'done_of', 'feed', 'deliver_due', 'nudge', 'sleep', 'rise',
+      'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'window', 'merged', 'is_behind',
+      'window_skip', 'acknowledge', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
+      'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'deliver_due', 'request_look', 'sleep', 'wake_up',
       'shut_gate', 'publishers'
     ]),
     ('{operate}', array[
       'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry_dead', 'discard_dead',
-      'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_leaf', 'has_older',
-      'tidy', 'drop_leaves'
+      'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
+      'tidy', 'drop_segments'
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
-      'add_leaves', 'as_interval', 'as_set', 'changed', 'check_dead', 'dead_matching', 'drawn',
+      'add_segments', 'as_interval', 'as_set', 'changed', 'check_dead', 'dead_matching', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'hold_gate', 'holders_of', 'id_at',
       'in_context', 'incarnation', 'is_consumed', 'is_newer', 'is_passable', 'last_served',
-      'leaves', 'lows_of', 'matches', 'next_leaf', 'partition_of', 'passed', 'raise_fenced',
+      'segments', 'lows_of', 'matches', 'next_segment', 'partition_of', 'passed', 'raise_fenced',
       'raise_lows', 'raise_no_consumer', 'readable_size', 'refuse_invalid', 'renew_grants',
       'renew_watches', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
       'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'text_size', 'turn_partitions',

@@ -53,8 +53,8 @@ create unlogged table hark.incarnation (
 -- The functions that insert check their arguments in their own plans instead. They refuse invalid ones with a
 -- constraint's name (hark.refuse_invalid). Rows from hark.delayed have been checked there.
 --
--- The log is divided by ranges of ids into segments, which hark.add_leaves makes (operate/segments.sql). The
--- overflow segment hark.log_rest takes ids that no other segment covers.
+-- The log is divided by ranges of ids into segments, which hark.add_segments makes (operate/segments.sql). The
+-- overflow segment hark.log_overflow takes ids that no other segment covers.
 create table hark.log (
   xid xid8 not null default pg_current_xact_id(),
   id bigint generated always as identity (cache 1) primary key,
@@ -68,7 +68,7 @@ comment on table hark.log is
   'Notifications. Append-only: publish with hark.notify, remove with hark cleanup.';
 create table hark.log_0 (like hark.log including defaults);
 alter table hark.log attach partition hark.log_0 for values from (minvalue) to (1000000);
-create table hark.log_rest partition of hark.log default;
+create table hark.log_overflow partition of hark.log default;
 
 -- Generated triggers insert many notifications here in one statement. The columns that order reading (xid,
 -- id) are not in the view, so no role can forge them. They are the log's own defaults, in the log's order.
@@ -215,7 +215,7 @@ create table hark.partitions (
   -- How many owners in a row ended without releasing it and without getting past what the first of them held.
   crashes integer not null default 0,
   -- The notification that is handled alone, to find out whether it crashes the workers.
-  trying_id bigint,
+  alone_id bigint,
   -- The last notification that was handled alone when an owner ended, and how many owners in a row ended so.
   suspect_id bigint,
   suspect_ends integer not null default 0,

@@ -4,7 +4,7 @@
 --   positions  for each partition, the position at the end of a page; null if it has not moved
 --   throughs   for each partition, an id of that page if the owner is done only through that id
 --   outcomes   a JSON array of notifications that did not simply succeed:
---     {"kind": "park", "id", "partition", "key", "state", "attempts", "due_ms", "error"}  it waits
+--     {"kind": "wait", "id", "partition", "key", "state", "attempts", "due_ms", "error"}  it waits
 --     {"kind": "end", "id", "partition"}                                                  it is finished
 --     {"kind": "dead", "id", "partition", "attempts", "error"}                            it is given up
 --
@@ -63,7 +63,7 @@ begin
     acknowledged_at = clock_timestamp(),
     served_at = clock_timestamp(),
     crashes = case when h.calm then 0 else s.crashes end,
-    trying_id = case when h.calm then null else s.trying_id end,
+    alone_id = case when h.calm then null else s.alone_id end,
     suspect_id = case when h.calm then null else s.suspect_id end,
     suspect_ends = case when h.calm then 0 else s.suspect_ends end
   from unnest(held, moved, $7, calm) h (partition, moved, handled, calm)
@@ -182,11 +182,11 @@ $$;
 
 -- Stores which notification is handled alone, before its handler starts. The next owner then knows what ended
 -- the last one.
-create or replace function hark.trying(consumer text, owner uuid, partition integer, epoch bigint, id bigint) returns void
+create or replace function hark.begin_alone(consumer text, owner uuid, partition integer, epoch bigint, id bigint) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update hark.partitions s set trying_id = $5
+  update hark.partitions s set alone_id = $5
   where s.consumer = $1 and s.partition = $3 and s.owner = $2 and s.epoch = $4;
   if not found then
     perform hark.raise_fenced($1, array[$3]);

@@ -10,7 +10,7 @@
 --              that an owner that is only reconnecting can come back. Then claim them with presume_gone.
 --   releasing  the number of partitions is about to change: finish what is in hand and release every
 --              partition
-create or replace function hark.attend(
+create or replace function hark.heartbeat(
   consumer text, owner uuid, session bigint, lease_ms integer, renew boolean,
   channels text[], filter jsonb, transactional boolean
 ) returns table (
@@ -145,10 +145,10 @@ begin
   update hark.partitions s set
     epoch = s.epoch + 1, owner = $3, "position".incarnation = null, served_at = clock_timestamp(),
     crashes = s.crashes + case when m.ended then 1 else 0 end,
-    trying_id = null,
-    suspect_id = case when m.ended and s.trying_id is not null then s.trying_id else s.suspect_id end,
-    suspect_ends = case when not m.ended or s.trying_id is null then s.suspect_ends
-      when s.trying_id = s.suspect_id then s.suspect_ends + 1 else 1 end
+    alone_id = null,
+    suspect_id = case when m.ended and s.alone_id is not null then s.alone_id else s.suspect_id end,
+    suspect_ends = case when not m.ended or s.alone_id is null then s.suspect_ends
+      when s.alone_id = s.suspect_id then s.suspect_ends + 1 else 1 end
   from may m
   where s.consumer = $1 and s.partition = m.partition
   returning s.partition, s.epoch, s.position::text, (s.position).target is not null,
@@ -183,13 +183,13 @@ declare
   released integer;
 begin
   perform from hark.partitions s where s.consumer = $1 and s.partition = any (held) order by s.partition for update;
-  update hark.partitions s set owner = null, crashes = 0, trying_id = null, suspect_id = null,
+  update hark.partitions s set owner = null, crashes = 0, alone_id = null, suspect_id = null,
     suspect_ends = 0, served_at = clock_timestamp()
   from unnest(held, epochs) h (partition, epoch)
   where s.consumer = $1 and s.partition = h.partition and s.owner = $2 and s.epoch = h.epoch;
   get diagnostics released = row_count;
   if released > 0 then
-    perform hark.nudge($1);
+    perform hark.request_look($1);
   end if;
   return released;
 end
@@ -201,6 +201,6 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   delete from hark.workers w where w.consumer = $1 and w.owner = $2;
-  perform hark.nudge($1);
+  perform hark.request_look($1);
 end
 $$;

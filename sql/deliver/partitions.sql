@@ -25,7 +25,7 @@ begin
   update hark.consumers k set next_partitions = nullif($2, case when c.barrier is null then c.partitions end)
   where k.name = $1;
   perform hark.turn_partitions($1);
-  perform hark.nudge($1);
+  perform hark.request_look($1);
   return case when exists (select from hark.consumers k where k.name = $1 and k.next_partitions is not null)
     then 'pending' else 'done' end;
 end
@@ -67,7 +67,7 @@ begin
       -- opened before this statement's snapshot. What this transaction publishes comes after the barrier.
       update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
       update hark.consumers k
-      set barrier = hark.without_own(pg_current_snapshot()), barrier_max = hark.drawn() where k.name = $1;
+      set barrier = hark.without_own(pg_current_snapshot()), barrier_max = hark.last_drawn_id() where k.name = $1;
       return;
     end if;
     if exists (
@@ -92,6 +92,6 @@ begin
   update hark.consumers k
   set partitions = c.next_partitions, next_partitions = null, barrier = null, barrier_max = null
   where k.name = $1;
-  perform hark.nudge($1);
+  perform hark.request_look($1);
 end
 $$;

@@ -69,7 +69,7 @@ begin
     where c.name = $1;
     perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
     update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
-    perform hark.nudge($1);
+    perform hark.request_look($1);
   end if;
   for earlier in
     select * from jsonb_to_recordset(coalesce(channel_starts, '[]'))
@@ -87,7 +87,7 @@ end
 $$;
 
 -- Tells the workers of a consumer ('' means every consumer) to look at once for changes made for them.
-create or replace function hark.nudge(consumer text) returns void
+create or replace function hark.request_look(consumer text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin

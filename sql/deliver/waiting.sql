@@ -81,7 +81,7 @@ $$;
 -- Moves a part of the oldest replay to hark.waiting. Takes notifications of its range that match the
 -- consumer's channels and filter, if the positions had passed them when the replay was asked for. The other
 -- notifications are delivered in their turn. Returns how many ids were looked at.
-create or replace function hark.feed(consumer text, batch integer default 500) returns integer
+create or replace function hark.move_replays(consumer text, batch integer default 500) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -119,7 +119,7 @@ begin
     update hark.replays x set next_id = through + 1 where x.number = r.number;
   end if;
   update hark.consumers k set changes = k.changes + 1 where k.name = $1;
-  perform hark.nudge($1);
+  perform hark.request_look($1);
   return looked;
 end
 $$;

@@ -1,4 +1,4 @@
--- Cleaning: whole segments (the code says leaf) if all of a segment is old and passed, else row by row.
+-- Cleaning: whole segments if all of a segment is old and passed, else row by row.
 
 -- The bytes of a row as stored. For the row as a whole, pg_column_size would unpack the payload and return
 -- its size in memory. The rest of a row is about 60 bytes.
@@ -14,8 +14,8 @@ $$;
 -- Empties one segment if all of it is older than `cutoff` and passed by every consumer. With `forced`,
 -- positions do not count. Returns the segment and about how many notifications and bytes it held. Returns no
 -- row if there is no such segment, or if another session is in the way.
-create or replace function hark.empty_leaf(cutoff timestamptz, forced boolean default false)
-returns table (leaf text, removed bigint, bytes bigint)
+create or replace function hark.empty_segment(cutoff timestamptz, forced boolean default false)
+returns table (segment text, removed bigint, bytes bigint)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set lock_timeout = '50ms' set jit = off
 as $$
@@ -28,16 +28,16 @@ declare
 begin
   perform hark.require_read_committed();
   perform hark.rebase();
-  last_id := hark.drawn();
+  last_id := hark.last_drawn_id();
   for f in
-    -- Rows of the overflow segment (log_rest) are older than those of the segment that takes the next id, if
+    -- Rows of the overflow segment (log_overflow) are older than those of the segment that takes the next id, if
     -- that has one.
-    select v.leaf, v.name, v.bytes, coalesce(v.upper, o.lower) - 1 as through
-    from hark.leaves() v
-    left join hark.leaves() o on v.upper is null and o.lower <= last_id + 1 and o.upper > last_id + 1
+    select v.segment, v.name, v.bytes, coalesce(v.upper, o.lower) - 1 as through
+    from hark.segments() v
+    left join hark.segments() o on v.upper is null and o.lower <= last_id + 1 and o.upper > last_id + 1
     where v.bytes > 0 and coalesce(v.upper, o.lower) <= last_id
   loop
-    continue when cardinality(hark.holders_of(array[f.leaf], true)) > 0 or hark.is_newer(f.name, cutoff, f.through);
+    continue when cardinality(hark.holders_of(array[f.segment], true)) > 0 or hark.is_newer(f.name, cutoff, f.through);
     begin
       -- As in hark.clean: no position goes back from here on. A publisher may have drawn an id of this
       -- segment and not have locked the segment yet. If it began before every floor and low, these are not
@@ -70,11 +70,11 @@ begin
       if removed = 0 then
         removed := least(f.through - first_id + 1, f.bytes / 60);
       end if;
-      bytes := pg_total_relation_size(f.leaf);
+      bytes := pg_total_relation_size(f.segment);
       execute format('truncate hark.%I', f.name);
       delete from hark.waymarks w
       where w.number > 0 and w.seen_max <= f.through and w.number < (select max(n.number) - 10 from hark.waymarks n);
-      leaf := f.name;
+      segment := f.name;
       return next;
       return;
     exception when lock_not_available then
@@ -83,14 +83,14 @@ begin
   end loop;
 end
 $$;
-comment on function hark.empty_leaf(timestamptz, boolean) is
+comment on function hark.empty_segment(timestamptz, boolean) is
   'Empties one segment of the log that is wholly older than a time and passed by every consumer, whatever '
   'its size.';
 
 -- Whether a segment has a notification that is not older than `cutoff`, or one above the id `through`.
 -- Ids and times rise together, except for the moment between a call's clock and its id. So the last
 -- 1,000 rows decide.
-create or replace function hark.is_newer(leaf text, cutoff timestamptz, through bigint) returns boolean
+create or replace function hark.is_newer(segment text, cutoff timestamptz, through bigint) returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -112,7 +112,7 @@ $$;
 -- Drops segments that are empty and whose ids are all drawn. It does so at a moment when no publisher stays
 -- open: all other publishers would wait behind this for that one. Call it in a transaction of its own.
 -- Returns how many.
-create or replace function hark.drop_leaves() returns integer
+create or replace function hark.drop_segments() returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms'
 as $$
 declare
@@ -121,13 +121,13 @@ declare
   has_rows boolean;
 begin
   perform hark.require_read_committed();
-  if not exists (select from hark.leaves() v where v.bytes = 0 and v.upper <= hark.drawn())
+  if not exists (select from hark.segments() v where v.bytes = 0 and v.upper <= hark.last_drawn_id())
     or not hark.is_passable()
   then
     return 0;
   end if;
   lock table only hark.log in access exclusive mode;
-  for f in select * from hark.leaves() v where v.bytes = 0 and v.upper <= hark.drawn() loop
+  for f in select * from hark.segments() v where v.bytes = 0 and v.upper <= hark.last_drawn_id() loop
     execute format('lock table hark.%I in access exclusive mode', f.name);
     execute format('select exists (select from hark.%I)', f.name) into has_rows;
     continue when has_rows;

@@ -15,7 +15,7 @@ begin
   if not found then
     perform hark.raise_no_consumer($1);
   end if;
-  perform hark.nudge($1);
+  perform hark.request_look($1);
   return c;
 end
 $$;
@@ -78,7 +78,7 @@ begin
   delete from hark.waiting w where w.consumer = $1;
   delete from hark.done d where d.consumer = $1;
   update hark.partitions s set
-    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, trying_id = null, suspect_id = null, suspect_ends = 0
+    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, alone_id = null, suspect_id = null, suspect_ends = 0
   where s.consumer = $1;
   return given_up;
 end
@@ -134,7 +134,7 @@ begin
       from_id, from_time, to_id, to_time
       using errcode = 'HK006', hint = 'Give one beginning, and at most one end.';
   end if;
-  drawn := hark.drawn();
+  drawn := hark.last_drawn_id();
   if from_id < 1 or from_id > drawn then
     raise exception 'a replay cannot begin at id %: the log has drawn ids from 1 to %', from_id, drawn
       using errcode = 'HK006', hint = 'Give an id of the log.';
@@ -186,7 +186,7 @@ begin
   update hark.consumers c set paused_at = clock_timestamp(), changes = c.changes + 1
   where c.name = $1 and c.paused_at is null;
   if found then
-    perform hark.nudge($1);
+    perform hark.request_look($1);
     return true;
   end if;
   return false;
@@ -202,7 +202,7 @@ begin
   update hark.consumers c set paused_at = null, changes = c.changes + 1
   where c.name = $1 and c.paused_at is not null;
   if found then
-    perform hark.nudge($1);
+    perform hark.request_look($1);
     return true;
   end if;
   return false;
@@ -222,7 +222,7 @@ begin
   perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
   delete from hark.consumers c where c.name = $1;
   if found then
-    perform hark.nudge($1);
+    perform hark.request_look($1);
     return true;
   end if;
   return false;

@@ -1,4 +1,4 @@
--- The log is divided by ranges of ids into segments (the code says leaf), so that old notifications are
+-- The log is divided by ranges of ids into segments, so that old notifications are
 -- removed as a whole.
 --
 -- A segment that is old, and that every consumer has passed, is emptied by TRUNCATE, in a moment, whatever
@@ -11,12 +11,12 @@
 --   - ATTACH of a new segment waits for no publisher. But a publisher's statement that began earlier may fail
 --     because of it.
 -- So readers and cleaning make segments well ahead. A row without a segment goes to the overflow segment
--- (hark.log_rest), so publishing never fails for lack of one. Segments are made, and empty ones dropped, at a
+-- (hark.log_overflow), so publishing never fails for lack of one. Segments are made, and empty ones dropped, at a
 -- moment without an open publisher. There are many such moments if no publisher stays open. Nothing here
 -- waits for long.
 
--- The segments of the log, in order. The one without bounds is the overflow segment, hark.log_rest.
-create or replace function hark.leaves() returns table (leaf oid, name text, lower bigint, upper bigint, bytes bigint)
+-- The segments of the log, in order. The one without bounds is the overflow segment, hark.log_overflow.
+create or replace function hark.segments() returns table (segment oid, name text, lower bigint, upper bigint, bytes bigint)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select c.oid, c.relname::text,
@@ -32,7 +32,7 @@ $$;
 -- Where the next segment begins, how many ids it takes, and how many ids should have a segment in advance.
 -- Cleaning removes one segment at a time, so there must be enough of them. Reading locks each of them, so
 -- there must be few enough for that to cost little. So segments become larger as there are more of them.
-create or replace function hark.next_leaf(out top bigint, out span bigint, out wanted bigint)
+create or replace function hark.next_segment(out top bigint, out span bigint, out wanted bigint)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -41,8 +41,8 @@ declare
   filled integer;
 begin
   select coalesce(max(f.upper), 0), count(*) filter (where f.bytes > 0 and f.upper is not null)
-  into top, filled from hark.leaves() f;
-  select f.upper - f.lower into span from hark.leaves() f where f.upper = top;
+  into top, filled from hark.segments() f;
+  select f.upper - f.lower into span from hark.segments() f where f.upper = top;
   span := coalesce(span, least_span); -- there may be no segment left
   span := greatest(least_span, least(largest_span,
     case when filled >= 12 then span * 2 when filled <= 8 then span / 2 else span end));
@@ -51,16 +51,16 @@ end
 $$;
 
 -- Adds segments until there are enough.
-create or replace function hark.add_leaves() returns integer
+create or replace function hark.add_segments() returns integer
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   made integer := 0;
-  last_id bigint := hark.drawn();
+  last_id bigint := hark.last_drawn_id();
   n record;
   top bigint;
 begin
-  select * into n from hark.next_leaf();
+  select * into n from hark.next_segment();
   top := n.top;
   while top - last_id < n.wanted loop
     -- Ids drawn while this runs go to the overflow segment, and so do ids drawn before the next segment
@@ -94,7 +94,7 @@ create or replace function hark.is_passable() returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  relations constant oid[] := array['hark.log'::regclass, 'hark.log_rest'::regclass];
+  relations constant oid[] := array['hark.log'::regclass, 'hark.log_overflow'::regclass];
   before constant text[] := hark.holders_of(relations, false);
 begin
   if cardinality(before) = 0 then
@@ -141,8 +141,8 @@ begin
     return 0;
   end if;
   perform hark.require_read_committed();
-  select * into n from hark.next_leaf();
-  if n.top - hark.drawn() >= n.wanted or not pg_try_advisory_xact_lock(hashtextextended('hark.extend', 5237)) then
+  select * into n from hark.next_segment();
+  if n.top - hark.last_drawn_id() >= n.wanted or not pg_try_advisory_xact_lock(hashtextextended('hark.extend', 5237)) then
     return 0;
   end if;
   -- A statement that began earlier knows only the segments of that time. If it still runs when ids of the new
@@ -153,29 +153,29 @@ begin
     return 0;
   end if;
   begin
-    select f.bytes into rest_bytes from hark.leaves() f where f.upper is null;
-    lock table hark.log_rest in access exclusive mode;
+    select f.bytes into rest_bytes from hark.segments() f where f.upper is null;
+    lock table hark.log_overflow in access exclusive mode;
     if rest_bytes > 33554432 and (patient or rest_bytes <= quick) then
       -- ATTACH would scan the overflow segment each time. So it becomes a segment itself, if all its rows fit
       -- between two others.
       lock table only hark.log in access exclusive mode;
-      select min(l.id), max(l.id) into first_id, last_id from hark.log_rest l;
-      select coalesce(max(f.upper), 0) into lower_bound from hark.leaves() f where f.upper <= first_id;
-      select coalesce(min(f.lower), (hark.drawn() + 1000000) / 1000000 * 1000000) into upper_bound
-      from hark.leaves() f where f.lower >= lower_bound;
+      select min(l.id), max(l.id) into first_id, last_id from hark.log_overflow l;
+      select coalesce(max(f.upper), 0) into lower_bound from hark.segments() f where f.upper <= first_id;
+      select coalesce(min(f.lower), (hark.last_drawn_id() + 1000000) / 1000000 * 1000000) into upper_bound
+      from hark.segments() f where f.lower >= lower_bound;
       if last_id < upper_bound then
         renamed := 'log_' || lower_bound;
-        alter table hark.log detach partition hark.log_rest;
-        execute format('alter table hark.log_rest rename to %I', renamed);
-        execute format('alter table hark.%I rename constraint log_rest_pkey to %I', renamed, renamed || '_pkey');
+        alter table hark.log detach partition hark.log_overflow;
+        execute format('alter table hark.log_overflow rename to %I', renamed);
+        execute format('alter table hark.%I rename constraint log_overflow_pkey to %I', renamed, renamed || '_pkey');
         execute format('alter table hark.log attach partition hark.%I for values from (%s) to (%s)',
           renamed, lower_bound, upper_bound);
-        create table hark.log_rest partition of hark.log default;
+        create table hark.log_overflow partition of hark.log default;
       end if;
     else
       lock table only hark.log in share row exclusive mode;
     end if;
-    return hark.add_leaves();
+    return hark.add_segments();
   exception when lock_not_available or check_violation or duplicate_table or invalid_object_definition then
     return 0;
   end;

@@ -88,7 +88,7 @@ comment on function hark.status(bigint) is
 create or replace function hark.partitions_of(consumer text, max_count bigint default 100000) returns table (
   partition integer, unread bigint, oldest_unread timestamptz, waiting bigint, blocked boolean, owner uuid,
   lease_until timestamptz, epoch bigint, handled bigint, acknowledged_at timestamptz, served_at timestamptz,
-  crashes integer, trying_id bigint
+  crashes integer, alone_id bigint
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
@@ -100,7 +100,7 @@ as $$
     from hark.waiting w where w.consumer = $1 group by 1
   )
   select s.partition, coalesce(u.count, 0), u.oldest, coalesce(w.count, 0), coalesce(w.blocked, false), s.owner,
-    k.lease_until, s.epoch, s.handled, s.acknowledged_at, s.served_at, s.crashes, s.trying_id
+    k.lease_until, s.epoch, s.handled, s.acknowledged_at, s.served_at, s.crashes, s.alone_id
   from hark.partitions s
   left join unread u on u.partition = s.partition
   left join waiting w on w.partition = s.partition

@@ -23,7 +23,7 @@ begin
   insert into hark.delayed (channel, key, payload, headers, deliver_at)
   values ($1, $3, coalesce($2, 'null'), hark.in_context($4), $5)
   returning number into made;
-  perform hark.nudge('');
+  perform hark.request_look('');
   return made;
 end
 $$;

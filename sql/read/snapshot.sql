@@ -32,7 +32,7 @@ as $$ select left(pg_walfile_name(pg_current_wal_lsn()), 8) $$;
 -- A window end read there lay above ids not yet drawn, and the rows that later got those ids were lost (seen
 -- on PostgreSQL 15: 28 in a row). pg_sequence_last_value takes the lock. It returns null if no id has been
 -- drawn, as after a restore without the sequence's value.
-create or replace function hark.drawn() returns bigint
+create or replace function hark.last_drawn_id() returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -105,7 +105,7 @@ declare
   without_rows xid[];
   raised bigint[];
 begin
-  before_look := hark.drawn();
+  before_look := hark.last_drawn_id();
   with locks as materialized (
     select l.pid, l.transactionid, l.mode, l.relation, l.locktype, l.database
     from pg_locks l where l.granted

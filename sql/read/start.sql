@@ -13,7 +13,7 @@ declare
 begin
   perform hark.require_fresh_snapshot();
   -- One statement: the newest waymark is visible in this snapshot, which makes its transaction the fence.
-  select pg_current_snapshot(), hark.drawn(),
+  select pg_current_snapshot(), hark.last_drawn_id(),
     w.number, w.taken_at, w.seen, w.seen_max, w.floor, w.stragglers, w.lows, w.fence
   into here.seen, here.seen_max,
     last.number, last.taken_at, last.seen, last.seen_max, last.floor, last.stragglers, last.lows, last.fence
@@ -51,7 +51,7 @@ declare
   last hark.waymarks;
 begin
   perform hark.require_fresh_snapshot();
-  select pg_current_snapshot(), hark.drawn(),
+  select pg_current_snapshot(), hark.last_drawn_id(),
     w.seen_max, w.floor, w.stragglers, w.lows
   into p.seen, p.seen_max, last.seen_max, last.floor, last.stragglers, last.lows
   from (select * from hark.waymarks order by number desc limit 1) w;
@@ -150,7 +150,7 @@ begin
     update hark.install i set written_by = i.xmin;
     return false;
   end if;
-  through := hark.drawn();
+  through := hark.last_drawn_id();
   update hark.install set system_identifier = here, rebased_through = through;
   update hark.install i set written_by = i.xmin;
   delete from hark.incarnation;

@@ -74,7 +74,7 @@ language sql volatile set search_path = pg_catalog, pg_temp
 as $$ select pg_advisory_xact_lock(hashtextextended('hark.gate', 5237)) $$;
 
 -- Ends a reader's sleep: publishers no longer wake it. Call hark.shut_gate once this has committed.
-create or replace function hark.rise(sleeper uuid) returns void
+create or replace function hark.wake_up(sleeper uuid) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin

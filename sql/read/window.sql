@@ -11,7 +11,7 @@
 --   2. Between the opening of one window and of the next, some transaction takes its number and ends. This
 --      transaction is the fence; acknowledging is one.
 --   3. So a number at or above xmax of the later snapshot was given out after the earlier opening. Its ids
---      lie above the last id that had been drawn at that opening (hark.drawn).
+--      lie above the last id that had been drawn at that opening (hark.last_drawn_id).
 -- xmax of a snapshot means "latest completed + 1", not "not begun yet". A floor taken together with `seen`
 -- itself would therefore lose rows. The floor always lags by one window.
 
@@ -31,7 +31,7 @@ begin
   if w.target is null then
     -- In this order: then no complete transaction has drawn an id above target_max.
     w.target := pg_current_snapshot();
-    w.target_max := greatest(p.seen_max, coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.drawn()));
+    w.target_max := greatest(p.seen_max, coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.last_drawn_id()));
     w.last_id := p.floor;
     if cardinality(p.stragglers) > 0 then
       select least(p.floor, min(t.low)) into w.last_id
@@ -166,7 +166,7 @@ $$;
 --
 -- A window from before a crash is refused. A fence taken after the crash does not stop the server from giving
 -- out again the numbers that the window has seen.
-create or replace function hark.pass(p hark.position) returns hark.position
+create or replace function hark.window_skip(p hark.position) returns hark.position
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin

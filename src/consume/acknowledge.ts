@@ -125,9 +125,9 @@ function outcomesText(outcomes: readonly Outcome[]): string {
   return JSON.stringify(outcomes.map((outcome) => {
     const { id, partition, key, attempts } = outcome.entry;
     switch (outcome.kind) {
-      case "park":
+      case "wait":
         return {
-          kind: "park",
+          kind: "wait",
           id,
           partition,
           key,

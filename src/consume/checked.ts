@@ -112,7 +112,7 @@ export function completeOptions(
   }
   const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
   const acknowledgeInterval = wholeNumber("acknowledgeInterval", o.acknowledgeInterval, 200, 0);
-  const block = oneOf("onFailure", o.onFailure, ["park", "block"]) === "block";
+  const block = oneOf("onFailure", o.onFailure, ["wait", "block"]) === "block";
   return {
     identity: {
       consumer,

@@ -24,7 +24,7 @@ export interface Identity {
   readonly transactional: boolean;
 }
 
-/** The answer to a heartbeat: see hark.attend. */
+/** The answer to a heartbeat: see hark.heartbeat. */
 export interface Attendance {
   readonly outcome: "serve" | "outdated";
   readonly share: number;
@@ -89,7 +89,7 @@ export class Member {
         `select outcome, share, partitions, workers, pg_catalog.to_json(mine)::text as mine,
           pg_catalog.to_json(epochs)::text as epochs, pg_catalog.to_json(free)::text as free,
           pg_catalog.to_json(gone)::text as gone, paused, releasing, changes, replays, next_due_ms
-         from hark.attend($1::text, $2::uuid, $3::bigint, $4::integer, $5::boolean,
+         from hark.heartbeat($1::text, $2::uuid, $3::bigint, $4::integer, $5::boolean,
           array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::jsonb, $8::boolean)`,
         [
           consumer,
@@ -219,7 +219,7 @@ export class Member {
     const { consumer, owner } = this.identity;
     await translated(() =>
       session.query(
-        "select hark.trying($1::text, $2::uuid, $3::integer, $4::bigint, $5::bigint)",
+        "select hark.begin_alone($1::text, $2::uuid, $3::integer, $4::bigint, $5::bigint)",
         [consumer, owner, held.number, held.epoch, id],
       )
     );

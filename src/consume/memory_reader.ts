@@ -32,7 +32,7 @@ const fenced = (position: string) =>
 from (select pg_catalog.set_config('synchronous_commit', 'on', true), ${position} as "position" offset 0) p`;
 
 const startSql = fenced("hark.start_position($1::text, $2::bigint, $3::text::timestamptz)");
-const passSql = fenced("hark.pass($1::text::hark.position)");
+const passSql = fenced("hark.window_skip($1::text::hark.position)");
 
 interface Fenced {
   readonly position: string;

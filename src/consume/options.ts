@@ -148,12 +148,12 @@ export interface ConsumerOptions<Payload = any> {
   readonly maxCrashes?: number;
   /**
    * What must wait until a failing notification has succeeded or has become a dead letter. With
-   * `"park"`, later notifications of its key wait. With `"block"`, all later notifications of its
+   * `"wait"`, later notifications of its key wait. With `"block"`, all later notifications of its
    * partition wait. `"block"` also handles one notification at a time in each partition.
    *
-   * @default {"park"}
+   * @default {"wait"}
    */
-  readonly onFailure?: "park" | "block";
+  readonly onFailure?: "wait" | "block";
   /**
    * How many notifications of a partition may wait, 1 to 1000000. Failed notifications wait, and so
    * do later ones of their keys. At this number the worker logs an error and reads no more of the

@@ -234,7 +234,7 @@ export class Reader implements PositionSource {
       return;
     }
     const { rows } = await translated(() =>
-      session.query(`select hark.pass($1::text::hark.position)::text as "position"`, [
+      session.query(`select hark.window_skip($1::text::hark.position)::text as "position"`, [
         this.position,
       ])
     );

@@ -309,7 +309,7 @@ export class Shares {
   async #feed(session: Queryable): Promise<void> {
     const { partitions, waiting, options } = this.#state;
     if (partitions.size === 0 || waiting.size > options.maxWaiting / 4) return;
-    const { rows: [row] } = await session.query("select hark.feed($1::text) as looked", [
+    const { rows: [row] } = await session.query("select hark.move_replays($1::text) as looked", [
       this.#consumer,
     ]);
     if (Number(row.looked) > 0) this.due = -Infinity;

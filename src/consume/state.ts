@@ -16,7 +16,7 @@ const logger = getLogger(["hark", "consumer"]);
 /** What hark.acknowledge must store for a notification that did not simply succeed. */
 export type Outcome =
   | {
-    readonly kind: "park";
+    readonly kind: "wait";
     readonly entry: Entry;
     readonly state: "failed" | "behind" | "running";
     /** When to retry the notification, by `performance.now()`. */
@@ -107,7 +107,7 @@ export class State {
     }
     if (state !== "running") this.letGo(entry);
     entry.settled = true;
-    this.outcomes.set(entry.id, { kind: "park", entry, state, due, error });
+    this.outcomes.set(entry.id, { kind: "wait", entry, state, due, error });
     if (held !== undefined && held.halted === undefined) {
       if (held.waiting >= this.options.maxWaiting) this.halt(held, "full");
       else if (this.options.block && state === "failed") this.halt(held, "blocked");

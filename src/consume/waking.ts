@@ -281,7 +281,7 @@ export class Waking {
     this.#until = -Infinity;
     this.#changedAt = now;
     await translated(async () => {
-      await session.query("select hark.rise($1::uuid)", [this.#sleeper]);
+      await session.query("select hark.wake_up($1::uuid)", [this.#sleeper]);
       await session.query("select hark.shut_gate()");
     });
   }

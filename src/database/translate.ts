@@ -170,7 +170,7 @@ function grantFor(message: string): [remedy?: string] {
   }
   if (
     name !== undefined &&
-    /^(rebase|waymark|register|attend|claim|window\w*|acknowledge|status|watches|\w+_of|holding|version|start_position)$/
+    /^(rebase|waymark|register|heartbeat|claim|window\w*|acknowledge|status|watches|\w+_of|holding|version|start_position)$/
       .test(name)
   ) {
     return ["As the schema's owner: select hark.grant_consume('role')."];

@@ -144,21 +144,21 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
 
   let [removed, kept, bytes] = [0, 0, 0];
   const before = cutoff.toISOString();
-  const emptyLeaves = async () => {
+  const emptySegments = async () => {
     while (signal?.aborted !== true) {
-      const { rows: [leaf] } = await translated(() =>
+      const { rows: [segment] } = await translated(() =>
         db.query(
-          "select removed, bytes from hark.empty_leaf($1::text::timestamptz, $2::boolean)",
+          "select removed, bytes from hark.empty_segment($1::text::timestamptz, $2::boolean)",
           [before, force],
         )
       );
-      if (leaf === undefined) break;
-      removed += Number(leaf.removed);
-      bytes += Number(leaf.bytes);
+      if (segment === undefined) break;
+      removed += Number(segment.removed);
+      bytes += Number(segment.bytes);
       await onProgress?.({ removed, kept, bytes });
     }
   };
-  if (!dryRun) await emptyLeaves();
+  if (!dryRun) await emptySegments();
   const more = !exact && !dryRun && await hasMore(db, before);
   let after: number | null = more ? null : 0;
   while (after !== null && signal?.aborted !== true) {
@@ -178,12 +178,12 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
     await onProgress?.({ removed, kept, bytes });
   }
   if (!dryRun && signal?.aborted !== true) {
-    await emptyLeaves(); // again: the loop above may have removed the last rows of a segment
+    await emptySegments(); // again: the loop above may have removed the last rows of a segment
     // hark.clean also removes expired dedupe keys, a batch at a time. If that loop did not run, do
     // it here.
     if (more) { while (await tidied(db, batch) >= batch); }
     await translated(async () => {
-      await db.query("select hark.drop_leaves()");
+      await db.query("select hark.drop_segments()");
       await db.query("select hark.extend(true)");
     });
   }

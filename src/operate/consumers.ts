@@ -195,7 +195,7 @@ async function partitionsOf(
   const { rows } = await db.query(
     `select partition, unread, ${ms("oldest_unread")}, waiting, blocked, owner::text as owner,
       ${ms("lease_until")}, epoch, handled, ${ms("acknowledged_at")}, ${ms("served_at")}, crashes,
-      trying_id from hark.partitions_of($1::text, $2::bigint)`,
+      alone_id from hark.partitions_of($1::text, $2::bigint)`,
     [consumer, maxCount],
   );
   return rows.map((row) => ({
@@ -211,7 +211,7 @@ async function partitionsOf(
     acknowledgedAt: date(row.acknowledged_at),
     servedAt: date(row.served_at),
     crashes: Number(row.crashes),
-    tryingId: row.trying_id === null ? null : toId(row.trying_id),
+    tryingId: row.alone_id === null ? null : toId(row.alone_id),
   }));
 }
 

@@ -70,7 +70,7 @@ Deno.test("a wrong password, a missing database and missing rights are told apar
   });
   await server.sql("select hark.grant_publish('poor')");
   assert.equal(await output(["notify", "orders"], { url: poor }), "1\n");
-  await refused(["cleanup", "--days", "1"], 1, /permission denied for function empty_leaf/, {
+  await refused(["cleanup", "--days", "1"], 1, /permission denied for function empty_segment/, {
     url: poor,
   });
 });

@@ -142,12 +142,12 @@ Deno.test("a page may be larger than what is read ahead by default", () => {
 });
 
 Deno.test("onFailure: block retries without end, unless a number of attempts is given", () => {
-  assert.deepEqual([complete({}).block, complete({ onFailure: "park" }).block], [false, false]);
+  assert.deepEqual([complete({}).block, complete({ onFailure: "wait" }).block], [false, false]);
   const block = complete({ onFailure: "block" });
   assert.deepEqual([block.block, block.maxAttempts], [true, Infinity]);
   assert.equal(complete({ onFailure: "block", maxAttempts: 3 }).maxAttempts, 3);
   assert.equal(complete({ maxAttempts: Infinity }).maxAttempts, Infinity);
-  for (const value of ["", "stop", null, true, 1, ["park"], {}]) {
+  for (const value of ["", "stop", null, true, 1, ["wait"], {}]) {
     refused({ onFailure: value }, /^onFailure is .*park, block/);
   }
 });

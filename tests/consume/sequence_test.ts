@@ -25,7 +25,7 @@ test("the end of a window never lies above an id that is yet to be drawn, howeve
       looks := 0;
       ahead := 0;
       while clock_timestamp() < ends loop
-        seen := hark.drawn();
+        seen := hark.last_drawn_id();
         looks := looks + 1;
         if seen >= nextval('hark.log_id_seq') then ahead := ahead + 1; end if;
       end loop;
@@ -39,7 +39,7 @@ test("the end of a window never lies above an id that is yet to be drawn, howeve
 });
 
 test("where nothing has been drawn the log itself says how far it goes", async (context) => {
-  const drawn = async () => Number((await context.sql("select hark.drawn() as id"))[0].id);
+  const drawn = async () => Number((await context.sql("select hark.last_drawn_id() as id"))[0].id);
   assert.equal(await drawn(), 0);
   await context.sql("select hark.notify('c') from generate_series(1, 5)");
   assert.equal(await drawn(), 5);

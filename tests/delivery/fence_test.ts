@@ -15,7 +15,7 @@ async function beside({ url, sql }: TestContext, change: string) {
   await sql("select hark.register('c', array['a'], partitions => 3)");
   for (const owner of [worker, other]) {
     await sql(
-      `select * from hark.attend('c', $1, null, 60000, true, array['a'], null, false)`,
+      `select * from hark.heartbeat('c', $1, null, 60000, true, array['a'], null, false)`,
       [owner],
     );
   }

@@ -19,7 +19,7 @@ class Hand {
 
   async attend(renew = true, channels = ["c"], filter: string | null = null): Promise<Row> {
     const [row] = await this.#sql(
-      "select * from hark.attend($1, $2, $3, 15000, $4, $5, $6::jsonb, false)",
+      "select * from hark.heartbeat($1, $2, $3, 15000, $4, $5, $6::jsonb, false)",
       [this.#consumer, this.owner, this.session, renew, channels, filter],
     );
     return row;

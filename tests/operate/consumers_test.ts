@@ -22,8 +22,8 @@ test("a consumer is shown with its partitions, its workers, and what it is to tr
   await worker.claim();
   await worker.read();
   await worker.acknowledge([
-    { kind: "park", id: 3, partition: 0, key: odd, state: "failed", attempts: 2, error: odd },
-    { kind: "park", id: 4, partition: 0, key: odd, state: "behind", attempts: 0 },
+    { kind: "wait", id: 3, partition: 0, key: odd, state: "failed", attempts: 2, error: odd },
+    { kind: "wait", id: 4, partition: 0, key: odd, state: "behind", attempts: 0 },
     { kind: "dead", id: 5, partition: 0, attempts: 20, error: "out of paper" },
   ]);
   await sql("select hark.notify('c') from generate_series(1, 3)");
@@ -112,7 +112,7 @@ test("a consumer is removed with all that is kept for it; its worker is told", a
   await worker.claim();
   await worker.read();
   await worker.acknowledge([
-    { kind: "park", id: 1, partition: 0, state: "failed", attempts: 1, error: "x" },
+    { kind: "wait", id: 1, partition: 0, state: "failed", attempts: 1, error: "x" },
     { kind: "dead", id: 2, partition: 0, attempts: 1, error: "x" },
   ]);
   await sql("insert into hark.replays (consumer, next_id, to_id) values ('r', 1, 2)");
@@ -126,7 +126,7 @@ test("a consumer is removed with all that is kept for it; its worker is told", a
     ))
       .length > 0
   );
-  await session.query(`select hark.settle('r', '[{"kind": "park", "id": 3, "partition": 0,
+  await session.query(`select hark.settle('r', '[{"kind": "wait", "id": 3, "partition": 0,
     "state": "failed", "attempts": 1}]')`);
   await session.query("commit");
   assert.equal(await removing, true);

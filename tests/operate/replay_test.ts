@@ -13,7 +13,7 @@ async function handled({ sql, client }: TestContext): Promise<void> {
 
 /** What the workers of "r" would be given of its replays. */
 async function fed({ sql }: TestContext): Promise<number[]> {
-  while ((await sql("select hark.feed('r', 3) as n"))[0].n > 0);
+  while ((await sql("select hark.move_replays('r', 3) as n"))[0].n > 0);
   const rows = await sql("delete from hark.waiting where consumer = 'r' returning id::int, state");
   assert(rows.every(({ state }) => state === "replay"));
   return rows.map(({ id }) => id).sort((a, b) => a - b);

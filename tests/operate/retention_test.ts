@@ -25,7 +25,7 @@ test("status warns of consumers that hold back old notifications, with the reaso
     await worker.acknowledge(
       name === "fine"
         ? []
-        : [{ kind: "park", id: 2, partition: 0, state: "failed", attempts: 1, error: "x" }],
+        : [{ kind: "wait", id: 2, partition: 0, state: "failed", attempts: 1, error: "x" }],
     );
   }
   const slow = new ByHand(await client(), "paused");
@@ -64,8 +64,8 @@ test("cleanup keeps what waits to be tried again, also when forced, unless there
   await worker.claim();
   await worker.read();
   await worker.acknowledge([
-    { kind: "park", id: 2, partition: 0, state: "failed", attempts: 1, error: "x" },
-    { kind: "park", id: 3, partition: 0, state: "behind", attempts: 0 },
+    { kind: "wait", id: 2, partition: 0, state: "failed", attempts: 1, error: "x" },
+    { kind: "wait", id: 3, partition: 0, state: "behind", attempts: 0 },
   ]);
   await sql(
     "insert into hark.waiting (consumer, id, partition, state, channel, payload) values ('r', 4, 0, 'retry', 'c', '1')",

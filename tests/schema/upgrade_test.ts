@@ -244,12 +244,12 @@ test("a worker that runs when a later version comes ends, and says that the sche
   await context.sql(script(
     {
       ...files,
-      "upgrades/7.0.0.sql": "drop function hark.attend",
+      "upgrades/7.0.0.sql": "drop function hark.heartbeat",
       "deliver/lease.sql": files["deliver/lease.sql"]!.replaceAll(
-        "hark.attend(",
+        "hark.heartbeat(",
         "hark.attend_anew(",
       ),
-      ...replaced("rights.sql", "'attend'", "'attend_anew'"),
+      ...replaced("rights.sql", "'heartbeat'", "'attend_anew'"),
     },
     "newer",
     "7.0.0",

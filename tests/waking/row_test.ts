@@ -61,7 +61,7 @@ test("hark.sleep says whether it was asleep all the time, and clears away who ha
     "session 7 is nobody's, so the others have cleared this one away",
   );
   assert.deepEqual(await rows(), [`${me} c`, `${me} d`, `${others[0]} c`]);
-  await sql("select hark.rise($1)", [me]);
+  await sql("select hark.wake_up($1)", [me]);
   assert.deepEqual(await rows(), [`${others[0]} c`]);
 });
 

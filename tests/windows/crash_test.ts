@@ -150,7 +150,7 @@ const passing: Staging = {
     "a subscription whose window was read to its end before a crash loses nothing of what comes after it",
   breaks: [{
     rule: "when passing that window is allowed",
-    in: "hark.pass",
+    in: "hark.window_skip",
     from: "if p.incarnation is distinct from hark.incarnation() then",
     to: "if false then",
   }],

@@ -168,7 +168,7 @@ const passedByAnOldWriter: Staging = {
   promise: "passing a window in a transaction that was writing before it opened is refused",
   breaks: [{
     rule: "when it counts as a fence there",
-    in: "hark.pass",
+    in: "hark.window_skip",
     from: `perform hark.require_fresh_snapshot();`,
     to: "",
   }],

@@ -82,7 +82,7 @@ const passing: Staging = {
   promise: "a reader that passes windows without storing that loses nothing",
   breaks: [{
     rule: "when passing one takes no number",
-    in: "hark.pass",
+    in: "hark.window_skip",
     from: "if pg_current_xact_id() is null then",
     to: "if false then",
   }],

@@ -99,8 +99,8 @@ const oneStatement: Staging = {
     rule: "when its end is read before its snapshot is taken",
     in: "hark.window_open",
     from: `w.target := pg_current_snapshot();
-    w.target_max := greatest(p.seen_max, coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.drawn()));`,
-    to: `w.target_max := greatest(p.seen_max, hark.drawn());
+    w.target_max := greatest(p.seen_max, coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.last_drawn_id()));`,
+    to: `w.target_max := greatest(p.seen_max, hark.last_drawn_id());
     ${pause}
     w.target := pg_current_snapshot();`,
   }],
@@ -144,7 +144,7 @@ const withoutALook: Staging = {
   breaks: [{
     rule: "when its end is the greatest id in the log",
     in: "hark.window_open",
-    from: "coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.drawn())",
+    from: "coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.last_drawn_id())",
     to: "(select max(l.id) from hark.log l)",
   }],
   stage: async (lab) => {

@@ -37,7 +37,7 @@ const midWindow: Staging = {
       to: unfenced.to,
     },
     { in: "hark.finish", ...unfenced },
-    { in: "hark.trying", from: "s.owner = $2 and s.epoch = $4", to: "true" },
+    { in: "hark.begin_alone", from: "s.owner = $2 and s.epoch = $4", to: "true" },
     { in: "hark.release", from: "s.owner = $2 and s.epoch = h.epoch", to: "true" },
   ].map((broken) => ({ rule: `when ${broken.in} does not ask who is calling`, ...broken })),
   stage: async (lab) => {
@@ -48,7 +48,7 @@ const midWindow: Staging = {
     const mine = old.identity;
     await refused(old.client.query("select hark.finish($1, $2, $3, $4, '{6}', '{0}')", mine));
     await refused(
-      old.client.query("select hark.trying($1, $2, 0, $3, 6)", [mine[0], mine[1], old.epoch]),
+      old.client.query("select hark.begin_alone($1, $2, 0, $3, 6)", [mine[0], mine[1], old.epoch]),
     );
     const { rows } = await old.client.query(
       "select hark.release($1, $2, $3, $4) as released",

@@ -120,7 +120,7 @@ export class Simulated {
         concurrency: kind.concurrency,
         partitions: kind.partitions,
         transactional: kind.transactional,
-        onFailure: kind.block ? "block" : "park",
+        onFailure: kind.block ? "block" : "wait",
         maxAttempts: Infinity,
         maxWaiting: kind.maxWaiting,
         ...(kind.batchSize > 1 ? { batchSize: kind.batchSize } : {}),
@@ -363,7 +363,7 @@ export class Simulated {
   acknowledge(): void {
     this.#note();
     for (const [id, { kind }] of this.state.outcomes) {
-      if (kind !== "park") {
+      if (kind !== "wait") {
         this.waiting.delete(id);
         this.#done.add(id); // until the position has passed it
       } else if (!this.#done.has(id)) this.waiting.set(id, this.log[id - 1]!);

@@ -27,7 +27,7 @@ export class ByHand {
   /** Joins, and claims whatever is free. */
   async claim(): Promise<void> {
     const attended = await this.#client.query(
-      "select * from hark.attend($1, $2, null, 60000, true, $3, null, false)",
+      "select * from hark.heartbeat($1, $2, null, 60000, true, $3, null, false)",
       [this.#consumer, this.owner, this.#channels],
     );
     this.#partitions = attended.rows[0].partitions;

@@ -278,7 +278,7 @@ class Interleaving {
   async #pass(group: Group): Promise<void> {
     if (group.window !== "ended") return;
     const { rows: [{ position }] } = await this.#client.query(
-      "select hark.pass($1::hark.position)::text as position",
+      "select hark.window_skip($1::hark.position)::text as position",
       [group.position],
     );
     this.#left(group, position);

@@ -176,7 +176,7 @@ function startValues(start: Start): unknown[] {
 export async function attend(client: Client, consumer: string, owner: string): Promise<Row> {
   const { rows: [row] } = await client.query(
     `select a.* from (select $1::text as name) n left join hark.consumers c using (name),
-       lateral hark.attend(n.name, $2, null, 60000, true, coalesce(c.channels, '{}'), c.filter,
+       lateral hark.heartbeat(n.name, $2, null, 60000, true, coalesce(c.channels, '{}'), c.filter,
          coalesce(c.transactional, false)) a`,
     [consumer, owner],
   );
@@ -300,7 +300,7 @@ export class RegisteredReader extends Reader {
   /** Moves past a window that is read to its end without storing that. */
   async pass(): Promise<void> {
     const { rows: [row] } = await this.client.query(
-      "select hark.pass($1::hark.position)::text as position",
+      "select hark.window_skip($1::hark.position)::text as position",
       [this.position],
     );
     this.position = row.position;

@@ -1,5 +1,5 @@
 /**
- * The leaves of a test's log.
+ * The segments of a test's log.
  *
  * @module
  */
@@ -15,16 +15,16 @@ export interface On {
   sql(text: string, values?: unknown[]): Promise<Row[]>;
 }
 
-/** Its leaves in order, with how many rows each has. */
-export async function leaves(on: On): Promise<{ name: string; rows: number }[]> {
+/** Its segments in order, with how many rows each has. */
+export async function segments(on: On): Promise<{ name: string; rows: number }[]> {
   return await on.sql(
     `select f.name, (xpath('//n/text()', query_to_xml(format('select count(*) as n from hark.%I', f.name), false, true, ''))
-      )[1]::text::int as rows from hark.leaves() f`,
+      )[1]::text::int as rows from hark.segments() f`,
   ) as { name: string; rows: number }[];
 }
 
 /** Their names. */
-export const names = async (on: On) => (await leaves(on)).map(({ name }) => name);
+export const names = async (on: On) => (await segments(on)).map(({ name }) => name);
 
 /** The next id is this one. */
 export async function from(on: On, id: number): Promise<void> {

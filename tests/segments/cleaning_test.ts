@@ -9,9 +9,9 @@ import {
   until,
 } from "../harness/mod.ts";
 import { NEVER_POLL, numbers, publish, Running } from "../faults/_support/running.ts";
-import { all, from, leaves, names, type On } from "./_support/leaves.ts";
+import { all, from, names, type On, segments } from "./_support/segments.ts";
 
-test("cleanup empties leaves that are old and passed by everybody, and drops them", async (context) => {
+test("cleanup empties segments that are old and passed by everybody, and drops them", async (context) => {
   const db = context.use(await connect(context.url));
   const reads = (id: string) => new Consumer(db, { id, channels: "c", handle() {} });
   await context.sql("select hark.register('behind', array['c'])");
@@ -24,7 +24,7 @@ test("cleanup empties leaves that are old and passed by everybody, and drops the
   const kept = await cleanup(db, { olderThan: all });
   assert.deepEqual([kept.removed, kept.kept], [0, 15]);
   assert.deepEqual(kept.keptFor.map(({ consumer }) => consumer), ["behind"]);
-  assert.deepEqual((await leaves(context)).slice(0, 3).map(({ rows }) => rows), [5, 5, 5]);
+  assert.deepEqual((await segments(context)).slice(0, 3).map(({ rows }) => rows), [5, 5, 5]);
 
   await reads("behind").drain();
   await reads("quick").drain();
@@ -37,14 +37,14 @@ test("cleanup empties leaves that are old and passed by everybody, and drops the
   assert.deepEqual(await context.sql("select from hark.log"), []);
   const left = await names(context);
   assert(!left.includes("log_0") && !left.includes("log_1000000"), left.join());
-  assert.equal(left[0], "log_2000000", "the leaf of the next id stays");
+  assert.equal(left[0], "log_2000000", "the segment of the next id stays");
   const running = context.use(new Running(db, { id: "quick", pollInterval: NEVER_POLL }));
   await publish(context, 16, 17);
   await running.atLeast(2);
   assert.deepEqual(running.payloads, [16, 17]);
 });
 
-test("a leaf with what waits, or is to be replayed, is not emptied, even by force", async (context) => {
+test("a segment with what waits, or is to be replayed, is not emptied, even by force", async (context) => {
   const db = context.use(await connect(context.url));
   await context.sql("select hark.register('r', array['c'])");
   await publish(context, 1, 5);
@@ -61,7 +61,7 @@ test("a leaf with what waits, or is to be replayed, is not emptied, even by forc
   assert.deepEqual(left.map(({ id }) => id), [3, 1_000_002, 1_000_003]);
 });
 
-test("of a leaf that is not wholly old up to 50,000 go one by one; more stay, unless it is to be exact", async (context) => {
+test("of a segment that is not wholly old up to 50,000 go one by one; more stay, unless it is to be exact", async (context) => {
   const db = context.use(await connect(context.url));
   await context.sql("select hark.notify('c') from generate_series(1, 60000)");
   await context.sql("update hark.log set created_at = created_at - interval '9 days'");
@@ -103,7 +103,7 @@ async function staysOpen(
     const others = publish(on, 5, 300);
     for (let n = 0; n < 5; n++) {
       await cleanup(db, { olderThan: all });
-      assert.equal((await on.sql("select hark.drop_leaves() as n"))[0].n, 0);
+      assert.equal((await on.sql("select hark.drop_segments() as n"))[0].n, 0);
     }
     await others;
     await running.atLeast(300);
@@ -120,7 +120,7 @@ async function staysOpen(
       await cleanup(db, { olderThan: all });
       const left = await names(on);
       return !left.includes("log_0") && left.length > 3;
-    }, { what: "the old leaf to be gone, and new ones to be there" });
+    }, { what: "the old segment to be gone, and new ones to be there" });
   } finally {
     await disconnect(open);
   }
@@ -142,7 +142,7 @@ test("one that is prepared holds up nobody, and loses nothing", { schema: false 
 });
 
 test(
-  "cleaning all that is passed, all the time, while ids go from leaf to leaf, loses and repeats nothing",
+  "cleaning all that is passed, all the time, while ids go from segment to segment, loses and repeats nothing",
   {
     timeout: 120_000,
   },
@@ -195,10 +195,10 @@ test(
       committed.toSorted((a, b) => a - b),
     );
     assert(removed > 0);
-    const [{ leaves: there }] = await context.sql(
-      "select count(*)::int as leaves from hark.leaves()",
+    const [{ segments: there }] = await context.sql(
+      "select count(*)::int as segments from hark.segments()",
     );
-    const [{ drawn }] = await context.sql("select hark.drawn()::int as drawn");
-    assert(there < drawn / 1_000_000, `${there} leaves at id ${drawn}`);
+    const [{ drawn }] = await context.sql("select hark.last_drawn_id()::int as drawn");
+    assert(there < drawn / 1_000_000, `${there} segments at id ${drawn}`);
   },
 );

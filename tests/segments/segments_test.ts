@@ -2,34 +2,34 @@ import assert from "node:assert/strict";
 import { connect, Consumer, status } from "../../mod.ts";
 import { connect as plain, disconnect, test, until } from "../harness/mod.ts";
 import { NEVER_POLL, numbers, publish, Running } from "../faults/_support/running.ts";
-import { from, leaves, names } from "./_support/leaves.ts";
+import { from, names, segments } from "./_support/segments.ts";
 
-test("publishing goes from leaf to leaf, and needs none that is ready", async (context) => {
+test("publishing goes from segment to segment, and needs none that is ready", async (context) => {
   const db = context.use(await connect(context.url));
   const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
   await publish(context, 1, 3);
   await from(context, 999_998);
-  await publish(context, 4, 8); // from the first leaf to the second
+  await publish(context, 4, 8); // from the first segment to the second
   await from(context, 3_999_998);
   const ids = await publish(context, 9, 13); // and past the last
   assert.deepEqual(ids, [3_999_998, 3_999_999, 4_000_000, 4_000_001, 4_000_002]);
   await running.atLeast(13);
   assert.deepEqual(running.payloads, numbers(1, 13));
-  const rest = (await leaves(context)).find(({ name }) => name === "log_rest");
+  const rest = (await segments(context)).find(({ name }) => name === "log_overflow");
   assert.equal(rest?.rows, 3);
-  // What is published next stays there until a new leaf begins; then it comes to that.
+  // What is published next stays there until a new segment begins; then it comes to that.
   const [{ made }] = await context.sql("select hark.extend() as made");
-  assert(made >= 2, `${made} leaves`);
+  assert(made >= 2, `${made} segments`);
   await publish(context, 14, 15);
   const [{ next }] = await context.sql(
-    "select min(lower)::int as next from hark.leaves() where lower > 4000000",
+    "select min(lower)::int as next from hark.segments() where lower > 4000000",
   );
   await from(context, next - 1);
   await publish(context, 16, 18);
   await running.atLeast(18);
   assert.deepEqual(running.payloads, numbers(1, 18));
   assert.deepEqual(
-    (await leaves(context)).filter(({ rows }) => rows > 0).map(({ rows }) => rows),
+    (await segments(context)).filter(({ rows }) => rows > 0).map(({ rows }) => rows),
     [5, 3, 2, 2, 6],
   );
   assert.equal((await status(db)).log.rows, 18);
@@ -45,34 +45,36 @@ test("a worker makes room for what is published next", async (context) => {
   await until(async () => (await names(context)).includes("log_6000000"));
 });
 
-test("leaves are made however many there are, and what lies between two of them becomes one", async (context) => {
+test("segments are made however many there are, and what lies between two of them becomes one", async (context) => {
   const { sql } = context;
   for (let n = 0; n < 20; n++) {
     await from(context, n * 1_000_000 + 2);
     await sql("select hark.notify('c')");
     await sql("select hark.extend()");
   }
-  const spans = await sql("select (upper - lower)::int as span from hark.leaves() where lower > 0");
-  assert(spans.length >= 10 && spans.length < 25, `${spans.length} leaves`);
+  const spans = await sql(
+    "select (upper - lower)::int as span from hark.segments() where lower > 0",
+  );
+  assert(spans.length >= 10 && spans.length < 25, `${spans.length} segments`);
   assert(spans.some(({ span }) => span > 1_000_000), "they become larger");
-  // A gap before the next leaf, filled by what is published there.
-  const [{ top }] = await sql("select max(upper)::int as top from hark.leaves()");
+  // A gap before the next segment, filled by what is published there.
+  const [{ top }] = await sql("select max(upper)::int as top from hark.segments()");
   await from(context, top + 1);
   await sql("select hark.notify('c')");
   await sql("select hark.extend()");
   await sql(
     "insert into hark.log (channel, payload) select 'c', to_jsonb(repeat('x', 1000)) from generate_series(1, 45000)",
   );
-  assert.equal((await leaves(context)).at(-1)!.rows, 45_001);
-  await sql("select setval('hark.log_id_seq', (select max(upper) from hark.leaves()) - 100)");
+  assert.equal((await segments(context)).at(-1)!.rows, 45_001);
+  await sql("select setval('hark.log_id_seq', (select max(upper) from hark.segments()) - 100)");
   await until(async () => {
     await sql("select hark.extend()");
-    return (await leaves(context)).at(-1)!.rows === 0;
+    return (await segments(context)).at(-1)!.rows === 0;
   });
   assert.deepEqual((await sql("select count(*)::int as n from hark.log"))[0], { n: 45_021 });
 });
 
-test("a statement that publishes for long fails for no leaf that is made meanwhile", async (context) => {
+test("a statement that publishes for long fails for no segment that is made meanwhile", async (context) => {
   const db = context.use(await connect(context.url));
   const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
   await publish(context, 0, 0);
@@ -97,16 +99,16 @@ test("a statement that publishes for long fails for no leaf that is made meanwhi
   assert((await context.sql("select hark.extend() as made"))[0].made > 0);
 });
 
-test("what came while there was no leaf for it becomes one, once it is much", async (context) => {
+test("what came while there was no segment for it becomes one, once it is much", async (context) => {
   const db = context.use(await connect(context.url));
   await from(context, 4_000_001);
   await context.sql(
     "insert into hark.log (channel, payload) select 'c', to_jsonb(repeat('x', 60)) from generate_series(1, 330000)",
   );
   await publish(context, 1, 1);
-  assert((await leaves(context)).find(({ name }) => name === "log_rest")!.rows === 330_001);
+  assert((await segments(context)).find(({ name }) => name === "log_overflow")!.rows === 330_001);
   await context.sql("select hark.extend()");
-  const now = await leaves(context);
+  const now = await segments(context);
   assert.deepEqual(now.filter(({ rows }) => rows > 0), [{ name: "log_4000000", rows: 330_001 }]);
   let handled = 0;
   await new Consumer(db, { id: "c", channels: "c", handle: () => void handled++ }).drain();
