@@ -97,7 +97,7 @@ begin
     kind text, id bigint, partition integer, key text, state text, attempts integer,
     due_ms double precision, error text
   )
-  where o.kind = 'park'
+  where o.kind = 'wait'
     -- Its handler's transaction may have committed since the worker decided this.
     and not exists (
       select from hark.done d where d.consumer = $1 and d.partition = o.partition and d.id = o.id

@@ -81,7 +81,7 @@ begin
     coalesce(array_agg(h.epoch order by h.partition) filter (where h.state = 'mine'), '{}'),
     coalesce(array_agg(h.partition order by h.partition) filter (where h.state = 'free' and not h.settled), '{}'),
     coalesce(array_agg(h.partition order by h.partition) filter (where h.state = 'gone'), '{}')
-  into attend.workers, place, attend.mine, attend.epochs, attend.free, attend.gone
+  into heartbeat.workers, place, heartbeat.mine, heartbeat.epochs, heartbeat.free, heartbeat.gone
   from held h;
   outcome := 'serve';
   partitions := c.partitions;

@@ -148,7 +148,7 @@ Deno.test("onFailure: block retries without end, unless a number of attempts is 
   assert.equal(complete({ onFailure: "block", maxAttempts: 3 }).maxAttempts, 3);
   assert.equal(complete({ maxAttempts: Infinity }).maxAttempts, Infinity);
   for (const value of ["", "stop", null, true, 1, ["wait"], {}]) {
-    refused({ onFailure: value }, /^onFailure is .*park, block/);
+    refused({ onFailure: value }, /^onFailure is .*wait, block/);
   }
 });
 
