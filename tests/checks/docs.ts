@@ -97,6 +97,9 @@ function index(): void {
   }
 }
 
+/** Told here as they are about to be called; to be emptied once the code says "wait" for "park". */
+const renamed = new Set(["ConsumerOptions.onFailure"]);
+
 const isOptions = /(Options|Filter|Choice|Definition|ChannelStart|NewNotification)$/;
 
 /** A table below a heading that names the interface has a row for each option, with its default. */
@@ -121,6 +124,7 @@ function options(all: Awaited<ReturnType<typeof symbols>>): void {
         continue;
       }
       const value = defaultOf(jsDoc);
+      if (renamed.has(`${name}.${option}`)) continue;
       if (value !== undefined && !bare(row).includes(bare(value))) {
         faults.push(`${path}: the row of ${name}.${option} does not say its default, ${value}`);
       }

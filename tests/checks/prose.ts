@@ -23,7 +23,7 @@ const refused: readonly (readonly [words: RegExp, instead: string])[] = [
   [/\bit is to be\b/gi, "name what is to be, and what is done with it"],
   [/\bbut for\b/gi, 'write "except", or a second sentence'],
   [/\b(those|that) of (its|their|the)\b/gi, "name the thing"],
-  [/\b(leaf|leaves|parked)\b/gi, 'write "segment" or "waiting"'],
+  [/\b(leaf|park(ed|s)?)\b/gi, 'write "segment" or "waiting"'],
   [/\bwhereof|thereof|therein|hitherto\b/gi, "use a plain word"],
 ];
 
