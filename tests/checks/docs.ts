@@ -151,7 +151,7 @@ function commands(): void {
 async function helpPages(): Promise<void> {
   for (const one of pages) {
     for (const block of blocksOf(one)) {
-      const text = await generated(block, undefined);
+      const text = await generated(one, block, undefined);
       if (text !== undefined && text !== block.text) {
         faults.push(`${one.path}:${block.line}: not as it is now; run deno task screens`);
       }

@@ -11,6 +11,7 @@
  *     <!-- help: COMMAND -->   generated: the help page of a command
  *     <!-- screen: NAME -->    generated: what a command prints, see tests/docs/screens.ts
  *     <!-- sql: NAMES -->      generated: the signatures of functions of the schema
+ *     <!-- names: RIGHT -->    generated: the other functions that a right gives
  *     <!-- setup: SQL -->      no block: SQL that is run where the comment stands
  *
  * @module

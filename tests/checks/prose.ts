@@ -16,7 +16,7 @@ const longest = 25;
 
 /** A word that is refused, and what to write instead. */
 const refused: readonly (readonly [words: RegExp, instead: string])[] = [
-  [/\bwho(m|se|ever|soever)?\b/gi, "name the worker, publisher, handler or role"],
+  [/\bwho(m|ever|soever)?\b/gi, "name the worker, publisher, handler or role"],
   [/\b(some|no|every|any)body\b/gi, "name the worker, publisher, handler or role"],
   [/\bmeanwhile\b/gi, "say during what"],
   [/\bso (many|long|much|few)\b/gi, "give the number, or say how it is set"],

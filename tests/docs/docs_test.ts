@@ -79,7 +79,7 @@ test(
     let count = 0;
     for (const page of pages) {
       for (const block of blocksOf(page)) {
-        const text = await generated(block, made);
+        const text = await generated(page, block, made);
         if (text === undefined) continue;
         count++;
         assert.equal(

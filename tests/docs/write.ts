@@ -45,7 +45,7 @@ if (import.meta.main) {
   }
   let changed = 0;
   for (const page of await allPages()) {
-    const lines = await rewritten(page, (block) => generated(block, all));
+    const lines = await rewritten(page, (block) => generated(page, block, all));
     if (lines.join("\n") === page.lines.join("\n")) continue;
     changed++;
     await writePage(page.path, lines);
