@@ -42,7 +42,15 @@ async function run(context: TestContext, page: Page, block: Block): Promise<stri
   await using child = block.note === "test"
     ? spawn(
       Deno.execPath(),
-      ["test", "--quiet", lock, "-P=test", `--config=${join(PROJECT, "deno.json")}`, file],
+      [
+        "test",
+        "--quiet",
+        "--no-check",
+        lock,
+        "-P=test",
+        `--config=${join(PROJECT, "deno.json")}`,
+        file,
+      ],
       { env },
     )
     : spawnDeno([file], { permissions: [`-P=${set}`, lock], env });
