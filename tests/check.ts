@@ -18,7 +18,9 @@ const steps: [name: string, args: string[]][] = [
   ["lint", ["lint"]],
   ["types", ["check", "--doc", "--frozen", "--lock=dev.lock"]],
   ["types of the package", ["check", "--frozen", ...Object.values(config.exports)]],
-  ["README", ["check", "--doc-only", "README.md"]],
+  ["examples in docs", ["check", "--doc-only", "--lock=tests/docs/deno.lock", "README.md", "docs"]],
+  ["docs", ["run", "--no-prompt", "-P=docs", "tests/checks/docs.ts"]],
+  ["prose", ["run", "--no-prompt", "-P=docs", "tests/checks/prose.ts"]],
   ["documentation", ["doc", "--lint", ...Object.values(config.exports)]],
   ["package", ["publish", "--dry-run", "--allow-dirty", "--quiet"]],
 ];
