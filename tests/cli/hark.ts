@@ -19,16 +19,20 @@ export interface HarkOptions extends SpawnOptions {
 
 const tasks: Readonly<Record<string, { readonly command: string }>> = config.tasks;
 
-/** The permission set of the task that runs a command; help and the like get the smallest. */
-export function permissionSet(command: string): string {
+/**
+ * The rights of the task that runs a command, as flags: its permission set, and what narrows that.
+ * Help and the like get the smallest set.
+ */
+export function rightsOf(command: string): readonly string[] {
   const { command: line = "" } = tasks[command] ?? {};
-  return /-P=(\w+)/.exec(line)?.[1] ?? "sql";
+  const flags = line.match(/(?<= )(?:-P|--allow|--ignore)\S+/g);
+  return flags ?? ["-P=sql"];
 }
 
 /** Starts `hark` with these arguments. */
 export function hark(args: readonly string[], options: HarkOptions = {}): Child {
   const { url = "", stdin, env, ...rest } = options;
-  const permissions = rest.permissions ?? [`-P=${permissionSet(args[0] ?? "")}`];
+  const permissions = rest.permissions ?? rightsOf(args[0] ?? "");
   const variables = { DATABASE_URL: url, ...env };
   if (stdin === undefined) {
     return spawnDeno(["cli.ts", ...args], { ...rest, permissions, env: variables });
