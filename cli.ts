@@ -1,5 +1,7 @@
 /**
- * The command line: `hark init | listen | notify | tail | status | watch | cleanup | sql | uninstall | dev`.
+ * The command line. Commands:
+ * `hark init | listen | notify | tail | status | watch | cleanup | sql | uninstall | dev`, and
+ * others that `--help` lists.
  *
  * ```sh
  * deno run --allow-net --allow-env jsr:@hark/postgres/cli --help

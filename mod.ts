@@ -1,8 +1,9 @@
 /**
  * Durable LISTEN/NOTIFY for PostgreSQL.
  *
- * {@linkcode notify} stores a notification in a log, in your own transaction; a {@linkcode Consumer}
- * reads it live, or replays it after any absence. {@linkcode watch} publishes the changes of a table.
+ * {@linkcode notify} stores a notification in a log, inside your own transaction. A
+ * {@linkcode Consumer} reads the log live, and replays what it missed after any absence.
+ * {@linkcode watch} publishes the changes of a table.
  *
  * @example
  * ```ts
@@ -24,7 +25,7 @@
  * @module
  */
 
-// Changes of tables.
+// Table changes.
 export type {
   Change,
   ChangeFacts,
@@ -77,7 +78,7 @@ export type { ConnectOptions } from "./src/database/connections.ts";
 export { connect, Database } from "./src/database/database.ts";
 export type { Queryable, QueryResult } from "./src/database/queryable.ts";
 export { HarkError, type HarkErrorCode, type HarkErrorOptions } from "./src/errors.ts";
-// Operating: how far everybody is, moving and pausing consumers, dead letters, and removing what is old.
+// Operations: status, moving and pausing consumers, dead letters, removing old notifications.
 export {
   cleanup,
   type CleanupOptions,
@@ -124,11 +125,11 @@ export {
   type NotifyOptions,
 } from "./src/publish/notify.ts";
 export {
-  bundleSql,
   installedVersion,
   migrate,
   type MigrateResult,
   requireSchema,
-  schemaVersion,
+  schemaSql,
 } from "./src/schema/migrate.ts";
+export { schemaVersion } from "./src/schema/version.ts";
 export { type LeftWatch, uninstall, type UninstallResult } from "./src/schema/uninstall.ts";

@@ -1,6 +1,7 @@
 /**
- * Batch: publishing many with one statement, beside a plain multi-row INSERT of the same data by the same
- * driver, and beside what the peers have for it. One connection each; nobody reads.
+ * Batch: publishing many notifications with one statement. Compared with a plain multi-row INSERT
+ * of the same data by the same driver, and with the batch functions of the peers. One connection
+ * each, no readers.
  *
  *     deno task bench batch [--count 100000] [--size 1000] [--bytes 200] [--repeats 3] [--json]
  *
@@ -32,7 +33,7 @@ await pgboss.queue(boss, "bench");
 
 const payloads = Array.from({ length: count }, (_, n) => payloadOf(given.number("bytes"), n));
 
-/** Publishes all, and says how many a second; then counts what is there, and removes it. */
+/** Publishes all payloads and returns the rows a second. Then counts the rows and removes them. */
 async function timed(table: string, publish: (part: typeof payloads) => Promise<unknown>) {
   const begun = performance.now();
   for (let from = 0; from < count; from += size) await publish(payloads.slice(from, from + size));
@@ -65,7 +66,7 @@ const results = await alternate(given.repeats, [
       "graphile_worker._private_jobs",
       (part) => utils.addJobs(part.map((payload) => ({ identifier: channel, payload }))),
     )],
-  // Without ids, its default: asking for them costs it a little.
+  // Without ids, which is its default: returning them costs a little.
   [
     "pg-boss: insert",
     () => timed("pgboss.job", (part) => boss.insert(channel, part.map((data) => ({ data })))),

@@ -1,10 +1,11 @@
 /**
- * Cleaning: removing the old half of a long log while publishing goes on. Prints how long it takes, and
- * what the publishers feel: the median, the 99.9 % and the worst of their calls, beside a plain DELETE, in
- * one statement and by the ten thousand, beside pg-boss's maintenance of jobs that are done, and beside
- * publishing undisturbed. graphile-worker keeps no job that is done.
+ * Cleaning: removing the old half of a long log while publishing goes on. Prints how long it takes,
+ * and how publishers are affected: the median, the 99.9 % quantile and the worst of their calls.
+ * Compared with a plain DELETE in one statement, a plain DELETE by 10,000, pg-boss's maintenance of
+ * finished jobs, and publishing undisturbed. graphile-worker does not keep finished jobs.
  *
- *     deno task bench clean [--rows 1000000] [--bytes 100] [--clients 4] [--no-peers] [--repeats 3] [--json]
+ *     deno task bench clean [--rows 1000000] [--bytes 100] [--clients 4] [--no-peers]
+ *       [--repeats 3] [--json]
  *
  * Works in a database of its own, which it drops.
  *
@@ -41,7 +42,10 @@ const publishing = {
 };
 type Table = keyof typeof publishing;
 
-/** Publishes on some connections, one after the other on each, until told to stop; the milliseconds of each. */
+/**
+ * Publishes on several connections until cleaning ends, one call after the other on each
+ * connection. Returns the milliseconds of each call.
+ */
 async function publish(table: Table, until: Promise<unknown>): Promise<number[]> {
   let over = false;
   void until.finally(() => over = true);
@@ -60,7 +64,7 @@ async function publish(table: Table, until: Promise<unknown>): Promise<number[]>
   return times;
 }
 
-/** Jobs of pg-boss: half of them done long ago, half of them lately. */
+/** Creates jobs of pg-boss, half of them finished long ago and half of them lately. */
 async function fillDone(): Promise<void> {
   await fillBoss(db, { rows, bytes });
   await db.query(
@@ -69,10 +73,14 @@ async function fillDone(): Promise<void> {
     [rows / 2],
   );
   await db.query("vacuum analyze pgboss.job");
-  await db.query("update pgboss.queue set maintain_on = null"); // or its turn would come tomorrow
+  // Otherwise its next maintenance would be due tomorrow.
+  await db.query("update pgboss.queue set maintain_on = null");
 }
 
-/** Fills a log, half of it old, and cleans it. Counts what is gone, and that nothing else is. */
+/**
+ * Fills a log, half of it old, and cleans it while publishers run. Verifies that no newer row is
+ * gone.
+ */
 async function measure(table: Table, clean: () => Promise<unknown>) {
   await db.query(`truncate ${table}`);
   if (table === "pgboss.job") await fillDone();

@@ -8,7 +8,7 @@ import { Buffer } from "node:buffer";
 // @ts-types="npm:@types/pg@8.23.1"
 import type pg from "pg";
 
-/** What npm:pg's connection has for it (its documented types leave it out). */
+/** The methods of npm:pg's connection for COPY, which its documented types leave out. */
 interface CopyConnection {
   query(text: string): void;
   sendCopyFromChunk(data: Buffer): void;
@@ -18,7 +18,7 @@ interface CopyConnection {
 /** Runs `copy … from stdin` with the text of all rows. */
 export async function copyIn(client: pg.Client, statement: string, text: string): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  // As a query that the client runs in its turn: it calls these.
+  // Submitted as a query that the client runs in its turn. The client calls these methods.
   client.query({
     submit: (connection: CopyConnection) => connection.query(statement),
     handleCopyInResponse(connection: CopyConnection) {

@@ -1,7 +1,8 @@
 /**
- * Fail-over: how long after a worker was lost the other one handles its first notification, for each
- * way to lose it. Two worker processes serve one consumer of one partition, at 100 notifications a
- * second; the one that serves is lost, the other takes over, and the lost one comes back to stand by.
+ * Fail-over: how long after the loss of a worker the other one handles its first notification, for
+ * each way to lose a worker. Two worker processes serve one consumer of one partition, at 100
+ * notifications a second. The serving worker is lost, the other one takes over, and the lost one
+ * returns to stand by.
  *
  *     deno task bench failover [--runs 20] [--only kill,freeze,freeze-default,cut,closed]
  *
@@ -13,7 +14,7 @@
 import { parseArgs } from "node:util";
 import { notify } from "@hark/postgres";
 import { type Child, type CutProxy, cutProxy, until } from "../tests/harness/mod.ts";
-import { startWorker } from "../tests/delivery/fleet.ts";
+import { startWorker } from "../tests/delivery/_support/fleet.ts";
 import { type OwnDatabase, ownDatabase, pause, quantile } from "./own.ts";
 
 const { values } = parseArgs({
@@ -26,7 +27,7 @@ const { values } = parseArgs({
 });
 const runs = Number(values.runs);
 
-/** A worker behind a line of its own. */
+/** A worker behind a proxy of its own. */
 interface Worker {
   readonly name: string;
   readonly line: CutProxy;
@@ -36,10 +37,10 @@ interface Worker {
 interface Fault {
   readonly name: string;
   readonly title: string;
-  /** The lease, in milliseconds; the default where undefined. */
+  /** The lease, in milliseconds. The default lease if undefined. */
   readonly lease?: number;
   lose(worker: Worker): Promise<void> | void;
-  /** Brings it back. */
+  /** Brings the worker back. */
   bring(worker: Worker): void;
 }
 
@@ -76,12 +77,12 @@ const faults: readonly Fault[] = [
   },
 ];
 
-/** The milliseconds since 1970 at which each notification was handled by a worker. */
+/** The times at which a worker handled each notification, in milliseconds since 1970. */
 function handledAt({ child }: Worker): number[] {
   return [...child.stdout.matchAll(/^handled .* at (\d+)$/gm)].map((match) => Number(match[1]));
 }
 
-/** The times that one fault takes. */
+/** Measures the fail-over times of one fault. */
 async function measure(own: OwnDatabase, fault: Fault): Promise<number[]> {
   const consumer = `failover-${fault.name}`;
   const port = Number(new URL(own.url).port || 5432);
@@ -114,10 +115,11 @@ async function measure(own: OwnDatabase, fault: Fault): Promise<number[]> {
   const times: number[] = [];
   try {
     for (let run = 0; run < runs; run++) {
-      // Both there for a while, and the same one serving at its end: one that came back may take over again.
+      // Wait until both workers have been there for a while and the same one still serves: a worker
+      // that came back may take over again.
       const owner = await until(async () => {
         const before = await both(own, consumer, workers);
-        await pause(1000 + Math.random() * 1000); // at another point of the lease each time
+        await pause(1000 + Math.random() * 1000); // varies the point within the lease
         return before === await both(own, consumer, workers) ? before : undefined;
       }, { deadline: 60_000, what: "one to serve and the other to stand by" });
       const other = workers.find((worker) => worker !== owner)!;
@@ -141,7 +143,10 @@ async function measure(own: OwnDatabase, fault: Fault): Promise<number[]> {
   return times;
 }
 
-/** The worker that serves, once both are there and have been for a moment. */
+/**
+ * The worker that serves, once both workers are alive and exactly one has handled notifications
+ * lately.
+ */
 async function both(
   { db }: OwnDatabase,
   consumer: string,
@@ -150,7 +155,7 @@ async function both(
   const { rows } = await db.query(
     `select count(*)::int as living from hark.workers
       where consumer = $1 and lease_until > clock_timestamp()
-        and (session is null or not pg_try_advisory_xact_lock_shared(session))`, // not one that was killed
+        and (session is null or not pg_try_advisory_xact_lock_shared(session))`, // not killed
     [consumer],
   );
   if (rows[0].living !== 2) return undefined;

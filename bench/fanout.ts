@@ -1,14 +1,14 @@
 /**
- * Fan-out: many consumers of one channel, each of which handles all of it, in one process. Prints the time
- * from the first publish until all have handled everything, and what it costs the server: transactions,
- * rows written, and bytes of write-ahead log. Beside plain readers that store nothing, and the peers with
- * a job for each consumer.
+ * Fan-out: many consumers of one channel in one process, each of which handles every notification.
+ * Prints the time from the first publish until all have handled everything, and the cost to the
+ * server: transactions, rows written, and bytes of write-ahead log. Compared with plain readers
+ * that store nothing, and with the peers, which need a job for each consumer.
  *
  *     deno task bench fanout [--count 10000] [--size 100] [--consumers 1,10,100] [--bytes 200]
  *       [--no-peers] [--repeats 3] [--json] [--svg FILE]
  *
- * A server of DATABASE_URL needs `max_connections` above the number of consumers. Works in a database of
- * its own, which it drops.
+ * A server of DATABASE_URL needs `max_connections` above the number of consumers. Works in a
+ * database of its own, which it drops.
  *
  * @module
  */
@@ -38,7 +38,7 @@ await graphile.install(url);
 await (await pgboss.start(url, { publishes: true })).stop({ graceful: false });
 
 type Payload = ReturnType<typeof payloadOf>;
-/** What publishes, on connections of its own: they report what they did when they end. */
+/** A publisher on connections of its own. PostgreSQL reports their statistics when they end. */
 interface Publisher {
   publish(name: string, part: readonly Payload[], consumers: number): Promise<unknown>;
   stop(): Promise<unknown>;
@@ -107,9 +107,9 @@ const paths: Readonly<Record<string, Path>> = {
   },
 };
 
-/** What the server has done so far. */
+/** The work that the server has done so far. */
 async function work(): Promise<{ commits: number; writes: number; wal: number }> {
-  await pause(500); // until those that have ended have reported
+  await pause(500); // until the sessions that have ended have reported
   const { rows } = await db.query(
     `select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8 as wal,
       (select xact_commit::float8 from pg_stat_database where datname = current_database()) as commits,
@@ -138,7 +138,7 @@ async function measure(path: Path, consumers: number) {
   await publisher.stop();
   await worker.stop();
   const after = await work();
-  // Finding the work of the next one is not to be slower for what this one has left.
+  // Remove the finished jobs, so that they do not slow down the next measurement.
   await using cleaner = await connect(url, { poolSize: 1, queryTimeout: 600_000 });
   await cleaner.query("delete from pgboss.job");
   await cleaner.query("vacuum pgboss.job");

@@ -1,5 +1,5 @@
 /**
- * Millions of rows, made by the server itself: in a log, or waiting as a peer's jobs.
+ * Fills tables with millions of rows on the server: a log, or the waiting jobs of a peer.
  *
  * @module
  */
@@ -7,21 +7,21 @@
 import type { Queryable } from "@hark/postgres";
 import { say } from "./flags.ts";
 
-/** How much to fill with. */
+/** What to fill with. */
 export interface Filling {
-  /** How many rows. */
+  /** The number of rows. */
   readonly rows: number;
-  /** About how many bytes of payload. */
+  /** The approximate size of a payload, in bytes. */
   readonly bytes: number;
-  /** The channel, task or queue, as SQL on the row's number `n`. @default {"'old'"} */
+  /** The channel, task or queue, as a SQL expression on the row's number `n`. @default {"'old'"} */
   readonly channel?: string;
 }
 
-/** How a log is filled. */
+/** What to fill a log with. */
 export interface LogFilling extends Filling {
-  /** `hark.log`, or `plain.log`. */
+  /** The table: `hark.log` or `plain.log`. */
   readonly table: string;
-  /** When it was published, as SQL on `n`. @default {now} */
+  /** The time of publishing, as a SQL expression on `n`. @default {now} */
   readonly createdAt?: string;
 }
 
@@ -38,7 +38,7 @@ export async function fillLog(db: Queryable, filling: LogFilling): Promise<void>
   );
 }
 
-/** Adds waiting jobs of graphile-worker, whose tasks it must know already. */
+/** Adds waiting jobs of graphile-worker, which must know their tasks already. */
 export async function fillGraphile(db: Queryable, filling: Filling): Promise<void> {
   await fill(
     db,
@@ -52,7 +52,7 @@ export async function fillGraphile(db: Queryable, filling: Filling): Promise<voi
   );
 }
 
-/** Adds waiting jobs of pg-boss, whose queues it must know already. */
+/** Adds waiting jobs of pg-boss, which must know their queues already. */
 export async function fillBoss(db: Queryable, filling: Filling): Promise<void> {
   await fill(
     db,
@@ -65,7 +65,7 @@ export async function fillBoss(db: Queryable, filling: Filling): Promise<void> {
   );
 }
 
-/** Runs the statement for half a million a transaction, and leaves the table vacuumed. */
+/** Runs the statement in transactions of half a million rows, then vacuums the table. */
 async function fill(
   db: Queryable,
   { rows, bytes }: Filling,
@@ -74,7 +74,7 @@ async function fill(
 ): Promise<void> {
   for (let from = 1; from <= rows; from += 500_000) {
     const to = Math.min(rows, from + 499_999);
-    // What workers do now and then.
+    // Creates the segments of the log, as workers do now and then.
     if (table === "hark.log") await db.query("select hark.extend()");
     await db.query(statement, [from, to, Math.max(0, bytes - 24)]);
     say(`${table}: ${to} of ${rows} rows`);
@@ -83,7 +83,10 @@ async function fill(
   await settle(db);
 }
 
-/** Has the server write out what was filled, where it may be told to: else it does while something is measured. */
+/**
+ * Has the server write out the new rows now, if the role may request a checkpoint. Otherwise the
+ * server does so during a measurement.
+ */
 export async function settle(db: Queryable): Promise<void> {
   await db.query("checkpoint").catch((error) => say(`no checkpoint: ${error.message}`));
 }

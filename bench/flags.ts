@@ -1,5 +1,5 @@
 /**
- * The flags of a bench, and how it repeats what it compares.
+ * The command-line flags of a bench, and the repetition of its measurements.
  *
  * @module
  */
@@ -13,17 +13,20 @@ export interface Flags {
   text(name: string): string;
   /** A flag's number. */
   number(name: string): number;
-  /** A flag's numbers, separated by commas. */
+  /** A flag's numbers, given with commas between them. */
   numbers(name: string): number[];
-  /** Whether a flag of no value is given. */
+  /** Whether a flag without a value is given. */
   has(name: string): boolean;
-  /** Those of the systems that `--only` names: parts of their names, separated by commas. All without it. */
+  /**
+   * The systems that `--only` selects by parts of their names, given with commas between them. All
+   * systems without `--only`.
+   */
   chosen<System>(systems: Readonly<Record<string, System>>): [name: string, system: System][];
-  /** How often each is measured; the median counts. */
+  /** How often each variant is measured. The result is the median. */
   readonly repeats: number;
   /** Whether to print JSON instead of a table. */
   readonly json: boolean;
-  /** The file to draw to. */
+  /** The file to write the picture to. */
   readonly svg: string | undefined;
 }
 
@@ -72,7 +75,7 @@ export function flags(defaults: Readonly<Record<string, string | boolean>>): Fla
   };
 }
 
-/** The middle one; of an even number, the mean of the two in the middle. */
+/** The median. For an even number of values: the mean of the two in the middle. */
 export function median(numbers: readonly number[]): number {
   const sorted = numbers.toSorted((a, b) => a - b);
   const [low, high] = [sorted[(sorted.length - 1) >> 1], sorted[sorted.length >> 1]];
@@ -80,8 +83,8 @@ export function median(numbers: readonly number[]): number {
 }
 
 /**
- * Measures each variant `repeats` times, in turns, so that what the machine does meanwhile hits all of
- * them alike; every second round goes backwards.
+ * Measures each variant `repeats` times, in turns, so that other load on the machine affects all
+ * variants alike. Every second round runs in reverse order.
  */
 export async function alternate<Name extends string, Result>(
   repeats: number,
@@ -98,12 +101,12 @@ export async function alternate<Name extends string, Result>(
   return results;
 }
 
-/** Says how far it is, on standard error. */
+/** Prints progress to standard error. */
 export function say(text: string): void {
   console.error(text.length > 200 ? `${text.slice(0, 200)} …` : text);
 }
 
-/** A number with so many digits that count, at most. */
+/** Rounds a number to at most `digits` significant digits; larger numbers become whole. */
 export function round(number: number, digits = 3): number {
   const rounded = Number(number.toPrecision(digits));
   return Math.abs(number) >= 10 ** digits ? Math.round(number) : rounded;

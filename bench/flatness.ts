@@ -1,12 +1,13 @@
 /**
- * Flatness: a transaction stays open elsewhere, with a transaction number and a snapshot, so that
- * nothing that dies meanwhile can be vacuumed away, while notifications are published and handled at
- * a steady rate. Prints throughput and latency of each minute, and the dead rows in Hark's tables.
+ * Flatness: a steady rate of notifications is published and handled while a transaction stays open
+ * elsewhere. That transaction has a transaction number and a snapshot, so rows that die after it
+ * began cannot be vacuumed. Prints throughput and latency of each minute, and the dead rows in
+ * Hark's tables.
  *
  *     deno task bench flatness [--minutes 5] [--rate 500] [--closed]
  *
- * `--closed` leaves the transaction out, to compare. Works in a database of its
- * own, which it drops.
+ * `--closed` leaves the transaction out, for comparison. Works in a database of its own, which it
+ * drops.
  *
  * @module
  */
@@ -43,7 +44,7 @@ if (!values.closed) {
   await open.query("insert into elsewhere values (1)");
 }
 
-/** What became of the notifications handled in one minute. */
+/** The latencies of the notifications that were handled in each minute, in milliseconds. */
 const handled: number[][] = Array.from({ length: Math.ceil(minutes) + 1 }, () => []);
 const began = Date.now();
 const minuteOf = (ms: number) => Math.min(handled.length - 1, Math.floor((ms - began) / 60_000));
@@ -61,7 +62,7 @@ const consumer = new Consumer(reader, {
 });
 const running = consumer.run();
 
-/** Publishes a share of the rate until the end. */
+/** Publishes a share of the rate until the end. Returns the number of notifications. */
 async function publish(share: number): Promise<number> {
   const end = began + minutes * 60_000;
   let count = 0;
@@ -73,9 +74,9 @@ async function publish(share: number): Promise<number> {
   return count;
 }
 
-/** Dead rows, updates and size of Hark's own tables. */
+/** The dead rows and the size of Hark's own tables. */
 async function dead(): Promise<string> {
-  await db.query("select pg_sleep(0.6)"); // until the sessions' counts are there
+  await db.query("select pg_sleep(0.6)"); // until the sessions have reported their statistics
   const { rows } = await db.query(
     `select relname, n_dead_tup::int as dead, pg_total_relation_size(relid)::int / 1024 as kib
       from pg_stat_user_tables where schemaname = 'hark' and n_dead_tup > 0 order by n_dead_tup desc`,

@@ -1,10 +1,12 @@
 /**
- * Growth: whether anything grows with the log. Publishing, live delivery and replay with 10 thousand, 1
- * million and 10 million rows in it, beside a plain table of as many rows, and the peers with as many jobs
- * waiting. Each size has a database of its own, so that sizes are measured in turns too.
+ * Growth: whether any cost grows with the log. Measures publishing, live delivery and replay with
+ * 10 thousand, 1 million and 10 million rows in the log. Compared with a plain table of as many
+ * rows, and with the peers with as many jobs waiting. Each size has a database of its own, so that
+ * the sizes are measured in turns too.
  *
- *     deno task bench growth [--sizes 10000,1000000,10000000] [--bytes 100] [--clients 4] [--seconds 3]
- *       [--count 200] [--pause 20] [--replay 50000] [--no-peers] [--repeats 3] [--json] [--svg FILE]
+ *     deno task bench growth [--sizes 10000,1000000,10000000] [--bytes 100] [--clients 4]
+ *       [--seconds 3] [--count 200] [--pause 20] [--replay 50000] [--no-peers] [--repeats 3]
+ *       [--json] [--svg FILE]
  *
  * Works in databases of its own, which it drops.
  *
@@ -41,14 +43,15 @@ let measured = 0;
 
 const now = () => performance.timeOrigin + performance.now();
 
-/** One at a time, from the publishing call to the handler. */
+/** Measures the latency from the publishing call to the handler, one notification at a time. */
 async function latency({ live: system, publish, url }: System) {
-  // A queue is to be there before somebody sends to it.
+  // A queue must exist before something is sent to it, so this one was created in advance.
   const name = system === "pgboss-listen" ? "live" : `live${++measured}`;
   const options = { from: "now" } as const;
   await using worker = await BenchWorker.start({ system, url, name, options });
   const begun = performance.now();
-  // One that comes before a new consumer is there is not for it.
+  // A new consumer does not receive notifications from before its registration. So publish until
+  // one arrives.
   while ((await worker.ask({})).handled === 0) {
     if (performance.now() - begun > 60_000) throw new Error(`${system} handles nothing`);
     await publish(name, {});
@@ -65,7 +68,7 @@ async function latency({ live: system, publish, url }: System) {
   return { p50: quantile(latencies, 0.5), p99: quantile(latencies, 0.99) };
 }
 
-/** The first ones of what is there. */
+/** Measures how fast the first notifications of the backlog are handled. */
 async function replay({ old: system, url }: System, count: number): Promise<number> {
   await using worker = await BenchWorker.start({ system, url, name: "old", mark: count });
   const { ms } = await worker.ask({ count });
@@ -74,10 +77,10 @@ async function replay({ old: system, url }: System, count: number): Promise<numb
 
 const insert = `insert into plain.log (channel, payload) values ('new', '${payload}') returning id`;
 
-/** One of those compared, in a database with so many rows. */
+/** One of the compared systems, in a database of one size. */
 interface System {
   readonly url: string;
-  /** Makes what has been used up again, before each pass. */
+  /** Restores what a pass has used up, before each pass. */
   renew(): Promise<void>;
   readonly statement: string;
   readonly live: string;
@@ -85,7 +88,7 @@ interface System {
   readonly old: string;
 }
 
-/** All of them in a database, with so many rows each. */
+/** Sets up all systems in a database with `size` rows each. */
 async function systemsWith(size: number): Promise<Record<string, System>> {
   const { db, url } = ends.use(await ownDatabase());
   await plainTable(db);
@@ -107,7 +110,7 @@ async function systemsWith(size: number): Promise<Record<string, System>> {
     },
     "Hark": {
       url,
-      renew: async () => void await removeConsumer(db, "bench-old"), // so that each pass begins anew
+      renew: async () => void await removeConsumer(db, "bench-old"), // for the next pass
       statement: `select hark.notify('new', '${payload}')`,
       live: "hark",
       publish: (name, payload) => notify(publisher, name, payload),

@@ -1,9 +1,10 @@
 /**
- * Idle: what a worker process asks of the server while there is nothing to do, with 1, 10 and 100
- * consumers: statements and bytes a minute, counted on the wire, and connections. Beside the peers with as
- * many queues or tasks.
+ * Idle: what a worker process requests from the server while there is nothing to do, with 1, 10 and
+ * 100 consumers. Counts statements and bytes a minute on the wire, and connections. Compared with
+ * the peers with as many queues or tasks.
  *
- *     deno task bench idle [--consumers 1,10,100] [--seconds 60] [--settle 10] [--no-peers] [--json]
+ *     deno task bench idle [--consumers 1,10,100] [--seconds 60] [--settle 10] [--no-peers]
+ *       [--json]
  *
  * Works in a database of its own, which it drops.
  *
@@ -38,7 +39,10 @@ const systems = {
   },
 };
 
-/** Leaves a worker alone and counts. All of a size are measured at the same time: they do next to nothing. */
+/**
+ * Leaves a worker alone and counts its traffic. The systems of one size are measured at the same
+ * time, because they do next to nothing.
+ */
 async function measure(name: string, system: string, consumers: number) {
   await using proxy = new CountingProxy(own.url);
   await using worker = await BenchWorker.start({

@@ -1,10 +1,11 @@
 /**
- * Latency: from the publishing call to the handler, in another process. Idle (one at a time), under a
- * steady rate, and while an unrelated transaction that has written stays open. Beside the floor (one
- * transaction that inserts a row and notifies with its id; a listener that selects it), and the peers.
+ * Latency: the time from the publishing call to the handler in another process. Measured when idle
+ * (one at a time), at a steady rate, and while an unrelated transaction that has written stays
+ * open. Compared with the peers, and with the floor: one transaction inserts a row and notifies
+ * with its id, and a listener selects the row.
  *
- *     deno task bench latency [--count 500] [--pause 20] [--rate 1000] [--seconds 10] [--open-rate 100]
- *       [--only hark,pg-boss] [--repeats 3] [--json]
+ *     deno task bench latency [--count 500] [--pause 20] [--rate 1000] [--seconds 10]
+ *       [--open-rate 100] [--only hark,pg-boss] [--repeats 3] [--json]
  *
  * Works in a database of its own, which it drops.
  *
@@ -39,13 +40,14 @@ await plainTable(db);
 await graphile.install(url);
 await db.query("create table elsewhere (n integer)");
 
-/** Publishes a payload under a name, and reads it in a worker. */
+/** A way to publish a payload under a name, and the worker that reads it. */
 interface Path {
   readonly worker: string;
   publish(name: string, payload: object): Promise<unknown>;
 }
 
-// Where the machine cannot keep up, calls wait for a connection: that is to be seen, not an error.
+// On a machine that cannot keep up, calls wait for a connection. That must show in the figures, not
+// as an error.
 await using hark = await connect(url, { poolSize: connections, connectTimeout: 600_000 });
 const pool = new pg.Pool({ connectionString: url, max: connections });
 pool.on("error", (error) => console.error(error.message));
@@ -67,7 +69,7 @@ const paths: Readonly<Record<string, Path>> = {
       ),
   },
   "Hark": { worker: "hark", publish: (name, payload) => notify(hark, name, payload) },
-  // Both of its documented ways: which of them is faster depends on the load.
+  // Both of its documented setups: which one is faster depends on the load.
   "graphile-worker, a query a job": { worker: "graphile-unbatched", publish: addJob },
   "graphile-worker, local queue of 500": { worker: "graphile", publish: addJob },
   "pg-boss, LISTEN": {
@@ -80,11 +82,11 @@ const paths: Readonly<Record<string, Path>> = {
   },
 };
 
-/** Milliseconds since 1970 with fractions, as the worker reckons. */
+/** Milliseconds since 1970 with fractions, on the worker's clock. */
 const now = () => performance.timeOrigin + performance.now();
 let measured = 0;
 
-/** Publishes at a rate for some seconds, whether or not the ones before have come back. */
+/** Publishes at a rate for some seconds, whether or not earlier calls have returned. */
 async function steadily(path: Path, name: string, rate: number, seconds: number): Promise<number> {
   const begun = performance.now();
   const total = Math.round(rate * seconds);
@@ -98,12 +100,12 @@ async function steadily(path: Path, name: string, rate: number, seconds: number)
   return total;
 }
 
-/** What a path takes in each situation. */
+/** Measures the latencies of one path in each situation. */
 async function measure(path: Path): Promise<Readonly<Record<string, number>>> {
   const name = `latency${++measured}`;
   if (path.worker === "pgboss-listen") await pgboss.queue(boss, name, true);
   await using worker = await BenchWorker.start({ system: path.worker, url, name });
-  // Nothing is measured before it is at work.
+  // Nothing is measured before the worker handles notifications.
   for (let n = 1; n <= 20; n++) {
     await path.publish(name, { n });
     await worker.handled(n, 60);
@@ -114,7 +116,8 @@ async function measure(path: Path): Promise<Readonly<Record<string, number>>> {
   for (let n = 1; n <= count; n++) {
     await path.publish(name, { at: now(), n });
     await worker.ask({ count: n }, 60);
-    await pause(given.number("pause") * (0.5 + Math.random())); // at another point of whatever goes round in it
+    // Varies the point within the worker's own intervals.
+    await pause(given.number("pause") * (0.5 + Math.random()));
   }
   const { latencies: idle } = await worker.handled(count);
 

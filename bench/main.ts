@@ -1,5 +1,5 @@
 /**
- * Runs a bench by its name: on the server of DATABASE_URL, or on a throwaway one.
+ * Runs a bench by its name, on the server of DATABASE_URL or on a throwaway one.
  *
  *     deno task bench [name] [--help | its flags]
  *
@@ -12,7 +12,7 @@ import { TextLineStream } from "./workers/lines.ts";
 interface Bench {
   /** What it measures. */
   readonly about: string;
-  /** Whether it starts workers as processes of their own. */
+  /** Whether it starts workers as separate processes. */
   readonly spawns: boolean;
 }
 
@@ -97,7 +97,7 @@ async function onThrowawayServer(work: (url: string) => Promise<number>): Promis
   }
 }
 
-/** Runs one with no more rights than it needs. */
+/** Runs one bench with no more permissions than it needs. */
 async function run(
   script: string,
   { spawns }: Bench,
@@ -120,6 +120,7 @@ async function run(
   return code;
 }
 
-// The terminal sends Ctrl-C to the bench as well: wait for it, then stop the server in order.
+// The terminal sends Ctrl-C to the bench as well. Wait for the bench, then stop the server in
+// order.
 Deno.addSignalListener("SIGINT", () => {});
 Deno.exit(await main(Deno.args));

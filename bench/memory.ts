@@ -1,7 +1,7 @@
 /**
- * Memory: a worker process with a long backlog before it and a handler that is slow. Prints its
- * resident memory before it reads and at its peak, how long it takes to stop, and how many
- * notifications the next worker repeats.
+ * Memory: a worker process with a long backlog and a slow handler. Prints its resident memory
+ * before it reads and at its peak, how long it takes to stop, and how many notifications the next
+ * worker repeats.
  *
  *     deno task bench memory [--count 1000000] [--bytes 1000] [--seconds 30]
  *
@@ -12,8 +12,8 @@
 
 import { parseArgs } from "node:util";
 import { until } from "../tests/harness/mod.ts";
-import { startWorker } from "../tests/delivery/fleet.ts";
-import { readLedger } from "../tests/delivery/ledger.ts";
+import { startWorker } from "../tests/delivery/_support/fleet.ts";
+import { readLedger } from "../tests/delivery/_support/ledger.ts";
 import { ownDatabase, pause } from "./own.ts";
 
 const { values } = parseArgs({

@@ -1,5 +1,5 @@
 /**
- * What the benches that start workers share: a database of their own, workers as processes, figures.
+ * Shared by the benches: a database for one bench, quantiles and pauses.
  *
  * @module
  */
@@ -12,7 +12,7 @@ export interface OwnDatabase extends AsyncDisposable {
   readonly db: Database;
 }
 
-/** Makes a database with Hark in it on the server of DATABASE_URL. */
+/** Creates a database with Hark's schema on the server of DATABASE_URL. */
 export async function ownDatabase(): Promise<OwnDatabase> {
   const admin = Deno.env.get("DATABASE_URL");
   if (admin === undefined) {
@@ -43,7 +43,7 @@ export function quantile(numbers: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
 }
 
-/** Waits. */
+/** Waits for `ms` milliseconds. */
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,6 +1,6 @@
 /**
- * Driving load: by pgbench, PostgreSQL's own, where the machine has it, so that a client's own work is not
- * what is measured; else by npm:pg, many clients in one process.
+ * Drives load. Uses PostgreSQL's own pgbench if the machine has it, so that the client's work is
+ * not what is measured. Otherwise uses npm:pg with many clients in one process.
  *
  * @module
  */
@@ -8,27 +8,27 @@
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 
-/** How to drive it. */
+/** The load to drive. */
 export interface Load {
   readonly url: string;
   readonly clients: number;
-  /** At least so long. */
+  /** The minimum duration, in seconds. */
   readonly seconds: number;
   /** Settings of each session, for example `-c commit_delay=1000`. */
   readonly options?: string;
 }
 
-/** What became of it. */
+/** The result of driving a load. */
 export interface Driven {
-  /** How many transactions committed. */
+  /** The number of committed transactions. */
   readonly done: number;
   readonly perSecond: number;
 }
 
-/** Runs one statement again and again, a transaction each, for some seconds. */
+/** Runs one statement repeatedly for some seconds, one transaction each. */
 export type Driver = (statement: string, load: Load) => Promise<Driven>;
 
-/** The best driver there is, and its name. */
+/** The best available driver, and its name. */
 export async function findDriver(): Promise<{ readonly name: string; readonly drive: Driver }> {
   const there = await new Deno.Command("pgbench", { args: ["--version"] }).output()
     .then(({ success }) => success, () => false);
@@ -42,7 +42,8 @@ async function pgbench(statement: string, load: Load): Promise<Driven> {
       "--protocol=prepared",
       `--client=${load.clients}`,
       `--jobs=${Math.min(2, load.clients)}`,
-      // Its clock starts before its clients connect; its rate counts from when they have.
+      // pgbench counts the time from before its clients connect, but its rate from when they have
+      // connected.
       `--time=${load.seconds + Math.floor(load.clients / 16)}`,
       "--file=-",
       load.url,
@@ -53,7 +54,7 @@ async function pgbench(statement: string, load: Load): Promise<Driven> {
     stderr: "piped",
   }).spawn();
   const input = child.stdin.getWriter();
-  // It takes `:word` for a variable of its own, also within a string of JSON.
+  // pgbench takes `:word` for one of its variables, even inside a JSON string.
   const script = statement.replaceAll(/(?<!:):(?=\w)/g, ": ");
   await input.write(new TextEncoder().encode(`${script};\n`));
   await input.close();

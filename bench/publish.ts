@@ -1,8 +1,9 @@
 /**
- * Publish: one notification a transaction, from 1 to 64 clients, while a consumer runs, beside a plain
- * INSERT of the same row, an INSERT that notifies in each transaction, and the peers with their workers
- * running. With the server's own flush, and with one that takes a millisecond (`commit_delay`), as on a
- * cloud's volume. Everything that is published is waited for and counted.
+ * Publish: one notification for each transaction, from 1 to 64 clients, while a consumer runs.
+ * Compared with a plain INSERT of the same row, an INSERT that notifies in each transaction, and
+ * the peers with their workers running. Measured with the server's own flush, and with a flush that
+ * takes a millisecond (`commit_delay`), as on a cloud volume. Everything that is published is
+ * awaited and counted.
  *
  *     deno task bench publish [--clients 1,4,16,64] [--seconds 3] [--bytes 200] [--flush own,1ms]
  *       [--only "plain insert,hark"] [--repeats 3] [--json] [--svg FILE]
@@ -42,13 +43,13 @@ await pgboss.queue(boss, "polled");
 await pgboss.queue(boss, "woken", true);
 const payload = JSON.stringify(payloadOf(given.number("bytes")));
 
-/** What publishes, with the statement that does, and who reads it, if anybody. */
+/** A way to publish: its statement, and the worker that reads, if any. */
 interface Publisher {
   statement(name: string): string | Promise<string>;
   readonly worker?: string;
-  /** Whether its worker loses some, so that all cannot be waited for. */
+  /** Whether its worker loses notifications, so that they cannot all be awaited. */
   readonly loses?: boolean;
-  /** What its worker reads where it is not a name of this measurement's own. */
+  /** The queue that its worker reads, if it is not named after the measurement. */
   readonly queue?: string;
 }
 
@@ -89,7 +90,7 @@ async function measure(publisher: Publisher, clients: number, flush: string): Pr
   const load = { url, clients, seconds: given.number("seconds"), options: flushes[flush]! };
   if (publisher.worker === undefined) return (await drive(statement, load)).perSecond;
   await using worker = await BenchWorker.start({ system: publisher.worker, url, name });
-  // The first ones show that it is at work, and how much there is to do.
+  // The first notifications show that the worker runs and how many there are to handle.
   const { done: first } = await drive(statement, { ...load, seconds: 1 });
   if (!publisher.loses) await worker.handled(first);
   const { done, perSecond } = await drive(statement, load);

@@ -1,7 +1,8 @@
 /**
- * A rare channel: one in 100,000 of the log's rows is for a consumer that is moved back to the beginning.
- * Prints the time until the first is delivered, and until all are. Beside plain paged SELECTs, without and
- * with an index on the channel, and the peers with as many jobs waiting.
+ * A rare channel: one in 100,000 rows of the log is for a consumer that is moved back to the
+ * beginning. Prints the time until the first is delivered, and until all are. Compared with plain
+ * paged SELECTs, without and with an index on the channel, and with the peers with as many jobs
+ * waiting.
  *
  *     deno task bench rare [--rows 1000000] [--every 100000] [--bytes 100] [--no-peers]
  *       [--repeats 3] [--json]
@@ -40,7 +41,7 @@ interface Pass {
   readonly all: number;
 }
 
-/** A worker that begins to read as it starts. */
+/** Measures a worker that begins to read when it starts. */
 async function fromStart(system: string, name: string, id?: string): Promise<Pass> {
   const options = id === undefined ? {} : { id };
   await using worker = await BenchWorker.start({ system, url, name, options, mark: rare });
@@ -48,7 +49,7 @@ async function fromStart(system: string, name: string, id?: string): Promise<Pas
   return { first, all };
 }
 
-/** One that is there, has read everything, and is moved. */
+/** Measures a worker that runs, has read everything, and is moved back. */
 async function moved(pass: number): Promise<Pass> {
   const name = "rare";
   const options = { id: `rare-${pass}`, from: "now" } as const;

@@ -1,8 +1,8 @@
 /**
- * Replay after an absence: one consumer handles a backlog, beside plain SELECTs of the same rows by the
- * same driver, and beside the peers with as many jobs waiting. Each in a process of its own, whose peak
- * memory is watched; handlers do nothing. What was handled is counted, in Hark's case up to and with the
- * position stored.
+ * Replay after an absence: one consumer handles a backlog. Compared with plain SELECTs of the same
+ * rows by the same driver, and with the peers with as many jobs waiting. Each runs in a process of
+ * its own, whose peak memory is recorded. Handlers do nothing. The handled notifications are
+ * counted; for Hark the time includes storing the position.
  *
  *     deno task bench replay [--rows 100000] [--bytes 200] [--repeats 3] [--no-peers] [--json]
  *
@@ -27,7 +27,7 @@ await using own = await ownDatabase();
 const { db, url } = own;
 const filling = { rows: total, bytes: given.number("bytes"), channel: `'${name}'` };
 
-/** Reads all in a process of its own. */
+/** Reads everything in a process of its own. */
 async function measure(system: string) {
   await using worker = await BenchWorker.start({ system, url, name, mark: total });
   const { ms, peak } = await worker.handled(total, 3600, true);
@@ -36,8 +36,8 @@ async function measure(system: string) {
 }
 
 /**
- * A peer, with its jobs made before. After it they go, or autovacuum and a checkpoint would be busy while
- * the next is measured.
+ * Measures a peer with jobs that are created first. The jobs are removed afterwards, because
+ * otherwise autovacuum and a checkpoint would run during the next measurement.
  */
 async function measurePeer(system: string, fill: typeof fillBoss, table: string) {
   await fill(db, filling);

@@ -1,5 +1,5 @@
 /**
- * Start-up: how long a command takes, from the shell to its end, beside Deno's own start.
+ * Start-up: how long a command takes from the shell to its end, compared with Deno's own start.
  *
  *     deno task bench startup [--repeats 11] [--json]
  *
@@ -41,7 +41,7 @@ async function measure(args: readonly string[]): Promise<number> {
   return Math.round(performance.now() - begun);
 }
 
-for (const args of Object.values(commands)) await measure(args); // what is read once is read
+for (const args of Object.values(commands)) await measure(args); // warms up caches
 const results = await alternate(
   given.repeats,
   Object.entries(commands).map(([name, args]) => [name, () => measure(args)] as const),

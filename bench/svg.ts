@@ -1,10 +1,11 @@
 /**
- * Curves as SVG: panels side by side, each with axes that may be logarithmic, a line a system, one legend.
+ * Curves as SVG: panels side by side with one legend. Axes may be logarithmic. Each system has a
+ * line.
  *
  * @module
  */
 
-/** One set of axes. */
+/** A panel: one set of axes. */
 export interface Panel {
   readonly title: string;
   readonly x: Axis;
@@ -15,7 +16,10 @@ export interface Panel {
 /** An axis. */
 export interface Axis {
   readonly label: string;
-  /** Whether equal distances are equal ratios. Zero and less cannot be shown then. */
+  /**
+   * Whether the axis is logarithmic: equal distances are equal ratios. It then shows no values of
+   * zero or less.
+   */
   readonly log?: boolean;
 }
 
@@ -25,11 +29,11 @@ export interface Line {
   readonly points: ReadonlyArray<readonly [x: number, y: number]>;
 }
 
-// Told apart also by people who see no red or green: Okabe and Ito's palette.
+// Okabe and Ito's palette, which people with red-green colour blindness can distinguish.
 const colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 const [width, height, left, top, right, bottom] = [460, 320, 70, 34, 20, 46];
 
-/** Draws the panels; a curve of the same name has the same colour everywhere. */
+/** Draws the panels. A curve of the same name has the same colour in every panel. */
 export function picture(title: string, panels: readonly Panel[]): string {
   const names = [...new Set(panels.flatMap(({ lines }) => lines.map(({ name }) => name)))];
   const total = { width: width * panels.length, height: 30 + height + 8 + 18 * names.length };

@@ -1,5 +1,5 @@
 /**
- * What a bench prints: one table, as Markdown, or JSON.
+ * The output of a bench: one table, as Markdown or as JSON.
  *
  * @module
  */
@@ -7,21 +7,21 @@
 import type { Flags } from "./flags.ts";
 import { type Panel, picture } from "./svg.ts";
 
-/** A row: a value a column. All rows have the columns of the first, in its order. */
+/** A row: one value for each column. All rows have the columns of the first row, in its order. */
 export type Row = Readonly<Record<string, string | number | null>>;
 
-/** What was measured. */
+/** The result of a bench. */
 export interface Report {
-  /** What it is about. */
+  /** The title. */
   readonly title: string;
-  /** How it was measured: sizes, repeats, who drove it. A sentence each. */
+  /** How the bench measured: sizes, repeats, the driver. One sentence each. */
   readonly notes: readonly string[];
   readonly rows: readonly Row[];
-  /** The same as curves. */
+  /** The same figures as curves. */
   readonly panels?: readonly Panel[];
 }
 
-/** Prints it, and draws it where a file is given. */
+/** Prints a report, and draws it if a file is given. */
 export async function print(report: Report, flags: Flags): Promise<void> {
   if (flags.json) {
     const { title, notes, rows } = report;

@@ -1,12 +1,14 @@
 /**
- * The writer: what watching a table costs those who write to it. A 10,000-row INSERT, UPDATE, DELETE and
- * COPY on a table of ten columns with three indexes: without a trigger, watched by `hark.watch` with each
- * kind of payload, and with triggers that people write by hand: on hark.notify, on pg_notify, and on
- * graphile-worker's add_jobs (https://worker.graphile.org/docs/sql-add-job). pg-boss has no call in SQL.
+ * The writer: what watching a table costs the programs that write to it. Runs an INSERT, UPDATE,
+ * DELETE and COPY of 10,000 rows on a table of ten columns with three indexes. Variants: without a
+ * trigger; watched by `hark.watch` with each kind of payload; and with hand-written triggers on
+ * hark.notify, on pg_notify, and on graphile-worker's add_jobs
+ * (https://worker.graphile.org/docs/sql-add-job). pg-boss has no call in SQL.
  *
  *     deno task bench writer [--rows 10000] [--repeats 5] [--json]
  *
- * Needs a superuser, for a checkpoint before each. Works in a database of its own, which it drops.
+ * Needs a superuser, for a checkpoint before each statement. Works in a database of its own, which
+ * it drops.
  *
  * @module
  */
@@ -26,7 +28,7 @@ await using own = await ownDatabase();
 const { url } = own;
 await graphile.install(url);
 
-/** What a hand-made trigger does for a row. */
+/** The SQL of a hand-written trigger that runs for each row. */
 const byHand = (table: string, body: string) => [
   `create function ${table}_changed() returns trigger language plpgsql as $$
     begin
@@ -42,9 +44,9 @@ const watched = (payload: string) => (table: string) => [
 ];
 
 interface Variant {
-  /** What makes the trigger. */
+  /** The statements that create the trigger. */
   setUp(table: string): readonly string[];
-  /** Where what was published is counted. */
+  /** The query that counts what was published. */
   readonly published?: string;
 }
 
@@ -61,7 +63,8 @@ const variants: Readonly<Record<string, Variant>> = {
   "row trigger: pg_notify (nothing stored)": {
     setUp: (table) => byHand(table, `perform pg_notify('${table}', ${row}::text);`),
   },
-  // Not add_job in a row trigger, as its page shows it: that takes longer the more a transaction has added.
+  // Not add_job in a row trigger, as its page shows: that gets slower the more jobs a transaction
+  // adds.
   "statement trigger: graphile_worker.add_jobs": {
     setUp: (table) => [
       `create function ${table}_changed() returns trigger language plpgsql as $$
@@ -132,7 +135,7 @@ const copied = Array.from(
     }\tt\t["one", "two", ${n}]\n`,
 ).join("");
 
-/** Each statement on an empty or full table, in a transaction of its own. */
+/** Runs each statement on an empty or full table, in a transaction of its own. */
 async function measure(name: string): Promise<Record<string, number>> {
   const { published } = variants[name]!;
   const table = tables.get(name)!;
@@ -152,7 +155,7 @@ async function measure(name: string): Promise<Record<string, number>> {
     }
   }
   await client.query(`truncate ${table}`);
-  await client.query("truncate hark.log"); // a watch tells of that, too
+  await client.query("truncate hark.log"); // a watch publishes the TRUNCATE too
   return times;
 }
 

@@ -1,6 +1,7 @@
 /**
- * Sums that are kept from changes, each counted exactly once: `transactional` commits what the handler
- * writes together with the fact that the change is handled. Here it fails once after it has written.
+ * Keeps sums up to date from changes, each counted exactly once. With `transactional`, the
+ * handler's writes commit together with the fact that the change is handled. Here the handler fails
+ * once after it has written.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/analytics.ts
  */
@@ -31,7 +32,7 @@ const consumer = new Consumer(db, {
   id: "example-analytics",
   channels: sales.channel,
   transactional: true,
-  onFailure: "block", // all in order: what comes after a TRUNCATE must not be added before it
+  onFailure: "block", // strict order: a change after a TRUNCATE must not be added before it
   retry: { initial: 50 },
   handle: sales.handler(async (change, { tx }) => {
     if (change.isTruncate()) return void await tx.query("truncate example_revenue");

@@ -1,6 +1,6 @@
 /**
- * An audit trail: who changed what, whichever program it was. A request tells its user by `setContext`;
- * of other changes the database knows the role and the application.
+ * An audit trail: which user or program changed which row. A request sets its user with
+ * `setContext`. For other changes the database still knows the role and the application.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/audit.ts
  */
@@ -23,18 +23,19 @@ await db.query(
     action text, account int, old jsonb, new jsonb)`,
 );
 
-// Of an update only what has changed; of passwords nothing.
+// For an update only the changed columns are published, and passwords never.
 const accounts = watched<Account, "id">("public.example_accounts", { payload: "diff" });
 await watch(db, accounts, { exclude: ["password"], ifChanged: true });
 
-// A program that says for whom it works.
+// This program sets the user it works for.
 await db.transaction(async (tx) => {
   await setContext(tx, { actor: "ada", request: "b2c4" });
   await tx.query("insert into example_accounts values (1, 'bob@example.com', 'free', 'secret')");
   await tx.query("update example_accounts set plan = 'paid' where id = 1");
-  await tx.query("update example_accounts set password = 'new secret' where id = 1"); // not told
+  // Not published: the watch excludes this column.
+  await tx.query("update example_accounts set password = 'new secret' where id = 1");
 });
-// One that does not.
+// This program does not.
 await db.transaction(async (tx) => {
   await tx.query("set local application_name = 'nightly job'");
   await tx.query("delete from example_accounts");

@@ -1,6 +1,6 @@
 /**
- * Several notifications in one call: what is there is taken together, up to `batchSize`. One that has
- * failed is named by `context.fail` and comes again; the others are done.
+ * Handles several notifications in one call: all that are available, up to `batchSize`. The handler
+ * marks a failed one with `context.fail`, and it is delivered again. The others are done.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/batch.ts
  */
@@ -13,9 +13,11 @@ await notifyMany(
   ["ada", "bob", "cy", "dee", "eve"].map((to) => ({ channel: "mail", payload: { to } })),
 );
 
-let full = true; // bob's mailbox
+let full = true; // whether bob's mailbox is full
 
-/** Sends many at once, as such services do, and says who could not be reached. */
+/**
+ * Sends many mails at once, as mail services do, and returns the addresses that it could not reach.
+ */
 function send(all: readonly string[]): string[] {
   console.log("sent to", all.join(", "));
   return full ? all.filter((to) => to === "bob") : [];

@@ -1,6 +1,6 @@
 /**
- * A cache that is told when a row changes, by whatever program. Each process has its own and begins
- * with an empty one, so it reads the changes without being registered.
+ * A cache that drops a row when any program changes it. Each process has its own cache, which
+ * starts empty. So it subscribes to the changes without registering a consumer.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/cache.ts
  */
@@ -18,15 +18,17 @@ await db.query("drop table if exists example_products");
 await db.query("create table example_products (id int primary key, name text, cents int)");
 await db.query("insert into example_products values (1, 'tea', 300), (2, 'milk', 120)");
 
-// Which row it was is enough to forget it.
+// The key alone is enough to drop a row.
 const products = watched<Product, "id">("public.example_products", { payload: "key" });
 await watch(db, products);
 
-// Changes since before the first read: a few older ones forget what need not be, and do no harm.
+// The changes since before the first read. Older ones may come first; they drop rows needlessly,
+// which does no harm.
 const { rows: [{ time }] } = await db.query("select now() as time");
 const changes = subscribe(db, products.channel, { from: { time } });
 
-// Promises, put in before the read begins: a change during a read forgets that read too.
+// The cache holds promises and stores them before the read begins. So a change during a read drops
+// that read too.
 const cache = new Map<number, Promise<Product>>();
 
 function product(id: number): Promise<Product> {

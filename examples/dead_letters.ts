@@ -1,6 +1,6 @@
 /**
- * What fails too often becomes a dead letter, with a copy and the last error, and stays until somebody
- * decides: try it again, or let it go.
+ * A notification that fails too often becomes a dead letter, with a copy and the last error. It
+ * stays until you decide: retry it or discard it.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/dead_letters.ts
  */

@@ -1,10 +1,11 @@
 /**
- * The whole story on a server of its own: nobody listens, somebody comes, something fails for good, two
- * share the work, and what is written is written once.
+ * The whole story on a throwaway server: publishing without a consumer, a consumer that starts, a
+ * notification that keeps failing, two workers that share the work, and writes that happen exactly
+ * once.
  *
  *     deno task demo
  *
- * Each step is verified; the exit code is 1 if Hark does not do what it says.
+ * Each step is verified. The exit code is 1 if Hark does not do what it says.
  */
 import {
   connect,
@@ -29,13 +30,13 @@ function say(words: string): void {
   console.log(colour ? `\n\x1b[1m${words}\x1b[0m` : `\n${words}`);
 }
 
-/** Says what is so; ends the demo where it is not. */
+/** Prints what was verified, or ends the demo if it does not hold. */
 function verify(what: string, holds: boolean): void {
   if (!holds) throw new Error(`not as promised: ${what}`);
   console.log(colour ? `   \x1b[32mok\x1b[0m ${what}` : `   ok ${what}`);
 }
 
-/** Waits until something is so, and ends the demo where it does not become so. */
+/** Waits until a condition holds. Ends the demo if it does not hold within 20 s. */
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   const end = performance.now() + 20_000;
   while (!await holds()) {
@@ -46,7 +47,7 @@ async function until(what: string, holds: () => boolean | Promise<boolean>): Pro
 
 type Order = { id: number; step?: string };
 
-/** What was handled, in the order in which it was. */
+/** The notifications that were handled, in the order in which they were handled. */
 class Seen {
   readonly all: Notification<Order>[] = [];
 
@@ -65,11 +66,11 @@ class Seen {
   }
 }
 
-/** A consumer that runs until it is stopped. */
+/** Starts a consumer that runs until it is stopped. */
 function start(db: Database, options: ConsumerOptions<Order>): { stop(): Promise<void> } {
   const consumer = new Consumer<Order>(db, options);
   const running = consumer.run();
-  running.catch(() => {}); // stop() tells
+  running.catch(() => {}); // stop() reports the error
   return {
     async stop() {
       await consumer.stop();
@@ -247,7 +248,7 @@ async function demo(server: EmbeddedServer): Promise<void> {
   await once(db);
 }
 
-/** The server is removed also where Ctrl-C, or the end of the terminal, ends the demo. */
+/** Ctrl-C or the end of the terminal ends the demo, and the server must be removed then too. */
 const interrupted = Promise.withResolvers<never>();
 const signals: [Deno.Signal, number][] = Deno.build.os === "windows"
   ? [["SIGINT", 130]]
@@ -256,7 +257,7 @@ let code = 0;
 for (const [signal, itsCode] of signals) {
   Deno.addSignalListener(signal, () => {
     code ||= itsCode;
-    // The consumer loses its server then, which is no news.
+    // A running consumer then loses its server, which is not worth a message.
     globalThis.addEventListener("unhandledrejection", (event) => event.preventDefault());
     interrupted.reject(new Error(`ended by ${signal}`));
   });
@@ -267,7 +268,7 @@ try {
   say("A real PostgreSQL, started for this demo and removed after it");
   await using server = await startEmbedded({ ephemeral: true });
   const story = demo(server);
-  story.catch(() => {}); // once interrupted, what becomes of it is of no interest
+  story.catch(() => {}); // after an interruption its result does not matter
   await Promise.race([story, interrupted.promise]);
   say(`All as promised, in ${((performance.now() - begun) / 1000).toFixed(1)} s. Now yourself:`);
   console.log("   deno task listen                       # in one terminal");
@@ -276,4 +277,4 @@ try {
   console.error(`\ndemo: ${error instanceof Error ? error.message : error}`);
   code ||= 1;
 }
-Deno.exit(code); // also where an interrupted step still waits
+Deno.exit(code); // even if an interrupted step still waits

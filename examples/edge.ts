@@ -1,6 +1,6 @@
 /**
- * For functions that start on a request and may end at any time: publish is one statement, and a
- * scheduled request drains what is waiting. No LISTEN, nothing kept between requests.
+ * For functions that start on a request and may end at any time. Publishing is one statement. A
+ * scheduled request drains the consumer. There is no LISTEN, and nothing is kept between requests.
  *
  *     DATABASE_URL=postgres://… deno serve -P=example examples/edge.ts
  *     curl -d '{"id":42}' localhost:8000/orders

@@ -1,6 +1,7 @@
 /**
- * Exactly once: what a handler writes on `context.tx` commits together with the fact that the
- * notification is handled, or not at all. Here it fails after it has written; nothing of that stays.
+ * Exactly once: what a handler writes through `context.tx` commits together with the fact that the
+ * notification is handled, or not at all. Here the handler fails after it has written, and its
+ * writes are rolled back.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/exactly_once.ts
  */

@@ -1,5 +1,6 @@
 /**
- * Published now, delivered later; published twice, there once.
+ * Delayed notifications and dedupe keys: publish now and deliver later; publish twice and deliver
+ * once.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/later.ts
  */
@@ -21,11 +22,11 @@ const running = consumer.run({ signal: stop.signal });
 
 await notify(db, "reminders", "a second later", { delay: 1000 });
 
-// What is delayed waits under a number, by which it can be taken back.
+// A delayed notification has a number, by which you can cancel it.
 const number = await notify(db, "reminders", "never", { delay: 500 });
 await cancelDelayed(db, number);
 
-// Under a key of your own, the second within the time (a day unless given) publishes nothing.
+// Under a dedupe key, the second call within the given time (a day by default) publishes nothing.
 const dedupe = { key: "welcome-7", within: 1000 };
 const first = await notify(db, "reminders", "once", { dedupe });
 const second = await notify(db, "reminders", "once", { dedupe });

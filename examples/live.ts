@@ -1,5 +1,6 @@
 /**
- * Publish, then read: what was published before the consumer existed, and what comes while it runs.
+ * Publish, then read: a notification from before the consumer existed, and notifications that
+ * arrive while it runs.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/live.ts
  */
@@ -15,7 +16,7 @@ const consumer = new Consumer<{ id: number }>(db, {
   channels: "orders",
   async handle({ payload, isReplay }) {
     console.log(isReplay ? "replayed" : "live", payload.id);
-    // A handler may publish; that arrives like anything else.
+    // A handler may publish; the consumer receives that like any other notification.
     if (payload.id < 3) await notify(db, "orders", { id: payload.id + 1 });
     else stop.abort();
   },

@@ -1,6 +1,7 @@
 /**
- * Mail when a status changes, and only then. An outbox file stands in for the mail server: each mail
- * has a Message-ID made of the notification's id, so that one sent twice can be told.
+ * Sends mail when a status changes, and only then. An outbox file stands in for the mail server.
+ * Each mail has a Message-ID made of the notification's id, so that a mail that was sent twice can
+ * be recognised.
  *
  *     DATABASE_URL=postgres://… deno run -P=example --allow-write=outbox.txt examples/mail.ts
  */
@@ -23,7 +24,7 @@ const parcels = watched<Parcel, "id">("public.example_parcels");
 await watch(db, parcels, {
   operations: ["update"],
   include: ["id", "email", "status"],
-  // Where it is about columns alone, `ifChanged: ["status"]` says the same.
+  // For a condition on columns alone, `ifChanged: ["status"]` does the same.
   when: "new.status is distinct from old.status and new.email is not null",
 });
 
@@ -32,8 +33,8 @@ await db.query(
     (2, 'bob@example.com', 'packed', 500), (3, null, 'packed', 100)`,
 );
 await db.query("update example_parcels set weight = 550 where id = 2"); // no mail
-await db.query("update example_parcels set status = 'sent'"); // none to 3, who has no address
-await db.query("update example_parcels set status = 'sent' where id = 2"); // none: it was so already
+await db.query("update example_parcels set status = 'sent'"); // no mail to 3, which has no address
+await db.query("update example_parcels set status = 'sent' where id = 2"); // no mail: same status
 await db.query("update example_parcels set status = 'delivered' where id = 1");
 
 const outbox = Deno.args[0] ?? "outbox.txt";

@@ -1,6 +1,7 @@
 /**
- * Two workers share one consumer. Each key lies in one partition and each partition is served by one
- * worker at a time, so a customer's orders are handled in order, and the customers side by side.
+ * Two workers share one consumer. Each key belongs to one partition, and one worker at a time
+ * serves a partition. So the orders of one customer are handled in order, and different customers
+ * in parallel.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/partitions.ts
  */
@@ -16,7 +17,7 @@ const steps = ["ordered", "paid", "sent"];
 let left = customers.length * steps.length;
 const done = new AbortController();
 
-/** A worker; in earnest a process of its own. */
+/** A worker. In production it would be a process of its own. */
 async function work(name: string): Promise<void> {
   await using db = await connect(url);
   const consumer = new Consumer<{ step: string }>(db, {
@@ -33,7 +34,7 @@ async function work(name: string): Promise<void> {
 }
 
 const working = [work("first"), work("second")];
-// Each takes its share: two partitions.
+// Wait until each worker has its share: two partitions.
 for (let shares = ""; shares !== "2 2";) {
   await new Promise((resolve) => setTimeout(resolve, 50));
   const found = await consumerDetails(db, id).catch(() => undefined); // not registered yet

@@ -1,6 +1,6 @@
 /**
- * No server at all: PGlite is PostgreSQL inside this process. It has one session, so there is no
- * LISTEN to share and the consumer polls.
+ * No server at all: PGlite is PostgreSQL inside this process. It has only one session, so there is
+ * no second one to LISTEN, and the consumer polls.
  *
  *     deno run -P=pglite --lock=dev.lock examples/pglite.ts
  */

@@ -1,6 +1,7 @@
 /**
- * A consumer as a class, whose handler fails in each way there is. What fails is tried again, later and
- * later, and holds up nothing but its own key; a dead letter is what is given up.
+ * A consumer as a class, whose handler fails in every possible way. A failed notification is
+ * retried with growing delays and blocks only its own key. A notification that is given up becomes
+ * a dead letter.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/retry.ts
  */
@@ -19,8 +20,10 @@ class Invoices extends Consumer<{ number: number }> {
   override readonly channels = ["invoices"];
 
   override handle({ payload: { number }, attempt }: Notification<{ number: number }>): void {
-    if (number === 2) throw new DeadLetter("there is no such customer"); // hopeless: given up at once
-    if (number === 3) throw new Error("the address is odd"); // given up after maxAttempts
+    // Hopeless: given up at once.
+    if (number === 2) throw new DeadLetter("there is no such customer");
+    // Given up after maxAttempts.
+    if (number === 3) throw new Error("the address is odd");
     if (number === 4 && attempt === 1) throw new RetryAfter(700, "the printer warms up");
     console.log(`invoice ${number} printed, attempt ${attempt}`);
   }

@@ -1,5 +1,5 @@
 /**
- * A search index that follows a table: first the rows that are there, then what changes. An index in
+ * A search index that follows a table: first the existing rows, then the changes. An index in
  * memory stands in for a search server.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/search.ts
@@ -37,15 +37,15 @@ await db.query(
 const articles = watched<Article, "id">("public.example_articles", { payload: "new" });
 const { snapshot } = await watch(db, articles, {
   include: ["id", "title", "body"],
-  ifChanged: true, // not for each view
-  snapshot: { again: true }, // the index begins empty; with one that lasts: true
+  ifChanged: true, // no notification for each view
+  snapshot: { again: true }, // this index starts empty; for a persistent index: true
 });
 console.log(snapshot?.published, "rows were there");
 
 const consumer = new Consumer(db, {
   id: "example-search",
   channels: articles.channel,
-  // To put a row in twice, or to take out one that is not there, does no harm.
+  // Inserting a row twice, or deleting a row that is not there, does no harm.
   handle: articles.handler((change) => {
     if (change.isTruncate()) index.clear();
     else if (change.isDelete()) index.delete(change.id);

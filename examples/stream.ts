@@ -1,5 +1,5 @@
 /**
- * Reading without being registered: for a live view. The loop's body sets the pace.
+ * Reading without registering a consumer, for a live view. The body of the loop sets the pace.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/stream.ts
  */

@@ -1,6 +1,6 @@
 /**
- * A notification exists if and only if the transaction it was published in commits. Here the
- * transaction is one of your own, on your own driver.
+ * A notification exists if and only if the transaction that published it commits. Here the
+ * transaction is your own, on your own driver.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/transaction.ts
  */

@@ -1,6 +1,7 @@
 /**
- * A webhook: each change is posted to a server of somebody else's. What it refuses for now is sent
- * again, later and later; by a header it knows what it had already, as an answer may be lost.
+ * A webhook: each change is posted to another party's server. A change that the server refuses
+ * temporarily is sent again, with growing delays. A header lets the server recognise a change that
+ * it already has, because its answer may have been lost.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/webhook.ts
  */
@@ -20,7 +21,8 @@ const shipments = watched<Shipment, "id">("public.example_shipments", { payload:
 await watch(db, shipments);
 await db.query("insert into example_shipments values (1, 'packed'), (2, 'packed'), (3, 'lost')");
 
-// The other side, with its moods: 1 is refused, then taken but the answer is an error; 3 is never taken.
+// The other party's server. It refuses 1 once, then accepts it but answers with an error. It never
+// accepts 3.
 const taken = new Set<string>();
 let requests = 0;
 const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
@@ -38,7 +40,7 @@ const url = `http://127.0.0.1:${server.addr.port}/shipments`;
 const consumer = new Consumer(db, {
   id: "example-webhook",
   channels: shipments.channel,
-  concurrency: 10, // a shipment's changes still come one after the other
+  concurrency: 10, // the changes of one shipment still come in order
   timeout: 10_000,
   retry: { initial: 50 },
   handle: shipments.handler(async ({ notification }, { signal }) => {
@@ -53,7 +55,7 @@ const consumer = new Consumer(db, {
     });
     const said = `${response.status} ${await response.text()}`.trim();
     if (response.ok) return;
-    // What is wrong with the request itself does not get better with time.
+    // An error in the request itself does not go away with time.
     const { status } = response;
     if (status < 500 && status !== 408 && status !== 429) throw new DeadLetter(said);
     throw new Error(said);

@@ -1,51 +1,33 @@
 /**
- * Writes src/schema/bundle.ts from the numbered files of this folder: JSR takes no text imports, so
- * the SQL reaches the program as a module. A test fails when the two differ.
+ * Writes src/schema/sql.json from the files of this folder: JSR takes no text imports, so the SQL reaches
+ * the program as one JSON file. `deno task check` fails when the two differ.
  *
  * @module
  */
 
 const folder = new URL("./", import.meta.url);
-const output = new URL("../src/schema/bundle.ts", import.meta.url);
+const output = new URL("../src/schema/sql.json", import.meta.url);
 
-/** Returns the text of the module that the SQL files make. */
+/** The paths of all SQL files, relative to this folder, sorted. */
+export async function sqlFiles(): Promise<string[]> {
+  const found: string[] = [];
+  const visit = async (below: string) => {
+    for await (const entry of Deno.readDir(new URL(below, folder))) {
+      if (entry.isDirectory) await visit(`${below}${entry.name}/`);
+      else if (entry.name.endsWith(".sql")) found.push(`${below}${entry.name}`);
+    }
+  };
+  await visit("./");
+  return found.map((path) => path.slice(2)).sort();
+}
+
+/** The text of the JSON file that the SQL files make. */
 export async function generate(): Promise<string> {
-  const names: string[] = [];
-  for await (const entry of Deno.readDir(folder)) {
-    if (/^\d{3}_\w+\.sql$/.test(entry.name)) names.push(entry.name);
+  const files: Record<string, string> = {};
+  for (const path of await sqlFiles()) {
+    files[path] = await Deno.readTextFile(new URL(path, folder));
   }
-  names.sort();
-  const parts: string[] = [];
-  for (const [index, name] of names.entries()) {
-    const version = Number(name.slice(0, 3));
-    if (version !== index + 1) throw new Error(`sql/${name}: expected number ${index + 1}`);
-    const text = await Deno.readTextFile(new URL(name, folder));
-    const literal = text.replaceAll("\\", "\\\\").replaceAll("`", "\\`").replaceAll("${", "\\${");
-    parts.push(
-      `  {\n    version: ${version},\n    name: "${
-        name.slice(4, -4)
-      }",\n    sql: \`${literal}\`,\n  },`,
-    );
-  }
-  return [
-    "// Generated from sql/*.sql by `deno task bundle`. Do not edit.",
-    "",
-    "/** A numbered migration: its version, its name, and the SQL that makes it. */",
-    "export interface Migration {",
-    "  /** 1, 2, 3 and so on: the schema's version once it is applied. */",
-    "  readonly version: number;",
-    "  /** What it brings, one word. */",
-    "  readonly name: string;",
-    "  /** Its statements, to be run in one transaction. */",
-    "  readonly sql: string;",
-    "}",
-    "",
-    "/** Every migration, in order. */",
-    "export const migrations: readonly Migration[] = [",
-    ...parts,
-    "];",
-    "",
-  ].join("\n");
+  return `${JSON.stringify(files, null, 2)}\n`;
 }
 
 if (import.meta.main) await Deno.writeTextFile(output, await generate());

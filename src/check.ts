@@ -1,12 +1,12 @@
 /**
- * Checks of what callers pass in: each names the value, the reason and the remedy.
+ * Checks of what callers pass in. Each error names the value, the reason and the remedy.
  *
  * @module
  */
 
 import { HarkError } from "./errors.ts";
 
-/** Shows a value in an error message, shortened. */
+/** Formats a value for an error message, shortened to 80 characters. */
 export function show(value: unknown): string {
   let text: string | undefined;
   try {
@@ -25,7 +25,7 @@ export function show(value: unknown): string {
   try {
     text ??= String(value);
   } catch {
-    text = Object.prototype.toString.call(value); // it cannot say what it is
+    text = Object.prototype.toString.call(value); // its own toString throws
   }
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
@@ -35,7 +35,9 @@ export function bad(name: string, value: unknown, remedy: string): never {
   throw new HarkError("BAD_OPTION", `${name} is ${show(value)}`, { remedy });
 }
 
-/** A whole number within bounds, or the default where none is given. */
+/**
+ * Checks that a value is a whole number within bounds. Returns the default if no value is given.
+ */
 export function wholeNumber(
   name: string,
   value: number | undefined,
@@ -56,7 +58,7 @@ export function wholeNumber(
   return value;
 }
 
-/** Refuses options that do not exist, so that a misspelt one is not silently ignored. */
+/** Refuses unknown options, so that a misspelt option is not silently ignored. */
 export function knownOptions(what: string, options: object, known: readonly string[]): void {
   if (options === null || typeof options !== "object") {
     bad(what, options, "Give an object of options.");
@@ -70,7 +72,9 @@ export function knownOptions(what: string, options: object, known: readonly stri
   }
 }
 
-/** A channel's name: 1 to 200 characters, counted as PostgreSQL does, without U+0000. */
+/**
+ * Checks a channel name: 1 to 200 characters, counted as PostgreSQL counts them, without U+0000.
+ */
 export function channelName(value: unknown): string {
   if (typeof value !== "string") {
     throw new HarkError("BAD_CHANNEL", `channel is ${show(value)}`, {
@@ -88,7 +92,9 @@ export function channelName(value: unknown): string {
   return text("channel", value, "BAD_CHANNEL");
 }
 
-/** The channels a reader wants: one name or several, without repeats. */
+/**
+ * Checks the channels that a reader asks for: one name or several. Returns them without repeats.
+ */
 export function channelNames(value: unknown): string[] {
   const names = typeof value === "string" ? [value] : value;
   if (!Array.isArray(names) || names.length === 0) {
@@ -97,7 +103,7 @@ export function channelNames(value: unknown): string[] {
   return [...new Set(names.map(channelName))];
 }
 
-/** Text that PostgreSQL can store: no U+0000 and no half of a surrogate pair. */
+/** Checks that PostgreSQL can store a text: no U+0000 and no unpaired surrogate. */
 export function text(
   name: string,
   value: string,
@@ -111,7 +117,7 @@ export function text(
   return value;
 }
 
-/** The name of a consumer: 1 to 200 characters. */
+/** Checks a consumer name: 1 to 200 characters. */
 export function consumerName(value: unknown): string {
   if (value === undefined || value === null || value === "") {
     throw new HarkError("BAD_OPTION", "a consumer has no id", {
@@ -124,7 +130,7 @@ export function consumerName(value: unknown): string {
   return text("consumer id", value, "BAD_OPTION");
 }
 
-/** An id as drivers return it (number, decimal text or bigint), as a safe integer. */
+/** Turns an id as drivers return it (number, decimal text or bigint) into a safe integer. */
 export function toId(value: unknown): number {
   const id = typeof value === "number" ? value : Number(value);
   if (value === null || !Number.isSafeInteger(id)) {

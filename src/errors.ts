@@ -1,30 +1,35 @@
 /**
- * The errors Hark throws: one base class, a stable code for programs, a sentence for people.
+ * The errors that Hark throws. They share one base class. Each has a stable code for programs and a
+ * message for people.
  *
  * @module
  */
 
 /**
- * What went wrong, for programs. The values are stable; new ones may be added.
+ * What went wrong, as a code for programs. The values are stable; later versions may add new ones.
  *
  * - `BAD_OPTION`: an argument or option has a wrong type or value.
- * - `BAD_CHANNEL`: a channel name is empty, over 200 characters, or not text.
+ * - `BAD_CHANNEL`: a channel name is empty, is longer than 200 characters, or is not text.
  * - `BAD_PAYLOAD`: a payload, key or header cannot be stored as `jsonb` or text.
- * - `UNREACHABLE`: no server answered, or it refused the login or the database.
- * - `NOT_PRIMARY`: the server is a standby, which can neither LISTEN nor say what is running.
+ * - `UNREACHABLE`: no server answered, or the server refused the login or the database.
+ * - `NOT_PRIMARY`: the server is a standby. A standby cannot LISTEN, and cannot tell which
+ *   transactions are running.
  * - `NO_SCHEMA`: the schema `hark` is not installed in this database.
  * - `SCHEMA_OLD`: the installed schema is older than this program needs.
  * - `SCHEMA_NEW`: the installed schema is newer than this program knows.
  * - `NO_PERMISSION`: the role lacks a right that the call needs.
- * - `FENCED`: another worker has taken over what this one served.
- * - `OUTDATED`: the consumer was changed by a worker with other channels, another filter or so.
- * - `WINDOW_LOST`: the server crashed or changed under an open snapshot window.
- * - `IN_TRANSACTION`: the call needs a transaction of its own, READ COMMITTED, with nothing written.
- * - `NO_CONSUMER`: a consumer of that name, or a module that exports one, does not exist.
- * - `CONFLICT`: what is stored contradicts what was asked for.
- * - `TIMEOUT`: the server did not answer in the time given.
- * - `EMBEDDED`: the embedded server could not be found, made, started or stopped.
- * - `DATABASE`: any other error of the server; `cause` is the driver's error.
+ * - `FENCED`: another worker has taken over the partitions that this worker served.
+ * - `OUTDATED`: another worker changed the consumer's definition, such as its channels or its
+ *   filter.
+ * - `WINDOW_LOST`: the server crashed, or was replaced by another one, while a snapshot window was
+ *   open.
+ * - `IN_TRANSACTION`: the call needs a READ COMMITTED transaction of its own, with nothing written
+ *   in it.
+ * - `NO_CONSUMER`: no consumer of that name exists, or no module that exports one.
+ * - `CONFLICT`: the stored state contradicts the request.
+ * - `TIMEOUT`: the server did not answer within the allowed time.
+ * - `EMBEDDED`: the embedded server could not be found, created, started or stopped.
+ * - `DATABASE`: any other error of the server. `cause` is the driver's error.
  */
 export type HarkErrorCode =
   | "BAD_OPTION"
@@ -48,12 +53,12 @@ export type HarkErrorCode =
 
 /** Options of {@linkcode HarkError}: the underlying error, and what to do about it. */
 export interface HarkErrorOptions extends ErrorOptions {
-  /** What the reader can do next, one sentence. It is appended to the message. */
+  /** What the caller can do next, in one sentence. The constructor appends it to the message. */
   readonly remedy?: string;
 }
 
 /**
- * An error of Hark's. The message says what happened, with the value, and what to do next;
+ * An error that Hark throws. The message says what happened, with the value, and what to do next.
  * `cause` keeps the underlying error.
  *
  * @example
@@ -67,12 +72,12 @@ export interface HarkErrorOptions extends ErrorOptions {
  * ```
  */
 export class HarkError extends Error {
-  /** The stable code to branch on. */
+  /** The stable code, for programs to branch on. */
   readonly code: HarkErrorCode;
-  /** What to do next, where there is something to do. */
+  /** What to do next; undefined if there is nothing to do. */
   readonly remedy: string | undefined;
 
-  /** Makes an error from its code, its sentence and, where there is one, its remedy and cause. */
+  /** Creates an error from a code, a message and, if given, a remedy and a cause. */
   constructor(code: HarkErrorCode, message: string, options: HarkErrorOptions = {}) {
     const { remedy, ...rest } = options;
     super(remedy === undefined ? message : `${message}. ${remedy}`, rest);

@@ -10,6 +10,7 @@
 import config from "../deno.json" with { type: "json" };
 import { cycles } from "./checks/cycles.ts";
 import { locks } from "./checks/locks.ts";
+import { checkSql } from "./checks/sql.ts";
 
 /** Steps that Deno does. */
 const steps: [name: string, args: string[]][] = [
@@ -26,6 +27,7 @@ const steps: [name: string, args: string[]][] = [
 const rules: [name: string, check: () => Promise<string[]>][] = [
   ["no import circle", cycles],
   ["a light lock", locks],
+  ["SQL told once, called, granted, carried", checkSql],
 ];
 
 /** Deno 2.9 says so of every module of Node's types; it means nothing. */

@@ -1,99 +1,119 @@
 /**
  * Runs the tests: against the server of DATABASE_URL, or against a throwaway one.
  *
- *     deno task test [files and flags of `deno test`]
+ *     deno task test [files, folders and flags of `deno test`]
+ *     deno task test:faults
  *
- * The last line says how many passed and failed. The exit code is not 0 when one failed, when
- * nothing ran, or when a file could not be loaded.
+ * The first runs every test but those of faults.ts, the second those. The last line says how many
+ * passed and failed. The exit code is not 0 if one failed, if nothing ran, or if a file could not be
+ * loaded.
  *
  * @module
  */
 
 import config from "../deno.json" with { type: "json" };
 import { type EmbeddedServer, startEmbedded } from "../src/database/embedded/mod.ts";
+import { connect, disconnect } from "./harness/connect.ts";
+import { removePrepared } from "./harness/own_server.ts";
 import { dropRun, newRunPrefix } from "./harness/template.ts";
+import { readTimes, Reporter } from "./report.ts";
+import { plan, removeEntries, selected } from "./selection.ts";
 
-/** How many tests did what, from Deno's own closing line. */
-interface Counts {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
+/**
+ * Settings of the throwaway server. Nothing has to survive its end, and no background work takes
+ * time or transaction numbers from the tests.
+ */
+const SETTINGS: Readonly<Record<string, string>> = {
+  synchronous_commit: "off",
+  checkpoint_timeout: "1h",
+  max_wal_size: "8GB",
+  max_connections: "300",
+  autovacuum: "off",
+};
+
+/** How long it takes to connect on a machine that has nothing else to do, in ms. */
+const CONNECTING = 50;
 
 async function main(args: string[]): Promise<number> {
   // The terminal sends Ctrl-C to the tests as well: wait for them, then stop the server in order.
   const wait = () => {};
   Deno.addSignalListener("SIGINT", wait);
   let server: EmbeddedServer | undefined;
+  const run = newRunPrefix();
   try {
     let url = Deno.env.get("DATABASE_URL");
     if (!url) {
       const version = Deno.env.get("HARK_TEST_PG");
-      server = await startEmbedded({ ephemeral: true, ...(version ? { version } : {}) });
+      server = await startEmbedded({
+        ephemeral: true,
+        settings: SETTINGS,
+        ...(version ? { version } : {}),
+      });
       console.log(`PostgreSQL ${server.version}, a throwaway server on port ${server.port}`);
       url = server.url;
     }
-    const run = newRunPrefix();
-    const { code, counts } = await runTests(args, url, run);
+    const report = await runTests(args, url, run);
     if (server === undefined) await dropRun(url, run).catch((error) => console.error(error));
-    const { passed, failed, skipped } = counts ?? { passed: 0, failed: 1, skipped: 0 };
+    const { passed, failed, skipped } = report.counts ?? { passed: 0, failed: 1, skipped: 0 };
     console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
-    return code !== 0 ? code : failed > 0 || passed === 0 ? 1 : 0;
+    return report.code !== 0 ? report.code : failed > 0 || passed === 0 ? 1 : 0;
   } finally {
+    await removeEntries(run);
+    await removePrepared(run);
     await server?.[Symbol.asyncDispose]();
     Deno.removeSignalListener("SIGINT", wait);
   }
 }
 
-async function runTests(
-  args: string[],
-  url: string,
-  run: string,
-): Promise<{ code: number; counts: Counts | undefined }> {
+async function runTests(args: string[], url: string, run: string) {
   const host = new URL(url).hostname;
   const local = ["127.0.0.1", "localhost"];
   const colour = Deno.stdout.isTerminal() && !Deno.noColor;
+  const { files, flags } = await selected(args);
+  const { programs, jobs } = await plan(files, run, await readTimes());
   const child = new Deno.Command("deno", {
     args: [
       "test",
       "--no-prompt",
-      // Most of a test is waiting for a server: files run side by side, more than there are cores.
+      // `deno task check` does, once for all.
+      "--no-check",
       "--parallel",
       "-P=test",
       "--lock=.hark/dev.lock",
       // A flag replaces the set's own list, so it has to repeat it. See spawnDeno() for the program.
       `--allow-run=${[...config.permissions.test.run, Deno.execPath()].join(",")}`,
       ...(local.includes(host) ? [] : [`--allow-net=${[...local, host].join(",")}`]),
-      ...args,
+      ...flags,
+      ...programs,
     ],
     env: {
       DATABASE_URL: url,
-      DENO_JOBS: Deno.env.get("DENO_JOBS") ?? "4",
+      DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(jobs),
       HARK_TEST_RUN: run,
+      HARK_TEST_PATIENCE: Deno.env.get("HARK_TEST_PATIENCE") ?? String(await slowness(url)),
       ...(colour ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }),
     },
     stdin: "null",
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
-  let tail = "";
-  const text = new TextDecoder();
-  for await (const chunk of child.stdout) {
-    for (let sent = 0; sent < chunk.length;) sent += await Deno.stdout.write(chunk.subarray(sent));
-    tail = (tail + text.decode(chunk, { stream: true })).slice(-20_000);
-  }
+  const reporter = new Reporter();
+  await reporter.read(child.stdout);
   const { code } = await child.status;
-  return { code, counts: countsIn(tail) };
+  return { code, counts: reporter.counts };
 }
 
-/** Reads `ok | 12 passed (3 steps) | 1 failed | 2 ignored (98ms)`; the last such line counts. */
-function countsIn(output: string): Counts | undefined {
-  // deno-lint-ignore no-control-regex -- colours
-  const plain = output.replaceAll(/\x1b\[[0-9;]*m/g, "");
-  const line = plain.match(/^(?:ok|FAILED) \| \d+ passed.*$/gm)?.at(-1);
-  if (line === undefined) return undefined;
-  const count = (what: string) => Number(line.match(new RegExp(`(\\d+) ${what}`))?.[1] ?? 0);
-  return { passed: count("passed"), failed: count("failed"), skipped: count("ignored") };
+/** How many times longer than on a free machine things take now, from 1 to 8. */
+async function slowness(url: string): Promise<number> {
+  const rounds = 5;
+  const begun = performance.now();
+  for (let n = 0; n < rounds; n++) await disconnect(await connect(url));
+  const factor = Math.round((performance.now() - begun) / rounds / CONNECTING);
+  const slow = Math.min(8, Math.max(1, factor));
+  if (slow > 1) {
+    console.log(`this machine is slow or busy: every deadline is ${slow} times as long`);
+  }
+  return slow;
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -1,6 +1,7 @@
 /**
- * graphile-worker as its own page on performance sets it up for its best figures: a local queue of 500,
- * batched completion without a delay, 24 jobs at a time (https://worker.graphile.org/docs/performance).
+ * graphile-worker with the settings of its best figures on its own performance page: a local queue
+ * of 500, batched completion without a delay, 24 jobs at a time
+ * (https://worker.graphile.org/docs/performance).
  *
  * @module
  */
@@ -18,17 +19,20 @@ const logger = new Logger(() => (level, message) => {
   if (level === "error" || level === "warning") console.error(message);
 });
 
-/** Sets its schema up. */
+/** Installs its schema. */
 export async function install(url: string): Promise<void> {
   await runMigrations({ connectionString: url, logger });
 }
 
-/** What adds jobs, with so many connections. */
+/** Creates a client that adds jobs, with the given number of connections. */
 export async function publisher(url: string, connections = 1): Promise<WorkerUtils> {
   return await makeWorkerUtils({ connectionString: url, maxPoolSize: connections, logger });
 }
 
-/** Handles the jobs of a task, or of some. `batched`: as for throughput; else as for latency, a query a job. */
+/**
+ * Handles the jobs of one or several tasks. `batched` selects the settings for throughput.
+ * Otherwise the settings for latency apply, with one query for each job.
+ */
 export async function serve(
   url: string,
   tasks: string | readonly string[],

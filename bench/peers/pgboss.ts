@@ -1,25 +1,25 @@
 /**
- * pg-boss in its fastest documented settings: batches, fetched without a pause while they come full
- * (`burstWhenBatchFull`), two local workers; LISTEN where latency counts (`useListenNotify`, `notify`):
- * https://pgboss.io/api/workers and https://pgboss.io/api/constructor. What it does besides on a timer
- * (schedules, maintenance) is off.
+ * pg-boss with its fastest documented settings: two local workers that fetch batches without a
+ * pause while batches are full (`burstWhenBatchFull`), and LISTEN for latency (`useListenNotify`,
+ * `notify`). See https://pgboss.io/api/workers and https://pgboss.io/api/constructor. Its other
+ * work on timers (schedules, maintenance) is off.
  *
  * @module
  */
 
 import { PgBoss } from "npm:pg-boss@12.35.0";
 
-/** How a program of pg-boss is set up. */
+/** Options of a pg-boss instance. */
 export interface BossOptions {
-  /** How many connections it may open. @default {4} */
+  /** The maximum number of connections. @default {4} */
   readonly connections?: number;
-  /** Whether it is woken by LISTEN. @default {false} */
+  /** Whether LISTEN wakes it. @default {false} */
   readonly listen?: boolean;
   /** Whether it only publishes. @default {false} */
   readonly publishes?: boolean;
 }
 
-/** Connects. */
+/** Connects and starts it. */
 export async function start(url: string, options: BossOptions = {}): Promise<PgBoss> {
   const { connections = 4, listen = false, publishes = false } = options;
   const boss = new PgBoss({
@@ -35,7 +35,7 @@ export async function start(url: string, options: BossOptions = {}): Promise<PgB
   return await boss.start();
 }
 
-/** Makes a queue where there is none. `notify`: publishing wakes who listens. */
+/** Creates a queue if it does not exist. `notify`: publishing wakes workers that LISTEN. */
 export async function queue(boss: PgBoss, name: string, notify = false): Promise<void> {
   if (await boss.getQueue(name) === null) await boss.createQueue(name, { notify });
 }
@@ -57,7 +57,7 @@ export async function serve(
   );
 }
 
-/** Handles the jobs of one queue by fetch and complete, until there is none. */
+/** Handles the jobs of one queue with fetch and complete, until the queue is empty. */
 export async function drain(
   boss: PgBoss,
   name: string,
@@ -72,8 +72,9 @@ export async function drain(
 }
 
 /**
- * The statement that sends one job, for a driver that is not pg-boss's own: with its parameters written
- * out, but for the data where `data` names a parameter for them, such as `$1` (of type jsonb).
+ * The statement that sends one job, for use by another driver than pg-boss's own. Its parameters
+ * are written out. If `data` names a parameter, such as `$1` (of type jsonb), that parameter stands
+ * for the payload.
  */
 export async function sendStatement(
   boss: PgBoss,

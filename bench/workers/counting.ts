@@ -1,18 +1,19 @@
 /**
- * A proxy between a worker and the server that says nothing of its own and counts: bytes both ways, and
- * the statements that the worker sends (simple queries, and executions of prepared ones), by the types of
- * PostgreSQL's messages (https://www.postgresql.org/docs/current/protocol-message-formats.html).
+ * A proxy between a worker and the server. It forwards everything unchanged and counts the bytes in
+ * both directions and the statements that the worker sends: simple queries, and executions of
+ * prepared statements. It recognises them by the types of PostgreSQL's messages
+ * (https://www.postgresql.org/docs/current/protocol-message-formats.html).
  *
  * @module
  */
 
-/** What went through it. */
+/** The traffic through the proxy. */
 export interface Traffic {
-  /** Query and Execute messages. */
+  /** The number of Query and Execute messages. */
   readonly statements: number;
-  /** Bytes from the worker and from the server. */
+  /** The bytes from the worker and from the server. */
   readonly bytes: number;
-  /** Connections open at the moment. */
+  /** The connections that are open at the moment. */
   readonly connections: number;
 }
 
@@ -23,23 +24,24 @@ export class CountingProxy implements AsyncDisposable {
   readonly #tasks = new Set<Promise<unknown>>();
   #statements = 0;
   #bytes = 0;
-  /** Where to connect instead of the server. */
+  /** The URL to connect to instead of the server's. */
   readonly url: string;
 
-  /** Listens at once. */
+  /** Starts to listen at once. */
   constructor(url: string) {
     const through = new URL(url);
     const target = { hostname: through.hostname, port: Number(through.port || 5432) };
     through.hostname = "127.0.0.1";
     through.port = String((this.#listener.addr as Deno.NetAddr).port);
-    // What is encrypted cannot be counted.
+    // Encrypted messages could not be counted.
     through.searchParams.set("sslmode", "disable");
     this.url = through.href;
     this.#run((async () => {
       for await (const client of this.#listener) {
         const server = await Deno.connect(target);
         this.#conns.add(client).add(server);
-        // What waits for more to come would not be how a worker talks to a server.
+        // Without Nagle's algorithm, which would delay messages in a way that no direct connection
+        // does.
         (client as Deno.TcpConn).setNoDelay();
         (server as Deno.TcpConn).setNoDelay();
         const close = () => {
@@ -54,7 +56,7 @@ export class CountingProxy implements AsyncDisposable {
     })());
   }
 
-  /** What went through it so far. */
+  /** The traffic so far. */
   get traffic(): Traffic {
     return {
       statements: this.#statements,
@@ -82,7 +84,10 @@ export class CountingProxy implements AsyncDisposable {
     }
   }
 
-  /** A loop whose connection or listener was closed has come to its end, however it says so. */
+  /**
+   * Runs a loop. A loop whose connection or listener was closed has ended, whichever error it
+   * reports.
+   */
   #run(loop: Promise<unknown>): void {
     const task: Promise<unknown> = loop.catch((error) => {
       const over = [
@@ -101,11 +106,11 @@ export class CountingProxy implements AsyncDisposable {
 /** Finds the messages in what a client sends. */
 class MessageCounter {
   readonly #found: () => void;
-  /** What is there of a header that has not come whole. */
+  /** The bytes of a header that has not fully arrived. */
   #header: number[] = [];
-  /** Bytes of the present message that are still to come. */
+  /** The bytes of the current message that have not arrived. */
   #rest = 0;
-  /** The first message of a connection has no type. */
+  /** Whether the first message has arrived: the first message of a connection has no type. */
   #started = false;
 
   constructor(found: () => void) {
@@ -124,7 +129,8 @@ class MessageCounter {
       const typed = this.#started ? 1 : 0;
       if (this.#header.length < 4 + typed) continue;
       const length = this.#header.slice(typed).reduce((sum, byte) => sum * 256 + byte, 0);
-      if (typed === 1 && (this.#header[0] === 0x51 || this.#header[0] === 0x45)) this.#found(); // Q, E
+      // The types Q (Query) and E (Execute).
+      if (typed === 1 && (this.#header[0] === 0x51 || this.#header[0] === 0x45)) this.#found();
       this.#rest = length - 4;
       this.#header = [];
       this.#started = true;

@@ -6,7 +6,7 @@
 
 /** Turns bytes into lines, without their ends. */
 export class TextLineStream extends TransformStream<Uint8Array, string> {
-  /** Makes one. */
+  /** Creates the stream. */
   constructor() {
     const decoder = new TextDecoder();
     let rest = "";

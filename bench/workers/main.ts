@@ -1,7 +1,7 @@
 /**
- * A worker in a process of its own. Takes what to be as its first argument, says `{"ready":true}`, and
- * then answers each line of its input with a line of JSON: how many it has handled, since when, at which
- * peak of its memory, and with which latencies, once it has handled `count`.
+ * A worker in a process of its own. Its first argument configures it. It prints `{"ready":true}`,
+ * and then answers each line of its input with a line of JSON once it has handled `count`
+ * notifications: how many it has handled, how long that took, its peak memory, and the latencies.
  *
  *     main.ts '{"system":"hark","url":"postgres://…","name":"bench"}'
  *
@@ -15,36 +15,48 @@ import { systems } from "./systems.ts";
 /** The first argument. */
 export type WorkerConfig = Omit<Serve, "begins" | "handled"> & {
   readonly system: string;
-  /** When so many were handled, that time is kept: nobody may have asked by then. */
+  /**
+   * Record the time when this many are handled. The question with that `count` may come too late
+   * for it.
+   */
   readonly mark?: number;
 };
 
-/** What a worker is asked. */
+/** A question to the worker. */
 export interface Question {
-  /** Answer once so many were handled since the start, or since the last `reset`, or it has ended. */
+  /**
+   * Answer once this many were handled since the start or the last `reset`, or once the worker has
+   * ended.
+   */
   readonly count?: number;
-  /** And once it has ended, where it ends by itself: what it stores last counts then. */
+  /**
+   * Also wait until the worker has ended, if it ends by itself: the time then includes what it
+   * stores last.
+   */
   readonly end?: boolean;
-  /** Forget what was handled until now. */
+  /** Forget what was handled so far. */
   readonly reset?: boolean;
   /** End in order. */
   readonly stop?: boolean;
 }
 
-/** What it answers. */
+/** The answer of the worker. */
 export interface Answer {
   readonly handled: number;
-  /** From the start, or the last `reset`, until the first was handled, in milliseconds. */
+  /** The time from the start or the last `reset` until the first was handled, in milliseconds. */
   readonly first: number;
-  /** From the start, or the last `reset`, until the last of `count`, or the end, in milliseconds. */
+  /**
+   * The time from the start or the last `reset` until the last of `count`, or until the end, in
+   * milliseconds.
+   */
   readonly ms: number;
   /** Peak resident memory, in bytes. */
   readonly peak: number;
-  /** For each that said when it was published (`at`), how long it took, in milliseconds. */
+  /** The latency of each notification that carried its publishing time (`at`), in milliseconds. */
   readonly latencies: readonly number[];
 }
 
-/** Milliseconds since 1970 with fractions: the same clock in each process of a machine. */
+/** Milliseconds since 1970 with fractions: the same clock in all processes of a machine. */
 const now = () => performance.timeOrigin + performance.now();
 
 const { system, mark, ...config } = JSON.parse(Deno.args[0]!) as WorkerConfig;
@@ -76,7 +88,7 @@ let over = false;
 const ended = serving.done?.then(() => {
   last = now();
   over = true;
-  awaited?.resolve(); // what has not come will not come
+  awaited?.resolve(); // nothing more will arrive
 });
 ended?.catch((error) => {
   console.error(error);

@@ -30,7 +30,7 @@ const harkMany: System = async ({ url, name, consumers = 1, handled }) => {
   };
 };
 
-/** A queue a consumer, as pg-boss's own `subscribe` has it. */
+/** A queue for each consumer, as pg-boss's own `subscribe` has it. */
 const bossMany: System = async ({ url, name, consumers = 1, handled }) => {
   const boss = await pgboss.start(url, { listen: true, connections: 10 });
   for (const queue of names(name, consumers)) {
@@ -40,11 +40,11 @@ const bossMany: System = async ({ url, name, consumers = 1, handled }) => {
   return { stop: () => boss.stop({ graceful: true, timeout: 10_000 }) };
 };
 
-/** A task a consumer: its jobs have one reader each. */
+/** A task for each consumer: each job has one reader. */
 const graphileMany: System = async ({ url, name, consumers = 1, handled }) =>
   await graphile.serve(url, names(name, consumers), handled);
 
-/** Readers that select what is above their last id when they are woken, and write nothing. */
+/** Readers that select the rows above their last id when they are woken, and write nothing. */
 const plainMany: System = async ({ url, name, consumers = 1, handled }) => {
   const pool = new pg.Pool({ connectionString: url, max: 4 });
   pool.on("error", (error) => console.error(error.message));

@@ -1,5 +1,5 @@
 /**
- * Starting workers as processes, and asking them.
+ * Starts workers as processes and asks them questions.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { fromFileUrl } from "../../tests/harness/files.ts";
 import { TextLineStream } from "./lines.ts";
 import type { Answer, Question, WorkerConfig } from "./main.ts";
 
-/** A worker process. Disposing of it ends it, in order where it answers. */
+/** A worker process. Disposing it kills the process, unless it was stopped before. */
 export class BenchWorker implements AsyncDisposable {
   readonly #process: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
@@ -34,14 +34,14 @@ export class BenchWorker implements AsyncDisposable {
     this.#lines = this.#process.stdout.pipeThrough(new TextLineStream()).getReader();
   }
 
-  /** Starts one, and waits until it says that it is there. */
+  /** Starts a worker process and waits until it is ready. */
   static async start(config: WorkerConfig): Promise<BenchWorker> {
     const worker = new BenchWorker(config);
     await worker.#line();
     return worker;
   }
 
-  /** Asks, and waits for the answer for `seconds` at most. */
+  /** Asks the worker, and waits at most `seconds` for the answer. */
   async ask(question: Question, seconds = 600): Promise<Answer> {
     await this.#input.write(new TextEncoder().encode(`${JSON.stringify(question)}\n`));
     let timer;
@@ -59,8 +59,8 @@ export class BenchWorker implements AsyncDisposable {
   }
 
   /**
-   * Waits until it has handled exactly so many, and fails where it handles more. With `end` also until it
-   * has ended, where it does so by itself.
+   * Waits until the worker has handled exactly `count` notifications, and fails if it has handled
+   * more. With `end` it also waits until the worker has ended by itself, if it does so.
    */
   async handled(count: number, seconds = 600, end = false): Promise<Answer> {
     const answer = await this.ask({ count, end }, seconds);
@@ -70,7 +70,7 @@ export class BenchWorker implements AsyncDisposable {
     return answer;
   }
 
-  /** Ends it in order. */
+  /** Stops the worker in order. */
   async stop(): Promise<Answer> {
     const answer = await this.ask({ stop: true }, 60);
     this.#stopped = true;
@@ -94,7 +94,7 @@ export class BenchWorker implements AsyncDisposable {
   async #end(): Promise<void> {
     await this.#process.status;
     await this.#lines.cancel();
-    // Closing what the process has closed already fails, and means nothing.
+    // The process may have closed its input already. Closing it again fails, which does not matter.
     await this.#input.abort().catch(() => undefined);
   }
 }

@@ -1,30 +1,30 @@
 /**
- * What a worker process runs: told what to serve, it serves until it is stopped.
+ * What a worker process runs: it is given what to serve, and serves it until it is stopped.
  *
  * @module
  */
 
 import type { ConsumerOptions } from "@hark/postgres";
 
-/** What a worker is told. */
+/** The configuration of a worker. */
 export interface Serve {
   readonly url: string;
   /** The channel, task or queue. */
   readonly name: string;
-  /** Of a Hark consumer. */
+  /** Options of a Hark consumer. */
   readonly options?: ConsumerOptions;
-  /** How many consumers the process serves, where it can be many. */
+  /** The number of consumers in the process, for systems that support several. */
   readonly consumers?: number;
-  /** To be called once it is connected and begins to read. */
+  /** Must be called once the worker is connected and begins to read. */
   begins(): void;
   handled(payload: unknown): void;
 }
 
-/** A worker at work. `done` settles where it ends by itself. */
+/** A running worker. `done` settles if the worker ends by itself. */
 export interface Serving {
   readonly done?: Promise<unknown>;
   stop(): Promise<unknown>;
 }
 
-/** Starts one. */
+/** Starts a worker. */
 export type System = (serve: Serve) => Promise<Serving>;

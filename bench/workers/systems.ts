@@ -1,6 +1,6 @@
 /**
- * What a worker process can be: Hark's consumer, a peer's worker, or the floor. Each calls `handled` for
- * each notification, with what was published.
+ * The systems that a worker process can run: Hark's consumer, a peer's worker, or the floor. Each
+ * calls `handled` for each notification, with the published payload.
  *
  * @module
  */
@@ -52,8 +52,8 @@ function pages(size: number, table = "hark.log"): System {
 }
 
 /**
- * The least that reads what is published: looks every 3 ms for ids above the last one, and so loses what commits
- * late. Begins where the table ends.
+ * The least that can read what is published. Every 3 ms it looks for ids above the last one, and so
+ * loses notifications that commit late. Begins at the end of the table.
  */
 const poll: System = async ({ url, handled }) => {
   const client = new pg.Client({ connectionString: url });
@@ -105,7 +105,10 @@ const hark: System = async ({ url, name, options, begins, handled }) => {
   };
 };
 
-/** Drains. A payload is parsed when it is first looked at, so a handler that does not look saves that. */
+/**
+ * Drains a consumer. A payload is parsed when it is first accessed, so a handler that does not
+ * access it saves that time.
+ */
 const harkDrain = (looks: boolean): System => async ({ url, name, options, begins, handled }) => {
   const db = await connect(url);
   await db.query("select 1");
@@ -146,10 +149,10 @@ export const systems: Readonly<Record<string, System>> = {
   pgboss: boss(false),
   "pgboss-listen": boss(true),
   "pgboss-fetch": boss(false, true),
-  /** LISTEN only: what was published is the notification's payload. */
+  /** LISTEN only: the payload of the notification is what was published. */
   listen: ({ url, name, handled }) =>
     listener(url, name, (_, payload) => handled(payload === "" ? null : JSON.parse(payload))),
-  /** LISTEN, and select the row whose id was sent. */
+  /** LISTEN, then select the row whose id was sent. */
   "listen-select": ({ url, name, handled }) =>
     listener(url, name, async (client, id) => {
       const { rows } = await client.query("select payload from plain.log where id = $1", [id]);

@@ -1,16 +1,16 @@
 /**
- * Consumers for `hark listen`: a class, and plain options.
+ * Consumers for `hark listen`: one as a class, one as plain options.
  *
  *     deno task listen examples/consumers
  */
 import { Consumer, type ConsumerOptions, type Notification } from "@hark/postgres";
 
-/** What is published on "orders". */
+/** The payload on the channel "orders". */
 interface Order {
   readonly id: number;
 }
 
-/** Prints each order, and whether it came while this ran or before. */
+/** Prints each order, and whether it was published before the consumer started. */
 export class Orders extends Consumer<Order> {
   override readonly id = "orders-printer";
   override readonly channels = ["orders"];

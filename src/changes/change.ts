@@ -1,5 +1,5 @@
 /**
- * What a change of a watched table is, for the compiler.
+ * The types of changes of a watched table.
  *
  * @module
  */
@@ -7,49 +7,56 @@
 import type { Notification } from "../consume/notification.ts";
 
 /**
- * What a watch publishes of a row:
+ * What a watch publishes for a row:
  *
- * - `"full"`: the row before and after, and which columns have changed;
- * - `"new"`: the row after, nothing of a deleted one;
- * - `"diff"`: of an update, old and new values of the columns that have changed; whole rows of others;
+ * - `"full"`: the row before and after, and the names of the columns that changed;
+ * - `"new"`: the row after the change, and nothing of a deleted row;
+ * - `"diff"`: for an update, the old and new values of the columns that changed; for other
+ *   operations, whole rows;
  * - `"key"`: the key alone.
  */
 export type WatchPayload = "full" | "new" | "diff" | "key";
 
-/** A column that is published of a row. */
+/** The name of a column that the watch publishes. */
 export type Column<Row> = Extract<keyof Row, string>;
 
-/** Who made a change. */
+/** The origin of a change. */
 export interface ChangeMetadata {
-  /** Who logged in: `session_user`. */
+  /** The login role, `session_user`. */
   readonly user: string;
-  /** The role that was set, else the user. */
+  /** The role set by `SET ROLE`; otherwise the login role. */
   readonly role: string;
-  /** `application_name`. */
+  /** The session's `application_name`. */
   readonly application: string;
-  /** The session's process, as in `pg_stat_activity`. */
+  /** The process id of the session, as in `pg_stat_activity`. */
   readonly session: number;
-  /** The transaction, as text: all its changes have the same. It is no order. */
+  /**
+   * The transaction number, as text. All changes of one transaction have the same number. The
+   * numbers are not in the order of commits.
+   */
   readonly transaction: string;
 }
 
-/** What every change of a watched table tells, whether or not it has a row. */
+/** The fields of every change of a watched table, whether or not its rows were published. */
 export interface ChangeFacts {
-  /** The schema of the table, as it is stored: no quotes. */
+  /** The table's schema as stored in the catalog, without quotes. */
   readonly schema: string;
-  /** The table, as it is stored: no quotes. */
+  /** The table's name as stored in the catalog, without quotes. */
   readonly table: string;
-  /** The partition that the row is in, where it is not the watched table itself that has it. */
+  /** The table's partition that holds the row; undefined if the watched table itself holds it. */
   readonly partition: string | undefined;
-  /** Who made the change. */
+  /** The origin of the change. */
   readonly metadata: ChangeMetadata;
-  /** What `setContext` said in the transaction, over the watch's own headers: the notification's headers. */
+  /**
+   * The notification's headers: the watch's own headers, overridden by what `setContext` set in the
+   * transaction.
+   */
   readonly context: Readonly<Record<string, unknown>>;
-  /** The notification that tells of the change: its id, its key, when, which attempt. */
+  /** The notification of the change: its id, its key, its time and its attempt. */
   readonly notification: Notification;
 }
 
-/** What the changes that have their rows can be asked. */
+/** The fields and type guards of changes that carry their rows. */
 export interface ChangeGuards<Row, Payload extends WatchPayload, Id, Part> extends ChangeFacts {
   /** Whether a row was inserted. */
   isInsert(): this is InsertChange<Row, Payload, Id, Part>;
@@ -59,123 +66,148 @@ export interface ChangeGuards<Row, Payload extends WatchPayload, Id, Part> exten
   isDelete(): this is DeleteChange<Row, Payload, Id, Part>;
   /** Whether the table was truncated. */
   isTruncate(): this is TruncateChange<Row, Payload, Id, Part>;
-  /** Whether it is no change, but a row that was there when the table came to be watched. */
+  /** Whether this is not a change, but a row that existed when the watch began. */
   isSnapshot(): this is SnapshotChange<Row, Payload, Id, Part>;
   /** Always false here: see {@linkcode OversizedChange}. */
   readonly truncated: false;
 }
 
-/** A row that was inserted. */
+/** An inserted row. */
 export interface InsertChange<
   Row,
   Payload extends WatchPayload = "full",
   Id = unknown,
   Part = Partial<Row>,
 > extends ChangeGuards<Row, Payload, Id, Part> {
-  /** What it was. */
+  /** The operation. */
   readonly action: "INSERT";
-  /** The key: a column's value, an object of several columns, or null where the table has none. */
+  /**
+   * The key: the value of one column, an object of several columns, or null if the table has no
+   * key.
+   */
   readonly id: Id;
-  /** There was none. */
+  /** An insert has no old row. */
   readonly old: undefined;
-  /** The row; undefined with the payload `"key"`. */
+  /** The inserted row; undefined with the payload `"key"`. */
   readonly new: Payload extends "key" ? undefined : Row;
-  /** Told of updates only. */
+  /** Only updates have changed columns. */
   readonly changed: undefined;
-  /** Whether an update changed the key: the row was deleted under the old one and is inserted under this. */
+  /**
+   * Whether an update changed the key. The row was then deleted under the old key and inserted
+   * under this one.
+   */
   readonly moved: boolean;
 }
 
-/** A row that was updated, and kept its key. */
+/** An updated row that kept its key. */
 export interface UpdateChange<
   Row,
   Payload extends WatchPayload = "full",
   Id = unknown,
   Part = Partial<Row>,
 > extends ChangeGuards<Row, Payload, Id, Part> {
-  /** What it was. */
+  /** The operation. */
   readonly action: "UPDATE";
-  /** The key: a column's value, an object of several columns, or null where the table has none. */
+  /**
+   * The key: the value of one column, an object of several columns, or null if the table has no
+   * key.
+   */
   readonly id: Id;
-  /** Before: the row with `"full"`, what has changed of it with `"diff"`, else undefined. */
+  /**
+   * The row before the update with `"full"`, the changed columns with `"diff"`, otherwise
+   * undefined.
+   */
   readonly old: Payload extends "full" ? Row : Payload extends "diff" ? Part : undefined;
-  /** After: the row with `"full"` and `"new"`, what has changed of it with `"diff"`, else undefined. */
+  /**
+   * The row after the update with `"full"` and `"new"`, the changed columns with `"diff"`,
+   * otherwise undefined.
+   */
   readonly new: Payload extends "key" ? undefined : Payload extends "diff" ? Part : Row;
-  /** The columns whose values have changed; undefined with the payloads `"new"` and `"key"`. */
+  /** The columns whose values changed; undefined with the payloads `"new"` and `"key"`. */
   readonly changed: Payload extends "full" | "diff" ? readonly Column<Row>[] : undefined;
-  /** A change of the key is a deletion and an insertion. */
+  /** Always false: a change of the key is published as a delete and an insert. */
   readonly moved: false;
 }
 
-/** A row that was deleted. */
+/** A deleted row. */
 export interface DeleteChange<
   Row,
   Payload extends WatchPayload = "full",
   Id = unknown,
   Part = Partial<Row>,
 > extends ChangeGuards<Row, Payload, Id, Part> {
-  /** What it was. */
+  /** The operation. */
   readonly action: "DELETE";
-  /** The key: a column's value, an object of several columns, or null where the table has none. */
+  /**
+   * The key: the value of one column, an object of several columns, or null if the table has no
+   * key.
+   */
   readonly id: Id;
-  /** The row; undefined with the payloads `"new"` and `"key"`. */
+  /** The deleted row; undefined with the payloads `"new"` and `"key"`. */
   readonly old: Payload extends "full" | "diff" ? Row : undefined;
-  /** There is none. */
+  /** A delete has no new row. */
   readonly new: undefined;
-  /** Told of updates only. */
+  /** Only updates have changed columns. */
   readonly changed: undefined;
-  /** Whether an update changed the key: the row is deleted under this one and inserted under the new. */
+  /**
+   * Whether an update changed the key. The row is then deleted under this key and inserted under
+   * the new one.
+   */
   readonly moved: boolean;
 }
 
-/** A table that was truncated: all its rows are gone. */
+/** A TRUNCATE of the table, which removed all its rows. */
 export interface TruncateChange<
   Row,
   Payload extends WatchPayload = "full",
   Id = unknown,
   Part = Partial<Row>,
 > extends ChangeGuards<Row, Payload, Id, Part> {
-  /** What it was. */
+  /** The operation. */
   readonly action: "TRUNCATE";
-  /** It is about no single row. */
+  /** Always null: a TRUNCATE concerns no single row. */
   readonly id: null;
-  /** The rows are not told. */
+  /** The removed rows are not published. */
   readonly old: undefined;
-  /** There is none. */
+  /** A TRUNCATE has no new row. */
   readonly new: undefined;
-  /** Told of updates only. */
+  /** Only updates have changed columns. */
   readonly changed: undefined;
-  /** A row is what moves. */
+  /** Always false: a TRUNCATE changes no key. */
   readonly moved: false;
 }
 
-/** A row that was there already when a snapshot came by. */
+/** A row that existed when a snapshot of the table was published. */
 export interface SnapshotChange<
   Row,
   Payload extends WatchPayload = "full",
   Id = unknown,
   Part = Partial<Row>,
 > extends ChangeGuards<Row, Payload, Id, Part> {
-  /** What it is. */
+  /** The operation: none, but a snapshot. */
   readonly action: "SNAPSHOT";
-  /** The key: a column's value, an object of several columns, or null where the table has none. */
+  /**
+   * The key: the value of one column, an object of several columns, or null if the table has no
+   * key.
+   */
   readonly id: Id;
-  /** There was no change. */
+  /** A snapshot has no old row. */
   readonly old: undefined;
   /** The row; undefined with the payload `"key"`. */
   readonly new: Payload extends "key" ? undefined : Row;
-  /** Told of updates only. */
+  /** Only updates have changed columns. */
   readonly changed: undefined;
-  /** A snapshot finds a row where it is. */
+  /** Always false: a snapshot changes no key. */
   readonly moved: false;
 }
 
 /**
- * A change of a watched table. `action` says which, or `isInsert()` and so on, and with it what `old`,
- * `new` and `id` are.
+ * A change of a watched table. Test `action`, or call `isInsert()` and so on: each narrows the
+ * types of `old`, `new` and `id`.
  *
- * `Row` is what the watch publishes of a row, as JSON has it: a `timestamptz` is a string. `Id` is the
- * type of the key, `Part` what is told of an update with the payload `"diff"`.
+ * `Row` is what the watch publishes of a row, with the types of JSON: a `timestamptz` is a string.
+ * `Id` is the type of the key. `Part` is the type of `old` and `new` of an update with the payload
+ * `"diff"`.
  *
  * @example
  * ```ts
@@ -207,11 +239,16 @@ export type Change<
   | TruncateChange<Row, Payload, Id, Part>
   | SnapshotChange<Row, Payload, Id, Part>;
 
-/** A change whose row was larger than the watch's `maxBytes`, so that only its key was published. */
+/**
+ * A change whose row was larger than the watch's `maxBytes`, so that only the key was published.
+ */
 export interface OversizedChange<Id = unknown> extends ChangeFacts {
-  /** What it was. */
+  /** The operation. */
   readonly action: "INSERT" | "UPDATE" | "DELETE" | "SNAPSHOT";
-  /** The key: a column's value, an object of several columns, or null where the table has none. */
+  /**
+   * The key: the value of one column, an object of several columns, or null if the table has no
+   * key.
+   */
   readonly id: Id;
   /** Not published. */
   readonly old: undefined;
@@ -219,6 +256,6 @@ export interface OversizedChange<Id = unknown> extends ChangeFacts {
   readonly new: undefined;
   /** Always true here. */
   readonly truncated: true;
-  /** Whether an update changed the key, and this is one half of it. */
+  /** Whether an update changed the key. This is then either the delete or the insert. */
   readonly moved: boolean;
 }

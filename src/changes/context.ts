@@ -1,5 +1,5 @@
 /**
- * What the changes of a transaction are told with.
+ * The context: facts that a transaction adds to the changes it makes.
  *
  * @module
  */
@@ -11,15 +11,17 @@ import { headersText } from "../publish/payload.ts";
 import { queryable } from "../publish/notify.ts";
 
 /**
- * Tells who or what makes the changes that follow: a request, a person, a trace. Every change of a
- * watched table has it in its headers, `change.context`, until the transaction ends.
+ * Sets the context of the changes that follow: a request, a person, a trace. Every change of a
+ * watched table carries it in its headers, as `change.context`, until the transaction ends.
  *
- * Call it in the transaction that makes the changes; with a database or a pool, each statement of which
- * is a transaction of its own, it does nothing. `forSession` keeps it for all that follows on the same
- * connection: right for a connection of your own, wrong for one of a pool, whose next user has it too.
+ * Call it inside the transaction that makes the changes. It has no effect on a database or a pool,
+ * because each statement there is a transaction of its own. With `forSession` the context applies
+ * to everything that follows on the same connection. Use that only on a connection of your own: on
+ * a pool's connection the context would also apply to the next user of the connection.
  *
- * @param context An object that JSON can hold; it replaces the one before. Null removes it.
- * @throws {HarkError} `BAD_PAYLOAD` for what is no such object; `BAD_OPTION`; `NO_SCHEMA`.
+ * @param context An object that JSON can hold. It replaces the previous context; null removes it.
+ * @throws {HarkError} `BAD_PAYLOAD` if the context is not such an object; `BAD_OPTION`;
+ * `NO_SCHEMA`.
  * @example
  * ```ts
  * import { connect, setContext } from "@hark/postgres";

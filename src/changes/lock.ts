@@ -1,5 +1,5 @@
 /**
- * Not waiting for a table for long.
+ * Limits how long Hark waits for the lock on a table.
  *
  * @module
  */
@@ -10,14 +10,15 @@ import { translate } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import type { LockOptions } from "./options.ts";
 
-/** The time to wait, in ms. */
+/** The lock timeout, in ms. */
 export function lockTimeout({ lockTimeout }: LockOptions): number {
   return wholeNumber("lockTimeout", lockTimeout, 5000, 1, 86_400_000);
 }
 
 /**
- * Asks for what locks a table, by an expression, in one statement, as that is a transaction of its own on any
- * driver. In a transaction of the caller's the setting is as before once it is done.
+ * Evaluates an expression that locks a table, with a lock timeout. One statement does everything,
+ * because one statement is one transaction on any driver. Inside the caller's own transaction, the
+ * statement restores the previous setting when it is done.
  */
 export async function askLocking(
   db: Queryable,
@@ -27,7 +28,8 @@ export async function askLocking(
   table: string,
 ): Promise<unknown> {
   const last = values.length + 1;
-  // Each step reads what the one before gave, so that the planner can neither turn them around nor leave one out.
+  // Each step reads the result of the step before, so that the planner can neither reorder nor skip
+  // one.
   const sql = `with before (setting) as materialized (select current_setting('lock_timeout')),
     limited (setting, now) as materialized (
       select setting, set_config('lock_timeout', $${last}::text, true) from before

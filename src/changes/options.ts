@@ -10,57 +10,63 @@ import type { WatchPayload } from "./change.ts";
 import type { SnapshotOptions } from "./snapshot.ts";
 import type { Watched } from "./watched_table.ts";
 
-/** What can be done to a table. */
+/** An operation on a table. */
 export type WatchOperation = "insert" | "update" | "delete" | "truncate";
 
-/** What a watch publishes, and how. */
+/** The definition of a watch: what it publishes, and how. */
 export interface WatchDefinition {
   /** The channel to publish on, 1 to 200 characters. @default `schema.table` */
   readonly channel?: string;
-  /** The watch's name, 1 to 40 bytes: a table may have several watches. @default {"watch"} */
+  /** The watch's name, 1 to 40 bytes. A table may have several watches. @default {"watch"} */
   readonly name?: string;
-  /** What to publish. @default {["insert", "update", "delete", "truncate"]} */
+  /** The operations to publish. @default {["insert", "update", "delete", "truncate"]} */
   readonly operations?: readonly WatchOperation[];
-  /** Only these columns are published. All of them unless given; not with `exclude`. */
+  /** Publish only these columns. All columns unless given. Not together with `exclude`. */
   readonly include?: readonly string[];
-  /** These columns are not published, such as passwords and large texts. */
+  /** Do not publish these columns, such as passwords and large texts. */
   readonly exclude?: readonly string[];
-  /** The columns that tell a row. @default the primary key */
+  /** The columns that identify a row. @default the primary key */
   readonly key?: string | readonly string[];
   /**
-   * A condition in SQL about the rows `old` and `new`: changes for which it is not true are not
-   * published. Of an insert all of `old` is null, of a delete all of `new`. It becomes part of a trigger,
-   * which runs as the table's owner: never build it of what others have written.
+   * A condition in SQL on the rows `old` and `new`. Only changes for which it is true are
+   * published. For an insert, all of `old` is null; for a delete, all of `new` is null. The
+   * condition becomes part of a trigger that runs as the table's owner: never build it from user
+   * input.
    */
   readonly when?: string;
   /**
-   * Publish an update only where a column has changed: one of these, or, with `true`, any that is
-   * published. @default {false}
+   * Publish an update only if a column changed: one of the listed columns or, with `true`, any
+   * published column.
+   * @default {false}
    */
   readonly ifChanged?: boolean | readonly string[];
-  /** What is published of a row, see {@linkcode WatchPayload}. @default {"full"} */
+  /** What to publish for a row, see {@linkcode WatchPayload}. @default {"full"} */
   readonly payload?: WatchPayload;
-  /** Headers of each notification; those of {@linkcode setContext} come over them. */
+  /** Headers of each notification. Headers from {@linkcode setContext} override them. */
   readonly headers?: Readonly<Record<string, unknown>>;
   /**
-   * Of a row that is larger, in bytes as JSON and about, only the key is published, and `truncated`: 1,000
-   * to 67,108,864, which is 64 MB. @default {16777216}
+   * The maximum size of a row, in bytes of JSON, approximately. For a larger row only the key is
+   * published, marked `truncated`. From 1,000 to 67,108,864 (64 MB).
+   * @default {16777216}
    */
   readonly maxBytes?: number;
-  /** Also publish what logical replication applies here. @default {false} */
+  /** Also publish changes that logical replication applies to this table. @default {false} */
   readonly replicated?: boolean;
   /**
-   * Whether its triggers run once a statement, or for each row. Statements are the faster; `"auto"`
-   * takes rows only where statements would miss some, or tell them in another order. @default {"auto"}
+   * Whether the triggers run once per statement or once per row. Statement triggers are faster.
+   * `"auto"` uses row triggers only if statement triggers would miss rows or publish them in
+   * another order.
+   * @default {"auto"}
    */
   readonly level?: "auto" | "statement" | "row";
 }
 
-/** How long to wait for a table. */
+/** How long to wait for the lock on a table. */
 export interface LockOptions {
   /**
-   * How long to wait for the table to be free of transactions that write to it, in ms, 1 to 86,400,000.
-   * While this waits, those who come to write wait behind it; then it gives up. @default {5000}
+   * How long to wait until no open transaction has written to the table, in ms, 1 to 86,400,000.
+   * Writers that arrive during the wait queue behind it. After this time the call fails.
+   * @default {5000}
    */
   readonly lockTimeout?: number;
 }
@@ -68,13 +74,13 @@ export interface LockOptions {
 /** Options of {@linkcode watch}. */
 export interface WatchOptions extends WatchDefinition, LockOptions {
   /**
-   * Also publishes the rows that are there already, as `"SNAPSHOT"`, batch by batch. One that was
-   * interrupted goes on; one that is done is not repeated.
+   * Also publish the rows that already exist, as `"SNAPSHOT"`, in batches. An interrupted snapshot
+   * is continued; a finished one is not repeated.
    */
   readonly snapshot?: boolean | SnapshotOptions;
 }
 
-/** What {@linkcode watched} has told already. */
+/** The options that {@linkcode watched} has already set. */
 export type ToldByWatched = "channel" | "name" | "payload" | "key";
 
 const definitionNames: readonly (keyof WatchDefinition)[] = [
@@ -96,11 +102,14 @@ const definitionNames: readonly (keyof WatchDefinition)[] = [
 const operationNames: readonly WatchOperation[] = ["insert", "update", "delete", "truncate"];
 const payloads: readonly WatchPayload[] = ["full", "new", "diff", "key"];
 
-/** A table of any rows. */
-// deno-lint-ignore no-explicit-any -- what its rows are makes no difference to the server
+/** A watched table with rows of any type. */
+// deno-lint-ignore no-explicit-any -- the type of the rows does not matter to the server
 export type AnyWatched = Watched<any, WatchPayload, any, any>;
 
-/** A table that was named, or that {@linkcode watched} made; also of another copy of this package. */
+/**
+ * Resolves a table that is given by name, or as the result of {@linkcode watched}, possibly from
+ * another copy of this package.
+ */
 export function tableAndOptions<Options extends WatchDefinition>(
   what: string,
   table: string | AnyWatched,
@@ -121,7 +130,7 @@ export function tableAndOptions<Options extends WatchDefinition>(
   };
 }
 
-/** The arguments of hark.watch and hark.watch_sql after the table, in SQL: from `$2` on. */
+/** The arguments of hark.watch and hark.watch_sql after the table, as SQL: `$2` and up. */
 export const definitionSql = [
   "$2::text",
   "$3::text",
@@ -138,7 +147,7 @@ export const definitionSql = [
   "$14::text",
 ].join(", ");
 
-/** Their values. */
+/** The values of these arguments. */
 export function definitionValues(options: WatchDefinition): unknown[] {
   const { channel, key, when, ifChanged = false, replicated = false, level = "auto" } = options;
   if (options.include !== undefined && options.exclude !== undefined) {
@@ -171,7 +180,7 @@ export function definitionValues(options: WatchDefinition): unknown[] {
   ];
 }
 
-/** The name of a watch. */
+/** Checks the name of a watch. */
 export function watchName(value: unknown): string {
   if (value === undefined) return "watch";
   if (typeof value !== "string" || value === "" || new TextEncoder().encode(value).length > 40) {
@@ -180,14 +189,14 @@ export function watchName(value: unknown): string {
   return text("name", value, "BAD_OPTION");
 }
 
-/** What is published of a row. */
+/** Checks the payload kind of a watch. */
 export function payloadKind(value: unknown): WatchPayload {
   if (value === undefined) return "full";
   return payloads.find((one) => one === value) ??
     bad("payload", value, 'Give "full", "new", "diff" or "key".');
 }
 
-/** Names of columns; null where none are given. */
+/** Checks column names; null if none are given. */
 export function columns(option: string, value: unknown): readonly string[] | null {
   if (value === undefined) return null;
   if (!Array.isArray(value) || value.length === 0) {
@@ -214,7 +223,7 @@ function operations(value: unknown): readonly string[] | null {
   return [...new Set<string>(value)];
 }
 
-/** An array as PostgreSQL writes it. */
+/** An array as a PostgreSQL array literal. */
 function arrayText(names: readonly string[] | null): string | null {
   if (names === null) return null;
   return `{${names.map((name) => `"${name.replaceAll(/["\\]/g, "\\$&")}"`).join(",")}}`;

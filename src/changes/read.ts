@@ -1,5 +1,5 @@
 /**
- * From a notification to a change.
+ * Turns a notification into a change.
  *
  * @module
  */
@@ -9,34 +9,37 @@ import { DeadLetter } from "../consume/outcomes.ts";
 import type { Change, ChangeFacts, OversizedChange, WatchPayload } from "./change.ts";
 import { fitted, type RowSchema } from "./schema.ts";
 
-/** What the changes are of. */
+/** The table and the payload that a change is expected to have. */
 export interface Expected {
-  /** The schema of the table; undefined where it was not told. */
+  /** The table's schema; undefined if the caller did not give one. */
   readonly schema: string | undefined;
-  /** The table. */
+  /** The table's name. */
   readonly table: string;
-  /** How it was named, for sentences. */
+  /** The table as the caller named it, for messages. */
   readonly name: string;
-  /** What is published of a row. */
+  /** What the watch publishes for a row. */
   readonly payload: WatchPayload;
-  /** What rows have to fit. */
+  /** The schema that rows must match, if any. */
   readonly row: RowSchema | undefined;
 }
 
-/** A change as it lies in a payload, not yet checked. */
+/** A change as it is stored in a payload, not yet checked. */
 type Raw = Readonly<Record<string, unknown>>;
 
-// deno-lint-ignore no-explicit-any -- the row's type is the caller's to name
+// deno-lint-ignore no-explicit-any -- the caller names the type of the rows
 type AnyChange = Change<any, any, any, any>;
 
-/** Whether a notification tells of a change of that table. */
+/** Whether a notification is a change of the expected table. */
 export function isOf(expected: Expected, notification: Notification): boolean {
   const { schema } = (notification.payload ?? {}) as Raw;
   return notification.isDatabaseChange && notification.table === expected.table &&
     (expected.schema === undefined || schema === expected.schema);
 }
 
-/** Makes a change of a notification, at once unless a schema takes its time. @throws {DeadLetter} */
+/**
+ * Turns a notification into a change. Returns a promise only if a schema validates asynchronously.
+ * @throws {DeadLetter}
+ */
 export function readChange(
   expected: Expected,
   notification: Notification,
@@ -77,7 +80,7 @@ export function readChange(
   return withRows(expected, facts, raw, what);
 }
 
-/** All of a change but its rows. */
+/** The fields of a change without its rows. */
 type Facts = ChangeFacts & Pick<AnyChange, "action" | "id" | "moved">;
 
 function withRows(
@@ -93,7 +96,7 @@ function withRows(
   const hasNew = payload !== "key" && facts.action !== "DELETE" && facts.action !== "TRUNCATE";
   const changed = isUpdate && whole ? raw.changed : undefined;
   if (isUpdate && whole && !Array.isArray(changed)) throw other(expected, "changed columns", what);
-  // What is told of an update by "diff" is no row that could fit a schema.
+  // With the payload "diff", an update has only parts of its rows, which cannot match a schema.
   const schema = isUpdate && payload === "diff" ? undefined : expected.row;
   const row = (name: "old" | "new", has: boolean): unknown => {
     if (!has) return undefined;
@@ -116,7 +119,7 @@ function other({ payload, name }: Expected, missing: string, what: string): Dead
   );
 }
 
-/** A change at run time. What its fields are, the compiler knows by {@linkcode Change}. */
+/** A change at run time. The types of its fields come from {@linkcode Change}. */
 class TableChange {
   readonly schema: string;
   readonly table: string;

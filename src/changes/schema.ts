@@ -1,5 +1,5 @@
 /**
- * Schemas that check rows: any library's that follows Standard Schema.
+ * Schemas that validate rows, from any library that implements Standard Schema.
  *
  * @module
  */
@@ -7,52 +7,55 @@
 import { DeadLetter } from "../consume/outcomes.ts";
 
 /**
- * What a schema has to have: Standard Schema, version 1 (https://standardschema.dev). Those of Zod,
- * Valibot, ArkType, Effect and others do.
+ * The interface of a schema: Standard Schema, version 1 (https://standardschema.dev). Schemas of
+ * Zod, Valibot, ArkType, Effect and others implement it.
  */
 export interface RowSchema<Input = unknown, Output = Input> {
-  /** The part that all these libraries have in common. */
+  /** The property that all these libraries share. */
   readonly "~standard": {
     /** The version of the standard. */
     readonly version: 1;
-    /** The library. */
+    /** The name of the library. */
     readonly vendor: string;
-    /** Checks a value, at once or later, and may turn it into another. */
+    /** Validates a value, synchronously or not, and may transform it. */
     readonly validate: (
       value: unknown,
     ) => RowSchemaResult<Output> | Promise<RowSchemaResult<Output>>;
-    /** What goes in and what comes out, for the compiler only. */
+    /** The input and output types, for the compiler only. */
     readonly types?: { readonly input: Input; readonly output: Output } | undefined;
   };
 }
 
-/** What a schema makes of a value: another one, or what is wrong with it. */
+/** The result of a validation: a value, or the issues found. */
 export type RowSchemaResult<Output> =
   | { readonly value: Output; readonly issues?: undefined }
   | { readonly issues: readonly RowSchemaIssue[] };
 
-/** One thing that is wrong with a value. */
+/** One issue that a validation found. */
 export interface RowSchemaIssue {
-  /** What is wrong. */
+  /** The description of the issue. */
   readonly message: string;
-  /** Where in the value. */
+  /** The path to the issue inside the value. */
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
 }
 
-/** What comes out of a schema. */
+/** The output type of a schema. */
 export type RowOf<Schema extends RowSchema> = NonNullable<
   Schema["~standard"]["types"]
 >["output"];
 
-/** What goes into a schema. */
+/** The input type of a schema. */
 export type InputOf<Schema extends RowSchema> = NonNullable<
   Schema["~standard"]["types"]
 >["input"];
 
-/** More issues than this are counted, not told. */
+/** The number of issues that a message lists. Further issues are only counted. */
 const told = 20;
 
-/** What a schema makes of a row, at once where the schema can. @throws {DeadLetter} where it does not fit. */
+/**
+ * Validates a row, synchronously if the schema can.
+ * @throws {DeadLetter} if the row does not match the schema.
+ */
 export function fitted(schema: RowSchema, row: unknown, what: string): unknown {
   const result = schema["~standard"].validate(row);
   return result instanceof Promise

@@ -1,5 +1,5 @@
 /**
- * Publishing the rows that are there already.
+ * Snapshots: publishing the rows that already exist.
  *
  * @module
  */
@@ -9,11 +9,11 @@ import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 
-/** How far a snapshot is. */
+/** The progress of a snapshot. */
 export interface SnapshotProgress {
-  /** How many rows it has published, in earlier runs too. */
+  /** How many rows the snapshot has published, including earlier calls. */
   readonly published: number;
-  /** About how many rows the table has, by the server's statistics; undefined where it has none. */
+  /** About how many rows the table has, by the server's statistics; undefined if there are none. */
   readonly estimate: number | undefined;
 }
 
@@ -21,25 +21,27 @@ export interface SnapshotProgress {
 export interface SnapshotOptions {
   /** How many rows one transaction publishes, 1 to 100,000. @default {1000} */
   readonly batchSize?: number;
-  /** Begins anew, from the first row, also where it was done. @default {false} */
+  /** Start again from the first row, even if the snapshot was finished. @default {false} */
   readonly again?: boolean;
-  /** Called after each transaction; what it returns is waited for. */
+  /** Callback after each transaction that published rows. Its result is awaited. */
   readonly onProgress?: (progress: SnapshotProgress) => unknown;
-  /** Ends it between two transactions when it aborts; the next call goes on. */
+  /**
+   * When it aborts, the snapshot ends after the current transaction. The next call continues it.
+   */
   readonly signal?: AbortSignal;
 }
 
-/** What a snapshot did. */
+/** The result of a snapshot. */
 export interface SnapshotResult {
   /** How many rows this call has published. */
   readonly published: number;
-  /** How many rows the snapshot has published, in earlier calls too. */
+  /** How many rows the snapshot has published, including earlier calls. */
   readonly total: number;
-  /** Whether all are; false where `signal` ended it. */
+  /** Whether all rows are published. False if `signal` ended the snapshot. */
   readonly done: boolean;
 }
 
-/** Checks the options; undefined where none is wanted. */
+/** Checks the options; undefined if no snapshot is wanted. */
 export function snapshotOptions(value: unknown): SnapshotOptions | undefined {
   if (value === undefined || value === false) return undefined;
   if (value === true) return {};
@@ -60,8 +62,9 @@ export function snapshotOptions(value: unknown): SnapshotOptions | undefined {
 }
 
 /**
- * Refuses a transaction of the caller's: all batches would be one there, and hold up who reads the log
- * until it ends. A transaction that has a number still has it in the next statement.
+ * Refuses to run inside the caller's transaction. All batches would be one transaction there, and
+ * would hold up readers of the log until it ends. Detection: a transaction that has a number still
+ * has the same number in the next statement.
  */
 export async function requireOwnTransactions(db: Queryable): Promise<void> {
   const { rows: [{ mine }] } = await db.query(
@@ -76,7 +79,7 @@ export async function requireOwnTransactions(db: Queryable): Promise<void> {
   });
 }
 
-/** Publishes the rows of a watched table, a batch a transaction. */
+/** Publishes the rows of a watched table, one transaction for each batch. */
 export async function snapshot(
   db: Queryable,
   table: string,
@@ -104,7 +107,8 @@ export async function snapshot(
     published += Number(page.published);
     total = Number(page.total);
     done = page.done === true;
-    // None where somebody has held a row for long: it is tried again.
+    // A batch publishes no rows if another transaction holds a lock on one of them for long. The
+    // loop then tries again.
     if (Number(page.published) > 0) await onProgress?.({ published: total, estimate });
   }
   return { published, total, done };

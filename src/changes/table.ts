@@ -1,5 +1,5 @@
 /**
- * Which table is meant.
+ * Finds the table that a caller names.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { HarkError } from "../errors.ts";
 const remedy = 'Give it with its schema, such as "public.users". PostgreSQL reads a name without ' +
   `double quotes in lower case: '"Shop"."Orders"'.`;
 
-/** A table as a caller names it. */
+/** Checks a table name that a caller gave. */
 export function tableName(value: unknown): string {
   if (typeof value !== "string" || value.trim() === "") {
     bad("table", value, 'Give its name, such as "public.users".');
@@ -20,7 +20,7 @@ export function tableName(value: unknown): string {
   return text("table", value, "BAD_OPTION");
 }
 
-/** The parts of a name, read as PostgreSQL reads them; undefined where it would not. */
+/** The parts of a name, read as PostgreSQL reads it; undefined if PostgreSQL would refuse it. */
 export function nameParts(name: string): string[] | undefined {
   const part = /\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*(\.|$)/y;
   const parts: string[] = [];
@@ -36,7 +36,7 @@ export function nameParts(name: string): string[] | undefined {
   return parts;
 }
 
-/** The table of that name, as an oid in text; undefined where there is none. */
+/** The oid of the table with that name, as text; undefined if there is no such table. */
 export async function findTable(db: Queryable, table: string): Promise<string | undefined> {
   try {
     const { rows } = await db.query(
@@ -47,7 +47,7 @@ export async function findTable(db: Queryable, table: string): Promise<string | 
   } catch (error) {
     const translated = translate(error);
     const { code } = (translated.cause ?? {}) as { code?: unknown };
-    // What cannot be a name: an open quote, too many dots, another database.
+    // The codes for text that cannot be a name: an open quote, too many dots, another database.
     if (!/^(42602|42601|0A000)$/.test(String(code))) throw translated;
     throw new HarkError("BAD_OPTION", `table ${table} is no name: ${messageOf(translated.cause)}`, {
       cause: translated.cause,
@@ -56,17 +56,20 @@ export async function findTable(db: Queryable, table: string): Promise<string | 
   }
 }
 
-/** The same, which has to be there. */
+/** The oid of the table with that name. Throws if there is no such table. */
 export async function requireTable(db: Queryable, table: string): Promise<string> {
   return await findTable(db, table) ?? noTable(table);
 }
 
-/** Throws that there is no such table. */
+/** Throws the error for a table that does not exist. */
 export function noTable(table: string): never {
   throw new HarkError("BAD_OPTION", `there is no table ${table}`, { remedy });
 }
 
-/** An expression of a table's name with its schema, as in SQL, whatever the search path; null where it is gone. */
+/**
+ * A SQL expression for a table's name with its schema, whatever the search path. Null if the table
+ * does not exist.
+ */
 export function nameSql(oid: string): string {
   return `(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = ${oid})`;

@@ -1,5 +1,5 @@
 /**
- * Watching tables: their changes are published by triggers.
+ * Watching tables: triggers publish their changes.
  *
  * @module
  */
@@ -29,43 +29,46 @@ import {
 } from "./snapshot.ts";
 import { findTable, nameParts, nameSql, noTable, requireTable, tableName } from "./table.ts";
 
-/** What {@linkcode watch} did. */
+/** The result of {@linkcode watch}. */
 export interface WatchResult {
-  /** The table, with its schema, as in SQL. */
+  /** The table with its schema, quoted as in SQL. */
   readonly table: string;
   /** The watch's name. */
   readonly name: string;
   /** The channel it publishes on. */
   readonly channel: string;
-  /** Whether the table had no watch of that name, another one, or this one. */
+  /** Whether the table had no watch of that name, a different one, or the same one. */
   readonly outcome: "created" | "replaced" | "unchanged";
-  /** Whether its triggers run once a statement, or for each row. */
+  /** Whether the triggers run once per statement or once per row. */
   readonly level: "statement" | "row";
-  /** Why not once a statement; null where there is nothing to say. */
+  /** Why the triggers do not run once per statement; null if no reason was recorded. */
   readonly reason: string | null;
-  /** What the snapshot did; undefined where none was asked for. */
+  /** The result of the snapshot; undefined if none was requested. */
   readonly snapshot: SnapshotResult | undefined;
 }
 
 /**
- * Publishes the changes of a table from now on: each insert, update and delete in the transaction that
- * makes it, by whatever program, under the row's key. To be called where the schema is looked after,
- * such as in a migration: it puts triggers on the table, which needs its owner, and waits for open
- * transactions that have written to it, for `lockTimeout` at most.
+ * Publishes the changes of a table from now on. Each insert, update and delete is published under
+ * the row's key, in the transaction that makes the change, whichever program runs it.
  *
- * Watching again under the same name replaces what was told before, and repairs what has drifted, in
- * one step: no change is missed. Where nothing differs, nothing is done.
+ * Call it in the place that maintains the schema, such as a migration. It creates triggers on the
+ * table, which requires the table's owner. It waits at most `lockTimeout` for open transactions
+ * that have written to the table.
  *
- * With `snapshot`, what is there already is published too, batch by batch, each in a transaction of its
- * own. So give a database or a pool then, not a transaction. Where a batch fails, or the program ends,
- * call it again: it goes on where it was.
+ * Calling it again with the same name replaces the previous definition and repairs drift in one
+ * step, so that no change is missed. If nothing differs, it does nothing.
  *
- * @param db Where no snapshot is asked for, also a transaction.
- * @param table Its name as in SQL, such as `"public.users"` or `'"Shop"."Orders"'`, or what
- * {@linkcode watched} has made.
- * @throws {HarkError} `BAD_OPTION`, also for a table that is not there or cannot be watched;
- * `NO_PERMISSION` without ownership of the table or `hark.grant_publish`; `TIMEOUT` where the table is not
- * free in time; `IN_TRANSACTION` for a snapshot within a transaction; `NO_SCHEMA` and so on.
+ * With `snapshot`, the existing rows are published too, in batches with one transaction each. In
+ * that case give a database or a pool, not a transaction. If a batch fails or the program ends,
+ * call it again: it continues the snapshot.
+ *
+ * @param db A database, a pool or, without a snapshot, a transaction.
+ * @param table The table's name as in SQL, such as `"public.users"` or `'"Shop"."Orders"'`, or the
+ * result of {@linkcode watched}.
+ * @throws {HarkError} `BAD_OPTION`, also if the table does not exist or cannot be watched;
+ * `NO_PERMISSION` if the role does not own the table, or lacks `hark.grant_publish`; `TIMEOUT` if
+ * the lock on the table is not free in time; `IN_TRANSACTION` for a snapshot inside a transaction;
+ * `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, watch } from "@hark/postgres";
@@ -89,7 +92,7 @@ export function watch(
   table: string,
   options?: WatchOptions,
 ): Promise<WatchResult>;
-/** A table that {@linkcode watched} has told of: channel, name, payload and key are known. */
+/** For a table from {@linkcode watched}: channel, name, payload and key are already set. */
 export function watch(
   db: Queryable,
   table: AnyWatched,
@@ -112,7 +115,8 @@ export async function watch(
     if (wanted !== undefined) await requireOwnTransactions(db);
     const oid = await requireTable(db, named);
     const before = await known(db, oid, name);
-    // A table that has a watch need not be locked for a snapshot. One that is under way has to learn of changes.
+    // A table that already has a watch need not be locked again to begin a snapshot. If a snapshot
+    // is in progress, hark.watch has to adapt it to the new definition.
     const begin = before === undefined ? wanted !== undefined : before.wanted;
     const outcome = await askLocking(
       db,
@@ -121,7 +125,7 @@ export async function watch(
       wait,
       named,
     ) as WatchResult["outcome"];
-    const made = await known(db, oid, name) ?? noTable(named); // it was dropped meanwhile
+    const made = await known(db, oid, name) ?? noTable(named); // dropped in between
     return { oid, outcome, before, made };
   });
   const done = wanted === undefined ? undefined : await snapshot(db, oid, name, wanted);
@@ -132,7 +136,8 @@ export async function watch(
     outcome,
     level: made.mode === "statement" ? "statement" : "row",
     reason: made.reason,
-    // Rows without a key are published by hark.watch itself. A watch of a table that was made anew counts anew.
+    // hark.watch itself publishes the existing rows of a table without a key. The count starts
+    // again if the watch belongs to a table that was created anew.
     snapshot: done && {
       ...done,
       published: done.published + made.count -
@@ -141,7 +146,10 @@ export async function watch(
   };
 }
 
-/** What is known of a watch. {@linkcode watches} tells more, of all of them, for which it looks at each table. */
+/**
+ * Loads one watch. {@linkcode watches} returns more, for all watches, but inspects each table for
+ * it.
+ */
 async function known(db: Queryable, oid: string, name: string): Promise<
   | {
     readonly table: string;
@@ -172,10 +180,10 @@ async function known(db: Queryable, oid: string, name: string): Promise<
 }
 
 /**
- * The SQL that {@linkcode watch} would run, as a script: to read, to review, to keep in a migration.
- * Nothing is changed.
+ * Returns the SQL that {@linkcode watch} would run, as a script to read, to review, or to keep in a
+ * migration. Changes nothing.
  *
- * @throws {HarkError} as {@linkcode watch}.
+ * @throws {HarkError} The errors of {@linkcode watch}.
  * @example
  * ```ts
  * import { connect, watchSql } from "@hark/postgres";
@@ -189,7 +197,7 @@ export function watchSql(
   table: string,
   options?: WatchDefinition,
 ): Promise<string>;
-/** Of a table that {@linkcode watched} has told of. */
+/** For a table from {@linkcode watched}. */
 export function watchSql(
   db: Queryable,
   table: AnyWatched,
@@ -216,12 +224,15 @@ export async function watchSql(
 }
 
 /**
- * Stops publishing the changes of a table, and removes the triggers. What is published stays. Returns
- * whether there was such a watch. Of a table that is gone, it removes what is left of the watch.
+ * Stops publishing the changes of a table and removes the triggers. Published notifications stay.
+ * Returns whether there was such a watch. If the table no longer exists, it removes what is left of
+ * the watch.
  *
- * @param options `name`: the watch's name, where it is not `"watch"`; {@linkcode watched} knows it.
- * @throws {HarkError} `BAD_OPTION`, also where there is no such table; `NO_PERMISSION` without ownership of
- * the table; `TIMEOUT` where the table is not free in time; `NO_SCHEMA` and so on.
+ * @param options `name`: the watch's name if it is not `"watch"`. A table from {@linkcode watched}
+ * includes its name.
+ * @throws {HarkError} `BAD_OPTION`, also if there is no such table; `NO_PERMISSION` if the role
+ * does not own the table; `TIMEOUT` if the lock on the table is not free in time; `NO_SCHEMA` and
+ * so on.
  * @example
  * ```ts
  * import { connect, unwatch } from "@hark/postgres";
@@ -243,7 +254,7 @@ export async function unwatch(
     if (oid !== undefined && await askLocking(db, call, [oid, name], wait, named) === true) {
       return true;
     }
-    // What is left of a watch goes by the name that the table had, as it is stored: without quotes.
+    // The remains of a watch are found by the name that the table had, as stored: without quotes.
     for (const stored of new Set([named, nameParts(named)?.join(".") ?? named])) {
       const { rows } = await db.query("select hark.forget_watch($1::text, $2::text) as gone", [
         stored,
@@ -256,14 +267,17 @@ export async function unwatch(
 }
 
 /**
- * Repairs a watch after its table has changed (`drift` of {@linkcode watches}): makes the triggers anew, as
- * they were told to be, with the channel they had and the names that columns have now.
+ * Repairs a watch after its table has changed (`drift` of {@linkcode watches}). It creates the
+ * triggers again from the definition of the watch, with its channel and with the present names of
+ * its columns.
  *
- * @param options `name`: the watch's name, where it is not `"watch"`; {@linkcode watched} knows it.
- * @returns `"replaced"`, or `"unchanged"` where nothing was amiss.
- * @throws {HarkError} `BAD_OPTION`, also where there is no such table or watch, or where columns that it names
- * are gone: say with {@linkcode watch} what is to be watched then. `NO_PERMISSION` without ownership of the
- * table; `TIMEOUT` where the table is not free in time; `NO_SCHEMA` and so on.
+ * @param options `name`: the watch's name if it is not `"watch"`. A table from {@linkcode watched}
+ * includes its name.
+ * @returns `"replaced"`, or `"unchanged"` if there was no drift.
+ * @throws {HarkError} `BAD_OPTION`, also if there is no such table or watch, or if columns that the
+ * definition names are gone: call {@linkcode watch} with a new definition then. `NO_PERMISSION` if
+ * the role does not own the table; `TIMEOUT` if the lock on the table is not free in time;
+ * `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, rewatch, watches } from "@hark/postgres";
@@ -288,7 +302,7 @@ export async function rewatch(
   });
 }
 
-/** Checks what {@linkcode unwatch} and {@linkcode rewatch} are given. */
+/** Checks the arguments of {@linkcode unwatch} and {@linkcode rewatch}. */
 function whichWatch(
   what: string,
   db: Queryable,

@@ -1,5 +1,5 @@
 /**
- * A watched table, typed.
+ * Watched tables with typed rows.
  *
  * @module
  */
@@ -18,28 +18,30 @@ import type { IdOf, UncheckedPart, Watched } from "./watched_table.ts";
 
 /** Options of {@linkcode watched}. */
 export interface WatchedOptions<Payload extends WatchPayload, Key extends string> {
-  /** The channel the changes are published on. @default `schema.table` */
+  /** The channel on which the changes are published. @default `schema.table` */
   readonly channel?: string;
-  /** The watch's name, as a table may have several watches. @default {"watch"} */
+  /** The watch's name. A table may have several watches. @default {"watch"} */
   readonly name?: string;
-  /** What is published of a row. @default {"full"} */
+  /** What the watch publishes for a row. @default {"full"} */
   readonly payload?: Payload;
-  /** The columns that tell a row. @default the primary key */
+  /** The columns that identify a row. @default the primary key */
   readonly key?: Key | readonly Key[];
 }
 
 /**
- * A watched table, with the type of its rows, or with a schema that checks each row.
+ * Declares a watched table, with a type for its rows or with a schema that checks each row.
  *
- * The type is believed, the schema is not: any of a library that follows Standard Schema
- * (https://standardschema.dev), such as Zod, Valibot or ArkType. It sees a row as it was published:
- * dates are text, numbers beyond 2^53 have lost digits. Both the rows before and after have to fit it.
+ * A type is trusted and not checked. A schema is checked: one from any library that implements
+ * Standard Schema (https://standardschema.dev), such as Zod, Valibot or ArkType. The schema sees a
+ * row as it was published: dates are text, and numbers beyond 2^53 have lost digits. The rows
+ * before and after a change must both match it.
  *
- * With a second type, `watched<User, "id">`, or with `key` beside a schema, `id` has the type of that
- * column; with several columns, of an object. `payload` has to be what the watch publishes, so give
- * what this returns to {@linkcode watch}.
+ * With a second type, `watched<User, "id">`, or with `key` beside a schema, `id` has the type of
+ * that column. With several columns it has the type of an object. `payload` must be what the watch
+ * publishes, so pass the result to {@linkcode watch}.
  *
- * @param table With its schema, such as `"public.users"`: the channel's default name is made of both.
+ * @param table The table with its schema, such as `"public.users"`. The channel's default name is
+ * made of both.
  * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
  * @example
  * ```ts
@@ -71,26 +73,26 @@ export function watched<
 >(
   table: string,
   options: WatchedOptions<Payload, Key> & {
-    /** What each row has to fit. */
+    /** The schema that each row must match. */
     readonly row: Schema;
   },
 ): Watched<RowOf<Schema>, Payload, IdOf<InputOf<Schema>, Key>, UncheckedPart<RowOf<Schema>>>;
-/** With the type of the rows, of which the new ones are published. */
+/** With a row type and the payload `"new"`. */
 export function watched<Row, Key extends Column<Row> = never>(
   table: string,
   options: WatchedOptions<"new", Column<Row>> & { readonly payload: "new" },
 ): Watched<Row, "new", IdOf<Row, Key>>;
-/** With the type of the rows, of which is published what has changed. */
+/** With a row type and the payload `"diff"`. */
 export function watched<Row, Key extends Column<Row> = never>(
   table: string,
   options: WatchedOptions<"diff", Column<Row>> & { readonly payload: "diff" },
 ): Watched<Row, "diff", IdOf<Row, Key>>;
-/** With the type of the rows, of which the key is published. */
+/** With a row type and the payload `"key"`. */
 export function watched<Row, Key extends Column<Row> = never>(
   table: string,
   options: WatchedOptions<"key", Column<Row>> & { readonly payload: "key" },
 ): Watched<Row, "key", IdOf<Row, Key>>;
-/** With the type of the rows. */
+/** With a row type and the payload `"full"`. */
 export function watched<Row = Readonly<Record<string, unknown>>, Key extends Column<Row> = never>(
   table: string,
   options?: WatchedOptions<"full", Column<Row>>,
@@ -154,7 +156,7 @@ class WatchedTable {
     this.key = key;
   }
 
-  // Not async: a handler that returns at once spares its consumer a wait.
+  // Not async: a handler that returns synchronously spares the consumer an await.
   handler(handle: Handle, options: { readonly oversized?: Handle } = {}): Handler {
     if (typeof handle !== "function") {
       bad("handle", handle, "Give a function of a change and a context.");

@@ -1,5 +1,5 @@
 /**
- * What a watched table is, as a type: of its rows, its key and its payload.
+ * The type of a watched table: its rows, its key and its payload.
  *
  * @module
  */
@@ -14,36 +14,44 @@ export type IdOf<Row, Key> = [Key] extends [never] ? unknown
     ? IsOne<Key> extends true ? Row[Key] : { readonly [Name in Extract<Key, keyof Row>]: Row[Name] }
   : unknown;
 
-/** Whether a type is no union. */
+/** Whether a type is not a union. */
 export type IsOne<Type, Whole = Type> = Type extends unknown ? [Whole] extends [Type] ? true : false
   : never;
 
-/** What is told of an update with the payload `"diff"`: no schema can check a part of a row. */
+/**
+ * The part of a row that an update carries with the payload `"diff"`. Its values are `unknown`,
+ * because no schema can check a part of a row.
+ */
 export type UncheckedPart<Row> = { readonly [Name in Column<Row>]?: unknown };
 
-/** A watched table, made by {@linkcode watched}: for {@linkcode watch}, for consumers, for the compiler. */
+/**
+ * A watched table from {@linkcode watched}. {@linkcode watch} takes it, consumers use its channel
+ * and handler, and the compiler its types.
+ */
 export interface Watched<
   Row,
   Payload extends WatchPayload = "full",
   Id = unknown,
   Part = Partial<Row>,
 > {
-  /** The table, as it was named. */
+  /** The table's name, as it was given. */
   readonly table: string;
-  /** The channel its changes are published on. */
+  /** The channel on which its changes are published. */
   readonly channel: string;
   /** The watch's name. */
   readonly name: string;
-  /** What is published of a row. */
+  /** What the watch publishes for a row. */
   readonly payload: Payload;
-  /** The columns that tell a row; null for the primary key. */
+  /** The columns that identify a row; null for the primary key. */
   readonly key: readonly string[] | null;
   /**
-   * A handler for a consumer, of changes. What is no change of the table, or has rows of another kind
-   * than was told, or that do not fit the schema, becomes a dead letter: to try again cannot help.
+   * Creates a consumer's handler that receives changes. A notification becomes a dead letter in
+   * three cases, because a retry could not help: it is not a change of this table, its rows have
+   * another payload kind than declared, or they do not match the schema.
    *
-   * So does a change whose row was larger than the watch's `maxBytes` and was not published, unless
-   * `oversized` handles those, such as by reading the row by its `id`.
+   * A change also becomes a dead letter if its row was larger than the watch's `maxBytes` and was
+   * not published. Give `oversized` to handle such changes, for example by reading the row by its
+   * `id`.
    */
   handler(
     handle: (change: Change<Row, Payload, Id, Part>, context: HandlerContext) => unknown,
@@ -52,19 +60,19 @@ export interface Watched<
     },
   ): Handler;
   /**
-   * The change that a notification tells of, such as for `subscribe` or `handleBatch`. Ask
-   * `truncated` first: with it there are no rows.
+   * Turns a notification into a change, for use with `subscribe` or `handleBatch`. Check
+   * `truncated` first: if it is true, there are no rows.
    *
-   * @throws {DeadLetter} as the handler.
+   * @throws {DeadLetter} In the cases that the handler's documentation names.
    */
   change(
     notification: Notification,
   ): Promise<Change<Row, Payload, Id, Part> | OversizedChange<Id>>;
-  /** Whether a notification tells of a change of this table, where several share a channel. */
+  /** Whether a notification is a change of this table. For channels that several tables share. */
   matches(notification: Notification): boolean;
 }
 
-/** The changes of a watched table, as a type. */
+/** The type of the changes of a watched table. */
 export type ChangeOf<Table> = Table extends Watched<infer Row, infer Payload, infer Id, infer Part>
   ? Change<Row, Payload, Id, Part>
   : never;

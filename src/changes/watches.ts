@@ -1,5 +1,5 @@
 /**
- * What is watched, and whether it still is as it was told.
+ * Lists the watches of a database, with their drift.
  *
  * @module
  */
@@ -12,43 +12,44 @@ import { requireSchema } from "../schema/migrate.ts";
 import type { WatchPayload } from "./change.ts";
 import type { WatchOperation } from "./options.ts";
 
-/** A watch, as the database has it. */
+/** A watch as the database has it. */
 export interface WatchStatus {
-  /** The table, with its schema, as in SQL; its last name where it is gone. */
+  /** The table with its schema, quoted as in SQL. Its last name if the table no longer exists. */
   readonly table: string;
-  /** Whether the table is there. */
+  /** Whether the table exists. */
   readonly exists: boolean;
   /** The watch's name. */
   readonly name: string;
   /** The channel it publishes on. */
   readonly channel: string;
-  /** Whether its triggers run once a statement, or for each row. */
+  /** Whether the triggers run once per statement or once per row. */
   readonly level: "statement" | "row";
-  /** Why not once a statement; null where there is nothing to say. */
+  /** Why the triggers do not run once per statement; null if no reason was recorded. */
   readonly reason: string | null;
-  /** What it publishes. */
+  /** The operations that it publishes. */
   readonly operations: readonly WatchOperation[];
-  /** What it publishes of a row. */
+  /** What it publishes for a row. */
   readonly payload: WatchPayload;
-  /** The columns that tell a row; none where it has no key. */
+  /** The columns that identify a row; empty if the table has no key. */
   readonly key: readonly string[];
-  /** All that it was told. */
+  /** The complete definition. */
   readonly definition: Readonly<Record<string, unknown>>;
   /**
-   * What is not as it should be any more, a sentence each: columns that came or went, triggers that were
-   * dropped or disabled. {@linkcode rewatch} puts most of it right. Empty where all is well.
+   * What no longer matches the definition, one sentence each: columns that were added or removed,
+   * triggers that were dropped or disabled. {@linkcode rewatch} repairs most of it. Empty if
+   * nothing has drifted.
    */
   readonly drift: readonly string[];
-  /** When its snapshot was done; null where it was not, or there was none. */
+  /** When the snapshot finished; null if it has not, or if there was none. */
   readonly snapshotDoneAt: Date | null;
-  /** How many rows its snapshot has published. */
+  /** How many rows the snapshot has published. */
   readonly snapshotCount: number;
   /** When the table was first watched under this name. */
   readonly createdAt: Date;
 }
 
 /**
- * Every watch, by table and name, with what has drifted from what was told. Reads only.
+ * Lists every watch, by table and name, with its drift from the definition. Reads only.
  *
  * @throws {HarkError} `NO_SCHEMA` and so on; `NO_PERMISSION`.
  * @example
@@ -66,7 +67,7 @@ export async function watches(db: Queryable): Promise<WatchStatus[]> {
   return await translated(() => watchStatuses(db));
 }
 
-/** {@linkcode watches} of a schema that is known to be right. */
+/** {@linkcode watches} without the check of the schema's version. */
 export async function watchStatuses(db: Queryable): Promise<WatchStatus[]> {
   const { rows } = await db.query(
     `select relation is not null as exists, coalesce(${

@@ -12,7 +12,16 @@ import type { CleanupProgress, CleanupResult } from "../operate/cleanup.ts";
 import { ago, holdingText, quoted } from "./consumer.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number, toggle } from "./options.ts";
-import { bytesText, countText, numberText, print, printJson, visible } from "./output.ts";
+import {
+  bytesText,
+  countText,
+  numberText,
+  print,
+  printJson,
+  printProgress,
+  visible,
+} from "./output.ts";
+import { surroundings } from "./surroundings.ts";
 
 const options = object({
   days: option("--days", number("DAYS", { least: 0, most: 100_000, whole: false }), {
@@ -66,7 +75,7 @@ async function run(o: InferValue<typeof options>): Promise<number> {
   const { stopping } = await import("./signals.ts");
   using stop = stopping();
   await using db = await openDatabase(o, "cleanup");
-  const progress = Deno.stderr.isTerminal() && !o.json;
+  const progress = surroundings().stderr.isTerminal() && !o.json;
   const result = await cleanup(db, {
     olderThan: o.days,
     dryRun: o.dryRun,
@@ -77,15 +86,14 @@ async function run(o: InferValue<typeof options>): Promise<number> {
     signal: stop.signal,
     onProgress: (now) => progress ? show(now) : undefined,
   });
-  if (progress) await Deno.stderr.write(new TextEncoder().encode("\r\x1b[K"));
+  if (progress) await printProgress("");
   if (o.json) await printJson(forPrograms(result));
   else for (const line of lines(result)) await print(line);
   return 0;
 }
 
 async function show({ removed, kept }: CleanupProgress): Promise<void> {
-  const text = `\r\x1b[K${numberText(removed)} so far, ${numberText(kept)} kept`;
-  await Deno.stderr.write(new TextEncoder().encode(text));
+  await printProgress(`${numberText(removed)} so far, ${numberText(kept)} kept`);
 }
 
 /** A dry run has no fields "removed" and "dropped": it removed nothing. */

@@ -11,6 +11,7 @@ import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import { plainText } from "./help.ts";
 import { kind, words } from "./options.ts";
 import { secondsText, visible } from "./output.ts";
+import { surroundings } from "./surroundings.ts";
 
 /** The consumer that a command is about. */
 export const consumer = argument(words("CONSUMER"), {
@@ -97,7 +98,7 @@ export function holdingText({ consumer, oldest, reasons }: HoldingConsumer): str
 /** Asks on a terminal; elsewhere `--yes` has to say so. */
 export function confirmed(yes: boolean, what: string, command: string): boolean {
   if (yes) return true;
-  if (Deno.stdin.isTerminal()) return confirm(`${what}. Go on?`);
+  if (surroundings().stdin.isTerminal()) return confirm(`${what}. Go on?`);
   throw new HarkError("BAD_OPTION", what, {
     remedy: `If that is what you want: ${command} --yes`,
   });

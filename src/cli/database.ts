@@ -9,6 +9,7 @@ import { findEmbedded } from "../database/embedded/record.ts";
 import { HarkError } from "../errors.ts";
 import { configureLogs } from "./log.ts";
 import type { DatabaseOptions } from "./options.ts";
+import { surroundings } from "./surroundings.ts";
 
 /** The URL that was given, as an option or in the environment. */
 export function givenUrl({ databaseUrl }: DatabaseOptions): string | undefined {
@@ -17,7 +18,7 @@ export function givenUrl({ databaseUrl }: DatabaseOptions): string | undefined {
       remedy: "Give postgres://user:password@host:port/database, or leave it out.",
     });
   }
-  return databaseUrl ?? (Deno.env.get("DATABASE_URL") || undefined);
+  return databaseUrl ?? (surroundings().variable("DATABASE_URL") || undefined);
 }
 
 /** The URL that was given, else that of a server which another process runs in this folder. */

@@ -35,10 +35,11 @@ async function run(o: InferValue<typeof options>): Promise<number> {
   const { openDatabase } = await import("./database.ts");
   const { migrate } = await import("../schema/migrate.ts");
   await using db = await openDatabase(o, "init");
-  const { from, to } = await migrate(db);
-  if (o.json) await printJson({ from, to, changed: from !== to });
-  else if (from === to) await print(`schema "hark" is up to date: version ${to}`);
-  else if (from === 0) await print(`schema "hark" installed: version ${to}`);
+  const { from, to, changed } = await migrate(db);
+  if (o.json) await printJson({ from: from ?? null, to, changed });
+  else if (!changed) await print(`schema "hark" is up to date: version ${to}`);
+  else if (from === undefined) await print(`schema "hark" installed: version ${to}`);
+  else if (from === to) await print(`schema "hark": functions of version ${to} replaced`);
   else await print(`schema "hark" upgraded: version ${from} to ${to}`);
   return 0;
 }

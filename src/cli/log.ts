@@ -7,6 +7,7 @@
 
 import { configure, getJsonLinesFormatter, type LogRecord } from "@logtape/logtape";
 import { paintError, visibleLines } from "./output.ts";
+import { surroundings } from "./surroundings.ts";
 
 /** What `--log-level` and `--log-format` say. */
 export interface LogOptions {
@@ -31,7 +32,7 @@ export async function configureLogs(
       : jsonLines(worker === undefined ? record : named(record, worker));
   const stderr = (record: LogRecord) => {
     try {
-      Deno.stderr.writeSync(encoder.encode(format(record)));
+      surroundings().stderr.writeSync(encoder.encode(format(record)));
     } catch {
       // Nobody reads standard error; the work goes on.
     }

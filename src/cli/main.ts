@@ -21,13 +21,14 @@ import { listen } from "./listen.ts";
 import { notify } from "./notify.ts";
 import { examples, plainText } from "./help.ts";
 import type { Action } from "./options.ts";
-import { columns, printError, visibleLines } from "./output.ts";
+import { columns, printError, printErrorSync, printSync, visibleLines } from "./output.ts";
 import { pause } from "./pause.ts";
 import { replay } from "./replay.ts";
 import { resume } from "./resume.ts";
 import { seek } from "./seek.ts";
 import { sql } from "./sql.ts";
 import { status } from "./status.ts";
+import { type Surroundings, within } from "./surroundings.ts";
 import { tail } from "./tail.ts";
 import { uninstall } from "./uninstall.ts";
 import { watch } from "./watch.ts";
@@ -95,8 +96,9 @@ class Shown extends Error {
   }
 }
 
-/** Runs `hark` with these arguments and gives its exit code. */
-export async function main(args: readonly string[]): Promise<number> {
+/** Runs `hark` with these arguments and gives its exit code; in this process's surroundings unless others are given. */
+export async function main(args: readonly string[], other?: Surroundings): Promise<number> {
+  if (other !== undefined) return await within(other, () => main(args));
   try {
     const action = read(args);
     return await action();
@@ -141,12 +143,12 @@ function read(args: readonly string[]): () => Promise<number> {
     colors: false,
     maxWidth: columns(),
     errorExitCode: exitCodes.usage,
-    stdout: (text) => console.log(text),
+    stdout: printSync,
     stderr: (text) => texts.push(text),
     onExit: (code) => {
       if (texts.length > 0) {
-        console.error(texts.join("\n").replace(/^Error: /, "hark: "));
-        console.error(`Try: hark ${commandIn(args)}--help`);
+        printErrorSync(texts.join("\n").replace(/^Error: /, "hark: "));
+        printErrorSync(`Try: hark ${commandIn(args)}--help`);
       }
       throw new Shown(args.length === 0 ? exitCodes.usage : code);
     },

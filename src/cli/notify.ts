@@ -17,6 +17,7 @@ import { examplesFooter, plainText } from "./help.ts";
 import { parsePayload } from "./json.ts";
 import { type Action, database, json, kind, toggle, words } from "./options.ts";
 import { print } from "./output.ts";
+import { surroundings } from "./surroundings.ts";
 
 /** A moment, with its offset from UTC: without one it would be another in each time zone. */
 const moment = kind("TIME", new Date(0), (input) => {
@@ -106,7 +107,7 @@ async function run(o: Options): Promise<number> {
   const { notificationsIn } = await import("./lines.ts");
   const { openDatabase } = await import("./database.ts");
   const { publishMany } = await import("../publish/notify.ts");
-  const batches = notificationsIn(Deno.stdin.readable, { ...o, ...common });
+  const batches = notificationsIn(surroundings().stdin.readable, { ...o, ...common });
   await using db = await openDatabase(o, "notify");
   let published = 0;
   try {

@@ -4,11 +4,13 @@
  * @module
  */
 
+import { type Output, surroundings } from "./surroundings.ts";
+
 const encoder = new TextEncoder();
 
 /** Writes a line to standard output and waits until it is out; rejects when nobody reads any more. */
 export async function print(line: string): Promise<void> {
-  await write(Deno.stdout, `${line}\n`);
+  await write(surroundings().stdout, `${line}\n`);
 }
 
 /** Writes a value as one line of JSON. */
@@ -18,12 +20,32 @@ export async function printJson(value: unknown): Promise<void> {
 
 /** Writes a line to standard error. Nobody reading it is no reason to fail. */
 export async function printError(line: string): Promise<void> {
-  await write(Deno.stderr, `${line}\n`).catch(() => {});
+  await write(surroundings().stderr, `${line}\n`).catch(() => {});
 }
 
-async function write(to: { write(data: Uint8Array): Promise<number> }, text: string) {
+/** Writes a line to standard output before anything else happens. */
+export function printSync(line: string): void {
+  writeSync(surroundings().stdout, `${line}\n`);
+}
+
+/** The same to standard error. */
+export function printErrorSync(line: string): void {
+  writeSync(surroundings().stderr, `${line}\n`);
+}
+
+/** Writes over the last line of standard error: how far something is, on a terminal. */
+export async function printProgress(text: string): Promise<void> {
+  await write(surroundings().stderr, `\r\x1b[K${text}`);
+}
+
+async function write(to: Output, text: string) {
   const data = encoder.encode(text);
   for (let sent = 0; sent < data.length;) sent += await to.write(data.subarray(sent));
+}
+
+function writeSync(to: Output, text: string): void {
+  const data = encoder.encode(text);
+  for (let sent = 0; sent < data.length;) sent += to.writeSync(data.subarray(sent));
 }
 
 /** What is held back before it is written, in characters. */
@@ -55,13 +77,14 @@ export class Lines {
     this.#timer = undefined;
     const text = this.#held;
     this.#held = "";
-    this.#writing = this.#writing.then(() => write(Deno.stdout, text));
+    this.#writing = this.#writing.then(() => write(surroundings().stdout, text));
     await this.#writing;
   }
 }
 
 /** How wide a text may be: the terminal's width within bounds, 100 where there is none. */
 export function columns(): number {
+  if (!surroundings().stdout.isTerminal()) return 100;
   try {
     return Math.max(60, Math.min(Deno.consoleSize().columns, 120));
   } catch {
@@ -90,12 +113,12 @@ const styles = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, blue: 34, cyan
 
 /** Colours a text where standard output is a terminal and NO_COLOR is not set. */
 export function paint(style: keyof typeof styles, text: string): string {
-  return paintOn(Deno.stdout, style, text);
+  return paintOn(surroundings().stdout, style, text);
 }
 
 /** The same for standard error. */
 export function paintError(style: keyof typeof styles, text: string): string {
-  return paintOn(Deno.stderr, style, text);
+  return paintOn(surroundings().stderr, style, text);
 }
 
 function paintOn(to: { isTerminal(): boolean }, style: keyof typeof styles, text: string): string {

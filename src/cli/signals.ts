@@ -5,6 +5,7 @@
  */
 
 import { exitCodes } from "./exit.ts";
+import { surroundings } from "./surroundings.ts";
 
 /** A second signal sooner than this, in ms, is the same Ctrl-C: a task runner may pass it on twice. */
 const SAME = 100;
@@ -20,6 +21,7 @@ export interface Stopping extends Disposable {
  * in it in order, too. `left` says what a second SIGINT, which ends at once, leaves behind.
  */
 export function stopping(left: () => string | undefined = () => undefined): Stopping {
+  const here = surroundings();
   const controller = new AbortController();
   let first = 0;
   const stop = (interrupt: boolean) => {
@@ -29,9 +31,9 @@ export function stopping(left: () => string | undefined = () => undefined): Stop
     } else if (interrupt && performance.now() - first > SAME) {
       const words = left();
       try {
-        if (words !== undefined) Deno.stderr.writeSync(new TextEncoder().encode(`${words}\n`));
+        if (words !== undefined) here.stderr.writeSync(new TextEncoder().encode(`${words}\n`));
       } finally {
-        Deno.exit(exitCodes.interrupted);
+        here.exit(exitCodes.interrupted);
       }
     }
   };
@@ -39,11 +41,11 @@ export function stopping(left: () => string | undefined = () => undefined): Stop
   // Windows knows neither SIGTERM nor SIGHUP in Deno; its closing of a console is SIGBREAK there.
   const others: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGBREAK"] : ["SIGTERM", "SIGHUP"];
   for (const name of others) listeners.push([name, () => stop(false)]);
-  for (const [name, listener] of listeners) Deno.addSignalListener(name, listener);
+  for (const [name, listener] of listeners) here.addSignalListener(name, listener);
   return {
     signal: controller.signal,
     [Symbol.dispose]() {
-      for (const [name, listener] of listeners) Deno.removeSignalListener(name, listener);
+      for (const [name, listener] of listeners) here.removeSignalListener(name, listener);
     },
   };
 }

@@ -5,43 +5,31 @@
  */
 
 import { object } from "@optique/core/constructs";
-import { map, optional } from "@optique/core/modifiers";
-import type { InferValue, Parser } from "@optique/core/parser";
-import { command, option } from "@optique/core/primitives";
-import { HarkError } from "../errors.ts";
+import { map } from "@optique/core/modifiers";
+import type { Parser } from "@optique/core/parser";
+import { command } from "@optique/core/primitives";
 import { examplesFooter, plainText } from "./help.ts";
-import { type Action, number } from "./options.ts";
+import type { Action } from "./options.ts";
 import { print } from "./output.ts";
-
-const options = object({
-  from: optional(option("--from", number("VERSION", { least: 0 }), {
-    description: plainText("Leave out what a schema of this version has already. Default: 0."),
-  })),
-});
 
 /** `hark sql`. */
 export const sql: Parser<"sync", Action, unknown> = command(
   "sql",
-  map(options, (o) => () => run(o)),
+  map(object({}), () => run),
   {
     brief: plainText("Print the schema as SQL."),
     description: plainText(
-      "Prints the schema as one transaction, for psql or another migration tool. Needs no database.",
+      "Prints one SQL statement for psql or another migration tool. It installs the schema, upgrades " +
+        "an earlier version, or does nothing if the schema is up to date. Needs no database.",
     ),
     footer: examplesFooter(
-      ["hark sql | psql -v ON_ERROR_STOP=1 shop", "install without Deno"],
-      ["hark sql --from 3 > upgrade.sql", "only what is newer than version 3"],
+      ["hark sql > hark.sql; psql -1 -f hark.sql shop", "install or upgrade without Deno"],
     ),
   },
 );
 
-async function run({ from = 0 }: InferValue<typeof options>): Promise<number> {
-  const { bundleSql, schemaVersion } = await import("../schema/migrate.ts");
-  if (from > schemaVersion) {
-    throw new HarkError("BAD_OPTION", `--from is ${from}, and the newest is ${schemaVersion}`, {
-      remedy: `Give a version from 0 to ${schemaVersion}.`,
-    });
-  }
-  await print(bundleSql({ from }).trimEnd());
+async function run(): Promise<number> {
+  const { schemaSql } = await import("../schema/migrate.ts");
+  await print((await schemaSql()).trimEnd());
   return 0;
 }

@@ -26,6 +26,7 @@ import {
   visible,
   visibleLines,
 } from "./output.ts";
+import { surroundings } from "./surroundings.ts";
 
 const seconds = number("SECONDS", { least: 0.1, most: 86_400, whole: false });
 
@@ -73,7 +74,9 @@ async function run(o: InferValue<typeof options>): Promise<number> {
   await using db = await openDatabase(o, "status");
   for (;;) {
     const now = await status(db, o.warnDays === undefined ? {} : { warnDays: o.warnDays });
-    if (o.watch !== undefined && !o.json && Deno.stdout.isTerminal()) await print("\x1b[2J\x1b[H");
+    if (o.watch !== undefined && !o.json && surroundings().stdout.isTerminal()) {
+      await print("\x1b[2J\x1b[H");
+    }
     if (o.json) await printJson(now);
     else await print(text(now));
     if (o.watch === undefined) return 0;

@@ -17,7 +17,17 @@ import { definition, definitionOf, lockOption, lockTimeout, name, relation } fro
 import { driftLines } from "./drift.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number, toggle } from "./options.ts";
-import { countText, numberText, print, printError, printJson, table, visible } from "./output.ts";
+import {
+  countText,
+  numberText,
+  print,
+  printError,
+  printJson,
+  printProgress,
+  table,
+  visible,
+} from "./output.ts";
+import { surroundings } from "./surroundings.ts";
 
 const addOptions = object({
   ...definition,
@@ -136,16 +146,14 @@ function goOn(): string {
 
 /** Tells how far a snapshot is: in one line on a terminal, else in a line every few seconds. */
 function progress(): NonNullable<SnapshotOptions["onProgress"]> {
-  const isTerminal = Deno.stderr.isTerminal();
+  const isTerminal = surroundings().stderr.isTerminal();
   let told = performance.now();
   return async ({ published, estimate }) => {
     const of = estimate === undefined
       ? ""
       : ` of about ${numberText(Math.max(estimate, published))}`;
     const text = `snapshot: ${numberText(published)}${of} rows published`;
-    if (isTerminal) {
-      return void await Deno.stderr.write(new TextEncoder().encode(`\r\x1b[K${text}`));
-    }
+    if (isTerminal) return await printProgress(text);
     if (performance.now() - told < 5000) return;
     told = performance.now();
     await printError(text);
@@ -159,7 +167,8 @@ const outcomes = {
 } as const;
 
 function said({ table, name, channel, outcome, level, reason, snapshot }: WatchResult): string {
-  const clear = snapshot !== undefined && Deno.stderr.isTerminal() && Deno.stdout.isTerminal()
+  const { stdout, stderr } = surroundings();
+  const clear = snapshot !== undefined && stderr.isTerminal() && stdout.isTerminal()
     ? "\r\x1b[K"
     : "";
   return [

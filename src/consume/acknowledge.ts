@@ -1,5 +1,5 @@
 /**
- * Stores what a worker has done, in groups: a row updated for every notification would bloat.
+ * Stores a worker's progress in groups. Updating a row for every notification would bloat it.
  *
  * @module
  */
@@ -16,7 +16,7 @@ const acknowledgeSql = `select pg_catalog.to_json(hark.acknowledge($1::text, $2:
  array(select pg_catalog.json_array_elements_text($5::text::json)),
  $6::text::bigint[], $7::text::bigint[], $8::text::boolean[], $9::text::json))::text as positions`;
 
-/** When and what to acknowledge. */
+/** Decides when to acknowledge and what. */
 export class Acknowledger {
   readonly #state: State;
   #at = performance.now();
@@ -25,15 +25,15 @@ export class Acknowledger {
     this.#state = state;
   }
 
-  /** When the next acknowledgement is due at the latest; Infinity where there is nothing to store. */
+  /** When the next acknowledgement is due at the latest. Infinity if there is nothing to store. */
   get due(): number {
     const { unacknowledged, outcomes, options } = this.#state;
     if (unacknowledged >= options.acknowledgeCount) return -Infinity;
-    // A failure is stored soon, so that whoever takes over goes on counting.
+    // Store a failure soon, so that a worker that takes over continues counting its attempts.
     if (outcomes.size > 0) return this.#at + Math.min(options.acknowledgeInterval, 200);
     if (unacknowledged > 0) return this.#at + options.acknowledgeInterval;
-    // Only places have moved: in the middle of a rare channel's scan, or by an empty window now and then, as
-    // cleaning goes by what is stored.
+    // Only positions have moved: in the middle of a scan for a rare channel, or past an empty
+    // window. Empty windows are stored now and then, because cleaning goes by the stored positions.
     for (const reader of this.#state.readers) {
       if (reader.dirty && reader.inWindow) return this.#at + 5 * options.acknowledgeInterval;
       if (reader.dirty && !this.#isStored(reader.partitions)) {
@@ -49,7 +49,7 @@ export class Acknowledger {
     return true;
   }
 
-  /** Whether partitions are where their reader is, with nothing in hand. */
+  /** Whether the partitions are at their reader's position, with no unfinished entry. */
   #isThere(partitions: Iterable<HeldPartition>): boolean {
     for (const held of partitions) {
       if (held.oldest !== undefined || held.move !== undefined) return false;
@@ -57,7 +57,7 @@ export class Acknowledger {
     return true;
   }
 
-  /** Stores all there is to store; nothing where there is nothing. */
+  /** Stores all progress and outcomes that are not stored yet. Sends nothing if there are none. */
   async send(session: Queryable): Promise<void> {
     const state = this.#state;
     for (const reader of state.readers) if (reader.ended && reader.span > 0) reader.dirty = true;
@@ -75,7 +75,8 @@ export class Acknowledger {
     this.#at = performance.now();
     if (moves.length === 0) return;
     const { consumer, owner } = state.options.identity;
-    // Then its time would be that of a page as well.
+    // If a page is requested ahead, the acknowledgement comes after it. The time measured here
+    // would then include that page, so it is not used.
     const waits = state.readers.some((reader) => reader.ahead !== undefined);
     const { rows } = await translated(() =>
       queryAgain(session, acknowledgeSql, [

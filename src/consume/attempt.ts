@@ -1,5 +1,5 @@
 /**
- * Calls handlers: one notification or a batch, with a timeout, in a transaction where wanted.
+ * Calls handlers: for one notification or a batch, with a timeout, in a transaction if wanted.
  *
  * @module
  */
@@ -14,14 +14,14 @@ import type { Entry } from "./queue.ts";
 import { isThenable, settled } from "./settle.ts";
 import type { Transactions } from "./transactions.ts";
 
-/** What a handler made of a notification: nothing to tell where it succeeded. */
+/** The result of a handler for one notification. Undefined if it succeeded. */
 export type Result = { readonly error: unknown } | undefined;
 
-/** What is called, and how. */
+/** The handler to call, and its timeout. */
 export interface Handling {
   readonly handle: Handler | undefined;
   readonly handleBatch: BatchHandler | undefined;
-  /** Milliseconds; undefined for none. */
+  /** Milliseconds. Undefined for no timeout. */
   readonly timeout: number | undefined;
 }
 
@@ -51,7 +51,7 @@ export class Attempts {
   readonly #handling: Handling;
   readonly #transactions: Transactions | undefined;
   readonly #abandon: AbortSignal;
-  /** One for each partition's signal: most calls need nothing of their own. */
+  /** One context for each partition's signal. Most calls need no context of their own. */
   readonly #contexts = new WeakMap<AbortSignal, HandlerContext>();
 
   constructor(
@@ -64,7 +64,7 @@ export class Attempts {
     this.#abandon = abandon;
   }
 
-  /** Calls the handler. What it throws is in the results, not thrown, except where all is in doubt. */
+  /** Calls the handler. Errors that it throws are in the results. */
   run(work: Work): readonly Result[] | Promise<readonly Result[]> {
     const { handle, timeout } = this.#handling;
     if (handle === undefined || timeout !== undefined || this.#transactions !== undefined) {
@@ -136,7 +136,8 @@ export class Attempts {
       const result = handle !== undefined
         ? handle(work.notifications[0]!, context)
         : handleBatch!(work.notifications, context);
-      // Late, the result counts no more. It is waited for as long again, as nothing of its key may begin beside it.
+      // After the timeout the result no longer counts. The handler is still awaited for as long
+      // again, so that no other handler of its key starts beside it.
       if (isThenable(result)) {
         await settled(result, AbortSignal.any([this.#abandon, given.signal]));
       }
@@ -154,8 +155,9 @@ export class Attempts {
   }
 
   /**
-   * What was written for one notification of a batch cannot be taken back alone, so one that fails fails the
-   * batch; those after it are not to blame, and come again.
+   * Runs a batch in a transaction. The writes for a single notification of a batch cannot be rolled
+   * back alone. So one failed notification rolls back the batch. The other notifications are not to
+   * blame, and are delivered again.
    */
   async #inTransaction(
     work: Work,
@@ -175,7 +177,10 @@ export class Attempts {
   }
 }
 
-/** Others of the batch have failed, so its transaction was rolled back: no attempt of this one's. */
+/**
+ * Other notifications of the batch have failed, so its transaction was rolled back. This does not
+ * count as a failed attempt of this notification.
+ */
 export class BatchFailed extends Error {
   constructor() {
     super("another notification of the batch failed");

@@ -12,7 +12,7 @@ import type { ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts
 import type { CheckedOptions } from "./run.ts";
 import { type StartFrom, startValues } from "./start.ts";
 
-/** Rows looked at for one page: bounds the time a rare channel takes to answer. */
+/** How many rows are scanned for one page. Bounds how long a read of a rare channel takes. */
 const scannedPerPage = 20_000;
 
 const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
@@ -47,7 +47,7 @@ const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
   "stopTimeout",
 ];
 
-/** What a subclass has as fields of these names, which its options win over. */
+/** The options that a subclass has as fields. Options given to the constructor win over them. */
 export function fieldsOf(consumer: object): ConsumerOptions {
   const fields = consumer as Record<string, unknown>;
   return Object.fromEntries(
@@ -58,13 +58,13 @@ export function fieldsOf(consumer: object): ConsumerOptions {
 
 const functionNames = ["handle", "handleBatch", "onHandled", "onError", "onDeadLetter"] as const;
 
-/** What handles a consumer's notifications: one function of these. */
+/** The handler of a consumer: one of these functions. */
 export interface GivenHandlers {
   readonly handle: Handler | undefined;
   readonly handleBatch: BatchHandler | undefined;
 }
 
-/** The channels without what is said of each. */
+/** The names of the channels, without their starts. */
 export function namesOf(channels: ConsumerOptions["channels"]): string | string[] | undefined {
   if (!Array.isArray(channels)) return channels as string | undefined;
   return channels.map((channel: string | ChannelStart) =>
@@ -72,7 +72,7 @@ export function namesOf(channels: ConsumerOptions["channels"]): string | string[
   );
 }
 
-/** Checks what can be checked before `id`, `channels` and the handler are known for good. */
+/** Checks the options as far as possible before `id`, `channels` and the handler are final. */
 export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
   knownOptions("a consumer", o, consumerOptionNames);
   knownOptions("retry", o.retry ?? {}, ["initial", "maximum"]);
@@ -82,7 +82,7 @@ export function checkOptions(o: ConsumerOptions, subclass: boolean = false): voi
     }
   }
   if (o.id !== undefined) consumerName(o.id);
-  // A subclass may have either as a method.
+  // A subclass may have either handler as a method.
   const batches = o.handleBatch !== undefined || o.batchSize !== undefined && subclass;
   completeOptions(o, "unnamed", o.channels ?? ["unnamed"], {
     handle: batches ? o.handle : o.handle ?? (() => {}),
@@ -182,7 +182,7 @@ function unless(value: unknown, name: string, needed: string, otherwise: number)
   return otherwise;
 }
 
-/** A filter as the database has it: JSON text with the keys as a list. */
+/** The filter in the form that the database stores: JSON text with the keys as a list. */
 function filterText(filter: ConsumerFilter | undefined): string | null {
   if (filter === undefined || filter === null) return null;
   knownOptions("filter", filter, ["key", "payload", "headers"]);

@@ -1,5 +1,5 @@
 /**
- * A durable, named subscription, and the process that serves it.
+ * A durable, named subscription, and the worker in this process that serves it.
  *
  * @module
  */
@@ -18,14 +18,16 @@ import { supervise } from "./supervise.ts";
 const logger = getLogger(["hark", "consumer"]);
 
 /**
- * A durable, named subscription to one or more channels. Its position lives in the database, so that
- * it goes on where it was after any absence. Give options, or subclass it with `id`, `channels`, `handle` and any
- * other option as a field; options win over fields.
+ * A durable, named subscription to one or more channels. Its position is stored in the database. So
+ * after any absence the consumer continues where it was. Give options, or write a subclass with
+ * `id`, `channels`, `handle` and any other option as a field. Options win over fields.
  *
- * Each committed notification is handled at least once: once in the ordinary course, again where a
- * process ends between handling and storing its progress; with `transactional`, what the handler writes on
- * `context.tx` happens exactly once. Several processes may run the same consumer: they share its `partitions`,
- * and where there are fewer of those, the others stand by.
+ * Each committed notification is handled at least once, and normally exactly once. A notification
+ * is handled again if a process ends after handling it and before storing its progress. With
+ * `transactional`, the handler's writes on `context.tx` happen exactly once.
+ *
+ * Several processes may run the same consumer. Their workers share its `partitions`. Workers beyond
+ * the number of partitions stand by.
  *
  * @example
  * ```ts
@@ -44,18 +46,19 @@ const logger = getLogger(["hark", "consumer"]);
  */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
 export class Consumer<Payload = any> {
-  /** The name its position is kept under. */
+  /** The name under which the database keeps the consumer's position. */
   readonly id: string | undefined;
-  /** The channels it reads. */
+  /** The channels that the consumer reads. */
   readonly channels: ConsumerOptions["channels"];
   readonly #db: Queryable;
   readonly #options: ConsumerOptions<Payload>;
   #running: { readonly stop: AbortController; readonly done: Promise<unknown> } | undefined;
 
   /**
-   * Checks the options; connects to nothing yet.
+   * Checks the options. Does not connect yet.
    *
-   * @param db A {@linkcode Database}, or any {@linkcode Queryable}: then it polls, on that connection.
+   * @param db A {@linkcode Database}, or any {@linkcode Queryable}. With the latter the consumer
+   *   polls on that connection.
    * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
    */
   constructor(db: Queryable, options: ConsumerOptions<Payload> = {}) {
@@ -70,9 +73,9 @@ export class Consumer<Payload = any> {
   }
 
   /**
-   * Handles one notification. Override it in a subclass, or give `handle` as an option.
+   * Handles one notification. Override this method in a subclass, or give `handle` as an option.
    *
-   * @throws Anything: the notification is then tried again.
+   * @throws Any error: the notification is then retried.
    */
   handle(_notification: Notification<Payload>, _context: HandlerContext): unknown {
     throw new HarkError("BAD_OPTION", `consumer "${this.id}" has no handler`, {
@@ -81,10 +84,11 @@ export class Consumer<Payload = any> {
   }
 
   /**
-   * Handles several notifications at once. Override it in a subclass instead of `handle`, or give
-   * `handleBatch` as an option.
+   * Handles several notifications in one call. Override this method in a subclass instead of
+   * `handle`, or give `handleBatch` as an option.
    *
-   * @throws Anything: each of them is then tried again. `context.fail` says it of one.
+   * @throws Any error: every notification of the batch is then retried. To report that a single
+   *   notification failed, call `context.fail`.
    */
   handleBatch(
     _notifications: readonly Notification<Payload>[],
@@ -94,37 +98,46 @@ export class Consumer<Payload = any> {
   }
 
   /**
-   * Registers the consumer where it is new, then handles notifications until stopped: first those it
-   * missed, then each as it is committed. A lost connection is made again for as long as it takes.
+   * Registers the consumer if it is new, then handles notifications until stopped. The consumer
+   * first handles the notifications it missed, then each new one as it is committed. If the
+   * connection is lost, the worker reconnects, however long that takes.
    *
-   * @throws {HarkError} at once where the first connection fails, the schema is missing or of another
-   * version, a right is missing, or an option is wrong; later only for what will not pass by itself.
+   * @throws {HarkError} Immediately if the first connection fails, the schema is missing or of
+   *   another version, a right is missing, or an option is wrong. Later only for errors that do not
+   *   pass by themselves.
    */
   async run(options: RunOptions = {}): Promise<void> {
     await this.#start(options, false);
   }
 
   /**
-   * Handles all that was committed when it was called, then returns how many notifications it has handled:
-   * those that became dead letters do not count. What fails is tried again while that is due within
-   * `pollInterval`; the rest waits for the next run, and with `onFailure: "block"` what is behind it does too. For
-   * partitions that another live worker serves it waits until that one has nothing unread. Needs no LISTEN, so it
-   * suits a scheduled or an edge function.
+   * Handles all notifications that were committed when the drain was called. Then returns how many
+   * were handled, not counting those that became dead letters.
    *
-   * @throws {HarkError} As {@linkcode Consumer.run}, and where the connection is lost.
+   * A failed notification is retried if its next attempt is due within `pollInterval`. Otherwise it
+   * waits for the next run. With `onFailure: "block"`, the notifications after it in its partition
+   * wait too.
+   *
+   * If another live worker serves some partitions, the call waits until that worker has nothing
+   * unread. A drain needs no LISTEN, so it suits a scheduled or an edge function.
+   *
+   * @throws {HarkError} As {@linkcode Consumer.run}, and if the connection is lost.
    */
   async drain(options: RunOptions = {}): Promise<number> {
     return await this.#start(options, true);
   }
 
-  /** Has the handler in hand finish, stores the progress, gives the consumer back, and returns. */
+  /** Lets running handlers finish, stores the progress, releases the partitions, and returns. */
   async stop(): Promise<void> {
     const running = this.#running;
     running?.stop.abort();
     await running?.done.catch(() => {}); // run() and drain() report their own errors
   }
 
-  /** Options win over methods of a subclass, also over the other kind of method. */
+  /**
+   * Options win over a subclass's methods. So a `handle` option also wins over a `handleBatch`
+   * method, and the reverse.
+   */
   #handlers({ handle, handleBatch }: ConsumerOptions): GivenHandlers {
     const own = handle === undefined && handleBatch === undefined;
     return {

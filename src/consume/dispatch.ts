@@ -1,5 +1,5 @@
 /**
- * Calls the handlers of what is ready.
+ * Calls the handlers for entries that are ready.
  *
  * @module
  */
@@ -16,28 +16,31 @@ import type { State } from "./state.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** How long handlers that return at once are called in a row before timers and sockets get their turn. */
+/**
+ * How long handlers that return synchronously are called in a row before timers and sockets get a
+ * turn, in milliseconds.
+ */
 const slice = 20;
 
-/** Starts handlers, at most so many at a time. */
+/** Starts handlers, at most `concurrency` at a time. */
 export class Dispatcher {
   readonly #state: State;
   readonly #attempts: Attempts;
   readonly #results: Results;
-  /** Remembers, before an entry is handled alone, which it is. */
+  /** Stores the id of an entry before it is handled alone, so that a crash can be traced to it. */
   readonly #trying: (held: HeldPartition, id: number) => Promise<void>;
-  /** Whether it is certain at a time that this worker still serves what it holds. */
+  /** Whether, at a given time, this worker certainly still serves its partitions. */
   readonly #certain: (now: number) => boolean;
-  /** Of how many handlers results are awaited; a batch counts as one. */
+  /** How many handler calls are awaited. A batch counts as one. */
   #calls = 0;
   #alone = false;
-  /** Whether the next is to be handled alone, and waits for the others to end. */
+  /** Whether the next entry must be handled alone and waits for running handlers to end. */
   #waits = false;
   #pumping = false;
   #clock = { tick: NaN, now: 0 };
-  /** Whether new handlers may be started. */
+  /** Whether new handlers may start. */
   open = false;
-  /** Whether the next may only be started when all that was done before is stored. */
+  /** Whether everything done so far must be stored before the next handler starts. */
   wantsStoring = false;
 
   constructor(
@@ -58,14 +61,17 @@ export class Dispatcher {
     return this.#calls === 0;
   }
 
-  /** Whether a handler could be started if there were something to handle. */
+  /** Whether a handler could start if an entry were ready. */
   get hasRoom(): boolean {
     const { options, run } = this.#state;
     return this.open && !run.stopping.aborted && !this.#alone && !this.#waits &&
       this.#calls < options.concurrency && this.#state.unacknowledged < options.acknowledgeCount;
   }
 
-  /** The time to a millisecond: to ask for each notification would take as long as the rest of its dispatch. */
+  /**
+   * The time, accurate to a millisecond. Asking the clock for each notification would take as long
+   * as the rest of its dispatch.
+   */
   #now(): number {
     const tick = Date.now();
     if (tick !== this.#clock.tick) {
@@ -75,7 +81,7 @@ export class Dispatcher {
     return this.#clock.now;
   }
 
-  /** Starts what can be started. */
+  /** Starts handlers while there are ready entries and free slots. */
   pump(): void {
     if (this.#pumping) return;
     this.#pumping = true;
@@ -97,7 +103,7 @@ export class Dispatcher {
     }
   }
 
-  /** What is to be handled next, together; undefined where nothing is, or not yet. */
+  /** Takes the next entry or batch to handle. Undefined if there is none, or not yet. */
   #next(): Entry[] | undefined {
     const { queue, options } = this.#state;
     let first: Entry | undefined;
@@ -107,16 +113,17 @@ export class Dispatcher {
         return undefined;
       }
       if (!this.#results.isHopeless(first)) break;
-      // Giving it up may have dropped it, with others.
+      // Giving an entry up may already have dropped it, along with others.
       if (queue.peek() === first) queue.take();
     }
     if (first === undefined) return undefined;
-    // So that it is the first that whoever takes over begins with.
+    // Store all earlier progress first. A worker that takes over then begins with this entry.
     this.wantsStoring = first.alone &&
       (this.#state.unacknowledged > 0 || this.#state.outcomes.size > 0);
     if (this.wantsStoring) return undefined;
     const batch = [queue.take()!];
-    // What has failed before comes by itself, so that what fails for ever takes no others with it.
+    // A notification that has failed before is handled alone. Otherwise one that always fails would
+    // make its whole batch fail each time.
     if (first.alone || first.attempts > 0 || options.batchSize === 1) return batch;
     while (batch.length < options.batchSize) {
       const behind = queue.takeBehind(batch.at(-1)!, options.batchSize - batch.length);
@@ -171,7 +178,8 @@ export class Dispatcher {
     try {
       results = await running;
     } catch (error) {
-      // It could not be remembered that it would be tried, so it was not; the worker looks why.
+      // The id could not be stored before the attempt, so the handler was not called. The worker
+      // finds out why.
       this.open = false;
       logger.warn("{consumer}: {reason}", {
         consumer: this.#state.options.identity.consumer,

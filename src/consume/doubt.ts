@@ -1,15 +1,17 @@
 /**
- * What handlers are told while it is uncertain who serves their partitions.
+ * Tells handlers when it is uncertain whether this worker still serves their partitions.
  *
  * @module
  */
 
 import type { HeldPartition } from "./held.ts";
 
-/** How long a worker goes on without a connection before its handlers are told, in milliseconds. */
+/**
+ * How long a worker continues without a connection before its handlers are told, in milliseconds.
+ */
 const patience = 1000;
 
-/** Whether another worker may have taken over what this one holds. */
+/** Tracks whether another worker may have taken over this worker's partitions. */
 export class Doubt {
   readonly #partitions: ReadonlyMap<number, HeldPartition>;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -18,7 +20,9 @@ export class Doubt {
     this.#partitions = partitions;
   }
 
-  /** Until it is certain again that nobody else has taken over, handlers in hand are told so after a moment. */
+  /**
+   * Begins a doubt. If the doubt is not settled after a moment, running handlers' signals abort.
+   */
   begin(): void {
     this.#timer ??= setTimeout(() => {
       for (const held of this.#partitions.values()) {
@@ -27,13 +31,13 @@ export class Doubt {
     }, patience);
   }
 
-  /** It is certain that nobody else has. */
+  /** Ends the doubt: certainly no other worker has taken over. */
   settle(): void {
     this.forget();
     for (const held of this.#partitions.values()) held.regain(held.epoch);
   }
 
-  /** Tells nobody any more. */
+  /** Cancels the timer, so that no handler is told. */
   forget(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

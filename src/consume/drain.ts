@@ -1,5 +1,5 @@
 /**
- * When a drain is over.
+ * Decides when a drain is over.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { Dispatcher } from "./dispatch.ts";
 import type { Shares } from "./shares.ts";
 import type { State } from "./state.ts";
 
-/** Looks whether there is anything left to do for a drain. */
+/** Checks whether a drain has anything left to do. */
 export class Drain {
   readonly #state: State;
   readonly #shares: Shares;
@@ -23,18 +23,23 @@ export class Drain {
     this.#dispatcher = dispatcher;
   }
 
-  /** Whether all that was committed when the run started is handled, here or by other workers. */
+  /**
+   * Whether all notifications committed when the run started are handled, by this worker or others.
+   */
   async isOver(session: Queryable): Promise<boolean> {
     const { partitions, queue, readers, started } = this.#state;
     if (started !== undefined) {
       if (!this.#dispatcher.idle || queue.hasReady || queue.wantsLoading) return false;
-      // What fails is tried again for as long as that is soon; the rest waits for the next run.
+      // Failed notifications are retried here if they are due soon. Later retries wait for the next
+      // run.
       if (queue.nextDue <= performance.now() + this.#state.options.pollInterval) return false;
       if (readers.some((r) => !r.fresh || r.inWindow)) return false;
       for (const held of partitions.values()) {
-        // What is held up by those that are to be tried later waits with them for the next run.
+        // In this partition, notifications wait behind one that is retried later. All of them wait
+        // for the next run.
         if (held.halted === "blocked" || held.halted === "full") continue;
-        // What is handled is stored then: to wait until that is due would make short drains long.
+        // Handled entries need not be stored yet: the worker stores them when the drain is over.
+        // Waiting until that is due would make short drains long.
         if (held.halted !== undefined || held.oldest !== undefined) return false;
       }
     }

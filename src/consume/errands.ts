@@ -1,5 +1,7 @@
 /**
- * What a worker does for everybody while it is there: delayed notifications, and waymarks.
+ * Maintenance that each worker does for all consumers while it runs: the worker delivers delayed
+ * notifications, stores waymarks and creates segments of the log. A waymark is a stored point of
+ * the log with its time, at which a later reader can begin.
  *
  * @module
  */
@@ -12,10 +14,10 @@ import type { State } from "./state.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** The errands of one worker. */
+/** The maintenance of one worker. */
 export class Errands {
   readonly #state: State;
-  /** When delayed notifications are to be looked after, by `performance.now()`. */
+  /** When to look at delayed notifications next, by `performance.now()`. */
   deliverAt = -Infinity;
   #waymark = { at: performance.now(), handled: 0 };
 
@@ -23,27 +25,30 @@ export class Errands {
     this.#state = state;
   }
 
-  /** Publishes what was to be published later and is due: whoever is there does it for all. */
+  /**
+   * Publishes the delayed notifications that are due. Any running worker does this for all
+   * consumers.
+   */
   async deliverDue(session: Queryable): Promise<void> {
     if (this.deliverAt > performance.now()) return;
     const { rows: [row] } = await translated(() =>
       session.query("select moved, next_ms from hark.deliver_due()")
     );
     const wait = row.next_ms === null ? Infinity : Number(row.next_ms);
-    // Its own NOTIFY would come back to it a moment later, where it is asleep.
+    // If this worker sleeps, the NOTIFY of this call would wake it only a moment later.
     if (Number(row.moved) > 0) this.#state.run.bell.ring();
-    // Where nothing was moved although some are due, somebody else is at it.
+    // If notifications are due and none was moved, another worker is moving them.
     const least = Number(row.moved) === 0 ? 100 : 0;
     this.deliverAt = performance.now() + Math.max(wait, least);
   }
 
-  /** Waymarks tell later readers where to begin. Made by whoever reads, now and then. */
+  /** Stores a waymark now and then, while this worker reads. */
   async waymark(session: Queryable): Promise<void> {
     const { handled } = this.#state;
     const now = performance.now();
     if (handled === this.#waymark.handled) return;
     const since = now - this.#waymark.at;
-    // A replay passes many a second of what is long behind the last waymark.
+    // A replay passes many notifications a second. All of them lie far behind the last waymark.
     if (since < 1000 || since < 10_000 && handled - this.#waymark.handled < 10_000) return;
     this.#waymark = { at: now, handled };
     await translated(() => session.query("select hark.waymark()"));
@@ -52,8 +57,9 @@ export class Errands {
 }
 
 /**
- * Makes room in the log for what is published next. On a session of one's own: in somebody's transaction its locks
- * would stay. Where it fails, there is room in the rest of the log.
+ * Creates segments of the log in advance. Only on a session of Hark's own: inside a caller's
+ * transaction the locks would stay. If creating a segment fails, rows still have room in the
+ * overflow segment.
  */
 export async function extendLog(session: Queryable): Promise<void> {
   if (!(session instanceof Session)) return;

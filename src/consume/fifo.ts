@@ -1,25 +1,25 @@
 /**
- * Two small queues: by arrival and by time.
+ * Two small queues: ordered by arrival and ordered by time.
  *
  * @module
  */
 
-/** First in, first out, in constant time. */
+/** A first-in, first-out queue. Every operation on its ends takes constant time. */
 export class Fifo<T> {
   #items: T[] = [];
   #head = 0;
 
-  /** How many are in it. */
+  /** The number of items. */
   get size(): number {
     return this.#items.length - this.#head;
   }
 
-  /** Puts one at the end. */
+  /** Adds an item at the end. */
   push(item: T): void {
     this.#items.push(item);
   }
 
-  /** Takes the first. */
+  /** Removes and returns the first item. */
   shift(): T | undefined {
     if (this.#head === this.#items.length) return undefined;
     const item = this.#items[this.#head]!;
@@ -34,44 +34,44 @@ export class Fifo<T> {
     return item;
   }
 
-  /** The first, which stays. */
+  /** Returns the first item without removing it. */
   peek(): T | undefined {
     return this.#items[this.#head];
   }
 
-  /** Puts some at the beginning, in their order. */
+  /** Inserts items at the beginning, in their order. */
   unshift(items: readonly T[]): void {
     this.#items = [...items, ...this.#items.slice(this.#head)];
     this.#head = 0;
   }
 
-  /** Removes those that are not to be kept. */
+  /** Removes the items for which `kept` returns false. */
   keep(kept: (item: T) => boolean): void {
     this.#items = this.#items.slice(this.#head).filter(kept);
     this.#head = 0;
   }
 
-  /** All of them, in order. */
+  /** All items, in order. */
   *[Symbol.iterator](): Generator<T> {
     for (let i = this.#head; i < this.#items.length; i++) yield this.#items[i]!;
   }
 }
 
-/** Earliest first: a binary heap. */
+/** A queue that returns the earliest item first: a binary heap. */
 export class Agenda<T> {
   #items: { readonly at: number; readonly item: T }[] = [];
 
-  /** How many are in it. */
+  /** The number of items. */
   get size(): number {
     return this.#items.length;
   }
 
-  /** The time of the earliest; Infinity where it is empty. */
+  /** The time of the earliest item. Infinity if the queue is empty. */
   get next(): number {
     return this.#items[0]?.at ?? Infinity;
   }
 
-  /** Enters one for a time. */
+  /** Adds an item for a time. */
   add(at: number, item: T): void {
     const items = this.#items;
     let place = items.push({ at, item }) - 1;
@@ -83,7 +83,7 @@ export class Agenda<T> {
     }
   }
 
-  /** Takes the earliest, where its time has come. */
+  /** Removes and returns the earliest item, if its time has come. */
   take(now: number): T | undefined {
     const items = this.#items;
     if (items.length === 0 || items[0]!.at > now) return undefined;
@@ -104,7 +104,7 @@ export class Agenda<T> {
     return item;
   }
 
-  /** Removes those that are not to be kept. */
+  /** Removes the items for which `kept` returns false. */
   keep(kept: (item: T) => boolean): void {
     const items = this.#items.filter(({ item }) => kept(item));
     this.#items = [];

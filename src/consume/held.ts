@@ -1,5 +1,5 @@
 /**
- * A partition while a worker holds it: what was read of it and how far its position may move.
+ * A partition while a worker owns it: the entries read from it, and how far its position may move.
  *
  * @module
  */
@@ -21,52 +21,64 @@ export interface PositionSource {
   passed(position: string): void;
 }
 
-/** Where a position is to be moved: after a page, or only through an id of it. */
+/** Where to move a position: after a page, or only through an id of that page. */
 export interface Move {
   readonly position: string;
   readonly through: number | null;
 }
 
-/** A partition that is held under an epoch. */
+/** A partition that this worker owns under an epoch. */
 export class HeldPartition {
   readonly number: number;
-  /** Rises with each claim; what is sent under an earlier one is refused. */
+  /** Rises with each claim. The database refuses calls under an earlier epoch. */
   epoch: number;
-  /** Of the server: another after a crash or a fail-over, where ids may be given out again. */
+  /**
+   * The server's incarnation. It changes after a crash or a fail-over, when the server may give out
+   * the same ids again.
+   */
   readonly incarnation: string;
-  /** Reads for it; undefined where nothing is to be read for now. */
+  /** The reader of the partition. Undefined while nothing is to be read. */
   reader: PositionSource | undefined;
   /**
-   * Why nothing is read: it is to be given back, waits behind a failure, has too many waiting, or has to
-   * be claimed again as it is not known what is stored.
+   * Why reading has stopped:
+   *
+   * - `"release"`: the partition is to be given back.
+   * - `"blocked"`: the partition waits behind a failed notification.
+   * - `"full"`: too many notifications of the partition wait.
+   * - `"unsure"`: it is not known what is stored, so the partition must be claimed again.
    */
   halted: "release" | "blocked" | "full" | "unsure" | undefined;
-  /** Whether it is known what waits in it and what is done. */
+  /** Whether the partition's waiting and done notifications are known. */
   complete = false;
-  /** Handlers running for it. */
+  /** How many entries of the partition are being handled. */
   running = 0;
-  /** Rows of hark.waiting, as far as is known. */
+  /** How many rows of hark.waiting the partition has, as far as this worker knows. */
   waiting = 0;
-  /** Handled since the last acknowledgement that is known to be stored. */
+  /** How many notifications were handled since the last acknowledgement known to be stored. */
   handled = 0;
-  /** How many owners in a row have ended without getting past what is unacknowledged. */
+  /**
+   * How many owners in a row have crashed without getting past the unacknowledged notifications.
+   */
   crashes: number;
-  /** How many entries may still be of that part. */
+  /** How many entries to be read may still belong to that unacknowledged part. */
   tail: number;
-  /** What was handled alone when the last owner ended. */
+  /** The notification that was being handled alone when the last owner crashed. */
   suspectId: number | undefined;
-  /** How many owners in a row ended then. */
+  /** How many owners in a row crashed while handling that notification. */
   readonly suspectEnds: number;
-  /** What is done, or waits, beyond the position: it will be read again, and is passed over then. */
+  /**
+   * Notifications beyond the position that are done or waiting. They will be read again, and are
+   * skipped then.
+   */
   readonly done = new Set<number>();
-  /** Aborts when it is lost. */
+  /** Aborts when the partition is lost. */
   #lost = new AbortController();
   #signal: AbortSignal | undefined;
   readonly #abandon: AbortSignal;
   #entries: Entry[] = [];
   #head = 0;
   #stored: Move;
-  /** The last that was read, while no position beyond it is stored. */
+  /** The last entry that was read, until a position beyond it is stored. */
   #last: Entry | undefined;
 
   constructor(claimed: Claimed, readAhead: number, abandon: AbortSignal) {
@@ -81,17 +93,19 @@ export class HeldPartition {
     this.#stored = { position: claimed.position, through: null };
   }
 
-  /** For handlers: aborts when the partition is lost, or all is abandoned. */
+  /** The signal for handlers. Aborts when the partition is lost, or when the run is abandoned. */
   get signal(): AbortSignal {
     return this.#signal ??= AbortSignal.any([this.#lost.signal, this.#abandon]);
   }
 
-  /** Tells its handlers that what they do may not count. */
+  /** Aborts the signal of the partition's handlers: their results may not count. */
   lose(reason: Error): void {
     this.#lost.abort(reason);
   }
 
-  /** It is certain again that this worker serves it: for handlers yet to be called. */
+  /**
+   * This worker certainly serves the partition again. Handlers called from now on get a new signal.
+   */
   regain(epoch: number): void {
     this.epoch = epoch;
     if (!this.#lost.signal.aborted) return;
@@ -99,23 +113,26 @@ export class HeldPartition {
     this.#signal = undefined;
   }
 
-  /** What was read and may not be passed yet, with what was handled out of turn. */
+  /**
+   * How many entries were read that the position may not pass yet. Entries handled out of order are
+   * included.
+   */
   get outstanding(): number {
     return this.#entries.length - this.#head;
   }
 
-  /** The oldest that may not be passed. */
+  /** The oldest entry that the position may not pass. */
   get oldest(): Entry | undefined {
     this.#skip();
     return this.#entries[this.#head];
   }
 
-  /** What was read and is not passed. */
+  /** The entries that were read and not passed. */
   entries(): readonly Entry[] {
     return this.#entries.slice(this.#head);
   }
 
-  /** Takes in an entry in the order read. */
+  /** Adds an entry, in the order read. */
   add(entry: Entry): void {
     this.#entries.push(entry);
     this.#last = entry;
@@ -132,7 +149,7 @@ export class HeldPartition {
     }
   }
 
-  /** Where the position may be moved now; undefined where it would not move. */
+  /** Where the position may move now. Undefined if it would not move. */
   get move(): Move | undefined {
     const oldest = this.oldest;
     const move = oldest !== undefined
@@ -148,7 +165,7 @@ export class HeldPartition {
       : move;
   }
 
-  /** A move was stored; `position` is what to go on from. */
+  /** Records that a move was stored. `position` is the position to continue from. */
   stored(move: Move): void {
     this.#stored = move;
     if (move.through === null) this.#last = undefined;

@@ -1,5 +1,5 @@
 /**
- * Brings notifications in from the log, page by page.
+ * Reads notifications from the log, page by page.
  *
  * @module
  */
@@ -14,18 +14,19 @@ import { sizeOf, type State } from "./state.ts";
 import type { Standing } from "./waking.ts";
 
 /**
- * After a page that took longer to come, in milliseconds, none is asked for ahead: to unpack it takes little of that, and
- * all else that the worker asks the server would wait for the next one as well.
+ * If a page took longer than this to arrive, in milliseconds, the next one is not requested ahead.
+ * Unpacking takes little of such a time. All other queries of the worker would wait for the next
+ * page as well.
  */
 const quick = 100;
 
 /**
- * Reads for a worker. All of it on the worker's own session, one query at a time: where a page is asked for ahead, what
- * else the worker asks comes after it.
+ * Reads for a worker, on the worker's own session, one query at a time. If a page is requested
+ * ahead, other queries of the worker come after that page.
  */
 export class Intake {
   readonly #state: State;
-  /** The smallest page worth a query, while there is something to handle meanwhile. */
+  /** The smallest page worth a query while there are entries to handle. */
   readonly #worthReading: number;
   readonly #meanwhile: () => void;
   /** When rows were last read, by `performance.now()`. */
@@ -33,10 +34,13 @@ export class Intake {
   /** How many rows were read so far. */
   #found = 0;
   #span = 0;
-  /** By what pages are smaller, after one that did not come in time. */
+  /** The divisor that makes pages smaller after one timed out. */
   #caution = 1;
 
-  /** @param meanwhile Called when a page has been asked for, so that what is ready is handled while the server reads. */
+  /**
+   * @param meanwhile Called when a page has been requested, so that ready entries are handled while
+   *   the server reads.
+   */
   constructor(state: State, meanwhile: () => void = () => {}) {
     this.#state = state;
     this.#meanwhile = meanwhile;
@@ -44,12 +48,12 @@ export class Intake {
     this.#worthReading = Math.max(1, Math.floor(Math.min(limits.rows, readAhead) / 2));
   }
 
-  /** How many rows may be read now; 0 where there is no room. */
+  /** How many rows may be read now. 0 if there is no room. */
   get #room(): number {
     return this.#roomBeside({ rows: 0, bytes: 0 });
   }
 
-  /** How many rows may be read beside what is coming. */
+  /** How many rows may be read in addition to a page that is coming. */
   #roomBeside(coming: Pick<PageLimits, "rows" | "bytes">): number {
     const { options, bytes, outstanding } = this.#state;
     if (bytes + coming.bytes >= options.readAheadBytes) return 0;
@@ -57,23 +61,23 @@ export class Intake {
     return room >= this.#worthReading ? room : 0;
   }
 
-  /** What another reader has asked for ahead. */
+  /** The limits of the page that another reader has requested ahead. */
   #comingFor(reader: Reader): Pick<PageLimits, "rows" | "bytes"> {
     const others = this.#state.readers.filter((other) => other !== reader);
     return others.find((other) => other.ahead !== undefined)?.ahead ?? { rows: 0, bytes: 0 };
   }
 
-  /** Whether more could be read if there were room. */
+  /** Whether there is no room to read more. */
   get isFull(): boolean {
     return this.#room === 0;
   }
 
-  /** Whether a page of a window in hand would be asked for at once. */
+  /** Whether the next page of an open window would be requested at once. */
   get goesOn(): boolean {
     return !this.isFull && this.#state.readers.some((reader) => reader.inWindow);
   }
 
-  /** How it stands, for who decides whether to sleep. */
+  /** The situation of the reader, from which `Waking` decides whether to sleep. */
   standing(open: boolean): Standing {
     const { readers } = this.#state;
     return {
@@ -81,7 +85,8 @@ export class Intake {
       full: this.isFull,
       drained: readers.every((r) => !r.inWindow && r.openedAt > -Infinity),
       busyAt: this.#rowsAt,
-      // With a filter, or beside other workers, it is woken for what it never sees.
+      // With a filter, or beside other workers, publishers also wake this worker for notifications
+      // that it never reads.
       found: this.#state.readsAll ? this.#found : undefined,
       commitTime: this.#state.commitTime,
     };
@@ -93,11 +98,11 @@ export class Intake {
     if (reader.settled) return now - reader.openedAt >= 500;
     return reader.inWindow || bell.count !== reader.rung ||
       now - reader.openedAt >= this.#state.options.pollInterval ||
-      // Without LISTEN nothing rings, so it looks until there is nothing.
+      // Without LISTEN nothing rings the bell, so the reader looks again until it finds no rows.
       reader.hadRows && listener?.live !== true;
   }
 
-  /** When a reader wants to look at the latest. */
+  /** When a reader must look at the latest. */
   nextLook(): number {
     let next = Infinity;
     for (const reader of this.#state.readers) {
@@ -108,9 +113,13 @@ export class Intake {
     return next;
   }
 
-  /** Reads a page for each reader that should have one. @returns whether anything was read. */
+  /**
+   * Reads a page for each reader that should have one.
+   *
+   * @returns whether anything was read.
+   */
   async read(session: Queryable): Promise<boolean> {
-    // A drain is over with a window that was opened after it began.
+    // A drain is over with a window that was opened after the drain began.
     const readers = this.#state.readers.filter((r) =>
       !this.#state.run.drain || !r.fresh || r.inWindow
     );
@@ -119,12 +128,13 @@ export class Intake {
     const together = atBoundary.length > 1;
     const now = performance.now();
     let alike: Reader | undefined;
-    // Before any of them opens its next window: going past one is the fence that the next one needs.
+    // Pass the ended windows before any reader opens its next one. Passing is the fence that the
+    // next window needs. Without that fence, late commits could be lost.
     for (const reader of together ? atBoundary : []) {
       if (reader.ended) await this.#pass(session, reader, false);
     }
     for (const reader of readers) {
-      if (!this.#state.readers.includes(reader)) continue; // its partitions were halted meanwhile
+      if (!this.#state.readers.includes(reader)) continue; // its partitions were halted
       const joins = together && atBoundary.includes(reader);
       if (!joins && !this.#wanted(reader, now)) continue;
       const room = this.#roomBeside(this.#comingFor(reader));
@@ -156,7 +166,8 @@ export class Intake {
       rung: run.bell.count,
       alike,
       ahead: (page) => {
-        // One for all readers: the connection brings no more at a time, and all that is coming counts.
+        // One page ahead for all readers: the connection brings one at a time, and every page that
+        // is coming counts against the room.
         const one = session instanceof Session && this.#comingFor(reader).rows === 0;
         const room = one && page.took < quick ? this.#roomBeside(page) : 0;
         return room === 0 ? undefined : limitsFor(room);
@@ -170,7 +181,7 @@ export class Intake {
     this.#meanwhile();
     const page = await reading;
     this.#caution = Math.max(1, this.#caution / 2);
-    // What a filter keeps out rings as well.
+    // Notifications that the filter excludes also ring the bell.
     if (page.rows.length > 0 || options.identity.filter !== null && page.span !== this.#span) {
       this.#rowsAt = performance.now();
     }
@@ -179,20 +190,23 @@ export class Intake {
     for (const row of page.rows) this.#take(row, page.position);
   }
 
-  /** Goes past a window that was read to its end: an empty one is rather thrown away. */
+  /**
+   * Passes a window that was read to its end. An empty window is discarded instead, unless
+   * `always`.
+   */
   async #pass(session: Queryable, reader: Reader, always: boolean): Promise<void> {
     if (!always && !reader.counts) reader.discard();
     else await reader.pass(session);
   }
 
-  /** Readers that have read to the same snapshot become one. */
+  /** Merges readers that have read to the same snapshot. */
   async #merge(session: Queryable, readers: readonly Reader[]): Promise<void> {
     const state = this.#state;
     const opened = readers.find((r) => r.ended);
     const same = readers.filter((r) => r.ended && r.tag === opened!.tag);
     if (same.length < 2) return;
     for (const reader of same) await this.#pass(session, reader, true);
-    // Whose partitions were all halted meanwhile is on the list no more.
+    // A reader is no longer listed if all its partitions were halted.
     const [first, ...others] = same.filter((r) => state.readers.includes(r));
     if (first === undefined) return;
     for (const reader of others) {
@@ -201,10 +215,10 @@ export class Intake {
       state.removeReader(reader);
       if (!state.readers.includes(first) && first.partitions.size > 0) state.readers.push(first);
     }
-    first.dirty = true; // where all of them stand is not stored yet
+    first.dirty = true; // the common position is not stored yet
   }
 
-  /** Makes an entry of a row that was read from the log. */
+  /** Creates an entry for a row that was read from the log. */
   #take(row: PageRow, page: string): void {
     const state = this.#state;
     const held = state.partitions.get(row.partition);

@@ -1,5 +1,5 @@
 /**
- * A worker among the workers of its consumer: its lease, its share, its claims.
+ * A worker's membership among the workers of its consumer: its lease, its share, its claims.
  *
  * @module
  */
@@ -11,12 +11,12 @@ import { messageOf, translate, translated } from "../database/translate.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** Who a worker is, and what it was started with. */
+/** A worker's identity, and the definition of the consumer that it was started with. */
 export interface Identity {
   readonly consumer: string;
-  /** Random, one for each run of a consumer. */
+  /** A random uuid, new for each run of a consumer. */
   readonly owner: string;
-  /** How long a claim holds without a sign of life, in milliseconds. */
+  /** How long a claim lasts without a heartbeat, in milliseconds. */
   readonly lease: number;
   readonly channels: readonly string[];
   /** JSON text, or null. */
@@ -24,13 +24,13 @@ export interface Identity {
   readonly transactional: boolean;
 }
 
-/** What a worker is told when it reports: see hark.attend. */
+/** The answer to a heartbeat: see hark.attend. */
 export interface Attendance {
   readonly outcome: "serve" | "outdated";
   readonly share: number;
   readonly partitions: number;
   readonly workers: number;
-  /** By partition, the epoch under which it is this worker's. */
+  /** The partitions that this worker owns, with the epoch of each. */
   readonly mine: ReadonlyMap<number, number>;
   readonly free: readonly number[];
   readonly gone: readonly number[];
@@ -38,7 +38,7 @@ export interface Attendance {
   readonly releasing: boolean;
   readonly changes: number;
   readonly replays: boolean;
-  /** When the next delayed notification is due, in milliseconds from now; null: none waits. */
+  /** Milliseconds from now until the next delayed notification is due. Null if there is none. */
   readonly nextDue: number | null;
 }
 
@@ -55,15 +55,15 @@ export interface Claimed {
   readonly incarnation: string;
 }
 
-/** Partitions and the epochs under which they are held. */
+/** Partitions, and the epochs under which the worker owns them. */
 export type Held = readonly { readonly number: number; readonly epoch: number }[];
 
-/** An array as PostgreSQL writes one; numbers and nulls only. */
+/** Writes an array as PostgreSQL does. Numbers and nulls only. */
 export function numbersText(values: readonly (number | null)[]): string {
   return `{${values.map((value) => value ?? "NULL").join(",")}}`;
 }
 
-/** Speaks for one worker over whatever session it has at the time. */
+/** Makes the membership calls of one worker, on the session it currently has. */
 export class Member {
   readonly identity: Identity;
   readonly #channels: string;
@@ -73,7 +73,11 @@ export class Member {
     this.#channels = JSON.stringify(identity.channels);
   }
 
-  /** Reports, renewing the lease or only asking. @throws {HarkError} `NO_CONSUMER` where it was removed. */
+  /**
+   * Sends a heartbeat. With `renew` it renews the lease, otherwise it only asks.
+   *
+   * @throws {HarkError} `NO_CONSUMER` if the consumer was removed.
+   */
   async attend(
     session: Queryable,
     sessionKey: bigint | undefined,
@@ -116,7 +120,7 @@ export class Member {
     };
   }
 
-  /** Claims partitions; gives those that it got. */
+  /** Claims partitions. Returns those that this worker got. */
   async claim(
     session: Queryable,
     wanted: readonly number[],
@@ -136,7 +140,8 @@ export class Member {
     } catch (error) {
       const reason = translate(error);
       if ((reason.cause as { code?: unknown } | undefined)?.code !== "55P03") throw reason;
-      // A transaction of the last owner's is still open: its handler hangs or its process was stopped.
+      // A transaction of the last owner is still open: its handler hangs, or its process was
+      // stopped.
       await this.#endOwners(session, wanted);
       ({ rows } = await translated(ask));
     }
@@ -153,7 +158,7 @@ export class Member {
     }));
   }
 
-  /** Ends the sessions in which earlier owners' handlers have transactions open. */
+  /** Ends the sessions in which earlier owners' handlers have open transactions. */
   async #endOwners(session: Queryable, partitions: readonly number[]): Promise<void> {
     const { consumer, owner } = this.identity;
     try {
@@ -181,7 +186,7 @@ export class Member {
     }
   }
 
-  /** Gives partitions back; what is no longer held is passed over. */
+  /** Gives partitions back. Partitions that the worker no longer owns are ignored. */
   async release(session: Queryable, held: Held): Promise<void> {
     const { consumer, owner } = this.identity;
     await translated(() =>
@@ -197,7 +202,7 @@ export class Member {
     );
   }
 
-  /** Takes leave of the other workers. */
+  /** Removes this worker from the workers of the consumer. */
   async leave(session: Queryable): Promise<void> {
     const { consumer, owner } = this.identity;
     await translated(() =>
@@ -205,7 +210,7 @@ export class Member {
     );
   }
 
-  /** Remembers, before it is handled alone, which notification that is. */
+  /** Stores which notification is about to be handled alone. */
   async trying(
     session: Queryable,
     held: { number: number; epoch: number },

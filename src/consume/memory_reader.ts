@@ -21,8 +21,9 @@ const readAllSql = readSql.replace(
 );
 
 /**
- * A position, and the fence behind it, in one transaction: one that takes a number after the position's snapshot and
- * reaches the disk, so that a crash cannot give out again the numbers that this one has seen.
+ * SQL that returns a position and puts a fence behind it, in one transaction. That transaction
+ * takes its number after the position's snapshot, and is flushed to disk. So after a crash, the
+ * server cannot give out again the transaction numbers that the snapshot has seen.
  */
 const fenced = (position: string) =>
   `select p."position"::text as "position", pg_catalog.pg_current_snapshot()::text as started,
@@ -40,38 +41,50 @@ interface Fenced {
   readonly time: string;
 }
 
-/** Reads windows from a position kept in memory. */
+/** Reads windows from a position that is kept in memory. */
 export class MemoryReader {
   readonly #channels: string | null;
   readonly #limits: PageLimits;
   #started = "";
-  /** Between windows, behind a fence that has reached the disk: it outlives a crash of the server. */
+  /**
+   * The position between windows. Its fence is on disk, so the position outlives a crash of the
+   * server.
+   */
   #safe = "";
   #position = "";
-  /** A window that is read to its end, before the next page to be passed, or thrown away where it had nothing. */
+  /**
+   * What to do with a window that was read to its end, before the next page is read. The window is
+   * passed, or discarded if it had no rows.
+   */
   #ended: "to pass" | "to discard" | undefined;
   #dirty = false;
-  /** Where to start on a server of another timeline, at the latest: what was read before is read again. */
+  /**
+   * The latest point at which to start on a server of another timeline. Some notifications are then
+   * read again.
+   */
   #anchor: { readonly timeline: string; readonly start: unknown[] } | undefined;
-  /** The server's clock before the window in hand was opened. */
+  /** The server's clock before the current window was opened. */
   #openedAt = "";
   #waymarkedAt = performance.now();
-  /** Set where the server refuses the position: it has been through a crash or a fail-over. */
+  /**
+   * Set when the server refuses the position, because it has been through a crash or a fail-over.
+   */
   lost = false;
 
-  /** @param channels Null: all. */
+  /** @param channels Null reads every channel. */
   constructor(channels: string[] | null, limits: PageLimits) {
     this.#channels = channels === null ? null : JSON.stringify(channels);
     this.#limits = limits;
   }
 
-  /** Goes to where it is told to begin: what hark.start_position takes. */
+  /** Moves to the start, in the form that hark.start_position takes. */
   async start(session: Queryable, start: unknown[]): Promise<void> {
     await translated(async () => {
       await session.query("select hark.rebase()");
       await session.query("select hark.waymark()");
       const row = await this.#fenced(session, startSql, start);
-      // What was not visible then may come to lie anywhere after.
+      // After a fail-over, begin again at this time and not at a new "now". Notifications that were
+      // not visible now may lie anywhere after this time.
       const again = start[0] === "now" ? ["time", null, row.time] : start;
       this.#anchor = { timeline: row.timeline, start: again };
       this.#safe = this.#position = row.position;
@@ -79,7 +92,7 @@ export class MemoryReader {
     });
   }
 
-  /** Reads the next page: of the window in hand, or of a new one. */
+  /** Reads the next page, of the current window or of a new one. */
   async read(session: Queryable): Promise<Page> {
     return await translated(async () => {
       if (this.lost) await this.#startOver(session);
@@ -107,7 +120,8 @@ export class MemoryReader {
     if (this.#ended === undefined) return;
     if (this.#ended === "to pass") {
       const { position, timeline } = await this.#fenced(session, passSql, [this.#position]);
-      // Whatever a waymark from before the opening had seen, the window or those before it have brought.
+      // Every notification that a waymark (a stored snapshot with its time) saw before the opening
+      // was delivered by this window or an earlier one.
       this.#anchor = { timeline, start: ["time", null, this.#openedAt] };
       this.#safe = position;
     }
@@ -115,10 +129,12 @@ export class MemoryReader {
   }
 
   /**
-   * After a crash the window in hand means nothing any more, but the position before it was on the
-   * disk: it is good without the incarnation it names. After a fail-over even that may rest on what
-   * the new primary never got: then reading begins again at the last waymark before the window that was last
-   * passed, or where it began.
+   * After a crash the current window is invalid, but the position before it was on disk. That
+   * position is valid without the incarnation it names.
+   *
+   * After a fail-over even that position may rest on transactions that the new primary never
+   * received. Then reading begins again at the last waymark before the window that was last passed.
+   * If no window was passed, it begins at the original start.
    */
   async #startOver(session: Queryable): Promise<void> {
     const { rows } = await session.query("select hark.timeline() as timeline");

@@ -1,5 +1,5 @@
 /**
- * What a handler is given.
+ * The notification that a handler receives.
  *
  * @module
  */
@@ -8,23 +8,29 @@ import { HarkError } from "../errors.ts";
 
 /** A row of the log as a reader receives it. */
 export interface LogRow {
-  /** Its number. */
+  /** The number of the notification in the log. */
   readonly id: number;
-  /** Its channel. */
+  /** The channel the notification was published on. */
   readonly channel: string;
-  /** Its key. */
+  /** The key of the notification, or null. */
   readonly key: string | null;
-  /** JSON text; null where it is over 64 MB, or over 256 MB as text, and is not delivered. */
+  /**
+   * The payload as JSON text. Null if the payload is over 64 MB, or over 256 MB as text. Such a
+   * payload is not delivered.
+   */
   readonly payload: string | null;
-  /** JSON text of an object, or null. */
+  /** The headers as JSON text of an object, or null. */
   readonly headers: string | null;
   /** Milliseconds since 1970. */
   readonly createdAt: number;
-  /** Whether it was there before its reader started. */
+  /** Whether the notification was committed before its reader started. */
   readonly isReplay: boolean;
 }
 
-/** What a change of a table was; `"SNAPSHOT"` is a row that was there when the table came to be watched. */
+/**
+ * The kind of change to a table. `"SNAPSHOT"` is a row that already existed when watching the table
+ * began.
+ */
 export type ChangeAction = "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" | "SNAPSHOT";
 
 const actions: readonly ChangeAction[] = ["INSERT", "UPDATE", "DELETE", "TRUNCATE", "SNAPSHOT"];
@@ -43,15 +49,20 @@ const actions: readonly ChangeAction[] = ["INSERT", "UPDATE", "DELETE", "TRUNCAT
  */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
 export class Notification<Payload = any> {
-  /** Its number in the log. */
+  /** The number of the notification in the log. */
   readonly id: number;
-  /** The channel it was published on. */
+  /** The channel the notification was published on. */
   readonly channel: string;
-  /** What it is about; notifications of one key are handled in order. Null where it has none. */
+  /**
+   * What the notification is about. Notifications with the same key are handled in order. Null if
+   * there is no key.
+   */
   readonly key: string | null;
-  /** Whether it had been published before this reader started, rather than while it runs. */
+  /**
+   * Whether the notification was published before this reader started, rather than while it runs.
+   */
   readonly isReplay: boolean;
-  /** 1 at the first delivery that is known of, then 2, 3, …. */
+  /** The number of the delivery: 1 for the first known delivery, then 2, 3, …. */
   readonly attempt: number;
   readonly #payloadText: string | null;
   readonly #headersText: string | null;
@@ -60,7 +71,7 @@ export class Notification<Payload = any> {
   #payload: { readonly value: Payload } | undefined;
   #headers: Readonly<Record<string, unknown>> | undefined;
 
-  /** Readers make these. */
+  /** Called by readers only. */
   constructor(row: LogRow, attempt: number = 1) {
     this.id = row.id;
     this.channel = row.channel;
@@ -72,24 +83,25 @@ export class Notification<Payload = any> {
     this.#createdAt = row.createdAt;
   }
 
-  /** The clock at the publishing call, which is before its transaction committed. */
+  /** The clock at the publishing call, which is before the publisher's transaction committed. */
   get createdAt(): Date {
     return this.#date ??= new Date(this.#createdAt);
   }
 
   /**
-   * What was published. Parsed from JSON when first read; numbers beyond 2^53 lose digits, see
-   * {@linkcode Notification.payloadText}.
+   * The published value, parsed from JSON on first access. Numbers beyond 2^53 lose digits. To keep
+   * them, use {@linkcode Notification.payloadText}.
    */
   get payload(): Payload {
     return (this.#payload ??= { value: JSON.parse(this.payloadText) as Payload }).value;
   }
 
   /**
-   * The payload as the JSON text the server sent.
+   * The payload as the JSON text that the server sent.
    *
-   * @throws {HarkError} `BAD_PAYLOAD` where it is over 64 MB, or over 256 MB as text: more is not read. A
-   * consumer's handler never sees such a one, it becomes a dead letter.
+   * @throws {HarkError} `BAD_PAYLOAD` if the payload is over 64 MB, or over 256 MB as text. Larger
+   *   payloads are not read. A consumer's handler never receives such a notification: it becomes a
+   *   dead letter.
    */
   get payloadText(): string {
     if (this.#payloadText === null) {
@@ -104,23 +116,25 @@ export class Notification<Payload = any> {
     return this.#payloadText;
   }
 
-  /** Facts about the notification, such as a trace; an empty object where there are none. */
+  /** Facts about the notification, such as a trace. An empty object if there are none. */
   get headers(): Readonly<Record<string, unknown>> {
     return this.#headers ??= this.#headersText === null ? {} : JSON.parse(this.#headersText);
   }
 
-  /** Whether it tells of a table's change: its payload names a table and an action. */
+  /**
+   * Whether the notification reports a change of a table: its payload names a table and an action.
+   */
   get isDatabaseChange(): boolean {
     return this.table !== undefined && this.action !== undefined;
   }
 
-  /** The table that changed, where it tells of a change. */
+  /** The table that changed, if the notification reports a change. */
   get table(): string | undefined {
     const table = this.#field("table");
     return typeof table === "string" ? table : undefined;
   }
 
-  /** What the change was, in upper case. */
+  /** The kind of change, in upper case. */
   get action(): ChangeAction | undefined {
     const action = this.#field("action");
     const upper = typeof action === "string" ? action.toUpperCase() : undefined;
@@ -142,27 +156,30 @@ export class Notification<Payload = any> {
     return this.#row("new");
   }
 
-  /** Whether it tells of an inserted row. */
+  /** Whether the notification reports an inserted row. */
   get isInsert(): boolean {
     return this.isDatabaseChange && this.action === "INSERT";
   }
 
-  /** Whether it tells of an updated row. */
+  /** Whether the notification reports an updated row. */
   get isUpdate(): boolean {
     return this.isDatabaseChange && this.action === "UPDATE";
   }
 
-  /** Whether it tells of a deleted row. */
+  /** Whether the notification reports a deleted row. */
   get isDelete(): boolean {
     return this.isDatabaseChange && this.action === "DELETE";
   }
 
-  /** Whether it tells that a table was truncated. */
+  /** Whether the notification reports that a table was truncated. */
   get isTruncate(): boolean {
     return this.isDatabaseChange && this.action === "TRUNCATE";
   }
 
-  /** Whether it tells of a row that was there already: a part of a snapshot. */
+  /**
+   * Whether the notification reports a row that already existed, as a part of a snapshot of the
+   * table.
+   */
   get isSnapshot(): boolean {
     return this.isDatabaseChange && this.action === "SNAPSHOT";
   }
@@ -179,7 +196,7 @@ export class Notification<Payload = any> {
     return row !== null && typeof row === "object" ? row as Record<string, unknown> : undefined;
   }
 
-  /** As plain data, for `JSON.stringify`. */
+  /** Converts the notification to plain data, for `JSON.stringify`. */
   toJSON(): Record<string, unknown> {
     return {
       id: this.id,

@@ -8,143 +8,232 @@ import type { BatchHandler, Handler } from "./handler.ts";
 import type { Notification } from "./notification.ts";
 import type { StartFrom } from "./start.ts";
 
-/** How a failed notification is tried again. Durations are milliseconds. */
+/** How Hark retries a failed notification. Durations are milliseconds. */
 export interface RetryOptions {
-  /** The wait after the first failure; it doubles with each, less up to half at random. @default {500} */
+  /**
+   * The wait after the first failed attempt. The wait doubles with each further failure, and up to
+   * half of it is subtracted at random. From 0 to 31622400000, about a year.
+   *
+   * @default {500}
+   */
   readonly initial?: number;
-  /** The longest wait. @default {600000} */
+  /**
+   * The longest wait between two attempts. From 0 to 31622400000.
+   *
+   * @default {600000}
+   */
   readonly maximum?: number;
 }
 
-/** A channel that is read from a place of its own when it is added to a consumer. */
+/** A channel with its own start, for when the channel is added to an existing consumer. */
 export interface ChannelStart {
-  /** The channel, 1 to 200 characters. */
+  /** The name of the channel, 1 to 200 characters. */
   readonly name: string;
   /**
-   * Where it begins when it is new to the consumer: what was published on it since then, and is passed
-   * already, is handled too, beside what comes. `"now"` is where the consumer stands.
+   * Where to begin reading the channel when it is new to the consumer. Notifications published on
+   * it since that start are handled even if the consumer's position is already past them. They are
+   * handled alongside new notifications. `"now"` means the consumer's position.
    */
   readonly from: StartFrom;
 }
 
 /**
- * Which notifications of its channels a consumer wants, decided in the database: all that is given must
- * match. Values, never SQL.
+ * Which notifications of its channels a consumer wants. The database evaluates the filter. A
+ * notification must match every field that is given. Fields hold values, never SQL.
  */
 export interface ConsumerFilter {
-  /** The key is this, or one of these. */
+  /** Match notifications with this key, or with one of these keys. */
   readonly key?: string | readonly string[];
-  /** The payload contains this, as `jsonb @>` has it: an object's fields, an array's elements. */
+  /**
+   * Match notifications whose payload contains this value, as `jsonb @>` defines it: an object's
+   * fields, an array's elements.
+   */
   readonly payload?: unknown;
-  /** The headers contain these. */
+  /** Match notifications whose headers contain these fields. */
   readonly headers?: Readonly<Record<string, unknown>>;
 }
 
 /** Options of a {@linkcode Consumer}. Durations are milliseconds. */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
 export interface ConsumerOptions<Payload = any> {
-  /** The name its position is kept under, 1 to 200 characters. */
+  /** The name under which the database keeps the consumer's position, 1 to 200 characters. */
   readonly id?: string;
   /**
-   * The channels it reads: one or several. One added to a known consumer is read from where the consumer
-   * stands, unless it says `from`. Workers with other channels, another filter or another `transactional` than
-   * the one started last stand by.
+   * The channels to read: one or several. A channel that is added to an existing consumer is read
+   * from the consumer's position, unless `from` is given for that channel. The channels, filter and
+   * `transactional` of the worker started last apply. Workers with other values stand by.
    */
   readonly channels?: string | readonly (string | ChannelStart)[];
-  /** Which notifications of its channels it wants. */
+  /** Which notifications of its channels the consumer wants. By default it wants all. */
   readonly filter?: ConsumerFilter;
-  /** Called for each notification: in the order of ids, but for what `concurrency` allows and what has failed. */
+  /**
+   * The function that handles one notification. Hark calls it in id order. Two things change that
+   * order: a `concurrency` above 1, and retries of failed notifications.
+   */
   readonly handle?: Handler<Payload>;
-  /** Called for several notifications at once, instead of `handle`. */
+  /** The function that handles several notifications in one call. Give it instead of `handle`. */
   readonly handleBatch?: BatchHandler<Payload>;
-  /** The most notifications of a batch; what is there is taken, nothing is waited for. @default {100} */
+  /**
+   * The most notifications in a batch, 1 to 10000. A batch takes the notifications that are ready,
+   * and never waits for more.
+   *
+   * @default {100}
+   */
   readonly batchSize?: number;
   /**
-   * Where it begins when it is registered for the first time; later runs go on from where the last
-   * ended. @default {"beginning"}
+   * Where to begin when the consumer is registered for the first time. Later runs continue from the
+   * stored position.
+   *
+   * @default {"beginning"}
    */
   readonly from?: StartFrom;
   /**
-   * Into how many partitions its notifications fall, by their keys: at most so many workers can share them.
-   * Counts when the consumer is registered; later it is changed by `hark consumers partitions`. 1 to 1024.
+   * The number of partitions that the consumer's notifications are divided into, by key. 1 to 1024.
+   * At most this many workers can share the consumer. The option is used only at registration. To
+   * change the number later, run `hark consumers partitions`.
+   *
    * @default {1}
    */
   readonly partitions?: number;
   /**
-   * Of what the consumer is: its channels, filter and `transactional`. Where they change, workers with a lower
-   * version stand by, also those started later, so that an old worker that starts again in a rolling deployment
-   * does not undo the change. Among equals the one started last wins. @default {0}
+   * The version of the consumer's definition: its channels, filter and `transactional`. 0 to
+   * 2147483647. If the definition changes, workers with a lower version stand by, even if they
+   * start later. So an old worker that restarts during a rolling deployment does not undo the
+   * change. Among workers of equal version, the definition of the one started last applies.
+   *
+   * @default {0}
    */
   readonly version?: number;
-  /** How many handlers may run at a time in this worker, one at a time for a key. @default {1} */
+  /**
+   * How many handlers may run at a time in this worker, 1 to 10000. At most one handler runs at a
+   * time for a key.
+   *
+   * @default {1}
+   */
   readonly concurrency?: number;
   /**
-   * Gives the handler a transaction, `context.tx`: what it writes there and the fact that the notification is
-   * handled commit together, so its effects in this database happen exactly once. @default {false}
+   * Give each handler a transaction, `context.tx`. The handler's writes there commit together with
+   * the fact that the notification is handled. So the handler's effects in this database happen
+   * exactly once.
+   *
+   * @default {false}
    */
   readonly transactional?: boolean;
   /**
-   * How long a handler may take: then its signal aborts and the attempt has failed. Its place and its key stay
-   * taken until it returns, but for as long again at most, so heed the signal. @default {none}
+   * How long a handler may run, 1 to 2000000000. After that its signal aborts and the attempt
+   * counts as failed. The slot and the key stay blocked until the handler returns, for at most
+   * another `timeout`. So handlers should observe `context.signal`.
+   *
+   * @default {none}
    */
   readonly timeout?: number;
-  /** How a failed notification is tried again. */
+  /** How to retry a failed notification. */
   readonly retry?: RetryOptions;
   /**
-   * After so many failed attempts a notification becomes a dead letter: kept with its error, to be listed,
-   * retried or discarded. With `onFailure: "block"` there is no limit unless one is given. @default {20}
+   * How many failed attempts turn a notification into a dead letter, 1 to 1000000000 or `Infinity`.
+   * A dead letter is kept with its error, and can be listed, retried or discarded. With
+   * `onFailure: "block"` the default is no limit.
+   *
+   * @default {20}
    */
   readonly maxAttempts?: number;
   /**
-   * After so many workers in a row that ended without a word, what the last two of them handled becomes a dead
-   * letter: from the third on, what may have ended them is handled one by one. At least 4. @default {4}
+   * How many worker crashes in a row turn the notification that was being handled into a dead
+   * letter. Both of the last two crashes must have happened while handling that notification. After
+   * two crashes in a row, the notifications that may have caused them are handled one at a time. 4
+   * to 1000.
+   *
+   * @default {4}
    */
   readonly maxCrashes?: number;
   /**
-   * What a failing notification holds up until it has succeeded or is given up: the later ones of its key
-   * (`"park"`), or all later ones of its partition (`"block"`, which also handles one at a time in a
-   * partition). @default {"park"}
+   * What must wait until a failing notification has succeeded or has become a dead letter. With
+   * `"park"`, later notifications of its key wait. With `"block"`, all later notifications of its
+   * partition wait. `"block"` also handles one notification at a time in each partition.
+   *
+   * @default {"park"}
    */
   readonly onFailure?: "park" | "block";
   /**
-   * How many notifications of a partition may wait: failed ones, and those of their keys behind them. Then it
-   * reads no further until half are gone, and says so. @default {10000}
+   * How many notifications of a partition may wait, 1 to 1000000. Failed notifications wait, and so
+   * do later ones of their keys. At this number the worker logs an error and reads no more of the
+   * partition until half of them are gone.
+   *
+   * @default {10000}
    */
   readonly maxWaiting?: number;
-  /** Called after a notification was handled. What it throws is logged. */
+  /** Called after a notification was handled. An error that it throws is logged. */
   readonly onHandled?: (notification: Notification<Payload>) => unknown;
-  /** Called after each failed attempt. What it throws is logged. */
+  /** Called after each failed attempt. An error that it throws is logged. */
   readonly onError?: (error: unknown, notification: Notification<Payload>) => unknown;
-  /** Called when a notification becomes a dead letter, after `onError`. What it throws is logged. */
+  /**
+   * Called when a notification becomes a dead letter, after `onError`. An error that it throws is
+   * logged.
+   */
   readonly onDeadLetter?: (error: unknown, notification: Notification<Payload>) => unknown;
   /**
-   * How often to look without being woken. LISTEN wakes a consumer at once, so this is the safety net,
-   * and the delay where LISTEN cannot be had. @default {3000}
+   * How often to read the log without being woken, 1 to 86400000. LISTEN wakes a consumer at once,
+   * so this interval is a safety net. Without LISTEN it is the delay of delivery.
+   *
+   * @default {3000}
    */
   readonly pollInterval?: number;
-  /** The most notifications read at a time. @default {500} */
+  /**
+   * The most notifications in one page (one read), 1 to 100000.
+   *
+   * @default {500}
+   */
   readonly pageSize?: number;
-  /** The most bytes read at a time, beyond one notification. @default {8388608} */
+  /**
+   * The most bytes in one page. A page may exceed this by one notification.
+   *
+   * @default {8388608}
+   */
   readonly pageBytes?: number;
-  /** The most notifications that are read and not yet passed; a crash repeats no more. @default {4000, or pageSize} */
+  /**
+   * The most notifications that are read but not yet passed by the position, 1 to 1000000. After a
+   * crash, at most this many are repeated.
+   *
+   * @default {4000, or pageSize if that is larger}
+   */
   readonly readAhead?: number;
-  /** The most bytes of those that are read and not yet handled, beyond a page. @default {16777216} */
+  /**
+   * The most bytes of notifications that are read but not yet handled. Memory may exceed this by
+   * one page.
+   *
+   * @default {16777216}
+   */
   readonly readAheadBytes?: number;
-  /** Progress is stored at the latest after so many notifications; none is begun before. @default {4000} */
+  /**
+   * Store progress after this many notifications. No further handler starts until that is done.
+   *
+   * @default {4000}
+   */
   readonly acknowledgeCount?: number;
-  /** Progress is stored at the latest so long after the last time; 0: after each one. @default {200} */
+  /**
+   * Store progress at most this long after the last time. With 0, progress is stored after each
+   * notification.
+   *
+   * @default {200}
+   */
   readonly acknowledgeInterval?: number;
   /**
-   * How long a worker that has gone silent keeps its partitions before another may take over; one whose
-   * LISTEN connection ended is replaced sooner. @default {15000}
+   * How long a silent worker keeps its partitions before another worker may take over, 100 to
+   * 86400000. A worker whose LISTEN connection has ended is replaced sooner.
+   *
+   * @default {15000}
    */
   readonly lease?: number;
-  /** How long `stop` waits for the handlers in hand before their signals abort. @default {30000} */
+  /**
+   * How long `stop` waits for running handlers before it aborts their signals, 0 to 86400000.
+   *
+   * @default {30000}
+   */
   readonly stopTimeout?: number;
 }
 
 /** Options of {@linkcode Consumer.run} and {@linkcode Consumer.drain}. */
 export interface RunOptions {
-  /** Stops when it aborts, as {@linkcode Consumer.stop} does. */
+  /** Stop the run when this signal aborts, as {@linkcode Consumer.stop} does. */
   readonly signal?: AbortSignal;
 }

@@ -1,5 +1,5 @@
 /**
- * What becomes of a notification whose handler failed.
+ * What happens to a notification whose handler failed.
  *
  * @module
  */
@@ -8,11 +8,12 @@ import { bad } from "../check.ts";
 import { backoff } from "../database/bell.ts";
 import { messageOf } from "../database/translate.ts";
 
-/** The longest wait, in milliseconds. */
+/** The longest wait for a retry, in milliseconds. */
 const aYear = 31_622_400_000;
 
 /**
- * Thrown by a handler to give a notification up at once: it becomes a dead letter, with the message.
+ * A handler throws this to give a notification up at once. The notification becomes a dead letter,
+ * with the message.
  *
  * @example
  * ```ts
@@ -24,7 +25,7 @@ const aYear = 31_622_400_000;
  * ```
  */
 export class DeadLetter extends Error {
-  /** Makes one. */
+  /** Creates the error. */
   constructor(message: string = "given up by its handler", options: ErrorOptions = {}) {
     super(message, options);
     this.name = "DeadLetter";
@@ -32,7 +33,7 @@ export class DeadLetter extends Error {
 }
 
 /**
- * Thrown by a handler to say when it should be tried again. It counts as a failed attempt.
+ * A handler throws this to set when the notification is retried. The attempt counts as failed.
  *
  * @example
  * ```ts
@@ -50,7 +51,7 @@ export class RetryAfter extends Error {
   readonly delay: number;
 
   /**
-   * Makes one.
+   * Creates the error.
    *
    * @param delay Milliseconds, 0 to a year.
    * @throws {HarkError} `BAD_OPTION` for any other delay.
@@ -65,7 +66,7 @@ export class RetryAfter extends Error {
   }
 }
 
-/** When a failed notification is tried again, and how often. Durations are milliseconds. */
+/** When and how often a failed notification is retried. Durations are milliseconds. */
 export interface RetryPolicy {
   readonly retryInitial: number;
   readonly retryMaximum: number;
@@ -73,7 +74,7 @@ export interface RetryPolicy {
   readonly random: () => number;
 }
 
-/** What follows a failed attempt: another one after a wait, or the end. */
+/** What follows a failed attempt: a retry after a wait, or a dead letter. */
 export type Verdict =
   | { readonly kind: "retry"; readonly wait: number; readonly reason: string }
   | { readonly kind: "dead"; readonly reason: string };
@@ -81,7 +82,7 @@ export type Verdict =
 /** Decides what follows attempt number `attempt` (1, 2, …), which failed with `error`. */
 export function verdict(error: unknown, attempt: number, policy: RetryPolicy): Verdict {
   const reason = messageOf(error).replaceAll("\0", "\uFFFD").toWellFormed();
-  // By name: a module of consumers may have imported another copy of this package.
+  // Compared by name: a module of consumers may have imported another copy of this package.
   const { name, delay } = (error ?? {}) as { name?: unknown; delay?: unknown };
   if (name === "DeadLetter" || attempt >= policy.maxAttempts) return { kind: "dead", reason };
   const wait = name === "RetryAfter" && typeof delay === "number" && delay >= 0 && delay <= aYear

@@ -10,11 +10,11 @@ import type { LogRow } from "./notification.ts";
 
 /** How large a page may be. */
 export interface PageLimits {
-  /** Rows returned. */
+  /** The most rows returned. */
   readonly rows: number;
-  /** Bytes returned, beyond the first row. */
+  /** The most bytes returned, beyond the first row. */
   readonly bytes: number;
-  /** Rows looked at, of whatever channel. */
+  /** The most rows scanned, of any channel. */
   readonly scanned: number;
 }
 
@@ -23,28 +23,31 @@ export interface PageRow extends LogRow {
   readonly partition: number;
 }
 
-/** A page, and where it leaves its reader. */
+/** A page, and the reader's position after it. */
 export interface Page {
   readonly rows: readonly PageRow[];
-  /** The position after the page; opaque. */
+  /** The position after the page. Its content is opaque. */
   readonly position: string;
-  /** Past the window, where the server gives it: see hark.page. */
+  /** The position past the window, if the server returns it: see hark.page. */
   readonly next: string | undefined;
   /** Whether the window is read to its end. */
   readonly windowEnd: boolean;
   /** How many ids the window spans, from the floor. */
   readonly span: number;
-  /** What else was asked for. */
+  /** The columns of the row, including others that the query selected. */
   readonly facts: Readonly<Record<string, unknown>>;
 }
 
-/** A page that has come and is not unpacked yet. */
+/** A page that has arrived and is not unpacked yet. */
 export interface PackedPage {
   // deno-lint-ignore no-explicit-any -- rows as drivers return them
   readonly rows: any[];
 }
 
-/** Where the next page of the same window begins, and how large this one is; undefined where it ends the window. */
+/**
+ * The position of the next page of the same window, and the size of this page. Undefined if this
+ * page ends the window.
+ */
 export function pageAfter(
   { rows: [row] }: PackedPage,
 ): { position: string; bytes: number } | undefined {
@@ -55,22 +58,29 @@ export function pageAfter(
   };
 }
 
-/** What to select from hark.page, under the alias g; {@linkcode parsePage} reads it. */
+/** The columns to select from hark.page, under the alias g. {@linkcode parsePage} reads them. */
 export const pageColumns =
   `g.ids, g.channel_list, g.keys, g.payloads, g.header_list, g.times, g.replays,
  g.partition_list, g."position"::text as "position", g.window_end, g.window_span,
  g.next::text as next`;
 
-/** An empty window that spans more ids than this is stored, so that the next one need not rescan them. */
+/**
+ * An empty window that spans more ids than this is stored, so that the next window need not scan
+ * them again.
+ */
 export const spanWorthStoring = 2000;
 
-/** @param channel That which is not sent. */
+/**
+ * Unpacks a page.
+ *
+ * @param channel The channel of rows that were sent without one.
+ */
 export function parsePage({ rows: [row] }: PackedPage, channel: string | null): Page {
   if (typeof row?.position !== "string") {
     throw new HarkError("DATABASE", "the server returned a page without its position");
   }
   const ids = numbersIn(row.ids);
-  if (ids.length > 0) toId(ids.at(-1)); // they ascend, so the last one tells of all
+  if (ids.length > 0) toId(ids.at(-1)); // ids ascend, so the last one tells for all
   const payloads = linesIn(row.payloads);
   const headers = linesIn(row.header_list);
   const times = numbersIn(row.times);

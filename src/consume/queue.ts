@@ -1,5 +1,6 @@
 /**
- * What is to be handled next: in the order read, one at a time for a key, and later what failed.
+ * The order in which entries are handled: as read, one at a time for a key. Failed entries come
+ * later.
  *
  * @module
  */
@@ -10,59 +11,62 @@ import type { LogRow } from "./notification.ts";
 /** A notification on its way through a worker. */
 export interface Entry {
   readonly id: number;
-  /** The partition it belongs to. */
+  /** The partition that the notification belongs to. */
   readonly partition: number;
-  /** What it must keep its order in: entries of one lane are handled one after the other. */
+  /** The entry's lane. Entries of one lane are handled in order, one after the other. */
   readonly lane: string | undefined;
   readonly key: string | null;
-  /** The notification; undefined while it waits, and is then read again when its turn comes. */
+  /** The notification. Undefined while the entry waits: it is read again when its turn comes. */
   row: LogRow | undefined;
-  /** The position after the page it came with; undefined for one that was waiting already. */
+  /** The position after the entry's page. Undefined if the entry was already waiting. */
   readonly page: string | undefined;
   /** How many attempts have failed. */
   attempts: number;
-  /** Whether the position may pass it: handled, given up, or waiting. */
+  /** Whether the position may pass the entry: it is handled, given up, or waiting. */
   settled: boolean;
-  /** Whether it is, or is about to be, a row of hark.waiting. */
+  /** Whether the entry has, or is about to have, a row in hark.waiting. */
   parked: boolean;
-  /** When its handler was called; 0 while none is. */
+  /** When the entry's handler was called. 0 while no handler runs. */
   startedAt: number;
-  /** Whether its partition is no longer served by this worker. */
+  /**
+   * Whether the worker has dropped the entry: it no longer serves the partition, or will read the
+   * entry again.
+   */
   dropped: boolean;
-  /** Whether it is handled with nothing beside it, as it may be what ended the last worker. */
+  /** Whether the entry must be handled alone, because it may have crashed the last worker. */
   readonly alone: boolean;
   readonly isReplay: boolean;
 }
 
 interface Lane {
-  /** Runs, is ready to, or waits to be tried again; the others come after it. */
+  /** The entry that runs, is ready, or waits for its retry. The others come after it. */
   head: Entry;
   readonly queue: Fifo<Entry>;
 }
 
-/** Orders the entries of one worker. Knows nothing of time but what it is told. */
+/** Orders the entries of one worker. This class reads no clock: callers pass the time. */
 export class Queue {
   readonly #lanes = new Map<string, Lane>();
   readonly #ready = new Fifo<Entry>();
-  /** Had to be read again, and come before those that are ready, which are younger. */
+  /** Entries that had to be read again. They come before ready entries, which are younger. */
   readonly #loaded = new Fifo<Entry>();
   readonly #loading = new Fifo<Entry>();
   readonly #waiting = new Agenda<Entry>();
-  /** Was looked at, and is the next to be taken. */
+  /** An entry that was looked at, and is taken next. */
   #next: Entry | undefined;
   readonly #serial: boolean;
   readonly #follow: (entry: Entry) => void;
 
   /**
-   * @param serial Whether one entry at a time is taken: then only those that wait need lanes.
-   * @param follow Called for an entry that comes to wait behind a waiting one of its lane.
+   * @param serial Whether one entry at a time is taken. Then only waiting entries need lanes.
+   * @param follow Called for an entry that must wait behind a waiting one of its lane.
    */
   constructor(serial: boolean, follow: (entry: Entry) => void) {
     this.#serial = serial;
     this.#follow = follow;
   }
 
-  /** When the next that waits is due, in the time given to {@linkcode Queue.wait}. */
+  /** When the next waiting entry is due, by the clock of {@linkcode Queue.wait}. */
   get nextDue(): number {
     return this.#waiting.next;
   }
@@ -72,20 +76,20 @@ export class Queue {
     return this.#loading.size > 0;
   }
 
-  /** How many have been read again and not been taken yet. */
+  /** How many entries have been read again and not been taken yet. */
   get loadedCount(): number {
     return this.#loaded.size;
   }
 
-  /** Whether anything could be taken now. */
+  /** Whether an entry could be taken now. */
   get hasReady(): boolean {
     return this.#next !== undefined || this.#ready.size > 0 || this.#loaded.size > 0;
   }
 
-  /** Takes in an entry that was read from the log. */
+  /** Adds an entry that was read from the log. */
   add(entry: Entry): void {
-    // Taken one at a time, those of a lane that waits are put behind it when their turn comes: others of it may
-    // still be ready before this one.
+    // In serial mode, an entry of a waiting lane is put behind it only when its turn comes. Others
+    // of the lane may still be ready before this one.
     if (entry.lane === undefined || this.#serial) {
       this.#ready.push(entry);
       return;
@@ -98,7 +102,7 @@ export class Queue {
     }
   }
 
-  /** Takes in an entry that was found waiting; they come in order of their ids. */
+  /** Adds an entry that was found waiting. Such entries must be added in order of their ids. */
   addWaiting(entry: Entry, due: number): void {
     const lane = entry.lane === undefined ? undefined : this.#lanes.get(entry.lane);
     if (lane !== undefined) {
@@ -139,12 +143,12 @@ export class Queue {
     }
   }
 
-  /** Looks at the next entry to handle. */
+  /** Returns the next entry to handle without taking it. */
   peek(): Entry | undefined {
     return this.#next ??= this.take();
   }
 
-  /** Takes up to so many of those behind an entry in its lane, for the same batch. */
+  /** Takes up to `most` entries behind an entry in its lane, for the same batch. */
   takeBehind(entry: Entry, most: number): Entry[] {
     const lane = entry.lane === undefined ? undefined : this.#lanes.get(entry.lane);
     const taken: Entry[] = [];
@@ -165,16 +169,16 @@ export class Queue {
     return taken;
   }
 
-  /** Gives back what {@linkcode Queue.takeBehind} took, before what came of each is told. */
+  /** Puts back what {@linkcode Queue.takeBehind} took, before the result of each is told. */
   putBehind(entries: readonly Entry[]): void {
     for (const entry of entries.toReversed()) {
       this.#lanes.get(entry.lane!)?.queue.unshift([entry]);
     }
   }
 
-  /** An entry is over, handled or given up: the next of its lane may come. */
+  /** Ends an entry that is handled or given up. The next of its lane may then be taken. */
   end(entry: Entry): void {
-    // Taken one at a time, there seldom is any: a look at it takes the key's hash.
+    // In serial mode lanes are rare, and looking one up hashes the key.
     if (entry.lane === undefined || this.#lanes.size === 0) return;
     const lane = this.#lanes.get(entry.lane);
     if (lane === undefined || lane.head !== entry) return;
@@ -185,7 +189,7 @@ export class Queue {
     if (next === undefined) this.#lanes.delete(entry.lane);
     else {
       lane.head = next;
-      if (next.startedAt > 0) return; // of the same batch: what came of it is told next
+      if (next.startedAt > 0) return; // of the same batch: its result is told next
       if (next.row === undefined) this.#loading.push(next);
       else this.#ready.push(next);
     }
@@ -198,8 +202,8 @@ export class Queue {
   }
 
   /**
-   * Of a batch: whether an entry has to come again after another one of its lane. It then does, and nothing more
-   * is to be told of it.
+   * Whether an entry of a batch has to come again after another one of its lane. If so, the entry
+   * is in the queue again, and the caller must not store a result for it.
    */
   comesAgain(entry: Entry): boolean {
     const lane = entry.lane === undefined ? undefined : this.#lanes.get(entry.lane);
@@ -208,13 +212,13 @@ export class Queue {
     return true;
   }
 
-  /** An entry has failed and waits until `due`; those of its lane wait behind it. */
+  /** Makes a failed entry wait until `due`. The entries of its lane wait behind it. */
   wait(entry: Entry, due: number): void {
     this.#waiting.add(due, entry);
     this.park(entry);
   }
 
-  /** An entry's place is taken by a row of hark.waiting, and so are those behind it in its lane. */
+  /** A row of hark.waiting replaces an entry. Entries behind it in its lane get rows too. */
   park(entry: Entry): void {
     if (entry.lane === undefined) return;
     let lane = this.#lanes.get(entry.lane);
@@ -231,7 +235,7 @@ export class Queue {
     }
   }
 
-  /** Moves what is due to what is to be read again. @returns whether anything was. */
+  /** Moves due entries to those that are to be read again. Returns whether any was due. */
   wake(now: number): boolean {
     let woken = false;
     for (let entry; (entry = this.#waiting.take(now)) !== undefined; woken = true) {
@@ -240,7 +244,7 @@ export class Queue {
     return woken;
   }
 
-  /** Takes up to so many of those to be read again. */
+  /** Takes up to `most` entries that are to be read again. */
   takeLoading(most: number): Entry[] {
     const taken: Entry[] = [];
     for (let entry; taken.length < most && (entry = this.#loading.shift()) !== undefined;) {
@@ -254,19 +258,22 @@ export class Queue {
     this.#loading.unshift(entries);
   }
 
-  /** Takes in entries that have been read again. */
+  /** Adds entries that have been read again. */
   loaded(entries: readonly Entry[]): void {
     for (const entry of entries) this.#loaded.push(entry);
   }
 
-  /** Takes back what was handed out, to be handed out before all that is ready, which is younger. */
+  /**
+   * Takes back entries that were handed out. They are handed out before all ready entries, which
+   * are younger.
+   */
   putBack(entries: readonly Entry[]): void {
     const next = this.#next === undefined ? [] : [this.#next];
     this.#next = undefined;
     this.#loaded.unshift([...entries, ...next]);
   }
 
-  /** Removes the entries of partitions; those that run are only told by `dropped`. */
+  /** Removes the entries of partitions. Running entries are only marked as `dropped`. */
   drop(ofPartition: (partition: number) => boolean, andWaiting: boolean): void {
     const kept = (entry: Entry) => {
       if (!ofPartition(entry.partition) || entry.parked && !andWaiting) return true;
@@ -280,7 +287,7 @@ export class Queue {
     this.#waiting.keep(kept);
     for (const [name, lane] of this.#lanes) {
       lane.queue.keep(kept);
-      // One that runs keeps its lane, so that nothing of its key begins beside it.
+      // A running entry keeps its lane, so that no other handler of its key starts beside it.
       if (lane.head.dropped && lane.head.startedAt === 0) this.#lanes.delete(name);
     }
   }

@@ -1,5 +1,6 @@
 /**
- * Reads snapshot windows for some partitions of a consumer: one scan for all that have the same position.
+ * Reads snapshot windows for some partitions of a consumer. One scan serves all partitions with the
+ * same position.
  *
  * @module
  */
@@ -19,8 +20,8 @@ import {
   spanWorthStoring,
 } from "./page.ts";
 
-// A page that goes past its window takes a transaction number, and may have set hint bits: a commit that would wait for
-// the disk, or for a standby, where nothing depends on it.
+// A page that passes its window takes a transaction number, and any page may have set hint bits.
+// Its commit would wait for the disk or for a standby, although nothing depends on it.
 const readSql = `select ${pageColumns}, w.bounded, w.settled,
  pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited
 from hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5::text::hark.position,
@@ -29,7 +30,7 @@ lateral hark.page(w."position", w.channels, $7::integer, $8::bigint, $9::integer
  $10::text::pg_snapshot, w.filter, w.partitions,
  case when w.partitions > cardinality($3::text::integer[]) then $3::text::integer[] end, $11::text, true) g`;
 
-/** A page that was asked for, and for whom. */
+/** A requested page, and the partitions it is for. */
 interface Asked {
   readonly session: Queryable;
   readonly position: string;
@@ -37,71 +38,80 @@ interface Asked {
   readonly epochs: readonly number[];
   readonly limits: PageLimits;
   readonly answer: Promise<PackedPage>;
-  /** How long the answer took to come, in milliseconds. */
+  /** How long the answer took to arrive, in milliseconds. */
   took: number;
 }
 
-/** A page that has come and is to be unpacked. */
+/** A page that has arrived and is about to be unpacked. */
 export interface ArrivedPage {
-  /** How many rows it has at the most. */
+  /** The most rows that the page can have. */
   readonly rows: number;
   readonly bytes: number;
-  /** How long it took to come, in milliseconds. */
+  /** How long the page took to arrive, in milliseconds. */
   readonly took: number;
 }
 
-/** What a reader asks with. */
+/** What a reader needs for a request. */
 export interface Asking {
   readonly identity: Identity;
   readonly limits: PageLimits;
-  /** What was visible when the run started. */
+  /** The snapshot taken when the run started. Notifications visible in it are replays. */
   readonly started: string;
-  /** What has rung so far. */
+  /** The bell's count so far. */
   readonly rung: number;
-  /** Up to whose snapshot a window is to be opened. */
+  /** The reader to whose snapshot a new window is opened. */
   readonly alike: Reader | undefined;
   /**
-   * How large the next page of the window may be, which is asked for before this one is unpacked: the server reads it
-   * meanwhile. Undefined for none, as without it.
+   * Returns the limits of the next page of the window. That page is requested before this one is
+   * unpacked, so that the server reads at the same time. Without this function, or if it returns
+   * undefined, no page is requested ahead.
    */
   readonly ahead?: (page: ArrivedPage) => PageLimits | undefined;
-  /** Told of what asking failed with, whether the page is taken or not. */
+  /** Called with the error of a failed request, whether or not the page is taken. */
   readonly failed?: (error: unknown) => void;
 }
 
 /** A position that is read from, shared by partitions. */
 export class Reader implements PositionSource {
   readonly partitions = new Set<HeldPartition>();
-  /** As loaded, or after the pages read since. */
+  /** The position as loaded, or after the pages read since. */
   position: string;
   /** Whether a window is open that is not read to its end. */
   inWindow: boolean;
   /** Whether a window is read to its end and not yet passed. */
   ended = false;
-  /** Whether there is something to store: rows were read, many ids passed, or part of a window was stored. */
+  /**
+   * Whether there is something to store: rows were read, many ids were passed, or part of a window
+   * was stored.
+   */
   dirty: boolean;
-  /** Whether the last window ended with its first page, so that the reader is where the log ends. */
+  /**
+   * Whether the last window ended with its first page. Then the reader is at the end of the log.
+   */
   caughtUp = false;
   /** Whether a window that was opened in this run has been read to its end. */
   fresh = false;
-  /** What had rung when the window was opened: what rings later is not in it. */
+  /**
+   * The bell's count when the window was opened. Notifications that ring later are not in the
+   * window.
+   */
   rung = -1;
   /** When the window was opened. */
   openedAt = -Infinity;
-  /** Whether it had rows. */
+  /** Whether the window had rows. */
   hadRows = false;
   /** Whether there is nothing more to read until the number of partitions has changed. */
   settled = false;
-  /** The same for readers whose windows reach to the same snapshot. */
+  /** The same object for readers whose windows reach the same snapshot. */
   tag: object = {};
   #before: string;
-  /** Past the window that has ended, where that is known. */
+  /** The position past the window that has ended, if it is known. */
   #next: string | undefined;
   #pages = 0;
   #own: boolean;
   #bounded = false;
   #span = 0;
-  /** The next page of the window, asked for while the one before it was unpacked. */
+  /** The next page of the window, requested before the previous one was unpacked. */
   #ahead: Asked | undefined;
 
   constructor(position: string, inWindow: boolean) {
@@ -110,12 +120,14 @@ export class Reader implements PositionSource {
     this.#own = !inWindow;
   }
 
-  /** How large the page may be that was asked for and is not taken yet; undefined where there is none. */
+  /**
+   * The limits of the page that was requested ahead and not taken yet. Undefined if there is none.
+   */
   get ahead(): PageLimits | undefined {
     return this.#ahead?.limits;
   }
 
-  /** Reads the next page of the window, or opens one. */
+  /** Reads the next page of the window, or opens a window. */
   async read(session: Queryable, asking: Asking): Promise<Page> {
     const { identity, alike } = asking;
     if (!this.inWindow) {
@@ -133,7 +145,8 @@ export class Reader implements PositionSource {
     const next = pageAfter(packed);
     const limits = next &&
       asking.ahead?.({ rows: asked.limits.rows, bytes: next.bytes, took: asked.took });
-    // Not while its partitions change: what is asked for others than those that take it is thrown away.
+    // Not while the reader's partitions change: a page requested for other partitions would be
+    // thrown away.
     if (next && limits && this.#isFor(asked)) {
       this.#ahead = this.#ask(session, asking, next.position, limits);
     }
@@ -156,7 +169,7 @@ export class Reader implements PositionSource {
     return page;
   }
 
-  /** What was asked for ahead, where it is what is wanted now. */
+  /** The page requested ahead, if it is the page wanted now. */
   #asked(session: Queryable): Asked | undefined {
     const ahead = this.#ahead;
     return ahead !== undefined && ahead.session === session && ahead.position === this.position &&
@@ -165,7 +178,7 @@ export class Reader implements PositionSource {
       : undefined;
   }
 
-  /** Whether it is still held as it was when something was asked for. */
+  /** Whether the partitions and their epochs are still the same as when a page was requested. */
   #isFor({ held, epochs }: Asked): boolean {
     return held.length === this.partitions.size &&
       held.every((one, i) => this.partitions.has(one) && one.epoch === epochs[i]);
@@ -199,22 +212,22 @@ export class Reader implements PositionSource {
     return asked;
   }
 
-  /** How many ids the window spans, at the most of its pages. */
+  /** How many ids the window spans: the largest value that its pages reported. */
   get span(): number {
     return this.#span;
   }
 
-  /** Whether its window has to be passed: an empty one may as well be thrown away. */
+  /** Whether the window must be passed. An empty window may be discarded instead. */
   get counts(): boolean {
     return this.hadRows || this.#bounded || !this.#own || this.#span > spanWorthStoring;
   }
 
-  /** Throws away a window that was empty, so that idle reading writes nothing. */
+  /** Discards an empty window, so that idle reading writes nothing. */
   discard(): void {
     this.passed(this.#before);
   }
 
-  /** Goes past a window that was read to its end without storing that. */
+  /** Passes a window that was read to its end, without storing that. */
   async pass(session: Queryable): Promise<void> {
     if (this.#next !== undefined) {
       this.passed(this.#next);
@@ -228,7 +241,7 @@ export class Reader implements PositionSource {
     this.passed(rows[0].position);
   }
 
-  /** The window is behind it. */
+  /** Records that the window is passed. */
   passed(position: string): void {
     this.position = position;
     this.#next = undefined;

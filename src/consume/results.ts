@@ -1,5 +1,5 @@
 /**
- * What becomes of notifications whose handlers were called.
+ * What happens to notifications after their handlers were called.
  *
  * @module
  */
@@ -15,12 +15,12 @@ import { Unsure } from "./transactions.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** What was handled together, and the signals it was given. */
+/** Entries that were handled together, and the signals that their handlers were given. */
 export interface Batch extends Work {
   readonly signals: readonly AbortSignal[];
 }
 
-/** Decides what is stored of each notification, and what may come next. */
+/** Decides what to store for each notification, and which entry may come next. */
 export class Results {
   readonly #state: State;
 
@@ -28,7 +28,11 @@ export class Results {
     this.#state = state;
   }
 
-  /** What cannot be handled is given up without being tried. @returns whether it was. */
+  /**
+   * Gives up an entry that cannot be handled, without calling its handler.
+   *
+   * @returns whether the entry was given up.
+   */
   isHopeless(entry: Entry): boolean {
     const { options, partitions } = this.#state;
     const held = partitions.get(entry.partition)!;
@@ -40,12 +44,12 @@ export class Results {
       );
       return true;
     }
-    // Twice, as whoever is ended by somebody else always has something in hand.
+    // Two crashes are required: a worker that is ended from outside also has some entry in hand.
     const found = held.suspectId === entry.id && held.suspectEnds >= 2;
     if (!found || held.crashes < options.maxCrashes) return false;
     held.suspectId = undefined;
     const attempts = Math.max(entry.attempts, held.crashes);
-    // Those after it start with a clean slate: they have not been found to end anything.
+    // No entry after it has crashed a worker, so those entries start without earlier attempts.
     held.tail = 0;
     this.#giveUp(
       entry,
@@ -62,7 +66,7 @@ export class Results {
     this.#state.queue.end(entry);
   }
 
-  /** Handlers have returned, or thrown. */
+  /** Processes the results of handlers that have returned or thrown. */
   told(work: Batch, results: readonly Result[]): void {
     const state = this.#state;
     const { entries } = work;
@@ -90,7 +94,8 @@ export class Results {
       if (!fails && !entry.dropped) entry.settled = true;
       return fails;
     });
-    // As they were when it began: a partition that was lost for a moment has another signal now.
+    // The signals as they were when the call began. A partition that was lost for a moment has a
+    // new signal by now.
     const interrupted = work.signals.some((signal) => signal.aborted);
     const again: Entry[] = [];
     const rolledBack = new Set<string>();
@@ -116,7 +121,7 @@ export class Results {
     if (again.length > 0) state.queue.putBack(again);
   }
 
-  /** Those of a batch that were taken from behind another one. */
+  /** The entries of a batch that were taken from behind another one. */
   #followers(entries: readonly Entry[]): Entry[] {
     const heads = new Set<string>();
     return entries.filter((entry) => {
@@ -143,7 +148,12 @@ export class Results {
     }
   }
 
-  /** @returns whether that is told: false where it is to be called again as if nothing had been. */
+  /**
+   * Processes a failed attempt.
+   *
+   * @returns whether the entry is dealt with. False if its handler must be called again, as if it
+   *   had not been called.
+   */
   #failed(
     entry: Entry,
     notification: Notification,
@@ -159,16 +169,16 @@ export class Results {
     }
     const untold = error instanceof BatchFailed || interrupted || run.abandon.aborted;
     if (held.halted !== undefined && !entry.parked && (untold || queue.isBehind(entry))) {
-      // It is read again, when reading goes on.
+      // The entry is read again when reading continues.
       entry.dropped = true;
       queue.end(entry);
       return true;
     }
-    // An earlier one of its lane in the same batch has failed, so it counts as not handled.
+    // An earlier entry of its lane in the same batch has failed, so this one counts as not handled.
     if (queue.comesAgain(entry)) return true;
     const reason = error instanceof Unsure ? error.cause : error;
     if (error instanceof Unsure || this.#isFenced(error)) {
-      // What is stored will tell.
+      // What is stored decides whether the entry is done.
       entry.dropped = !entry.parked;
       logger.warn("{consumer}: it is unsure whether notification {id} is done: {reason}", {
         consumer: options.identity.consumer,

@@ -1,5 +1,5 @@
 /**
- * What a worker is told, and what it counts.
+ * What a worker is given: its checked options, and the signals and bells of one run.
  *
  * @module
  */
@@ -18,10 +18,10 @@ import type { Waking } from "./waking.ts";
 export interface CheckedOptions extends RetryPolicy {
   readonly identity: Identity;
   readonly partitions: number;
-  /** Whether that was given, rather than the default. */
+  /** Whether `partitions` was given, rather than the default. */
   readonly partitionsGiven: boolean;
   readonly version: number;
-  /** Where to begin when new: kind, id, time. */
+  /** Where to begin when the consumer is new: kind, id, time. */
   readonly start: StartValues;
   /** Starts of single channels: JSON text, or null. */
   readonly channelStarts: string | null;
@@ -46,21 +46,21 @@ export interface CheckedOptions extends RetryPolicy {
   };
 }
 
-/** One run of a consumer, over however many sessions. */
+/** One run of a consumer, over any number of sessions. */
 export interface Run {
-  /** Aborts when no further notification is to be begun. */
+  /** Aborts when no further handler may start. */
   readonly stopping: AbortSignal;
-  /** Aborts when the handlers in hand are to give up too. */
+  /** Aborts when running handlers must give up too. */
   readonly abandon: AbortSignal;
-  /** Rung by whatever makes it worthwhile to look: the others ring it too. */
+  /** Rung when the worker may have something to do. The other bells ring this one too. */
   readonly wake: Bell;
-  /** Rung when a channel was published on. */
+  /** Rung when a notification was published on one of the channels. */
   readonly bell: Bell;
   /** Rung when something was changed for the consumer. */
   readonly control: Bell;
   readonly listener: Listener | undefined;
-  /** Where it LISTENs. */
+  /** Decides when to sleep until notified. Present only with LISTEN. */
   readonly waking?: Waking | undefined;
-  /** Return once all that was committed when the run started is handled. */
+  /** Whether to return once all notifications committed when the run started are handled. */
   readonly drain: boolean;
 }

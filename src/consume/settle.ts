@@ -1,15 +1,18 @@
 /**
- * Waiting for a handler that may never end.
+ * Awaits a handler that may never end.
  *
  * @module
  */
 
-/** Whether a handler's result is to be waited for. */
+/** Whether a handler's result must be awaited. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as PromiseLike<unknown> | null | undefined)?.then === "function";
 }
 
-/** What is to be called when a signal aborts: adding a listener for each handler would take longer than most. */
+/**
+ * The callbacks to call when a signal aborts. Adding a listener for each handler would take longer
+ * than most handlers.
+ */
 const leaving = new WeakMap<AbortSignal, Set<(reason: unknown) => void>>();
 
 function leaversOf(signal: AbortSignal): Set<(reason: unknown) => void> {
@@ -25,10 +28,12 @@ function leaversOf(signal: AbortSignal): Set<(reason: unknown) => void> {
 }
 
 /**
- * Waits for a handler's result, or rejects when `abandon` aborts: a handler that ignores its signal is
- * left behind when stopping, so that this does not hang on it. A claim that is lost still waits for it:
- * claiming anew would call it again while it runs, and when it succeeds it need not be called again at
- * all, unless another worker has taken over.
+ * Waits for a handler's result, or rejects when `abandon` aborts. A handler that ignores its signal
+ * is then left behind, so that stopping does not hang on it.
+ *
+ * The loss of a claim does not end the wait. Claiming the partition again would call the handler
+ * again while it still runs. If the handler succeeds, it need not be called again at all, unless
+ * another worker has taken over.
  */
 export function settled(result: PromiseLike<unknown>, abandon: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -41,7 +46,7 @@ export function settled(result: PromiseLike<unknown>, abandon: AbortSignal): Pro
       leavers.delete(reject);
       reject(error);
     });
-    // After what has come already.
+    // A result that has already arrived comes first.
     if (abandon.aborted) queueMicrotask(() => reject(abandon.reason));
   });
 }

@@ -1,5 +1,5 @@
 /**
- * Which partitions a worker serves: its fair share, taken over from those who have gone.
+ * Which partitions a worker serves: its fair share, including partitions of workers that have gone.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import type { Waiting } from "./waiting.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** How often a worker looks after the others, in milliseconds. */
+/** How often a worker checks on the other workers, in milliseconds. */
 const watchInterval = 500;
 /** How long an owner whose session has ended may take to come back, in milliseconds. */
 const grace = 1000;
@@ -33,7 +33,7 @@ export class Shares {
   readonly #state: State;
   readonly #member: Member;
   readonly #waiting: Waiting;
-  /** When partitions were first seen without their owner's session. */
+  /** When each partition was first seen without its owner's session. */
   readonly #goneSince = new Map<number, number>();
   #sessionKey: bigint | undefined;
   #hurried = false;
@@ -42,12 +42,12 @@ export class Shares {
   #standing: "serving" | "standby" | "outdated" | undefined;
   /** When the lease was last renewed. */
   renewedAt = -Infinity;
-  /** When it is to report next. */
+  /** When the next heartbeat is due. */
   due = -Infinity;
   last: Attendance | undefined;
 
   readonly #register: (session: Queryable) => Promise<void>;
-  /** Since when, outdated, it has seen nobody serve. */
+  /** Since when this outdated worker has seen no worker serve the consumer. */
   #unservedSince: number | undefined;
 
   constructor(
@@ -66,18 +66,18 @@ export class Shares {
     return this.#state.options.identity.consumer;
   }
 
-  /** Whether it is certain at a time that nobody else has taken over. */
+  /** Whether, at a given time, certainly no other worker has taken over. */
   certain(now: number): boolean {
     return now - this.renewedAt < this.#state.options.identity.lease;
   }
 
-  /** Has it report at once, also where it is reporting just now. */
+  /** Makes a heartbeat due at once, even if one is running now. */
   hurry(): void {
     this.#hurried = true;
     this.due = -Infinity;
   }
 
-  /** Reports, renews the lease where it is time, and takes or gives back partitions. */
+  /** Sends a heartbeat, renews the lease when it is time, and takes or gives back partitions. */
   async attend(session: Queryable, wanting: boolean): Promise<void> {
     const { options, run } = this.#state;
     const { lease } = options.identity;
@@ -123,7 +123,10 @@ export class Shares {
     if (attendance.replays) await this.#feed(session);
   }
 
-  /** Where nobody serves the consumer as it was changed for longer than a lease, this worker makes it its own again. */
+  /**
+   * If no worker has served the changed consumer for one lease, this worker registers its own
+   * definition again.
+   */
   async #standIn(session: Queryable, { workers }: Attendance): Promise<void> {
     const now = performance.now();
     if (workers > 0) this.#unservedSince = undefined;
@@ -134,7 +137,7 @@ export class Shares {
     await this.#register(session);
   }
 
-  /** Tells where this worker stands, when that changes. */
+  /** Logs the role of this worker when it changes. An outdated drain fails instead. */
   #tell({ outcome, share, workers }: Attendance): void {
     const standing = outcome === "outdated" ? outcome : share === 0 ? "standby" : "serving";
     if (standing === this.#standing) return;
@@ -164,19 +167,22 @@ export class Shares {
     }
   }
 
-  /** How many partitions it serves and means to keep. */
+  /** How many partitions this worker serves and means to keep. */
   get #serving(): number {
     let count = 0;
     for (const held of this.#state.partitions.values()) if (held.halted !== "release") count++;
     return count;
   }
 
-  /** What is left of another claim of this worker's, such as one whose answer was lost, is claimed anew. */
+  /**
+   * Claims again the partitions left from an earlier claim of this worker, such as a claim whose
+   * answer was lost.
+   */
   async #reclaim(session: Queryable, { mine, releasing }: Attendance): Promise<void> {
     const left = [...mine.keys()].filter((number) => !this.#state.partitions.has(number));
     if (left.length === 0) return;
     if (!releasing) return await this.claim(session, left, false);
-    // None may be claimed until all are given back.
+    // No partition may be claimed until all are given back.
     const held = left.map((number) => ({ number, epoch: mine.get(number)! }));
     await this.#member.release(session, held);
   }
@@ -209,7 +215,7 @@ export class Shares {
     }
   }
 
-  /** Claims partitions and begins with those it gets. */
+  /** Claims partitions and begins to serve those that this worker gets. */
   async claim(
     session: Queryable,
     numbers: readonly number[],
@@ -250,9 +256,9 @@ export class Shares {
   }
 
   /**
-   * After another connection was made: what is held is claimed again, so that nothing that the old connection
-   * still carries counts. Where nobody else has had it meanwhile and the server has not been through a crash, all that
-   * is in hand is still good.
+   * Called after a reconnect. Claims the worker's partitions again, so that nothing still in
+   * transit on the old connection counts. All entries stay valid if no other worker owned their
+   * partition since, and if the server did not crash.
    */
   async resume(session: Queryable): Promise<void> {
     const { partitions } = this.#state;
@@ -292,14 +298,14 @@ export class Shares {
     await this.#adopt(session, fresh);
   }
 
-  /** Looks for what others have put into hark.waiting. */
+  /** Looks for rows that others have put into hark.waiting. */
   async #reload(session: Queryable, { changes }: Attendance): Promise<void> {
     const changed = this.#changes !== undefined && this.#changes !== changes;
     if (changed) await this.#waiting.findWaiting(session, [...this.#state.partitions.values()]);
     this.#changes = changes;
   }
 
-  /** Has some of what is to be replayed moved to where it is handled, while there is not much. */
+  /** Moves some of the notifications to be replayed into hark.waiting, if few wait there. */
   async #feed(session: Queryable): Promise<void> {
     const { partitions, waiting, options } = this.#state;
     if (partitions.size === 0 || waiting.size > options.maxWaiting / 4) return;
@@ -310,7 +316,10 @@ export class Shares {
   }
 }
 
-/** In an order of its own, so that workers that claim at the same time do not all ask for the same. */
+/**
+ * Begins the list at a random place, so that workers that claim at the same time do not all want
+ * the same partitions.
+ */
 function spread(numbers: readonly number[], random: () => number): number[] {
   const start = Math.floor(random() * numbers.length);
   return [...numbers.slice(start), ...numbers.slice(0, start)];

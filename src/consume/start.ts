@@ -10,11 +10,13 @@ import { HarkError } from "../errors.ts";
 /**
  * Where a reader begins, the first time:
  *
- * - `"beginning"`: everything in the log;
- * - `"now"`: what is not committed yet, also by transactions that run already;
- * - `{ id }`: that id and above;
- * - `{ time }`: at least all that is committed since then. Begins at the last waymark before it; they
- *   are about a minute apart while somebody reads, so some older notifications may come first.
+ * - `"beginning"`: with everything in the log.
+ * - `"now"`: with notifications that are not committed yet, including those of transactions that
+ *   already run.
+ * - `{ id }`: with that id and all above it.
+ * - `{ time }`: with at least everything committed since that time. Reading begins at the last
+ *   waymark before it. A waymark is a stored point of the log with its time. While readers run,
+ *   waymarks are about a minute apart, so some older notifications may come first.
  */
 export type StartFrom =
   | "beginning"
@@ -25,7 +27,7 @@ export type StartFrom =
 /** A start as the SQL functions take it: kind, id, time. */
 export type StartValues = [kind: string, id: number | null, time: string | null];
 
-/** Checks a start. */
+/** Checks a start and converts it for the SQL functions. */
 export function startValues(from: StartFrom): StartValues {
   if (from === "beginning" || from === "now") return [from, null, null];
   const given = from as { id?: unknown; time?: unknown } | null;

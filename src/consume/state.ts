@@ -1,5 +1,6 @@
 /**
- * What a worker has in hand: its partitions, what was read of them, and what is yet to be stored.
+ * What a worker holds in memory: its partitions, the entries read from them, and what is yet to be
+ * stored.
  *
  * @module
  */
@@ -12,42 +13,42 @@ import type { CheckedOptions, Run } from "./run.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** Something that hark.acknowledge is to store of a notification that did not simply succeed. */
+/** What hark.acknowledge must store for a notification that did not simply succeed. */
 export type Outcome =
   | {
     readonly kind: "park";
     readonly entry: Entry;
     readonly state: "failed" | "behind" | "running";
-    /** When it is to be tried again, by `performance.now()`. */
+    /** When to retry the notification, by `performance.now()`. */
     readonly due: number;
     readonly error: string | null;
   }
   | { readonly kind: "end"; readonly entry: Entry }
   | { readonly kind: "dead"; readonly entry: Entry; readonly error: string };
 
-/** The state of one run of a consumer in this process; it outlives sessions. */
+/** The state of one run of a consumer in this process. This state outlives sessions. */
 export class State {
   readonly options: CheckedOptions;
   readonly run: Run;
   readonly partitions = new Map<number, HeldPartition>();
   readonly readers: Reader[] = [];
   readonly queue: Queue;
-  /** Not known to be stored yet. */
+  /** Outcomes that are not known to be stored yet. */
   readonly outcomes = new Map<number, Outcome>();
-  /** Rows of hark.waiting, or about to be. */
+  /** Entries that have, or are about to have, a row in hark.waiting. */
   readonly waiting = new Map<number, Entry>();
   readonly running = new Set<Entry>();
-  /** Bytes of what was read and is not yet handled. */
+  /** Bytes of the notifications that were read and are not yet handled. */
   bytes = 0;
-  /** Into how many partitions the consumer is divided, as it was told last. */
+  /** The consumer's number of partitions, as of the last heartbeat. */
   partitionCount = 0;
-  /** How long it took of late to have acknowledgements stored, with the way there and back, in milliseconds. */
+  /** How long storing an acknowledgement took recently, with the round trip, in milliseconds. */
   commitTime: number | undefined;
-  /** Notifications handled. */
+  /** How many notifications were handled. */
   handled = 0;
-  /** Handled since the last acknowledgement. */
+  /** How many notifications were handled since the last acknowledgement. */
   unacknowledged = 0;
-  /** What was visible when the run started: that is replay. */
+  /** The snapshot taken when the run started. Notifications visible in it are replays. */
   started: string | undefined;
 
   constructor(options: CheckedOptions, run: Run) {
@@ -56,41 +57,42 @@ export class State {
     this.queue = new Queue(options.concurrency === 1, (entry) => this.follow(entry));
   }
 
-  /** Whether all that is published on its channels is for this worker. */
+  /** Whether this worker handles everything that is published on its channels. */
   get readsAll(): boolean {
     return this.options.identity.filter === null && this.partitions.size === this.partitionCount;
   }
 
-  /** How many were read and not yet passed. */
+  /** How many notifications were read and not yet passed. */
   get outstanding(): number {
     let sum = 0;
-    // Of a halted one nothing is read, and what it still has in hand must not keep others from being read.
+    // Nothing is read for a halted partition. Its unfinished entries must not keep other partitions
+    // from being read.
     for (const held of this.partitions.values()) {
       if (held.halted === undefined) sum += held.outstanding;
     }
     return sum;
   }
 
-  /** What an entry must keep its order in. */
+  /** The lane in which an entry keeps its order. */
   laneOf(partition: number, key: string | null): string | undefined {
     return this.options.block ? `\0${partition}` : key ?? undefined;
   }
 
-  /** Gives back the memory of a notification that is handled, or will be read again. */
+  /** Frees the memory of a notification that is handled, or will be read again. */
   letGo(entry: Entry): void {
     if (entry.row === undefined) return;
     this.bytes -= sizeOf(entry);
     entry.row = undefined;
   }
 
-  /** An entry comes to wait behind one of its lane that waits. */
+  /** Makes an entry wait behind a waiting one of its lane. */
   follow(entry: Entry): void {
-    // With "block" nothing is read on, and what has been is dropped: see State.halt.
+    // With "block", reading has stopped, and entries already read are dropped: see State.halt.
     if (this.options.block) return;
     this.park(entry, "behind", 0, null);
   }
 
-  /** An entry's place is taken by a row of hark.waiting, so that the position may pass it. */
+  /** Gives an entry a row in hark.waiting, so that the position may pass it. */
   park(
     entry: Entry,
     state: "failed" | "behind" | "running",
@@ -112,7 +114,7 @@ export class State {
     }
   }
 
-  /** An entry that may have been waiting does so no longer. */
+  /** Ends the waiting of an entry, if it was waiting. */
   unpark(entry: Entry): void {
     if (!entry.parked) return;
     entry.parked = false;
@@ -127,7 +129,10 @@ export class State {
     this.queue.drop((n) => n === held.number, true);
   }
 
-  /** Reads no further for a partition; what was not begun is dropped, and read again when that is over. */
+  /**
+   * Stops reading a partition. Entries that were not begun are dropped, and read again when reading
+   * continues.
+   */
   halt(held: HeldPartition, why: NonNullable<HeldPartition["halted"]>): void {
     if (held.halted === "release") return;
     if (why === "full") {
@@ -143,15 +148,16 @@ export class State {
     }
     held.halted = why;
     this.#leaveReader(held);
-    // What waits goes on being tried, unless all is given back or claimed anew as soon as nothing runs.
+    // Waiting entries are still retried, unless the partition is given back or claimed again as
+    // soon as nothing runs.
     this.queue.drop((n) => n === held.number, why === "release" || why === "unsure");
     this.#forgetBytes();
     this.run.wake.ring();
   }
 
   /**
-   * Before a partition is given back or claimed anew: what was handled behind one that was not is stored as
-   * done, as it will be read again with that one.
+   * Called before a partition is given back or claimed again. Entries that were handled after an
+   * unhandled one are stored as done, because they will be read again together with it.
    */
   tellDone(held: HeldPartition): void {
     let behind = false;
@@ -166,7 +172,10 @@ export class State {
     }
   }
 
-  /** A partition is no longer this worker's. What still runs for it counts no more. */
+  /**
+   * Forgets a partition that is no longer this worker's. The results of handlers still running for
+   * it do not count.
+   */
   forget(held: HeldPartition, reason: Error): void {
     if (this.partitions.get(held.number) !== held) return;
     this.partitions.delete(held.number);
@@ -184,7 +193,7 @@ export class State {
     this.#forgetBytes();
   }
 
-  /** Takes a reader off the list, where it is still on it. */
+  /** Removes a reader from the list, if it is listed. */
   removeReader(reader: PositionSource): void {
     const at = this.readers.findIndex((one) => one === reader);
     if (at >= 0) this.readers.splice(at, 1);
@@ -198,7 +207,7 @@ export class State {
     if (reader.partitions.size === 0) this.removeReader(reader);
   }
 
-  /** After entries were dropped, their rows are garbage: what is left is counted anew. */
+  /** Counts the bytes again after entries were dropped, because their rows are garbage. */
   #forgetBytes(): void {
     const kept = new Set<Entry>([...this.running, ...this.waiting.values()]);
     for (const held of this.partitions.values()) {
@@ -209,7 +218,7 @@ export class State {
   }
 }
 
-/** What an entry's notification takes in memory, about. */
+/** About how many bytes of memory an entry's notification takes. */
 export function sizeOf({ row }: Entry): number {
   return row === undefined ? 0 : 200 + (row.payload?.length ?? 0) + (row.headers?.length ?? 0);
 }

@@ -1,5 +1,5 @@
 /**
- * Reading without being registered: the position is the caller's process.
+ * Reading without registering a consumer: the position exists only in the caller's process.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
 import { Notification } from "./notification.ts";
 import { MemoryReader } from "./memory_reader.ts";
 import type { Page } from "./page.ts";
@@ -22,26 +22,43 @@ const logger = getLogger(["hark", "subscribe"]);
 
 /** Options of {@linkcode subscribe}. Durations are milliseconds. */
 export interface SubscribeOptions {
-  /** Where to begin. @default {"now"} */
+  /**
+   * Where to begin.
+   *
+   * @default {"now"}
+   */
   readonly from?: StartFrom;
-  /** Ends the iteration when it aborts. */
+  /** End the iteration when this signal aborts. */
   readonly signal?: AbortSignal;
-  /** How often to look without being woken. @default {3000} */
+  /**
+   * How often to read the log without being woken, 1 to 86400000.
+   *
+   * @default {3000}
+   */
   readonly pollInterval?: number;
-  /** The most notifications read at a time. @default {500} */
+  /**
+   * The most notifications in one page (one read), 1 to 100000.
+   *
+   * @default {500}
+   */
   readonly pageSize?: number;
-  /** The most bytes read at a time, beyond one notification. @default {8388608} */
+  /**
+   * The most bytes in one page. A page may exceed this by one notification.
+   *
+   * @default {8388608}
+   */
   readonly pageBytes?: number;
 }
 
 /**
- * Reads channels without registering a consumer: for a live view, a tail, a stream to a browser. It
- * loses nothing while the iteration lives, reconnects included; where the server crashes, the window
- * in hand is repeated. What must survive the process is a {@linkcode Consumer}'s work.
+ * Reads channels without registering a consumer. Use it for a live view, a tail, or a stream to a
+ * browser. While the iteration lives, it loses nothing, even when it reconnects. If the server
+ * crashes, the window being read is repeated. For work that must survive the process, use a
+ * {@linkcode Consumer}.
  *
- * Reading goes on as fast as the loop's body takes it; memory holds one page.
+ * The iteration reads as fast as the loop body takes notifications. Memory holds one page.
  *
- * @param channels One or several names; null reads every channel.
+ * @param channels One or several names. Null reads every channel.
  * @throws {HarkError} As {@linkcode Consumer.run}.
  * @example
  * ```ts
@@ -84,7 +101,8 @@ export async function* subscribe<Payload = any>(
     if (waking !== undefined && session.alive) await farewell(waking, session);
     await session.close();
   };
-  // Also while the loop's body runs, when nothing of this function does.
+  // The database may be closed while the loop body runs. This function is suspended then, so only
+  // this callback can release the session.
   const forget = connections?.beforeClose(async () => {
     closed.abort();
     await release();
@@ -103,10 +121,11 @@ export async function* subscribe<Payload = any>(
     const reader = new MemoryReader(names, { rows, bytes, scanned: Math.max(20_000, rows) });
     await reader.start(session, start);
     let failures = 0;
-    // As it was before the window was opened: what rang since, in whatever page, is not in the window.
+    // The bell's count before the window was opened. Rings after that, during any of its pages,
+    // announce notifications outside the window.
     let rung = bell.count;
     let opening = true;
-    // When delayed notifications are to be looked at again, also while there is no end of others.
+    // When to look at delayed notifications again, even if other notifications never end.
     let dueAt = 0;
     let nudges = -1;
     const standing = { busyAt: 0, found: 0 };
@@ -126,7 +145,7 @@ export async function* subscribe<Payload = any>(
       } catch (error) {
         if (over.aborted) break;
         const reason = translate(error);
-        if (!isPassing(reason)) throw reason;
+        if (!isPassing(reason)) throw await withSchemaReason(session, reason);
         if (reason.code === "WINDOW_LOST") reader.lost = opening = true;
         else if (session instanceof Session) await session.close();
         const wait = backoff(++failures, 50, 5000);
@@ -154,7 +173,10 @@ export async function* subscribe<Payload = any>(
   }
 }
 
-/** Has it sleep or stay awake; gives when to look at the latest, by `performance.now()`. */
+/**
+ * Lets the reader sleep or keeps it awake. Returns when to look next at the latest, by
+ * `performance.now()`.
+ */
 async function tend(
   session: Queryable,
   waking: Waking | undefined,
@@ -166,18 +188,21 @@ async function tend(
       open: true,
       full: false,
       drained: true,
-      commitTime: undefined, // it commits nothing
+      commitTime: undefined, // a subscription commits nothing
       ...standing,
     });
   } catch (error) {
     const reason = translate(error);
     if (!isPassing(reason)) throw reason;
-    return performance.now() + 100; // reading finds out what it is
+    return performance.now() + 100; // the next read finds the cause
   }
   return waking.due({ open: true, full: false });
 }
 
-/** Nobody is to be woken for it any more. A server that is silent is not waited for: that ends by itself. */
+/**
+ * Removes the request to be woken. A server that does not answer gets one second only: the request
+ * expires by itself.
+ */
 async function farewell(waking: Waking, session: Session): Promise<void> {
   const over = new AbortController();
   const leaving = waking.leave(session).catch((error) => {
@@ -186,7 +211,10 @@ async function farewell(waking: Waking, session: Session): Promise<void> {
   await Promise.race([leaving, pause(1000, over.signal)]);
 }
 
-/** Puts what is due into the log; gives how long to wait for the next, at most `longest` ms. */
+/**
+ * Moves due delayed notifications into the log. Returns how long to wait for the next one, at most
+ * `longest` ms.
+ */
 async function deliverDue(session: Queryable, longest: number): Promise<number> {
   try {
     const { rows } = await session.query("select moved, next_ms from hark.deliver_due()");
@@ -197,7 +225,7 @@ async function deliverDue(session: Queryable, longest: number): Promise<number> 
   } catch (error) {
     const reason = translate(error);
     if (!isPassing(reason)) throw reason;
-    // Where the connection is gone, reading finds that out and says so.
+    // If the connection is lost, the next read finds that out and reports it.
     return Math.min(longest, 250);
   }
 }

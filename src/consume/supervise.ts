@@ -1,5 +1,5 @@
 /**
- * Keeps a consumer served over as many connections as it takes.
+ * Keeps a consumer served, over as many connections as necessary.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
 import type { CheckedOptions, Run } from "./run.ts";
 import { requireTransactions } from "./transactions.ts";
 import { Waking } from "./waking.ts";
@@ -19,12 +19,12 @@ import { Worker } from "./worker.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** How long stopping tries to connect again, to store what is handled, in milliseconds. */
+/** How long a stopping worker tries to reconnect, to store what is handled, in milliseconds. */
 const storeTimeout = 5000;
 
 /**
- * Registers a consumer and serves it until stopped or drained. The first connection must succeed; a
- * later one is tried for as long as it takes.
+ * Registers a consumer and serves it until stopped or drained. The first connection must succeed.
+ * Later connections are tried for as long as necessary.
  *
  * @returns how many notifications were handled.
  */
@@ -33,7 +33,7 @@ export async function supervise(
   options: CheckedOptions,
   signals: Pick<Run, "stopping" | "abandon" | "drain">,
 ): Promise<number> {
-  // Before it is registered as what it cannot be.
+  // Before registration: the consumer must not be registered as something it cannot be.
   if (options.identity.transactional) requireTransactions(db);
   const connections = connectionsOf(db);
   const open = async () => connections === undefined ? db : await connections.session();
@@ -66,7 +66,8 @@ export async function supervise(
     await using worker = new Worker(db, options, run, (on) => register(on, options));
     let failures = 0;
     let storeBy = Infinity;
-    // Interrupted while stopping, it comes back for a while where what it has handled is not stored yet.
+    // If interrupted while stopping, the worker reconnects for a while if handled notifications are
+    // not stored yet.
     while (!stopping.aborted || worker.unstored > 0 && performance.now() < storeBy) {
       const begun = performance.now();
       if (stopping.aborted) storeBy = Math.min(storeBy, begun + storeTimeout);
@@ -80,7 +81,7 @@ export async function supervise(
       } catch (error) {
         const reason = translate(error);
         if (abandon.aborted && worker.unstored === 0) break;
-        if (!isPassing(reason)) throw reason;
+        if (!isPassing(reason)) throw await withSchemaReason(session, reason);
         if (drain && isLost(reason) || connections === undefined && isOver(reason)) throw reason;
         if (performance.now() - begun > 10_000) failures = 0;
         const wait = Math.round(backoff(++failures, 50, 5000));
@@ -101,12 +102,15 @@ export async function supervise(
   }
 }
 
-/** Whether the connection is the trouble: a scheduled drain reports that, and its next turn tries again. */
+/**
+ * Whether the error is about the connection. A scheduled drain reports it, and its next run tries
+ * again.
+ */
 function isLost({ code }: HarkError): boolean {
   return code === "UNREACHABLE" || code === "TIMEOUT" || code === "NOT_PRIMARY";
 }
 
-/** Whether a caller's own `pg.Client` has ended: unlike a pool it never comes back. */
+/** Whether a caller's own `pg.Client` has ended. Unlike a pool, a client never connects again. */
 function isOver(reason: HarkError): boolean {
   return /not queryable/.test(reason.message);
 }

@@ -13,7 +13,7 @@ import type { HeldPartition } from "./held.ts";
 import { type Identity, numbersText } from "./member.ts";
 import type { Entry } from "./queue.ts";
 
-/** Thrown where it is not known whether a transaction has committed. */
+/** Thrown if it is not known whether a transaction has committed. */
 export class Unsure extends Error {
   constructor(cause: unknown) {
     super("it is not known whether the transaction has committed", { cause });
@@ -25,7 +25,10 @@ interface Transacting extends Queryable {
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>;
 }
 
-/** What a handler writes on. After its end it refuses, so that nothing slips into the next transaction. */
+/**
+ * The transaction that a handler writes on. After its end it refuses queries, so that none slips
+ * into the next transaction.
+ */
 class Transaction implements Queryable {
   readonly #inner: Queryable;
   over = false;
@@ -44,7 +47,11 @@ class Transaction implements Queryable {
   }
 }
 
-/** Checks that a database has transactions to give. @throws {HarkError} `BAD_OPTION` */
+/**
+ * Checks that a database can run transactions.
+ *
+ * @throws {HarkError} `BAD_OPTION`
+ */
 export function requireTransactions(db: Queryable): void {
   if (connectionsOf(db) !== undefined) return;
   if (typeof (db as Partial<Transacting>).transaction === "function") return;
@@ -53,7 +60,7 @@ export function requireTransactions(db: Queryable): void {
   });
 }
 
-/** Runs handlers in transactions that also say what was handled. */
+/** Runs handlers in transactions that also store what was handled. */
 export class Transactions {
   readonly #db: Queryable;
   readonly #identity: Identity;
@@ -66,9 +73,11 @@ export class Transactions {
   }
 
   /**
-   * Runs `work` in a transaction, and commits it together with the fact that what `work` names is handled.
+   * Runs `work` in a transaction. The transaction also stores that the entries returned by `work`
+   * are handled.
    *
-   * @throws {Unsure} where the connection was lost during the commit; else nothing was committed.
+   * @throws {Unsure} if the connection was lost during the commit. After any other error, nothing
+   *   was committed.
    */
   async run(
     held: readonly HeldPartition[],
@@ -84,7 +93,7 @@ export class Transactions {
       return;
     }
     const session = await this.#take(async () => await connections.handlerSession());
-    // A handler that is given up may still be using it.
+    // A handler that was given up may still be using the session.
     const cut = () => void session.close();
     abandon.addEventListener("abort", cut, { once: true });
     let committing = false;
@@ -97,7 +106,8 @@ export class Transactions {
       committing = false;
       this.#idle.push(session);
     } catch (error) {
-      // Where the server has answered, it has refused: by a deferred constraint, for one.
+      // If the server has answered, it has refused the commit, for example because of a deferred
+      // constraint.
       if (committing && !session.alive) {
         await this.#discard(session);
         throw new Unsure(error);
@@ -107,7 +117,7 @@ export class Transactions {
           await session.query("rollback");
           this.#idle.push(session);
         } catch {
-          await this.#discard(session); // the server rolls back what has no connection
+          await this.#discard(session); // the server rolls back when the connection ends
         }
       } else await this.#discard(session);
       throw error;

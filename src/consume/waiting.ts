@@ -1,5 +1,6 @@
 /**
- * Brings in what the positions have passed and is not done with: learns of it, and reads it again when it is due.
+ * Finds the waiting notifications, which the positions have passed and which are not finished.
+ * Reads those notifications again when they are due.
  *
  * @module
  */
@@ -15,9 +16,9 @@ import { sizeOf, type State } from "./state.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** How many waiting rows are asked for at a time. */
+/** How many waiting rows are requested at a time. */
 const waitingPage = 5000;
-/** How many notifications that waited are read again at a time. */
+/** How many waiting notifications are read again at a time. */
 const loadedAtOnce = 50;
 
 /** The rows of hark.waiting and hark.done of a worker's partitions. */
@@ -28,13 +29,16 @@ export class Waiting {
     this.#state = state;
   }
 
-  /** Learns what waits in partitions: those just claimed, or all after somebody else put something there. */
+  /**
+   * Finds the waiting rows of partitions. These are newly claimed partitions, or all of them after
+   * rows were added elsewhere.
+   */
   async findWaiting(session: Queryable, partitions: readonly HeldPartition[]): Promise<void> {
     const state = this.#state;
     if (partitions.length === 0) return;
     const whole = await this.#findSome(session, partitions, waitingPage);
     if (!whole) {
-      // Each by itself, as one that has many must not hide what waits in another.
+      // Each partition by itself: one with many waiting rows must not hide the rows of another.
       for (const held of partitions) await this.#findSome(session, [held], Infinity);
     }
     for (const held of partitions) {
@@ -44,7 +48,11 @@ export class Waiting {
     }
   }
 
-  /** Learns of up to so many waiting rows, or as many as may wait. @returns whether those are all. */
+  /**
+   * Finds up to `most` waiting rows, or as many as may wait.
+   *
+   * @returns whether these are all.
+   */
   async #findSome(
     session: Queryable,
     partitions: readonly HeldPartition[],
@@ -66,7 +74,7 @@ export class Waiting {
       }
       if (rows.length < waitingPage) return true;
       found += rows.length;
-      // Full: the rest is learnt of when it is claimed anew.
+      // Full: the remaining rows are found when the partition is claimed again.
       if (partitions.length === 1 && partitions[0]!.waiting >= maxWaiting) return false;
     }
     return false;
@@ -77,7 +85,7 @@ export class Waiting {
     const state = this.#state;
     const id = toId(row.id);
     const held = state.partitions.get(Number(row.partition));
-    // One that is over may not be stored as such yet.
+    // A finished entry may not be stored as finished yet.
     if (held === undefined || state.waiting.has(id) || state.outcomes.has(id)) return;
     const crashed = held.crashes > 0 && held.outstanding === 0 && row.state !== "behind";
     const entry: Entry = {
@@ -101,7 +109,7 @@ export class Waiting {
     state.queue.addWaiting(entry, performance.now() + Number(row.due_ms));
   }
 
-  /** Learns what is done beyond the positions of partitions just claimed. */
+  /** Finds the done notifications beyond the positions of newly claimed partitions. */
   async findDone(session: Queryable, partitions: readonly HeldPartition[]): Promise<void> {
     const { identity } = this.#state.options;
     if (partitions.length === 0) return;
@@ -116,13 +124,13 @@ export class Waiting {
     }
   }
 
-  /** Whether something that waited is due, and there is room for it. */
+  /** Whether a waiting entry is due, and there is room for it. */
   get mayLoad(): boolean {
     const { queue, bytes, options } = this.#state;
     return queue.wantsLoading && queue.loadedCount < loadedAtOnce && bytes < options.readAheadBytes;
   }
 
-  /** Reads again what waited and is due. */
+  /** Reads the waiting notifications that are due. */
   async load(session: Queryable): Promise<void> {
     const state = this.#state;
     const { limits } = state.options;
@@ -157,10 +165,10 @@ export class Waiting {
         continue;
       }
       if (row === undefined && state.outcomes.has(entry.id)) {
-        // It is to wait, but that is not stored yet.
+        // The entry waits, but its row is not stored yet.
         state.queue.wait(entry, performance.now() + 20);
       } else if (row === undefined || row.channel === null) {
-        // Taken away by hand, or its notification by a forced clean-up.
+        // The row was removed by hand, or the notification by a forced cleanup.
         logger.warn("{consumer}: notification {id} waited and is no longer there", {
           consumer: state.options.identity.consumer,
           id: entry.id,

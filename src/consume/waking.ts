@@ -1,5 +1,5 @@
 /**
- * When a reader sleeps until it is notified, and when it rather looks all the time.
+ * Decides when a reader sleeps until it is notified, and when it keeps looking at the log instead.
  *
  * @module
  */
@@ -9,57 +9,71 @@ import type { Listener } from "../database/listener.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 
-/** How long it is woken without asking for it again, in milliseconds: so long a dead one costs publishers. */
+/**
+ * How long a sleeper is woken without asking again, in milliseconds. A dead sleeper costs
+ * publishers for this long.
+ */
 const lasting = 120_000;
-/** How often one that is awake looks, in milliseconds, and how often when nothing came for a while. */
+/**
+ * How often an awake reader looks at the log, in milliseconds. The second value applies after
+ * nothing came for `awhile`.
+ */
 const glance = 3;
 const idleGlance = 10;
 const awhile = 200;
-/** How often one that falls asleep looks at first, in milliseconds. */
+/** How often a reader that is falling asleep looks at first, in milliseconds. */
 const firstLook = 5;
 /**
- * It stays awake, so that publishers need not wake it, where the commits that NOTIFY has wait for each other would fill
- * this share of the time: from so many a second on, for a moment, but within these bounds.
+ * Commits with NOTIFY wait for each other. If at some rate these waits would fill this share of the
+ * time, a reader stays awake, so that publishers need not wake it. The rate is per second, must
+ * last for a moment, and is kept within these bounds.
  */
 const busyShare = 0.4;
 const leastBusyRate = 50;
 const mostBusyRate = 200;
-/** What a rate is taken over, and how many in a row have to be high, in milliseconds and times. */
+/** Rates are measured over `span` milliseconds. `spans` of them in a row must be high. */
 const span = 200;
 const spans = 2;
 /**
- * One that stayed awake falls asleep again when for so long nothing came, or less than a share of that, and sleeps at
- * least so long before it stays awake again, in milliseconds. Each change is a write to what all publishers look at: 100,000 of them
- * under one open transaction make a look take a millisecond, so there may be some in ten seconds and not many in one.
+ * A reader that stayed awake falls asleep again if nothing came for `drowsy` milliseconds, or less
+ * than `calmShare` of the busy rate. The reader then sleeps at least `leastSleep` milliseconds
+ * before it stays awake again. Each change writes to rows that all publishers look at. 100,000
+ * changes under one open transaction make a look take a millisecond. So some changes in ten seconds
+ * are acceptable, and many in one second are not.
  */
 const drowsy = 3000;
 const calmShare = 0.7;
 const leastSleep = 400;
 
-/** Where a reader stands. Times are by `performance.now()`. */
+/** The situation of a reader. Times are by `performance.now()`. */
 export interface Standing {
-  /** Whether it reads at all, rather than being paused or having nothing to read. */
+  /** Whether the reader reads at all. False if it is paused or has nothing to read. */
   readonly open: boolean;
-  /** Whether it has no room for more. */
+  /** Whether the reader has no room for more. */
   readonly full: boolean;
-  /** Whether it has read to an end of the log. */
+  /** Whether the reader has read to an end of the log. */
   readonly drained: boolean;
-  /** When it last read something. */
+  /** When the reader last read something. */
   readonly busyAt: number;
-  /** How many it has read so far, where these are all that it would have been woken for. */
+  /**
+   * How many notifications the reader has read so far. Undefined if it is also woken for others.
+   */
   readonly found: number | undefined;
-  /** How long it took of late to have something committed, with the way there and back, in milliseconds. */
+  /** How long a commit took recently, with the round trip, in milliseconds. */
   readonly commitTime: number | undefined;
 }
 
 /**
- * Rings a reader's bell so often that nothing is missed. To sleep, a reader says so in the database, where each
- * publisher looks (sql/025). A transaction that looked before may commit later, without a NOTIFY: so the reader goes
- * on looking until those that were publishing then have ended. Under load it takes its word back and looks every few
- * milliseconds, since NOTIFY makes all commits of the cluster wait for each other.
+ * Rings a reader's bell often enough that nothing is missed.
+ *
+ * To sleep, a reader stores a sleeper row in the database, where each publisher looks
+ * (sql/read/wake.sql). A transaction that looked before may commit later, without a NOTIFY. So the
+ * reader continues to look until the transactions that were publishing then have ended. Under load
+ * the reader removes its row and looks every few milliseconds, because NOTIFY makes all commits of
+ * the cluster wait for each other.
  */
 export class Waking {
-  /** To be attached to the listener; rings the reader's bell. */
+  /** Must be attached to the listener. Rings the reader's bell. */
   readonly heard: Bell;
   readonly #bell: Bell;
   readonly #listener: Listener;
@@ -67,29 +81,29 @@ export class Waking {
   readonly #channels: string | null;
   readonly #pollInterval: number;
   #state: "deaf" | "away" | "awake" | "falling" | "asleep" = "deaf";
-  /** The LISTEN session that hears. */
+  /** The key of the LISTEN session that hears for this reader. */
   #key: bigint | undefined;
-  /** Until when there is a row, at least. */
+  /** Until when the sleeper row is valid, at least. */
   #until = -Infinity;
   #renewAt = -Infinity;
-  /** When the row was made, or taken away. */
+  /** When the sleeper row was created or removed. */
   #changedAt = -Infinity;
-  /** Whether it is awake because of a load. */
+  /** Whether the reader is awake because of load. */
   #loaded = false;
-  /** When to look next: who is awake, or falls asleep. */
+  /** When to look next, while the reader is awake or falls asleep. */
   #next = -Infinity;
   #step = firstLook;
-  /** Transactions to be waited for, as PostgreSQL writes an array. */
+  /** The transactions to be waited for, as PostgreSQL writes an array. */
   #awaited = "{}";
   #rate = { since: -Infinity, count: 0, high: 0 };
-  /** While it is awake: what a rate of what it finds is taken from. */
+  /** While awake: the start of the span over which the reader's rate is measured. */
   #found: { since: number; count: number | undefined } = { since: -Infinity, count: 0 };
 
   /**
-   * @param bell What the reader waits on.
-   * @param sleeper A uuid that nobody else sleeps under.
-   * @param channels Null: all.
-   * @param pollInterval How seldom it may look while it falls asleep, in milliseconds.
+   * @param bell The bell that the reader waits on.
+   * @param sleeper A uuid that no other reader uses.
+   * @param channels Null means all.
+   * @param pollInterval The longest time between two looks while falling asleep, in milliseconds.
    */
   constructor(
     bell: Bell,
@@ -106,12 +120,14 @@ export class Waking {
     this.#pollInterval = pollInterval;
   }
 
-  /** Does what is due. To be called whenever the reader has looked, been rung, or waited until `due`. */
+  /**
+   * Does what is due. Call it whenever the reader has looked, was rung, or has waited until `due`.
+   */
   async tend(session: Queryable, standing: Standing): Promise<void> {
     const now = performance.now();
     const key = this.#listener.live ? this.#listener.sessionKey : undefined;
     if (key === undefined) {
-      this.#state = "deaf"; // it polls
+      this.#state = "deaf"; // the reader polls
       return;
     }
     if (!standing.open) {
@@ -129,13 +145,13 @@ export class Waking {
       await this.#fall(session, now);
       await this.#renew(session, standing, now);
       if (this.#isBusy(now, standing)) {
-        this.#awaken(now, standing.found, true); // first: that it may not be woken any more is certain, that it rose is not
+        this.#awaken(now, standing.found, true); // first: after rise() no NOTIFY is certain
         await this.#rise(session, now);
       }
     }
   }
 
-  /** When to be tended at the latest, by `performance.now()`. */
+  /** When `tend` must be called at the latest, by `performance.now()`. */
   due({ open, full }: Pick<Standing, "open" | "full">): number {
     switch (this.#state) {
       case "deaf":
@@ -151,7 +167,7 @@ export class Waking {
     }
   }
 
-  /** Takes its word back, so that publishers do not go on for one that has gone. */
+  /** Removes the sleeper row, so that publishers do not go on notifying a reader that has gone. */
   async leave(session: Queryable): Promise<void> {
     this.#state = "deaf";
     if (performance.now() < this.#until) await this.#rise(session, performance.now());
@@ -164,7 +180,7 @@ export class Waking {
     this.#next = now;
   }
 
-  /** Awake: looks, or falls asleep where there is nothing to see. */
+  /** While awake: looks, or falls asleep if there is nothing to see. */
   async #watch(session: Queryable, standing: Standing, now: number): Promise<void> {
     const { drained, full, busyAt } = standing;
     const calm = !this.#loaded || this.#isCalm(now, standing);
@@ -176,7 +192,7 @@ export class Waking {
     }
   }
 
-  /** Whether it finds so little that publishers may as well wake it. */
+  /** Whether the reader finds so little that publishers may as well wake it. */
   #isCalm(now: number, { busyAt, full, found, commitTime }: Standing): boolean {
     if (now - busyAt >= drowsy) return true;
     const { since, count } = this.#found;
@@ -198,7 +214,10 @@ export class Waking {
     await this.#fall(session, now);
   }
 
-  /** Falling asleep: looks until all that may not have seen it sleep have ended, and once more. */
+  /**
+   * While falling asleep: looks until all transactions that may have missed the sleeper row have
+   * ended, and once more.
+   */
   async #fall(session: Queryable, now: number): Promise<void> {
     if (this.#state !== "falling" || now < this.#next) return;
     if (this.#awaited !== "{}") this.#awaited = await this.#publishers(session, this.#awaited);
@@ -208,7 +227,10 @@ export class Waking {
     this.#bell.ring();
   }
 
-  /** A row that has expired meanwhile is as good as none: all is done again. */
+  /**
+   * Renews the sleeper row. A row that has expired counts as missing, so falling asleep begins
+   * anew.
+   */
   async #renew(session: Queryable, standing: Standing, now: number): Promise<void> {
     if (now < this.#renewAt) return;
     if (standing.drained) {
@@ -217,7 +239,7 @@ export class Waking {
     else this.#awaken(now, standing.found, false);
   }
 
-  /** Whether it is woken so often that it had better stay awake. */
+  /** Whether the reader is woken so often that it should stay awake. */
   #isBusy(now: number, { commitTime }: Standing): boolean {
     const elapsed = now - this.#rate.since;
     if (elapsed >= span) {
@@ -228,7 +250,11 @@ export class Waking {
     return this.#rate.high >= spans && now - this.#changedAt >= leastSleep;
   }
 
-  /** @returns whether it had been asleep all the time. */
+  /**
+   * Stores the sleeper row.
+   *
+   * @returns whether the reader was asleep all the time until now.
+   */
   async #sleep(session: Queryable): Promise<boolean> {
     const before = performance.now();
     const { rows: [row] } = await translated(() =>
@@ -261,7 +287,7 @@ export class Waking {
   }
 }
 
-/** From how many NOTIFYs a second on a reader stays awake. */
+/** The number of NOTIFYs per second from which a reader stays awake. */
 function busyRate(commitTime: number | undefined): number {
   const rate = commitTime === undefined ? 0 : busyShare * 1000 / commitTime;
   return Math.min(Math.max(rate, leastBusyRate), mostBusyRate);

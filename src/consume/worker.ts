@@ -1,5 +1,6 @@
 /**
- * Serves a consumer for one run, over one session after the other: reads, has handled, acknowledges.
+ * Serves a consumer for one run, over one session after the other: reads, calls handlers,
+ * acknowledges.
  *
  * @module
  */
@@ -25,9 +26,9 @@ import { Waiting } from "./waiting.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** How long a handler may run before others need not wait until it may be passed, in milliseconds. */
+/** Handlers slower than this, in milliseconds, no longer keep the worker from reading further. */
 const slow = 2000;
-/** In how many milliseconds it asks ten times at the most what was changed for it. */
+/** At most ten heartbeats per this many milliseconds in response to control notifications. */
 const rest = 250;
 
 /** One run of a consumer in this process. */
@@ -78,22 +79,26 @@ export class Worker implements AsyncDisposable {
     this.#drain = run.drain ? new Drain(this.#state, this.#shares, this.#dispatcher) : undefined;
   }
 
-  /** Notifications handled so far. */
+  /** How many notifications were handled so far. */
   get handled(): number {
     return this.#state.handled;
   }
 
-  /** How many were handled whose acknowledgement is not known to be stored. */
+  /** How many handled notifications have an acknowledgement that is not known to be stored. */
   get unstored(): number {
     return this.#state.unacknowledged;
   }
 
-  /** Serves over a session until stopped or drained. Throws where the session fails: then `serve` again. */
+  /**
+   * Serves over a session until stopped or drained. If the session fails, this throws. Then call
+   * `serve` again.
+   */
   async serve(session: Queryable): Promise<void> {
     this.#session = session;
     const forget = this.#run.listener?.onLoss(() => {
-      // Another worker takes over a second after the session's lock is free, unless it is told in that time
-      // that we are there: at once, in the loop below. Where that fails, handlers learn that they may not count.
+      // Another worker takes over one second after the lock of this worker's session is free. A
+      // heartbeat within that second prevents this. The loop below sends one at once. If that
+      // fails, handlers learn that their results may not count.
       this.#shares.hurry();
       this.#doubt.begin();
       this.#run.wake.ring();
@@ -149,21 +154,23 @@ export class Worker implements AsyncDisposable {
         await this.#guarded(session, async () => {
           busy = await this.#intake.read(session);
         });
-        // Else with the next page, while the server reads it.
+        // Otherwise handlers are called with the next page, while the server reads it.
         if (!busy || !this.#intake.goesOn) this.#dispatcher.pump();
         this.#makeRoom();
         if (await this.#drain?.isOver(session)) {
-          // While it is known how far was read: beyond the last that was handled.
+          // Store now, while it is known how far was read. That is beyond the last notification
+          // handled.
           await this.#acknowledge(session);
           break;
         }
       }
       await this.#errands.waymark(session);
-      // A handler that returns at once rings nothing when the next of its key has to be read again.
+      // A handler that returns synchronously rings no bell when the next notification of its key
+      // has to be read again.
       const loads = this.#dispatcher.hasRoom && this.#waiting.mayLoad;
       if (busy || loads || this.#dispatcher.wantsStoring) continue;
       if (this.#dispatcher.hasRoom && this.#state.queue.hasReady) {
-        await pause(0); // timers and sockets have their turn
+        await pause(0); // give timers and sockets a turn
         continue;
       }
       await wake.wait(seen, this.#untilNext());
@@ -185,11 +192,14 @@ export class Worker implements AsyncDisposable {
     this.#errands.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
   }
 
-  /** Stores, once nothing runs for it any more, what a halted partition has done, and gives it back or goes on. */
+  /**
+   * Once no handler runs for a halted partition, stores its results. Then gives the partition back
+   * or claims it again.
+   */
   async #finishHalts(session: Queryable): Promise<void> {
     const { partitions, readers } = this.#state;
     for (const reader of [...readers]) {
-      // It has read to where the number of partitions changes.
+      // This reader has read to the snapshot at which the number of partitions changes.
       const held = [...reader.partitions];
       if (
         !reader.settled || !reader.ended || held.some((h) => h.outstanding > 0 || h.running > 0)
@@ -205,7 +215,7 @@ export class Worker implements AsyncDisposable {
     if (over.length === 0) return;
     for (const held of over) this.#state.tellDone(held);
     await this.#acknowledge(session);
-    // One that was lost meanwhile, or claimed anew, is another by now.
+    // A partition that was lost or claimed again in between is another object by now.
     const left = over.filter((held) => partitions.get(held.number) === held);
     const released = left.filter((held) => held.halted === "release");
     if (released.length > 0) {
@@ -216,14 +226,14 @@ export class Worker implements AsyncDisposable {
     if (unsure.length > 0) await this.#shares.claim(session, unsure, false);
   }
 
-  /** Stores what there is; where some of it is refused, the rest again. */
+  /** Stores all progress. If part of it is refused, the rest is sent again. */
   async #acknowledge(session: Queryable): Promise<void> {
     for (let tries = 0; tries < 10; tries++) {
       if (await this.#guarded(session, () => this.#acknowledger.send(session))) return;
     }
   }
 
-  /** Does something that is refused where partitions were lost, and then finds out which. */
+  /** Runs work that is refused if partitions were lost, and then finds out which. */
   async #guarded(session: Queryable, work: () => Promise<void>): Promise<boolean> {
     try {
       await work();
@@ -231,7 +241,7 @@ export class Worker implements AsyncDisposable {
     } catch (error) {
       const reason = translate(error);
       if (reason.code === "FENCED") {
-        // Of which partitions is told by reporting; the rest is sent again.
+        // The heartbeat tells which partitions were lost. The rest is sent again.
         this.#shares.due = -Infinity;
         await this.#attend(session, false);
       } else if (reason.code === "WINDOW_LOST") {
@@ -248,8 +258,8 @@ export class Worker implements AsyncDisposable {
   }
 
   /**
-   * Where all that was read is behind handlers that take long, those are passed over as waiting, so that more can
-   * be read.
+   * If all entries that were read are behind slow handlers, the slow entries become waiting. The
+   * position may then pass them, so that more can be read.
    */
   #makeRoom(): void {
     const { queue, running } = this.#state;
@@ -262,7 +272,7 @@ export class Worker implements AsyncDisposable {
     }
   }
 
-  /** How long there is nothing to do unless something rings, in milliseconds. */
+  /** How long nothing is due unless a bell rings, in milliseconds. */
   #untilNext(): number {
     const { queue, running, run } = this.#state;
     let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#errands.deliverAt);
@@ -284,7 +294,10 @@ export class Worker implements AsyncDisposable {
     return Math.min(Math.max(next - performance.now(), 1), 60_000);
   }
 
-  /** Stores the last, gives everything back, and takes leave. */
+  /**
+   * Stores the last progress, gives all partitions back, and removes this worker from the
+   * consumer's workers.
+   */
   async #leave(session: Queryable): Promise<void> {
     for (const held of this.#state.partitions.values()) {
       this.#state.halt(held, "release");
@@ -298,7 +311,7 @@ export class Worker implements AsyncDisposable {
     for (const one of held) this.#state.forget(one, new Error("the consumer has stopped"));
   }
 
-  /** Ends what is left of the run: timers, and connections of handlers. */
+  /** Ends what is left of the run: timers, and the connections of handlers. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#doubt.forget();
     for (const held of [...this.#state.partitions.values()]) {

@@ -1,5 +1,6 @@
 /**
- * Statements of few that are run again and again: kept prepared by the server, where that can be.
+ * Statements that run again and again. They are kept prepared on the server, if the server can keep
+ * them.
  *
  * @module
  */
@@ -7,15 +8,16 @@
 import { createHash } from "node:crypto";
 import type { Queryable, QueryResult } from "./queryable.ts";
 
-// Registered, rather than a class to ask for: a module of consumers may have imported another copy of this package
-// than the program that runs it.
+// A registered symbol instead of instanceof: a module of consumers may have imported another copy
+// of this package than the program that runs it.
 const again = Symbol.for("@hark/postgres:again:1");
 
 type Query = Queryable["query"] & { [again]?: Queryable["query"] };
 
 /**
- * Gives a `query` method of ours a way to run such a statement. It hangs on the method, not on the object, so that who
- * puts another `query` in its place, to take part in a transaction, say, has these statements as well.
+ * Attaches the prepared variant to one of Hark's own `query` methods. It hangs on the method and
+ * not on the object. So a caller that replaces `query`, for example to take part in a transaction,
+ * gets these statements through its own `query` as well.
  */
 export function runsAgain<T extends Queryable>(
   method: T["query"],
@@ -24,7 +26,7 @@ export function runsAgain<T extends Queryable>(
   Object.defineProperty(method, again, { value: run });
 }
 
-/** Runs one statement of few, prepared where the connection is one of our own. */
+/** Runs one of these statements, prepared if the connection is one of Hark's own. */
 export function queryAgain(
   db: Queryable,
   text: string,
@@ -33,10 +35,13 @@ export function queryAgain(
   return (db.query as Query)[again]?.call(db, text, values) ?? db.query(text, values);
 }
 
-/** Names of statements, by their text. */
+/** The names of prepared statements, by their text. */
 const names = new Map<string, string>();
 
-/** From the text, so that a server connection that others have used by way of a pooler cannot have another of it. */
+/**
+ * Derives the name from the text. Behind a pooler, other clients may have used the same server
+ * connection; this way the same name always stands for the same statement.
+ */
 function nameOf(text: string): string {
   let name = names.get(text);
   if (name === undefined) {
@@ -47,8 +52,8 @@ function nameOf(text: string): string {
 }
 
 /**
- * What a server, or a pooler before it, answers where a prepared statement is not there any more, is there already,
- * or gives other columns since an upgrade. It was not run then.
+ * The SQLSTATEs of a server or a pooler for a prepared statement that does not exist any more,
+ * exists already, or returns other columns since an upgrade. The statement was not executed then.
  */
 const notPrepared = new Set(["26000", "42P05", "0A000"]);
 
@@ -57,11 +62,17 @@ interface Driver {
   query(statement: { name?: string; text: string; values: unknown[] }): Promise<QueryResult>;
 }
 
-/** Runs statements of one client or pool, prepared until the server turns out not to keep them. */
+/**
+ * Runs the statements of one client or pool. It prepares them until the server turns out not to
+ * keep them.
+ */
 export class Preparing {
   #keeps = true;
 
-  /** Runs one, which saves about a tenth of the time of reading a page, or publishing. Rejects with the driver's error. */
+  /**
+   * Runs one statement. A prepared one saves about a tenth of the time of reading a page, or of
+   * publishing. Rejects with the driver's error.
+   */
   async query(driver: Driver, text: string, values: unknown[]): Promise<QueryResult> {
     if (this.#keeps) {
       try {

@@ -5,25 +5,27 @@
  */
 
 /**
- * A counter that somebody rings and somebody waits on. Who waits says which count it has acted on,
- * so that a ring that came while it was busy is not lost.
+ * A counter that one side rings and the other side waits on. A waiter says which count it has acted
+ * on, so that a ring that came while it was busy is not lost.
  */
 export class Bell {
   #count = 0;
   readonly #waiting = new Set<() => void>();
   readonly #also: Bell | undefined;
 
-  /** @param also Another bell, rung whenever this one is. */
+  /**
+   * @param also Another bell that rings whenever this one does.
+   */
   constructor(also?: Bell) {
     this.#also = also;
   }
 
-  /** The count so far. */
+  /** The current count. */
   get count(): number {
     return this.#count;
   }
 
-  /** Wakes everybody who waits, and whoever has not seen this ring yet. */
+  /** Wakes all waiters. A waiter that calls `wait` later with an older count returns at once. */
   ring(): void {
     this.#count++;
     for (const wake of this.#waiting) wake();
@@ -33,7 +35,7 @@ export class Bell {
 
   /**
    * Resolves when the count differs from `seen`, after `timeout` milliseconds, or when `signal`
-   * aborts, whichever is first; true where it was rung.
+   * aborts, whichever comes first. The result is true if the bell was rung.
    */
   async wait(seen: number, timeout: number, signal?: AbortSignal): Promise<boolean> {
     if (this.#count !== seen || signal?.aborted) return this.#count !== seen;
@@ -59,8 +61,9 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 /**
- * The wait before try number `attempt` (1, 2, …), in milliseconds: doubling from `initial` to
- * `maximum`, spread over its upper half so that many do not come back at once.
+ * The delay before attempt number `attempt` (1, 2, …), in milliseconds. It doubles from `initial`
+ * to `maximum`. It is random within the upper half of that value, so that many clients do not
+ * return at the same moment.
  */
 export function backoff(
   attempt: number,

@@ -1,5 +1,6 @@
 /**
- * Our own connections to one database: a small pool for queries, sessions for readers, one for LISTEN.
+ * Hark's own connections to one database: a small pool for queries, sessions for readers, and one
+ * session for LISTEN.
  *
  * @module
  */
@@ -17,35 +18,37 @@ const logger = getLogger(["hark", "database"]);
 
 /** Options of {@linkcode connect}. Durations are milliseconds. */
 export interface ConnectOptions {
-  /** How many connections the pool for queries may open. @default {4} */
+  /** The maximum number of connections in the pool for queries, 1 to 1,000. @default {4} */
   readonly poolSize?: number;
-  /** How long connecting may take. @default {5000} */
+  /** The timeout for connecting. @default {5000} */
   readonly connectTimeout?: number;
-  /** How long one query of the pool may take. @default {30000} */
+  /** The timeout for one query of the pool. @default {30000} */
   readonly queryTimeout?: number;
   /**
-   * How long one query of a reader may take (a page, an acknowledgement). A connection that has gone
-   * silent is found after this, so it is shorter. @default {8000}
+   * The timeout for one query of a reader, such as reading a page or acknowledging. It is shorter
+   * than `queryTimeout` because it decides how soon a silent connection is detected.
+   * @default {8000}
    */
   readonly readerTimeout?: number;
   /**
-   * Whether to LISTEN. Without it readers poll only: for a transaction pooler, where LISTEN hears
-   * nothing. @default {true}
+   * Whether to LISTEN. If false, readers only poll. Set it to false behind a transaction pooler,
+   * where LISTEN receives nothing.
+   * @default {true}
    */
   readonly listen?: boolean;
-  /** How often the LISTEN connection is asked for a sign of life. @default {5000} */
+  /** The interval between heartbeats of the LISTEN connection, at least 10. @default {5000} */
   readonly heartbeat?: number;
-  /** How long it may take to answer. @default {4000} */
+  /** The timeout for the answer to a heartbeat, at least 10. @default {4000} */
   readonly heartbeatTimeout?: number;
-  /** The longest wait between two tries to connect again. @default {5000} */
+  /** The maximum delay between two attempts to reconnect, at least 10. @default {5000} */
   readonly maxReconnectDelay?: number;
-  /** Shown in `pg_stat_activity.application_name`. @default {"hark"} */
+  /** The `application_name` of the connections, as in `pg_stat_activity`. @default {"hark"} */
   readonly applicationName?: string;
 }
 
 /** The connections behind a `Database`. */
 export class Connections {
-  /** For queries that need no connection of their own. */
+  /** The pool for queries that need no connection of their own. */
   readonly pool: pg.Pool;
   readonly #clients = new Set<pg.PoolClient>();
   readonly #idle = new Set<pg.PoolClient>();
@@ -62,7 +65,7 @@ export class Connections {
   #closed: Promise<void> | undefined;
   #ended = false;
 
-  /** Checks the options; connects to nothing yet. */
+  /** Checks the options. Does not connect yet. */
   constructor(url: string, options: ConnectOptions) {
     knownOptions("connect", options, [
       "poolSize",
@@ -109,22 +112,26 @@ export class Connections {
     });
   }
 
-  /** Opens a connection of one's own; the caller closes it. */
+  /** Opens a connection for one owner. The caller closes it. */
   async session(): Promise<Session> {
     this.#mustBeOpen();
     return await Session.open(this.#session);
   }
 
-  /** As {@linkcode Connections.session}, for statements of the user's, which may take as long as the pool's. */
+  /**
+   * Like {@linkcode Connections.session}, for the user's statements, which may take as long as a
+   * query of the pool.
+   */
   async handlerSession(): Promise<Session> {
     this.#mustBeOpen();
     return await Session.open({ ...this.#session, queryTimeout: this.#queryTimeout });
   }
 
   /**
-   * The shared LISTEN connection, started by the first who asks; undefined where `listen` is off.
+   * Returns the shared LISTEN connection, which the first call starts; undefined if `listen` is
+   * off.
    *
-   * @throws {HarkError} where it cannot be started.
+   * @throws {HarkError} if the connection cannot be started.
    */
   async listener(): Promise<Listener | undefined> {
     if (!this.#listen) return undefined;
@@ -142,7 +149,8 @@ export class Connections {
     const listener = await Listener.start(
       { ...this.#session, ...this.#times },
       async (channel, payload) => {
-        // Not by the pool: after a silence its connections may be half-open, and each would have to time out.
+        // Not through the pool: after a silent line its connections may be half-open, and each
+        // would first have to time out.
         const session = await Session.open(this.#session);
         try {
           await session.query("select pg_notify($1::text, $2::text)", [channel, payload]);
@@ -151,13 +159,16 @@ export class Connections {
         }
       },
     );
-    // What ended it, a silent line or a restart, has most likely ended the pool's connections too, and
-    // the next query on one of them would wait for its timeout to find that out.
+    // A silent line or a restart that ended the LISTEN connection has most likely ended the pool's
+    // connections too. The next query on one of them would only find out by its timeout.
     listener.onLoss(() => this.#idle.forEach(cutOff));
     return listener;
   }
 
-  /** Has `close` end something first, such as a running consumer. Returns how to take that back. */
+  /**
+   * Registers a function that `close` calls first, such as one that ends a running consumer.
+   * Returns a function that removes it again.
+   */
   beforeClose(end: () => Promise<void>): () => void {
     this.#closing.add(end);
     return () => void this.#closing.delete(end);
@@ -171,7 +182,7 @@ export class Connections {
     }
   }
 
-  /** Stops what runs on these connections, then closes every one. */
+  /** Stops everything that runs on these connections, then closes all of them. */
   close(): Promise<void> {
     return this.#closed ??= this.#close();
   }
@@ -181,7 +192,7 @@ export class Connections {
     this.#ended = true;
     const listener = await this.#listener?.catch(() => undefined);
     await listener?.close();
-    // A silent server never answers the farewell.
+    // A silent server never answers the farewell message.
     const cut = setTimeout(() => this.#clients.forEach(cutOff), 1000);
     try {
       await this.pool.end();

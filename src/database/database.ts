@@ -1,5 +1,5 @@
 /**
- * A connection to a database.
+ * The database that a program connects to.
  *
  * @module
  */
@@ -11,13 +11,13 @@ import { Connections, type ConnectOptions } from "./connections.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 import { translate, translated } from "./translate.ts";
 
-// A registered symbol rather than instanceof: a module of consumers may have imported another copy of
-// this package than the program that runs it.
+// A registered symbol instead of instanceof: a module of consumers may have imported another copy
+// of this package than the program that runs it.
 const connectionsKey = Symbol.for("@hark/postgres:connections:1");
 
 /**
- * A connection to a database, made by {@linkcode connect}. It is a {@linkcode Queryable}; consumers
- * take from it connections of their own and share one that LISTENs.
+ * A database, connected by {@linkcode connect}. It is a {@linkcode Queryable}. Consumers open
+ * connections of their own from it, and share one LISTEN connection.
  */
 export class Database implements Queryable, AsyncDisposable {
   readonly #connections: Connections;
@@ -41,7 +41,8 @@ export class Database implements Queryable, AsyncDisposable {
   }
 
   /**
-   * Runs `work` in a transaction: commits when it returns, rolls back when it throws.
+   * Runs `work` in a transaction. It commits when `work` returns, and rolls back when `work`
+   * throws.
    *
    * @example
    * ```ts
@@ -73,18 +74,23 @@ export class Database implements Queryable, AsyncDisposable {
     }
   }
 
-  /** Stops what runs on this database, such as consumers, then closes every connection. */
+  /**
+   * Stops everything that runs on this database, such as consumers, then closes every connection.
+   */
   close(): Promise<void> {
     return this.#connections.close();
   }
 
-  /** For `await using`. */
+  /** Closes the database. For `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 }
 
-/** The connections behind a {@linkcode Database}; undefined for any other driver. For Hark's own readers. */
+/**
+ * The connections behind a {@linkcode Database}; undefined for any other driver. For Hark's own
+ * readers.
+ */
 export function connectionsOf(db: Queryable): Connections | undefined {
   return (db as { [connectionsKey]?: Connections })[connectionsKey];
 }
@@ -93,7 +99,7 @@ export function connectionsOf(db: Queryable): Connections | undefined {
  * Connects to a database and checks that it answers.
  *
  * @param url `postgres://user:password@host:port/database`
- * @throws {HarkError} `UNREACHABLE` or `TIMEOUT` at once where it does not answer; `BAD_OPTION`.
+ * @throws {HarkError} `UNREACHABLE` or `TIMEOUT` if the first query fails; `BAD_OPTION`.
  * @example
  * ```ts
  * import { connect } from "@hark/postgres";
@@ -117,7 +123,7 @@ export async function connect(
       "Give postgres://user:password@host:port/database.",
     );
   }
-  // Without a cause: the parser's error holds the whole URL, and its password.
+  // No cause here: the parser's error holds the whole URL with its password.
   if (!isReadable(url)) {
     throw new HarkError("BAD_OPTION", `the database URL ${hidePassword(url)} cannot be read`, {
       remedy: "Give postgres://user:password@host:port/database, with special characters escaped.",
@@ -139,7 +145,10 @@ export async function connect(
   }
 }
 
-/** Whether `pg` will be able to parse it; a Unix socket's folder may stand for the host, as there. */
+/**
+ * Whether `pg` can parse the URL. The folder of a Unix socket may take the place of the host, as it
+ * may for `pg`.
+ */
 function isReadable(url: string): boolean {
   try {
     const { username, password } = new URL(url.replace("@/", "@socket/"));
@@ -150,7 +159,10 @@ function isReadable(url: string): boolean {
   }
 }
 
-/** As far as the last `@`: in what is no proper URL the password may hold any character. */
+/**
+ * Hides the password, up to the last `@`: in a malformed URL the password may contain any
+ * character.
+ */
 function hidePassword(url: string): string {
   return url.replace(/([?&]password=)[^&]*/gi, "$1***")
     .replace(/:\/\/([^:/@]*):.*@/s, "://$1:***@");

@@ -1,5 +1,6 @@
 /**
- * The one LISTEN connection of a process: starts or fails at once, then never gives up.
+ * The LISTEN connection of a process. Its start either succeeds or fails at once. After that it
+ * reconnects without limit.
  *
  * @module
  */
@@ -12,26 +13,32 @@ import { messageOf } from "./translate.ts";
 
 const logger = getLogger(["hark", "listener"]);
 
-/** How the listener watches over its connection. Durations are milliseconds. */
+/** Options of the listener. Durations are milliseconds. */
 export interface ListenerOptions extends SessionOptions {
-  /** How often the connection is asked for a sign of life. */
+  /** The interval between heartbeats. */
   readonly heartbeat: number;
-  /** How long it may take to answer, and the self-test to arrive. */
+  /** The timeout for the answer to a heartbeat, and for the arrival of the self-test. */
   readonly heartbeatTimeout: number;
-  /** The longest wait between two tries to connect again. */
+  /** The maximum delay between two attempts to reconnect. */
   readonly maxReconnectDelay: number;
 }
 
-/** The NOTIFY channel that publishers use; the payload is Hark's channel. */
+/** The NOTIFY channel that publishers use. The payload is Hark's channel. */
 const wakeChannel = "hark";
-/** Tells workers that something was changed for them; the payload is a consumer, or empty for all. */
+/**
+ * The NOTIFY channel that tells workers of a change that concerns them. The payload is the
+ * consumer, or empty for all consumers.
+ */
 const controlChannel = "hark_control";
-/** For the self-test. A name of its own, as any text may be a channel of Hark's. */
+/**
+ * The NOTIFY channel of the self-test. It needs a name of its own, because any text may be a
+ * channel of Hark's.
+ */
 const testChannel = "hark_selftest";
 
 /**
- * Keeps a session that LISTENs and rings the bells of those who wait for a channel. A bell is rung
- * also after each (re)connect, as what was sent meanwhile is in the log only.
+ * Keeps a session that LISTENs, and rings the bells that are attached to a channel. It also rings
+ * them after each connect and reconnect: notifications sent before are only in the log.
  */
 export class Listener {
   readonly #options: ListenerOptions;
@@ -50,11 +57,11 @@ export class Listener {
   }
 
   /**
-   * Connects, LISTENs, and proves by a notification to itself that one arrives.
+   * Connects, LISTENs, and proves with a self-test that a notification arrives.
    *
-   * @param prove Sends a NOTIFY from another session: behind a transaction pooler LISTEN succeeds and
-   * hears nothing, and only a notification from elsewhere shows that.
-   * @throws {HarkError} where the first connection fails.
+   * @param prove Sends a NOTIFY from another session. Behind a transaction pooler LISTEN succeeds
+   * but receives nothing, and only a notification from another session reveals that.
+   * @throws {HarkError} if the first connection fails.
    */
   static async start(
     options: ListenerOptions,
@@ -66,32 +73,42 @@ export class Listener {
     return listener;
   }
 
-  /** Whether LISTEN is known to deliver at the moment. Where it is not, polling is all there is. */
+  /** Whether LISTEN is known to deliver at the moment. If not, readers depend on polling. */
   get live(): boolean {
     return this.#live;
   }
 
   /**
-   * The advisory lock that the LISTEN session holds for as long as it lives; undefined while there is
-   * no such session. Who finds it free knows that this process has lost its session.
+   * The key of the advisory lock that the LISTEN session holds for as long as it lives; undefined
+   * while there is no such session. Another process that finds the lock free knows that this
+   * process has lost its session.
    */
   get sessionKey(): bigint | undefined {
     return this.#key;
   }
 
-  /** Rings `bell` whenever one of `channels` (null: any) is published on. Returns how to end that. */
+  /**
+   * Rings `bell` whenever a notification is published on one of `channels` (null: on any). Returns
+   * a function that detaches it.
+   */
   attach(bell: Bell, channels: readonly string[] | null): () => void {
     this.#bells.set(bell, channels === null ? null : new Set(channels));
     return () => void this.#bells.delete(bell);
   }
 
-  /** Rings `bell` whenever something was changed for the workers of a consumer. Returns how to end that. */
+  /**
+   * Rings `bell` whenever a change concerns the workers of a consumer. Returns a function that
+   * detaches it.
+   */
   attachControl(bell: Bell, consumer: string): () => void {
     this.#controls.set(bell, consumer);
     return () => void this.#controls.delete(bell);
   }
 
-  /** Calls back each time the session behind {@linkcode sessionKey} is lost. Returns how to end that. */
+  /**
+   * Calls `lost` each time the session behind {@linkcode sessionKey} is lost. Returns a function
+   * that removes the callback.
+   */
   onLoss(lost: () => void): () => void {
     this.#losses.add(lost);
     return () => void this.#losses.delete(lost);
@@ -205,7 +222,9 @@ export class Listener {
     }
   }
 
-  /** Resolves with the reason when the session is gone, or does not answer a heartbeat in time. */
+  /**
+   * Resolves with the reason when the session has ended, or does not answer a heartbeat in time.
+   */
   async #watch(session: Session): Promise<unknown> {
     const { signal } = this.#stop;
     const bell = new Bell();
@@ -213,7 +232,8 @@ export class Listener {
     while (session.alive && !signal.aborted) {
       if (await bell.wait(0, this.#options.heartbeat, signal) || signal.aborted) break;
       try {
-        // LISTEN is idempotent, so it asks for a sign of life and repairs an UNLISTEN at once.
+        // LISTEN is idempotent. So one statement serves as the heartbeat and also repairs an
+        // UNLISTEN.
         await session.query(`listen ${wakeChannel}`);
       } catch (error) {
         return error;
@@ -222,7 +242,7 @@ export class Listener {
     return signal.aborted ? undefined : await session.ended;
   }
 
-  /** Ends the connection. */
+  /** Closes the connection. */
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#running;

@@ -1,22 +1,22 @@
 /**
- * The seam between Hark and whatever speaks to PostgreSQL.
+ * The driver interface: what Hark needs from any PostgreSQL driver.
  *
  * @module
  */
 
-/** What a query gave back: its rows, as objects by column name. */
+/** The result of a query: its rows, as objects by column name. */
 export interface QueryResult {
   /** The rows, in the order the server sent them. */
-  // deno-lint-ignore no-explicit-any -- drivers type rows as any; each caller checks what it reads
+  // deno-lint-ignore no-explicit-any -- drivers type rows as any; callers check their columns
   readonly rows: any[];
 }
 
 /**
- * Anything that can run one SQL statement with numbered parameters.
+ * An object that can run one SQL statement with numbered parameters.
  *
- * `pg.Client`, `pg.Pool`, a PGlite database and its transactions fit as they are; other drivers by
- * a line of wrapping. Hark sends every parameter as text (or as a number or boolean) and casts it in
- * SQL, so that no driver has to know the type of a column.
+ * `pg.Client`, `pg.Pool`, a PGlite database and its transactions implement it as they are. Other
+ * drivers need one line of wrapping. Hark sends every parameter as text (or as a number or boolean)
+ * and casts it in SQL. So no driver has to know the type of a column.
  *
  * @example A transaction of postgres.js
  * ```ts

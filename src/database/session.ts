@@ -1,5 +1,5 @@
 /**
- * One connection of our own: a `pg.Client` that reports its own death.
+ * One connection of Hark's own: a `pg.Client` that reports its own end.
  *
  * @module
  */
@@ -11,19 +11,19 @@ import { Preparing, runsAgain } from "./again.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 import { translate } from "./translate.ts";
 
-/** How a session is opened. */
+/** Options of a session. */
 export interface SessionOptions {
   /** The URL of the database. */
   readonly url: string;
-  /** How long connecting may take, in milliseconds. */
+  /** The timeout for connecting, in milliseconds. */
   readonly connectTimeout: number;
-  /** How long one query may take, in milliseconds; past it the session is given up. */
+  /** The timeout for one query, in milliseconds. After a timeout the session is closed. */
   readonly queryTimeout: number;
-  /** Shown in `pg_stat_activity.application_name`. */
+  /** The `application_name` of the connection, as in `pg_stat_activity`. */
   readonly applicationName: string;
 }
 
-/** The settings of a `pg.Client` for these options. */
+/** The configuration of a `pg.Client` for these options. */
 export function clientConfig(options: SessionOptions): pg.ClientConfig {
   return {
     connectionString: options.url,
@@ -35,21 +35,25 @@ export function clientConfig(options: SessionOptions): pg.ClientConfig {
   };
 }
 
-/** Closes a client's socket without a farewell: a silent server would never answer one. */
+/**
+ * Closes a client's socket without the farewell message, which a silent server would never answer.
+ */
 export function cutOff(client: pg.ClientBase): void {
   (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream
     .destroy();
 }
 
-/** A connection that is used by one owner only, so that LISTEN and snapshot windows are its own. */
+/**
+ * A connection with one owner, so that its LISTEN and its snapshot windows belong to that owner.
+ */
 export class Session implements Queryable {
   readonly #client: pg.Client;
   readonly #ended = Promise.withResolvers<Error>();
   #closed: Promise<void> | undefined;
-  /** Why the connection is of no use any more. */
+  /** Why the connection can no longer be used; undefined while it can. */
   #reason: Error | undefined;
   readonly #preparing = new Preparing();
-  /** Resolves when the query that runs has ended. */
+  /** Resolves when the running query has ended. */
   #running: Promise<void> | undefined;
 
   private constructor(client: pg.Client) {
@@ -58,7 +62,7 @@ export class Session implements Queryable {
     client.on("end", () => this.#end(new Error("Connection terminated")));
   }
 
-  /** Connects. @throws {HarkError} `UNREACHABLE`, `TIMEOUT`. */
+  /** Opens a session. @throws {HarkError} `UNREACHABLE`, `TIMEOUT`. */
   static async open(options: SessionOptions): Promise<Session> {
     const client = new pg.Client(clientConfig(options));
     const session = new Session(client);
@@ -77,19 +81,19 @@ export class Session implements Queryable {
     return this.#reason === undefined;
   }
 
-  /** Resolves with the reason once the connection has ended, for whatever reason. */
+  /** Resolves with the reason once the connection has ended for any reason. */
   get ended(): Promise<Error> {
     return this.#ended.promise;
   }
 
-  /** Called for each NOTIFY that arrives. */
+  /** Registers a listener for each NOTIFY that arrives. */
   onNotification(listener: (channel: string, payload: string) => void): void {
     this.#client.on("notification", (message) => listener(message.channel, message.payload ?? ""));
   }
 
   /**
-   * Runs one statement, after those that were asked for before. A query that timed out leaves the connection in an
-   * unknown state: it is closed.
+   * Runs one statement, after the statements that were requested earlier. A query that timed out
+   * leaves the connection in an unknown state, so the session is closed.
    */
   query(text: string, values: unknown[] = []): Promise<QueryResult> {
     return this.#inTurn(() => this.#client.query(text, values));
@@ -101,11 +105,14 @@ export class Session implements Queryable {
     });
   }
 
-  /** The driver is to be given one query at a time, and counts its timeout from then on. Where none runs, at once. */
+  /**
+   * Gives the driver one query at a time, because its timeout counts from the moment it receives
+   * the query. If no query runs, the next one starts synchronously.
+   */
   async #inTurn(run: () => Promise<QueryResult>): Promise<QueryResult> {
     while (this.#running !== undefined) {
       await this.#running;
-      // What it waited for may have ended the connection.
+      // The query it waited for may have ended the connection.
       if (this.#reason instanceof HarkError) throw this.#reason;
     }
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -134,7 +141,7 @@ export class Session implements Queryable {
     this.#ended.resolve(reason);
   }
 
-  /** Closes the connection; a dead or silent one is cut off after a moment. Never fails. */
+  /** Closes the connection. A dead or silent connection is cut off after a moment. Never fails. */
   close(): Promise<void> {
     return this.#closed ??= this.#close();
   }
@@ -147,7 +154,7 @@ export class Session implements Queryable {
     try {
       await this.#client.end();
     } catch {
-      // It was not connected any more, which is what was wanted.
+      // The connection had ended already, which is the goal.
     } finally {
       clearTimeout(cut);
       cutOff(this.#client);

@@ -1,5 +1,5 @@
 /**
- * Turns what drivers and the server report into Hark's errors.
+ * Turns errors of drivers and of the server into Hark's errors.
  *
  * @module
  */
@@ -14,7 +14,7 @@ interface DriverError {
   readonly constraint_name?: unknown;
 }
 
-/** SQLSTATEs raised by Hark's own functions (sql/002_windows.sql and after). */
+/** The SQLSTATEs that Hark's own SQL functions raise. */
 const own: Record<string, HarkErrorCode> = {
   HK001: "IN_TRANSACTION",
   HK002: "IN_TRANSACTION",
@@ -49,7 +49,7 @@ const network = new Set([
   "CONNECT_TIMEOUT",
 ]);
 
-/** The sentence of an error, where it has one. */
+/** The message of an error, if it has one. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === "") {
     return error.errors.map(messageOf).join("; ");
@@ -57,11 +57,11 @@ export function messageOf(error: unknown): string {
   try {
     return error instanceof Error ? String(error.message) || String(error) : String(error);
   } catch {
-    return Object.prototype.toString.call(error); // such as one without a prototype
+    return Object.prototype.toString.call(error); // such as an object without a prototype
   }
 }
 
-/** Turns any error into a {@linkcode HarkError}; one that is one already is returned as it is. */
+/** Turns any error into a {@linkcode HarkError}. A HarkError is returned as it is. */
 export function translate(error: unknown): HarkError {
   if (error instanceof HarkError) return error;
   const { code } = (error ?? {}) as DriverError;
@@ -77,7 +77,10 @@ export function translate(error: unknown): HarkError {
 
 type Translation = [kind: HarkErrorCode, message: string, remedy?: string];
 
-/** What the server reported, by its SQLSTATE: also errors of statements that are the user's own. */
+/**
+ * Translates an error that the server reported, by its SQLSTATE. It may come from a statement of
+ * the user's own.
+ */
 function ofServer(code: string, error: DriverError, message: string): Translation {
   const hint = typeof error.hint === "string" && error.hint !== "" ? error.hint : undefined;
   const plain: Translation = hint === undefined
@@ -132,7 +135,7 @@ function withMessage([kind, remedy]: [HarkErrorCode, string], message: string): 
   return [kind, message, remedy];
 }
 
-/** Who can help where a right is missing, as far as the message tells what was asked for. */
+/** The remedy for a missing right, as far as the server's message says which right it is. */
 function grantFor(message: string): [remedy?: string] {
   const name = /function "?(\w+)"?$/.exec(message)?.[1];
   if (/schema "?hark"?$/.test(message)) {
@@ -150,7 +153,7 @@ function grantFor(message: string): [remedy?: string] {
   }
   if (
     name !== undefined && /^grant_\w+$/.test(name) ||
-    /table (log|consumers|workers|partitions|waiting|dead|done|replays|delayed|waymarks|migrations|install|incarnation)$/
+    /table (log|consumers|workers|partitions|waiting|dead|done|replays|delayed|waymarks|grants|schema_version|install|incarnation)$/
       .test(message)
   ) {
     return ["Only the owner of the schema may do this."];
@@ -175,7 +178,7 @@ function grantFor(message: string): [remedy?: string] {
   return [];
 }
 
-/** What a driver reported by itself: of the connection, not of a statement. */
+/** Translates an error of the driver itself: one of the connection, not of a statement. */
 function ofDriver(code: string, error: unknown, message: string): Translation {
   if (network.has(code)) {
     return [
@@ -215,7 +218,7 @@ function ofDriver(code: string, error: unknown, message: string): Translation {
   return ["DATABASE", message];
 }
 
-/** Runs something and translates what it throws. */
+/** Runs a function and translates the errors that it throws. */
 export async function translated<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
@@ -224,7 +227,10 @@ export async function translated<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Runs a publishing statement: what PostgreSQL cannot store is then the payload's fault. */
+/**
+ * Runs a publishing statement. An error for a value that PostgreSQL cannot store becomes
+ * `BAD_PAYLOAD`.
+ */
 export async function published<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
@@ -245,8 +251,8 @@ export async function published<T>(run: () => Promise<T>): Promise<T> {
 }
 
 /**
- * Whether an error may pass by itself: the connection, the server's state or its load, but not a
- * missing right or a wrong option.
+ * Whether an error is temporary: caused by the connection, by the server's state or by its load,
+ * and not by a missing right or a wrong option.
  */
 export function isPassing(error: HarkError): boolean {
   switch (error.code) {

@@ -12,85 +12,106 @@ import { days, daysAgo, holding, type HoldingConsumer } from "./holding.ts";
 
 /** Options of {@linkcode cleanup}. */
 export interface CleanupOptions {
-  /** Remove what was published longer ago than so many days, fractions allowed, or before a time. */
+  /**
+   * The age from which notifications are removed: a number of days, fractions allowed, or a `Date`
+   * before which they were published.
+   */
   readonly olderThan: number | Date;
-  /** Remove nothing, only count. @default {false} */
+  /** Count only, and remove nothing. @default {false} */
   readonly dryRun?: boolean;
   /**
-   * Also remove what a consumer has not read: it will never see it. What waits to be tried again or to
-   * be replayed stays all the same. @default {false}
+   * Also remove notifications that a consumer has not read; that consumer will never see them.
+   * Notifications that wait for a retry or for a replay are kept all the same.
+   * @default {false}
    */
   readonly force?: boolean;
   /**
-   * First remove the consumers that no worker has served for so many days, fractions allowed, with their
-   * positions and dead letters. None unless given.
+   * First remove the consumers that no worker has served for this many days, fractions allowed,
+   * with their positions and dead letters. Without it no consumer is removed.
    */
   readonly dropInactive?: number;
   /**
-   * Look at each old notification. Else leaves of the log that are wholly old and passed are emptied, which takes no
-   * longer for more; and of what is old in other leaves all goes, one by one, where that is 50,000 at the most: more
-   * stays until its leaf goes. @default {false}
+   * Also check every old notification one by one. Without it, cleanup empties the segments of the
+   * log in which every notification is old and every consumer has passed it; the time for that does
+   * not grow with their size. Old notifications in other segments are removed one by one if there
+   * are at most 50,000 of them. If there are more, they stay until their whole segment can be
+   * emptied.
+   * @default {false}
    */
   readonly exact?: boolean;
-  /** How many notifications one transaction looks at. @default {10000} */
+  /** How many notifications one transaction checks, 1 to 1,000,000. @default {10000} */
   readonly batch?: number;
-  /** Called after each transaction, with the counts so far. */
+  /** Callback after each transaction, with the counts so far. */
   readonly onProgress?: (progress: CleanupProgress) => unknown;
-  /** Ends it between two transactions when it aborts. */
+  /** When it aborts, cleanup ends after the current transaction. */
   readonly signal?: AbortSignal;
 }
 
-/** How far a {@linkcode cleanup} is. */
+/** Progress of a {@linkcode cleanup}. */
 export interface CleanupProgress {
-  /** How many notifications were removed, or with `dryRun` would be. By estimate where whole leaves went. */
+  /**
+   * How many notifications were removed, or with `dryRun` would be. An estimate for emptied
+   * segments.
+   */
   readonly removed: number;
-  /** How many were looked at that are old enough but were kept, as a consumer has not passed them. */
+  /**
+   * How many of the checked notifications are old enough but were kept, because a consumer has not
+   * passed them.
+   */
   readonly kept: number;
   /**
-   * The size of the removed ones as stored, in bytes. Where whole leaves went, the disk has that space back, indexes
-   * included; elsewhere PostgreSQL reuses it.
+   * The size of the removed notifications as stored, in bytes. The disk space of an emptied segment
+   * is freed at once, indexes included. The space of notifications that were removed one by one is
+   * reused by PostgreSQL.
    */
   readonly bytes: number;
 }
 
-/** A consumer that no worker has served for long. */
+/** A consumer that no worker has served for a long time. */
 export interface DroppedConsumer {
-  /** Its name. */
+  /** The consumer's name. */
   readonly consumer: string;
-  /** When a worker served it last; where none ever did, when it was registered. */
+  /** When a worker last served it. If no worker ever did: when the consumer was registered. */
   readonly lastServed: Date;
 }
 
-/** What a {@linkcode cleanup} did. */
+/** The result of a {@linkcode cleanup}. */
 export interface CleanupResult extends CleanupProgress {
-  /** What was published before this was old enough. */
+  /** The time before which a notification counts as old. */
   readonly cutoff: Date;
-  /** Whether nothing was removed, only counted. */
+  /** Whether notifications were only counted, not removed. */
   readonly dryRun: boolean;
-  /** Whether it came to its end; false where `signal` ended it. */
+  /** Whether cleanup finished. False if `signal` ended it. */
   readonly complete: boolean;
   /**
-   * Whether more than 50,000 old ones were not looked at one by one, as they lie in leaves of the log that are not
-   * wholly old, or not passed by everybody; see {@linkcode CleanupOptions.exact}.
+   * Whether more than 50,000 old notifications were not checked one by one. Their segments of the
+   * log also hold newer notifications, or notifications that a consumer has not passed; see
+   * {@linkcode CleanupOptions.exact}.
    */
   readonly more: boolean;
-  /** Because of whom notifications were kept, the furthest behind first. */
+  /** The consumers for which notifications were kept, the furthest behind first. */
   readonly keptFor: readonly HoldingConsumer[];
-  /** The consumers that were removed, or with `dryRun` would be, as no worker served them. */
+  /** The consumers that were removed, or with `dryRun` would be, because no worker served them. */
   readonly dropped: readonly DroppedConsumer[];
 }
 
-/** So many old notifications are removed one by one, where their leaf is not wholly old. */
+/**
+ * How many old notifications are removed one by one at most, if their segments also hold newer
+ * ones.
+ */
 const most = 50_000;
 
 /**
- * Removes old notifications that every consumer has passed: whole leaves of the log at once, what else is old a batch a
- * transaction. Not to be called in a transaction of your own, whose locks would stay. What a consumer has
- * not passed is kept, however old, unless `force` is given. An idle consumer stores its position only
- * now and then, so a few notifications of other channels may be kept for it.
+ * Removes old notifications that every consumer has passed. Whole segments of the log are emptied
+ * at once; other old notifications are removed in batches, one transaction each. Do not call it
+ * inside your own transaction: its locks would be held until that transaction ends.
  *
- * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA` and so on; `NO_PERMISSION`: only the schema's owner may, and
- * roles with `hark.grant_operate`.
+ * Notifications that a consumer has not passed are kept at any age, unless you set `force`. An idle
+ * consumer stores its position only now and then, so cleanup may keep a few notifications of other
+ * channels for it.
+ *
+ * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA` and so on; `NO_PERMISSION` unless the role owns the
+ * schema or has `hark.grant_operate`.
  * @example
  * ```ts
  * import { cleanup, connect } from "@hark/postgres";
@@ -157,8 +178,9 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
     await onProgress?.({ removed, kept, bytes });
   }
   if (!dryRun && signal?.aborted !== true) {
-    await emptyLeaves(); // also of which all went one by one
-    // Cleaning one by one does that too, a batch at a time.
+    await emptyLeaves(); // again: the loop above may have removed the last rows of a segment
+    // hark.clean also removes expired dedupe keys, a batch at a time. If that loop did not run, do
+    // it here.
     if (more) { while (await tidied(db, batch) >= batch); }
     await translated(async () => {
       await db.query("select hark.drop_leaves()");

@@ -1,5 +1,5 @@
 /**
- * Consumers: what each is, who serves it, how its partitions stand.
+ * Consumers: their definitions, their workers, and the state of their partitions.
  *
  * @module
  */
@@ -12,100 +12,120 @@ import { requireSchema } from "../schema/migrate.ts";
 import { type ConsumerStatus, consumerStatuses, type StatusOptions } from "./status.ts";
 import { date, ms } from "./times.ts";
 
-/** One partition of a consumer: the unit of order, and of what a worker holds. */
+/** One partition of a consumer: the unit of order, and the unit that a worker owns. */
 export interface PartitionStatus {
-  /** Its number, from 0. */
+  /** The partition's number, from 0. */
   readonly partition: number;
-  /** How many committed notifications it has not passed. */
+  /** How many committed notifications the partition's position has not passed. */
   readonly unread: number;
-  /** When the oldest of these was published. */
+  /** When the oldest unread notification was published; null if there is none. */
   readonly oldestUnread: Date | null;
-  /** How many it has passed that wait to be tried again, or behind such a one of their key. */
+  /**
+   * How many notifications the position has passed that are waiting: for a retry, or behind a
+   * failed notification of the same key.
+   */
   readonly waiting: number;
-  /** Whether one of these has failed. */
+  /** Whether one of the waiting notifications has failed. */
   readonly blocked: boolean;
-  /** The worker that holds it, or did when it ended without giving it back; null where none does. */
+  /**
+   * The worker that owns the partition, or that owned it when it ended without releasing it. Null
+   * if there is none.
+   */
   readonly owner: string | null;
-  /** Until when that worker's lease runs; null where that is not known any more. */
+  /** When that worker's lease ends; null if it is no longer known. */
   readonly leaseUntil: Date | null;
-  /** How often it has changed hands. */
+  /** How often the partition has changed owners. */
   readonly epoch: number;
-  /** How many notifications it has handled. */
+  /** How many notifications of the partition have been handled. */
   readonly handled: number;
-  /** When its progress was stored last. */
+  /** When progress was last stored. */
   readonly acknowledgedAt: Date | null;
-  /** When a worker held it last. */
+  /** When a worker last owned the partition. */
   readonly servedAt: Date | null;
-  /** How many of its owners in a row have ended without giving it back. */
+  /** How many owners in a row have ended without releasing the partition. */
   readonly crashes: number;
-  /** The notification that is handled alone, to find out whether it is what ends them. */
+  /**
+   * The notification that is handled alone, to find out whether it is the one that crashes workers.
+   * Null if there is none.
+   */
   readonly tryingId: number | null;
 }
 
 /** A worker that serves a consumer: one run of it, in a process or a thread. */
 export interface WorkerStatus {
-  /** Its number, made anew for each run. */
+  /** The worker's id, a new one for each run. */
   readonly owner: string;
-  /** Whether its lease runs. */
+  /**
+   * Whether the worker is alive: its lease runs and, if it has a LISTEN session, that session
+   * exists.
+   */
   readonly alive: boolean;
-  /** Until when its lease runs, or ran. */
+  /** When its lease ends or ended. */
   readonly leaseUntil: Date;
-  /** When it began. */
+  /** When the worker started. */
   readonly joinedAt: Date;
-  /** Whether it has a session that hears LISTEN; else it polls. */
+  /** Whether the worker has a session that hears LISTEN. Otherwise it polls. */
   readonly listening: boolean;
-  /** The partitions it holds. */
+  /** The partitions that it owns. */
   readonly partitions: readonly number[];
 }
 
-/** A notification that a consumer is to try again. */
+/** A waiting notification: its consumer will try it again. */
 export interface WaitingNotification {
-  /** Its id. */
+  /** The notification's id. */
   readonly id: number;
-  /** Its channel; null where the log has it no more. */
+  /** The notification's channel; null if the log no longer has the notification. */
   readonly channel: string | null;
-  /** Its key. */
+  /** The notification's key; null if it has none. */
   readonly key: string | null;
-  /** Its partition. */
+  /** The consumer's partition that the notification belongs to. */
   readonly partition: number;
-  /** Why it waits: it has `failed`, is still `running` while others went on, is a `replay`, or a `retry` of a dead letter. */
+  /**
+   * Why the notification waits: it has `failed`; its handler is still `running` while later
+   * notifications went on; it is part of a `replay`; or it is the `retry` of a dead letter.
+   */
   readonly state: "failed" | "running" | "replay" | "retry";
-  /** How often it was tried. */
+  /** How often the notification was tried. */
   readonly attempts: number;
-  /** When it is tried next, at the earliest. */
+  /** When the notification is tried next, at the earliest. */
   readonly dueAt: Date;
-  /** The last error's message. */
+  /** The message of the last error; null if there was none. */
   readonly error: string | null;
-  /** When it failed last. */
+  /** When the notification last failed; null if it has not. */
   readonly failedAt: Date | null;
 }
 
-/** A range that a consumer is still to handle once more: see {@linkcode replay}. */
+/** A range of notifications that a consumer will handle again: see {@linkcode replay}. */
 export interface PendingReplay {
-  /** The number {@linkcode replay} gave. */
+  /** The number that {@linkcode replay} returned. */
   readonly replay: number;
-  /** The channels it is about; null for all of the consumer's. */
+  /** The channels to replay; null for all of the consumer's channels. */
   readonly channels: readonly string[] | null;
-  /** The next id to be looked at. */
+  /** The next id that will be read. */
   readonly nextId: number;
-  /** The last one. */
+  /** The last id of the range. */
   readonly toId: number;
 }
 
-/** All there is to know of one consumer. */
+/** Everything that is known about one consumer. */
 export interface ConsumerDetails extends ConsumerStatus {
-  /** Its partitions, by number. */
+  /** The consumer's partitions, by number. */
   readonly partitionList: readonly PartitionStatus[];
-  /** Its workers, by when they began; also those whose lease has ended lately. */
+  /**
+   * The consumer's workers, by the time they started. Includes workers whose lease ended recently.
+   */
   readonly workerList: readonly WorkerStatus[];
-  /** What it is to try again, the oldest first, at most 20. What only waits behind these is left out. */
+  /**
+   * The notifications that the consumer will try again, the oldest first, at most 20. Notifications
+   * that only wait behind these are left out.
+   */
   readonly heads: readonly WaitingNotification[];
-  /** What it is still to handle once more. */
+  /** The replays that have not finished. */
   readonly replayList: readonly PendingReplay[];
 }
 
 /**
- * Every consumer, by name: what it is, how far, who serves it. The same as `consumers` of
+ * Every consumer, by name: its definition, its progress and its workers. The same as `consumers` of
  * {@linkcode status}, without the size of the log.
  *
  * @throws {HarkError} `NO_SCHEMA`, `SCHEMA_OLD`, `SCHEMA_NEW`; `NO_PERMISSION` without
@@ -130,9 +150,9 @@ export async function consumers(
 }
 
 /**
- * One consumer with its partitions, its workers, and what it is to try again.
+ * One consumer with its partitions, its workers, and the notifications that it will try again.
  *
- * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`; otherwise as {@linkcode consumers}.
+ * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`; otherwise the errors of {@linkcode consumers}.
  * @example
  * ```ts
  * import { connect, consumerDetails } from "@hark/postgres";

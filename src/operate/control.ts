@@ -1,5 +1,5 @@
 /**
- * Pausing, dividing and removing consumers.
+ * Pausing, partitioning and removing consumers.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
 
-/** Calls a function of one consumer that answers with one value. */
+/** Calls a SQL function of one consumer that returns one value. */
 async function ask(db: Queryable, call: string, values: unknown[]): Promise<unknown> {
   await requireSchema(db);
   const { rows } = await translated(() => db.query(`select ${call} as answer`, values));
@@ -17,8 +17,8 @@ async function ask(db: Queryable, call: string, values: unknown[]): Promise<unkn
 }
 
 /**
- * Stops delivery to a consumer, in whatever processes it runs, until {@linkcode resume}. What
- * handlers are at they finish; nothing new begins. Nothing is lost. Returns whether that is news.
+ * Stops delivery to a consumer in all its workers, until {@linkcode resume}. Running handlers
+ * finish; no new ones start. Nothing is lost. Returns false if the consumer was already paused.
  *
  * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`.
  * @example
@@ -36,9 +36,9 @@ export async function pause(db: Queryable, consumer: string): Promise<boolean> {
 }
 
 /**
- * Goes on with delivery to a consumer that was stopped by {@linkcode pause}. Returns whether it was.
+ * Resumes delivery to a consumer that {@linkcode pause} has stopped. Returns whether it was paused.
  *
- * @throws {HarkError} as {@linkcode pause}.
+ * @throws {HarkError} The errors of {@linkcode pause}.
  * @example
  * ```ts
  * import { connect, resume } from "@hark/postgres";
@@ -52,9 +52,9 @@ export async function resume(db: Queryable, consumer: string): Promise<boolean> 
 }
 
 /**
- * Removes a consumer with its position, what waits for it and its dead letters, so that it no longer
- * holds back {@linkcode cleanup}. A worker that serves it ends with an error. Returns whether there
- * was one. A consumer of that name that runs again begins anew.
+ * Removes a consumer with its position, its waiting notifications and its dead letters. It then no
+ * longer holds back {@linkcode cleanup}. A worker that serves it ends with an error. Returns
+ * whether the consumer existed. If a consumer with the same name runs again, it is registered anew.
  *
  * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`.
  * @example
@@ -70,13 +70,15 @@ export async function removeConsumer(db: Queryable, consumer: string): Promise<b
 }
 
 /**
- * Changes into how many partitions a consumer is divided, 1 to 1,024: how many workers can share it.
- * Its workers first read to a common point, so that no key is overtaken: `"pending"` until they
- * have, `"done"` where nothing is in the way. Which partition a null key falls into changes; order
- * within a key does not.
+ * Sets the number of partitions of a consumer, 1 to 1,024. At most that many workers can share it.
  *
- * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`, also while another such change is under way;
- * `NO_PERMISSION` without `hark.grant_operate`.
+ * All workers first read to a common point, so that no notification overtakes an earlier one of its
+ * key. The result is `"pending"` until they have reached it, and `"done"` if nothing has to be
+ * awaited. Notifications without a key may move to another partition. The order within a key does
+ * not change.
+ *
+ * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`, also while another change of the partitions is
+ * in progress; `NO_PERMISSION` without `hark.grant_operate`.
  * @example
  * ```ts
  * import { connect, setPartitions } from "@hark/postgres";

@@ -11,63 +11,72 @@ import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { date, ms } from "./times.ts";
 
-/** A notification that a consumer has given up, with a copy, as the log may not have it any more. */
+/**
+ * A dead letter: a notification that a consumer has given up. It is a copy, because cleanup may
+ * have removed the original from the log.
+ */
 export interface DeadNotification {
-  /** The consumer. */
+  /** The consumer that has given the notification up. */
   readonly consumer: string;
   /** The notification's id. */
   readonly id: number;
-  /** Its channel; null where nothing is left of it but its id. */
+  /** The notification's channel; null if only its id is left. */
   readonly channel: string | null;
-  /** Its key. */
+  /** The notification's key; null if it has none. */
   readonly key: string | null;
-  /** What was published; null also where it cannot be read, as it takes more than 64 MB, or 256 MB as text. */
+  /**
+   * The published payload. Also null if it cannot be read: it takes over 64 MB as stored, or over
+   * 256 MB as text.
+   */
   readonly payload: unknown;
-  /** Its headers; an empty object where there are none. */
+  /** The notification's headers; an empty object if it has none. */
   readonly headers: Readonly<Record<string, unknown>>;
-  /** When it was published. */
+  /** When the notification was published; null if only its id is left. */
   readonly createdAt: Date | null;
-  /** How often it was tried. */
+  /** How often the notification was tried. */
   readonly attempts: number;
-  /** The last error's message. */
+  /** The message of the last error; null if there was none. */
   readonly error: string | null;
-  /** When it was given up. */
+  /** When the consumer gave the notification up. */
   readonly diedAt: Date;
 }
 
-/** Which dead letters: those that fit all that is given. */
+/** A filter on dead letters: those that match every given field. */
 export interface DeadLetterFilter {
-  /** These ids, at least one. */
+  /** Dead letters with these ids, at least one. */
   readonly ids?: readonly number[];
-  /** Of this channel. */
+  /** Dead letters of this channel. */
   readonly channel?: string;
-  /** Of this key. */
+  /** Dead letters with this key. */
   readonly key?: string;
-  /** With this in the error's message, as it is: no pattern, and upper case counts. */
+  /** Dead letters whose error message contains this text, taken literally and case-sensitively. */
   readonly error?: string;
-  /** This id and above. */
+  /** Dead letters with this id or a higher one. */
   readonly fromId?: number;
-  /** This id and below. */
+  /** Dead letters with this id or a lower one. */
   readonly toId?: number;
-  /** Given up at this time or after it. */
+  /** Dead letters given up at this time or later. */
   readonly diedAfter?: Date;
-  /** Given up before this time. */
+  /** Dead letters given up before this time. */
   readonly diedBefore?: Date;
 }
 
 /** Options of {@linkcode deadLetters}. */
 export interface DeadLetterOptions extends DeadLetterFilter {
-  /** Of this consumer; of all unless given. */
+  /** Dead letters of this consumer. All consumers unless given. */
   readonly consumer?: string;
-  /** At most so many. @default {100} */
+  /** The maximum number to return, 1 to 1,000,000. @default {100} */
   readonly limit?: number;
-  /** Those after this id, to go on; needs `consumer`. */
+  /**
+   * Return only dead letters with a higher id than this, to read the next page. Requires
+   * `consumer`.
+   */
   readonly after?: number;
 }
 
 /** Options of {@linkcode retryDead} and {@linkcode discardDead}: a filter, or `all`. */
 export interface DeadLetterChoice extends DeadLetterFilter {
-  /** All of the consumer's, which has to be said. */
+  /** All dead letters of the consumer. You have to say so explicitly. */
   readonly all?: true;
 }
 
@@ -118,7 +127,7 @@ const types =
   "$9::text::timestamptz";
 
 /**
- * Dead letters, by consumer and id: of one consumer or of all.
+ * Lists the dead letters of one consumer or of all, ordered by consumer and id.
  *
  * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`;
  * `NO_SCHEMA` and so on.
@@ -168,12 +177,13 @@ export async function deadLetters(
 }
 
 /**
- * Has a consumer handle dead letters again, from their first attempt on: those that a filter fits, or
- * `all`. They come beside what is new; each key's in order of ids. Returns how many. One of which
- * nothing is left but its id stays.
+ * Has a consumer handle dead letters again, counted from the first attempt. Give a filter, or
+ * `all`. They are delivered alongside new notifications, in id order within each key. Returns how
+ * many dead letters will be retried. A dead letter of which only the id is left stays a dead
+ * letter.
  *
- * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`, also without a filter and `all`; `NO_PERMISSION`
- * without `hark.grant_operate`; `NO_SCHEMA` and so on.
+ * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`, also if neither a filter nor `all` is given;
+ * `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, retryDead } from "@hark/postgres";
@@ -191,9 +201,10 @@ export async function retryDead(
 }
 
 /**
- * Removes dead letters of a consumer for good: those that a filter fits, or `all`. Returns how many.
+ * Removes dead letters of a consumer for good. Give a filter, or `all`. Returns how many were
+ * removed.
  *
- * @throws {HarkError} as {@linkcode retryDead}.
+ * @throws {HarkError} The errors of {@linkcode retryDead}.
  * @example
  * ```ts
  * import { connect, discardDead } from "@hark/postgres";

@@ -1,5 +1,5 @@
 /**
- * Because of whom old notifications are kept.
+ * The consumers that hold back cleanup.
  *
  * @module
  */
@@ -11,25 +11,28 @@ import { translated } from "../database/translate.ts";
 /**
  * Why a consumer holds back {@linkcode cleanup}:
  *
- * - `"behind"`: its position has not passed something that is old enough;
+ * - `"behind"`: its position has not passed a notification that is old enough;
  * - `"inactive"`: no worker serves it;
- * - `"paused"`: somebody paused it;
- * - `"waiting"`: something that is old enough waits to be tried again;
- * - `"replaying"`: something that is old enough is to be handled once more.
+ * - `"paused"`: the consumer is paused;
+ * - `"waiting"`: a notification that is old enough waits for a retry;
+ * - `"replaying"`: a notification that is old enough will be replayed.
  */
 export type HoldingReason = "behind" | "inactive" | "paused" | "waiting" | "replaying";
 
-/** A consumer because of whom something is kept that is old enough. */
+/** A consumer for which notifications are kept that are old enough to be removed. */
 export interface HoldingConsumer {
-  /** Its name. */
+  /** The consumer's name. */
   readonly consumer: string;
   /** When the oldest notification that is kept for it was published. */
   readonly oldest: Date;
-  /** Why it is. */
+  /** Why notifications are kept for it. */
   readonly reasons: readonly HoldingReason[];
 }
 
-/** Those for whom something is kept that was published before a time, the furthest behind first. */
+/**
+ * Lists the consumers for which notifications from before a time are kept, the furthest behind
+ * first.
+ */
 export async function holding(db: Queryable, before: Date): Promise<HoldingConsumer[]> {
   return await translated(async () => {
     const { rows } = await db.query(
@@ -47,13 +50,13 @@ export async function holding(db: Queryable, before: Date): Promise<HoldingConsu
   });
 }
 
-/** A number of days, checked. */
+/** Checks a number of days. */
 export function days(name: string, value: unknown): number {
   if (typeof value === "number" && value >= 0 && value <= 100_000) return value;
   return bad(name, value, "Give a number of days from 0 to 100000.");
 }
 
-/** So many days ago by the server's clock, which also dates the notifications. */
+/** The time a number of days ago by the server's clock, which also dates the notifications. */
 export async function daysAgo(db: Queryable, days: number): Promise<Date> {
   return await translated(async () => {
     const { rows } = await db.query(

@@ -1,5 +1,5 @@
 /**
- * Moving a consumer, and having it handle once more what it has handled.
+ * Moving a consumer's position, and replaying notifications that it has handled.
  *
  * @module
  */
@@ -10,23 +10,27 @@ import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
 
-/** What a {@linkcode seek} did. */
+/** The result of a {@linkcode seek}. */
 export interface SeekResult {
-  /** How many notifications that were to be tried again became dead letters, as they would not come again. */
+  /**
+   * How many waiting notifications became dead letters, because the move would not deliver them
+   * again.
+   */
   readonly givenUp: number;
 }
 
 /**
- * Moves a consumer: from `to` on everything is delivered, again or for the first time, and nothing
- * before. `"end"` is another name for `"now"`. It may run meanwhile: its workers drop what they have
- * read and go on from there; a handler that is at work is not stopped. What waited to be tried again
- * and does not come from there becomes a dead letter, with the error `given up by a seek`. Pending
- * replays end.
+ * Moves the position of a consumer. Everything from `to` on is delivered, again or for the first
+ * time, and nothing before it. `"end"` is another name for `"now"`.
  *
- * Give a database or a pool, or a transaction that has written nothing and is READ COMMITTED.
+ * The consumer may be running. Its workers then drop what they have read and continue from the new
+ * position; running handlers are not stopped. Waiting notifications that will not be delivered from
+ * there become dead letters, with the error `given up by a seek`. Pending replays end.
  *
- * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION` for a place that the log does not have, and while
- * the number of partitions is being changed; `IN_TRANSACTION`; `NO_PERMISSION` without
+ * Give a database, a pool, or a READ COMMITTED transaction that has written nothing.
+ *
+ * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION` for a position that the log does not have, and
+ * while the number of partitions is being changed; `IN_TRANSACTION`; `NO_PERMISSION` without
  * `hark.grant_operate`.
  * @example
  * ```ts
@@ -45,7 +49,8 @@ export async function seek(
   const [kind, id, time] = target(to);
   await requireSchema(db);
   return await translated(async () => {
-    // Where the log was restored to another server: it would undo the move.
+    // If the log was restored to another server, the first read there resets all positions and
+    // would undo the move. So let that happen first.
     await db.query("select hark.rebase()");
     const { rows } = await db.query(
       "select hark.seek($1::text, $2::text, $3::bigint, $4::text::timestamptz) as given_up",
@@ -57,20 +62,25 @@ export async function seek(
 
 /** Options of {@linkcode replay}. */
 export interface ReplayOptions {
-  /** The first id, or the time from which on: by the clock at the publishing call. */
+  /** The start of the range: the first id, or the earliest time at which `notify` was called. */
   readonly from: number | Date;
-  /** The last id, or the time until which, included. The end of the log unless given. */
+  /**
+   * The end of the range, included: the last id, or the latest time. The end of the log unless
+   * given.
+   */
   readonly to?: number | Date;
-  /** Only these of its channels. All of them unless given. */
+  /** Only these of the consumer's channels. All of them unless given. */
   readonly channels?: string | readonly string[];
 }
 
 /**
- * Has a consumer handle once more a range that it has passed already, beside what comes anew; its
- * position stays. What it has not passed yet comes once, in its turn; what waits to be tried again is
- * left to that. Its workers see to it bit by bit, each key in order; what is to be replayed is kept
- * by {@linkcode cleanup} until then. Returns the replay's number, or null where nothing was published
- * in that time.
+ * Has a consumer handle again a range of notifications that it has already passed. They are
+ * delivered alongside new notifications, and the consumer's position does not move.
+ *
+ * Notifications in the range that the consumer has not passed are delivered once, in their turn.
+ * Notifications that already wait for a retry are not added a second time. The workers replay the
+ * range step by step, each key in order. {@linkcode cleanup} keeps notifications until they are
+ * replayed. Returns the replay's number, or null if nothing was published in the range.
  *
  * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION` for a range that the log does not have, and for a
  * channel that the consumer does not read; `NO_PERMISSION` without `hark.grant_operate`.
@@ -105,7 +115,7 @@ export async function replay(
   return rows[0].number === null ? null : toId(rows[0].number);
 }
 
-/** Where to move: kind, id, time. */
+/** Turns a target into the arguments of hark.seek: kind, id and time. */
 function target(to: StartFrom | "end"): [kind: string, id: number | null, time: string | null] {
   if (to === "beginning" || to === "now" || to === "end") return [to, null, null];
   const names = to !== null && typeof to === "object" ? Object.keys(to) : [];
@@ -118,7 +128,7 @@ function target(to: StartFrom | "end"): [kind: string, id: number | null, time: 
   return bad("to", to, 'Give "beginning", "now", { id } or { time }.');
 }
 
-/** An id, or a time. */
+/** Turns an id or a time into two arguments, one of which is null. */
 function place(name: string, value: unknown): [id: number | null, time: string | null] {
   if (value instanceof Date && !Number.isNaN(value.getTime())) return [null, value.toISOString()];
   if (Number.isSafeInteger(value) && value as number >= 1) return [value as number, null];

@@ -1,5 +1,5 @@
 /**
- * How far everybody is.
+ * The status of all consumers, of the log and of the watched tables.
  *
  * @module
  */
@@ -8,139 +8,163 @@ import { type WatchStatus, watchStatuses } from "../changes/watches.ts";
 import { knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
-import { requireSchema, schemaVersion } from "../schema/migrate.ts";
+import { requireSchema } from "../schema/migrate.ts";
+import { schemaVersion } from "../schema/version.ts";
 import { days, daysAgo, holding, type HoldingConsumer } from "./holding.ts";
 import { date, ms } from "./times.ts";
 
 /** Options of {@linkcode status}. */
 export interface StatusOptions {
   /**
-   * Counting stops here: a consumer's unread notifications, the log's, the delayed; more cost no more.
+   * Stop counting at this many notifications. It limits the count of a consumer's unread
+   * notifications, of the log, and of delayed notifications, so that a longer backlog costs no
+   * more.
    * @default {100000}
    */
   readonly maxCount?: number;
   /**
-   * Warn of consumers because of whom notifications are kept that are older than so many days, fractions
-   * allowed. @default {7}
+   * Warn about consumers for which notifications are kept that are older than this many days,
+   * fractions allowed.
+   * @default {7}
    */
   readonly warnDays?: number;
 }
 
-/** The notification that a consumer fails on at present. */
+/** The notification that a consumer currently fails on. */
 export interface FailingNotification {
-  /** Its id. */
+  /** The notification's id. */
   readonly id: number;
-  /** How often it was tried. */
+  /** How often the notification was tried. */
   readonly attempts: number;
-  /** The last error's message. */
+  /** The message of the last error. */
   readonly error: string | null;
-  /** When it failed last. */
+  /** When the notification last failed. */
   readonly failedAt: Date | null;
 }
 
-/** What one consumer is, how far it is, and who serves it. */
+/** One consumer: its definition, its progress and its workers. */
 export interface ConsumerStatus {
-  /** Its name. */
+  /** The consumer's name. */
   readonly consumer: string;
   /** The channels it reads. */
   readonly channels: readonly string[];
-  /** What it wants of these: keys, and what payload and headers contain; null for everything. */
+  /** The filter on key, payload and headers; null if the consumer takes every notification. */
   readonly filter: Readonly<Record<string, unknown>> | null;
-  /** Whether its handlers' writes commit together with its position. */
+  /** Whether a handler's writes commit together with the fact that its notification is handled. */
   readonly transactional: boolean;
-  /** How often it has become something else, by other channels, another filter and the like; from 1. */
+  /**
+   * The number of the current definition, from 1. It rises when channels, filter and the like
+   * change.
+   */
   readonly generation: number;
-  /** Into how many partitions it is divided. */
+  /** The number of partitions. */
   readonly partitions: number;
-  /** Into how many it will be, once its workers have read to a common point; else null. */
+  /**
+   * The number of partitions after a change that is in progress: the workers first read to a common
+   * point. Null if there is no such change.
+   */
   readonly nextPartitions: number | null;
-  /** Since when it is paused; null where it is not. */
+  /** When the consumer was paused; null if it is not paused. */
   readonly pausedAt: Date | null;
-  /** When it was registered. */
+  /** When the consumer was registered. */
   readonly createdAt: Date;
-  /** How many committed notifications it has not passed; at most `maxCount`. */
+  /** How many committed notifications the consumer has not passed; at most `maxCount`. */
   readonly unread: number;
-  /** Whether counting stopped at `maxCount`: there may be more. */
+  /** Whether counting stopped at `maxCount`, so that there may be more. */
   readonly unreadCapped: boolean;
-  /** When the oldest unread one was published; null where all are read. */
+  /** When the oldest unread notification was published; null if there is none. */
   readonly oldestUnread: Date | null;
-  /** The age of the oldest unread one, in seconds; 0 where all are read. */
+  /** The age of the oldest unread notification, in seconds; 0 if there is none. */
   readonly lagSeconds: number;
-  /** How many it has passed that wait to be tried again, or behind such a one of their key; at most `maxCount`. */
+  /**
+   * How many notifications the consumer has passed that are waiting: for a retry, or behind a
+   * failed notification of the same key. At most `maxCount`.
+   */
   readonly waiting: number;
-  /** When the one that waits with the lowest id was published; null where none waits. */
+  /** When the waiting notification with the lowest id was published; null if none waits. */
   readonly oldestWaiting: Date | null;
-  /** In how many partitions something has failed that is to be tried again. */
+  /** The number of partitions in which a failed notification waits for a retry. */
   readonly blocked: number;
-  /** How many dead letters it has; at most `maxCount`. */
+  /** The number of dead letters; at most `maxCount`. */
   readonly dead: number;
-  /** How many replays it has not been through. */
+  /** The number of replays that have not finished. */
   readonly replays: number;
-  /** How many workers it has: those whose lease runs. */
+  /** The number of workers whose lease runs. */
   readonly workers: number;
-  /** How many of its partitions these hold. */
+  /** The number of partitions that these workers own. */
   readonly served: number;
-  /** Whether a worker holds one of its partitions. */
+  /** Whether a worker owns at least one partition. */
   readonly serving: boolean;
-  /** A worker that serves it, or ended without a word; null where none does. */
+  /**
+   * The id of a worker that serves the consumer, or that ended without releasing its partitions.
+   * Null if there is none.
+   */
   readonly owner: string | null;
-  /** Until when that worker holds it unless it renews. */
+  /** When that worker's lease ends unless it renews it. */
   readonly leaseUntil: Date | null;
-  /** When its progress was stored last, or a worker took or gave back a partition. */
+  /** When progress was last stored, or a worker last took or released a partition. */
   readonly servedAt: Date | null;
-  /** How many notifications it has handled. */
+  /** How many notifications the consumer has handled. */
   readonly handled: number;
-  /** When its progress was stored last. */
+  /** When progress was last stored. */
   readonly acknowledgedAt: Date | null;
-  /** What it fails on, the oldest; null where nothing does. */
+  /** The oldest notification that has failed and waits for a retry; null if there is none. */
   readonly failing: FailingNotification | null;
 }
 
-/** How large the log is. */
+/** The size of the log. */
 export interface LogStatus {
-  /** How many notifications it holds; where `exact` is false, by the server's statistics. */
+  /** The number of notifications in the log. If `exact` is false: by the server's statistics. */
   readonly rows: number;
-  /** Whether they were counted: not beyond `maxCount`, nor by a role that may not read the table. */
+  /**
+   * Whether the notifications were counted. Hark does not count beyond `maxCount`, and cannot count
+   * if the role may not read the table.
+   */
   readonly exact: boolean;
-  /** Its size on disk with its indexes, in bytes. */
+  /** The size on disk with indexes, in bytes. */
   readonly bytes: number;
 }
 
-/** What waits to be delivered later. */
+/** The delayed notifications. */
 export interface DelayedStatus {
-  /** How many notifications do, of all channels; at most `maxCount`. */
+  /** The number of delayed notifications on all channels; at most `maxCount`. */
   readonly count: number;
-  /** Whether counting stopped at `maxCount`: there may be more. */
+  /** Whether counting stopped at `maxCount`, so that there may be more. */
   readonly capped: boolean;
   /**
-   * When the first of them is due; null where none waits. Workers and subscriptions deliver it, so where this is
-   * more than moments ago none runs.
+   * When the first delayed notification is due; null if there is none. Workers and subscriptions
+   * deliver due notifications. A time more than moments in the past therefore means that none is
+   * running.
    */
   readonly nextAt: Date | null;
 }
 
-/** What {@linkcode status} found. */
+/** The result of {@linkcode status}. */
 export interface Status {
-  /** The version of the schema. */
-  readonly schemaVersion: number;
+  /** The version of the installed schema. */
+  readonly schemaVersion: string;
   /** The size of the log. */
   readonly log: LogStatus;
-  /** What was published with `delay` or `deliverAt` and is not in the log yet. */
+  /**
+   * The notifications that were published with `delay` or `deliverAt` and are not in the log yet.
+   */
   readonly delayed: DelayedStatus;
   /** Every consumer, by name. */
   readonly consumers: readonly ConsumerStatus[];
-  /** Who holds back {@linkcode cleanup} and needs somebody to look, the furthest behind first. */
+  /**
+   * The consumers that hold back {@linkcode cleanup} and need attention, the furthest behind first.
+   */
   readonly warnings: readonly HoldingConsumer[];
-  /** Every watched table; `drift` says what is not as it should be any more. */
+  /** Every watched table. `drift` lists what differs from the definition of the watch. */
   readonly watches: readonly WatchStatus[];
 }
 
 /**
- * How far every consumer is, who serves it, what it fails on, who holds back old notifications, how
- * large the log is, and which tables are watched. Reads only.
+ * The status of every consumer, the consumers that hold back cleanup, the size of the log, the
+ * delayed notifications, and the watched tables. Reads only.
  *
- * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA`, `SCHEMA_OLD`, `SCHEMA_NEW`; `NO_PERMISSION` without
- * `hark.grant_consume` or `hark.grant_operate`.
+ * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA`, `SCHEMA_OLD`, `SCHEMA_NEW`; `NO_PERMISSION`
+ * without `hark.grant_consume` or `hark.grant_operate`.
  * @example
  * ```ts
  * import { connect, status } from "@hark/postgres";
@@ -193,8 +217,8 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
   });
 }
 
-// A worker that lives and has nothing to read stores its position only now and then, so what it holds
-// back of others' channels is no reason to look.
+// A live worker with nothing to read stores its position only now and then. It therefore holds back
+// notifications of other channels for a while, which needs no attention.
 function worthWarning(
   holding: readonly HoldingConsumer[],
   consumers: readonly ConsumerStatus[],
@@ -232,7 +256,7 @@ export async function consumerStatuses(db: Queryable, maxCount: number): Promise
   return rows.map((row) => consumerStatus(row, maxCount));
 }
 
-// deno-lint-ignore no-explicit-any -- a row as a driver gives it
+// deno-lint-ignore no-explicit-any -- a row with the driver's types
 function consumerStatus(row: any, maxCount: number): ConsumerStatus {
   const unread = Number(row.unread);
   return {

@@ -1,15 +1,18 @@
 /**
- * Times on their way from the server.
+ * Times as the server returns them.
  *
  * @module
  */
 
-/** A column as milliseconds: drivers differ in what they make of a timestamptz. */
+/**
+ * SQL for a timestamptz column as milliseconds, because drivers turn a timestamptz into different
+ * types.
+ */
 export function ms(column: string): string {
   return `(extract(epoch from ${column}) * 1000)::float8 as ${column}`;
 }
 
-/** A time from milliseconds, as {@linkcode ms} gives them. */
+/** The time for the milliseconds that {@linkcode ms} selects; null for null. */
 export function date(value: unknown): Date | null {
   return value === null ? null : new Date(Number(value));
 }

@@ -1,5 +1,5 @@
 /**
- * Taking back what was to be published later.
+ * Cancelling delayed notifications.
  *
  * @module
  */
@@ -10,15 +10,18 @@ import { translated } from "../database/translate.ts";
 import { queryable } from "./notify.ts";
 
 /**
- * Takes back a notification that was published with `delay` or `deliverAt`, as part of the transaction
- * `db` is in. Its dedupe key is free again. Where it is just being delivered, this waits for that.
+ * Cancels a delayed notification: one that was published with `delay` or `deliverAt`. The
+ * cancellation is part of the transaction that `db` is in, and frees the notification's dedupe key.
+ * If a worker or a subscription is delivering the notification at this moment, the call waits for
+ * the end of that transaction.
  *
- * Numbers are no secret: a role that may publish can take back what another role has delayed.
+ * Numbers are not secret: a role that may publish can cancel what another role has delayed.
  *
- * @param number What {@linkcode notify} returned for it.
- * @returns Whether it was still waiting; false where it has been delivered or taken back.
- * @throws {HarkError} `BAD_OPTION` where `number` is not a whole number of at least 1; from the server
- * as {@linkcode notify}.
+ * @param number The number that {@linkcode notify} returned for the delayed notification.
+ * @returns Whether the notification was still delayed. False if it was already delivered or
+ * cancelled.
+ * @throws {HarkError} `BAD_OPTION` if `number` is not a whole number of at least 1. Errors from the
+ * server are those of {@linkcode notify}.
  * @example
  * ```ts
  * import { cancelDelayed, connect, notify } from "@hark/postgres";

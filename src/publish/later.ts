@@ -1,5 +1,5 @@
 /**
- * When a notification is delivered, and under which of the producer's own keys it is published once.
+ * Options for delayed notifications and for dedupe keys.
  *
  * @module
  */
@@ -7,47 +7,58 @@
 import { bad, knownOptions, show, text } from "../check.ts";
 import { HarkError } from "../errors.ts";
 
-/** The longest delay, and the longest a dedupe key is kept, in ms: 3,650 days. */
+/** The maximum delay, and the maximum lifetime of a dedupe key, in ms: 3,650 days. */
 const LONGEST = 315_360_000_000;
-/** How long a dedupe key is kept unless said, in ms. */
+/** The default lifetime of a dedupe key, in ms. */
 const DAY = 86_400_000;
 
-/** A producer's own key, so that publishing twice publishes once. */
+/**
+ * A dedupe key: a key of the publisher's own choice. Publishing twice under one key publishes once.
+ */
 export interface DedupeOptions {
-  /** 1 to 200 characters. It belongs to its channel: another channel's is another key. */
+  /**
+   * The key, 1 to 200 characters. It belongs to the channel: the same text on another channel is
+   * another key.
+   */
   readonly key: string;
   /**
-   * For how long, in ms from the first one's publishing, more than 0 and at most 315,360,000,000 (10
-   * years). @default {86400000}
+   * How long the key stays taken, in ms, counted from the first call that publishes under it. More
+   * than 0, at most 315,360,000,000 (10 years).
+   * @default {86400000}
    */
   readonly within?: number;
 }
 
-/** When a notification is delivered, and whether it is published once. */
+/** When to deliver a notification, and whether to publish it only once. */
 export interface LaterOptions {
   /**
-   * Delivers it so many ms after the call at the earliest, by the server's clock: 0 to 315,360,000,000
-   * (10 years).
+   * Deliver the notification at the earliest this many ms after the call, by the server's clock.
+   * From 0 to 315,360,000,000 (10 years).
    */
   readonly delay?: number;
-  /** Delivers it at this time at the earliest, within 10 years; a time that has passed is due at once. */
+  /**
+   * Deliver the notification at the earliest at this time, at most 10 years ahead. A time in the
+   * past is due at once.
+   */
   readonly deliverAt?: Date;
   /**
-   * Publishes nothing where this channel had a notification under the same key within a day, or within
-   * the time given.
+   * Publish nothing if a notification was published on this channel under the same dedupe key
+   * within the last day. Give `{ key, within }` for another lifetime of the key.
    */
   readonly dedupe?: string | DedupeOptions;
 }
 
-/** The names of {@linkcode LaterOptions}. */
+/** The names of the options in {@linkcode LaterOptions}. */
 export const laterOptions = ["delay", "deliverAt", "dedupe"] as const;
 
-/** Whether hark.notify is not enough. */
+/** Whether a notification needs hark.notify_each, because it is delayed or has a dedupe key. */
 export function isForLater(options: LaterOptions): boolean {
   return laterOptions.some((name) => options[name] !== undefined);
 }
 
-/** The fields of hark.notify_each for these options, as JSON text: each begins with a comma. */
+/**
+ * The fields of hark.notify_each for these options, as JSON text. Each field begins with a comma.
+ */
 export function laterText({ delay, deliverAt, dedupe }: LaterOptions): string {
   if (delay !== undefined && deliverAt !== undefined) {
     throw new HarkError(
@@ -82,7 +93,8 @@ function timeText(time: unknown): string {
   if (time.getTime() > Date.now() + LONGEST) {
     bad("deliverAt", time.toISOString(), "Give a time within 10 years.");
   }
-  // PostgreSQL reads no year before 1 in this notation; all that has passed is due at once.
+  // PostgreSQL cannot read a year before 1 in ISO 8601. Every time in the past is due at once, so
+  // the epoch serves as well.
   return new Date(Math.max(0, time.getTime())).toISOString();
 }
 
@@ -104,12 +116,12 @@ function dedupeText(dedupe: unknown): string {
       `Give milliseconds, more than 0 and at most ${LONGEST} (10 years).`,
     );
   }
-  // Less than a microsecond would be none.
+  // An interval holds whole microseconds: anything shorter would become zero, which is refused.
   return `,"dedupe_key":${JSON.stringify(text("the dedupe key", key, "BAD_OPTION"))}` +
     `,"within_ms":${Math.max(within, 0.001)}`;
 }
 
-/** JSON has no NaN and no infinity: show() would call them null. */
+/** JSON has no NaN and no infinity: show() would print them as null. */
 function shown(value: unknown): unknown {
   return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
 }

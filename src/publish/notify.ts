@@ -1,5 +1,5 @@
 /**
- * Publishing, on any driver and inside any transaction.
+ * Publishing, through any driver and inside any transaction.
  *
  * @module
  */
@@ -14,11 +14,14 @@ import { headersText, keyText, payloadText } from "./payload.ts";
 /** Options of {@linkcode notify}. */
 export interface NotifyOptions extends LaterOptions {
   /**
-   * What the notification is about, at most 1,000 characters. Notifications of one key are handled in
-   * order; those without a key have no order among several partitions.
+   * The key: what the notification is about, at most 1,000 characters. Notifications with the same
+   * key are handled in order. Notifications without a key have no order across partitions.
    */
   readonly key?: string | null;
-  /** Facts about the notification: a trace, who, why. An object that JSON can hold. */
+  /**
+   * Facts about the notification, such as a trace id, the author or the reason. An object that JSON
+   * can hold.
+   */
   readonly headers?: Readonly<Record<string, unknown>> | null;
 }
 
@@ -26,44 +29,54 @@ export interface NotifyOptions extends LaterOptions {
 export interface NewNotification extends NotifyOptions {
   /** The channel, 1 to 200 characters. */
   readonly channel: string;
-  /** Anything JSON can hold. @default {{}} */
+  /** The payload: anything that JSON can hold. @default {{}} */
   readonly payload?: unknown;
 }
 
-/** What became of a notification. */
+/** The result of publishing one notification. */
 export interface Published {
-  /** In the log; where it is delayed, the number it waits under. */
+  /**
+   * The notification's id in the log. For a delayed notification: the number under which it is
+   * kept.
+   */
   readonly id: number;
-  /** Whether `id` is a number of those that wait, not an id. */
+  /** Whether the notification is delayed, so that `id` is its number and not an id in the log. */
   readonly isDelayed: boolean;
-  /** Nothing was published: `id` is what the first one under its dedupe key got. */
+  /**
+   * Whether nothing was published because the dedupe key was taken. `id` is then that of the first
+   * notification under the key.
+   */
   readonly isDuplicate: boolean;
 }
 
 const optionNames = ["key", "headers", ...laterOptions];
 
 /**
- * Publishes a notification: stores it in the log in the transaction `db` is in, so that it exists if
- * and only if that commits, and wakes who waits for it.
+ * Publishes a notification. It is stored in the log in the transaction that `db` is in, so it
+ * exists if and only if that transaction commits. Readers that sleep on the channel are woken at
+ * the commit.
  *
- * With `delay` or `deliverAt` it waits outside the log and gets its id, and its `createdAt`, when a
- * running consumer, `drain()` or `subscribe` delivers it: never early, late where nobody runs. Those of
- * one moment are delivered in the order of their numbers.
+ * With `delay` or `deliverAt` the notification is delayed: it is kept outside the log. It gets its
+ * id and its `createdAt` when any running consumer, `drain()` or `subscribe` delivers it. It is
+ * never early, and it is late if nothing runs. Delayed notifications that are due at the same
+ * moment are delivered in the order of their numbers.
  *
- * With `dedupe` the first under a key publishes, and who comes within the time publishes nothing. A
- * transaction that is still open under the same key is waited for; where it rolls back, this one
- * publishes. In REPEATABLE READ and SERIALIZABLE the wait may end with PostgreSQL's 40001 (`DATABASE`):
- * run your transaction again. `hark cleanup` removes keys that have expired.
+ * With `dedupe`, only the first call with a given key publishes until the key expires. If an open
+ * transaction has published under the same key, this call waits for it, and publishes if that
+ * transaction rolls back. In REPEATABLE READ and SERIALIZABLE the wait may end with PostgreSQL's
+ * error 40001 (`DATABASE`): run your transaction again. `hark cleanup` removes expired keys.
  *
- * @param db What runs the query: a {@linkcode Queryable}, in your own transaction where you want one.
- * @param channel 1 to 200 characters, any.
- * @param payload Anything JSON can hold. What takes over 64 MB is not delivered; `jsonb` takes up to 256 MB
- * (https://www.postgresql.org/docs/current/datatype-json.html).
- * @returns The notification's id. Ids rise in the order they are drawn, not in that of commits. For a
- * delayed one it is **not an id** but the number it waits under, for {@linkcode cancelDelayed}. For a
- * duplicate it is the first one's: its number while that waits, else its id.
- * @throws {HarkError} `BAD_CHANNEL`, `BAD_PAYLOAD` or `BAD_OPTION` before anything is sent;
- * `NO_SCHEMA`, `NO_PERMISSION`, `UNREACHABLE` and so on from the server.
+ * @param db A {@linkcode Queryable} that runs the query. Give your own transaction to publish
+ * inside it.
+ * @param channel The channel: 1 to 200 characters of any kind.
+ * @param payload Anything that JSON can hold. A payload over 64 MB is not delivered; `jsonb` takes
+ * up to 256 MB (https://www.postgresql.org/docs/current/datatype-json.html).
+ * @returns The notification's id. Ids rise in the order in which they are drawn, not in the order
+ * of commits. For a delayed notification the result is **not an id** but its number, for
+ * {@linkcode cancelDelayed}. For a duplicate it is the result of the first call: its number while
+ * that notification is delayed, else its id.
+ * @throws {HarkError} `BAD_CHANNEL`, `BAD_PAYLOAD` or `BAD_OPTION` before anything is sent. Errors
+ * from the server: `NO_SCHEMA`, `NO_PERMISSION`, `UNREACHABLE` and so on.
  * @example
  * ```ts
  * import { connect, notify } from "@hark/postgres";
@@ -88,7 +101,7 @@ export async function notify(
   return (await publish(db, channel, payload, options)).id;
 }
 
-/** {@linkcode notify}, saying more of what became of it. */
+/** {@linkcode notify} with the full result. */
 export async function publish(
   db: Queryable,
   channel: string,
@@ -118,12 +131,13 @@ export async function publish(
 }
 
 /**
- * Publishes many notifications with one statement, all or none.
+ * Publishes many notifications with one statement: all of them or none.
  *
- * @param notifications Up to tens of thousands; together at most 1 GB of JSON. Each may have what
- * {@linkcode notify} takes.
- * @returns Their ids, in the order given; for what is delayed or a duplicate see {@linkcode notify}.
- * @throws {HarkError} As {@linkcode notify}; nothing is published then.
+ * @param notifications Up to tens of thousands of notifications, together at most 1 GB of JSON.
+ * Each may have the options of {@linkcode notify}.
+ * @returns Their ids, in the order given. For delayed notifications and duplicates see
+ * {@linkcode notify}.
+ * @throws {HarkError} The errors of {@linkcode notify}. Nothing is published if it throws.
  * @example
  * ```ts
  * import { connect, notifyMany } from "@hark/postgres";
@@ -143,7 +157,7 @@ export async function notifyMany(
   return (await publishMany(db, notifications)).map(({ id }) => id);
 }
 
-/** {@linkcode notifyMany}, saying more of what became of each. */
+/** {@linkcode notifyMany} with the full result for each notification. */
 export async function publishMany(
   db: Queryable,
   notifications: readonly NewNotification[],
@@ -167,7 +181,7 @@ export async function publishMany(
   });
 }
 
-/** A notification as JSON text for hark.notify_many and hark.notify_each. */
+/** One notification as JSON text, for hark.notify_many and hark.notify_each. */
 function itemText(n: NewNotification): string {
   const channel = JSON.stringify(channelName(n.channel));
   const payload = payloadText(n.payload === undefined ? {} : n.payload);
@@ -193,7 +207,7 @@ async function publishEach(db: Queryable, items: readonly string[]): Promise<Pub
   });
 }
 
-/** Refuses what cannot run a query. */
+/** Refuses a value that cannot run a query. */
 export function queryable(db: unknown): void {
   if (typeof (db as Queryable | undefined)?.query !== "function") {
     bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");

@@ -1,5 +1,5 @@
 /**
- * Payloads, keys and headers on their way into the log.
+ * Checks payloads, keys and headers, and turns them into text for the log.
  *
  * @module
  */
@@ -23,7 +23,7 @@ function refuse(what: string, value: unknown, reason: string, cause?: unknown): 
   });
 }
 
-/** Turns a payload into JSON text that `jsonb` takes. */
+/** Turns a payload into JSON text that `jsonb` accepts. */
 export function payloadText(value: unknown, what: string = "payload"): string {
   let json: string | undefined;
   try {
@@ -41,7 +41,8 @@ export function payloadText(value: unknown, what: string = "payload"): string {
     refuse(what, value, `is not JSON (${(error as Error).message.split("\n")[0]})`, error);
   }
   if (json === undefined) refuse(what, value, "is not JSON");
-  // JSON.stringify escapes these two, which jsonb refuses. A backslash that is itself escaped is not one.
+  // JSON.stringify writes U+0000 and unpaired surrogates as escapes, which jsonb refuses. An escape
+  // whose backslash is itself escaped is ordinary text.
   if (/\\u(0000|d[89a-f])/.test(json)) {
     const found = /(?:^|[^\\])(?:\\\\)*\\u(0000|d[89a-f][0-9a-f]{2})/.exec(json);
     if (found !== null) refuse(what, value, `holds \\u${found[1]}, which PostgreSQL cannot store`);

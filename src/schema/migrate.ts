@@ -1,5 +1,5 @@
 /**
- * Installs, upgrades, checks and removes the schema `hark`.
+ * Installs, upgrades and checks the schema `hark`.
  *
  * @module
  */
@@ -7,85 +7,46 @@
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
-import { migrations } from "./bundle.ts";
+import { loadSchema } from "./script.ts";
+import { compareVersions, isVersion, schemaVersion } from "./version.ts";
 
-/** The schema version this program needs and makes. */
-export const schemaVersion: number = migrations.length;
-
-/** What {@linkcode migrate} did. */
+/** The result of {@linkcode migrate}. */
 export interface MigrateResult {
-  /** The version found: 0 where there was no schema. */
-  readonly from: number;
+  /** The version found; undefined if the schema was not installed. */
+  readonly from: string | undefined;
   /** The version now installed. */
-  readonly to: number;
-}
-
-// Any number serves as the lock's key as long as it stays the same: two installs must not collide.
-const lockKey = "4750199211";
-
-function dollarQuote(text: string, tag: string): string {
-  if (text.includes(`$${tag}$`)) throw new Error(`SQL holds $${tag}$`);
-  return `$${tag}$${text}$${tag}$`;
+  readonly to: string;
+  /** Whether anything was changed: tables, or functions of the same version. */
+  readonly changed: boolean;
 }
 
 /**
- * The whole bundle as SQL text, for psql or for another migration tool; running it against an
- * installed schema fails and changes nothing.
+ * Returns the schema as SQL text, one statement. Run by psql or by another migration tool, it
+ * installs the schema, upgrades an earlier version, or does nothing if the schema is up to date.
  *
- * @param options `from`: leave out the migrations up to this version (default 0: all)
  * @example
  * ```ts
- * import { bundleSql } from "@hark/postgres";
+ * import { schemaSql } from "@hark/postgres";
  *
- * console.log(bundleSql());
+ * console.log(await schemaSql());
  * ```
  */
-export function bundleSql(options: { readonly from?: number } = {}): string {
-  const from = options.from ?? 0;
-  const parts = migrations.filter((m) => m.version > from).map((m) => m.sql.trim());
-  return `begin;\n\n${parts.join("\n\n")}\n\ncommit;\n`;
-}
-
-// One statement, so that any driver can run it, in one transaction of its own or in the caller's.
-function migrateStatement(): string {
-  const steps = migrations.map((m) =>
-    `  if installed < ${m.version} then execute ${dollarQuote(m.sql, `hark_${m.version}`)}; end if;`
-  );
-  return dollarQuoteDo(`
-declare
-  installed integer := 0;
-  path text := pg_catalog.current_setting('search_path');
-begin
-  perform pg_catalog.pg_advisory_xact_lock(${lockKey});
-  -- Not to_regclass: it may answer from what this session cached before it waited for the lock. To scan a
-  -- catalog is to lock it, which takes in what others have changed.
-  if exists (
-    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n
-      on n.oid operator(pg_catalog.=) c.relnamespace
-    where n.nspname operator(pg_catalog.=) 'hark' and c.relname operator(pg_catalog.=) 'migrations'
-  ) then
-    execute 'select pg_catalog.max(version) from hark.migrations' into installed;
-  end if;
-${steps.join("\n")}
-  perform pg_catalog.set_config('search_path', path, true);
-end
-`);
-}
-
-function dollarQuoteDo(body: string): string {
-  return `do ${dollarQuote(body, "hark_migrate")}`;
+export async function schemaSql(): Promise<string> {
+  return (await loadSchema()).sql;
 }
 
 /**
- * The version of the schema in this database, or undefined where there is none.
+ * Returns the version of the schema in this database, or undefined if it is not installed.
  *
- * @throws {HarkError} `NO_PERMISSION` where the role may not use the schema; `CONFLICT` where there is a
- * schema `hark` that is not Hark's.
+ * @throws {HarkError} `NO_PERMISSION` if the role may not use the schema; `CONFLICT` if a schema
+ * `hark` exists that Hark did not create.
  */
-export async function installedVersion(db: Queryable): Promise<number | undefined> {
+export async function installedVersion(db: Queryable): Promise<string | undefined> {
   try {
     const { rows } = await db.query("select hark.version() as version");
-    return Number(rows[0].version);
+    const version = String(rows[0].version);
+    if (!isVersion(version)) throw notOurs();
+    return version;
   } catch (error) {
     const translated = translate(error);
     if (translated.code === "NO_SCHEMA") {
@@ -96,34 +57,38 @@ export async function installedVersion(db: Queryable): Promise<number | undefine
   }
 }
 
-/** Whether a schema "hark" is there all the same. In a transaction, which has failed, nobody knows. */
+/**
+ * Whether a schema "hark" exists. False inside a transaction that has failed: it can run no query.
+ */
 async function isTaken(db: Queryable): Promise<boolean> {
   const sql = "select exists (select from pg_catalog.pg_namespace where nspname = 'hark') as taken";
   return await db.query(sql).then(({ rows }) => rows[0].taken === true, () => false);
 }
 
 /**
- * Installs the schema, or brings it up to this program's version. Does nothing where it is up to
- * date; several at once wait for each other. Needs the right to create a schema in the database.
- * Inside a transaction of the caller's it joins that.
+ * Installs the schema, or upgrades it to this program's version. Does nothing if the schema is up
+ * to date. Concurrent calls wait for each other. Needs the right to create a schema in the
+ * database. Inside your own transaction, the change becomes part of that transaction.
  *
- * @throws {HarkError} `SCHEMA_NEW` when the schema is newer than this program; `NO_PERMISSION`;
- * `CONFLICT` when a schema `hark` exists that is not Hark's.
+ * @throws {HarkError} `SCHEMA_NEW` if the schema is newer than this program; `NO_PERMISSION`;
+ * `CONFLICT` if a schema `hark` exists that Hark did not create.
  * @example
  * ```ts
  * import { connect, migrate } from "@hark/postgres";
  *
  * await using db = await connect(Deno.env.get("DATABASE_URL"));
- * const { from, to } = await migrate(db);
- * console.log(`schema ${from} -> ${to}`);
+ * const { from, to, changed } = await migrate(db);
+ * if (changed) console.log(`schema ${from ?? "not installed"} -> ${to}`);
  * ```
  */
 export async function migrate(db: Queryable): Promise<MigrateResult> {
-  const found = await foundVersion(db);
-  if (found > schemaVersion) throw tooNew(found);
-  if (found < schemaVersion) {
+  const found = await translated(() => foundVersion(db));
+  if (found !== undefined && compareVersions(found, schemaVersion) > 0) throw tooNew(found);
+  const { sql, digest } = await loadSchema();
+  const changed = found !== schemaVersion || await translated(() => functionsOf(db)) !== digest;
+  if (changed) {
     try {
-      await db.query(migrateStatement());
+      await db.query(sql);
     } catch (error) {
       const code = sqlState(error);
       if (code === "42501") {
@@ -140,22 +105,28 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
       throw translate(error);
     }
   }
-  return { from: found, to: schemaVersion };
+  return { from: found, to: schemaVersion, changed };
 }
 
-async function foundVersion(db: Queryable): Promise<number> {
-  return await translated(async () => {
-    const { rows } = await db.query(
-      "select pg_catalog.to_regclass('hark.migrations') is not null as found",
-    );
-    if (!rows[0].found) return 0;
-    const version = await installedVersion(db);
-    if (version === undefined) throw notOurs();
-    return version;
-  });
+async function foundVersion(db: Queryable): Promise<string | undefined> {
+  const { rows } = await db.query(
+    "select pg_catalog.to_regclass('hark.schema_version') is not null as found",
+  );
+  if (!rows[0].found) return undefined;
+  const version = await installedVersion(db);
+  if (version === undefined) throw notOurs();
+  return version;
 }
 
-/** The driver's error below one that was translated already, as by a `Database`. */
+/** The digest of the installed functions. */
+async function functionsOf(db: Queryable): Promise<unknown> {
+  const { rows } = await db.query("select hark.functions_digest() as digest");
+  return rows[0].digest;
+}
+
+/**
+ * The driver's error, taken out of an error that was already translated, such as by a `Database`.
+ */
 function rootOf(error: unknown): unknown {
   return error instanceof HarkError && error.cause !== undefined ? error.cause : error;
 }
@@ -171,7 +142,7 @@ function notOurs(cause?: unknown): HarkError {
   });
 }
 
-function tooNew(found: number): HarkError {
+function tooNew(found: string): HarkError {
   return new HarkError(
     "SCHEMA_NEW",
     `the schema in this database has version ${found}, this program knows versions up to ${schemaVersion}`,
@@ -180,7 +151,7 @@ function tooNew(found: number): HarkError {
 }
 
 /**
- * Refuses a schema that this program cannot work with.
+ * Throws if this program cannot work with the installed schema.
  *
  * @throws {HarkError} `NO_SCHEMA`, `SCHEMA_OLD` or `SCHEMA_NEW`, each with the remedy.
  */
@@ -191,12 +162,25 @@ export async function requireSchema(db: Queryable): Promise<void> {
       remedy: "Run `hark init`, or call migrate(db).",
     });
   }
-  if (found > schemaVersion) throw tooNew(found);
-  if (found < schemaVersion) {
-    throw new HarkError(
-      "SCHEMA_OLD",
-      `the schema in this database has version ${found}, this program needs ${schemaVersion}`,
-      { remedy: "Run `hark init`, or call migrate(db)." },
-    );
+  if (found === schemaVersion) return;
+  if (compareVersions(found, schemaVersion) > 0) throw tooNew(found);
+  throw new HarkError(
+    "SCHEMA_OLD",
+    `the schema in this database has version ${found}, this program needs ${schemaVersion}`,
+    { remedy: "Run `hark init`, or call migrate(db)." },
+  );
+}
+
+/**
+ * Finds the reason for an error of a running program. If a call is missing in the schema, another
+ * version was installed while the program ran; the result is then that error.
+ */
+export async function withSchemaReason(db: Queryable, error: HarkError): Promise<HarkError> {
+  if (error.code !== "NO_SCHEMA") return error;
+  try {
+    await requireSchema(db);
+  } catch (reason) {
+    if (reason instanceof HarkError && reason.code.startsWith("SCHEMA_")) return reason;
   }
+  return error;
 }

@@ -7,27 +7,28 @@
 import type { Queryable } from "../database/queryable.ts";
 import { translate, translated } from "../database/translate.ts";
 
-/** What {@linkcode uninstall} could not remove. */
+/** The result of {@linkcode uninstall}. */
 export interface UninstallResult {
   /**
-   * Trigger functions of watches whose tables are another role's: they publish nothing any more and warn at
-   * each write, until their owner drops them, which also drops the triggers. Usually none.
+   * Trigger functions of watches on tables that another role owns. They no longer publish, and warn
+   * at each write until their owner drops them, which also drops the triggers. Usually empty.
    */
   readonly left: readonly LeftWatch[];
 }
 
-/** A trigger function that was left behind. */
+/** A trigger function that could not be removed. */
 export interface LeftWatch {
-  /** The function, as in SQL: `drop function … cascade`. */
+  /** The function as in SQL, for `drop function … cascade`. */
   readonly function: string;
-  /** Who owns it, and can drop it. */
+  /** The role that owns it and can drop it. */
   readonly owner: string;
-  /** The tables with its triggers, as in SQL. */
+  /** The tables that have triggers of this function, as in SQL. */
   readonly tables: readonly string[];
 }
 
-// One statement, so one transaction on any driver: tables stay watched, or nothing is left of it. Of roles that
-// it may not act for, the triggers stay; a deadlock and the like ends all of it.
+// One statement, so one transaction on any driver: either all tables stay watched, or nothing is
+// left. Triggers stay on tables whose owner this role may not act for. Any other error, such as a
+// deadlock, rolls back everything.
 const statement = `do $hark_uninstall$
 declare
   w record;
@@ -50,11 +51,11 @@ end
 $hark_uninstall$`;
 
 /**
- * Removes the schema with every notification and every consumer, and the triggers of watched tables. There
- * is no way back.
+ * Removes the schema with every notification and every consumer, and the triggers of watched
+ * tables. This cannot be undone.
  *
- * @returns What was left, as this role may not remove it: triggers on tables of others.
- * @throws {HarkError} `NO_PERMISSION` where the role does not own the schema.
+ * @returns The triggers that this role may not remove: those on tables of other roles.
+ * @throws {HarkError} `NO_PERMISSION` if the role does not own the schema.
  * @example
  * ```ts
  * import { connect, uninstall } from "@hark/postgres";
@@ -70,7 +71,8 @@ export async function uninstall(db: Queryable): Promise<UninstallResult> {
       await db.query(statement);
       break;
     } catch (error) {
-      // Dropping locks everything in an order of its own; against a reader's it may have to give way.
+      // Dropping locks all objects in an order of its own. Against a reader's order that can end in
+      // a deadlock, of which the drop may be the victim: it tries again.
       const reason = translate(error);
       const { code } = (reason.cause ?? {}) as { code?: unknown };
       if (code !== "40P01" || attempt === 5) throw reason;

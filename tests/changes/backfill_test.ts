@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
-import { random } from "../delivery/publishers.ts";
+import { random } from "../delivery/_support/publishers.ts";
 import { type Client, test, type TestContext, until } from "../harness/mod.ts";
-import { told, toldOf } from "./kinds.ts";
-import { type Payload, Rebuilt, text } from "./rebuild.ts";
+import { told, toldOf } from "./_support/kinds.ts";
+import { type Payload, Rebuilt, text } from "./_support/rebuild.ts";
 
 const rows = Number(Deno.env.get("HARK_BACKFILL_ROWS") ?? 20_000);
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
 import { test, type TestContext } from "../harness/mod.ts";
-import { people } from "./rights.ts";
+import { people } from "./_support/rights.ts";
 
 const table = "create table t (id integer primary key)";
 

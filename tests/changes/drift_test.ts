@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test, type TestContext, until } from "../harness/mod.ts";
-import { people } from "./rights.ts";
+import { people } from "./_support/rights.ts";
 
 const again = "; repair it (hark.rewatch, hark watch repair)";
 

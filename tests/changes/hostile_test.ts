@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test, type TestContext } from "../harness/mod.ts";
-import { type People, people } from "./rights.ts";
+import { type People, people } from "./_support/rights.ts";
 
 /** Functions that note down who they ran as. Every way in leads to this one. */
 async function spy(

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { drift, level, told } from "./kinds.ts";
+import { drift, level, told } from "./_support/kinds.ts";
 
 test("rows that a foreign key removes, moves or empties are published", async (on) => {
   await on.sql(`create table p (id int primary key);

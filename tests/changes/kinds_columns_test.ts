@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { drift, told, toldOf } from "./kinds.ts";
+import { drift, told, toldOf } from "./_support/kinds.ts";
 
 test("generated and identity columns are published with their values", async (on) => {
   await on.sql(`create table t (id int generated always as identity primary key, v int,

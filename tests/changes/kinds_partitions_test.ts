@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { drift, level, told, toldOf } from "./kinds.ts";
+import { drift, level, told, toldOf } from "./_support/kinds.ts";
 
 const parted = `create table t (id int, v int, primary key (id)) partition by range (id);
   create table low partition of t for values from (0) to (10);

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { ownServer, test, until } from "../harness/mod.ts";
-import { shell } from "../windows/shell.ts";
-import { drift, told, toldOf } from "./kinds.ts";
+import { shell } from "../windows/_support/shell.ts";
+import { drift, told, toldOf } from "./_support/kinds.ts";
 
 test("rows that come by logical replication are published where the watch says `replicated`", {
   schema: false,

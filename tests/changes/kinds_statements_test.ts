@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { drift, level, told, toldOf } from "./kinds.ts";
+import { drift, level, told, toldOf } from "./_support/kinds.ts";
 
 test("INSERT … ON CONFLICT DO UPDATE tells which rows came and which changed", async (on) => {
   await on.sql("create table t (id int primary key, v int); select hark.watch('t')");

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test, type TestContext } from "../harness/mod.ts";
-import { drift, told, toldOf } from "./kinds.ts";
+import { drift, told, toldOf } from "./_support/kinds.ts";
 
 const view = `create table base (id int primary key, v int);
   create view t as select id, v from base where v > 0;

@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
-import { random } from "../delivery/publishers.ts";
+import { random } from "../delivery/_support/publishers.ts";
 import { test } from "../harness/mod.ts";
-import { type Fields, type Payload, Rebuilt, text } from "./rebuild.ts";
-import { type Kind, kinds } from "./rebuild_tables.ts";
-import { watchAgain, write, type Written } from "./rebuild_writers.ts";
+import { type Fields, type Payload, Rebuilt, text } from "./_support/rebuild.ts";
+import { type Kind, kinds } from "./_support/rebuild_tables.ts";
+import { watchAgain, write, type Written } from "./_support/rebuild_writers.ts";
 
 const seconds = Number(Deno.env.get("HARK_REBUILD_SECONDS") ?? 6);
 

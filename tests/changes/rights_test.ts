@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { people, person } from "./rights.ts";
+import { people, person } from "./_support/rights.ts";
 
 const denied = { code: "42501" };
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { DeadLetter, type RowSchema, watched } from "../../mod.ts";
-import { context, published, same } from "./typed.ts";
+import { context, published, same } from "./_support/typed.ts";
 
 /** A schema as the libraries make them: email in lower case, born as a Date. */
 function schema(later: boolean) {

@@ -8,8 +8,8 @@ import {
   type RowSchema,
   watched,
 } from "../../mod.ts";
-import { ann, bob, context, metadata, published, same } from "./typed.ts";
-import type { User } from "./users.ts";
+import { ann, bob, context, metadata, published, same } from "./_support/typed.ts";
+import type { User } from "./_support/users.ts";
 
 // Most of what is promised here, the compiler checks: `deno check` fails where a type is another one.
 

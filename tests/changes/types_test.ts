@@ -2,7 +2,14 @@
 
 import assert from "node:assert/strict";
 import { test, type TestContext } from "../harness/mod.ts";
-import { builtIn, type Kind, ofExtensions, onlyJson, userMade, userMadeSetup } from "./types.ts";
+import {
+  builtIn,
+  type Kind,
+  ofExtensions,
+  onlyJson,
+  userMade,
+  userMadeSetup,
+} from "./_support/types.ts";
 
 /** How a session may be set up that writes. */
 const odd = `set extra_float_digits = -15; set bytea_output = escape; set datestyle = 'German, DMY';

@@ -13,7 +13,7 @@ import {
   watchSql,
 } from "../../mod.ts";
 import { test } from "../harness/mod.ts";
-import { users } from "./users.ts";
+import { users } from "./_support/users.ts";
 
 Deno.test("any driver will do: PGlite", async () => {
   const lite = await PGlite.create();

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, setContext, unwatch, watch, watches, type WatchOptions } from "../../mod.ts";
 import { once, test } from "../harness/mod.ts";
-import { users, withUsers } from "./users.ts";
+import { users, withUsers } from "./_support/users.ts";
 
 test("a table that is not there, and all wrong options, are refused with what would be right", async (c) => {
   const db = await withUsers(c);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, uninstall, watch } from "../../mod.ts";
 import { test } from "../harness/mod.ts";
-import { users, withUsers } from "./users.ts";
+import { users, withUsers } from "./_support/users.ts";
 
 test("uninstall() takes the triggers along", async (c) => {
   const db = await withUsers(c);

@@ -14,7 +14,7 @@ import {
   watchSql,
 } from "../../mod.ts";
 import { test } from "../harness/mod.ts";
-import { type User, users, withUsers } from "./users.ts";
+import { type User, users, withUsers } from "./_support/users.ts";
 
 test("changes of a watched table reach a handler with types, key, context and who it was", async (c) => {
   const db = await withUsers(c);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { odd } from "../operate/by_hand.ts";
-import { fewAtATime, jsonOutput, output, refused } from "./hark.ts";
+import { odd } from "../operate/_support/by_hand.ts";
+import { jsonOutput, oneByOne, output, refused } from "./_support/hark.ts";
 
 test("a consumer is moved, replayed, paused and resumed from the shell", async ({ url, sql }) => {
   await sql("select hark.register($1, array['c', 'd'])", [odd]);
@@ -78,7 +78,7 @@ test("consumers are listed, shown, divided and removed from the shell", async ({
 
 test("wrong arguments are refused, with what would be right", async ({ url, sql }) => {
   await sql("select hark.register('billing', array['orders'])");
-  await fewAtATime<[string[], RegExp]>([
+  await oneByOne<[string[], RegExp]>([
     [["seek"], /CONSUMER/],
     [["seek", "billing"], /TO/],
     [["seek", "billing", "yesterday"], /TO is "yesterday"[^]*beginning/],
@@ -102,7 +102,7 @@ test("wrong arguments are refused, with what would be right", async ({ url, sql 
 });
 
 test("without the schema each says so", { schema: false }, async ({ url }) => {
-  await fewAtATime([
+  await oneByOne([
     ["seek", "r", "now"],
     ["replay", "r", "--from", "1"],
     ["pause", "r"],

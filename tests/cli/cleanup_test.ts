@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { cleanup, connect, Consumer } from "../../mod.ts";
 import { test } from "../harness/mod.ts";
-import { fewAtATime, jsonOutput, output, refused } from "./hark.ts";
+import { jsonOutput, oneByOne, output, refused } from "./_support/hark.ts";
 
 /** Three old notifications, the third of which "reader" has not handled, and a new one. */
 async function publishOldOnes(url: string, sql: (text: string) => Promise<unknown>) {
@@ -77,7 +77,7 @@ test("cleanup removes consumers that nobody runs any more, where that is asked, 
 });
 
 test("cleanup refuses what it does not understand", async ({ url }) => {
-  await fewAtATime<[string[], RegExp]>([
+  await oneByOne<[string[], RegExp]>([
     [[], /--days/],
     [["--days", "-1"], /DAYS is "-1"/],
     [["--days", "week"], /DAYS is "week"/],

@@ -31,7 +31,7 @@ Deno.test("the binary holds a thread's module, what consumers import, and no mor
   await using folder = await scratch();
   const { listing, embedded } = await compiled(join(folder.path, "hark"));
   const files = new Set([...embedded.matchAll(/"File":\{"n":"([^"]+)"/g)].map(([, name]) => name));
-  for (const file of ["cli.ts", "mod.ts", "thread.ts", "watched.ts"]) {
+  for (const file of ["cli.ts", "mod.ts", "thread.ts", "watched.ts", "sql.json"]) {
     assert(files.has(file), `${file} is not embedded: ${listing}`);
   }
   for (const name of ["@electric-sql", "graphile-worker", "pg-boss", "@types", "dev.lock"]) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { odd } from "../operate/by_hand.ts";
-import { fewAtATime, jsonOutput, output, refused } from "./hark.ts";
+import { odd } from "../operate/_support/by_hand.ts";
+import { jsonOutput, oneByOne, output, refused } from "./_support/hark.ts";
 
 const fill = `insert into hark.dead (consumer, id, channel, key, payload, attempts, error, died_at)
   select 'billing', n, 'orders', $1, to_jsonb(n), 20, 'out of ' || case when n > 3 then 'ink' else 'paper' end,
@@ -41,7 +41,7 @@ test("dead letters are listed, retried and discarded: one, some and all", async 
 
 test("hark dead refuses what it does not understand, and to guess which are meant", async ({ url, sql }) => {
   await sql("select hark.register('billing', array['orders'])");
-  await fewAtATime<[string[], RegExp]>([
+  await oneByOne<[string[], RegExp]>([
     [[], /one more word: list, retry or discard/],
     [["lsit"], /does not take lsit[^]*Did you mean `list`/],
     [["retry"], /CONSUMER/],

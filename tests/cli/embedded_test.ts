@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { reachablePlace } from "../../src/database/embedded/account.ts";
 import { type Child, once, PROJECT, scratch, spawnDeno, test } from "../harness/mod.ts";
-import { hark, jsonOutput, output, ran, rightsOf } from "./hark.ts";
+import { hark, jsonOutput, output, ran, rightsOf } from "./_support/hark.ts";
 
 const ROOT = Deno.build.os !== "windows" && Deno.uid() === 0;
 const NOBODY = { uid: 65_534, gid: 65_534 };

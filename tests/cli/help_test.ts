@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import config from "../../deno.json" with { type: "json" };
 import { scratch } from "../harness/mod.ts";
-import { fewAtATime, output, ran, refused } from "./hark.ts";
+import { oneByOne, output, ran, refused } from "./_support/hark.ts";
 
 const commands = [
   "init",
@@ -34,7 +34,7 @@ Deno.test("hark --help names every command and the exit codes, and asks for no r
 });
 
 Deno.test("every command explains itself with examples", async () => {
-  await fewAtATime(commands, async (command) => {
+  await oneByOne(commands, async (command) => {
     const help = await output([command, "--help"]);
     assert.match(help, new RegExp(`^Usage: hark ${command}`, "m"));
     assert.match(help, new RegExp(`^Examples:\n  .*hark ${command}`, "m"), help);
@@ -60,7 +60,7 @@ Deno.test("a mistyped command or option is answered with the one that was meant"
 });
 
 Deno.test("completions are printed for the common shells, and complete", async () => {
-  await fewAtATime(["bash", "zsh", "fish"], async (shell) => {
+  await oneByOne(["bash", "zsh", "fish"], async (shell) => {
     assert.match(await output(["completion", shell]), /hark/);
   });
   assert.match(await output(["completion", "bash", "cle"]), /cleanup/);

@@ -2,15 +2,15 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { scratch, test, until } from "../harness/mod.ts";
 import {
-  fewAtATime,
   hark,
   jsonOutput,
+  oneByOne,
   output,
   printer,
   ran,
   refused,
   writeModules,
-} from "./hark.ts";
+} from "./_support/hark.ts";
 
 const classes = `import { Consumer } from "@hark/postgres";
 export class Mail extends Consumer {
@@ -83,19 +83,19 @@ test("listen runs the consumers that were chosen", async ({ url, use }) => {
   ];`;
   await writeModules(folder.path, { "array.js": array, "billing.mjs": printer("billing") });
   const ids = async (...args: string[]) =>
-    (await jsonOutput(["listen", folder.path, "--list-consumers", ...args]))
+    (await jsonOutput(["listen", folder.path, "--list-consumers", ...args], { here: true }))
       .map(({ id }: { id: string }) => id);
   assert.deepEqual(await ids(), ["a", "b", "billing"]);
   assert.deepEqual(await ids("--consumers", "billing,a"), ["a", "billing"]);
   assert.deepEqual(await ids("--exclude-consumers", "a"), ["b", "billing"]);
-  const list = await output(["listen", folder.path, "--list-consumers"]);
+  const list = await output(["listen", folder.path, "--list-consumers"], { here: true });
   assert.match(list, /^consumer +channels +module\na +x +file:.*array\.js\n/);
   for (const flag of ["--consumers", "--exclude-consumers"]) {
     const args = ["listen", folder.path, flag, "a,biling"];
-    await refused(args, 2, /no consumer "biling"[^]*Known: a, b, billing/, { url });
+    await refused(args, 2, /no consumer "biling"[^]*Known: a, b, billing/, { url, here: true });
   }
   const none = ["listen", folder.path, "--exclude-consumers", "a,b,billing"];
-  await refused(none, 2, /every consumer is excluded/, { url });
+  await refused(none, 2, /every consumer is excluded/, { url, here: true });
 });
 
 test("listen --drain handles what is there, says how many, and ends", async ({ url, sql, use }) => {
@@ -116,8 +116,9 @@ test("listen --init installs the schema", { schema: false }, async ({ url, use }
 });
 
 test("listen without a module registers no sample in a given database", async ({ url, sql }) => {
-  await refused(["listen"], 2, /there is no module[^]*hark tail/, { url });
-  await refused(["listen", "--drain", "--database-url", url], 2, /there is no module/);
+  await refused(["listen"], 2, /there is no module[^]*hark tail/, { url, here: true });
+  const drain = ["listen", "--drain", "--database-url", url];
+  await refused(drain, 2, /there is no module/, { here: true });
   assert.deepEqual(await sql("select from hark.consumers"), []);
 });
 
@@ -151,11 +152,11 @@ Deno.test("listen says what is wrong with a module", async () => {
     "array.ts": `${printer("good")}export default [{ id: "t", channels: "x", handel() {} }];`,
   });
   const url = "postgres://127.0.0.1:1/never"; // refused before it is connected to
-  await fewAtATime<[string[], RegExp]>(
+  await oneByOne<[string[], RegExp]>(
     [
-      [["missing.ts"], /there is no module missing\.ts/],
-      [["empty"], /no module in the folder empty/],
-      [["useless"], /no module in the folder useless exports a consumer/],
+      [["missing.ts"], /there is no module .*missing\.ts/],
+      [["empty"], /no module in the folder .*empty/],
+      [["useless"], /no module in the folder .*useless exports a consumer/],
       [["throws.ts"], /throws\.ts cannot be imported: TypeError: no such table/],
       [["syntax.ts"], /syntax\.ts cannot be imported/],
       [["imports.ts"], /imports\.ts cannot be imported:.*nowhere\.ts/],
@@ -172,9 +173,15 @@ Deno.test("listen says what is wrong with a module", async () => {
       [["--list-consumers", "--drain"], /contradict/],
       [["a.ts", "--consumers", ","], /IDS is empty/],
     ],
-    async ([args, sentence]) => await refused(["listen", ...args], 2, sentence, { url, cwd: path }),
+    async ([args, sentence]) => {
+      const given = args.map((arg, i) => i > 0 || /^-|^jsr:/.test(arg) ? arg : join(path, arg));
+      await refused(["listen", ...given], 2, sentence, { url, here: true });
+    },
   );
-  await refused(["listen", "a.ts", "b.ts"], 1, /two consumers have the id "same".*a\.ts.*b\.ts/, {
+  const both = ["listen", join(path, "a.ts"), join(path, "b.ts")];
+  await refused(both, 1, /two consumers have the id "same".*a\.ts.*b\.ts/, { url, here: true });
+  // As a person types it: relative to the folder.
+  await refused(["listen", "a.ts", "b.ts"], 1, /two consumers have the id "same"/, {
     url,
     cwd: path,
   });
@@ -233,5 +240,5 @@ test("logs go to standard error, as text or as JSON, as much as asked for", asyn
   const { message, level, properties } = JSON.parse(line!);
   assert.match(message, /is registered/);
   assert.deepEqual([level, properties.consumer], ["INFO", "c"]);
-  await refused(["listen", "--log-level", "loud"], 2, /--log-level/, { url });
+  await refused(["listen", "--log-level", "loud"], 2, /--log-level/, { url, here: true });
 });

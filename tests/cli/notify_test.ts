@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
 import { parseDuration } from "../../src/cli/duration.ts";
-import { fewAtATime, hark, jsonOutput, output, ran, refused } from "./hark.ts";
+import { hark, jsonOutput, oneByOne, output, ran, refused } from "./_support/hark.ts";
 
 const log = `select id::int as id, channel, payload::text as payload, key, headers
   from hark.log order by id`;
@@ -73,7 +73,7 @@ test("what tail --json wrote, notify --envelope publishes again", async ({ url, 
 test("a wrong line is named, and nothing of its batch is published", async ({ url, sql }) => {
   const envelope = ["notify", "orders", "--stdin", "--envelope"];
   const plain = ["notify", "orders", "--stdin"];
-  await fewAtATime<[string[], string, RegExp]>([
+  await oneByOne<[string[], string, RegExp]>([
     [plain, "1\n2\n{oops\n4\n", /line 3: "\{oops" is not JSON/],
     [plain, '1\n"\\u0000"\n', /line 2: .*cannot store/],
     [envelope, '{"payload":1}\n3\n', /line 2: 3 is not an object/],
@@ -94,7 +94,7 @@ test("a wrong line is named, and nothing of its batch is published", async ({ ur
 });
 
 test("notify refuses what cannot be published, with what to do", async ({ url, sql }) => {
-  await fewAtATime<[string[], RegExp]>([
+  await oneByOne<[string[], RegExp]>([
     [["notify"], /there is no channel/],
     [["notify", ""], /channel "" has no characters/],
     [["notify", "x".repeat(201)], /has 201 characters/],
@@ -173,7 +173,7 @@ test("notify --dedupe publishes once, and says where it did not", async ({ url, 
 
 test("notify refuses a time or a dedupe key that cannot be, with what to do", async ({ url, sql }) => {
   const notify = ["notify", "orders"];
-  await fewAtATime<[string[], RegExp]>([
+  await oneByOne<[string[], RegExp]>([
     [["--delay", "5"], /--delay is "5"\. Give 250ms, 10s, 5m, 2h or 1d/],
     [["--delay", "soon"], /--delay is "soon"/],
     [["--delay", "4000d"], /delay is 345600000000\. Give milliseconds/],

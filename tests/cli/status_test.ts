@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notifyMany, status } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
-import { hark, jsonOutput, output, refused } from "./hark.ts";
+import { hark, jsonOutput, output, refused } from "./_support/hark.ts";
 
 test("status says what waits, who serves, what fails, and how large the log is", async (c) => {
   const { url, sql, use } = c;

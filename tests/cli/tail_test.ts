@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test, until } from "../harness/mod.ts";
-import { fewAtATime, hark, output, refused } from "./hark.ts";
+import { hark, oneByOne, output, refused } from "./_support/hark.ts";
 
 async function following(url: string, args: string[], sql: (text: string) => Promise<unknown[]>) {
   const child = hark(["tail", ...args], { url });
@@ -70,7 +70,7 @@ test("tail into a program that stops reading ends without an error", async ({ ur
 });
 
 test("tail refuses what it cannot begin at", async ({ url }) => {
-  await fewAtATime<[string[], RegExp]>([
+  await oneByOne<[string[], RegExp]>([
     [["--from", "yesterday"], /--from is "yesterday"/],
     [["--from", "0"], /--from is "0"/],
     [["--from", "2026-13-45"], /--from is/],

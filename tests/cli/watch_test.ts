@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test, until } from "../harness/mod.ts";
-import { fewAtATime, hark, jsonOutput, output, ran, refused } from "./hark.ts";
+import { hark, jsonOutput, oneByOne, output, ran, refused } from "./_support/hark.ts";
 
 const table = "create table users (id integer primary key, email text, age integer)";
 
@@ -157,7 +157,7 @@ test("Ctrl-C ends a snapshot between two batches, and says how to go on", async 
 
 test("wrong arguments are refused, with what would be right", async ({ url, sql }) => {
   await sql(table);
-  await fewAtATime<[string[], RegExp]>([
+  await oneByOne<[string[], RegExp]>([
     [[], /one more word: add, repair, remove, list or sql/],
     [["ad", "users"], /Did you mean `add`/],
     [["add"], /TABLE/],
@@ -189,7 +189,7 @@ test("a table that is being written to is waited for no longer than told", async
 });
 
 test("without the schema each says so", { schema: false }, async ({ url }) => {
-  await fewAtATime([["add", "t"], ["remove", "t"], ["list"], ["sql", "t"]], async (args) => {
+  await oneByOne([["add", "t"], ["remove", "t"], ["list"], ["sql", "t"]], async (args) => {
     await refused(["watch", ...args], 4, /hark init/, { url });
   });
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type Child, scratch, spawnDeno, test, until } from "../harness/mod.ts";
-import { hark, jsonOutput, output, printer, refused, writeModules } from "./hark.ts";
+import { hark, jsonOutput, output, printer, refused, writeModules } from "./_support/hark.ts";
 
 /**
  * Each notification of the channel "crash" ends the thread that has handled it, a little later, when
@@ -24,7 +24,7 @@ export const fragile = { id: "fragile", channels: ["orders", "crash"], lease: 20
 /** How many threads a process has that run consumers; undefined where that cannot be seen. */
 async function threadsOf(child: Child): Promise<number | undefined> {
   if (Deno.build.os !== "linux") return undefined;
-  await using looking = spawnDeno(["tests/cli/threads_of.ts", String(child.pid)], {
+  await using looking = spawnDeno(["tests/cli/_support/threads_of.ts", String(child.pid)], {
     permissions: ["--allow-all"],
   });
   return Number((await looking.ended()).stdout);
@@ -212,12 +212,15 @@ test("a wrong number of workers is refused", { timeout: 120_000 }, async ({ url,
   for (const value of ["0", "65", "1.5", "two", ""]) {
     await refused(["listen", folder.path, `--workers=${value}`], 2, /whole number from 1 to 64/, {
       url,
+      here: true,
     });
   }
   const drain = ["listen", folder.path, "--workers", "2", "--drain"];
-  await refused(drain, 2, /--drain and --workers contradict each other/, { url });
+  await refused(drain, 2, /--drain and --workers contradict each other/, { url, here: true });
   const list = ["listen", folder.path, "--workers", "2", "--list-consumers"];
-  assert.deepEqual((await jsonOutput(list)).map(({ id }: { id: string }) => id), ["one"]);
+  assert.deepEqual((await jsonOutput(list, { here: true })).map(({ id }: { id: string }) => id), [
+    "one",
+  ]);
   assert.equal(
     await output(["listen", folder.path, "--workers", "1", "--drain"], { url }),
     "one: 0 handled\n",

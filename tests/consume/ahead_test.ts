@@ -10,7 +10,7 @@ import type { Queryable } from "../../src/database/queryable.ts";
 import { Session } from "../../src/database/session.ts";
 import { connect, Consumer } from "../../mod.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
-import { replaceIn } from "../windows/staging.ts";
+import { replaceIn } from "../windows/_support/staging.ts";
 
 const open = (url: string, queryTimeout = 10_000) =>
   Session.open({ url, connectTimeout: 10_000, queryTimeout, applicationName: "test" });

@@ -7,7 +7,7 @@ import {
   type Notification,
   notify,
 } from "../../mod.ts";
-import { publish, Running } from "../faults/running.ts";
+import { publish, Running } from "../faults/_support/running.ts";
 import { test } from "../harness/mod.ts";
 
 test("a subclass with fields and a method is a consumer; options win over fields", async (context) => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type Database } from "../../mod.ts";
-import { NEVER_POLL, numbers, publish, Reading, Running } from "../faults/running.ts";
+import { NEVER_POLL, numbers, publish, Reading, Running } from "../faults/_support/running.ts";
 import { test } from "../harness/mod.ts";
 
 test("a notification whose transaction commits after a higher id is delivered, once", async (context) => {

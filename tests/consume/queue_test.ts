@@ -1,7 +1,7 @@
 /** Whatever fails, is retried, is lost and comes back: what a worker hands out, and in which order. */
 
 import fc from "npm:fast-check@4.10.2";
-import { type Ending, type Kind, Simulated } from "./simulated.ts";
+import { type Ending, type Kind, Simulated } from "./_support/simulated.ts";
 
 type Step =
   | { what: "publish"; key: string | null; count: number; readable?: boolean }

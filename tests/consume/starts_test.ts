@@ -7,7 +7,7 @@ import {
   notify,
   type StartFrom,
 } from "../../mod.ts";
-import { numbers, publish } from "../faults/running.ts";
+import { numbers, publish } from "../faults/_support/running.ts";
 import { test } from "../harness/mod.ts";
 
 /** What a consumer handles when it is drained. */

@@ -8,7 +8,7 @@ import {
   notify,
   subscribe,
 } from "../../mod.ts";
-import { NEVER_POLL, numbers, publish, Reading } from "../faults/running.ts";
+import { NEVER_POLL, numbers, publish, Reading } from "../faults/_support/running.ts";
 import { spawnDeno, test, type TestContext, until, within } from "../harness/mod.ts";
 
 /** Reads until `count` have come, then breaks out of the loop. */
@@ -196,7 +196,7 @@ test("memory stays flat over 100,000 large rows and a slow body: a page is bound
       [part * 10_000, part * 10_000 + 9_999],
     );
   }
-  await using child = spawnDeno(["tests/consume/slow_reader.ts", context.url], {
+  await using child = spawnDeno(["tests/consume/_support/slow_reader.ts", context.url], {
     permissions: ["-P=test", "--v8-flags=--max-old-space-size=64"],
   });
   const [, grown] = await child.line(/^read 100000, grew by (-?\d+) MB$/, { deadline: 150_000 });

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
-import { said } from "../faults/logs.ts";
-import { Gate, NEVER_POLL, numbers, publish, Running } from "../faults/running.ts";
+import { said } from "../faults/_support/logs.ts";
+import { Gate, NEVER_POLL, numbers, publish, Running } from "../faults/_support/running.ts";
 
 test("a paused consumer finishes what it is at and begins nothing, and goes on when it is resumed", async (context) => {
   const db = context.use(await connect(context.url));

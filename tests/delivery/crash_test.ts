@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { type Client, connect as plain, disconnect, ownServer, until } from "../harness/mod.ts";
 import { connect } from "../../mod.ts";
-import { Reading, Running } from "../faults/running.ts";
-import { committed, Publishers, publishersSql } from "./publishers.ts";
+import { Reading, Running } from "../faults/_support/running.ts";
+import { committed, Publishers, publishersSql } from "./_support/publishers.ts";
 
 /**
  * Uses up transaction numbers that never reach the disk: rolled back before they wrote. A server that

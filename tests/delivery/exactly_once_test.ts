@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { type OwnServer, ownServer, until } from "../harness/mod.ts";
-import { Chaos, seconds, seed, settled, told } from "./chaos.ts";
-import { Fleet } from "./fleet.ts";
-import { committed, Publishers, publishersSql } from "./publishers.ts";
+import { Chaos, seconds, seed, settled, told } from "./_support/chaos.ts";
+import { Fleet } from "./_support/fleet.ts";
+import { committed, Publishers, publishersSql } from "./_support/publishers.ts";
 
 const lease = 2000;
 

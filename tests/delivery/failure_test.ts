@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, DeadLetter, type Notification, notifyMany, RetryAfter } from "../../mod.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
-import { said } from "../faults/logs.ts";
-import { numbers, publish, Running } from "../faults/running.ts";
+import { said } from "../faults/_support/logs.ts";
+import { numbers, publish, Running } from "../faults/_support/running.ts";
 
 /** Publishes payloads, each with a key. */
 async function publishKeyed(

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
 import { test, within } from "../harness/mod.ts";
-import { numbers, Running } from "../faults/running.ts";
+import { numbers, Running } from "../faults/_support/running.ts";
 
 test("a partition that is blocked keeps no other one of its worker from being read", async (context) => {
   const db = context.use(await connect(context.url));

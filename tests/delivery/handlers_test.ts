@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type ConsumerOptions, notifyMany } from "../../mod.ts";
 import { Inbox, test, type TestContext, until, within } from "../harness/mod.ts";
-import { numbers, publish, Running } from "../faults/running.ts";
+import { numbers, publish, Running } from "../faults/_support/running.ts";
 
 async function publishKeyed(context: TestContext, ...names: string[]): Promise<void> {
   await notifyMany(

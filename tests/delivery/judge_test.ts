@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type Entry, judge, type Published } from "./ledger.ts";
+import { type Entry, judge, type Published } from "./_support/ledger.ts";
 
 /** `a1` is version 1 of key a. */
 function published(...names: string[]): Published[] {

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { connect, Consumer, type ConsumerOptions } from "../../mod.ts";
 import { ownServer, scratch, until } from "../harness/mod.ts";
-import { Chaos, seconds, seed, settled, told } from "./chaos.ts";
-import { Fleet } from "./fleet.ts";
-import { assertRight, judge, type Published, readLedger } from "./ledger.ts";
-import { committed, Publishers, publishersSql } from "./publishers.ts";
+import { Chaos, seconds, seed, settled, told } from "./_support/chaos.ts";
+import { Fleet } from "./_support/fleet.ts";
+import { assertRight, judge, type Published, readLedger } from "./_support/ledger.ts";
+import { committed, Publishers, publishersSql } from "./_support/publishers.ts";
 
 const lease = 2000;
 const readAhead = 200;

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { scratch, test, until } from "../harness/mod.ts";
-import { startWorker } from "./fleet.ts";
-import { readLedger } from "./ledger.ts";
+import { startWorker } from "./_support/fleet.ts";
+import { readLedger } from "./_support/ledger.ts";
 
 const count = 50_000;
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { scratch, test, until } from "../harness/mod.ts";
-import { numbers } from "../faults/running.ts";
-import { Fleet, type Member } from "./fleet.ts";
-import { readLedger } from "./ledger.ts";
+import { numbers } from "../faults/_support/running.ts";
+import { Fleet, type Member } from "./_support/fleet.ts";
+import { readLedger } from "./_support/ledger.ts";
 
 /** The default of maxCrashes: two deaths among others, then two alone. */
 const maxCrashes = 4;

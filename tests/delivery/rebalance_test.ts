@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test, type TestContext, until } from "../harness/mod.ts";
-import { logged, sentence } from "../faults/logs.ts";
-import { Crew } from "./crew.ts";
-import { assertRight, judge, type Published } from "./ledger.ts";
-import { committed, Publishers, publishersSql } from "./publishers.ts";
+import { logged, sentence } from "../faults/_support/logs.ts";
+import { Crew } from "./_support/crew.ts";
+import { assertRight, judge, type Published } from "./_support/ledger.ts";
+import { committed, Publishers, publishersSql } from "./_support/publishers.ts";
 
 const options = { partitions: 4, concurrency: 4, retry: { initial: 20, maximum: 200 } };
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
-import { publish, Running } from "../faults/running.ts";
+import { publish, Running } from "../faults/_support/running.ts";
 
 /** Each of them is written as six: over the 1 GB that PostgreSQL makes of one value. */
 const characters = 180_000_000;

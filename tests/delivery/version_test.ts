@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type HandlerContext, type Notification } from "../../mod.ts";
 import { Inbox, test, until } from "../harness/mod.ts";
-import { said } from "../faults/logs.ts";
-import { NEVER_POLL, publish, Running } from "../faults/running.ts";
+import { said } from "../faults/_support/logs.ts";
+import { NEVER_POLL, publish, Running } from "../faults/_support/running.ts";
 
 test("an old worker that is started again in a rolling change does not undo it", async (context) => {
   const db = context.use(await connect(context.url));

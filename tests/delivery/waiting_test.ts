@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, notifyMany } from "../../mod.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
-import { numbers, Running } from "../faults/running.ts";
-import { startWorker } from "./fleet.ts";
+import { numbers, Running } from "../faults/_support/running.ts";
+import { startWorker } from "./_support/fleet.ts";
 
 /** Publishes payloads whose first letter is their key. */
 async function publish(context: TestContext, ...names: string[]): Promise<void> {

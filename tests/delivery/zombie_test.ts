@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
-import { publish, Running } from "../faults/running.ts";
-import { startWorker } from "./fleet.ts";
-import { Tap } from "./tap.ts";
+import { publish, Running } from "../faults/_support/running.ts";
+import { startWorker } from "./_support/fleet.ts";
+import { Tap } from "./_support/tap.ts";
 
 const lease = 2000;
 

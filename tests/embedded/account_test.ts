@@ -41,7 +41,10 @@ Deno.test("an ordinary user gets a server, twice", { ignore: !OPEN }, async () =
   await Deno.chown(folder.path, uid, gid);
   const dataDir = join(folder.path, "state", "data");
   for (let time = 0; time < 2; time++) {
-    await using child = spawnDeno(["tests/embedded/worker.ts", JSON.stringify({ dataDir })], {
+    await using child = spawnDeno([
+      "tests/embedded/_support/worker.ts",
+      JSON.stringify({ dataDir }),
+    ], {
       uid,
       gid,
       cwd: folder.path,

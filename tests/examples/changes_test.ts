@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { scratch, test } from "../harness/mod.ts";
-import { run } from "./run.ts";
+import { run } from "./_support/run.ts";
 
 test(
   "the example cache.ts forgets what has changed, and only that, also in a second run",

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { answer } from "../../examples/edge.ts";
 import { test } from "../harness/mod.ts";
-import { run } from "./run.ts";
+import { run } from "./_support/run.ts";
 
 test(
   "the example live.ts replays, then reads live, then ends",

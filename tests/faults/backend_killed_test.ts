@@ -12,7 +12,7 @@ import {
   readerBackends,
   Reading,
   Running,
-} from "./running.ts";
+} from "./_support/running.ts";
 
 test("a consumer is woken at once again after its LISTEN backend is killed, every time", async (context) => {
   const db = context.use(await connect(context.url));

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notifyMany } from "../../mod.ts";
 import { connect as plain, disconnect, test, until } from "../harness/mod.ts";
-import { role } from "../schema/role.ts";
-import { said } from "./logs.ts";
+import { role } from "../schema/_support/role.ts";
+import { said } from "./_support/logs.ts";
 import {
   Gate,
   killBackends,
@@ -13,7 +13,7 @@ import {
   readerBackends,
   Reading,
   Running,
-} from "./running.ts";
+} from "./_support/running.ts";
 
 test("a backlog longer than a page is handled whole, and live ones after it in order", async (context) => {
   const db = context.use(await connect(context.url));

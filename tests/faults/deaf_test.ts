@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
 import { test } from "../harness/mod.ts";
-import { Line } from "./line.ts";
-import { said, sentence } from "./logs.ts";
-import { numbers, publish, Reading, Running } from "./running.ts";
+import { Line } from "./_support/line.ts";
+import { said, sentence } from "./_support/logs.ts";
+import { numbers, publish, Reading, Running } from "./_support/running.ts";
 
 const port = (url: string) => Number(new URL(url).port || 5432);
 

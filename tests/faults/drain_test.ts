@@ -12,7 +12,7 @@ import {
   type Queryable,
 } from "../../mod.ts";
 import { test, within } from "../harness/mod.ts";
-import { killBackends, numbers, publish, readerBackends, Running } from "./running.ts";
+import { killBackends, numbers, publish, readerBackends, Running } from "./_support/running.ts";
 
 /** Drains, and gives what drain() returned and what it handled. */
 async function drain(db: Queryable, options: ConsumerOptions = {}): Promise<[number, unknown[]]> {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type Notification, notify } from "../../mod.ts";
 import { Inbox, test, until } from "../harness/mod.ts";
-import { said } from "./logs.ts";
-import { NEVER_POLL, numbers, publish, Running } from "./running.ts";
+import { said } from "./_support/logs.ts";
+import { NEVER_POLL, numbers, publish, Running } from "./_support/running.ts";
 
 const quick = { initial: 5, maximum: 20 };
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { connect, subscribe } from "../../mod.ts";
 import { cutProxy, ownServer, until, within } from "../harness/mod.ts";
-import { Line } from "./line.ts";
-import { numbers, publish, Reading, Running } from "./running.ts";
-import { standbyOf } from "./standby.ts";
+import { Line } from "./_support/line.ts";
+import { numbers, publish, Reading, Running } from "./_support/running.ts";
+import { standbyOf } from "./_support/standby.ts";
 
 const quick = { heartbeat: 500, maxReconnectDelay: 500 };
 

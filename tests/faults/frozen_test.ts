@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
 import { Inbox, spawnDeno, test, until } from "../harness/mod.ts";
-import { said } from "./logs.ts";
-import { numbers, publish, Running } from "./running.ts";
+import { said } from "./_support/logs.ts";
+import { numbers, publish, Running } from "./_support/running.ts";
 
 /** What a worker's process said it has handled. */
 function handled(stdout: string): number[] {
@@ -14,7 +14,7 @@ test("a process that freezes for longer than its lease is replaced, and on wakin
 }, async (context) => {
   const since = Date.now();
   const config = JSON.stringify({ options: { lease: 1500, acknowledgeInterval: 0 } });
-  await using child = spawnDeno(["tests/faults/worker.ts", context.url, config]);
+  await using child = spawnDeno(["tests/faults/_support/worker.ts", context.url, config]);
   await publish(context, 1, 5);
   await child.line(/^handled 5$/);
   const state = async () =>
@@ -49,7 +49,7 @@ test("workers killed under load, one after another: nothing lost, only the unsto
 }, async (context) => {
   const rounds = 4;
   const config = JSON.stringify({ options: { acknowledgeInterval: 20, acknowledgeCount: 50 } });
-  const start = () => spawnDeno(["tests/faults/worker.ts", context.url, config]);
+  const start = () => spawnDeno(["tests/faults/_support/worker.ts", context.url, config]);
   const total = 2000;
   let stop = false;
   const published = (async () => {

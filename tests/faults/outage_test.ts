@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, type Database, HarkError, notify } from "../../mod.ts";
 import { type OwnServer, ownServer, until } from "../harness/mod.ts";
-import { said } from "./logs.ts";
-import { listenBackends, NEVER_POLL, Reading, Running } from "./running.ts";
+import { said } from "./_support/logs.ts";
+import { listenBackends, NEVER_POLL, Reading, Running } from "./_support/running.ts";
 
 /** Publishes 1, 2, 3, … one after another until told to stop, over whatever happens to the server. */
 class Publisher {

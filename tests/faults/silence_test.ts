@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { connect, notify } from "../../mod.ts";
 import { cutProxy, test, until, within } from "../harness/mod.ts";
-import { Line } from "./line.ts";
-import { said } from "./logs.ts";
-import { Gate, NEVER_POLL, numbers, publish, Reading, Running } from "./running.ts";
+import { Line } from "./_support/line.ts";
+import { said } from "./_support/logs.ts";
+import { Gate, NEVER_POLL, numbers, publish, Reading, Running } from "./_support/running.ts";
 
 const port = (url: string) => Number(new URL(url).port || 5432);
 

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, subscribe } from "../../mod.ts";
 import { ownServer, until } from "../harness/mod.ts";
-import { Line } from "./line.ts";
-import { said } from "./logs.ts";
-import { NEVER_POLL, publish, Reading, Running } from "./running.ts";
-import { standbyOf } from "./standby.ts";
+import { Line } from "./_support/line.ts";
+import { said } from "./_support/logs.ts";
+import { NEVER_POLL, publish, Reading, Running } from "./_support/running.ts";
+import { standbyOf } from "./_support/standby.ts";
 
 const quick = { heartbeat: 500, maxReconnectDelay: 500 };
 

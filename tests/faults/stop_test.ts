@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type Database, subscribe } from "../../mod.ts";
 import { cutProxy, deferred, test, type TestContext, until, within } from "../harness/mod.ts";
-import { said } from "./logs.ts";
-import { Gate, NEVER_POLL, numbers, publish, Running } from "./running.ts";
+import { said } from "./_support/logs.ts";
+import { Gate, NEVER_POLL, numbers, publish, Running } from "./_support/running.ts";
 
 const rest = (db: Database) => new Consumer(db, { id: "c", channels: "c", handle() {} }).drain();
 

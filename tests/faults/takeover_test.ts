@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
 import { cutProxy, spawnDeno, test, until } from "../harness/mod.ts";
-import { Line } from "./line.ts";
-import { said } from "./logs.ts";
+import { Line } from "./_support/line.ts";
+import { said } from "./_support/logs.ts";
 import {
   Gate,
   listenBackends,
@@ -11,7 +11,7 @@ import {
   numbers,
   publish,
   Running,
-} from "./running.ts";
+} from "./_support/running.ts";
 
 /** The LISTEN session of the owner. */
 const ownSession = "select w.session from hark.workers w join hark.partitions p using (owner)";
@@ -121,7 +121,7 @@ test("a worker that loses its LISTEN session only keeps its consumer, mid-page a
 test("kill -9 of a worker's process: another goes on about two seconds later", async (context) => {
   const since = Date.now();
   const config = JSON.stringify({ options: { lease: 60_000, acknowledgeInterval: 0 } });
-  await using child = spawnDeno(["tests/faults/worker.ts", context.url, config]);
+  await using child = spawnDeno(["tests/faults/_support/worker.ts", context.url, config]);
   await publish(context, 1, 3);
   await child.line(/^handled 3$/);
   const stored = "select handled from hark.partitions";
@@ -142,7 +142,7 @@ test("kill -9 of a worker that had no LISTEN: another goes on when the lease is 
     connect: { listen: false },
     options: { lease: 3000, pollInterval: 50, acknowledgeInterval: 0 },
   });
-  await using child = spawnDeno(["tests/faults/worker.ts", context.url, config]);
+  await using child = spawnDeno(["tests/faults/_support/worker.ts", context.url, config]);
   await publish(context, 1, 3);
   await child.line(/^handled 3$/);
   const stored = "select handled from hark.partitions";
@@ -222,7 +222,7 @@ test("an acknowledgement of a worker that was fenced out is refused, and it clai
 test("a program that ends in order gives its consumer back at once", async (context) => {
   const since = Date.now();
   await using child = spawnDeno([
-    "tests/faults/worker.ts",
+    "tests/faults/_support/worker.ts",
     context.url,
     JSON.stringify({ options: { lease: 600_000 } }),
   ]);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, subscribe } from "../../mod.ts";
 import { test, within } from "../harness/mod.ts";
-import { Gate, NEVER_POLL, publish, Reading, Running } from "./running.ts";
+import { Gate, NEVER_POLL, publish, Reading, Running } from "./_support/running.ts";
 
 // A window that is read page by page may end in a page without rows. What was committed, and rang, after
 // the window was opened and before that last page, is in the next window: nobody rings for it again.

@@ -5,7 +5,7 @@
  */
 
 import { fromFileUrl } from "./files.ts";
-import { deferred, type Wait, within } from "./until.ts";
+import { deferred, patient, type Wait, within } from "./until.ts";
 
 /** How to run a program. */
 export interface SpawnOptions {
@@ -19,6 +19,8 @@ export interface SpawnOptions {
   readonly uid?: number;
   /** The group it runs as. */
   readonly gid?: number;
+  /** Written to its standard input, which is then closed; empty unless given. */
+  readonly stdin?: string | ReadableStream<Uint8Array>;
 }
 
 /** How a program ended. */
@@ -29,10 +31,8 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** A running program. Disposing of it kills it if it still runs, and waits for its end. */
-export class Child implements AsyncDisposable {
-  readonly #process: Deno.ChildProcess;
-  readonly #ended: Promise<Ended>;
+/** What a program has written, as it writes it. */
+export class Transcript {
   #over = false;
   #news = deferred();
   /** What it has written to standard output so far. */
@@ -40,18 +40,53 @@ export class Child implements AsyncDisposable {
   /** What it has written to standard error so far. */
   stderr = "";
 
+  /** Takes in what it writes. */
+  add(stream: "stdout" | "stderr", text: string): void {
+    this[stream] += text;
+    const news = this.#news;
+    this.#news = deferred();
+    news.resolve();
+  }
+
+  /** No more will come. */
+  end(): void {
+    this.#over = true;
+    this.#news.resolve();
+  }
+
+  /** Waits for a line, of standard output or error, that matches; earlier ones count. */
+  async line(pattern: RegExp, wait: Wait = {}): Promise<RegExpMatchArray> {
+    const { deadline = 20_000 } = wait;
+    const end = performance.now() + patient(deadline);
+    for (;;) {
+      for (const line of `${this.stdout}\n${this.stderr}`.split("\n")) {
+        const match = line.match(pattern);
+        if (match !== null) return match;
+      }
+      const what = `a line like ${pattern}; it wrote:\n${this.stdout}${this.stderr}`;
+      if (this.#over) throw new Error(`the program ended without ${what}`);
+      await this.#news.wait({ deadline: (end - performance.now()) / patient(1), what });
+    }
+  }
+}
+
+/** A running program. Disposing of it kills it if it still runs, and waits for its end. */
+export class Child implements AsyncDisposable {
+  readonly #process: Deno.ChildProcess;
+  readonly #ended: Promise<Ended>;
+  readonly #out = new Transcript();
+
   /** Takes over a process whose output is piped. */
   constructor(process: Deno.ChildProcess) {
     this.#process = process;
     const reading = Promise.all([
-      this.#read(process.stdout, (text) => this.stdout += text),
-      this.#read(process.stderr, (text) => this.stderr += text),
+      this.#read(process.stdout, "stdout"),
+      this.#read(process.stderr, "stderr"),
     ]);
     this.#ended = (async () => {
       const { code, signal } = await process.status;
       await reading;
-      this.#over = true;
-      this.#news.resolve();
+      this.#out.end();
       return { code, signal, stdout: this.stdout, stderr: this.stderr };
     })();
   }
@@ -60,20 +95,18 @@ export class Child implements AsyncDisposable {
   get pid(): number {
     return this.#process.pid;
   }
+  /** What it has written to standard output so far. */
+  get stdout(): string {
+    return this.#out.stdout;
+  }
+  /** What it has written to standard error so far. */
+  get stderr(): string {
+    return this.#out.stderr;
+  }
 
   /** Waits for a line of its output, standard output or error, that matches; earlier ones count. */
-  async line(pattern: RegExp, wait: Wait = {}): Promise<RegExpMatchArray> {
-    const { deadline = 20_000 } = wait;
-    const end = performance.now() + deadline;
-    for (;;) {
-      for (const line of `${this.stdout}\n${this.stderr}`.split("\n")) {
-        const match = line.match(pattern);
-        if (match !== null) return match;
-      }
-      const what = `a line like ${pattern}; it wrote:\n${this.stdout}${this.stderr}`;
-      if (this.#over) throw new Error(`the program ended without ${what}`);
-      await this.#news.wait({ deadline: end - performance.now(), what });
-    }
+  line(pattern: RegExp, wait?: Wait): Promise<RegExpMatchArray> {
+    return this.#out.line(pattern, wait);
   }
 
   /** Sends a signal; `SIGTERM` unless given. Does nothing when it has ended. */
@@ -99,12 +132,9 @@ export class Child implements AsyncDisposable {
     await this.ended({ deadline: 10_000, what: "the output of a killed program to be closed" });
   }
 
-  async #read(stream: ReadableStream<Uint8Array>, add: (text: string) => void): Promise<void> {
+  async #read(stream: ReadableStream<Uint8Array>, name: "stdout" | "stderr"): Promise<void> {
     for await (const text of stream.pipeThrough(new TextDecoderStream() as never)) {
-      add(text as string);
-      const news = this.#news;
-      this.#news = deferred();
-      news.resolve();
+      this.#out.add(name, text as string);
     }
   }
 }
@@ -113,19 +143,24 @@ export class Child implements AsyncDisposable {
 export function spawn(
   program: string,
   args: readonly string[],
-  { env = {}, cwd, uid, gid }: SpawnOptions = {},
+  { env = {}, cwd, uid, gid, stdin }: SpawnOptions = {},
 ): Child {
   const command = new Deno.Command(program, {
     args: [...args],
     env: { NO_COLOR: "1", ...env },
-    stdin: "null",
+    stdin: stdin === undefined ? "null" : "piped",
     stdout: "piped",
     stderr: "piped",
     ...(cwd === undefined ? {} : { cwd }),
     ...(uid === undefined ? {} : { uid }),
     ...(gid === undefined ? {} : { gid }),
   });
-  return new Child(command.spawn());
+  const process = command.spawn();
+  if (stdin !== undefined) {
+    const input = typeof stdin === "string" ? new Blob([stdin]).stream() : stdin;
+    input.pipeTo(process.stdin).catch(() => {}); // a program that refuses its arguments does not read
+  }
+  return new Child(process);
 }
 
 /**

@@ -5,8 +5,10 @@
  */
 
 import type { Queryable } from "../../src/database/queryable.ts";
-import { type Client, connect, disconnect, once, type Row, withDatabaseName } from "./connect.ts";
-import { createDatabase, dropDatabase, serverUrl } from "./template.ts";
+import { type Client, connect, disconnect, type Row, withDatabaseName } from "./connect.ts";
+import { control, serverUrl } from "./control.ts";
+import { ownName } from "./load.ts";
+import { abandonDatabase, createDatabase, dropDatabase } from "./template.ts";
 import { until, within } from "./until.ts";
 
 /** What a test is given. */
@@ -67,10 +69,10 @@ export function withDatabase(
   return async (t) => {
     const database = await createDatabase(schema);
     const plain = withDatabaseName(serverUrl(), database);
-    const appName = t.name.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 60);
+    const appName = ownName(t.name).replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 60);
     const url = new URL(plain);
     url.searchParams.set("application_name", appName);
-    const admin = await connect(plain, { application_name: "hark harness" });
+    const admin = new Admin(plain);
     const clients: Client[] = [];
     const resources = new AsyncDisposableStack();
     const context: TestContext = {
@@ -93,56 +95,72 @@ export function withDatabase(
         what: `the test "${t.name}" to end`,
       });
       await resources.disposeAsync();
-      await closeAll(clients, plain);
+      await closeAll(clients, database);
       await noSessionsLeft(database);
-    } finally {
+      await admin.close();
+    } catch (error) {
       await resources.disposeAsync().catch(() => {});
-      await closeAll(clients, plain).catch(() => {});
-      await disconnect(admin);
-      await dropDatabase(database);
+      await closeAll(clients, database).catch(() => {});
+      await admin.close();
+      await dropDatabase(database); // and ends the sessions that the failed test has left in it
+      throw error;
     }
+    abandonDatabase(database);
   };
 }
 
+/** A connection that is opened when it is first used: many tests never do. */
+class Admin implements Queryable {
+  readonly #url: string;
+  #client: Promise<Client> | undefined;
+
+  constructor(url: string) {
+    this.#url = url;
+  }
+
+  async query(text: string, values?: unknown[]): Promise<{ rows: Row[] }> {
+    this.#client ??= connect(this.#url, { application_name: "hark harness" });
+    return await (await this.#client).query(text, values);
+  }
+
+  async close(): Promise<void> {
+    const client = await this.#client?.catch(() => undefined);
+    if (client !== undefined) await disconnect(client);
+  }
+}
+
 /** Closes a test's own connections and ends what still runs on them. */
-async function closeAll(clients: Client[], url: string): Promise<void> {
+async function closeAll(clients: Client[], database: string): Promise<void> {
   const closed = clients.splice(0);
   if (closed.length === 0) return;
-  await Promise.all(closed.map(disconnect));
   const pids = closed.map((client) => (client as unknown as { processID: number }).processID);
-  // By number and database: the number may be another's by now.
-  await once(
-    url,
-    `select pg_terminate_backend(pid) from pg_stat_activity
-      where pid = any($1::int[]) and datname = current_database() and pid <> pg_backend_pid()`,
-    [pids],
-  );
+  await Promise.all([
+    ...closed.map(disconnect),
+    // By number and database: the number may be another's by now.
+    control.sql(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+        where pid = any($1::int[]) and datname = $2`,
+      [pids, database],
+    ),
+  ]);
 }
 
 /** Fails when the test's code has left a session in its database: a connection that nobody closes. */
 async function noSessionsLeft(database: string): Promise<void> {
-  const client = await connect(serverUrl(), { application_name: "hark harness" });
-  try {
-    const sessions = async () => {
-      const { rows } = await client.query(
-        `select pid, application_name, state, left(query, 300) as query
-           from pg_stat_activity
-          where datname = $1 and backend_type = 'client backend'
-            and application_name <> 'hark harness'`,
-        [database],
-      );
-      return rows;
-    };
-    // A closed connection takes the server a moment to notice.
-    await until(async () => (await sessions()).length === 0, { deadline: 3_000 }).catch(() => {});
-    const left = await sessions();
-    if (left.length > 0) {
-      const list = left.map((row) =>
-        `  ${row.pid} "${row.application_name}" ${row.state}: ${row.query}`
-      );
-      throw new Error(`the test left ${left.length} sessions open:\n${list.join("\n")}`);
-    }
-  } finally {
-    await disconnect(client);
-  }
+  const sessions = () =>
+    control.sql(
+      `select pid, application_name, state, left(query, 300) as query
+         from pg_stat_activity
+        where datname = $1 and backend_type = 'client backend'
+          and application_name <> 'hark harness'`,
+      [database],
+    );
+  // A closed connection takes the server a moment to notice.
+  await until(async () => (await sessions()).length === 0, { deadline: 3_000 }).catch(() => {});
+  const left = await sessions();
+  if (left.length === 0) return;
+  const list = left.map((row) =>
+    `  ${row.pid} "${row.application_name}" ${row.state}: ${row.query}`
+  );
+  throw new Error(`the test left ${left.length} sessions open:\n${list.join("\n")}`);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-export { Child, type Ended, spawn, spawnDeno, type SpawnOptions } from "./child.ts";
+export { Child, type Ended, spawn, spawnDeno, type SpawnOptions, Transcript } from "./child.ts";
 export { type Client, connect, disconnect, once, type Row, withDatabaseName } from "./connect.ts";
 export {
   test,
@@ -16,5 +16,6 @@ export {
 export { PROJECT, type Scratch, scratch } from "./files.ts";
 export { OwnServer, ownServer, type OwnServerOptions } from "./own_server.ts";
 export { type CutProxy, cutProxy } from "./proxy.ts";
-export { install, serverUrl } from "./template.ts";
+export { serverUrl } from "./control.ts";
+export { install } from "./template.ts";
 export { type Deferred, deferred, Inbox, until, type Wait, within } from "./until.ts";

@@ -9,7 +9,11 @@ import {
   startEmbedded,
   type StopMode,
 } from "../../src/database/embedded/mod.ts";
-import { type Client, connect, disconnect, type Row } from "./connect.ts";
+import { join } from "node:path";
+import { lock } from "../../src/database/embedded/locks.ts";
+import { startCopy } from "../../src/database/embedded/start.ts";
+import { type Client, connect, disconnect, once, type Row } from "./connect.ts";
+import { PROJECT } from "./files.ts";
 import { install } from "./template.ts";
 
 /** What the server has to be like. */
@@ -18,7 +22,12 @@ export interface OwnServerOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** The PostgreSQL version, such as "16"; the environment's HARK_TEST_PG unless given. */
   readonly version?: string;
-  /** Whether Hark is installed in its database. @default {true} */
+  /**
+   * Whether Hark is installed in its database. All servers of a run that have it begin as copies of
+   * one data folder, those without it as copies of another: so they have two system identifiers.
+   *
+   * @default {true}
+   */
   readonly schema?: boolean;
 }
 
@@ -91,21 +100,75 @@ export class OwnServer implements EmbeddedServer {
   }
 }
 
-/** Starts a server: `await using server = await ownServer()`. About 1.2 s. */
+/** Starts a server: `await using server = await ownServer()`. */
 export async function ownServer(options: OwnServerOptions = {}): Promise<OwnServer> {
-  const version = options.version ?? (Deno.env.get("HARK_TEST_PG") || undefined);
+  const schema = options.schema ?? true;
+  const { settings = {} } = options;
+  const copyOf = options.version === undefined ? await preparedData(schema) : undefined;
   const server = new OwnServer(
-    await startEmbedded({
-      ephemeral: true,
-      ...(version === undefined ? {} : { version }),
-      ...(options.settings === undefined ? {} : { settings: options.settings }),
-    }),
+    copyOf === undefined
+      ? await startEmbedded({ ephemeral: true, settings, ...versionOf(options.version) })
+      : await startCopy(copyOf, { settings, ...versionOf() }),
   );
   try {
-    if (options.schema ?? true) await install(server.url);
+    if (schema && copyOf === undefined) await install(server.url);
     return server;
   } catch (error) {
     await server[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+function versionOf(asked?: string): { version?: string } {
+  const version = asked ?? (Deno.env.get("HARK_TEST_PG") || undefined);
+  return version === undefined ? {} : { version };
+}
+
+/** Where a run keeps the data folder that its servers begin with. */
+function preparedFolder(run: string): string {
+  return join(PROJECT, ".hark", `${run}_server`);
+}
+
+/** How long another test program may take to make that folder, in ms. */
+const PREPARING = 120_000;
+
+/**
+ * The data folder of a stopped server, with Hark in it or without, made once in a run; its end
+ * removes it. A test program with no run around it has none, as nothing would remove it.
+ */
+async function preparedData(schema: boolean): Promise<string | undefined> {
+  const run = Deno.env.get("HARK_TEST_RUN");
+  if (run === undefined) return undefined;
+  const folder = join(preparedFolder(run), schema ? "hark" : "empty");
+  await Deno.mkdir(folder, { recursive: true });
+  if (Deno.build.os !== "windows") {
+    await Deno.chmod(preparedFolder(run), 0o755);
+    await Deno.chmod(folder, 0o755);
+  }
+  const finished = join(folder, "finished");
+  using _alone = await lock(join(folder, "making.lock"), "alone", PREPARING);
+  const made = await Deno.readTextFile(finished).catch(() => undefined);
+  if (made !== undefined) return made;
+  const dataDir = join(folder, "data");
+  const server = await startEmbedded({ dataDir, settings: { fsync: "off" }, ...versionOf() });
+  try {
+    if (schema) await install(server.url);
+    // Or whoever reads a catalog first would tidy up after the installation, which writes.
+    await once(server.url, "vacuum");
+  } finally {
+    await server[Symbol.asyncDispose]();
+  }
+  await Deno.writeTextFile(finished, server.dataDir);
+  return server.dataDir;
+}
+
+/** Removes the data folders that the servers of a run began with. */
+export async function removePrepared(run: string): Promise<void> {
+  for (const kind of ["hark", "empty"]) {
+    const data = await Deno.readTextFile(join(preparedFolder(run), kind, "finished"))
+      .catch(() => undefined);
+    // Below another folder if the project's is closed to the server's user.
+    if (data !== undefined) await Deno.remove(data, { recursive: true }).catch(() => {});
+  }
+  await Deno.remove(preparedFolder(run), { recursive: true }).catch(() => {});
 }

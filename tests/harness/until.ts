@@ -6,13 +6,32 @@
 
 /** How long to wait, and what for. */
 export interface Wait {
-  /** Milliseconds until the wait fails. 10,000 unless given; the machine may be busy. */
+  /**
+   * Milliseconds until the wait fails, on a machine that is not busy: {@linkcode patient} makes them
+   * more. 20,000 unless given.
+   */
   readonly deadline?: number;
   /** What is waited for, as the failure message says it: "the worker to stop". */
   readonly what?: string;
 }
 
 const DEADLINE = 20_000;
+
+const factor = Math.max(1, Number(setting("HARK_TEST_PATIENCE")) || 1);
+
+/**
+ * The time to wait on this machine for what takes `ms` at most on one that is not busy. The variable
+ * HARK_TEST_PATIENCE says how much slower this machine is; every deadline of the harness is scaled.
+ */
+export function patient(ms: number): number {
+  return ms * factor;
+}
+
+/** A variable of the environment; undefined for a program that may not read it. */
+function setting(variable: string): string | undefined {
+  const { state } = Deno.permissions.querySync({ name: "env", variable });
+  return state === "granted" ? Deno.env.get(variable) : undefined;
+}
 
 /**
  * Calls `predicate` every few milliseconds until it gives something truthy, and returns that. Fails
@@ -22,7 +41,8 @@ export async function until<T>(
   predicate: () => T | Promise<T>,
   { deadline = DEADLINE, what = String(predicate).slice(0, 200) }: Wait = {},
 ): Promise<T> {
-  const end = performance.now() + deadline;
+  const time = patient(deadline);
+  const end = performance.now() + time;
   let last: unknown;
   for (let pause = 2;; pause = Math.min(pause * 1.5, 50)) {
     try {
@@ -35,7 +55,7 @@ export async function until<T>(
     }
     if (performance.now() > end) {
       const seen = last instanceof Error ? last.message : Deno.inspect(last);
-      throw new Error(`waited ${deadline} ms for ${what}; last seen: ${seen}`, {
+      throw new Error(`waited ${time} ms for ${what}; last seen: ${seen}`, {
         cause: last instanceof Error ? last : undefined,
       });
     }
@@ -48,9 +68,14 @@ export async function within<T>(
   promise: PromiseLike<T>,
   { deadline = DEADLINE, what = "a promise to settle" }: Wait = {},
 ): Promise<T> {
+  return await withinExactly(promise, patient(deadline), what);
+}
+
+/** The same with a time that is scaled already. */
+async function withinExactly<T>(promise: PromiseLike<T>, time: number, what: string): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`waited ${deadline} ms for ${what}`)), deadline);
+    timer = setTimeout(() => reject(new Error(`waited ${time} ms for ${what}`)), time);
   });
   try {
     return await Promise.race([promise, late]);
@@ -106,12 +131,13 @@ export class Inbox<T> {
 
   /** Waits until at least `count` have arrived, and gives all of them. */
   async atLeast(count: number, { deadline = DEADLINE, what }: Wait = {}): Promise<T[]> {
-    const end = performance.now() + deadline;
+    const time = patient(deadline);
+    const end = performance.now() + time;
     while (this.items.length < count) {
       const arrived = new Promise<void>((resolve) => this.#waiting.push(resolve));
-      await within(arrived, { deadline: Math.max(0, end - performance.now()) }).catch(() => {
+      await withinExactly(arrived, Math.max(0, end - performance.now()), "").catch(() => {
         throw new Error(
-          `waited ${deadline} ms for ${what ?? `${count} items`}; have ${this.items.length}: ` +
+          `waited ${time} ms for ${what ?? `${count} items`}; have ${this.items.length}: ` +
             Deno.inspect(this.items.slice(-5)),
         );
       });

@@ -8,8 +8,8 @@ import {
   test,
   until,
 } from "../harness/mod.ts";
-import { NEVER_POLL, numbers, publish, Running } from "../faults/running.ts";
-import { all, from, leaves, names, type On } from "./leaves.ts";
+import { NEVER_POLL, numbers, publish, Running } from "../faults/_support/running.ts";
+import { all, from, leaves, names, type On } from "./_support/leaves.ts";
 
 test("cleanup empties leaves that are old and passed by everybody, and drops them", async (context) => {
   const db = context.use(await connect(context.url));

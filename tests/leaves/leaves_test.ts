@@ -1,10 +1,8 @@
 import assert from "node:assert/strict";
-import { cleanup, connect, Consumer, migrate, schemaVersion, status } from "../../mod.ts";
-import { migrations } from "../../src/schema/bundle.ts";
+import { connect, Consumer, status } from "../../mod.ts";
 import { connect as plain, disconnect, test, until } from "../harness/mod.ts";
-import { NEVER_POLL, numbers, publish, Running } from "../faults/running.ts";
-import { role } from "../schema/role.ts";
-import { from, leaves, names } from "./leaves.ts";
+import { NEVER_POLL, numbers, publish, Running } from "../faults/_support/running.ts";
+import { from, leaves, names } from "./_support/leaves.ts";
 
 test("publishing goes from leaf to leaf, and needs none that is ready", async (context) => {
   const db = context.use(await connect(context.url));
@@ -114,60 +112,3 @@ test("what came while there was no leaf for it becomes one, once it is much", as
   await new Consumer(db, { id: "c", channels: "c", handle: () => void handled++ }).drain();
   assert.equal(handled, 330_001);
 });
-
-test(
-  "a log from before leaves is divided while it is in use: rights, sessions and positions stay good",
-  { schema: false },
-  async (context) => {
-    const session = await context.client();
-    for (const { version, sql } of migrations) {
-      if (version <= 26) await session.query(`begin; ${sql} commit;`);
-    }
-    const { name } = await role(context);
-    await context.sql("select hark.grant_publish($1)", [name]);
-    await context.sql(`grant select on hark.log to ${name}`);
-    await context.sql("select hark.register('c', array['c'], 'beginning')");
-    const say = "select hark.notify('c', $1)";
-    // Plans of before, in a session that stays.
-    for (const n of numbers(1, 12)) {
-      await session.query({
-        name: "say",
-        text: say,
-        values: [String(n)],
-      });
-    }
-    const open = await plain(context.url);
-    const db = context.use(await connect(context.url));
-    try {
-      await open.query("begin; select hark.notify('c', '\"open\"')"); // 13
-      assert.deepEqual(await migrate(db), { from: 26, to: schemaVersion });
-      assert.deepEqual(await names(context), [], "it waits for nobody");
-      const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
-      await session.query({ name: "say", text: say, values: ["14"] });
-      await running.atLeast(13);
-      assert.deepEqual(running.payloads, [...numbers(1, 12), 14]);
-      assert.equal((await cleanup(db, { olderThan: 30 })).removed, 0);
-      assert.deepEqual(await names(context), []);
-      await open.query("commit");
-      await running.atLeast(14);
-      await until(async () => {
-        await cleanup(db, { olderThan: 30 });
-        return (await names(context)).length > 0;
-      });
-      await session.query({ name: "say", text: say, values: ["15"] });
-      await running.atLeast(15);
-      assert.deepEqual(running.payloads, [...numbers(1, 12), 14, "open", 15]);
-      const [{ id }] = await context.sql("select max(id)::int as id from hark.log");
-      assert.equal(id, 15, "ids go on");
-      const [rights] = await context.sql(
-        `select has_table_privilege($1, 'hark.log', 'select') as reads,
-        has_table_privilege($1, 'hark.published', 'insert') as publishes`,
-        [name],
-      );
-      assert.deepEqual(rights, { reads: true, publishes: true });
-      assert.equal((await status(db)).log.rows, 15);
-    } finally {
-      await disconnect(open);
-    }
-  },
-);

@@ -10,7 +10,7 @@ import {
   status,
 } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
-import { ByHand, odd } from "./by_hand.ts";
+import { ByHand, odd } from "./_support/by_hand.ts";
 
 test("a consumer is shown with its partitions, its workers, and what it is to try again", async (context) => {
   const { sql, use, url, client } = context;

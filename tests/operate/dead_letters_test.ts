@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, deadLetters, discardDead, retryDead } from "../../mod.ts";
 import { test, type TestContext } from "../harness/mod.ts";
-import { odd, range } from "./by_hand.ts";
+import { odd, range } from "./_support/by_hand.ts";
 
 /** Ten dead letters of "r", an hour apart, and one of "s". */
 async function tenDead({ sql }: TestContext): Promise<Date> {

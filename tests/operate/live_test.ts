@@ -12,7 +12,7 @@ import {
   setPartitions,
   status,
 } from "../../mod.ts";
-import { NEVER_POLL, numbers, publish, Running } from "../faults/running.ts";
+import { NEVER_POLL, numbers, publish, Running } from "../faults/_support/running.ts";
 import { test, until } from "../harness/mod.ts";
 
 /** Waits until consumer "c" has nothing left to do. */

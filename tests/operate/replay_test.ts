@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { cleanup, connect, consumerDetails, replay } from "../../mod.ts";
 import { test, type TestContext } from "../harness/mod.ts";
-import { ByHand, odd, range } from "./by_hand.ts";
+import { ByHand, odd, range } from "./_support/by_hand.ts";
 
 async function handled({ sql, client }: TestContext): Promise<void> {
   await sql("select hark.register('r', array['c', 'd'])");

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { cleanup, connect, consumers, pause, status } from "../../mod.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
-import { ByHand, odd } from "./by_hand.ts";
+import { ByHand, odd } from "./_support/by_hand.ts";
 
 const all = new Date(Date.now() + 3_600_000);
 

@@ -17,10 +17,9 @@ import {
   status,
 } from "../../mod.ts";
 import type { Queryable } from "../../mod.ts";
-import { migrations } from "../../src/schema/bundle.ts";
 import { join } from "node:path";
 import { PROJECT, test } from "../harness/mod.ts";
-import { role } from "../schema/role.ts";
+import { role } from "../schema/_support/role.ts";
 
 const looking: ((db: Queryable) => Promise<unknown>)[] = [
   (db) => status(db),
@@ -89,51 +88,6 @@ test("others may not operate, and are told whom to ask", async (context) => {
   for (const call of [...looking, ...operating]) await assert.rejects(call(nobody), refused);
 });
 
-test(
-  "who could publish or consume before an upgrade can after it",
-  { schema: false },
-  async (context) => {
-    const { sql } = context;
-    const apply = async (from: number, to: number) => {
-      for (const { sql: text } of migrations.slice(from, to)) {
-        await sql(`begin; ${text}; commit`);
-      }
-    };
-    await apply(0, 5);
-    const [publisher, consumer, both] = [
-      await role(context),
-      await role(context),
-      await role(context),
-    ];
-    await sql("select hark.grant_publish(r) from unnest($1::text[]) r", [[
-      publisher.name,
-      both.name,
-    ]]);
-    await sql("select hark.grant_consume(r) from unnest($1::text[]) r", [[
-      consumer.name,
-      both.name,
-    ]]);
-    await apply(5, migrations.length);
-    const may = async (who: { name: string }) =>
-      (await sql(
-        `select p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' as name
-      from pg_proc p where p.pronamespace = 'hark'::regnamespace
-        and has_function_privilege($1, p.oid, 'execute') order by 1`,
-        [who.name],
-      )).map(({ name }) => name);
-    const [newPublisher, newConsumer] = [await role(context), await role(context)];
-    await sql("select hark.grant_publish($1)", [newPublisher.name]);
-    await sql("select hark.grant_consume($1)", [newConsumer.name]);
-    assert.deepEqual(await may(publisher), await may(newPublisher));
-    assert.deepEqual(await may(consumer), await may(newConsumer));
-    assert((await may(consumer)).some((name) => name.startsWith("attend(")));
-    assert.deepEqual(
-      await may(both),
-      [...new Set([...await may(publisher), ...await may(consumer)])].sort(),
-    );
-  },
-);
-
 /** The functions of the schema that the modules of a folder call. */
 async function called(folder: string): Promise<string[]> {
   const names = new Set<string>();
@@ -147,20 +101,16 @@ async function called(folder: string): Promise<string[]> {
 }
 
 test("each function that a program calls is granted to whom its right is for, and exists", async ({ sql }) => {
-  const granted = async (right: string) => {
-    const [{ text }] = await sql("select prosrc as text from pg_proc where oid = $1::regproc", [
-      `hark.${right}`,
-    ]);
-    return [...(text as string).matchAll(/'([a-z_]+)'/g)].map(([, name]) => name!);
-  };
+  const granted = async (kind: string): Promise<string[]> =>
+    (await sql("select hark.functions_for($1) as names", [kind]))[0].names;
   const all = (await sql(
     "select distinct proname as name from pg_proc where pronamespace = 'hark'::regnamespace",
   )).map(({ name }) => name);
   for (
     const [folder, right] of [
-      ["src/consume", "grant_consume"],
-      ["src/publish", "grant_publish"],
-      ["src/operate", "grant_operate"],
+      ["src/consume", "consume"],
+      ["src/publish", "publish"],
+      ["src/operate", "operate"],
     ] as const
   ) {
     const [needed, given] = [await called(folder), await granted(right)];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, consumerDetails, deadLetters, notify, notifyMany, seek } from "../../mod.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
-import { ByHand, odd, range } from "./by_hand.ts";
+import { ByHand, odd, range } from "./_support/by_hand.ts";
 
 /** A consumer of channel "c" that has handled notifications 1 to `count`. */
 async function handled({ sql, client }: TestContext, count: number, partitions = 1): Promise<void> {

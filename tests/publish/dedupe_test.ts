@@ -9,9 +9,9 @@ import {
   type Queryable,
   type QueryResult,
 } from "../../mod.ts";
-import { numbers } from "../faults/running.ts";
+import { numbers } from "../faults/_support/running.ts";
 import { type Client, test, type TestContext, until, within } from "../harness/mod.ts";
-import { refusals } from "./refusals.ts";
+import { refusals } from "./_support/refusals.ts";
 
 const count = async ({ sql }: TestContext) =>
   (await sql("select count(*)::int as n from hark.log"))[0].n;

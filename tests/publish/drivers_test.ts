@@ -4,7 +4,7 @@ import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import pg from "pg";
 import postgres from "npm:postgres@3.4.9";
 import { connect, Consumer, migrate, notify, notifyMany, type Queryable } from "../../mod.ts";
-import { numbers, publish, Running } from "../faults/running.ts";
+import { numbers, publish, Running } from "../faults/_support/running.ts";
 import { test } from "../harness/mod.ts";
 
 /** What a consumer gets. */

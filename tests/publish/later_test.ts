@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import { cancelDelayed, connect, migrate, notify, notifyMany, subscribe } from "../../mod.ts";
-import { NEVER_POLL, numbers, Reading } from "../faults/running.ts";
+import { NEVER_POLL, numbers, Reading } from "../faults/_support/running.ts";
 import { Inbox, test, type TestContext, until } from "../harness/mod.ts";
-import { refusals } from "./refusals.ts";
+import { refusals } from "./_support/refusals.ts";
 
 const ago = (ms: number) => new Date(Date.now() - ms);
 const HOUR = 3_600_000;

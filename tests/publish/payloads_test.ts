@@ -8,7 +8,7 @@ import {
   notifyMany,
   type Queryable,
 } from "../../mod.ts";
-import { Reading } from "../faults/running.ts";
+import { Reading } from "../faults/_support/running.ts";
 import { test } from "../harness/mod.ts";
 
 /** Drains one channel or several. */

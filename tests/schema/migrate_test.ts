@@ -7,29 +7,27 @@ import {
   migrate,
   notify,
   requireSchema,
+  schemaSql,
   schemaVersion,
   subscribe,
   uninstall,
 } from "../../mod.ts";
-import { spawn, test, type TestContext } from "../harness/mod.ts";
-import { generate } from "../../sql/generate.ts";
-import { bundleSql } from "../../src/schema/migrate.ts";
-import { role } from "./role.ts";
+import { scratch, spawn, test, type TestContext } from "../harness/mod.ts";
+import { role } from "./_support/role.ts";
 
 const empty = { schema: false };
-const versions = (context: TestContext) =>
-  context.sql("select version from hark.migrations order by version").then((rows) =>
-    rows.map((row) => row.version)
-  );
-const all = Array.from({ length: schemaVersion }, (_, i) => i + 1);
+const installed = { from: undefined, to: schemaVersion, changed: true };
+const upToDate = { from: schemaVersion, to: schemaVersion, changed: false };
+const rows = (context: TestContext) => context.sql("select version from hark.schema_version");
+const one = [{ version: schemaVersion }];
 
 test("migrate() installs, and does nothing the second time", empty, async (context) => {
   const db = context.use(await connect(context.url));
   assert.equal(await installedVersion(db), undefined);
-  assert.deepEqual(await migrate(db), { from: 0, to: schemaVersion });
-  assert.deepEqual(await migrate(db), { from: schemaVersion, to: schemaVersion });
+  assert.deepEqual(await migrate(db), installed);
+  assert.deepEqual(await migrate(db), upToDate);
   assert.equal(await installedVersion(db), schemaVersion);
-  assert.deepEqual(await versions(context), all);
+  assert.deepEqual(await rows(context), one);
   await requireSchema(db);
 });
 
@@ -41,7 +39,7 @@ test(
       const clients = await Promise.all(Array.from({ length: count }, () => context.client()));
       const results = await Promise.all(clients.map((client) => migrate(client)));
       assert(results.every(({ to }) => to === schemaVersion));
-      assert.deepEqual(await versions(context), all);
+      assert.deepEqual(await rows(context), one);
       await uninstall(clients[0]!);
     }
   },
@@ -59,7 +57,7 @@ test("migrate() joins the caller's transaction", empty, async (context) => {
   await notify(client, "c", 1);
   await client.query("commit");
   assert.deepEqual(await context.sql("select payload from hark.log"), [{ payload: 1 }]);
-  assert.deepEqual(await migrate(client), { from: schemaVersion, to: schemaVersion });
+  assert.deepEqual(await migrate(client), upToDate);
 });
 
 test("the caller's search path is what it was", empty, async (context) => {
@@ -132,8 +130,8 @@ test(
 Deno.test("migrate() installs in PGlite, once", async () => {
   const lite = await PGlite.create();
   try {
-    assert.deepEqual(await migrate(lite), { from: 0, to: schemaVersion });
-    assert.deepEqual(await migrate(lite), { from: schemaVersion, to: schemaVersion });
+    assert.deepEqual(await migrate(lite), installed);
+    assert.deepEqual(await migrate(lite), upToDate);
     await requireSchema(lite);
     await uninstall(lite);
     await lite.transaction(async (tx) => void await migrate(tx));
@@ -151,8 +149,8 @@ test(
     const makings = [
       "create schema hark",
       "create schema hark; create table hark.log (line text)",
-      "create schema hark; create table hark.migrations (id text, done boolean)",
-      "create schema hark; create table hark.migrations (version text); insert into hark.migrations values ('x')",
+      "create schema hark; create table hark.schema_version (id text, done boolean)",
+      "create schema hark; create table hark.schema_version (version text); insert into hark.schema_version values ('x')",
     ];
     for (const making of makings) {
       await context.sql(making);
@@ -183,13 +181,8 @@ test("uninstall() removes all of it, also twice, also while it was used; it can 
     "select 1 from pg_namespace where nspname = 'hark' union all select 1 from pg_class where relname ~ 'hark'",
   );
   assert.deepEqual(left, []);
-  assert.deepEqual(await migrate(db), { from: 0, to: schemaVersion });
+  assert.deepEqual(await migrate(db), installed);
   assert.equal(await new Consumer(db, { id: "c", channels: "c", handle() {} }).drain(), 0);
-});
-
-Deno.test("the SQL in the program is that of the files", async () => {
-  const bundle = await Deno.readTextFile(new URL("../../src/schema/bundle.ts", import.meta.url));
-  assert(bundle === await generate(), "Run `deno task bundle`, which writes src/schema/bundle.ts.");
 });
 
 const psqlThere = await new Deno.Command("psql", { args: ["--version"] }).output()
@@ -201,35 +194,27 @@ const psql = async (url: string, ...args: string[]) => {
   return await child.ended({ deadline: 60_000 });
 };
 
-test("the files install one by one with psql alone, once", {
+test("psql installs what `hark sql` prints, with a transaction of its own and without", {
   ...empty,
   ignore: !psqlThere,
 }, async (context) => {
-  const folder = new URL("../../sql/", import.meta.url);
-  const names = [];
-  for await (const { name } of Deno.readDir(folder)) if (name.endsWith(".sql")) names.push(name);
-  for (const name of names.sort()) {
-    const file = new URL(name, folder).pathname;
-    const { code, stderr } = await psql(context.url, "-1", "-f", file);
-    assert.equal(code, 0, stderr);
-    assert.equal(stderr, "");
-    const again = await psql(context.url, "-1", "-f", file);
-    assert.notEqual(again.code, 0, "twice fails");
-  }
-  assert.deepEqual(await versions(context), all);
   const db = context.use(await connect(context.url));
-  assert.deepEqual(await migrate(db), { from: schemaVersion, to: schemaVersion });
-  await notify(db, "c", 1);
-  assert.equal(await new Consumer(db, { id: "c", channels: "c", handle() {} }).drain(), 1);
-});
-
-test("bundleSql() is the whole installation as text", empty, async (context) => {
-  const client = await context.client();
-  await client.query(bundleSql());
-  assert.deepEqual(await versions(context), all);
-  await assert.rejects(client.query(bundleSql()), /already exists/);
-  await client.query("rollback");
-  assert.deepEqual(await versions(context), all);
-  const rest = bundleSql({ from: schemaVersion });
-  assert.equal(rest.replaceAll(/\s+/g, " ").trim(), "begin; commit;");
+  await using folder = await scratch();
+  const file = `${folder.path}/hark.sql`;
+  await Deno.writeTextFile(file, await schemaSql());
+  for (const args of [["-f", file], ["-1", "-f", file]]) {
+    for (const _ of ["install", "nothing to do"]) {
+      assert.deepEqual(await psql(context.url, ...args), {
+        code: 0,
+        signal: null,
+        stdout: "",
+        stderr: "",
+      });
+      assert.deepEqual(await rows(context), one);
+    }
+    assert.deepEqual(await migrate(db), upToDate);
+    await notify(db, "c", 1);
+    assert.equal(await new Consumer(db, { id: "c", channels: "c", handle() {} }).drain(), 1);
+    await uninstall(db);
+  }
 });

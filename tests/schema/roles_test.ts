@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type Database, notify, notifyMany, subscribe } from "../../mod.ts";
-import { publish, Running } from "../faults/running.ts";
+import { publish, Running } from "../faults/_support/running.ts";
 import { test } from "../harness/mod.ts";
-import { role } from "./role.ts";
+import { role } from "./_support/role.ts";
 
 const refused = {
   name: "HarkError",
@@ -19,7 +19,7 @@ const owners = [
   "delete from hark.log",
   "select * from hark.consumers",
   "update hark.partitions set epoch = 0",
-  "delete from hark.migrations",
+  "delete from hark.schema_version",
   "select hark.grant_publish('postgres')",
   "select hark.clean(now())",
   "create table hark.mine (n int)",

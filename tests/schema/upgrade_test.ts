@@ -1,196 +1,258 @@
-/** A database of version 5, whose workers had no leases of their own, brought up to date while it is in use. */
+/** Upgrades: from every version that was released, and from one made up here so that each kind of change is tried. */
 
 import assert from "node:assert/strict";
-import { connect, Consumer, migrate, notify, schemaVersion } from "../../mod.ts";
-import { migrations } from "../../src/schema/bundle.ts";
-import { bundleSql } from "../../src/schema/migrate.ts";
-import { type Client, test, type TestContext } from "../harness/mod.ts";
-import { role } from "./role.ts";
+import {
+  connect,
+  Consumer,
+  DeadLetter,
+  deadLetters,
+  migrate,
+  notify,
+  schemaSql,
+  schemaVersion,
+} from "../../mod.ts";
+import { generate } from "../../sql/generate.ts";
+import { script } from "../../src/schema/script.ts";
+import { spawn, test, type TestContext, withDatabaseName } from "../harness/mod.ts";
+import { role } from "./_support/role.ts";
 
 const empty = { schema: false };
-const owner = "00000000-0000-0000-0000-000000000005";
 
-/** What was left behind in a database of version 5. */
-interface Left {
-  /** Ids that its worker has acknowledged. */
-  readonly acknowledged: number[];
-  /** An open transaction that has published two, before and after the worker's window was opened. */
-  readonly late: Client;
-  readonly position: string;
+/** The files of today, by path. */
+const files: Readonly<Record<string, string>> = JSON.parse(await generate());
+
+/** Replaces text that has to be there. */
+function replaced(path: string, from: string, to: string): Record<string, string> {
+  const text = files[path]!;
+  assert(text.includes(from), `sql/${path} holds: ${from}`);
+  return { [path]: text.replace(from, to) };
 }
 
-/** Installs versions 1 to 5, reads a part of a window as its worker did, and leaves that worker's lease. */
-async function inMidWindow(context: TestContext): Promise<Left> {
-  const client = await context.client();
-  for (const { version, sql } of migrations) {
-    if (version <= 5) await client.query(`begin; ${sql} commit;`);
-  }
-  await client.query("select hark.register('c', array['c'], 'beginning')");
-  const { rows: [claimed] } = await client.query(
-    "select * from hark.claim('c', 0, $1, null, 3600000)",
-    [owner],
-  );
-  let position = claimed.position;
-  const acknowledged: number[] = [];
-  const read = async (rows: number, through: number | null) => {
-    const { rows: page } = await client.query(
-      `select r.id, r.position::text
-       from hark.window('c', 0, $1, $2, $3::hark.position) w,
-         lateral hark.window_read(w.position, w.channels, $4, 100000, 1000, null) r`,
-      [owner, claimed.epoch, position, rows],
-    );
-    const end = page.pop()!;
-    const done = page.map(({ id }) => Number(id)).filter((id) => through === null || id <= through);
-    const { rows: [acked] } = await client.query(
-      "select hark.acknowledge('c', 0, $1, $2, $3::hark.position, $4, 3600000, $5) as position",
-      [owner, claimed.epoch, end.position, done.length, through],
-    );
-    position = acked.position;
-    acknowledged.push(...done);
-  };
-  await client.query(
-    "select hark.notify('c', to_jsonb(n), 'k' || n % 4) from generate_series(1, 10) n",
-  );
-  await read(100, null);
-  const late = await context.client();
-  await late.query("begin; select hark.notify('c', '\"late\"');"); // 11
-  await client.query(
-    "select hark.notify('c', to_jsonb(n), 'k' || n % 4) from generate_series(1, 10) n",
-  );
-  await client.query("select hark.notify('other')"); // 22
-  await read(8, 16); // of the 8 the first 5 are done: ids 12 to 16
-  await late.query("select hark.notify('c', '\"later\"')"); // 23
-  await client.query(
-    "select hark.notify('c', to_jsonb(n), 'k' || n % 4) from generate_series(1, 5) n",
-  );
-  await client.query(
-    "select hark.record_failure('c', 0, $1, $2, 17, 3, 'it failed')",
-    [owner, claimed.epoch],
-  );
-  assert.deepEqual(
-    acknowledged,
-    [...Array(10).keys()].map((n) => n + 1).concat(12, 13, 14, 15, 16),
-  );
-  return { acknowledged, late, position };
-}
+/** A schema of before the first release: without a column, an index and a function, with one that is gone now. */
+const earlier = script(
+  {
+    ...files,
+    "tables.sql": replaced(
+      "tables.sql",
+      `  positions hark.position[] not null default '{}',\n  created_at timestamptz not null default clock_timestamp()\n`,
+      `  positions hark.position[] not null default '{}'\n`,
+    )["tables.sql"]!.replace("create index dedupe_by_time on hark.dedupe (expires_at);\n", ""),
+    ...replaced("rights.sql", "'has_older',", ""),
+    "read/gone.sql":
+      `create function hark.gone(n integer) returns integer language sql as $$ select n $$;`,
+    ...replaced(
+      "watch/definition.sql",
+      "-- Made by hark.watch;",
+      "-- Made by an earlier hark.watch;",
+    ),
+  },
+  "earlier",
+  "0.0.9",
+);
 
-const ups: [string, (context: TestContext) => Promise<unknown>][] = [
-  ["migrate()", async (context) => {
-    const db = context.use(await connect(context.url));
-    assert.deepEqual(await migrate(db), { from: 5, to: schemaVersion });
-  }],
-  ["bundleSql({ from: 5 })", async (context) => {
-    await (await context.client()).query(bundleSql({ from: 5 }));
-  }],
+/** What brings it up to today. */
+const later = script(
+  {
+    ...files,
+    [`upgrades/${schemaVersion}.sql`]: `
+      alter table hark.replays add column created_at timestamptz not null default clock_timestamp();
+      create index dedupe_by_time on hark.dedupe (expires_at);`,
+  },
+  "later",
+);
+
+/** The versions to upgrade from, and the statement that does it. */
+const upgrades: [version: string, install: string, upgrade: () => Promise<string>][] = [
+  ["0.0.9, made up", earlier, () => Promise.resolve(later)],
 ];
+for await (const { name } of Deno.readDir(new URL("./released/", import.meta.url))) {
+  if (!name.endsWith(".sql")) continue;
+  const text = await Deno.readTextFile(new URL(`./released/${name}`, import.meta.url));
+  upgrades.push([name.slice(0, -4), text, schemaSql]);
+}
 
-for (const [name, upgrade] of ups) {
+const psqlDump = async (url: string) => {
+  await using child = spawn("pg_dump", ["--schema-only", "--schema=hark", "-d", url]);
+  const { code, stdout, stderr } = await child.ended({ deadline: 60_000 });
+  assert.equal(code, 0, stderr);
+  // A random token, and a digest's row is data.
+  return stdout.replaceAll(/^\\(un)?restrict .*$/gm, "");
+};
+
+/** Whether pg_dump is there and not older than the server. */
+async function canDump({ sql }: TestContext): Promise<boolean> {
+  const [{ major }] = await sql(
+    "select current_setting('server_version_num')::int / 10000 as major",
+  );
+  const text = await new Deno.Command("pg_dump", { args: ["--version"] }).output()
+    .then(({ stdout }) => new TextDecoder().decode(stdout), () => "");
+  return Number(/ (\d+)/.exec(text)?.[1] ?? 0) >= major;
+}
+
+for (const [version, install, upgrade] of upgrades) {
   test(
-    `${name} brings a database of version 5 up to date, and its consumer goes on exactly where it was`,
+    `a database of version ${version} is upgraded while it is in use, and nothing is lost`,
     empty,
     async (context) => {
-      const { acknowledged, late, position } = await inMidWindow(context);
-      await upgrade(context);
-      const [kept] = await context.sql(
-        "select position::text, owner, handled::int, partition from hark.partitions",
+      const { sql, url } = context;
+      await sql(install);
+      const [publisher, consumer, both, revoked] = await Promise.all(
+        Array.from({ length: 4 }, () => role(context)),
       );
-      assert.deepEqual({ ...kept }, { position, owner: null, handled: 15, partition: 0 });
-      assert.deepEqual(
-        await context.sql(
-          "select partitions, filter, transactional, generation::int from hark.consumers",
-        ),
-        [{ partitions: 1, filter: null, transactional: false, generation: 1 }],
+      for (const { name } of [publisher!, both!, revoked!]) {
+        await sql("select hark.grant_publish($1)", [name]);
+      }
+      for (const { name } of [consumer!, both!]) await sql("select hark.grant_consume($1)", [name]);
+      await sql("select hark.grant_operate($1)", [consumer!.name]);
+      await sql(`revoke execute on all functions in schema hark from ${revoked!.name}`);
+      // Before any of it is asked for its version: the program is today's, the schema is not.
+      const plain = await context.client();
+      const said = async (text: string) => (await plain.query(text)).rows;
+      await said("create table users (id int primary key, name text)");
+      await said("select hark.watch('users', 'users')");
+      await said("insert into users values (1, 'before')");
+      await said("select hark.register('c', array['c', 'users'], 'beginning')");
+      await said(
+        "select hark.notify('c', to_jsonb(n), 'k' || n % 3) from generate_series(1, 20) n",
       );
-      const db = context.use(await connect(context.url));
-      const seen: number[] = [];
-      const consumer = () =>
-        new Consumer(db, { id: "c", channels: "c", handle: (n) => void seen.push(n.id) });
-      assert.equal(await consumer().drain(), 10, "nobody waits for the old worker's lease");
-      assert.deepEqual(seen, [17, 18, 19, 20, 21, 24, 25, 26, 27, 28]);
-      await late.query("commit");
-      await notify(db, "c", 1);
-      assert.equal(await consumer().drain(), 3);
-      const log = await context.sql("select id::int from hark.log where channel = 'c' order by id");
-      assert.deepEqual(
-        [...acknowledged, ...seen].sort((a, b) => a - b),
-        log.map(({ id }) => id),
-        "everything once",
-      );
+      await said("select hark.notify_at('c', '\"due\"', null, null, now() - interval '1 second')");
+      const late = await context.client();
+      await late.query("begin; select hark.notify('c', '\"late\"')");
+
+      await plain.query(await upgrade());
+      assert.deepEqual(await sql("select version from hark.schema_version"), [{
+        version: schemaVersion,
+      }]);
+      await late.query("select hark.notify('c', '\"later\"'); commit");
+      await said("insert into users values (2, 'after')");
+
+      const db = context.use(await connect(url));
+      const seen: unknown[] = [];
+      await new Consumer(db, {
+        id: "c",
+        channels: ["c", "users"],
+        handle(n) {
+          seen.push(n.isDatabaseChange ? (n.newData as { name: string }).name : n.payload);
+          if (n.payload === 3) throw new DeadLetter("no");
+        },
+      }).drain();
+      const expected = [
+        "before",
+        "after",
+        "due",
+        "late",
+        "later",
+        ...Array(20).keys().map((n) => n + 1),
+      ];
+      assert.deepEqual(seen.map(String).sort(), expected.map(String).sort());
+      assert.equal((await deadLetters(db)).length, 1);
+      const [{ drift }] = await sql("select drift from hark.watches()");
+      assert.deepEqual(drift, [], "the trigger function is today's");
+
+      const rights = async (name: string) =>
+        (await sql(
+          `select p.oid::regprocedure::text as name from pg_proc p
+          where p.pronamespace = 'hark'::regnamespace and has_function_privilege($1, p.oid, 'execute') order by 1`,
+          [name],
+        )).map((row) => row.name);
+      const fresh = await role(context);
+      await sql("select hark.grant_publish($1)", [fresh.name]);
+      assert.deepEqual(await rights(publisher!.name), await rights(fresh.name));
+      await sql("select hark.grant_consume($1)", [fresh.name]);
+      assert.deepEqual(await rights(both!.name), await rights(fresh.name));
+      assert((await rights(consumer!.name)).some((name) => name.startsWith("hark.has_older(")));
+      assert.deepEqual(await rights(revoked!.name), [], "a plain REVOKE stays");
+      await notify(context.use(await connect(publisher!.url)), "c", 1);
+    },
+  );
+
+  test(
+    `the schema upgraded from version ${version} is the one that a new install makes`,
+    empty,
+    async (context) => {
+      const { sql, url, database } = context;
+      if (!await canDump(context)) {
+        return console.log("skipped: pg_dump is not on this machine, or older than the server");
+      }
+      await sql(install);
+      const client = await context.client();
+      await client.query(await upgrade());
+      const upgraded = await psqlDump(url);
+      await client.query(await upgrade());
+      assert.equal(await psqlDump(url), upgraded, "the second time changes nothing");
+      const other = `${database}_fresh`;
+      await sql(`create database ${other} template template0`);
+      try {
+        const there = withDatabaseName(url, other);
+        await using db = await connect(there);
+        await migrate(db);
+        assert.equal(upgraded, await psqlDump(there));
+      } finally {
+        await sql(`drop database ${other} with (force)`);
+      }
     },
   );
 }
 
 test(
-  "a worker of version 5 that is still there after the upgrade can move nothing",
+  "functions of the same version that differ are replaced, and those that are gone are dropped",
   empty,
   async (context) => {
-    const { position } = await inMidWindow(context);
     const db = context.use(await connect(context.url));
-    await migrate(db);
-    const old = await context.client();
-    for (
-      const call of [
-        `hark.window('c', 0, '${owner}', 1, '${position}'::hark.position)`,
-        `hark.acknowledge('c', 0, '${owner}', 1, '${position}'::hark.position, 1, 60000, null)`,
-        `hark.renew('c', 0, '${owner}', 1, 60000)`,
-        `hark.record_failure('c', 0, '${owner}', 1, 17, 4, 'x')`,
-        `hark.release('c', 0, '${owner}', 1)`,
-        `hark.claim('c', 0, '${owner}', null, 60000)`,
-      ]
-    ) {
-      await assert.rejects(old.query(`select ${call}`), { code: "42883" }, call);
+    const [first, second] = [
+      script({
+        ...files,
+        "read/gone.sql": "create function hark.gone() returns integer language sql as 'select 1';",
+      }, "a"),
+      await schemaSql(),
+    ];
+    await context.sql(first);
+    assert.deepEqual(await migrate(db), { from: schemaVersion, to: schemaVersion, changed: true });
+    assert.deepEqual(await context.sql("select to_regproc('hark.gone') as gone"), [{ gone: null }]);
+    // Also in one transaction with the install, after which a function lies where this transaction put it.
+    const client = await context.client();
+    await client.query("drop schema hark cascade");
+    await client.query("begin");
+    await client.query(first);
+    await client.query("savepoint before");
+    await client.query(second);
+    await client.query("commit");
+    assert.deepEqual(await migrate(db), { from: schemaVersion, to: schemaVersion, changed: false });
+    await notify(db, "c", 1);
+  },
+);
+
+test("every function's body is valid, also those that nothing has called yet", async ({ sql }) => {
+  await sql("set check_function_bodies = on");
+  for (const [path, text] of Object.entries(files)) {
+    if (/^(?:read|publish|deliver|operate|watch)\/|^rights/.test(path)) {
+      await sql(`set search_path = pg_catalog, pg_temp;\n${text}`);
     }
-    const [kept] = await context.sql("select position::text from hark.partitions");
-    assert.equal(kept.position, position);
-  },
-);
+  }
+});
 
-test(
-  "a publisher in the middle of its transaction neither holds up an upgrade nor loses what it publishes",
-  empty,
-  async (context) => {
-    const { late } = await inMidWindow(context);
-    const db = context.use(await connect(context.url));
-    await migrate(db);
-    await late.query("select hark.notify('c', '\"after the upgrade\"')");
-    await late.query("commit");
-    const seen: unknown[] = [];
-    await new Consumer(db, { id: "c", channels: "c", handle: (n) => void seen.push(n.payload) })
-      .drain();
-    assert.deepEqual(
-      seen.filter((payload) => typeof payload === "string").sort(),
-      ["after the upgrade", "late", "later"],
-    );
-  },
-);
-
-test(
-  "who could publish and consume before an upgrade can after it, and no one else",
-  empty,
-  async (context) => {
-    await inMidWindow(context);
-    const [publisher, consumer, nobody] = [
-      await role(context),
-      await role(context),
-      await role(context),
-    ];
-    await context.sql("select hark.grant_publish($1)", [publisher.name]);
-    await context.sql("select hark.grant_consume($1)", [consumer.name]);
-    await migrate(context.use(await connect(context.url)));
-    const [publishes, consumes, other] = [
-      context.use(await connect(publisher.url)),
-      context.use(await connect(consumer.url)),
-      context.use(await connect(nobody.url)),
-    ];
-    const drain = (db: typeof consumes) =>
-      new Consumer(db, { id: "c", channels: "c", handle() {} }).drain();
-    await notify(publishes, "c", 1, { delay: 1 });
-    await notify(publishes, "c", 1, { dedupe: { key: "k" } });
-    assert.ok(await drain(consumes) >= 11);
-    const denied = { code: "NO_PERMISSION" };
-    await assert.rejects(drain(publishes), denied);
-    await assert.rejects(notify(consumes, "c", 1), denied);
-    await assert.rejects(notify(other, "c", 1), denied);
-    await assert.rejects(drain(other), denied);
-  },
-);
+test("a worker that runs when a later version comes ends, and says that the schema is newer", async (context) => {
+  const db = context.use(await connect(context.url));
+  const running = new Consumer(db, {
+    id: "c",
+    channels: "c",
+    lease: 2_000,
+    handle() {},
+  }).run();
+  running.catch(() => {});
+  await notify(db, "c", 1);
+  await context.sql(script(
+    {
+      ...files,
+      "upgrades/7.0.0.sql": "drop function hark.attend",
+      "deliver/lease.sql": files["deliver/lease.sql"]!.replaceAll(
+        "hark.attend(",
+        "hark.attend_anew(",
+      ),
+      ...replaced("rights.sql", "'attend'", "'attend_anew'"),
+    },
+    "newer",
+    "7.0.0",
+  ));
+  await assert.rejects(running, { code: "SCHEMA_NEW" });
+});

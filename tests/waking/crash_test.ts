@@ -1,9 +1,9 @@
 /** Crashes of the server, which take the rows of those who sleep with them. */
 
 import { connect } from "../../mod.ts";
-import { Reading, Running } from "../faults/running.ts";
+import { Reading, Running } from "../faults/_support/running.ts";
 import { ownServer } from "../harness/mod.ts";
-import { asleep, RARELY } from "./sleeping.ts";
+import { asleep, RARELY } from "./_support/sleeping.ts";
 
 Deno.test("after a crash of the server readers sleep again, and are woken", async () => {
   await using server = await ownServer();

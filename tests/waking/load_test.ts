@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
-import { NEVER_POLL, Reading, Running } from "../faults/running.ts";
+import { NEVER_POLL, Reading, Running } from "../faults/_support/running.ts";
 import { type Client, test, type TestContext, until } from "../harness/mod.ts";
-import { asleep, Ears } from "./sleeping.ts";
+import { asleep, Ears } from "./_support/sleeping.ts";
 
 /** Several publish, each one after the other with so many milliseconds between, until told to stop. */
 class Stream implements AsyncDisposable {

@@ -3,8 +3,8 @@
  * lost, and that it is where the rule against it is broken.
  */
 
-import { replaceIn, type Staging, stagings } from "../windows/staging.ts";
-import { asleep, quiet, Sleeper, slowly } from "./sleeping.ts";
+import { replaceIn, type Staging, stagings } from "../windows/_support/staging.ts";
+import { asleep, quiet, Sleeper, slowly } from "./_support/sleeping.ts";
 
 const forgetful = {
   rule: "for one that waits for nobody when it falls asleep",

@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { connect, pause, resume } from "../../mod.ts";
-import { NEVER_POLL, publish, Reading, Running } from "../faults/running.ts";
+import { NEVER_POLL, publish, Reading, Running } from "../faults/_support/running.ts";
 import { ownServer, spawnDeno, test, until, withDatabaseName } from "../harness/mod.ts";
-import { type Lab, replaceIn, type Staging, stagings } from "../windows/staging.ts";
-import { asleep, Ears, RARELY } from "./sleeping.ts";
+import { type Lab, replaceIn, type Staging, stagings } from "../windows/_support/staging.ts";
+import { asleep, Ears, RARELY } from "./_support/sleeping.ts";
 
 const me = "00000000-0000-0000-0000-000000000001";
 
@@ -128,7 +128,7 @@ test("workers, subscriptions, those on all channels: all sleep, all are woken, a
 
 test("one that is killed in its sleep costs its channel for a while only: the next sleeper clears it away", async (context) => {
   const config = JSON.stringify({ options: { pollInterval: RARELY } });
-  await using child = spawnDeno(["tests/faults/worker.ts", context.url, config]);
+  await using child = spawnDeno(["tests/faults/_support/worker.ts", context.url, config]);
   await asleep(context);
   child.kill("SIGKILL");
   await child.ended();

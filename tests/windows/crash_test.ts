@@ -6,10 +6,10 @@
 
 import assert from "node:assert/strict";
 import { MemoryReader } from "../../src/consume/memory_reader.ts";
-import { RegisteredReader, UnregisteredReader } from "./reader.ts";
+import { RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
 import type { Client } from "../harness/mod.ts";
-import { type Lab, NotStaged, type Staging, stagings } from "./staging.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { type Lab, NotStaged, type Staging, stagings } from "./_support/staging.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 /** Uses numbers up and leaves them in memory: rolled back, they wait for the next flush. */
 async function unflushed(lab: Lab): Promise<void> {
@@ -75,7 +75,7 @@ const openWindow: Staging = {
     await publishAgain(lab, next);
     const after = await lab.client();
     const read = after.query(
-      "select * from hark.window_read($1::hark.position, null, 10, 1000, 1000, null)",
+      "select * from hark.page($1::hark.position, null, 10, 1000, 1000, null)",
       [w],
     );
     assert.equal(await refusal(read), "HK004");

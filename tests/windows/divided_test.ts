@@ -1,9 +1,16 @@
 /** Windows up to a common snapshot, and changes of the number of partitions, under interleavings staged by hand. */
 
 import assert from "node:assert/strict";
-import { attend, type Delivered, RegisteredReader } from "./reader.ts";
-import { type Lab, NotStaged, pause, replaceIn, type Staging, stagings } from "./staging.ts";
-import { assertExactlyOnce, difference } from "./truth.ts";
+import { attend, type Delivered, RegisteredReader } from "./_support/reader.ts";
+import {
+  type Lab,
+  NotStaged,
+  pause,
+  replaceIn,
+  type Staging,
+  stagings,
+} from "./_support/staging.ts";
+import { assertExactlyOnce, difference } from "./_support/truth.ts";
 
 /** Registers consumer r of several partitions. */
 async function register(lab: Lab, partitions: number): Promise<void> {

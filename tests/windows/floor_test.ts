@@ -1,9 +1,9 @@
 /** Where a window begins to read: the floor, and the lows of transactions that were running. */
 
 import assert from "node:assert/strict";
-import { RegisteredReader, UnregisteredReader } from "./reader.ts";
-import { pause, type Staging, stagings } from "./staging.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
+import { pause, type Staging, stagings } from "./_support/staging.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 const numberedBeforeTheSnapshot: Staging = {
   promise:

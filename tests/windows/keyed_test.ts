@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "../harness/mod.ts";
-import { type Lab, type Staging, stagings } from "./staging.ts";
+import { pageRows } from "./_support/page_rows.ts";
+import { type Lab, type Staging, stagings } from "./_support/staging.ts";
 
 /** The same, computed without the database. */
 function partitionOf(key: string | null, id: number, partitions: number): number {
@@ -88,7 +89,7 @@ async function read(
   for (let end = false; !end;) {
     const { rows } = await client.query(
       `select id, key, partition, position::text, window_end
-       from hark.window_read($1::hark.position, array['c'], 7, 100000, 20, null, $2, $3, $4)`,
+       from ${pageRows("$1::hark.position, array['c'], 7, 100000, 20, null, $2, $3, $4")} r`,
       [position, filter === null ? null : JSON.stringify(filter), partitions, held],
     );
     const last = rows.pop()!;

@@ -5,8 +5,8 @@
 
 import assert from "node:assert/strict";
 import { type Client, test, type TestContext, until } from "../harness/mod.ts";
-import { RegisteredReader, UnregisteredReader } from "./reader.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 const WRITERS = 16;
 const NOTIFICATIONS = 20_000;

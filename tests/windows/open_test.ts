@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import type { Client } from "../harness/mod.ts";
-import { UnregisteredReader } from "./reader.ts";
-import { type Lab, pause, type Staging, stagings } from "./staging.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { UnregisteredReader } from "./_support/reader.ts";
+import { type Lab, pause, type Staging, stagings } from "./_support/staging.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 /** Moves a position past so many windows opened on `client`; gives the error's code if it is refused. */
 async function windowsIn(client: Client, reader: UnregisteredReader, lab: Lab, count: number) {

@@ -1,9 +1,9 @@
 /** What a page of a window holds, and how much it may cost. */
 
 import assert from "node:assert/strict";
-import { type PageLimits, RegisteredReader, UnregisteredReader } from "./reader.ts";
-import { type Lab, type Staging, stagings } from "./staging.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { type PageLimits, RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
+import { type Lab, type Staging, stagings } from "./_support/staging.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 async function reading(lab: Lab, limits: PageLimits, channels: string[] | null = ["c"]) {
   return await UnregisteredReader.open(await lab.client(), channels, undefined, limits);

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { once, ownServer } from "../harness/mod.ts";
-import { holds } from "./partitioned.ts";
-import { type Break, replaceIn } from "./staging.ts";
+import { holds } from "./_support/partitioned.ts";
+import { type Break, replaceIn } from "./_support/staging.ts";
 
 /** Another seed on each run; a failure prints it. */
 const seed = Math.floor(Math.random() * 2 ** 31);

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { type Client, until } from "../harness/mod.ts";
-import { RegisteredReader } from "./reader.ts";
-import { type Break, type Lab, pause, type Staging, stagings } from "./staging.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { RegisteredReader } from "./_support/reader.ts";
+import { type Break, type Lab, pause, type Staging, stagings } from "./_support/staging.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 /** Keeps anybody from drawing an id. */
 async function holdSequence(lab: Lab, sequence: string): Promise<Client> {

@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { type OwnServer, ownServer, test } from "../harness/mod.ts";
-import { type Delivered, RegisteredReader } from "./reader.ts";
-import { shell } from "./shell.ts";
-import { replaceIn } from "./staging.ts";
-import { difference } from "./truth.ts";
+import { type Delivered, RegisteredReader } from "./_support/reader.ts";
+import { shell } from "./_support/shell.ts";
+import { replaceIn } from "./_support/staging.ts";
+import { difference } from "./_support/truth.ts";
 
 /** Why the test cannot run here, if it cannot. */
 async function missing(server: OwnServer): Promise<string | undefined> {

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { type Delivered, RegisteredReader, UnregisteredReader } from "./reader.ts";
-import { type Staging, stagings } from "./staging.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { type Delivered, RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
+import { type Staging, stagings } from "./_support/staging.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 const WRITERS = 8;
 const TRANSACTIONS = 1_000;

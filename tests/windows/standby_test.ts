@@ -9,9 +9,9 @@ import {
   ownServer,
   until,
 } from "../harness/mod.ts";
-import { RegisteredReader } from "./reader.ts";
-import { shell } from "./shell.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { RegisteredReader } from "./_support/reader.ts";
+import { shell } from "./_support/shell.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -114,7 +114,7 @@ async function onStandby(t: Deno.TestContext, primary: OwnServer, standby: Stand
         await there.query("select hark.notify('c')");
         await assert.rejects(
           there.query(
-            "select * from hark.window_read($1::hark.position, null, 10, 1000, 1000, null)",
+            "select * from hark.page($1::hark.position, null, 10, 1000, 1000, null)",
             [position],
           ),
           { code: "HK004" },

@@ -1,9 +1,9 @@
 /** Where a reader begins: now, at the beginning, at an id, at a time; and what counts as replayed. */
 
 import assert from "node:assert/strict";
-import { RegisteredReader, type Start, UnregisteredReader } from "./reader.ts";
-import { type Lab, type Staging, stagings } from "./staging.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { RegisteredReader, type Start, UnregisteredReader } from "./_support/reader.ts";
+import { type Lab, type Staging, stagings } from "./_support/staging.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 const open = async (lab: Lab, start: Start) =>
   await UnregisteredReader.open(await lab.client(), null, start);

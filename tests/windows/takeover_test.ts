@@ -1,9 +1,9 @@
 /** Another worker takes a consumer over while a window is being read. */
 
 import assert from "node:assert/strict";
-import { attend, RegisteredReader } from "./reader.ts";
-import { type Lab, type Staging, stagings } from "./staging.ts";
-import { assertExactlyOnce } from "./truth.ts";
+import { attend, RegisteredReader } from "./_support/reader.ts";
+import { type Lab, type Staging, stagings } from "./_support/staging.ts";
+import { assertExactlyOnce } from "./_support/truth.ts";
 
 const limits = { rows: 5 };
 

@@ -1,9 +1,9 @@
 /**
- * Which operating-system user runs the server, and where that user can keep its files.
+ * Chooses the operating-system user that runs the server, and a place for that user's files.
  *
  * PostgreSQL refuses to run as root. Under root the server therefore runs as an unprivileged user,
- * who cannot look below a home that is closed to others; files for a project there are kept below
- * {@linkcode SHARED_FOLDER} instead.
+ * which cannot look inside a home folder that is closed to other users. The files of a project in
+ * such a folder are kept below {@linkcode SHARED_FOLDER} instead.
  *
  * @module
  */
@@ -11,18 +11,20 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { HarkError } from "../../errors.ts";
 
-/** Where root keeps servers and binaries of projects that lie below a private folder. */
+/**
+ * The folder for servers and binaries of projects in a private folder, if root runs the program.
+ */
 export const SHARED_FOLDER = "/var/tmp/hark";
 
-/** The user the server runs as: `uid` and `gid` are absent when it is the user we are. */
+/** The user that runs the server. `uid` and `gid` are absent if it is the current user. */
 export interface Account {
   readonly uid?: number;
   readonly gid?: number;
 }
 
 /**
- * The user to run a server as. `dataDir`, where it exists, decides: its owner has to be the one.
- * Rejects with `EMBEDDED` when we are root and the machine has no unprivileged user.
+ * Chooses the user to run a server as. If `dataDir` exists, its owner must be that user. Rejects
+ * with `EMBEDDED` if the current user is root and the machine has no unprivileged user.
  */
 export async function serverAccount(dataDir: string): Promise<Account> {
   if (Deno.build.os === "windows" || Deno.uid() !== 0) return {};
@@ -34,7 +36,7 @@ export async function serverAccount(dataDir: string): Promise<Account> {
   const passwd = await Deno.readTextFile("/etc/passwd").catch(() => "");
   for (const line of passwd.split("\n")) {
     const [name, , uid, gid] = line.split(":");
-    // macOS gives nobody the id -2, which no call takes.
+    // On macOS the user nobody has the id -2, which no call accepts.
     if (name !== undefined && Number(uid) > 0 && Number(gid) > 0) {
       users.set(name, { uid: Number(uid), gid: Number(gid) });
     }
@@ -49,9 +51,9 @@ export async function serverAccount(dataDir: string): Promise<Account> {
 }
 
 /**
- * Where files meant for `path` really go: `path` itself, or a folder below {@linkcode SHARED_FOLDER}
- * when `account` cannot reach `path`. `own` says that the files belong to one project, which gives
- * them a folder named after it; without it they are shared by all projects.
+ * Returns the place for files that are meant for `path`: `path` itself, or a folder below
+ * {@linkcode SHARED_FOLDER} if `account` cannot reach `path`. With `own` the files belong to one
+ * project, and the folder is named after that project. Without it all projects share them.
  */
 export async function reachablePlace(
   account: Account,
@@ -68,7 +70,10 @@ export async function reachablePlace(
   return join(SHARED_FOLDER, digest.toHex().slice(0, 12), basename(wanted));
 }
 
-/** Makes `path` and its missing parents, open to the server's user to pass through, not to list. */
+/**
+ * Creates `path` and its missing parents. The server's user may pass through them, but not list
+ * them.
+ */
 export async function makeFolder(account: Account, path: string): Promise<void> {
   const missing: string[] = [];
   for (let at = resolve(path); !(await exists(at)); at = dirname(at)) missing.unshift(at);
@@ -80,17 +85,17 @@ export async function makeFolder(account: Account, path: string): Promise<void> 
       if (error instanceof Deno.errors.AlreadyExists) continue;
       throw error;
     }
-    // mkdir's mode passes through the umask, which may be 077.
+    // The umask, which may be 077, restricts the mode that mkdir is given.
     if (account.uid !== undefined) await Deno.chmod(folder, mode);
   }
 }
 
-/** Gives `path` to the server's user. */
+/** Makes the server's user the owner of `path`. */
 export async function giveTo(account: Account, path: string): Promise<void> {
   if (account.uid !== undefined) await Deno.chown(path, account.uid, account.gid ?? null);
 }
 
-/** Whether something lies at `path`. */
+/** Whether `path` exists. */
 export async function exists(path: string): Promise<boolean> {
   try {
     await Deno.lstat(path);
@@ -101,7 +106,10 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** Whether `account` may pass through `folder`; parts of it that do not exist yet are ours to make. */
+/**
+ * Whether `account` may pass through `folder`. Missing parts do not count, because this program
+ * will create them.
+ */
 async function canReach(account: Account, folder: string): Promise<boolean> {
   let at = folder;
   while (!(await exists(at))) at = dirname(at);
@@ -115,7 +123,10 @@ async function canReach(account: Account, folder: string): Promise<boolean> {
   }
 }
 
-/** Anyone may create names below /var/tmp: a folder there is used only if root made it. */
+/**
+ * Checks {@linkcode SHARED_FOLDER}. Any user may create names in /var/tmp, so the folder is used
+ * only if root created it.
+ */
 async function checkSharedFolder(): Promise<void> {
   await makeFolder({ uid: 0 }, SHARED_FOLDER);
   const { isDirectory, isSymlink, uid, mode } = await Deno.lstat(SHARED_FOLDER);

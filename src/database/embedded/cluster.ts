@@ -1,9 +1,9 @@
 /**
- * A data folder and what `pg_ctl` does with it: make, start, stop, kill.
+ * A data folder and the operations of `pg_ctl` on it: create, start, stop, kill.
  *
- * `pg_ctl` is the only program run, also for `initdb`, so that one `--allow-run` path is enough. It
- * starts the server in a session of its own, which the terminal's Ctrl-C does not reach: whoever
- * started the server stops it in order.
+ * `pg_ctl` is the only program that Hark runs, also for `initdb`, so that one `--allow-run` path is
+ * enough. It starts the server in a session of its own, which the terminal's Ctrl-C does not reach.
+ * The process that started the server has to stop it in order.
  *
  * @module
  */
@@ -15,34 +15,40 @@ import { type Binaries, program } from "./binaries.ts";
 import { OWNER } from "./connect.ts";
 import { type Outcome, runProgram } from "./run.ts";
 
-/** How long `pg_ctl` waits for a start, which may replay much log after a crash, in seconds. */
+/**
+ * How long `pg_ctl` waits for a start, in seconds. After a crash the server may have to replay much
+ * write-ahead log.
+ */
 const START_SECONDS = 120;
 
-/** After so long without a new file, in ms, nobody is making a data folder any more. */
+/** After this many ms without a new file, no initdb can still be creating the data folder. */
 const UNFINISHED_MS = 60_000;
 
-/** How a server is told to stop; see {@linkcode EmbeddedServer.stop}. */
+/** How to stop a server; see {@linkcode EmbeddedServer.stop}. */
 export type StopMode = "fast" | "immediate" | "smart";
 
-/** A data folder, the programs that fit it, and the user it belongs to. */
+/** A data folder, the programs that fit it, and the user that owns it. */
 export interface Cluster {
   readonly dataDir: string;
   readonly binaries: Binaries;
   readonly account: Account;
 }
 
-/** What `postmaster.pid` says. It lies there while a server runs, and after one was killed. */
+/**
+ * The contents of `postmaster.pid`. The file exists while a server runs, and after a server was
+ * killed.
+ */
 export interface Postmaster {
   readonly pid: number;
   readonly port: number;
 }
 
-/** Where the server writes its log. */
+/** The path of the server's log. */
 export function logOf({ dataDir }: Cluster): string {
   return join(dataDir, "server.log");
 }
 
-/** Reads `postmaster.pid`, or undefined when there is none. */
+/** Reads `postmaster.pid`; undefined if the file does not exist. */
 export async function readPostmaster(dataDir: string): Promise<Postmaster | undefined> {
   const text = await Deno.readTextFile(join(dataDir, "postmaster.pid")).catch((error) => {
     if (error instanceof Deno.errors.NotFound) return undefined;
@@ -56,10 +62,10 @@ export async function readPostmaster(dataDir: string): Promise<Postmaster | unde
 /**
  * Removes the `postmaster.pid` of a server that is gone.
  *
- * The server does this itself unless a process of that number exists, which under a process 1 that
- * does not collect its children (many containers) is so for ever: the killed server stays a zombie.
- * Since PostgreSQL 12 the shared memory, found by the data folder and not by this file, still keeps
- * two servers from running on one folder.
+ * The server removes it itself unless a process with that number exists. In many containers,
+ * process 1 does not collect its children, so the killed server stays a zombie and its number
+ * exists for ever. Since PostgreSQL 12 the shared memory still keeps two servers from running on
+ * one folder: the server finds it through the data folder and not through this file.
  */
 export async function removePostmaster(dataDir: string): Promise<void> {
   await Deno.remove(join(dataDir, "postmaster.pid")).catch((error) => {
@@ -68,8 +74,8 @@ export async function removePostmaster(dataDir: string): Promise<void> {
 }
 
 /**
- * Makes the data folder under another name and renames it when it is whole. `prepare` is called with
- * that other name before. `scratch` skips the flush to disk.
+ * Creates the data folder under another name, and renames it when it is complete. It calls
+ * `prepare` with that other name before the rename. `scratch` skips the flush to disk.
  */
 export async function makeCluster(
   cluster: Cluster,
@@ -78,7 +84,8 @@ export async function makeCluster(
   prepare: (unfinished: string) => Promise<void>,
 ): Promise<void> {
   const { dataDir, account, binaries } = cluster;
-  // A name of its own: when we are killed, initdb goes on for a moment in the folder it was given.
+  // A unique name: if this process is killed, initdb goes on for a moment in the folder it was
+  // given.
   const unfinished = `${dataDir}.unfinished-${crypto.randomUUID().slice(0, 8)}`;
   const passwordFile = `${unfinished}.password`;
   await removeUnfinished(dataDir);
@@ -115,7 +122,8 @@ export async function makeCluster(
       { append: true },
     );
     await prepare(unfinished);
-    if (await exists(dataDir)) await Deno.remove(dataDir); // an empty folder; a full one stays
+    // An empty folder is replaced. On a folder with content this fails, as it should.
+    if (await exists(dataDir)) await Deno.remove(dataDir);
     await Deno.rename(unfinished, dataDir);
   } finally {
     await Deno.remove(passwordFile).catch(() => {});
@@ -123,7 +131,36 @@ export async function makeCluster(
   }
 }
 
-/** Removes what starts that were killed have left, once no initdb can be at work in it any more. */
+/**
+ * Makes the data folder as a copy of another one, whose server is stopped, and renames it when it is
+ * whole. The copy takes a tenth of the time of `initdb`.
+ */
+export async function copyCluster({ dataDir, account }: Cluster, from: string): Promise<void> {
+  const unfinished = `${dataDir}.unfinished-${crypto.randomUUID().slice(0, 8)}`;
+  try {
+    await copyFolder(account, from, unfinished);
+    await Deno.rename(unfinished, dataDir);
+  } finally {
+    await Deno.remove(unfinished, { recursive: true }).catch(() => {});
+  }
+}
+
+async function copyFolder(account: Account, from: string, to: string): Promise<void> {
+  await Deno.mkdir(to, { mode: 0o700 });
+  await giveTo(account, to);
+  for await (const { name, isDirectory } of Deno.readDir(from)) {
+    const [source, target] = [join(from, name), join(to, name)];
+    if (isDirectory) await copyFolder(account, source, target);
+    else {
+      await Deno.copyFile(source, target);
+      await giveTo(account, target);
+    }
+  }
+}
+
+/**
+ * Removes the unfinished folders of starts that were killed, once no initdb can be running in them.
+ */
 export async function removeUnfinished(dataDir: string): Promise<void> {
   const parent = dirname(dataDir);
   for await (const { name } of Deno.readDir(parent)) {
@@ -135,13 +172,18 @@ export async function removeUnfinished(dataDir: string): Promise<void> {
   }
 }
 
-/** Sorts text by code point and knows Unicode's letters, where the version and the system allow. */
+/**
+ * Locales that sort text by code point and know Unicode's letters, if version and system allow it.
+ */
 function localesFor(major: number): string[][] {
   if (major >= 17) return [["--locale-provider=builtin --builtin-locale=C.UTF-8 --locale=C"]];
   return [["--locale=C.UTF-8"], ["--locale=C"]];
 }
 
-/** Writes the settings of the next start. They come after postgresql.conf and before ALTER SYSTEM. */
+/**
+ * Writes the settings for the next start. The server reads them after postgresql.conf and before
+ * the settings of ALTER SYSTEM.
+ */
 export async function writeSettings(
   { dataDir, account }: Cluster,
   settings: Readonly<Record<string, string>>,
@@ -164,8 +206,9 @@ export async function writeSettings(
 }
 
 /**
- * Starts the server and waits until it takes connections. Returns false when its port was taken by
- * someone else meanwhile; rejects with `EMBEDDED` and the end of its log on any other failure.
+ * Starts the server and waits until it accepts connections. Returns false if another program took
+ * its port in between. Rejects with `EMBEDDED` and the end of the server's log on any other
+ * failure.
  */
 export async function startCluster(cluster: Cluster): Promise<boolean> {
   const log = logOf(cluster);
@@ -181,7 +224,7 @@ export async function startCluster(cluster: Cluster): Promise<boolean> {
     const bytes = await Deno.readFile(log).catch(() => new Uint8Array());
     const wrote = new TextDecoder().decode(bytes.subarray(Math.min(before, bytes.length)));
     if (/could not bind|could not create any TCP/.test(wrote)) return false;
-    // A killed server's children end within moments of it, unless they are in mid-query.
+    // The children of a killed server end within moments, unless they are in the middle of a query.
     if (/shared memory block .* is still in use/.test(wrote) && attempt < 40) {
       await new Promise((resolve) => setTimeout(resolve, 250));
       continue;
@@ -199,7 +242,7 @@ export async function startCluster(cluster: Cluster): Promise<boolean> {
   }
 }
 
-/** Stops the server and waits for it, up to `seconds`. Rejects with `EMBEDDED` after that. */
+/** Stops the server and waits for it for up to `seconds`. Rejects with `EMBEDDED` after that. */
 export async function stopCluster(
   cluster: Cluster,
   mode: StopMode,
@@ -218,7 +261,7 @@ export async function stopCluster(
   );
 }
 
-/** Sends a signal to a process of the server. Returns false when there is no such process. */
+/** Sends a signal to a process of the server. Returns false if there is no such process. */
 export async function signalProcess(
   { binaries, account }: Cluster,
   signal: "KILL" | "QUIT",
@@ -228,13 +271,13 @@ export async function signalProcess(
   return (await runProgram(program(binaries.folder, "pg_ctl"), args, account)).code === 0;
 }
 
-/** What a failed program said, in one line. */
+/** The output of a failed program, on one line. */
 function said(outcome: Outcome | undefined): string {
   const text = (outcome?.stderr.trim() || outcome?.stdout.trim()) ?? "";
   return text.replaceAll(/\s*\n\s*/g, "; ") || `exit code ${outcome?.code}`;
 }
 
-/** Quotes a word for the shell that `pg_ctl` hands initdb's options to. */
+/** Quotes a word for the shell to which `pg_ctl` passes initdb's options. */
 function quote(word: string): string {
   return Deno.build.os === "windows" ? `"${word}"` : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -1,5 +1,6 @@
 /**
- * What is asked of a running server over a connection: whether it is ours, and its database.
+ * Queries to a running server over a connection: whether it is the expected server, and whether its
+ * database exists.
  *
  * @module
  */
@@ -10,29 +11,29 @@ import pg from "pg";
 /** The role and the database that every embedded server has. */
 export const OWNER = "hark";
 
-/** What answers at a port. */
+/** The kinds of answer at a port. */
 export type Answer =
-  /** The server whose password we know: it is ours, and ready. */
+  /** The expected server, ready: it accepted the password. */
   | "ready"
   /** A server that is starting up or shutting down. */
   | "busy"
   /** Nothing listens. */
   | "nobody"
-  /** Something else. */
+  /** Another server or program. */
   | "stranger";
 
-/** Where a server is reached, with the password that only it knows. */
+/** The address of a server, with the password that only it knows. */
 export interface Address {
   readonly port: number;
   readonly password: string;
 }
 
-/** The URL of a database of the server. */
+/** The URL of a database on the server. */
 export function urlOf({ port, password }: Address, database: string = OWNER): string {
   return `postgres://${OWNER}:${password}@127.0.0.1:${port}/${database}`;
 }
 
-/** Runs one statement on a connection of its own, each step within 5 s. */
+/** Runs one statement on a connection of its own. Each step may take 5 s. */
 export async function ask(url: string, text: string): Promise<Record<string, unknown>[]> {
   const client = new pg.Client({
     connectionString: url,
@@ -40,7 +41,7 @@ export async function ask(url: string, text: string): Promise<Record<string, unk
     connectionTimeoutMillis: 5_000,
     query_timeout: 5_000,
   });
-  client.on("error", () => {}); // the rejected query below says the same
+  client.on("error", () => {}); // the query below rejects with the same error
   try {
     await client.connect();
     return (await client.query(text)).rows;
@@ -50,8 +51,9 @@ export async function ask(url: string, text: string): Promise<Record<string, unk
 }
 
 /**
- * Asks who answers at an address. Logging in proves both sides: SCRAM succeeds only with the server
- * that was made with this password, so another server that took the port over is not mistaken for it.
+ * Finds out what answers at an address. A login proves both sides: SCRAM succeeds only with the
+ * server that was created with this password. Another server that took the port over is not
+ * mistaken for it.
  */
 export async function whoAnswers(address: Address): Promise<Answer> {
   try {
@@ -67,14 +69,14 @@ export async function whoAnswers(address: Address): Promise<Answer> {
   }
 }
 
-/** Makes the database {@linkcode OWNER} unless it is there. */
+/** Creates the database {@linkcode OWNER} if it does not exist. */
 export async function makeDatabase(address: Address): Promise<void> {
   const url = urlOf(address, "postgres");
   const found = await ask(url, `select 1 from pg_database where datname = '${OWNER}'`);
   if (found.length === 0) await ask(url, `create database ${OWNER}`);
 }
 
-/** The process numbers of all sessions and background processes that the server shows. */
+/** The process ids of all sessions and background processes that the server shows. */
 export async function serverProcesses(address: Address): Promise<number[]> {
   const rows = await ask(
     urlOf(address, "postgres"),

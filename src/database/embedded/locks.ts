@@ -1,18 +1,18 @@
 /**
- * Locks between processes: the operating system frees them when their holder dies, however it dies.
+ * Locks between processes. The operating system frees a lock when its holder dies, however it dies.
  *
  * @module
  */
 
 import { HarkError } from "../../errors.ts";
 
-/** A lock that is held until it is disposed of. */
+/** A lock that is held until it is disposed. */
 export interface Lock extends Disposable {
-  /** Lets go. */
+  /** Releases the lock. */
   [Symbol.dispose](): void;
 }
 
-/** Takes the lock at `path`, alone or with other sharers, if it is free right now. */
+/** Takes the lock at `path`, exclusively or shared, if it is free right now. */
 export async function tryLock(path: string, kind: "alone" | "shared"): Promise<Lock | undefined> {
   const file = await Deno.open(path, { create: true, read: true, write: true, mode: 0o600 });
   try {
@@ -26,8 +26,9 @@ export async function tryLock(path: string, kind: "alone" | "shared"): Promise<L
 }
 
 /**
- * To close the file is not enough: a program that is being started at this moment, by whatever part of the process, has
- * it open, too, and with it the lock, until it runs.
+ * Disposing unlocks explicitly, because closing the file is not enough. This process may be
+ * starting a program at this moment. The new process then also has the file open until its program
+ * runs, and would keep the lock.
  */
 function held(file: Deno.FsFile): Lock {
   return {
@@ -38,7 +39,9 @@ function held(file: Deno.FsFile): Lock {
   };
 }
 
-/** Takes the lock at `path`, waiting for it up to `deadline` ms. Rejects with `EMBEDDED` after that. */
+/**
+ * Takes the lock at `path`, waiting up to `deadline` ms for it. Rejects with `EMBEDDED` after that.
+ */
 export async function lock(
   path: string,
   kind: "alone" | "shared",

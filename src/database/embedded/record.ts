@@ -1,5 +1,5 @@
 /**
- * What is kept on disk about a server, so that another process finds it again.
+ * The files that describe a server on disk, so that another process finds it.
  *
  * @module
  */
@@ -16,13 +16,19 @@ export const DEFAULT_DATA_DIR = ".hark/data";
 export interface Places {
   /** `server.json`: the running server. */
   readonly record: string;
-  /** The lock held while a server is started or stopped. */
+  /** The lock that is held while a server is started or stopped. */
   readonly turn: string;
-  /** The lock shared by all who use the server; who gets it alone is the last one. */
+  /**
+   * The lock that all users of the server share. A process that gets it exclusively is the last
+   * user.
+   */
   readonly users: string;
 }
 
-/** What `server.json` says of a running server. It holds the password, so only its owner reads it. */
+/**
+ * The contents of `server.json`, for a running server. It holds the password, so only its owner can
+ * read it.
+ */
 export interface ServerRecord {
   readonly url: string;
   readonly pid: number;
@@ -43,19 +49,25 @@ export function placesOf(dataDir: string): Places {
   };
 }
 
-/** Writes the record under another name and renames it: a reader sees a whole one or none. */
+/**
+ * Writes the record under another name and renames it, so that a reader sees a complete record or
+ * none.
+ */
 export async function writeRecord(places: Places, record: ServerRecord): Promise<void> {
   const unfinished = `${places.record}.unfinished`;
   await Deno.writeTextFile(unfinished, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });
   await Deno.rename(unfinished, places.record);
 }
 
-/** Forgets the record of a server that was stopped. */
+/** Removes the record of a server that was stopped. */
 export async function removeRecord(places: Places): Promise<void> {
   await Deno.remove(places.record).catch(() => {});
 }
 
-/** Reads the password and the last port that lie in a data folder, or undefined without a folder. */
+/**
+ * Reads the password and the last port from a data folder; undefined if the folder is missing or
+ * empty.
+ */
 export async function readAddress(dataDir: string): Promise<Address | undefined> {
   const path = join(dataDir, "hark.json");
   let text: string;
@@ -100,9 +112,10 @@ async function isEmpty(folder: string): Promise<boolean> {
 /**
  * Finds an embedded server that another process has started, through `.hark/server.json`.
  *
- * Returns the server's URL once a login with the recorded password has succeeded, or undefined when
- * nothing is recorded or nothing answers within 5 s. `dataDir` is the data folder the server was
- * started with, by default `.hark/data`. Rejects with `EMBEDDED` when the record cannot be read.
+ * Returns the server's URL after a login with the recorded password has succeeded. Returns
+ * undefined if no server is recorded, or if none answers within 5 s. `dataDir` is the data folder
+ * the server was started with, by default `.hark/data`. Rejects with `EMBEDDED` if the record
+ * cannot be read.
  *
  * @example
  * ```ts

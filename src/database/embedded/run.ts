@@ -6,7 +6,7 @@
 
 import type { Account } from "./account.ts";
 
-/** How a program ended. */
+/** The result of a program. */
 export interface Outcome {
   readonly code: number;
   readonly stdout: string;
@@ -14,11 +14,12 @@ export interface Outcome {
 }
 
 /**
- * Runs a program to its end. Its environment is empty, so that a PGDATA, PGPORT or LC_ALL of the
- * caller's does not reach it; on Windows it is kept, as programs there need SystemRoot.
+ * Runs a program to its end. Its environment is empty, so that the caller's PGDATA, PGPORT or
+ * LC_ALL does not reach it. On Windows the environment is kept, because programs there need
+ * SystemRoot.
  *
- * `quiet` leaves its output unread. A server started on Windows inherits the pipe of `pg_ctl`, which
- * would then not close before the server does.
+ * `quiet` leaves the output unread. A server started on Windows inherits the pipe of `pg_ctl`, so
+ * the pipe would not close before the server ends.
  */
 export async function runProgram(
   path: string,

@@ -13,23 +13,25 @@ import { type Places, readAddress, removeRecord, writeAddress, writeRecord } fro
 
 /** How long to wait for another process that starts or stops the same server, in ms. */
 const TURN_DEADLINE = 150_000;
-/** How long a server may take to recover, or to end, before it counts as stuck, in ms. */
+/** How long a server may take to recover or to end before it counts as stuck, in ms. */
 const BUSY_DEADLINE = 60_000;
 /** How long an ordinary stop may take, in seconds. */
 const STOP_SECONDS = 60;
 
-/** What {@linkcode Server} is told about itself. */
+/** Everything that a {@linkcode Server} is created from. */
 export interface Plan {
   readonly options: EmbeddedOptions;
   readonly places: Places;
   readonly cluster: clusters.Cluster;
-  /** Settings that come before the user's. */
+  /** Settings that precede the user's. */
   readonly settings: Readonly<Record<string, string>>;
-  /** Removes what an ephemeral server leaves; undefined for one that stays. */
+  /** Removes the remains of an ephemeral server; undefined for a server that is kept. */
   readonly remove: (() => Promise<void>) | undefined;
+  /** The data folder of a stopped server, to begin with a copy of; undefined for an empty database. */
+  readonly copyOf: string | undefined;
 }
 
-/** An embedded server, shared with whoever else has started the same data folder. */
+/** An embedded server, shared with all processes that have started the same data folder. */
 export class Server implements EmbeddedServer {
   readonly dataDir: string;
   readonly #plan: Plan;
@@ -73,7 +75,10 @@ export class Server implements EmbeddedServer {
     await this.use();
   }
 
-  /** Marks the server as used, which keeps others from stopping or removing it at their end. */
+  /**
+   * Marks the server as used, which keeps other processes from stopping or removing it when they
+   * end.
+   */
   async use(): Promise<void> {
     this.#use ??= await lock(this.#plan.places.users, "shared", TURN_DEADLINE);
   }
@@ -90,7 +95,8 @@ export class Server implements EmbeddedServer {
     const postmaster = await clusters.readPostmaster(this.dataDir);
     if (postmaster === undefined) return;
     const others = await serverProcesses(this.#address).catch(() => []);
-    // The postmaster first: one that sees its children die ends the rest of them and starts anew.
+    // Kill the postmaster first: a postmaster that sees its children die ends the others and starts
+    // anew.
     await clusters.signalProcess(cluster, "KILL", postmaster.pid);
     await Promise.all(others.map((pid) => clusters.signalProcess(cluster, "KILL", pid)));
     const end = performance.now() + 10_000;
@@ -108,27 +114,35 @@ export class Server implements EmbeddedServer {
     this.#use?.[Symbol.dispose]();
     this.#use = undefined;
     using last = await tryLock(places.users, "alone");
-    if (last === undefined) return; // someone else still uses it
+    if (last === undefined) return; // another process still uses it
     await this.#bringDown("fast").catch(() => this.#bringDown("immediate"));
     if (remove === undefined) return;
-    // A killed server leaves its shared memory to the next start, which here would never come.
+    // A killed server leaves its shared memory for the next start to remove. Here no start would
+    // follow, so start and stop it once.
     if (this.#killed && await clusters.startCluster(this.#plan.cluster)) {
       await clusters.stopCluster(this.#plan.cluster, "immediate", STOP_SECONDS);
     }
     await remove();
   }
 
-  /** An ephemeral server keeps its users' lock, or the next one's sweep would remove its data. */
+  /**
+   * Releases this process's share of the users' lock. An ephemeral server keeps it, because the
+   * sweep of another start would otherwise remove its data.
+   */
   #letGo(): void {
     if (this.#plan.remove !== undefined) return;
     this.#use?.[Symbol.dispose]();
     this.#use = undefined;
   }
 
-  /** Leaves a running server alone and starts one that is not. */
+  /** Starts the server unless it is running. */
   async #bringUp(): Promise<void> {
-    const { options, cluster } = this.#plan;
+    const { options, cluster, copyOf } = this.#plan;
     let address = await readAddress(this.dataDir);
+    if (address === undefined && copyOf !== undefined) {
+      await clusters.copyCluster(cluster, copyOf);
+      address = await readAddress(this.dataDir);
+    }
     const isNew = address === undefined;
     if (address === undefined) {
       address = { port: options.port ?? freePort(), password: newPassword() };
@@ -145,7 +159,7 @@ export class Server implements EmbeddedServer {
     const { password } = address;
     const fixed = options.port ?? (this.port === 0 ? undefined : this.port);
     for (let attempt = 1; attempt <= 5; attempt++) {
-      // The port of the last time, so that URLs in other terminals stay good.
+      // Prefer the last port, so that URLs in other terminals stay valid.
       const port = fixed ?? (attempt === 1 && isFree(address.port) ? address.port : freePort());
       this.#address = { port, password };
       await clusters.writeSettings(cluster, {
@@ -165,7 +179,10 @@ export class Server implements EmbeddedServer {
     });
   }
 
-  /** Whether the server of the data folder runs; waits for one that recovers or ends. */
+  /**
+   * Whether the server of the data folder is running. Waits for a server that is recovering or
+   * ending.
+   */
   async #isUp({ password }: Address): Promise<boolean> {
     const end = performance.now() + BUSY_DEADLINE;
     for (;;) {
@@ -178,7 +195,8 @@ export class Server implements EmbeddedServer {
         return true;
       }
       if (answer === "nobody") await clusters.removePostmaster(this.dataDir);
-      // A stranger has the port. Whether our own server is gone, the server checks as it starts.
+      // Another program has the port. The server checks at its start whether its predecessor is
+      // gone.
       if (answer !== "busy") return false;
       if (performance.now() > end) {
         throw new HarkError(
@@ -200,7 +218,7 @@ export class Server implements EmbeddedServer {
       if (answer !== "nobody") {
         await clusters.stopCluster(cluster, mode, STOP_SECONDS);
       } else {
-        // It was killed. pg_ctl would signal whatever process has its number now.
+        // It was killed. pg_ctl would send the signal to whichever process has its number now.
         await clusters.removePostmaster(this.dataDir);
         this.#killed = true;
       }

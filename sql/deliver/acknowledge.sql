@@ -1,0 +1,195 @@
+-- What became of notifications: acknowledged, done in a transaction, given up.
+
+-- Stores what an owner has done, all or nothing.
+--   positions  for each partition, the position at the end of a page; null if it has not moved
+--   throughs   for each partition, an id of that page if the owner is done only through that id
+--   outcomes   a JSON array of notifications that did not simply succeed:
+--     {"kind": "park", "id", "partition", "key", "state", "attempts", "due_ms", "error"}  it waits
+--     {"kind": "end", "id", "partition"}                                                  it is finished
+--     {"kind": "dead", "id", "partition", "attempts", "error"}                            it is given up
+--
+-- Moves past windows that are read to their end, and returns the positions to go on from. The call begins
+-- after those windows were opened, in a transaction of its own. So it is the fence between them and the next
+-- windows. A transaction that has already written is refused: its number may be older than the window, so it
+-- may be no fence.
+--
+-- The ownership of partitions is looked up one by one: as a join, the planner compared each with each.
+create or replace function hark.acknowledge(
+  consumer text, owner uuid, held integer[], epochs bigint[], positions text[], throughs bigint[],
+  handled bigint[], calm boolean[], outcomes json default null
+) returns text[]
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  here uuid;
+  served integer;
+  moved text[] := positions;
+  p hark.position;
+  complete_through bigint;
+begin
+  perform hark.require_fresh_snapshot();
+  here := hark.incarnation();
+  select count(*) into served
+  from (select h.* from unnest(held, epochs) h (partition, epoch) order by h.partition) h
+  cross join lateral (
+    select from hark.partitions s
+    where s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2 limit 1
+    for update
+  ) s;
+  if served <> cardinality(held) then
+    perform hark.raise_fenced($1, $3);
+  end if;
+  for i in 1 .. cardinality(held) loop
+    continue when positions[i] is null;
+    if i > 1 and positions[i] = positions[i - 1] and throughs[i] is not distinct from throughs[i - 1] then
+      moved[i] := moved[i - 1];
+      continue;
+    end if;
+    p := positions[i]::hark.position;
+    if p.incarnation is distinct from here then
+      raise exception 'the server has restarted after a crash since this window was opened'
+        using errcode = 'HK004', hint = 'Load the stored position and open a new window.';
+    end if;
+    if throughs[i] is not null then
+      p.last_id := throughs[i];
+    else
+      p := hark.window_advance(p);
+    end if;
+    moved[i] := p::text;
+  end loop;
+  update hark.partitions s set
+    "position" = coalesce(h.moved::hark.position, s.position),
+    handled = s.handled + h.handled,
+    acknowledged_at = clock_timestamp(),
+    served_at = clock_timestamp(),
+    crashes = case when h.calm then 0 else s.crashes end,
+    trying_id = case when h.calm then null else s.trying_id end,
+    suspect_id = case when h.calm then null else s.suspect_id end,
+    suspect_ends = case when h.calm then 0 else s.suspect_ends end
+  from unnest(held, moved, $7, calm) h (partition, moved, handled, calm)
+  where s.consumer = $1 and s.partition = h.partition;
+  if outcomes is not null then
+    perform hark.settle($1, outcomes);
+  end if;
+  if exists (select from hark.done d where d.consumer = $1 and d.partition = any (held)) then
+    select i.rebased_through into complete_through from hark.install i;
+    delete from hark.done d
+    using hark.partitions s
+    where d.consumer = $1 and d.partition = any (held) and s.consumer = $1 and s.partition = d.partition
+      and coalesce(
+        (select hark.is_consumed(l.id, l.xid, s.position, complete_through) from hark.log l where l.id = d.id),
+        true);
+  end if;
+  return moved;
+end
+$$;
+
+-- Stores the outcomes of hark.acknowledge, which has checked that the caller owns the partitions.
+create or replace function hark.settle(consumer text, outcomes json) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into hark.waiting (consumer, id, partition, key, state, attempts, due_at, last_error, failed_at)
+  select $1, o.id, o.partition, o.key, o.state, o.attempts,
+    clock_timestamp() + make_interval(secs => coalesce(o.due_ms, 0) / 1000.0), left(o.error, 10000),
+    case when o.error is not null then clock_timestamp() end
+  from json_to_recordset(outcomes) as o (
+    kind text, id bigint, partition integer, key text, state text, attempts integer,
+    due_ms double precision, error text
+  )
+  where o.kind = 'park'
+    -- Its handler's transaction may have committed since the worker decided this.
+    and not exists (
+      select from hark.done d where d.consumer = $1 and d.partition = o.partition and d.id = o.id
+    )
+  on conflict on constraint waiting_pkey do update set
+    state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at,
+    last_error = coalesce(excluded.last_error, waiting.last_error),
+    failed_at = coalesce(excluded.failed_at, waiting.failed_at);
+  with given_up as (
+    select o.id, o.attempts, left(o.error, 10000) as error
+    from json_to_recordset(outcomes) as o (kind text, id bigint, attempts integer, error text)
+    where o.kind = 'dead'
+  )
+  insert into hark.dead (consumer, id, channel, key, payload, headers, created_at, attempts, error)
+  select $1, g.id, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.payload, w.payload),
+    coalesce(l.headers, w.headers), coalesce(l.created_at, w.created_at), g.attempts, g.error
+  from given_up g
+  left join hark.log l on l.id = g.id
+  left join hark.waiting w on w.consumer = $1 and w.id = g.id
+  on conflict on constraint dead_pkey do update set
+    attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();
+  delete from hark.waiting w
+  using json_to_recordset(outcomes) as o (kind text, id bigint)
+  where w.consumer = $1 and w.id = o.id and o.kind in ('end', 'dead');
+  -- The position may not have passed it yet, if an earlier notification is still in hand.
+  insert into hark.done (consumer, partition, id)
+  select $1, o.partition, o.id
+  from json_to_recordset(outcomes) as o (kind text, id bigint, partition integer)
+  join hark.partitions s on s.consumer = $1 and s.partition = o.partition
+  join hark.log l on l.id = o.id
+  cross join hark.install i
+  where o.kind in ('end', 'dead') and not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+  on conflict do nothing;
+end
+$$;
+
+-- Begins a handler's transaction. A worker that takes over finds the old owner's sessions by this lock and
+-- ends them. The server ends a session that is idle for longer than its lease.
+create or replace function hark.begin_handling(owner uuid, lease_ms integer) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform set_config('idle_in_transaction_session_timeout', lease_ms::text, true);
+  perform set_config('hark.handling', owner::text, true);
+  perform pg_advisory_xact_lock_shared(hark.owner_key(owner));
+end
+$$;
+
+-- Ends a handler's transaction, as its last statement. Refused if the caller is no longer the owner. No
+-- other worker can become the owner before this transaction is over. The finished notifications are stored
+-- with it, in hark.done.
+create or replace function hark.finish(
+  consumer text, owner uuid, held integer[], epochs bigint[], ids bigint[], id_partitions integer[]
+) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  served integer;
+begin
+  select count(*) into served from (
+    select from hark.partitions s
+    where s.consumer = $1 and s.owner = $2
+      and exists (select from unnest(held, epochs) h (partition, epoch) where h.partition = s.partition and h.epoch = s.epoch)
+    order by s.partition
+    for share
+  ) s;
+  if served <> cardinality(held) then
+    perform hark.raise_fenced($1, $3);
+  end if;
+  if coalesce(current_setting('hark.handling', true), '') <> owner::text then
+    raise exception 'the handler has ended its transaction by itself'
+      using errcode = 'HK001', hint = 'Leave COMMIT and ROLLBACK to Hark: throw to roll back.';
+  end if;
+  delete from hark.waiting w where w.consumer = $1 and w.id = any (ids);
+  -- Also for a notification that waited: its position may not have passed it yet. The next acknowledgement
+  -- removes the row if it has.
+  insert into hark.done (consumer, partition, id)
+  select $1, n.partition, n.id from unnest(id_partitions, ids) n (partition, id)
+  on conflict do nothing;
+end
+$$;
+
+-- Stores which notification is handled alone, before its handler starts. The next owner then knows what ended
+-- the last one.
+create or replace function hark.trying(consumer text, owner uuid, partition integer, epoch bigint, id bigint) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update hark.partitions s set trying_id = $5
+  where s.consumer = $1 and s.partition = $3 and s.owner = $2 and s.epoch = $4;
+  if not found then
+    perform hark.raise_fenced($1, array[$3]);
+  end if;
+end
+$$;

@@ -1,0 +1,97 @@
+-- Changing the number of a consumer's partitions.
+
+-- Changes the number of a consumer's partitions. With one partition, or with all of them at the same
+-- position, it happens at once. Otherwise the workers first release all partitions. Then they read each to
+-- one common snapshot, the barrier. The last worker to get there makes the change (hark.turn_partitions). No
+-- key is overtaken, because waiting notifications move along.
+create or replace function hark.repartition(consumer text, partitions integer) returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c hark.consumers;
+begin
+  if partitions is null or partitions < 1 or partitions > 1024 then
+    raise exception 'a consumer cannot have % partitions', coalesce(partitions::text, 'null')
+      using errcode = 'HK006', hint = 'Give a number from 1 to 1024.';
+  end if;
+  select * into c from hark.consumers k where k.name = $1 for no key update;
+  if not found then
+    perform hark.raise_no_consumer($1);
+  end if;
+  if c.barrier is not null and c.next_partitions <> $2 then
+    raise exception 'consumer "%" is changing to % partitions', $1, c.next_partitions
+      using errcode = 'HK006', hint = 'Let its workers finish that first.';
+  end if;
+  update hark.consumers k set next_partitions = nullif($2, case when c.barrier is null then c.partitions end)
+  where k.name = $1;
+  perform hark.turn_partitions($1);
+  perform hark.nudge($1);
+  return case when exists (select from hark.consumers k where k.name = $1 and k.next_partitions is not null)
+    then 'pending' else 'done' end;
+end
+$$;
+comment on function hark.repartition(text, integer) is
+  'Changes the number of a consumer''s partitions: "done", or "pending" until its workers have read to a '
+  'common point.';
+
+-- Takes a change of partitions a step further if no living worker owns any of them.
+create or replace function hark.turn_partitions(consumer text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c hark.consumers;
+  places bigint;
+  here hark.position;
+  one hark.position;
+  total bigint;
+  highest bigint;
+begin
+  -- Not waited for: the session that has the row does this.
+  select * into c from hark.consumers k where k.name = $1 and k.next_partitions is not null for no key update skip locked;
+  if not found then
+    return;
+  end if;
+  perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
+  if exists (
+    select from hark.partitions s join hark.workers w on w.consumer = s.consumer and w.owner = s.owner
+    where s.consumer = $1 and w.lease_until > clock_timestamp()
+  ) then
+    return;
+  end if;
+  -- Without the incarnation, which only says under which one the position was stored.
+  select count(distinct regexp_replace(s.position::text, ',[^,]*\)$', '')) into places
+  from hark.partitions s where s.consumer = $1;
+  if places > 1 then
+    if c.barrier is null then
+      -- From here on no window reaches beyond the barrier. Old owners are fenced off, and a stored window was
+      -- opened before this statement's snapshot. What this transaction publishes comes after the barrier.
+      update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
+      update hark.consumers k
+      set barrier = hark.without_own(pg_current_snapshot()), barrier_max = hark.drawn() where k.name = $1;
+      return;
+    end if;
+    if exists (
+      select from hark.partitions s where s.consumer = $1
+        and ((s.position).target is not null or (s.position).seen::text <> c.barrier::text)
+    ) then
+      return;
+    end if;
+  end if;
+  for one in select (s.position).* from hark.partitions s where s.consumer = $1 loop
+    one.incarnation := null; -- a stored position has survived any crash
+    here := case when here.seen is null or places = 1 then one else hark.merged(here, one) end;
+  end loop;
+  select sum(s.handled), max(s.epoch) into total, highest from hark.partitions s where s.consumer = $1;
+  delete from hark.partitions s where s.consumer = $1;
+  insert into hark.partitions (consumer, partition, "position", epoch, handled, served_at)
+  select $1, n, here, highest + 1, case when n = 0 then total else 0 end, clock_timestamp()
+  from generate_series(0, c.next_partitions - 1) n;
+  update hark.waiting w set partition = hark.partition_of(w.key, w.id, c.next_partitions) where w.consumer = $1;
+  update hark.done d set partition = hark.partition_of(l.key, l.id, c.next_partitions)
+  from hark.log l where d.consumer = $1 and l.id = d.id;
+  update hark.consumers k
+  set partitions = c.next_partitions, next_partitions = null, barrier = null, barrier_max = null
+  where k.name = $1;
+  perform hark.nudge($1);
+end
+$$;

@@ -1,0 +1,128 @@
+-- Registering consumers: their definition, and where they begin.
+
+-- The channels of a consumer; null if there is no consumer of that name.
+create or replace function hark.channels_of(consumer text) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$ select c.channels from hark.consumers c where c.name = $1 $$;
+
+create or replace function hark.as_set(names text[]) returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$ select coalesce(array_agg(distinct n.name collate "C" order by n.name collate "C"), '{}') from unnest($1) n (name) $$;
+
+-- Registers a consumer if there is none of that name, and returns true. Otherwise the consumer's definition
+-- becomes the given one. If that changes it, the generation rises and every worker that was started with
+-- another definition is fenced off. So in a rolling deployment no old worker moves past notifications that
+-- only the new workers want. A definition with a lower version than the stored one changes nothing, so an old
+-- worker that restarts changes nothing either.
+--
+-- A channel added to a known consumer is read from the consumer's position on, unless channel_starts has an
+-- earlier start for it: [{"channel": ..., "kind": "beginning" | "id" | "time", "id": ..., "time": ...}]. The
+-- number of partitions counts at registration only: see hark.repartition.
+create or replace function hark.register(
+  consumer text, channels text[], start_kind text default 'beginning',
+  start_id bigint default null, start_time timestamptz default null,
+  filter jsonb default null, transactional boolean default false, partitions integer default 1,
+  channel_starts jsonb default null, version integer default 0
+) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known hark.consumers;
+  start hark.position;
+  earlier record;
+  since hark.position;
+  added text[] := $2;
+begin
+  if partitions is null or partitions < 1 or partitions > 1024 then
+    raise exception 'a consumer cannot have % partitions', coalesce(partitions::text, 'null')
+      using errcode = 'HK006', hint = 'Give a number from 1 to 1024.';
+  end if;
+  if exists (
+    select from hark.consumers c where c.name = $1 and hark.as_set(c.channels) = hark.as_set($2)
+      and c.filter is not distinct from $6 and c.transactional = $7 and c.version >= $10
+  ) then
+    return false;
+  end if;
+  perform hark.require_fresh_snapshot();
+  -- Keeps hark.clean out. Otherwise a notification could be published and removed between this snapshot and
+  -- this commit, and the consumer would miss it.
+  lock table hark.consumers in row exclusive mode;
+  start := hark.start_position(start_kind, start_id, start_time);
+  insert into hark.consumers (name, channels, filter, transactional, partitions, version)
+  values ($1, $2, $6, $7, $8, $10) on conflict do nothing;
+  if found then
+    insert into hark.partitions (consumer, partition, "position")
+    select $1, n, start from generate_series(0, $8 - 1) n;
+  else
+    select * into known from hark.consumers c where c.name = $1 for no key update;
+    if known.version > $10 then
+      return false;
+    end if;
+    update hark.consumers c set version = $10 where c.name = $1;
+    if hark.as_set(known.channels) = hark.as_set($2) and known.filter is not distinct from $6
+      and known.transactional = $7
+    then
+      return false;
+    end if;
+    added := array(select n.name from unnest($2) n (name) where n.name <> all (known.channels));
+    update hark.consumers c set channels = $2, filter = $6, transactional = $7, generation = c.generation + 1
+    where c.name = $1;
+    perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
+    update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
+    perform hark.nudge($1);
+  end if;
+  for earlier in
+    select * from jsonb_to_recordset(coalesce(channel_starts, '[]'))
+      as e (channel text, kind text, id bigint, "time" timestamptz)
+    where e.kind <> 'now' and e.channel = any (added)
+  loop
+    since := hark.start_position_of(earlier.kind, earlier.id, earlier."time");
+    insert into hark.replays (consumer, channels, next_id, to_id, positions)
+    values ($1, array[earlier.channel],
+      1 + least(since.floor, (select min(t.low) from unnest(since.lows) t (low))), start.seen_max,
+      array(select s.position from hark.partitions s where s.consumer = $1 order by s.partition));
+  end loop;
+  return known.name is null;
+end
+$$;
+
+-- Tells the workers of a consumer ('' means every consumer) to look at once for changes made for them.
+create or replace function hark.nudge(consumer text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(current_setting('hark.wake', true), '') <> 'off' and pg_notification_queue_usage() < 0.5 then
+    perform pg_notify('hark_control', $1);
+  end if;
+end
+$$;
+
+create or replace function hark.raise_fenced(consumer text, partitions integer[]) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'this worker no longer serves all of the partitions % of consumer "%"',
+    array_to_string($2, ', '), $1
+    using errcode = 'HK005',
+      hint = 'Another worker has taken over, or the consumer was moved or removed. Claim them again.';
+end
+$$;
+
+create or replace function hark.raise_no_consumer(consumer text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'there is no consumer "%"', $1
+    using errcode = 'HK007', hint = 'Register it first; somebody may have removed it.';
+end
+$$;
+
+create or replace function hark.require_consumer(consumer text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from hark.consumers c where c.name = $1) then
+    perform hark.raise_no_consumer($1);
+  end if;
+end
+$$;

@@ -1,0 +1,125 @@
+-- Waiting notifications: to be retried, waiting for an earlier one of their key, or to be replayed.
+
+-- The waiting notifications of partitions, by id, without their contents. `passed` says whether the
+-- partition's position has passed the notification. If not, the worker will read it again and must
+-- skip it then.
+create or replace function hark.waiting_of(consumer text, held integer[], after_id bigint, max_rows integer)
+returns table (
+  id bigint, partition integer, key text, state text, attempts integer, due_ms double precision, passed boolean
+)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select w.id, w.partition, w.key, w.state, w.attempts,
+    greatest(0, extract(epoch from w.due_at - clock_timestamp()))::double precision * 1000,
+    coalesce((
+      select hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+      from hark.log l, hark.partitions s, hark.install i
+      where l.id = w.id and s.consumer = w.consumer and s.partition = w.partition
+    ), true)
+  from hark.waiting w
+  where w.consumer = $1 and w.partition = any ($2) and w.id > $3
+  order by w.id
+  limit $4
+$$;
+
+-- Notifications finished beyond the positions of partitions.
+create or replace function hark.done_of(consumer text, held integer[]) returns table (id bigint, partition integer)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$ select d.id, d.partition from hark.done d where d.consumer = $1 and d.partition = any ($2) $$;
+
+-- Whether partitions still have an unread notification that was committed in a snapshot.
+create or replace function hark.is_behind(consumer text, numbers integer[], target pg_snapshot) returns boolean
+language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  select exists (
+    select from hark.consumers c
+    join hark.partitions s on s.consumer = c.name
+    cross join hark.install i
+    join hark.log l on l.id > least((s.position).floor, (select min(t.low) from unnest((s.position).lows) t (low)))
+    where c.name = $1 and s.partition = any ($2)
+      and l.channel = any (c.channels)
+      and hark.partition_of(l.key, l.id, c.partitions) = s.partition
+      and (c.filter is null or hark.matches(c.filter, l.key, l.payload, l.headers))
+      and pg_visible_in_snapshot(l.xid, $3)
+      and not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+  )
+$$;
+
+-- The contents of waiting notifications, from the log or from their copies. Once the earlier rows take
+-- max_bytes, a row does not fit and has no payload. The first row always fits. The channel is null if neither
+-- the log nor a copy has the notification.
+create or replace function hark.waiting_rows(consumer text, ids bigint[], max_bytes bigint)
+returns table (
+  id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz, fits boolean
+)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select b.id, b.channel, b.key, case when b.fits and b.bytes is not null then b.payload end, b.headers, b.created_at,
+    b.fits
+  from (
+    select n.*,
+      coalesce(sum(coalesce(n.bytes, 0) + 100)
+        over (order by n.id rows between unbounded preceding and 1 preceding), 0) < $3 as fits
+    from (
+      select w.id, n.channel, n.key, n.payload, n.headers, n.created_at,
+        case when pg_column_size(n.payload) > 100000 then hark.readable_size(n.payload)
+          else 3 * pg_column_size(n.payload) end as bytes
+      from hark.waiting w
+      left join lateral (
+        select l.channel, l.key, l.payload, l.headers, l.created_at from hark.log l where l.id = w.id
+        union all
+        select w.channel, w.key, w.payload, w.headers, w.created_at where w.channel is not null
+        limit 1
+      ) n on true
+      where w.consumer = $1 and w.id = any ($2)
+      offset 0
+    ) n
+  ) b
+  order by b.id
+$$;
+
+-- Moves a part of the oldest replay to hark.waiting. Takes notifications of its range that match the
+-- consumer's channels and filter, if the positions had passed them when the replay was asked for. The other
+-- notifications are delivered in their turn. Returns how many ids were looked at.
+create or replace function hark.feed(consumer text, batch integer default 500) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  r hark.replays;
+  c hark.consumers;
+  through bigint;
+  looked integer;
+  complete_through bigint;
+begin
+  select * into r from hark.replays x where x.consumer = $1 order by x.number limit 1 for update skip locked;
+  if not found then
+    return 0;
+  end if;
+  -- Locked against a change of partitions.
+  select * into c from hark.consumers k where k.name = $1 for no key update;
+  select i.rebased_through into complete_through from hark.install i;
+  select max(l.id), count(*) into through, looked
+  from (
+    select l.id from hark.log l where l.id >= r.next_id and l.id <= r.to_id order by l.id limit batch
+  ) l;
+  insert into hark.waiting (consumer, id, partition, key, state)
+  select $1, l.id, s.partition, l.key, 'replay'
+  from hark.log l
+  join hark.partitions s
+    on s.consumer = $1 and s.partition = hark.partition_of(l.key, l.id, c.partitions)
+  where l.id >= r.next_id and l.id <= through
+    and l.channel = any (coalesce(r.channels, c.channels))
+    and (c.filter is null or hark.matches(c.filter, l.key, l.payload, l.headers))
+    and hark.is_consumed(l.id, l.xid,
+      r.positions[1 + hark.partition_of(l.key, l.id, greatest(1, cardinality(r.positions)))], complete_through)
+  on conflict do nothing;
+  if looked < batch then
+    delete from hark.replays x where x.number = r.number;
+  else
+    update hark.replays x set next_id = through + 1 where x.number = r.number;
+  end if;
+  update hark.consumers k set changes = k.changes + 1 where k.name = $1;
+  perform hark.nudge($1);
+  return looked;
+end
+$$;

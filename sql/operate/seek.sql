@@ -1,0 +1,232 @@
+-- Administering consumers: moving, replaying, pausing and removing them.
+--
+-- Locks are taken in this order: replays, the consumer's row, its partitions by number, its waiting
+-- notifications. Never lock the consumer's row FOR UPDATE before its partitions. A worker that acknowledges
+-- holds partitions, and refers to the consumer's row by a foreign key.
+
+-- Tells the workers of a consumer to look at what this transaction changes for them, and locks its row.
+create or replace function hark.changed(consumer text) returns hark.consumers
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c hark.consumers;
+begin
+  update hark.consumers k set changes = k.changes + 1 where k.name = $1 returning * into c;
+  if not found then
+    perform hark.raise_no_consumer($1);
+  end if;
+  perform hark.nudge($1);
+  return c;
+end
+$$;
+
+-- Moves a consumer, all its partitions at once:
+--   beginning  everything in the log is delivered, again or for the first time
+--   now, end   only what is not committed yet
+--   id         that id and above
+--   time       at least everything committed since that time, from the last waymark before it (a position
+--              that is stored now and then, read/start.sql)
+--
+-- A waiting notification that would not be read again from there becomes a dead letter; their number is
+-- returned. Workers that serve the consumer are fenced off and claim it again. Call it in a transaction of
+-- its own that has written nothing.
+create or replace function hark.seek(
+  consumer text, kind text, id bigint default null, "time" timestamptz default null
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+declare
+  start hark.position;
+  c hark.consumers;
+  complete_through bigint;
+  given_up bigint;
+begin
+  perform hark.require_consumer($1);
+  if (kind in ('beginning', 'now', 'end') and (id is not null or "time" is not null))
+    or (kind = 'id' and "time" is not null) or (kind = 'time' and id is not null)
+  then
+    raise exception 'a seek to "%" was given an id (%) or a time (%) that it does not take', kind, id, "time"
+      using errcode = 'HK006', hint = 'Give "id" an id, "time" a time, and the others neither.';
+  end if;
+  perform hark.require_fresh_snapshot();
+  -- Keeps hark.clean out, as in hark.register.
+  lock table hark.consumers in row exclusive mode;
+  start := hark.start_position(case kind when 'end' then 'now' else kind end, id, "time");
+  delete from hark.replays r where r.consumer = $1;
+  c := hark.changed($1);
+  if c.next_partitions is not null then
+    raise exception 'consumer "%" is changing to % partitions', $1, c.next_partitions
+      using errcode = 'HK006', hint = 'Let its workers finish that first, or change it back.';
+  end if;
+  perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
+  select i.rebased_through into complete_through from hark.install i;
+  insert into hark.dead (consumer, id, channel, key, payload, headers, created_at, attempts, error)
+  select $1, w.id, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.payload, w.payload),
+    coalesce(l.headers, w.headers), coalesce(l.created_at, w.created_at), w.attempts, 'given up by a seek'
+  from hark.waiting w
+  left join hark.log l on l.id = w.id
+  where w.consumer = $1 and (
+    l.id is null
+    or hark.is_consumed(l.id, l.xid, start, complete_through)
+    -- What the consumer reads may have changed since this notification began to wait.
+    or l.channel <> all (c.channels)
+    or (c.filter is not null and not hark.matches(c.filter, l.key, l.payload, l.headers))
+  )
+  on conflict on constraint dead_pkey do update set
+    attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();
+  get diagnostics given_up = row_count;
+  delete from hark.waiting w where w.consumer = $1;
+  delete from hark.done d where d.consumer = $1;
+  update hark.partitions s set
+    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, trying_id = null, suspect_id = null, suspect_ends = 0
+  where s.consumer = $1;
+  return given_up;
+end
+$$;
+comment on function hark.seek(text, text, bigint, timestamptz) is
+  'Moves a consumer to "beginning", "now", an "id" or a "time"; returns how many waiting notifications it '
+  'gave up.';
+
+-- The first id published at or after a time or, with `last`, the last id published at or before it. Ids
+-- and times rise together, except for short moments and for changes of the clock. Waymarks say around
+-- which id to look.
+create or replace function hark.id_at("time" timestamptz, last boolean) returns bigint
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+as $$
+declare
+  around bigint;
+  found_id bigint;
+begin
+  if not last then
+    select coalesce(max(w.seen_max), 0) into around from hark.waymarks w where w.taken_at < $1 - interval '1 minute';
+    select l.id into found_id from hark.log l where l.id > around and l.created_at >= $1 order by l.id limit 1;
+  else
+    select coalesce(min(w.seen_max), 9223372036854775807) into around
+    from hark.waymarks w where w.taken_at > $1 + interval '1 minute';
+    select l.id into found_id from hark.log l where l.id <= around and l.created_at <= $1 order by l.id desc limit 1;
+  end if;
+  return found_id;
+end
+$$;
+
+-- Makes a consumer handle again what it has passed already. The range runs from an id or a time through an id
+-- or a time, both included, or to the end of the log. It covers all channels of the consumer or some.
+-- Notifications that the consumer has not passed are delivered once, in their turn. Its workers move the
+-- range in batches. Returns the replay's number, or null if nothing was published in that range.
+create or replace function hark.replay(
+  consumer text, from_id bigint default null, to_id bigint default null, channels text[] default null,
+  from_time timestamptz default null, to_time timestamptz default null
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c hark.consumers;
+  drawn bigint;
+  first_id bigint := from_id;
+  last_id bigint := to_id;
+  strange text;
+  made bigint;
+begin
+  perform hark.require_consumer($1);
+  if num_nonnulls(from_id, from_time) <> 1 or num_nonnulls(to_id, to_time) > 1 then
+    raise exception 'a replay begins at an id (%) or at a time (%), and ends at an id (%) or at a time (%)',
+      from_id, from_time, to_id, to_time
+      using errcode = 'HK006', hint = 'Give one beginning, and at most one end.';
+  end if;
+  drawn := hark.drawn();
+  if from_id < 1 or from_id > drawn then
+    raise exception 'a replay cannot begin at id %: the log has drawn ids from 1 to %', from_id, drawn
+      using errcode = 'HK006', hint = 'Give an id of the log.';
+  end if;
+  if to_id < from_id or to_time < from_time or to_id < 1 then
+    raise exception 'a replay cannot end (%) before it begins (%)',
+      coalesce(to_id::text, to_time::text), coalesce(from_id::text, from_time::text)
+      using errcode = 'HK006', hint = 'Give an end that is not before the beginning.';
+  end if;
+  if cardinality(channels) = 0 then
+    raise exception 'a replay of no channel' using errcode = 'HK006', hint = 'Leave channels out to replay all.';
+  end if;
+  c := hark.changed($1);
+  select coalesce(n.name, 'null') into strange from unnest(channels) n (name)
+  where coalesce(n.name <> all (c.channels), true) limit 1;
+  if found then
+    raise exception 'consumer "%" does not read channel "%"', $1, strange
+      using errcode = 'HK006', hint = 'Replay channels of the consumer: ' || array_to_string(c.channels, ', ') || '.';
+  end if;
+  if from_time is not null then
+    first_id := hark.id_at(from_time, false);
+  end if;
+  if to_time is not null then
+    last_id := hark.id_at(to_time, true);
+  end if;
+  if to_time is null then
+    last_id := least(to_id, drawn);
+  end if;
+  if first_id is null or last_id is null or first_id > last_id then
+    return null;
+  end if;
+  insert into hark.replays (consumer, channels, next_id, to_id, positions)
+  values ($1, case when $4 is not null then hark.as_set($4) end, first_id, last_id,
+    array(select s.position from hark.partitions s where s.consumer = $1 order by s.partition))
+  returning number into made;
+  return made;
+end
+$$;
+comment on function hark.replay(text, bigint, bigint, text[], timestamptz, timestamptz) is
+  'Makes a consumer handle a range of ids, or of times, once more; returns the replay''s number.';
+
+-- Stops the workers of a consumer from starting anything new; they finish what is in hand. Returns whether
+-- this changed anything.
+create or replace function hark.pause(consumer text) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform hark.require_consumer($1);
+  update hark.consumers c set paused_at = clock_timestamp(), changes = c.changes + 1
+  where c.name = $1 and c.paused_at is null;
+  if found then
+    perform hark.nudge($1);
+    return true;
+  end if;
+  return false;
+end
+$$;
+comment on function hark.pause(text) is 'Stops delivery to a consumer, wherever it runs, until hark.resume.';
+
+create or replace function hark.resume(consumer text) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform hark.require_consumer($1);
+  update hark.consumers c set paused_at = null, changes = c.changes + 1
+  where c.name = $1 and c.paused_at is not null;
+  if found then
+    perform hark.nudge($1);
+    return true;
+  end if;
+  return false;
+end
+$$;
+comment on function hark.resume(text) is 'Resumes delivery to a paused consumer.';
+
+-- Removes a consumer with its position, so that it no longer holds back cleaning. A worker that serves
+-- it ends with an error. Returns whether there was one. The order of locks prevents a deadlock with
+-- workers that acknowledge.
+create or replace function hark.remove_consumer(consumer text) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform from hark.replays r where r.consumer = $1 for update;
+  perform from hark.consumers c where c.name = $1 for no key update;
+  perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
+  delete from hark.consumers c where c.name = $1;
+  if found then
+    perform hark.nudge($1);
+    return true;
+  end if;
+  return false;
+end
+$$;
+comment on function hark.remove_consumer(text) is
+  'Removes a consumer, its position and its dead letters; notifications that it had not read count as read.';

@@ -1,0 +1,246 @@
+-- How far each consumer is, which workers serve it, and which consumers hold back cleaning.
+
+create or replace function hark.version() returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$ select v.version from hark.schema_version v $$;
+comment on function hark.version() is 'The version of the installed schema.';
+
+-- A digest of the installed functions: see hark.schema_version.
+create or replace function hark.functions_digest() returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$ select v.functions from hark.schema_version v $$;
+
+-- What a consumer has still to read, by partition and time, at most max_count rows. They are committed, match
+-- its channels and filter, and have not been passed by the position of their partition.
+create or replace function hark.unread_of(consumer text, max_count bigint) returns table (partition integer, published timestamptz)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+-- A range scan of the primary key, row by row, whatever the statistics say. There are few partitions.
+set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off set jit = off
+as $$
+  with place as materialized (
+    select p.partition, (p.position).seen::text = '1:1:' as seen_nothing, (p.position).floor, (p.position).seen,
+      (p.position).target, (p.position).last_id,
+      least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))) as after_id
+    from hark.partitions p where p.consumer = $1
+  )
+  select p.partition, l.created_at
+  from hark.consumers c
+  cross join hark.install i
+  join hark.log l on l.id > (select min(f.after_id) from place f)
+  join place p on p.partition = hark.partition_of(l.key, l.id, c.partitions)
+  where c.name = $1 and l.channel = any (c.channels)
+    and not hark.passed(l.id, l.xid, p.seen_nothing, p.floor, p.seen, p.target, p.last_id, i.rebased_through)
+    and (c.filter is null or hark.matches(c.filter, l.key, l.payload, l.headers))
+  limit $2
+$$;
+
+-- How far each consumer is. Counting stops at max_count: the exact size of a large backlog is not needed.
+create or replace function hark.status(max_count bigint default 100000) returns table (
+  consumer text, channels text[], filter jsonb, transactional boolean, generation bigint,
+  partitions integer, next_partitions integer, paused_at timestamptz, created_at timestamptz,
+  unread bigint, oldest_unread timestamptz, lag_seconds double precision,
+  waiting bigint, oldest_waiting timestamptz, blocked integer, dead bigint, replays integer,
+  workers integer, served integer, owner uuid, lease_until timestamptz, served_at timestamptz,
+  handled bigint, acknowledged_at timestamptz,
+  failing_id bigint, attempts integer, last_error text, failed_at timestamptz
+)
+language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  select c.name, c.channels, c.filter, c.transactional, c.generation, c.partitions, c.next_partitions,
+    c.paused_at, c.created_at, u.unread, u.oldest,
+    coalesce(extract(epoch from greatest(clock_timestamp() - u.oldest, interval '0'))::double precision, 0),
+    (select count(*) from (select from hark.waiting w where w.consumer = c.name limit max_count) w),
+    (select coalesce(w.created_at, l.created_at) from hark.waiting w left join hark.log l on l.id = w.id
+      where w.consumer = c.name order by w.id limit 1),
+    (select count(distinct w.partition)::integer from hark.waiting w where w.consumer = c.name and w.attempts > 0),
+    (select count(*) from (select from hark.dead d where d.consumer = c.name limit max_count) d),
+    (select count(*)::integer from hark.replays r where r.consumer = c.name),
+    (select count(*)::integer from hark.workers w where w.consumer = c.name and w.lease_until > clock_timestamp()),
+    p.served, o.owner, o.lease_until, p.served_at, p.handled, p.acknowledged_at,
+    f.id, coalesce(f.attempts, 0), f.last_error, f.failed_at
+  from hark.consumers c
+  cross join lateral (
+    select count(*) as unread, min(x.published) as oldest from hark.unread_of(c.name, max_count) x
+  ) u
+  cross join lateral (
+    select sum(s.handled)::bigint as handled, max(s.acknowledged_at) as acknowledged_at,
+      max(s.served_at) as served_at,
+      count(*) filter (where w.lease_until > clock_timestamp())::integer as served
+    from hark.partitions s left join hark.workers w on w.consumer = s.consumer and w.owner = s.owner
+    where s.consumer = c.name
+  ) p
+  left join lateral (
+    select s.owner, w.lease_until
+    from hark.partitions s left join hark.workers w on w.consumer = s.consumer and w.owner = s.owner
+    where s.consumer = c.name and s.owner is not null
+    order by w.lease_until desc nulls last, s.partition limit 1
+  ) o on true
+  left join lateral (
+    select w.id, w.attempts, w.last_error, w.failed_at from hark.waiting w
+    where w.consumer = c.name and w.attempts > 0 order by w.id limit 1
+  ) f on true
+  order by c.name
+$$;
+comment on function hark.status(bigint) is
+  'How far every consumer is, which workers serve it, and what it fails on.';
+
+-- The partitions of one consumer. Counting stops at max_count over all of them.
+create or replace function hark.partitions_of(consumer text, max_count bigint default 100000) returns table (
+  partition integer, unread bigint, oldest_unread timestamptz, waiting bigint, blocked boolean, owner uuid,
+  lease_until timestamptz, epoch bigint, handled bigint, acknowledged_at timestamptz, served_at timestamptz,
+  crashes integer, trying_id bigint
+)
+language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  with unread as materialized (
+    select u.partition, count(*) as count, min(u.published) as oldest from hark.unread_of($1, $2) u group by 1
+  ),
+  waiting as materialized (
+    select w.partition, count(*) as count, bool_or(w.attempts > 0) as blocked
+    from hark.waiting w where w.consumer = $1 group by 1
+  )
+  select s.partition, coalesce(u.count, 0), u.oldest, coalesce(w.count, 0), coalesce(w.blocked, false), s.owner,
+    k.lease_until, s.epoch, s.handled, s.acknowledged_at, s.served_at, s.crashes, s.trying_id
+  from hark.partitions s
+  left join unread u on u.partition = s.partition
+  left join waiting w on w.partition = s.partition
+  left join hark.workers k on k.consumer = s.consumer and k.owner = s.owner
+  where s.consumer = $1
+  order by s.partition
+$$;
+
+-- The workers of one consumer and the partitions that each owns. Includes workers whose lease ended recently.
+create or replace function hark.workers_of(consumer text) returns table (
+  owner uuid, alive boolean, lease_until timestamptz, joined_at timestamptz, listening boolean, partitions integer[]
+)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select w.owner,
+    w.lease_until > clock_timestamp()
+      and case when w.session is null then true else not pg_try_advisory_xact_lock_shared(w.session) end,
+    w.lease_until, w.joined_at, w.session is not null,
+    array(select s.partition from hark.partitions s where s.consumer = w.consumer and s.owner = w.owner order by 1)
+  from hark.workers w
+  where w.consumer = $1
+  order by w.joined_at, w.owner
+$$;
+
+-- What one consumer has yet to retry or replay, the oldest first. Notifications that only wait for an earlier
+-- one of their key are left out.
+create or replace function hark.heads_of(consumer text, max_rows integer default 20) returns table (
+  id bigint, partition integer, key text, state text, attempts integer, due_at timestamptz, last_error text,
+  failed_at timestamptz, channel text
+)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select w.id, w.partition, w.key, w.state, w.attempts, w.due_at, w.last_error, w.failed_at,
+    coalesce(w.channel, (select l.channel from hark.log l where l.id = w.id))
+  from hark.waiting w
+  where w.consumer = $1 and w.state <> 'behind'
+  order by w.id
+  limit $2
+$$;
+
+-- What one consumer has yet to replay: see hark.replay.
+create or replace function hark.replays_of(consumer text) returns table (
+  number bigint, channels text[], next_id bigint, to_id bigint, created_at timestamptz
+)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select r.number, r.channels, r.next_id, r.to_id, r.created_at
+  from hark.replays r where r.consumer = $1 order by r.number
+$$;
+
+-- The consumers that keep hark.clean from removing notifications published before a time, and when the oldest
+-- of these was published. A position covers the whole log. So a consumer of one channel also holds
+-- notifications of other channels, until it has looked past them.
+create or replace function hark.holding("before" timestamptz default 'infinity') returns table (
+  consumer text, oldest timestamptz, behind boolean, waiting boolean, replaying boolean, workers integer,
+  paused_at timestamptz
+)
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+as $$
+  select c.name, least(p.oldest, w.oldest, r.oldest), p.oldest is not null, w.oldest is not null,
+    r.oldest is not null,
+    (select count(*)::integer from hark.workers k where k.consumer = c.name and k.lease_until > clock_timestamp()),
+    c.paused_at
+  from hark.consumers c
+  cross join hark.install i
+  -- Ids and times rise together: if the first notification that it has not passed is not old, none is.
+  cross join lateral (
+    select min(x.created_at) filter (where x.created_at < $1) as oldest
+    from (
+      select distinct on (s.position::text) (s.position).seen::text = '1:1:' as seen_nothing, (s.position).floor,
+        (s.position).seen, (s.position).target, (s.position).last_id,
+        least((s.position).floor, (select min(t.low) from unnest((s.position).lows) t (low))) as after_id
+      from hark.partitions s where s.consumer = c.name
+    ) s
+    cross join lateral (
+      select l.created_at from hark.log l
+      where l.id > s.after_id
+        and not hark.passed(l.id, l.xid, s.seen_nothing, s.floor, s.seen, s.target, s.last_id, i.rebased_through)
+      order by l.id limit 1
+    ) x
+  ) p
+  cross join lateral (
+    select min(x.created_at) filter (where x.created_at < $1) as oldest
+    from (
+      select l.created_at from hark.waiting h join hark.log l on l.id = h.id
+      where h.consumer = c.name and h.channel is null order by h.id limit 1
+    ) x
+  ) w
+  cross join lateral (
+    select min(x.created_at) filter (where x.created_at < $1) as oldest
+    from hark.replays y
+    cross join lateral (
+      select l.created_at from hark.log l where l.id >= y.next_id and l.id <= y.to_id order by l.id limit 1
+    ) x
+    where y.consumer = c.name
+  ) r
+  where least(p.oldest, w.oldest, r.oldest) is not null
+  order by 2, 1
+$$;
+comment on function hark.holding(timestamptz) is 'The consumers because of which old notifications are kept.';
+
+-- When a worker last served a consumer. If none ever did, when it was registered. In the future while a
+-- worker has a lease.
+create or replace function hark.last_served(consumer text) returns timestamptz
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select greatest(c.created_at,
+    (select max(greatest(s.served_at, s.acknowledged_at)) from hark.partitions s where s.consumer = c.name),
+    (select max(w.lease_until) from hark.workers w where w.consumer = c.name))
+  from hark.consumers c where c.name = $1
+$$;
+
+-- Removes the consumers that no worker has served since a time. With dry_run it only names them.
+create or replace function hark.drop_inactive(since timestamptz, dry_run boolean default false)
+returns table (consumer text, served_last timestamptz)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if since is null or since > clock_timestamp() then
+    raise exception 'it cannot be known who is served since %', since
+      using errcode = 'HK006', hint = 'Give a time in the past.';
+  end if;
+  for consumer, served_last in
+    select c.name, hark.last_served(c.name) from hark.consumers c
+    where hark.last_served(c.name) < since order by c.name
+  loop
+    if not dry_run then
+      perform from hark.replays r where r.consumer = drop_inactive.consumer for update;
+      perform from hark.consumers c where c.name = drop_inactive.consumer for no key update;
+      perform from hark.partitions s where s.consumer = drop_inactive.consumer order by s.partition for update;
+      -- A worker that joins refers to this row. So from here on either no worker joins, or the next
+      -- line sees it.
+      perform from hark.consumers c where c.name = drop_inactive.consumer for update;
+      continue when coalesce(hark.last_served(consumer) >= since, true);
+      perform hark.remove_consumer(consumer);
+    end if;
+    return next;
+  end loop;
+end
+$$;
+comment on function hark.drop_inactive(timestamptz, boolean) is
+  'Removes the consumers that no worker has served since a time, and names them.';

@@ -1,0 +1,188 @@
+-- Publishing, in the caller's transaction.
+
+-- The publishing functions are the hot path. A SET clause costs 2 to 5 % of a publish, so they have none.
+-- Instead every name and operator is qualified. No construct is used that looks an operator up by the
+-- caller's search_path (IN, IS DISTINCT FROM, CASE x WHEN, NULLIF, BETWEEN, LIKE).
+--
+-- hark.notify makes its checks in RETURNING, because a statement of its own costs more. Each prepared
+-- expression costs too, so one variable guards all rare cases.
+create or replace function hark.notify(
+  channel text,
+  payload jsonb default '{}',
+  key text default null,
+  headers jsonb default null
+) returns bigint
+language plpgsql volatile security definer
+as $$
+declare
+  writer pg_catalog.xid8;
+  drawn bigint;
+  special boolean;
+begin
+  -- A statement of its own, before the insert: the transaction number must be taken before the id is drawn.
+  writer := pg_catalog.pg_current_xact_id();
+  insert into hark.log (xid, channel, key, payload, headers, created_at)
+  values (writer, $1, $3, coalesce($2, 'null'::pg_catalog.jsonb),
+    case when pg_catalog.current_setting('hark.context', true) operator(pg_catalog.<>) ''
+      then hark.in_context($4) else $4 end,
+    pg_catalog.clock_timestamp())
+  returning log.id,
+    pg_catalog.char_length($1) operator(pg_catalog.<) 1
+    or pg_catalog.char_length($1) operator(pg_catalog.>) 200
+    or pg_catalog.char_length($3) operator(pg_catalog.>) 1000
+    or pg_catalog.jsonb_typeof(log.headers) operator(pg_catalog.<>) 'object'
+    or pg_catalog.pg_sequence_last_value('hark.gate'::pg_catalog.regclass)
+      operator(pg_catalog.&) (1::pg_catalog.int8 operator(pg_catalog.<<)
+        (pg_catalog.hashtext($1 collate pg_catalog."C") operator(pg_catalog.&) 63))
+      operator(pg_catalog.<>) 0
+  into drawn, special;
+  if special then
+    if pg_catalog.char_length($1) operator(pg_catalog.<) 1
+      or pg_catalog.char_length($1) operator(pg_catalog.>) 200
+      or pg_catalog.char_length($3) operator(pg_catalog.>) 1000
+      or pg_catalog.jsonb_typeof($4) operator(pg_catalog.<>) 'object'
+      or pg_catalog.current_setting('hark.context', true) operator(pg_catalog.<>) ''
+    then
+      perform hark.refuse_invalid(array[drawn]);
+    end if;
+    perform hark.wake_one($1);
+  end if;
+  return drawn;
+end
+$$;
+comment on function hark.notify(text, jsonb, text, jsonb) is
+  'Publishes a notification in this transaction and returns its id. SET LOCAL hark.wake = off publishes '
+  'without NOTIFY.';
+
+create or replace function hark.smart_notify(channel_name text, payload_data jsonb default '{}') returns bigint
+language plpgsql volatile security definer
+as $$
+begin
+  return hark.notify($1, $2);
+end
+$$;
+comment on function hark.smart_notify(text, jsonb) is
+  'hark.notify under the name that django-pgwatch gave it.';
+
+-- One insert for many notifications. The parameter is json, not jsonb: a jsonb value ends at 256 MB and would
+-- be parsed twice. A missing payload becomes JSON null. A missing key or missing headers become SQL null.
+create or replace function hark.notify_many(notifications json) returns setof bigint
+language plpgsql volatile security definer
+as $$
+declare
+  writer pg_catalog.xid8;
+  drawn bigint[];
+  channels pg_catalog.text[];
+  refused boolean;
+begin
+  writer := pg_catalog.pg_current_xact_id();
+  with published as (
+    insert into hark.log (xid, channel, key, payload, headers, created_at)
+    select writer, n.channel, n.key, coalesce(n.payload, 'null'::pg_catalog.jsonb),
+      case when pg_catalog.current_setting('hark.context', true) operator(pg_catalog.<>) ''
+        then hark.in_context(n.headers) else n.headers end,
+      pg_catalog.clock_timestamp()
+    from rows from (
+      pg_catalog.json_to_recordset($1) as (
+        channel pg_catalog.text, key pg_catalog.text, payload pg_catalog.jsonb, headers pg_catalog.jsonb
+      )
+    ) with ordinality as n (channel, key, payload, headers, place)
+    order by n.place
+    returning log.id, log.channel,
+      pg_catalog.char_length(log.channel) operator(pg_catalog.<) 1
+      or pg_catalog.char_length(log.channel) operator(pg_catalog.>) 200
+      or pg_catalog.char_length(log.key) operator(pg_catalog.>) 1000
+      or pg_catalog.jsonb_typeof(log.headers) operator(pg_catalog.<>) 'object' as invalid
+  )
+  select pg_catalog.array_agg(p.id order by p.id), pg_catalog.array_agg(distinct p.channel), pg_catalog.bool_or(p.invalid)
+  into drawn, channels, refused
+  from published p;
+  if refused then
+    perform hark.refuse_invalid(drawn);
+  end if;
+  perform hark.wake_all(channels);
+  return query select d.id from pg_catalog.unnest(drawn) as d (id);
+end
+$$;
+comment on function hark.notify_many(json) is
+  'Publishes an array of {channel, payload, key, headers} in this transaction; returns their ids in order.';
+
+-- Raises an error if any of these notifications is invalid.
+create or replace function hark.refuse_invalid(ids bigint[]) returns void
+language plpgsql volatile
+as $$
+declare
+  broken pg_catalog.text;
+begin
+  select case
+      when pg_catalog.char_length(l.channel) operator(pg_catalog.<) 1
+        or pg_catalog.char_length(l.channel) operator(pg_catalog.>) 200 then 'channel_is_1_to_200_characters'
+      when pg_catalog.char_length(l.key) operator(pg_catalog.>) 1000 then 'key_is_at_most_1000_characters'
+      when pg_catalog.jsonb_typeof(l.headers) operator(pg_catalog.<>) 'object' then 'headers_are_an_object'
+    end
+  into broken
+  from hark.log l where l.id operator(pg_catalog.=) any ($1)
+  order by 1 limit 1;
+  if broken is not null then
+    raise exception 'new row for relation "log" violates check constraint "%"', broken
+      using errcode = 'check_violation', schema = 'hark', table = 'log', constraint = broken;
+  end if;
+end
+$$;
+
+-- Sets the context: facts that travel with the notifications of this transaction or session, such as the
+-- user, the customer or the trace. The context becomes part of their headers. A role that may not call this
+-- function can SET LOCAL hark.context to the text of a JSON object.
+create or replace function hark.set_context(context jsonb, for_session boolean default false) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if context is not null and jsonb_typeof(context) <> 'object' then
+    raise exception 'the context is %, which is not an object', left(context::text, 80)
+      using errcode = 'HK006', hint = 'Give an object, such as {"tenant": 7}, or null to remove it.';
+  end if;
+  perform set_config('hark.context', coalesce(context::text, ''), not coalesce(for_session, false));
+end
+$$;
+comment on function hark.set_context(jsonb, boolean) is
+  'Sets facts that travel as headers with what is published: in this transaction, or with for_session in '
+  'this session.';
+
+-- The context, merged over the given headers. The parameter may have been set by hand, to anything. No write
+-- fails because of that: an invalid context is left out with a warning.
+create or replace function hark.with_context(headers jsonb) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  given text := current_setting('hark.context', true);
+  context jsonb;
+begin
+  if coalesce(given, '') = '' then
+    return headers;
+  end if;
+  begin
+    context := given::jsonb;
+  exception when data_exception or program_limit_exceeded or statement_too_complex then
+    context := null;
+  end;
+  if context is null or jsonb_typeof(context) <> 'object' then
+    raise warning 'hark.context is no JSON object and is left out: %', left(given, 80)
+      using hint = 'Set it with hark.set_context.';
+    return headers;
+  end if;
+  return coalesce(headers, '{}') || context;
+end
+$$;
+
+-- The headers given to a publishing function, merged over the transaction's context (the parameter
+-- hark.context, a JSON object as text).
+create or replace function hark.in_context(headers jsonb) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(current_setting('hark.context', true), '') = '' then
+    return headers;
+  end if;
+  return coalesce(hark.with_context(null), '{}') || coalesce(headers, '{}');
+end
+$$;

@@ -1,0 +1,195 @@
+-- Waking: publishers send NOTIFY only if the channel has a sleeper, a reader that asked to be woken.
+--
+-- NOTIFY takes a lock that serialises every notifying commit of the cluster, through its flush. So a
+-- publisher notifies only if the channel has a row in hark.sleepers that has not expired. A reader that reads
+-- all the time has no row. Looking for that row costs a quarter of a publish, so a gate stands in front of
+-- the rows. The gate is a sequence whose value has a bit for each of 64 groups of channels. A group's bit is
+-- shut (0) if no reader sleeps on any of its channels.
+--
+-- A publisher may look before a sleeper's row is there, and commit after the sleeper has looked. Two rules
+-- keep the reader from missing the notification:
+--   1. A publisher has its transaction number and its lock on the log before it looks at the gate. The gate's
+--      value is current in any snapshot. The publisher looks for the row in a later statement.
+--   2. A sleeper opens the gate and commits its row. Then it asks hark.publishers which transactions hold
+--      such a lock. It looks again and again until the last of them has ended, and once more.
+-- A publisher that is not among them had either ended or takes its lock later. If it had ended, the sleeper's
+-- next look finds its rows. If it locks later, it finds the gate open and sees the row. (Locks tell this at
+-- once: a snapshot does not list a transaction whose number is its xmax.) In REPEATABLE READ a publisher sees
+-- an old state of the rows, so there an open gate is enough. Readers also poll, as a safety net.
+--
+-- The gate is not part of a transaction. It is opened before others can see the row, and shut after the
+-- row has gone.
+
+-- Makes a reader a sleeper: publishers wake it for these channels (null: all) for lasting_ms milliseconds.
+-- Call it again to stay one. Returns whether the reader was a sleeper for these channels all the time
+-- already. If not, the caller goes on as the head of this file says. Call it in a transaction of its own:
+-- publishers see only what has committed.
+--
+-- Removes other sleepers that have expired, or whose LISTEN session has ended.
+create or replace function hark.sleep(sleeper uuid, channels text[], session bigint, lasting_ms integer) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  names constant text[] := hark.as_set(coalesce(channels, array['']));
+  bits constant bigint := hark.gate_bits(names);
+  covered boolean;
+begin
+  delete from hark.sleepers s
+  using (
+    select x.channel, x.sleeper from hark.sleepers x
+    where x.sleeper <> $1
+      and (x.until <= clock_timestamp()
+        or case when x.session is null then false else pg_try_advisory_xact_lock_shared(x.session) end)
+    for update skip locked
+  ) gone
+  where s.channel = gone.channel and s.sleeper = gone.sleeper;
+  perform from hark.sleepers s where s.sleeper = $1 order by s.channel for update;
+  select count(*) = cardinality(names) into covered
+  from hark.sleepers s where s.sleeper = $1 and s.until > clock_timestamp();
+  if not covered or pg_sequence_last_value('hark.gate') & bits <> bits then
+    covered := false;
+    -- Held until commit: another session cannot see this row yet, and would shut the gate.
+    perform hark.hold_gate();
+    perform setval('hark.gate', pg_sequence_last_value('hark.gate') | bits);
+  end if;
+  insert into hark.sleepers (channel, sleeper, session, until)
+  select n.name, $1, $3, clock_timestamp() + make_interval(secs => $4 / 1000.0)
+  from unnest(names) n (name)
+  on conflict on constraint sleepers_pkey do update set session = excluded.session, until = excluded.until;
+  return covered;
+end
+$$;
+
+-- The bits of the gate for a set of channels; '' means all channels.
+create or replace function hark.gate_bits(names text[]) returns bigint
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case when '' = any (names) then -1::bigint
+    else coalesce(bit_or(1::bigint << (hashtext(n.name collate "C") & 63)), 0) end
+  from unnest(names) n (name)
+$$;
+
+create or replace function hark.hold_gate() returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$ select pg_advisory_xact_lock(hashtextextended('hark.gate', 5237)) $$;
+
+-- Ends a reader's sleep: publishers no longer wake it. Call hark.shut_gate once this has committed.
+create or replace function hark.rise(sleeper uuid) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from hark.sleepers s where s.sleeper = $1;
+end
+$$;
+
+-- Shuts the gate for groups of channels that have no row. An expired row still counts, because it may be
+-- about to be renewed. Does nothing in a transaction that has a number. It may have removed rows and may roll
+-- back, but a shut gate would stay shut.
+create or replace function hark.shut_gate() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  bits bigint;
+begin
+  if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed' then
+    return;
+  end if;
+  perform hark.hold_gate();
+  select hark.gate_bits(coalesce(array_agg(s.channel), '{}')) into bits from hark.sleepers s;
+  if bits <> pg_sequence_last_value('hark.gate') then
+    perform setval('hark.gate', bits);
+  end if;
+end
+$$;
+
+-- The transactions that may have published and have not ended. They hold a lock on the log like a writer's.
+-- With `among`, those of that list that have not ended. A transaction releases the lock on its own number
+-- only after all sessions see that it has ended.
+--
+-- PREPARE moves locks one partition of the lock table at a time. For a moment, a transaction's own lock
+-- and its lock on the log seem to belong to two transactions. So a transaction without a process
+-- counts, unless it is of another database. If a lock on the log has neither process nor transaction,
+-- every transaction counts.
+create or replace function hark.publishers(among xid[] default null) returns xid[]
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  with locks as materialized (
+    select l.locktype, l.virtualtransaction, l.transactionid, l.pid, l.mode,
+      l.locktype = 'relation' and l.relation = 'hark.log'::regclass and l.mode <> 'AccessShareLock'
+        and l.database = (select d.oid from pg_database d where d.datname = current_database()) as writes
+    from pg_locks l where l.granted
+  ),
+  numbered as materialized (
+    select x.transactionid, x.virtualtransaction, x.pid from locks x
+    where x.locktype = 'transactionid' and x.mode = 'ExclusiveLock'
+  )
+  select coalesce(array_agg(n.transactionid), '{}')
+  from numbered n
+  where case when among is not null then n.transactionid = any (among)
+    else (
+        n.pid is null
+        or exists (select from locks w where w.writes and w.virtualtransaction = n.virtualtransaction)
+        or exists (select from locks w where w.writes and w.pid is null
+          and not exists (select from numbered o where o.virtualtransaction = w.virtualtransaction))
+      ) and not exists (
+        select from pg_prepared_xacts x where x.transaction = n.transactionid and x.database <> current_database()
+      )
+    end
+$$;
+
+-- Wakes the sleepers of a channel, for a transaction that has published on it in an earlier statement.
+--
+-- Expiry is compared with the statement's clock, not with the current time. If a row is renewed after the
+-- snapshot, this statement sees its old state, which was valid at that time. There are two index probes: one
+-- probe for both costs twice as much with 100 rows.
+--
+-- One channel a call and no FROM: the cost is then the same for any channel, so PostgreSQL plans it once.
+-- Planning at each call takes ten times as long as running. Sequential scans are off, because the plan
+-- outlives the few rows it was made for.
+create or replace function hark.wake_one(channel text) returns void
+language plpgsql volatile set enable_seqscan = off
+as $$
+begin
+  perform pg_catalog.pg_notify('hark', $1)
+  where (pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+      or exists (select from hark.sleepers s
+        where s.channel operator(pg_catalog.=) ($1 collate pg_catalog."C")
+          and s.until operator(pg_catalog.>) pg_catalog.statement_timestamp())
+      or exists (select from hark.sleepers s
+        where s.channel operator(pg_catalog.=) ''
+          and s.until operator(pg_catalog.>) pg_catalog.statement_timestamp()))
+    and coalesce(pg_catalog.current_setting('hark.wake', true), '') operator(pg_catalog.<>) 'off'
+    -- A full NOTIFY queue fails the commit. Near that point the readers' polling has to suffice.
+    and pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.5;
+end
+$$;
+
+-- Wakes the sleepers of a channel on which this transaction has published through hark.published. Call it in
+-- a statement after the insert: the transaction has its number then.
+create or replace function hark.wake(channel text) returns void
+language plpgsql volatile security definer
+as $$
+begin
+  if pg_catalog.pg_sequence_last_value('hark.gate'::pg_catalog.regclass)
+    operator(pg_catalog.&) (1::pg_catalog.int8 operator(pg_catalog.<<)
+      (pg_catalog.hashtext($1 collate pg_catalog."C") operator(pg_catalog.&) 63))
+    operator(pg_catalog.<>) 0
+  then
+    perform hark.wake_one($1);
+  end if;
+end
+$$;
+comment on function hark.wake(text) is
+  'Wakes readers that sleep on a channel on which an earlier statement of this transaction has published.';
+
+create or replace function hark.wake_all(channels text[]) returns void
+language plpgsql volatile
+as $$
+declare
+  awaited pg_catalog.text;
+begin
+  foreach awaited in array coalesce($1, '{}') loop
+    perform hark.wake(awaited);
+  end loop;
+end
+$$;

@@ -1,0 +1,133 @@
+-- Which role may call which function.
+
+-- The lists of functions, each with the kinds of rights that include it. Every function is in one of them.
+create or replace function hark.function_lists() returns table (kinds text[], names text[])
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  values
+    ('{publish, consume, operate}'::text[], array[
+      'version', 'functions_digest', 'watches'
+    ]),
+    ('{consume, operate}', array[
+      'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
+      'delayed_status', 'extend'
+    ]),
+    ('{publish}', array[
+      'notify', 'smart_notify', 'notify_many', 'notify_at', 'cancel_delayed', 'notify_once',
+      'notify_each', 'set_context', 'notify_data_change', 'watch', 'rewatch', 'watch_sql',
+      'unwatch', 'forget_watch', 'snapshot', 'restart_snapshot',
+      -- Functions that those above, and the triggers that they make, call with the rights of
+      -- the table's owner.
+      'wake', 'with_context', 'json_value', 'json_tried', 'base_type', 'is_plain', 'as_base',
+      'output_of', 'value_of', 'key_text', 'differs', 'size_of', 'listed', 'key_columns',
+      'watched_columns', 'shape_query', 'composites_of', 'row_value', 'is_whole', 'described',
+      'columns_in', 'in_row', 'id_value', 'key_value', 'is_wide', 'watch_statements', 'tree_of',
+      'is_watch_function', 'watch_mode', 'require_watchable', 'require_columns',
+      'require_condition', 'watch_definition', 'watched_root', 'watch_body', 'known_watches',
+      'watch_triggers', 'drift_of', 'watch_script', 'watch_function_script', 'watch_function_name',
+      'is_paged', 'snapshot_body', 'snapshot_function', 'drop_snapshot_function', 'snapshot_page',
+      'prepare_snapshot'
+    ]),
+    ('{consume}', array[
+      'waymark', 'timeline', 'start_position', 'window_open', 'page', 'window_advance',
+      'channels_of', 'register', 'attend', 'claim', 'lost_owners', 'window', 'merged', 'is_behind',
+      'pass', 'acknowledge', 'begin_handling', 'owner_key', 'finish', 'trying', 'release', 'leave',
+      'waiting_of', 'waiting_rows', 'done_of', 'feed', 'deliver_due', 'nudge', 'sleep', 'rise',
+      'shut_gate', 'publishers'
+    ]),
+    ('{operate}', array[
+      'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry_dead', 'discard_dead',
+      'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_leaf', 'has_older',
+      'tidy', 'drop_leaves'
+    ]),
+    -- Internal: other functions call them, with the rights of the schema's owner.
+    ('{}', array[
+      'add_leaves', 'as_interval', 'as_set', 'changed', 'check_dead', 'dead_matching', 'drawn',
+      'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
+      'grant_operate', 'grant_publish', 'grant_rights', 'hold_gate', 'holders_of', 'id_at',
+      'in_context', 'incarnation', 'is_consumed', 'is_newer', 'is_passable', 'last_served',
+      'leaves', 'lows_of', 'matches', 'next_leaf', 'partition_of', 'passed', 'raise_fenced',
+      'raise_lows', 'raise_no_consumer', 'readable_size', 'refuse_invalid', 'renew_grants',
+      'renew_watches', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
+      'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'text_size', 'turn_partitions',
+      'unread_of', 'wake_all', 'wake_one', 'window_open_to', 'without_own'
+    ])
+$$;
+
+-- The functions of a kind of rights. With `own`, only those that no other kind has.
+create or replace function hark.functions_for(kind text, own boolean default false) returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select array_agg(n.name order by n.name)
+  from hark.function_lists() l cross join lateral unnest(l.names) n (name)
+  where $1 = any (l.kinds) and (not own or cardinality(l.kinds) = 1)
+$$;
+
+-- Grants a role the functions of a kind. Stores that, so that an upgrade grants the role the functions that
+-- are added then.
+create or replace function hark.grant_rights(role_name text, kind text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  f regprocedure;
+begin
+  if not exists (select from pg_roles r where r.rolname = role_name) then
+    raise exception 'there is no role "%"', role_name
+      using errcode = 'HK006', hint = 'Create it first; names are case-sensitive here.';
+  end if;
+  execute format('grant usage on schema hark to %I', role_name);
+  for f in
+    select p.oid from pg_proc p
+    where p.pronamespace = 'hark'::regnamespace and p.proname = any (hark.functions_for(kind))
+  loop
+    execute format('grant execute on function %s to %I', f, role_name);
+  end loop;
+  if kind = 'publish' then
+    execute format('grant insert on hark.published to %I', role_name);
+    execute format('grant select, insert, update, delete on hark.watches to %I', role_name);
+  end if;
+  insert into hark.grants values ($1, $2) on conflict do nothing;
+end
+$$;
+
+create or replace function hark.grant_publish(role_name text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$ select hark.grant_rights(role_name, 'publish') $$;
+comment on function hark.grant_publish(text) is 'Lets a role publish. Run it as the owner of the schema.';
+
+create or replace function hark.grant_consume(role_name text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$ select hark.grant_rights(role_name, 'consume') $$;
+comment on function hark.grant_consume(text) is
+  'Lets a role read the log, register consumers and serve any of them, so such roles trust each other. Run '
+  'it as the owner of the schema.';
+
+create or replace function hark.grant_operate(role_name text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$ select hark.grant_rights(role_name, 'operate') $$;
+comment on function hark.grant_operate(text) is
+  'Lets a role look at, move, pause and remove every consumer, handle dead letters, and clean. Run it as '
+  'the owner of the schema.';
+
+-- Grants each role what its kind of rights has in this version. What a plain REVOKE removed since stays
+-- removed. A role counts if it may still call a function that no other kind has. After DROP ROLE no role has
+-- the row's name, and the row is deleted.
+create or replace function hark.renew_grants() returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  g record;
+begin
+  for g in select x.role_name, x.kind from hark.grants x order by 1, 2 loop
+    if exists (
+      select from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
+      where p.pronamespace = 'hark'::regnamespace and r.rolname = g.role_name
+        and p.proname = any (hark.functions_for(g.kind, own => true))
+    ) then
+      perform hark.grant_rights(g.role_name, g.kind);
+    else
+      delete from hark.grants x where x.role_name = g.role_name and x.kind = g.kind;
+    end if;
+  end loop;
+end
+$$;

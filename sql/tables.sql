@@ -1,0 +1,328 @@
+-- Every table, type, index, sequence, view and policy of the schema, as a new install makes them. A later
+-- version that changes one of them changes it here. It also adds a file to upgrades/, for databases that have
+-- the older one.
+
+create schema hark;
+comment on schema hark is 'Durable LISTEN/NOTIFY: a log of notifications and the consumers that read it.';
+
+-- The version of these tables and of the functions beside them, in one row. `functions` is a digest of all
+-- the SQL. A program of the same version with other functions installs its own.
+create table hark.schema_version (
+  singleton boolean primary key default true check (singleton),
+  version text not null,
+  functions text not null,
+  changed_at timestamptz not null default clock_timestamp()
+);
+
+-- Which rights each role was given. An upgrade grants each role the functions that its programs need from
+-- then on (rights.sql).
+create table hark.grants (
+  role_name text,
+  kind text check (kind in ('publish', 'consume', 'operate')),
+  primary key (role_name, kind)
+);
+
+-- The identity of this install, and of the server that its transaction numbers belong to. After a dump and
+-- restore, the numbers stored in the log mean nothing to the new server: see hark.rebase().
+create table hark.install (
+  singleton boolean primary key default true check (singleton),
+  id uuid not null default gen_random_uuid(),
+  system_identifier bigint not null,
+  rebased_through bigint not null default 0,
+  -- The xmin of this row when it was written. pg_upgrade copies files and keeps transaction numbers, so the
+  -- row still has this xmin. A restore inserts the row anew, so its xmin differs.
+  written_by xid
+);
+insert into hark.install (system_identifier)
+select system_identifier from pg_control_system();
+update hark.install i set written_by = i.xmin;
+
+-- Unlogged on purpose: PostgreSQL empties it in crash recovery. After a crash the server gives out again the
+-- transaction numbers that had not reached the disk. A snapshot window in a process's memory may then count
+-- notifications as read that no reader has read. A window carries this id and is refused if the id has
+-- changed. This also works behind a pooler that hides the lost connection.
+create unlogged table hark.incarnation (
+  singleton boolean primary key default true check (singleton),
+  id uuid not null default gen_random_uuid()
+);
+
+-- The transaction number is the first column, so that every insert takes it before it draws the id. Reading
+-- rests on that order (hark.window_open).
+--
+-- No CHECK constraints: each insert parses, plans and prepares those of a table anew, 10 of its 17 us here.
+-- The functions that insert check their arguments in their own plans instead. They refuse invalid ones with a
+-- constraint's name (hark.refuse_invalid). Rows from hark.delayed have been checked there.
+--
+-- The log is divided by ranges of ids into segments, which hark.add_leaves makes (operate/segments.sql). The
+-- overflow segment hark.log_rest takes ids that no other segment covers.
+create table hark.log (
+  xid xid8 not null default pg_current_xact_id(),
+  id bigint generated always as identity (cache 1) primary key,
+  channel text not null,
+  key text,
+  payload jsonb not null,
+  headers jsonb,
+  created_at timestamptz not null default clock_timestamp()
+) partition by range (id);
+comment on table hark.log is
+  'Notifications. Append-only: publish with hark.notify, remove with hark cleanup.';
+create table hark.log_0 (like hark.log including defaults);
+alter table hark.log attach partition hark.log_0 for values from (minvalue) to (1000000);
+create table hark.log_rest partition of hark.log default;
+
+-- Generated triggers insert many notifications here in one statement. The columns that order reading (xid,
+-- id) are not in the view, so no role can forge them. They are the log's own defaults, in the log's order.
+-- The view checks each row, in the triggers' plans.
+create view hark.published as
+select l.channel, l.key, l.payload, l.headers from hark.log l
+where char_length(l.channel) between 1 and 200
+  and (l.key is null or char_length(l.key) <= 1000)
+  and (l.headers is null or jsonb_typeof(l.headers) = 'object')
+with local check option;
+comment on view hark.published is 'For triggers of watched tables: insert only. Publish with hark.notify.';
+
+create type hark.position as (
+  seen pg_snapshot,       -- rows of transactions complete in it are consumed; '1:1:' has seen nothing
+  seen_max bigint,        -- a value of the id sequence not newer than `seen`; the next floor
+  floor bigint,           -- rows of transactions with xid >= xmax(seen) have greater ids
+  stragglers xid8[],      -- transactions that were running in `seen`
+  lows bigint[],          -- for each straggler, an id above which all its rows lie
+  target pg_snapshot,     -- the snapshot at the open window's end; null between windows
+  target_max bigint,      -- the last id of that window
+  last_id bigint,         -- the last id read inside that window
+  incarnation uuid        -- of the server when this was made; null once loaded from a logged table
+);
+
+-- Waymarks: positions taken now and then that no reader reads from. They tell a reader that starts "now" from
+-- which id to look for rows of transactions still running. They tell a reader that starts at a time where to
+-- begin. Each waymark is made by a transaction that saw the one before it committed. So the transaction of
+-- the earlier waymark is the fence between the two snapshots.
+create table hark.waymarks (
+  number bigint primary key,
+  taken_at timestamptz not null,   -- not before the snapshot was taken
+  seen pg_snapshot not null,
+  seen_max bigint not null,
+  floor bigint not null,
+  stragglers xid8[] not null,
+  lows bigint[] not null,
+  fence xid8 not null              -- of the transaction that stored it; later numbers draw ids above seen_max
+);
+-- No other transaction can have published before this one commits.
+insert into hark.waymarks
+values (0, '-infinity', '1:1:', 0, 0, '{}', '{}', pg_current_xact_id());
+
+-- Unlogged on purpose: writing a row waits for no flush. A crash, which ends every sleeper's session, empties
+-- the table. Every publisher looks here, so the channel compares by "C". A page has few rows, so that a
+-- renewed row finds room on its own page. Write rows seldom: a long transaction keeps old row versions from
+-- being pruned, and they slow the look.
+create unlogged table hark.sleepers (
+  channel text collate "C" not null,   -- '' means every channel
+  sleeper uuid not null,
+  session bigint,                      -- advisory lock key held by its LISTEN session
+  until timestamptz not null,
+  primary key (channel, sleeper)
+) with (fillfactor = 10);
+comment on table hark.sleepers is 'Which readers to wake by NOTIFY for which channel; publishers look here.';
+
+create sequence hark.gate minvalue -9223372036854775808 cache 1;
+select setval('hark.gate', 0);
+
+-- Notifications to be delivered later. They are not in the log: an id drawn now would lie below every
+-- reader's floor when it is due. The notification would be lost (read/window.sql). hark.deliver_due
+-- draws the id.
+create table hark.delayed (
+  number bigint generated always as identity primary key,
+  channel text not null,
+  key text,
+  payload jsonb not null,
+  headers jsonb,
+  deliver_at timestamptz not null,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint channel_is_1_to_200_characters check (char_length(channel) between 1 and 200),
+  constraint key_is_at_most_1000_characters check (char_length(key) <= 1000),
+  constraint headers_are_an_object check (jsonb_typeof(headers) = 'object'),
+  constraint deliver_at_is_finite check (isfinite(deliver_at))
+);
+create index delayed_by_time on hark.delayed (deliver_at, number);
+comment on table hark.delayed is
+  'Notifications that are not due yet: hark.deliver_due moves them to the log.';
+
+-- What was published under a publisher's own dedupe key, so that the next call with that key publishes
+-- nothing. `id` and `delayed` are both null only inside the call that took the key.
+create table hark.dedupe (
+  channel text not null,
+  dedupe_key text not null,
+  id bigint,                     -- in the log; null while it is delayed
+  delayed bigint,                -- its number in hark.delayed; null once it is in the log
+  expires_at timestamptz not null,
+  primary key (channel, dedupe_key),
+  constraint channel_is_1_to_200_characters check (char_length(channel) between 1 and 200),
+  constraint dedupe_key_is_1_to_200_characters check (char_length(dedupe_key) between 1 and 200)
+) with (fillfactor = 80);
+create index dedupe_by_time on hark.dedupe (expires_at);
+create index dedupe_by_delayed on hark.dedupe (delayed) where delayed is not null;
+comment on table hark.dedupe is 'Keys of hark.notify_once; hark.forget_dedupe removes expired ones.';
+
+-- A consumer's definition belongs to its row, not to its workers. A change raises the generation and fences
+-- off workers that were started with another definition (hark.register).
+create table hark.consumers (
+  name text primary key,
+  channels text[] not null,
+  created_at timestamptz not null default clock_timestamp(),
+  filter jsonb,
+  transactional boolean not null default false,
+  partitions integer not null default 1,
+  generation bigint not null default 1,
+  version integer not null default 0,   -- of the definition, set at deployment: the highest wins
+  paused_at timestamptz,
+  -- Raised by each change of hark.waiting that the partition's owner did not make itself.
+  changes bigint not null default 0,
+  -- A change of the number of partitions in progress: every partition first reads to one common snapshot.
+  next_partitions integer,
+  barrier pg_snapshot,
+  barrier_max bigint,
+  constraint name_is_1_to_200_characters check (char_length(name) between 1 and 200),
+  constraint consumer_has_a_channel check (cardinality(channels) > 0),
+  constraint filter_is_an_object check (jsonb_typeof(filter) = 'object'),
+  constraint partitions_are_1_to_1024 check (partitions between 1 and 1024),
+  constraint next_partitions_are_1_to_1024 check (next_partitions between 1 and 1024)
+);
+
+-- The workers that serve a consumer. A lease belongs to the worker, not to the partition, so that renewing it
+-- is one update however many partitions the worker owns.
+create table hark.workers (
+  consumer text not null references hark.consumers on update cascade on delete cascade,
+  owner uuid not null,
+  session bigint,                -- advisory lock key held by its LISTEN session, if it has one
+  lease_until timestamptz not null,
+  joined_at timestamptz not null default clock_timestamp(),
+  primary key (consumer, owner)
+) with (fillfactor = 50);
+
+-- Updated on every acknowledgement, so rows stay small and new versions find room on the same page.
+create table hark.partitions (
+  consumer text not null references hark.consumers on update cascade on delete cascade,
+  partition integer not null default 0 check (partition >= 0),
+  "position" hark.position not null,
+  -- The worker that serves it. Each claim raises the epoch, which fences out the owners of earlier epochs.
+  epoch bigint not null default 0,
+  owner uuid,
+  -- Progress and the last failure.
+  handled bigint not null default 0,
+  acknowledged_at timestamptz,
+  last_error text,
+  failed_at timestamptz,
+  -- How many owners in a row ended without releasing it and without getting past what the first of them held.
+  crashes integer not null default 0,
+  -- The notification that is handled alone, to find out whether it crashes the workers.
+  trying_id bigint,
+  -- The last notification that was handled alone when an owner ended, and how many owners in a row ended so.
+  suspect_id bigint,
+  suspect_ends integer not null default 0,
+  served_at timestamptz,
+  primary key (consumer, partition)
+) with (fillfactor = 50);
+
+-- Notifications that the partition's position has passed but that are not finished. A notification that
+-- succeeds at once never gets a row here.
+--   failed   its handler failed; it will be retried
+--   behind   it waits for an earlier notification of the same key
+--   running  its handler has run for so long that others need not wait for it
+--   replay   it will be handled once more
+--   retry    it is retried from the dead letters
+create table hark.waiting (
+  consumer text not null references hark.consumers on update cascade on delete cascade,
+  id bigint not null,
+  partition integer not null,
+  key text,
+  state text not null check (state in ('failed', 'behind', 'running', 'replay', 'retry')),
+  attempts integer not null default 0,
+  due_at timestamptz not null default clock_timestamp(),
+  last_error text,
+  failed_at timestamptz,
+  -- A copy, in case the log no longer has it (retried from the dead letters).
+  channel text,
+  payload jsonb,
+  headers jsonb,
+  created_at timestamptz,
+  primary key (consumer, id)
+);
+create index waiting_by_partition on hark.waiting (consumer, partition, id);
+create index waiting_by_id on hark.waiting (id);
+
+-- Notifications given up, with a copy, because the log is cleaned.
+create table hark.dead (
+  consumer text not null references hark.consumers on update cascade on delete cascade,
+  id bigint not null,
+  channel text,
+  key text,
+  payload jsonb,
+  headers jsonb,
+  created_at timestamptz,
+  attempts integer not null,
+  error text,
+  died_at timestamptz not null default clock_timestamp(),
+  primary key (consumer, id)
+);
+
+-- Notifications finished beyond a partition's position. Either a transactional consumer's handler finished
+-- them in its transaction, or they finished after waiting while an earlier one is still in hand.
+create table hark.done (
+  consumer text not null references hark.consumers on update cascade on delete cascade,
+  partition integer not null,
+  id bigint not null,
+  primary key (consumer, partition, id)
+);
+
+-- Ranges of ids that one consumer handles once more. Its workers move them to hark.waiting in batches.
+create table hark.replays (
+  number bigint generated always as identity primary key,
+  consumer text not null references hark.consumers on update cascade on delete cascade,
+  channels text[],               -- null: the consumer's channels
+  next_id bigint not null,
+  to_id bigint not null,
+  -- The positions of the consumer's partitions when the replay was asked for. Notifications that were not
+  -- passed then are delivered in their turn, not once more.
+  positions hark.position[] not null default '{}',
+  created_at timestamptz not null default clock_timestamp()
+);
+
+-- The watches of tables, and the progress of each one's snapshot. Row security lets each role see and change
+-- the watches of the owners it belongs to. Functions that act on a watch check that the table still belongs
+-- to its owner.
+create table hark.watches (
+  function_schema text not null,
+  function_name text not null,
+  table_schema text not null,
+  table_name text not null,
+  name text not null,
+  owner text not null,
+  -- A role may write the rows of its own tables. This check keeps what it writes from failing hark.watches()
+  -- for other roles.
+  definition jsonb not null check (coalesce(jsonb_path_match(definition, '
+    $.relation.type() == "string" && $.schema.type() == "string" && $.table.type() == "string"
+    && $.name.type() == "string" && $.channel.type() == "string"
+    && $.operations.type() == "array" && !exists($.operations[*] ? (@.type() != "string"))
+    && !exists($.key ? (@.type() != "null")[*] ? (@.type() != "string"))
+    && !exists($.include ? (@.type() != "null")[*] ? (@.type() != "string"))
+    && !exists($.exclude ? (@.type() != "null")[*] ? (@.type() != "string"))
+    && !exists($.if_changed ? (@.type() != "null")[*] ? (@.type() != "string"))
+    && !exists($.condition ? (@.type() != "null" && @.type() != "string"))
+    && !exists($.headers ? (@.type() != "null" && @.type() != "object"))
+    && $.payload.type() == "string" && $.max_bytes >= 1000 && $.max_bytes <= 67108864
+    && $.replicated.type() == "boolean" && $.tree.type() == "boolean"
+    && $.level.type() == "string" && $.mode.type() == "string"
+    && $.columns.type() == "object" && !exists($.columns.keyvalue() ? (!(@.key like_regex "^[1-9][0-9]{0,3}$")
+      || @.value.type() != "string"))
+    ', silent => true), false)),
+  snapshot_wanted boolean not null default false,
+  snapshot_after jsonb,
+  snapshot_count bigint not null default 0,
+  snapshot_done_at timestamptz,
+  created_at timestamptz not null default clock_timestamp(),
+  primary key (function_schema, function_name, owner)
+);
+comment on table hark.watches is 'Which tables are watched, and how: see hark.watch and hark.watches().';
+alter table hark.watches enable row level security;
+create policy of_its_owner on hark.watches
+  using (exists (select from pg_roles r where r.rolname = owner and pg_has_role(r.oid, 'usage')));

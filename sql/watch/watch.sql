@@ -1,0 +1,328 @@
+-- hark.watch, hark.rewatch and hark.unwatch.
+
+-- The statements that make the trigger function of a watch. They lock no table.
+create or replace function hark.watch_function_script(relation oid, definition jsonb, schema_name text, function_name text)
+returns text[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  function text := format('%I.%I', schema_name, function_name);
+  body text := hark.watch_body(relation, definition);
+begin
+  return array[
+    format(E'create or replace function %s() returns trigger\nlanguage plpgsql security definer set search_path = pg_catalog, pg_temp\n'
+      -- With these settings values look the same whichever role writes. Old and new rows are joined by
+      -- hashing, even if the first statement had one row and the plan is kept.
+      'set timezone = ''UTC'' set datestyle = ''ISO, YMD'' set intervalstyle = postgres set extra_float_digits = 1\n'
+      'set bytea_output = hex set array_nulls = on set standard_conforming_strings = on\n'
+      'set enable_nestloop = off set enable_mergejoin = off set enable_material = off set jit = off\n'
+      'as %s', function,
+      case when strpos(body, '$hark$') > 0 then quote_literal(body) else '$hark$' || body || '$hark$' end),
+    format('alter function %s() owner to %I', function,
+      (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation)),
+    format('revoke execute on function %s() from public', function),
+    format('comment on function %s() is %L', function,
+      format('Publishes changes of %s on channel %s: see hark.watch.', relation::regclass, definition ->> 'channel'))
+  ];
+end
+$$;
+
+-- The statements that install a watch, and those that remove triggers of an earlier definition that this one
+-- does not have.
+create or replace function hark.watch_script(relation oid, definition jsonb, schema_name text, function_name text) returns text[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  function text := format('%I.%I', schema_name, function_name);
+  script text[];
+  surplus text[];
+begin
+  script := hark.watch_function_script(relation, definition, schema_name, function_name)
+    || array(select t.statement from hark.watch_triggers(relation, definition, function) t);
+  -- Triggers of an earlier definition, or of an earlier owner's watch of that name.
+  surplus := array(
+    select format('drop trigger %I on %s', g.tgname, g.tgrelid::regclass)
+    from pg_trigger g join pg_proc p on p.oid = g.tgfoid join pg_namespace n on n.oid = p.pronamespace
+    where g.tgrelid = any (hark.tree_of(relation)) and g.tgparentid = 0
+      and (n.nspname = schema_name and p.proname = function_name
+        or p.proname ~ '^hark_watch_' and p.proowner <> (select c.relowner from pg_class c where c.oid = relation)
+          and regexp_replace(g.tgname::text, '_[a-z]+$', '') = any (array(
+            select k.prefix || (definition ->> 'name') from unnest(array['00_hark_', '  hark_', '~hark_']) k (prefix))))
+      and not exists (
+        select from hark.watch_triggers(relation, definition, function) t
+        where t.on_relation = g.tgrelid and t.trigger_name = g.tgname
+      )
+  );
+  -- Dropping a trigger takes the strongest lock. It is taken first: a session that holds a weaker one and
+  -- waits for it can deadlock.
+  return array(
+    select format('lock table only %s in access exclusive mode', c.oid::regclass)
+    from pg_class c where surplus <> '{}' and c.oid = any (hark.tree_of(relation)) and c.relkind in ('r', 'p')
+    order by c.oid <> relation, c.oid
+  ) || script || surplus;
+end
+$$;
+
+create or replace function hark.watch_function_name(relation oid, name text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- At most 63 bytes, in any encoding.
+  select 'hark_watch_' || regexp_replace(left(c.relname, 40), '[^a-z0-9_]', '_', 'g') || '_'
+    || left(md5(c.oid || '/' || c.relowner || '/' || $2), 8)
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1
+$$;
+
+create or replace function hark.watch(
+  relation regclass, channel text default null, name text default 'watch',
+  operations text[] default '{insert,update,delete,truncate}', include text[] default null, exclude text[] default null,
+  key text[] default null, condition text default null, if_changed text[] default null, payload text default 'full',
+  headers jsonb default null, max_bytes bigint default 16777216, replicated boolean default false,
+  level text default 'auto', snapshot boolean default false
+) returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb;
+  owner text;
+  known record;
+  schema_name text;
+  made_name text;
+  statement text;
+  done text := 'created';
+  is_new boolean := false;
+begin
+  d := hark.watch_definition(relation, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+  select pg_get_userbyid(c.relowner), n.nspname into owner, schema_name
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
+  if not has_schema_privilege(owner, 'hark', 'usage') or not has_table_privilege(owner, 'hark.published', 'insert')
+    or not has_function_privilege(owner, 'hark.wake(text)', 'execute')
+  then
+    raise exception 'role "%", which owns table %, may not publish', owner, relation
+      using errcode = 'insufficient_privilege', hint = format('As the owner of the schema hark: select hark.grant_publish(%L).', owner);
+  end if;
+  perform hark.require_condition(relation, condition);
+  perform pg_advisory_xact_lock(hashtextextended('hark.watch', relation::oid::bigint));
+  select k.relation, k.function, (k.watch).* into known from hark.known_watches() k
+  where k.relation = $1 and (k.watch).name = $3;
+  if found then
+    if known.definition = d and hark.drift_of(relation, known.function, d) = '{}'
+      and (known.snapshot_wanted or not snapshot)
+    then
+      return 'unchanged';
+    end if;
+    done := 'replaced';
+    made_name := known.function_name;
+    schema_name := coalesce((select n.nspname from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where p.oid = known.function), known.function_schema);
+    update hark.watches w set function_schema = schema_name
+    where w.function_schema = known.function_schema and w.function_name = made_name and w.owner = known.owner
+      and w.function_schema <> schema_name;
+    -- If no trigger is left, changes have been missed, or this is another table of that name. Then a snapshot
+    -- begins anew. It also does if the key differs, because its pages do.
+    is_new := not exists (select from pg_trigger t where t.tgfoid = known.function)
+      or hark.key_columns(relation, d) <> hark.key_columns(relation, known.definition);
+    snapshot := snapshot or known.snapshot_wanted;
+  else
+    made_name := hark.watch_function_name(relation, $3);
+  end if;
+  if not has_schema_privilege(owner, schema_name, 'create') then
+    raise exception 'role "%", which owns table %, may not create a function in schema "%"', owner, relation, schema_name
+      using errcode = 'insufficient_privilege', hint = format('grant create on schema %I to %I.', schema_name, owner);
+  end if;
+  -- A function that already has that name must belong to this table's owner.
+  if made_name !~ '^hark_watch_' or exists (
+    select from pg_proc p where p.proname = made_name and p.pronamespace = to_regnamespace(quote_ident(schema_name))
+      and (pg_get_userbyid(p.proowner) <> owner or p.prorettype <> 'trigger'::regtype)
+  ) then
+    raise exception 'function %.% is there already, and is not of the owner of table %', schema_name, made_name, relation
+      using errcode = 'HK006', hint = 'Drop or rename it.';
+  end if;
+  foreach statement in array hark.watch_script(relation, d, schema_name, made_name) loop
+    execute statement;
+  end loop;
+  insert into hark.watches as w (function_schema, function_name, table_schema, table_name, name, owner, definition, snapshot_wanted)
+  values (schema_name, made_name, d ->> 'schema', d ->> 'table', $3, owner, d, snapshot)
+  on conflict on constraint watches_pkey do update set
+    table_schema = excluded.table_schema, table_name = excluded.table_name, definition = excluded.definition,
+    snapshot_wanted = excluded.snapshot_wanted,
+    snapshot_after = case when is_new then null else w.snapshot_after end,
+    snapshot_count = case when is_new then 0 else w.snapshot_count end,
+    snapshot_done_at = case when is_new then null else w.snapshot_done_at end,
+    created_at = case when is_new then clock_timestamp() else w.created_at end;
+  if snapshot then
+    -- Also while a snapshot is in progress: the remaining rows are published by the new definition.
+    perform hark.prepare_snapshot(relation, $3);
+  end if;
+  return done;
+end
+$$;
+comment on function hark.watch(regclass, text, text, text[], text[], text[], text[], text, text[], text, jsonb, bigint, boolean, text, boolean) is
+  'Publishes the changes of a table, whichever role writes. Run it as the owner of the table; it locks the '
+  'table for a moment.';
+
+-- Makes the triggers of a watch anew after its table has changed. It keeps the watch's options, with its own
+-- channel and the current names of its columns.
+create or replace function hark.rewatch(relation regclass, name text default 'watch') returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb;
+  lists jsonb := '{}';
+  list text;
+begin
+  select (k.watch).definition into d from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
+  if not found then
+    raise exception 'table % has no watch "%"', relation, name
+      using errcode = 'HK006', hint = 'Watch it: select hark.watch(...).';
+  end if;
+  foreach list in array array['include', 'exclude', 'key', 'if_changed'] loop
+    if jsonb_typeof(d -> list) = 'array' then
+      lists := lists || jsonb_build_object(list, case when d -> list = '["*"]' then d -> list else (
+        select jsonb_agg(a.attname order by l.place)
+        from unnest(hark.listed(relation, d, array(select jsonb_array_elements_text(d -> list)), list = 'exclude'))
+          with ordinality l (attnum, place)
+        join pg_attribute a on a.attrelid = relation and a.attnum = l.attnum
+      ) end);
+      -- Refuse, rather than publish columns that were to be left out, or rows that were not asked for.
+      if coalesce(jsonb_array_length(nullif(lists -> list, 'null')), 0) < jsonb_array_length(d -> list) then
+        raise exception 'the watch "%" of table % names columns under % that are gone: %', name, relation, list, d -> list
+          using errcode = 'HK006', hint = 'Say anew what is to be watched: select hark.watch(...).';
+      end if;
+    end if;
+  end loop;
+  return hark.watch(relation, d ->> 'channel', name, array(select jsonb_array_elements_text(d -> 'operations')),
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'include') x (n)),
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'exclude') x (n)),
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'key') x (n)), d ->> 'condition',
+    (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'if_changed') x (n)), d ->> 'payload',
+    nullif(d -> 'headers', 'null'), (d ->> 'max_bytes')::bigint, (d ->> 'replicated')::boolean, d ->> 'level');
+end
+$$;
+comment on function hark.rewatch(regclass, text) is
+  'Repairs a watch after its table has changed (see drift in hark.watches()), keeping its options.';
+
+-- What hark.watch would run, as a script for a migration tool.
+create or replace function hark.watch_sql(
+  relation regclass, channel text default null, name text default 'watch',
+  operations text[] default '{insert,update,delete,truncate}', include text[] default null, exclude text[] default null,
+  key text[] default null, condition text default null, if_changed text[] default null, payload text default 'full',
+  headers jsonb default null, max_bytes bigint default 16777216, replicated boolean default false,
+  level text default 'auto'
+) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d jsonb := hark.watch_definition(relation, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+  schema_name text := (select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation);
+  owner text := (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = relation);
+  made_name text;
+begin
+  select (k.watch).function_schema, (k.watch).function_name into schema_name, made_name
+  from hark.known_watches() k where k.relation = $1 and (k.watch).name = $3;
+  if not found then
+    select n.nspname into schema_name from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1;
+    made_name := hark.watch_function_name(relation, $3);
+  end if;
+  -- The table's number is in the definition and, if it has partitions, in the function. In another database
+  -- it is another number. There the trigger makes its statements itself, until the script is made anew there
+  -- or hark.watch is called.
+  return format(E'begin;\n\n%s;\n\n%s;\n\ncommit;\n',
+    array_to_string(hark.watch_script(relation, d, schema_name, made_name), E';\n\n'),
+    format(E'insert into hark.watches (function_schema, function_name, table_schema, table_name, name, owner, definition)\n'
+      'values (%L, %L, %L, %L, %L, %L, %L)\non conflict on constraint watches_pkey do update set\n'
+      '  table_schema = excluded.table_schema, table_name = excluded.table_name, definition = excluded.definition',
+      schema_name, made_name, d ->> 'schema', d ->> 'table', $3, owner, d));
+end
+$$;
+
+-- Stops watching; false if there was no such watch. What was published stays.
+create or replace function hark.unwatch(relation regclass, name text default 'watch') returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known record;
+  t record;
+begin
+  select k.function, (k.watch).* into known from hark.known_watches() k
+  where k.relation = $1 and (k.watch).name = $2;
+  if not found then
+    return false;
+  end if;
+  if not pg_has_role(known.owner, 'usage') then
+    raise exception 'table % belongs to role "%"', relation, known.owner
+      using errcode = 'insufficient_privilege', hint = 'Only its owner can end a watch.';
+  end if;
+  if known.function is not null and hark.is_watch_function(known.function)
+    and exists (select from pg_proc p where p.oid = known.function and pg_get_userbyid(p.proowner) = known.owner)
+  then
+    for t in select g.tgname, g.tgrelid from pg_trigger g where g.tgfoid = known.function and g.tgparentid = 0 loop
+      execute format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass);
+    end loop;
+    execute format('drop function %s', known.function::regprocedure);
+    perform hark.drop_snapshot_function(known.function_schema, known.function_name, known.owner);
+  end if;
+  delete from hark.watches w where w.function_schema = known.function_schema and w.function_name = known.function_name
+    and w.owner = known.owner;
+  return true;
+end
+$$;
+comment on function hark.unwatch(regclass, text) is
+  'Stops publishing the changes of a table; false if there was no such watch.';
+
+-- Removes a watch whose table is gone, with what is left of its function.
+create or replace function hark.forget_watch(relation_name text, name text default 'watch') returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known record;
+begin
+  select k.function, (k.watch).* into known from hark.known_watches() k
+  where k.relation is null and format('%s.%s', (k.watch).table_schema, (k.watch).table_name) = $1 and (k.watch).name = $2;
+  if not found then
+    return false;
+  end if;
+  if known.function is not null and hark.is_watch_function(known.function)
+    and exists (select from pg_proc p where p.oid = known.function and pg_get_userbyid(p.proowner) = known.owner)
+    and not exists (select from pg_trigger g where g.tgfoid = known.function)
+  then
+    execute format('drop function %s', known.function::regprocedure);
+    perform hark.drop_snapshot_function(known.function_schema, known.function_name, known.owner);
+  end if;
+  delete from hark.watches w where w.function_schema = known.function_schema and w.function_name = known.function_name
+    and w.owner = known.owner;
+  return true;
+end
+$$;
+
+-- After an upgrade, makes those trigger functions anew that another version of Hark made. Their triggers stay
+-- as they are, so that no table is locked; what those lack is reported as drift. So is a function that this
+-- role may not change.
+create or replace function hark.renew_watches() returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w record;
+  statement text;
+begin
+  for w in
+    select k.relation, n.nspname::text as schema_name, p.proname::text as function_name, (k.watch).definition
+    from hark.known_watches() k
+    join pg_proc p on p.oid = k.function
+    join pg_namespace n on n.oid = p.pronamespace
+    join pg_class c on c.oid = k.relation and c.relowner = p.proowner
+    where p.prosrc <> hark.watch_body(k.relation, (k.watch).definition)
+      and (k.watch).definition -> 'columns' = (
+        select coalesce(jsonb_object_agg(a.attnum, a.attname), '{}') from pg_attribute a
+        where a.attrelid = k.relation and a.attnum > 0 and not a.attisdropped)
+  loop
+    begin
+      foreach statement in array hark.watch_function_script(w.relation, w.definition, w.schema_name, w.function_name) loop
+        execute statement;
+      end loop;
+    exception when insufficient_privilege then
+      raise warning 'the watch of table % is as an earlier version made it', w.relation::regclass
+        using hint = 'As the owner of the table: hark watch repair.';
+    end;
+  end loop;
+end
+$$;

@@ -1,0 +1,112 @@
+/**
+ * The schema as one SQL statement that installs it, upgrades it, or finds that it is up to date.
+ *
+ * The SQL is loaded only when {@linkcode loadSchema} is called: programs that publish or consume do
+ * not need it.
+ *
+ * @module
+ */
+
+import { compareVersions, schemaVersion } from "./version.ts";
+
+// The key of the advisory lock that serialises installs. Any number serves, but it must never
+// change: two installs must not collide.
+const lockKey = "4750199211";
+
+/** The result of {@linkcode loadSchema}. */
+export interface SchemaScript {
+  /** The SQL statement. */
+  readonly sql: string;
+  /** A digest of all SQL in the statement: it changes whenever a function does. */
+  readonly digest: string;
+}
+
+let loaded: Promise<SchemaScript> | undefined;
+
+/** Loads the SQL files and builds the statement. */
+export function loadSchema(): Promise<SchemaScript> {
+  return loaded ??= (async () => {
+    const { default: files } = await import("./sql.json", { with: { type: "json" } });
+    const digest = await digestOf(files);
+    return { sql: script(files, digest), digest };
+  })();
+}
+
+async function digestOf(files: Readonly<Record<string, string>>): Promise<string> {
+  const bytes = new TextEncoder().encode(JSON.stringify(Object.entries(files)));
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(hash.subarray(0, 16), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Builds the statement from SQL files, given by their paths below `sql/`. Exported for tests of
+ * upgrades.
+ */
+export function script(
+  files: Readonly<Record<string, string>>,
+  digest: string,
+  version: string = schemaVersion,
+): string {
+  const execute = (path: string) => {
+    const tag = `$${path.replaceAll(/\W/g, "_")}$`;
+    const text = files[path]!;
+    for (const quote of [tag, "$hark_schema$"]) {
+      if (text.includes(quote)) throw new Error(`sql/${path} holds ${quote}`);
+    }
+    return `execute ${tag}\n${text}${tag};`;
+  };
+  const upgrades = Object.keys(files)
+    .flatMap((path) => /^upgrades\/(.+)\.sql$/.exec(path)?.[1] ?? [])
+    .sort(compareVersions)
+    .map((to) =>
+      `if installed < ${versionArray(to)} then\n${execute(`upgrades/${to}.sql`)}\nend if;`
+    );
+  const functions = Object.keys(files)
+    .filter((path) => /^(?:read|publish|deliver|operate|watch)\//.test(path))
+    .concat("rights.sql");
+  return `-- Hark ${version}: installs the schema "hark", upgrades it, or finds that it is up to date. One statement, so that any
+-- driver and any migration tool can run it, in a transaction of its own or in the caller's.
+do $hark_schema$
+declare
+  installed integer[];
+  installed_functions text;
+  path constant text := pg_catalog.current_setting('search_path');
+  bodies constant text := pg_catalog.current_setting('check_function_bodies');
+begin
+  perform pg_catalog.pg_advisory_xact_lock(${lockKey});
+  -- Not to_regclass: it may answer from what this session cached before it waited for the lock. To scan a
+  -- catalog is to lock it, which takes in what others have changed.
+  if exists (
+    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n
+      on n.oid operator(pg_catalog.=) c.relnamespace
+    where n.nspname operator(pg_catalog.=) 'hark' and c.relname operator(pg_catalog.=) 'schema_version'
+  ) then
+    execute 'select pg_catalog.string_to_array(v.version, ''.'')::integer[], v.functions from hark.schema_version v'
+    into installed, installed_functions;
+    if installed operator(pg_catalog.>) ${versionArray(version)}
+      or installed operator(pg_catalog.=) ${versionArray(version)}
+        and installed_functions operator(pg_catalog.=) '${digest}'
+    then
+      return;
+    end if;
+  end if;
+${execute("begin.sql")}
+if installed is null then
+${execute("tables.sql")}
+end if;
+${upgrades.join("\n")}
+${functions.map(execute).join("\n")}
+${execute("end.sql")}
+insert into hark.schema_version as v (version, functions) values ('${version}', '${digest}')
+on conflict (singleton) do update
+set version = excluded.version, functions = excluded.functions, changed_at = clock_timestamp();
+perform pg_catalog.set_config('search_path', path, true);
+perform pg_catalog.set_config('check_function_bodies', bodies, true);
+end
+$hark_schema$;
+`;
+}
+
+function versionArray(version: string): string {
+  return `'{${version.split(".").join(",")}}'::pg_catalog.int4[]`;
+}

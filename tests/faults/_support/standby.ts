@@ -1,0 +1,59 @@
+/**
+ * A second server that follows the first.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { startEmbedded } from "../../../src/database/embedded/mod.ts";
+import type { OwnServer } from "../../harness/mod.ts";
+
+/** A standby, to be promoted or to be read. */
+export interface Standby extends AsyncDisposable {
+  readonly url: string;
+  readonly port: number;
+}
+
+/**
+ * Makes a standby of a server: a copy of its folder, made while it is stopped, that streams from it, by
+ * way of another port where one is given.
+ */
+export async function standbyOf(primary: OwnServer, port: number = primary.port): Promise<Standby> {
+  const folder = join(primary.dataDir, "..", "..", `standby-${crypto.randomUUID().slice(0, 8)}`);
+  const dataDir = join(folder, "data");
+  await Deno.mkdir(folder, { mode: 0o711 });
+  await primary.stop();
+  await copy(primary.dataDir, dataDir);
+  await Deno.writeTextFile(join(dataDir, "standby.signal"), "");
+  await primary.start();
+  const { username, password } = new URL(primary.url);
+  const server = await startEmbedded({
+    dataDir,
+    settings: {
+      primary_conninfo: `host=127.0.0.1 port=${port} user=${username} password=${password}`,
+      hot_standby_feedback: "on",
+      fsync: "off",
+    },
+  });
+  return {
+    url: server.url,
+    port: server.port,
+    async [Symbol.asyncDispose]() {
+      await server.stop("immediate");
+      await server[Symbol.asyncDispose]();
+      await Deno.remove(folder, { recursive: true });
+    },
+  };
+}
+
+async function copy(from: string, to: string): Promise<void> {
+  const { uid, gid } = await Deno.stat(from);
+  await Deno.mkdir(to, { mode: 0o700 });
+  for await (const entry of Deno.readDir(from)) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)];
+    if (entry.isDirectory) await copy(source, target);
+    else await Deno.copyFile(source, target);
+    if (Deno.build.os !== "windows") await Deno.chown(target, uid, gid);
+  }
+  if (Deno.build.os !== "windows") await Deno.chown(to, uid, gid);
+}

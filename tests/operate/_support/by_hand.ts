@@ -1,0 +1,110 @@
+/**
+ * A worker made of SQL calls, one at a time, so that a test can stop it anywhere.
+ *
+ * @module
+ */
+
+import type { Client } from "../../harness/mod.ts";
+import { pageRows } from "../../windows/_support/page_rows.ts";
+
+/** Serves a consumer by hand. */
+export class ByHand {
+  readonly #client: Client;
+  readonly #consumer: string;
+  readonly #channels: readonly string[];
+  /** Who it is. */
+  readonly owner: string = crypto.randomUUID();
+  #held: { partition: number; epoch: string; position: string }[] = [];
+  #partitions = 1;
+
+  /** A worker of a consumer that is registered with these channels. */
+  constructor(client: Client, consumer: string, channels: readonly string[] = ["c"]) {
+    this.#client = client;
+    this.#consumer = consumer;
+    this.#channels = channels;
+  }
+
+  /** Joins, and claims whatever is free. */
+  async claim(): Promise<void> {
+    const attended = await this.#client.query(
+      "select * from hark.attend($1, $2, null, 60000, true, $3, null, false)",
+      [this.#consumer, this.owner, this.#channels],
+    );
+    this.#partitions = attended.rows[0].partitions;
+    const { rows } = await this.#client.query(
+      "select partition, epoch, position from hark.claim($1, $2, $3)",
+      [this.#consumer, attended.rows[0].free, this.owner],
+    );
+    this.#held = rows;
+  }
+
+  /** Reads a window of everything it holds, and gives what came: ids, in order within a partition. */
+  async read(): Promise<number[]> {
+    const ids: number[] = [];
+    for (const held of this.#held) {
+      const opened = await this.#client.query(
+        "select (w.position)::text as position from hark.window($1, $2, $3, $4, $5::hark.position) w",
+        [this.#consumer, this.owner, [held.partition], [held.epoch], held.position],
+      );
+      const page = await this.#client.query(
+        `select id, r.position::text as position from ${
+          pageRows("$1::hark.position, $2, 10000, 100000000, 100000, null, null, $3, $4")
+        } r`,
+        [opened.rows[0].position, this.#channels, this.#partitions, [held.partition]],
+      );
+      held.position = page.rows.at(-1).position;
+      ids.push(...page.rows.slice(0, -1).map(({ id }) => Number(id)));
+    }
+    return ids;
+  }
+
+  /** Stores that it has handled what it read. */
+  async acknowledge(outcomes: readonly object[] = []): Promise<void> {
+    const { rows } = await this.#client.query(
+      `select hark.acknowledge($1, $2, $3, $4, $5, $6, $7, $8, $9::json) as moved`,
+      [
+        this.#consumer,
+        this.owner,
+        this.#held.map(({ partition }) => partition),
+        this.#held.map(({ epoch }) => epoch),
+        this.#held.map(({ position }) => position),
+        this.#held.map(() => null),
+        this.#held.map(() => 1),
+        this.#held.map(() => true),
+        outcomes.length === 0 ? null : JSON.stringify(outcomes),
+      ],
+    );
+    this.#held.forEach((held, i) => held.position = rows[0].moved[i]);
+  }
+
+  /** Handles all there is, and leaves. */
+  async drain(): Promise<number[]> {
+    await this.claim();
+    const ids: number[] = [];
+    for (let found = await this.read(); found.length > 0; found = await this.read()) {
+      ids.push(...found);
+      await this.acknowledge();
+    }
+    await this.leave();
+    return ids.sort((a, b) => a - b);
+  }
+
+  /** Gives everything back. */
+  async leave(): Promise<void> {
+    await this.#client.query("select hark.release($1, $2, $3, $4)", [
+      this.#consumer,
+      this.owner,
+      this.#held.map(({ partition }) => partition),
+      this.#held.map(({ epoch }) => epoch),
+    ]);
+    await this.#client.query("select hark.leave($1, $2)", [this.#consumer, this.owner]);
+  }
+}
+
+/** The numbers from one to another. */
+export function range(from: number, to: number): number[] {
+  return Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i);
+}
+
+/** Names that need care: quotes, other scripts, what would be a pattern. */
+export const odd = `it's "odd" % _ \\ 日本 🦔 $1`;

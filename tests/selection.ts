@@ -1,0 +1,121 @@
+/**
+ * Which test files a run takes, and in which programs they run.
+ *
+ * @module
+ */
+
+import { join, relative } from "node:path";
+import { PROJECT } from "./harness/files.ts";
+
+/**
+ * What `deno task test:faults` runs and `deno task test` leaves out: crashes, chaos, servers that are
+ * made, stopped and killed, and long random interleavings. A folder or a file each.
+ */
+const FAULTS: readonly string[] = [
+  "tests/faults",
+  "tests/embedded",
+];
+
+/** A test program takes half a second to load, whatever it tests. */
+const PROGRAMS = 12;
+
+/** A test waits more than it works, so more programs run side by side than there are cores. */
+const JOBS = 6;
+
+/** How long a test takes that no run has measured here, in ms. */
+const GUESS = 400;
+
+/** What a run is about. */
+export interface Selection {
+  /** The test files, relative to the project's folder. */
+  readonly files: readonly string[];
+  /** What `deno test` is given besides. */
+  readonly flags: readonly string[];
+}
+
+/** Reads the arguments: files and folders that exist, `--faults`, and flags of `deno test`. */
+export async function selected(args: readonly string[]): Promise<Selection> {
+  const paths: string[] = [];
+  const flags: string[] = [];
+  for (const [i, arg] of args.entries()) {
+    if (arg === "--faults") continue;
+    const isPath = !arg.startsWith("-") && args[i - 1] !== "--filter" && await isThere(arg);
+    (isPath ? paths : flags).push(arg);
+  }
+  const faults = args.includes("--faults");
+  const files = paths.length > 0
+    ? (await Promise.all(paths.map(testsIn))).flat()
+    : (await testsIn("tests")).filter((file) => isFault(file) === faults);
+  return { files, flags };
+}
+
+function isFault(file: string): boolean {
+  return FAULTS.some((place) => file === place || file.startsWith(`${place}/`));
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
+}
+
+async function testsIn(path: string): Promise<string[]> {
+  if (!(await Deno.stat(path)).isDirectory) return [relative(PROJECT, await Deno.realPath(path))];
+  const found: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(path)) {
+    if (isDirectory || name.endsWith("_test.ts")) found.push(...await testsIn(join(path, name)));
+  }
+  return found.sort();
+}
+
+/** The programs that `deno test` is to run, and how many of them at a time. */
+export interface Plan {
+  readonly programs: readonly string[];
+  readonly jobs: number;
+}
+
+/**
+ * Divides test files among programs, each of which imports several: a file that is a program of its own
+ * would load Hark and the harness once more. A few files run as they are.
+ */
+export async function plan(
+  files: readonly string[],
+  run: string,
+  times: ReadonlyMap<string, number>,
+): Promise<Plan> {
+  if (files.length <= JOBS) return { programs: files, jobs: JOBS };
+  const weighed = await Promise.all(files.map(async (file) => {
+    const tests = (await Deno.readTextFile(join(PROJECT, file))).match(/^ *(Deno\.)?test\(/gm);
+    return { file, weight: times.get(file) ?? (tests?.length ?? 1) * GUESS };
+  }));
+  weighed.sort((a, b) => b.weight - a.weight);
+  const programs = Array.from({ length: PROGRAMS }, () => ({ weight: 0, files: [] as string[] }));
+  for (const { file, weight } of weighed) {
+    const lightest = programs.reduce((a, b) => b.weight < a.weight ? b : a);
+    lightest.weight += weight;
+    lightest.files.push(file);
+  }
+  const folder = entriesOf(run);
+  await Deno.mkdir(folder, { recursive: true });
+  const paths: string[] = [];
+  for (const [i, program] of programs.entries()) {
+    if (program.files.length === 0) continue;
+    const path = join(folder, `${i + 1}.ts`);
+    const imports = program.files.map((file) =>
+      `await load(${JSON.stringify(file)}, () => import("../../${file}"));\n`
+    );
+    await Deno.writeTextFile(
+      path,
+      `import { load } from "../../tests/harness/load.ts";\n${imports.join("")}`,
+    );
+    paths.push(path);
+  }
+  return { programs: paths, jobs: JOBS };
+}
+
+function entriesOf(run: string): string {
+  return join(PROJECT, ".hark", `${run}_programs`);
+}
+
+/** Removes what {@linkcode plan} wrote. */
+export async function removeEntries(run: string): Promise<void> {
+  await Deno.remove(entriesOf(run), { recursive: true }).catch(() => {});
+}
