@@ -153,7 +153,9 @@ Deno.test("workflows name only tasks and permission sets that exist", async () =
   const folder = join(PROJECT, ".github", "workflows");
   for await (const { name } of Deno.readDir(folder)) {
     const text = await Deno.readTextFile(join(folder, name));
-    for (const [, task] of text.matchAll(/deno task ([\w:-]+)/g)) assert(task! in config.tasks, task!);
+    for (const [, task] of text.matchAll(/deno task ([\w:-]+)/g)) {
+      assert(task! in config.tasks, task!);
+    }
     for (const [, set] of text.matchAll(/-P=([\w-]+)/g)) assert(set! in config.permissions, set!);
   }
 });
