@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import { PROJECT, scratch, spawnDeno, test } from "../harness/mod.ts";
-import { permissionSet } from "./_support/hark.ts";
+import { rightsOf } from "./_support/hark.ts";
 
 /** One line of the audit. */
 interface Used {
@@ -13,18 +13,35 @@ interface Used {
 /** What the driver looks at; where a set ignores the environment, it finds nothing there. */
 const driver = /^(PG[A-Z_]+|USER|USERNAME|NODE_PG_FORCE_NATIVE)$/;
 
-/** A set of deno.json, and whether it covers a use. */
-function covers(name: string, { permission, value }: Used): boolean {
+/** Which uses of a permission are granted. */
+interface Granted {
+  readonly allow: readonly string[];
+  readonly all: boolean;
+  readonly ignore: boolean;
+}
+
+/** What flags grant of a permission: a flag of the same kind replaces what the set has. */
+function grantedBy(flags: readonly string[], permission: string): Granted {
+  const flag = flags.find((one) => one.startsWith(`--allow-${permission}`));
+  if (flag !== undefined) {
+    const list = flag.split("=")[1];
+    const ignore = flags.includes(`--ignore-${permission}`);
+    return { allow: list?.split(",") ?? [], all: list === undefined, ignore };
+  }
+  const name = flags[0]!.slice("-P=".length);
   const set = (config.permissions as Record<string, Record<string, unknown>>)[name]!;
   const granted = set[permission];
-  if (granted === true) return true;
-  const { allow, ignore } = granted !== null && typeof granted === "object" &&
-      !Array.isArray(granted)
-    ? granted as { allow?: string[]; ignore?: boolean }
-    : { allow: granted as string[] | undefined, ignore: false };
-  if (ignore === true && driver.test(value)) return true;
-  const allowed = allow ?? [];
-  return allowed.some((one: string) => {
+  if (granted === true) return { allow: [], all: true, ignore: false };
+  if (Array.isArray(granted)) return { allow: granted, all: false, ignore: false };
+  const { allow = [], ignore = false } = (granted ?? {}) as Partial<Granted>;
+  return { allow, all: false, ignore };
+}
+
+/** Whether flags grant a use. */
+function covers(flags: readonly string[], { permission, value }: Used): boolean {
+  const { allow, all, ignore } = grantedBy(flags, permission);
+  if (all || ignore && driver.test(value)) return true;
+  return allow.some((one) => {
     switch (permission) {
       case "env":
         return one.endsWith("*") ? value.startsWith(one.slice(0, -1)) : one === value;
@@ -43,12 +60,17 @@ function covers(name: string, { permission, value }: Used): boolean {
   });
 }
 
-/** Runs a task's command with its set and gives what it used, all of which has to be in the set. */
-async function audited(set: string, script: string, args: string[], url: string): Promise<Used[]> {
+/** Runs a task's command with its rights and gives what it used, all of which has to be granted. */
+async function audited(
+  rights: readonly string[],
+  script: string,
+  args: string[],
+  url: string,
+): Promise<Used[]> {
   await using folder = await scratch();
   const audit = join(folder.path, "audit.jsonl");
   await using child = spawnDeno([script, ...args], {
-    permissions: ["--no-lock", `-P=${set}`], // the server may come from npm
+    permissions: ["--no-lock", ...rights], // the server may come from npm
     cwd: folder.path,
     env: { DATABASE_URL: url, DENO_AUDIT_PERMISSIONS: audit },
   });
@@ -99,15 +121,15 @@ test(
       await t.step(
         `${task}${args[0] === "listen" && to === "" ? ", with its own server" : ""}`,
         async () => {
-          const set = permissionSet(task);
-          for (const used of await audited(set, script, args, to)) {
+          const rights = rightsOf(task);
+          for (const used of await audited(rights, script, args, to)) {
             // Deno 2.9 notes a write beside each read of a path where reading is allowed everywhere.
             if (
-              used.permission === "write" && covers(set, { ...used, permission: "read" })
+              used.permission === "write" && covers(rights, { ...used, permission: "read" })
             ) continue;
             assert(
-              covers(set, used),
-              `${task} used ${used.permission} ${used.value}, not in "${set}"`,
+              covers(rights, used),
+              `${task} used ${used.permission} ${used.value}, not in ${rights.join(" ")}`,
             );
           }
         },
@@ -119,7 +141,7 @@ test(
 Deno.test("every task names its permission set, and no set grants all", () => {
   for (const [name, { command }] of Object.entries(config.tasks)) {
     if (name === "lock") continue; // runs no program
-    assert.match(command, /^deno run (--no-prompt )?(--lock=\S+ )?-P=\w+ /, name);
+    assert.match(command, /^deno run (--no-prompt )?(--lock=\S+ )?-P=[\w-]+ /, name);
   }
   for (const [name, set] of Object.entries(config.permissions)) {
     const granted: Record<string, unknown> = set;
@@ -131,7 +153,9 @@ Deno.test("workflows name only tasks and permission sets that exist", async () =
   const folder = join(PROJECT, ".github", "workflows");
   for await (const { name } of Deno.readDir(folder)) {
     const text = await Deno.readTextFile(join(folder, name));
-    for (const [, task] of text.matchAll(/deno task (\w+)/g)) assert(task! in config.tasks, task!);
-    for (const [, set] of text.matchAll(/-P=(\w+)/g)) assert(set! in config.permissions, set!);
+    for (const [, task] of text.matchAll(/deno task ([\w:-]+)/g)) {
+      assert(task! in config.tasks, task!);
+    }
+    for (const [, set] of text.matchAll(/-P=([\w-]+)/g)) assert(set! in config.permissions, set!);
   }
 });
