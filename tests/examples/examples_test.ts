@@ -132,7 +132,7 @@ test(
       return await (await answer(request, url)).json();
     };
     assert.equal((await post("/orders", '{"id":41}')).code, "NO_SCHEMA");
-    assert.equal((await post("/install")).from, 0);
+    assert.equal((await post("/install")).changed, true);
     assert.equal((await post("/orders", '{"id":42}')).id, 1);
     assert.deepEqual(await post("/drain"), { handled: 1, billed: [{ id: 42 }] });
     assert.deepEqual(await post("/drain"), { handled: 0, billed: [] });
