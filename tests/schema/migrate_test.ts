@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { PGlite } from "@electric-sql/pglite";
 import {
   connect,
   Consumer,
@@ -12,6 +11,7 @@ import {
   uninstall,
 } from "../../mod.ts";
 import { spawn, test, type TestContext } from "../harness/mod.ts";
+import { emptyPGlite } from "../harness/pglite.ts";
 import { generate } from "../../sql/generate.ts";
 import { bundleSql } from "../../src/schema/migrate.ts";
 import { role } from "./_support/role.ts";
@@ -130,17 +130,13 @@ test(
 );
 
 Deno.test("migrate() installs in PGlite, once", async () => {
-  const lite = await PGlite.create();
-  try {
-    assert.deepEqual(await migrate(lite), { from: 0, to: schemaVersion });
-    assert.deepEqual(await migrate(lite), { from: schemaVersion, to: schemaVersion });
-    await requireSchema(lite);
-    await uninstall(lite);
-    await lite.transaction(async (tx) => void await migrate(tx));
-    await notify(lite, "c", 1);
-  } finally {
-    await lite.close();
-  }
+  const lite = await emptyPGlite();
+  assert.deepEqual(await migrate(lite), { from: 0, to: schemaVersion });
+  assert.deepEqual(await migrate(lite), { from: schemaVersion, to: schemaVersion });
+  await requireSchema(lite);
+  await uninstall(lite);
+  await lite.transaction(async (tx) => void await migrate(tx));
+  await notify(lite, "c", 1);
 });
 
 test(
