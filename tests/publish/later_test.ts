@@ -324,8 +324,9 @@ test("the limits hold for plain SQL too", async (context) => {
 Deno.test("PGlite delays and delivers too", async () => {
   const lite = await emptyPGlite();
   await migrate(lite);
-  await notify(lite, "c", 2, { delay: 150 });
-  await notify(lite, "c", 1, { delay: 20 });
+  const now = Date.now();
+  await notify(lite, "c", 2, { deliverAt: new Date(now + 150) });
+  await notify(lite, "c", 1, { deliverAt: new Date(now + 20) });
   const seen: unknown[] = [];
   for await (const n of subscribe(lite, "c", { from: "beginning" })) {
     if (seen.push(n.payload) === 2) break;
