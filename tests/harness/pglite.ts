@@ -15,7 +15,7 @@ export async function emptyPGlite(): Promise<PGlite> {
     drop schema if exists hark cascade;
     drop schema public cascade;
     create schema public;
-    discard all;
   `);
+  await lite.query("discard all");
   return lite;
 }
