@@ -11,7 +11,6 @@ import {
   uninstall,
 } from "../../mod.ts";
 import { spawn, test, type TestContext } from "../harness/mod.ts";
-import { emptyPGlite } from "../harness/pglite.ts";
 import { generate } from "../../sql/generate.ts";
 import { bundleSql } from "../../src/schema/migrate.ts";
 import { role } from "./_support/role.ts";
@@ -128,16 +127,6 @@ test(
     await notify(db, "c", 1);
   },
 );
-
-Deno.test("migrate() installs in PGlite, once", async () => {
-  const lite = await emptyPGlite();
-  assert.deepEqual(await migrate(lite), { from: 0, to: schemaVersion });
-  assert.deepEqual(await migrate(lite), { from: schemaVersion, to: schemaVersion });
-  await requireSchema(lite);
-  await uninstall(lite);
-  await lite.transaction(async (tx) => void await migrate(tx));
-  await notify(lite, "c", 1);
-});
 
 test(
   "a schema named hark that is somebody else's is a conflict, and left alone",
