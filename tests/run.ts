@@ -104,7 +104,7 @@ async function runTests(args: string[], url: string, run: string) {
 }
 
 /**
- * How many times longer things may take than for one test on a free machine: 3 as tests run side by
+ * How many times longer things may take than for one test on a free machine: twice as tests run side by
  * side, and more if the machine is slow or busy before they begin.
  */
 async function patience(url: string): Promise<number> {
@@ -112,7 +112,7 @@ async function patience(url: string): Promise<number> {
   const begun = performance.now();
   for (let n = 0; n < rounds; n++) await disconnect(await connect(url));
   const busy = Math.round((performance.now() - begun) / rounds / CONNECTING);
-  return 3 * Math.min(4, Math.max(1, busy));
+  return 2 * Math.min(4, Math.max(1, busy));
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

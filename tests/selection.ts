@@ -96,24 +96,16 @@ export async function plan(
   times: ReadonlyMap<string, number>,
 ): Promise<Plan> {
   if (files.length <= JOBS) return { programs: files, jobs: JOBS };
-  const weighed: { files: string[]; weight: number }[] = [];
-  const onPGlite = { files: [] as string[], weight: 0 };
-  for (const file of files) {
-    const text = await Deno.readTextFile(join(PROJECT, file));
-    const tests = text.match(/^ *(Deno\.)?test\(/gm)?.length ?? 1;
-    const weight = times.get(file) ?? tests * GUESS;
-    if (text.includes("/pglite.ts")) {
-      onPGlite.files.push(file);
-      onPGlite.weight += weight;
-    } else weighed.push({ files: [file], weight });
-  }
-  weighed.push(onPGlite); // one program, in which PGlite begins once
+  const weighed = await Promise.all(files.map(async (file) => {
+    const tests = (await Deno.readTextFile(join(PROJECT, file))).match(/^ *(Deno\.)?test\(/gm);
+    return { file, weight: times.get(file) ?? (tests?.length ?? 1) * GUESS };
+  }));
   weighed.sort((a, b) => b.weight - a.weight);
   const programs = Array.from({ length: PROGRAMS }, () => ({ weight: 0, files: [] as string[] }));
-  for (const { files, weight } of weighed) {
+  for (const { file, weight } of weighed) {
     const lightest = programs.reduce((a, b) => b.weight < a.weight ? b : a);
     lightest.weight += weight;
-    lightest.files.push(...files);
+    lightest.files.push(file);
   }
   const folder = entriesOf(run);
   await Deno.mkdir(folder, { recursive: true });

@@ -1,15 +1,7 @@
 import assert from "node:assert/strict";
-import {
-  connect,
-  type Database,
-  migrate,
-  type Notification,
-  notify,
-  subscribe,
-} from "../../mod.ts";
+import { connect, type Database, notify, subscribe } from "../../mod.ts";
 import { NEVER_POLL, numbers, publish, Reading } from "../faults/_support/running.ts";
 import { spawnDeno, test, type TestContext, until, within } from "../harness/mod.ts";
-import { emptyPGlite } from "../harness/pglite.ts";
 
 /** Reads until `count` have come, then breaks out of the loop. */
 async function take(
@@ -164,19 +156,6 @@ test("a pg.Client can be subscribed on: it polls there", async (context) => {
   const reading = context.use(new Reading(client, "c", { from: "beginning", pollInterval: 20 }));
   await publish(context, 1, 3);
   await reading.inbox.atLeast(3);
-});
-
-Deno.test("subscribe() reads PGlite", async () => {
-  const lite = await emptyPGlite();
-  await migrate(lite);
-  await notify(lite, "c", 1);
-  const seen: Notification[] = [];
-  for await (const n of subscribe(lite, "c", { from: "beginning", pollInterval: 10 })) {
-    seen.push(n);
-    if (n.payload === 3) break;
-    await notify(lite, "c", n.payload + 1);
-  }
-  assert.deepEqual(seen.map((n) => [n.payload, n.isReplay]), [[1, true], [2, false], [3, false]]);
 });
 
 test("memory stays flat over 100,000 large rows and a slow body: a page is bounded in bytes", {

@@ -47,7 +47,7 @@ Deno.test("a test that leaves a connection open fails, and says which", async (t
 Deno.test("a test that does not end fails at its deadline", async (t) => {
   const never = Promise.withResolvers<void>();
   const body = withDatabase(() => never.promise, { ...EMPTY, timeout: 50 });
-  await assert.rejects(async () => await body(t), /waited 50 ms for the test/);
+  await assert.rejects(async () => await body(t), /waited \d+ ms for the test/);
 });
 
 Deno.test("until() gives the value, or says at the deadline what it saw last", async () => {
@@ -55,7 +55,7 @@ Deno.test("until() gives the value, or says at the deadline what it saw last", a
   assert.equal(await until(() => ++calls > 3 ? calls : 0), 4);
   await assert.rejects(
     until(() => 0, { deadline: 20, what: "the moon" }),
-    /waited 20 ms for the moon; last seen: 0/,
+    /waited \d+ ms for the moon; last seen: 0/,
   );
   await assert.rejects(
     until(() => Promise.reject(new Error("not yet")), { deadline: 20 }),
@@ -65,7 +65,7 @@ Deno.test("until() gives the value, or says at the deadline what it saw last", a
 
 Deno.test("deferred() and Inbox wait with a deadline", async () => {
   const signal = deferred<number>("the bell");
-  await assert.rejects(signal.wait({ deadline: 10 }), /waited 10 ms for the bell/);
+  await assert.rejects(signal.wait({ deadline: 10 }), /waited \d+ ms for the bell/);
   signal.resolve(3);
   assert.equal(await signal.wait(), 3);
 
@@ -82,7 +82,7 @@ test("a proxy forwards, falls silent, and flows again", EMPTY, async (context) =
   assert.equal(proxy.connections, 1);
   proxy.silence();
   const held = client.query("select 1 as one");
-  await assert.rejects(within(held, { deadline: 100 }), /waited 100 ms/);
+  await assert.rejects(within(held, { deadline: 100 }), /waited \d+ ms/);
   proxy.resume();
   assert.deepEqual((await within(held)).rows, [{ one: 1 }]);
 

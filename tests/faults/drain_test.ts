@@ -5,13 +5,11 @@ import {
   connect,
   Consumer,
   type ConsumerOptions,
-  migrate,
   notify,
   notifyMany,
   type Queryable,
 } from "../../mod.ts";
 import { test, within } from "../harness/mod.ts";
-import { emptyPGlite } from "../harness/pglite.ts";
 import { killBackends, numbers, publish, readerBackends, Running } from "./_support/running.ts";
 
 /** Drains, and gives what drain() returned and what it handled. */
@@ -85,29 +83,6 @@ test("drain() works on pg.Client, pg.Pool, Database and a wrapped driver", async
   } finally {
     await pool.end();
   }
-});
-
-Deno.test("drain() works on PGlite, and run() polls there", async () => {
-  const lite = await emptyPGlite();
-  await migrate(lite);
-  assert.deepEqual(await drain(lite), [0, []]);
-  await notifyMany(lite, numbers(1, 100).map((payload) => ({ channel: "c", payload })));
-  assert.deepEqual(await drain(lite, { pageSize: 9 }), [100, numbers(1, 100)]);
-  await notify(lite, "c", 101);
-  const seen: unknown[] = [];
-  const consumer: Consumer = new Consumer(lite, {
-    id: "d",
-    channels: "c",
-    pollInterval: 20,
-    handle: async (n) => {
-      seen.push(n.payload);
-      if (n.payload === 103) void consumer.stop();
-      else await notify(lite, "c", n.payload + 1);
-    },
-  });
-  await within(consumer.run(), { deadline: 20_000 });
-  assert.deepEqual(seen, [101, 102, 103]);
-  assert.deepEqual(await drain(lite), [0, []]);
 });
 
 test("drain() in a transaction that has written is refused, and says why", async (context) => {

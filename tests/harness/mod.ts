@@ -18,4 +18,4 @@ export { OwnServer, ownServer, type OwnServerOptions } from "./own_server.ts";
 export { type CutProxy, cutProxy } from "./proxy.ts";
 export { serverUrl } from "./control.ts";
 export { install } from "./template.ts";
-export { type Deferred, deferred, Inbox, until, type Wait, within } from "./until.ts";
+export { type Deferred, deferred, Inbox, patient, until, type Wait, within } from "./until.ts";

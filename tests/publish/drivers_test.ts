@@ -2,28 +2,10 @@ import assert from "node:assert/strict";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import postgres from "npm:postgres@3.4.9";
-import { connect, Consumer, migrate, notify, notifyMany, type Queryable } from "../../mod.ts";
+import { connect, notify, notifyMany, type Queryable } from "../../mod.ts";
 import { numbers, publish, Running } from "../faults/_support/running.ts";
+import { both, drained } from "./_support/any_driver.ts";
 import { test } from "../harness/mod.ts";
-import { emptyPGlite } from "../harness/pglite.ts";
-
-/** What a consumer gets. */
-async function drained(db: Queryable): Promise<unknown[]> {
-  const seen: unknown[] = [];
-  await new Consumer(db, { id: "c", channels: "c", handle: (n) => void seen.push(n.payload) })
-    .drain();
-  return seen;
-}
-
-const both = async (db: Queryable, n: number) => {
-  const id = await notify(db, "c", n);
-  const ids = await notifyMany(db, [{ channel: "c", payload: n + 1 }, {
-    channel: "c",
-    payload: n + 2,
-  }]);
-  assert.deepEqual([id, ...ids].map(Number.isSafeInteger), [true, true, true]);
-  assert(id < ids[0]! && ids[0]! < ids[1]!);
-};
 
 test("Database and Database.transaction: published on commit, not on an error", async (context) => {
   const db = context.use(await connect(context.url));
@@ -101,22 +83,6 @@ test("a pg.Pool publishes", async (context) => {
   } finally {
     await pool.end();
   }
-});
-
-Deno.test("PGlite and its transactions publish", async () => {
-  const lite = await emptyPGlite();
-  await migrate(lite);
-  await both(lite, 1);
-  await lite.transaction((tx) => both(tx, 4));
-  await lite.transaction(async (tx) => {
-    await both(tx, 100);
-    await tx.rollback();
-  });
-  await assert.rejects(lite.transaction(async (tx) => {
-    await both(tx, 200);
-    throw new Error("no");
-  }));
-  assert.deepEqual(await drained(lite), numbers(1, 6));
 });
 
 test("postgres.js, wrapped in a line, publishes inside sql.begin", async (context) => {

@@ -12,7 +12,6 @@ import {
   uninstall,
 } from "../../mod.ts";
 import { scratch, spawn, test, type TestContext } from "../harness/mod.ts";
-import { emptyPGlite } from "../harness/pglite.ts";
 import { role } from "./_support/role.ts";
 
 const empty = { schema: false };
@@ -126,16 +125,6 @@ test(
     await notify(db, "c", 1);
   },
 );
-
-Deno.test("migrate() installs in PGlite, once", async () => {
-  const lite = await emptyPGlite();
-  assert.deepEqual(await migrate(lite), installed);
-  assert.deepEqual(await migrate(lite), upToDate);
-  await requireSchema(lite);
-  await uninstall(lite);
-  await lite.transaction(async (tx) => void await migrate(tx));
-  await notify(lite, "c", 1);
-});
 
 test(
   "a schema named hark that is somebody else's is a conflict, and left alone",

@@ -3,19 +3,9 @@
 import assert from "node:assert/strict";
 import { type OwnServer, ownServer, test } from "../harness/mod.ts";
 import { type Delivered, RegisteredReader } from "./_support/reader.ts";
-import { shell } from "./_support/shell.ts";
+import { needsDump, shell } from "./_support/shell.ts";
 import { replaceIn } from "./_support/staging.ts";
 import { difference } from "./_support/truth.ts";
-
-/** Why the test cannot run here, if it cannot. */
-async function missing(server: OwnServer): Promise<string | undefined> {
-  try {
-    await shell(server, "pg_dump --version > /dev/null && psql --version > /dev/null");
-    return undefined;
-  } catch {
-    return "this machine has no pg_dump and psql";
-  }
-}
 
 /** Uses transaction numbers up, as any traffic does. */
 async function burn(server: OwnServer, count: number): Promise<void> {
@@ -111,10 +101,8 @@ const cases = [
   },
 ];
 
-Deno.test("after a dump and restore into another cluster", async (t) => {
+async function restored(t: Deno.TestContext): Promise<void> {
   await using source = await ownServer();
-  const reason = await missing(source);
-  if (reason !== undefined) return console.log(`skipped: ${reason}`);
   const dumped = await dump(source);
   for (const { promise, meanwhile, broken } of cases) {
     for (const rule of broken === undefined ? [undefined] : [undefined, broken]) {
@@ -135,7 +123,9 @@ Deno.test("after a dump and restore into another cluster", async (t) => {
       );
     }
   }
-});
+}
+
+Deno.test({ ...needsDump("after a dump and restore into another cluster"), fn: restored });
 
 test("pg_upgrade, which keeps the numbers under a new identity, moves no position", async ({ sql, client }) => {
   const reader = await RegisteredReader.open(await client(), "r", ["c"]);

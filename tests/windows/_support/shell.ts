@@ -12,3 +12,26 @@ export async function shell(server: OwnServer, command: string): Promise<void> {
   const text = `cat > /dev/null; ${command}`.replaceAll("'", "''");
   await server.sql(`copy (select 1) to program '${text}'`);
 }
+
+/**
+ * Why this machine's pg_dump cannot be used, if it cannot: there is none, or it is older than the
+ * servers of the tests and would refuse them.
+ */
+const noDump: string | undefined = await (async () => {
+  const output = await new Deno.Command("psql", { args: ["--version"] }).output()
+    .then(({ stdout }) => new TextDecoder().decode(stdout), () => "");
+  const version = Number(/(\d+)\./.exec(output)?.[1] ?? 0);
+  if (version === 0) return "this machine has no pg_dump and psql";
+  const npm = Deno.env.get("HARK_POSTGRES") === "npm" ? 18 : version;
+  const wanted = Number.parseInt(Deno.env.get("HARK_TEST_PG") || String(npm));
+  return version < wanted
+    ? `pg_dump ${version} does not dump a server of version ${wanted}`
+    : undefined;
+})();
+
+/** The name of a test that needs pg_dump, with the reason if it is left out. */
+export function needsDump(name: string): { name: string; ignore: boolean } {
+  return noDump === undefined
+    ? { name, ignore: false }
+    : { name: `${name} (left out: ${noDump})`, ignore: true };
+}

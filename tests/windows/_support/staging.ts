@@ -70,12 +70,17 @@ export class Lab {
   constructor(
     readonly url: string,
     readonly server: OwnServer,
-    readonly flag: string | undefined,
+    readonly rule: Break | undefined,
   ) {}
+
+  /** Whether a rule is broken, so that what the staging waits for should not come. */
+  get isBroken(): boolean {
+    return this.rule !== undefined;
+  }
 
   /** Whether a rule that the reader keeps is to be broken. */
   broken(flag: string): boolean {
-    return this.flag === flag;
+    return this.rule?.flag === flag;
   }
   /** Opens a connection. */
   async client(url = this.url): Promise<Client> {
@@ -174,7 +179,7 @@ async function runOnce(server: OwnServer, staging: Staging, broken?: Break): Pro
     withDatabaseName(server.url, "template1"),
     `create database ${name} template ${new URL(server.url).pathname.slice(1)} ${copied(server)}`,
   );
-  const lab = new Lab(withDatabaseName(server.url, name), server, broken?.flag);
+  const lab = new Lab(withDatabaseName(server.url, name), server, broken);
   try {
     if (broken?.in !== undefined) await replace(lab.sql.bind(lab), broken);
     // Here rather than in the first window, whose transaction would take a number for it.
