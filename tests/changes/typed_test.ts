@@ -212,7 +212,7 @@ Deno.test("a table's name is read as PostgreSQL reads it", async () => {
 
 Deno.test("watched() refuses what cannot be, and says what to give", () => {
   const wrong: [() => unknown, RegExp][] = [
-    [() => watched("users"), /has no schema, so its channel is not known.*"public\.users"/],
+    [() => watched("users"), /without its schema, so its channel is not known.*"public\.users"/],
     [() => watched("a.b.c"), /table is "a\.b\.c"/],
     [() => watched('public."users'), /Give "schema\.table"/],
     [() => watched(""), /table is ""/],
