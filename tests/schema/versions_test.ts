@@ -36,7 +36,7 @@ test(
       await assert.rejects(way(db), {
         name: "HarkError",
         code: "NO_SCHEMA",
-        message: /"hark" is not in this database/,
+        message: /"hark" is not installed in this database/,
         remedy: /hark init.*migrate\(db\)/,
       }, name);
     }
