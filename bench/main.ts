@@ -7,7 +7,7 @@
  */
 
 import config from "../deno.json" with { type: "json" };
-import { startEmbedded } from "../src/database/embedded/mod.ts";
+import { TextLineStream } from "./workers/lines.ts";
 
 interface Bench {
   /** What it measures. */
@@ -73,13 +73,33 @@ async function main([first, ...rest]: string[]): Promise<number> {
   }
   const url = Deno.env.get("DATABASE_URL");
   if (url !== undefined && url !== "") return await run(script.href, bench, url, args);
-  // Flushed to disk as in production, unlike other throwaway servers.
-  await using server = await startEmbedded({
-    ephemeral: true,
-    settings: { fsync: "on", full_page_writes: "on", max_connections: "300" },
-  });
-  console.error(`PostgreSQL ${server.version}, a throwaway server on port ${server.port}`);
-  return await run(script.href, bench, server.url, args);
+  return await onThrowawayServer((url) => run(script.href, bench, url, args));
+}
+
+/** Starts a server in a process of its own and ends it afterwards. */
+async function onThrowawayServer(work: (url: string) => Promise<number>): Promise<number> {
+  const server = new Deno.Command("deno", {
+    args: [
+      "run",
+      "--no-prompt",
+      "--quiet",
+      "--lock=.hark/deno.lock",
+      "-P=listen",
+      "bench/server.ts",
+    ],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  const lines = server.stdout.pipeThrough(new TextLineStream()).getReader();
+  try {
+    const { value: url } = await lines.read();
+    if (url === undefined) return 1; // it has said why
+    return await work(url);
+  } finally {
+    await server.stdin.close();
+    await server.status;
+  }
 }
 
 /** Runs one bench with no more permissions than it needs. */

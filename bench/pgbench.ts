@@ -7,7 +7,6 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
-import config from "../deno.json" with { type: "json" };
 
 /** The load to drive. */
 export interface Load {
@@ -31,18 +30,13 @@ export type Driver = (statement: string, load: Load) => Promise<Driven>;
 
 /** The best available driver, and its name. */
 export async function findDriver(): Promise<{ readonly name: string; readonly drive: Driver }> {
-  const paths = config.permissions.bench.run.filter((path) => path.endsWith("/pgbench"));
-  for (const path of paths.toReversed()) {
-    const there = await Deno.stat(path).then(() => true, () => false);
-    if (there) {
-      return { name: path, drive: (statement, load) => pgbench(path, statement, load) };
-    }
-  }
-  return { name: "npm:pg", drive: byDriver };
+  const there = await new Deno.Command("pgbench", { args: ["--version"] }).output()
+    .then(({ success }) => success, () => false);
+  return there ? { name: "pgbench", drive: pgbench } : { name: "npm:pg", drive: byDriver };
 }
 
-async function pgbench(path: string, statement: string, load: Load): Promise<Driven> {
-  const child = new Deno.Command(path, {
+async function pgbench(statement: string, load: Load): Promise<Driven> {
+  const child = new Deno.Command("pgbench", {
     args: [
       "--no-vacuum",
       "--protocol=prepared",

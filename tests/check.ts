@@ -9,6 +9,7 @@
 
 import config from "../deno.json" with { type: "json" };
 import { cycles } from "./checks/cycles.ts";
+import { filesBelow } from "./checks/files.ts";
 import { locks } from "./checks/locks.ts";
 import { checkSql } from "./checks/sql.ts";
 
@@ -18,7 +19,13 @@ const steps: [name: string, args: string[]][] = [
   ["lint", ["lint"]],
   ["types", ["check", "--doc", "--frozen", "--lock=dev.lock"]],
   ["types of the package", ["check", "--frozen", ...Object.values(config.exports)]],
-  ["README", ["check", "--doc-only", "README.md"]],
+  // Deno looks for Markdown in no folder, so each page is named.
+  ["examples in docs", [
+    ...["check", "--doc-only", "--frozen", "--lock=tests/docs/deno.lock", "README.md"],
+    ...(await filesBelow("docs")).filter((path) => path.endsWith(".md")),
+  ]],
+  ["docs", ["run", "--no-prompt", "-P=docs", "--lock=dev.lock", "tests/checks/docs.ts"]],
+  ["prose", ["run", "--no-prompt", "-P=docs", "--lock=dev.lock", "tests/checks/prose.ts"]],
   ["documentation", ["doc", "--lint", ...Object.values(config.exports)]],
   ["package", ["publish", "--dry-run", "--allow-dirty", "--quiet"]],
 ];
@@ -57,7 +64,7 @@ for (const [name, args] of steps) {
   const text = new TextDecoder();
   const lines = `${text.decode(stdout)}${text.decode(stderr)}`.split("\n");
   const output = lines.filter((line) => !NOISE.test(line)).join("\n");
-  report(`${name}: deno ${args.join(" ")}`, begun, code === 0 ? undefined : output);
+  report(`${name}: deno ${args.slice(0, 5).join(" ")}`, begun, code === 0 ? undefined : output);
 }
 for (const [name, check] of rules) {
   const begun = performance.now();

@@ -14,6 +14,20 @@ import { PROJECT } from "./harness/files.ts";
 const FAULTS: readonly string[] = [
   "tests/faults",
   "tests/embedded",
+  "tests/cli/embedded_test.ts",
+  "tests/cli/workers_test.ts",
+  "tests/changes/rebuild_test.ts",
+  "tests/delivery/crash_test.ts",
+  "tests/delivery/exactly_once_test.ts",
+  "tests/delivery/ledger_test.ts",
+  "tests/delivery/poison_test.ts",
+  "tests/delivery/zombie_test.ts",
+  "tests/waking/crash_test.ts",
+  "tests/windows/crash_test.ts",
+  "tests/windows/interleavings_test.ts",
+  "tests/windows/partitioned_test.ts",
+  "tests/windows/restore_test.ts",
+  "tests/windows/standby_test.ts",
 ];
 
 /** A test program takes half a second to load, whatever it tests. */
@@ -82,16 +96,24 @@ export async function plan(
   times: ReadonlyMap<string, number>,
 ): Promise<Plan> {
   if (files.length <= JOBS) return { programs: files, jobs: JOBS };
-  const weighed = await Promise.all(files.map(async (file) => {
-    const tests = (await Deno.readTextFile(join(PROJECT, file))).match(/^ *(Deno\.)?test\(/gm);
-    return { file, weight: times.get(file) ?? (tests?.length ?? 1) * GUESS };
-  }));
+  const weighed: { files: string[]; weight: number }[] = [];
+  const onPGlite = { files: [] as string[], weight: 0 };
+  for (const file of files) {
+    const text = await Deno.readTextFile(join(PROJECT, file));
+    const tests = text.match(/^ *(Deno\.)?test\(/gm)?.length ?? 1;
+    const weight = times.get(file) ?? tests * GUESS;
+    if (text.includes("/pglite.ts")) {
+      onPGlite.files.push(file);
+      onPGlite.weight += weight;
+    } else weighed.push({ files: [file], weight });
+  }
+  weighed.push(onPGlite); // one program, in which PGlite begins once
   weighed.sort((a, b) => b.weight - a.weight);
   const programs = Array.from({ length: PROGRAMS }, () => ({ weight: 0, files: [] as string[] }));
-  for (const { file, weight } of weighed) {
+  for (const { files, weight } of weighed) {
     const lightest = programs.reduce((a, b) => b.weight < a.weight ? b : a);
     lightest.weight += weight;
-    lightest.files.push(file);
+    lightest.files.push(...files);
   }
   const folder = entriesOf(run);
   await Deno.mkdir(folder, { recursive: true });

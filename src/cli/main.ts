@@ -33,7 +33,8 @@ import { tail } from "./tail.ts";
 import { uninstall } from "./uninstall.ts";
 import { watch } from "./watch.ts";
 
-const commands = {
+/** Every command, by name. */
+export const commands = {
   init,
   listen,
   notify,
@@ -56,7 +57,7 @@ const commands = {
 const completion = { type: "command", name: "completion" } as const;
 
 /** The grammar of a command line that begins with `first`. */
-function program(first: string | undefined): Parser<"sync", Action, unknown> {
+export function program(first: string | undefined): Parser<"sync", Action, unknown> {
   const command = Object.hasOwn(commands, first ?? "") && first !== undefined
     ? commands[first as keyof typeof commands]
     : undefined;

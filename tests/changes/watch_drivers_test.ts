@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import postgres from "npm:postgres@3.4.9";
 import {
   migrate,
@@ -13,18 +12,15 @@ import {
   watchSql,
 } from "../../mod.ts";
 import { test } from "../harness/mod.ts";
+import { emptyPGlite } from "../harness/pglite.ts";
 import { users } from "./_support/users.ts";
 
 Deno.test("any driver will do: PGlite", async () => {
-  const lite = await PGlite.create();
-  try {
-    await migrate(lite);
-    await lite.query("create table users (id integer primary key, email text)");
-    await lite.query("insert into users values (1, 'a')");
-    await watchedBy(lite);
-  } finally {
-    await lite.close();
-  }
+  const lite = await emptyPGlite();
+  await migrate(lite);
+  await lite.query("create table users (id integer primary key, email text)");
+  await lite.query("insert into users values (1, 'a')");
+  await watchedBy(lite);
 });
 
 test("any driver will do: postgres.js, wrapped in a line", async (c) => {

@@ -84,7 +84,7 @@ async function unused(files: Readonly<Record<string, string>>): Promise<string[]
   // What is documented for people who use SQL counts too.
   const outside = [
     await Deno.readTextFile(new URL("README.md", root)),
-    ...await textsBelow("src", "examples"),
+    ...await textsBelow("src", "examples", "docs"),
   ];
   const names = Object.values(files).flatMap(definedIn);
   return names.filter((name) => {

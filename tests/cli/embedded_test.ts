@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { reachablePlace } from "../../src/database/embedded/account.ts";
 import { type Child, once, PROJECT, scratch, spawnDeno, test } from "../harness/mod.ts";
-import { hark, jsonOutput, output, permissionSet, ran } from "./_support/hark.ts";
+import { hark, jsonOutput, output, ran, rightsOf } from "./_support/hark.ts";
 
 const ROOT = Deno.build.os !== "windows" && Deno.uid() === 0;
 const NOBODY = { uid: 65_534, gid: 65_534 };
@@ -80,7 +80,7 @@ Deno.test("listen without a database runs for an ordinary user", { ignore: !OPEN
       ...NOBODY,
       cwd,
       env,
-      permissions: ["--no-lock", `-P=${permissionSet(args[0]!)}`],
+      permissions: ["--no-lock", ...rightsOf(args[0]!)],
     });
   await using child = run(["listen"]);
   await child.line(/^In a second terminal/, START);
@@ -127,7 +127,7 @@ Deno.test("dev gives a database with the schema, and says where", async () => {
 
 Deno.test("the demo keeps its promises", async () => {
   await using child = spawnDeno(["examples/demo.ts"], {
-    permissions: ["--no-lock", "-P=embedded"],
+    permissions: ["--no-lock", ...rightsOf("demo")],
   });
   const { code, stdout, stderr } = await child.ended({ deadline: 100_000 });
   assert.equal(code, 0, stderr);
@@ -143,7 +143,7 @@ Deno.test(
       const [signal, expected] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const
     ) {
       await using child = spawnDeno(["examples/demo.ts"], {
-        permissions: ["--no-lock", "-P=embedded"],
+        permissions: ["--no-lock", ...rightsOf("demo")],
         cwd: folder.path,
       });
       await child.line(/^1\. Four orders/, START);

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import {
   connect,
   type Database,
@@ -10,6 +9,7 @@ import {
 } from "../../mod.ts";
 import { NEVER_POLL, numbers, publish, Reading } from "../faults/_support/running.ts";
 import { spawnDeno, test, type TestContext, until, within } from "../harness/mod.ts";
+import { emptyPGlite } from "../harness/pglite.ts";
 
 /** Reads until `count` have come, then breaks out of the loop. */
 async function take(
@@ -167,20 +167,16 @@ test("a pg.Client can be subscribed on: it polls there", async (context) => {
 });
 
 Deno.test("subscribe() reads PGlite", async () => {
-  const lite = await PGlite.create();
-  try {
-    await migrate(lite);
-    await notify(lite, "c", 1);
-    const seen: Notification[] = [];
-    for await (const n of subscribe(lite, "c", { from: "beginning", pollInterval: 10 })) {
-      seen.push(n);
-      if (n.payload === 3) break;
-      await notify(lite, "c", n.payload + 1);
-    }
-    assert.deepEqual(seen.map((n) => [n.payload, n.isReplay]), [[1, true], [2, false], [3, false]]);
-  } finally {
-    await lite.close();
+  const lite = await emptyPGlite();
+  await migrate(lite);
+  await notify(lite, "c", 1);
+  const seen: Notification[] = [];
+  for await (const n of subscribe(lite, "c", { from: "beginning", pollInterval: 10 })) {
+    seen.push(n);
+    if (n.payload === 3) break;
+    await notify(lite, "c", n.payload + 1);
   }
+  assert.deepEqual(seen.map((n) => [n.payload, n.isReplay]), [[1, true], [2, false], [3, false]]);
 });
 
 test("memory stays flat over 100,000 large rows and a slow body: a page is bounded in bytes", {

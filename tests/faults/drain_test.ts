@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import {
@@ -12,6 +11,7 @@ import {
   type Queryable,
 } from "../../mod.ts";
 import { test, within } from "../harness/mod.ts";
+import { emptyPGlite } from "../harness/pglite.ts";
 import { killBackends, numbers, publish, readerBackends, Running } from "./_support/running.ts";
 
 /** Drains, and gives what drain() returned and what it handled. */
@@ -88,30 +88,26 @@ test("drain() works on pg.Client, pg.Pool, Database and a wrapped driver", async
 });
 
 Deno.test("drain() works on PGlite, and run() polls there", async () => {
-  const lite = await PGlite.create();
-  try {
-    await migrate(lite);
-    assert.deepEqual(await drain(lite), [0, []]);
-    await notifyMany(lite, numbers(1, 100).map((payload) => ({ channel: "c", payload })));
-    assert.deepEqual(await drain(lite, { pageSize: 9 }), [100, numbers(1, 100)]);
-    await notify(lite, "c", 101);
-    const seen: unknown[] = [];
-    const consumer: Consumer = new Consumer(lite, {
-      id: "d",
-      channels: "c",
-      pollInterval: 20,
-      handle: async (n) => {
-        seen.push(n.payload);
-        if (n.payload === 103) void consumer.stop();
-        else await notify(lite, "c", n.payload + 1);
-      },
-    });
-    await within(consumer.run(), { deadline: 20_000 });
-    assert.deepEqual(seen, [101, 102, 103]);
-    assert.deepEqual(await drain(lite), [0, []]);
-  } finally {
-    await lite.close();
-  }
+  const lite = await emptyPGlite();
+  await migrate(lite);
+  assert.deepEqual(await drain(lite), [0, []]);
+  await notifyMany(lite, numbers(1, 100).map((payload) => ({ channel: "c", payload })));
+  assert.deepEqual(await drain(lite, { pageSize: 9 }), [100, numbers(1, 100)]);
+  await notify(lite, "c", 101);
+  const seen: unknown[] = [];
+  const consumer: Consumer = new Consumer(lite, {
+    id: "d",
+    channels: "c",
+    pollInterval: 20,
+    handle: async (n) => {
+      seen.push(n.payload);
+      if (n.payload === 103) void consumer.stop();
+      else await notify(lite, "c", n.payload + 1);
+    },
+  });
+  await within(consumer.run(), { deadline: 20_000 });
+  assert.deepEqual(seen, [101, 102, 103]);
+  assert.deepEqual(await drain(lite), [0, []]);
 });
 
 test("drain() in a transaction that has written is refused, and says why", async (context) => {

@@ -89,8 +89,10 @@ export function withDatabase(
       use: (resource) => resources.use(resource),
       t,
     };
+    let running: Promise<void> | undefined;
     try {
-      await within(Promise.resolve(body(context)), {
+      running = Promise.resolve(body(context));
+      await within(running, {
         deadline: timeout,
         what: `the test "${t.name}" to end`,
       });
@@ -103,6 +105,8 @@ export function withDatabase(
       await closeAll(clients, database).catch(() => {});
       await admin.close();
       await dropDatabase(database); // and ends the sessions that the failed test has left in it
+      // One that is late fails now, as its sessions have ended: the next test should not meet it.
+      await within(running ?? Promise.resolve(), { deadline: 5_000 }).catch(() => {});
       throw error;
     }
     abandonDatabase(database);

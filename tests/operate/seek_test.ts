@@ -83,7 +83,7 @@ test("a seek waits for an acknowledgement under way, and neither is lost in a de
   );
   // Refers to the consumer's row, which the seek has locked already.
   await session.query(
-    `select hark.settle('r', json_build_array(json_build_object('kind', 'park', 'id', $1::bigint,
+    `select hark.settle('r', json_build_array(json_build_object('kind', 'wait', 'id', $1::bigint,
       'partition', 0, 'state', 'failed', 'attempts', 1, 'error', 'out of paper')))`,
     [id],
   );

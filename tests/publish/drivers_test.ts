@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import postgres from "npm:postgres@3.4.9";
 import { connect, Consumer, migrate, notify, notifyMany, type Queryable } from "../../mod.ts";
 import { numbers, publish, Running } from "../faults/_support/running.ts";
 import { test } from "../harness/mod.ts";
+import { emptyPGlite } from "../harness/pglite.ts";
 
 /** What a consumer gets. */
 async function drained(db: Queryable): Promise<unknown[]> {
@@ -104,23 +104,19 @@ test("a pg.Pool publishes", async (context) => {
 });
 
 Deno.test("PGlite and its transactions publish", async () => {
-  const lite = await PGlite.create();
-  try {
-    await migrate(lite);
-    await both(lite, 1);
-    await lite.transaction((tx) => both(tx, 4));
-    await lite.transaction(async (tx) => {
-      await both(tx, 100);
-      await tx.rollback();
-    });
-    await assert.rejects(lite.transaction(async (tx) => {
-      await both(tx, 200);
-      throw new Error("no");
-    }));
-    assert.deepEqual(await drained(lite), numbers(1, 6));
-  } finally {
-    await lite.close();
-  }
+  const lite = await emptyPGlite();
+  await migrate(lite);
+  await both(lite, 1);
+  await lite.transaction((tx) => both(tx, 4));
+  await lite.transaction(async (tx) => {
+    await both(tx, 100);
+    await tx.rollback();
+  });
+  await assert.rejects(lite.transaction(async (tx) => {
+    await both(tx, 200);
+    throw new Error("no");
+  }));
+  assert.deepEqual(await drained(lite), numbers(1, 6));
 });
 
 test("postgres.js, wrapped in a line, publishes inside sql.begin", async (context) => {

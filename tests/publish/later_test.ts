@@ -1,10 +1,10 @@
 /** Delayed notifications: never early, each once, in order, and taken back while there is time. */
 
 import assert from "node:assert/strict";
-import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import { cancelDelayed, connect, migrate, notify, notifyMany, subscribe } from "../../mod.ts";
 import { NEVER_POLL, numbers, Reading } from "../faults/_support/running.ts";
 import { Inbox, test, type TestContext, until } from "../harness/mod.ts";
+import { emptyPGlite } from "../harness/pglite.ts";
 import { refusals } from "./_support/refusals.ts";
 
 const ago = (ms: number) => new Date(Date.now() - ms);
@@ -322,17 +322,14 @@ test("the limits hold for plain SQL too", async (context) => {
 });
 
 Deno.test("PGlite delays and delivers too", async () => {
-  const lite = await PGlite.create();
-  try {
-    await migrate(lite);
-    await notify(lite, "c", 2, { delay: 150 });
-    await notify(lite, "c", 1, { delay: 20 });
-    const seen: unknown[] = [];
-    for await (const n of subscribe(lite, "c", { from: "beginning" })) {
-      if (seen.push(n.payload) === 2) break;
-    }
-    assert.deepEqual(seen, [1, 2]);
-  } finally {
-    await lite.close();
+  const lite = await emptyPGlite();
+  await migrate(lite);
+  const now = Date.now();
+  await notify(lite, "c", 2, { deliverAt: new Date(now + 150) });
+  await notify(lite, "c", 1, { deliverAt: new Date(now + 20) });
+  const seen: unknown[] = [];
+  for await (const n of subscribe(lite, "c", { from: "beginning" })) {
+    if (seen.push(n.payload) === 2) break;
   }
+  assert.deepEqual(seen, [1, 2]);
 });

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import {
   connect,
   Consumer,
@@ -13,6 +12,7 @@ import {
   uninstall,
 } from "../../mod.ts";
 import { scratch, spawn, test, type TestContext } from "../harness/mod.ts";
+import { emptyPGlite } from "../harness/pglite.ts";
 import { role } from "./_support/role.ts";
 
 const empty = { schema: false };
@@ -128,17 +128,13 @@ test(
 );
 
 Deno.test("migrate() installs in PGlite, once", async () => {
-  const lite = await PGlite.create();
-  try {
-    assert.deepEqual(await migrate(lite), installed);
-    assert.deepEqual(await migrate(lite), upToDate);
-    await requireSchema(lite);
-    await uninstall(lite);
-    await lite.transaction(async (tx) => void await migrate(tx));
-    await notify(lite, "c", 1);
-  } finally {
-    await lite.close();
-  }
+  const lite = await emptyPGlite();
+  assert.deepEqual(await migrate(lite), installed);
+  assert.deepEqual(await migrate(lite), upToDate);
+  await requireSchema(lite);
+  await uninstall(lite);
+  await lite.transaction(async (tx) => void await migrate(tx));
+  await notify(lite, "c", 1);
 });
 
 test(

@@ -32,10 +32,14 @@ const ALONE: readonly string[] = ["listen", "dev"];
 
 const tasks: Readonly<Record<string, { readonly command: string }>> = config.tasks;
 
-/** The permission set of the task that runs a command; help and the like get the smallest. */
-export function permissionSet(command: string): string {
+/**
+ * The rights of the task that runs a command, as flags: its permission set, and what narrows that.
+ * Help and the like get the smallest set.
+ */
+export function rightsOf(command: string): readonly string[] {
   const { command: line = "" } = tasks[command] ?? {};
-  return /-P=(\w+)/.exec(line)?.[1] ?? "sql";
+  const flags = line.match(/(?<= )(?:-P|--allow|--ignore)\S+/g);
+  return flags ?? ["-P=sql"];
 }
 
 /** Starts `hark` with these arguments, as a process with the rights of its task. */
@@ -43,7 +47,7 @@ export function hark(args: readonly string[], options: HarkOptions = {}): Child 
   const { url = "", env, permissions, ...spawning } = options;
   return spawnDeno(["cli.ts", ...args], {
     ...spawning,
-    permissions: permissions ?? [`-P=${permissionSet(args[0] ?? "")}`],
+    permissions: permissions ?? rightsOf(args[0] ?? ""),
     env: { DATABASE_URL: url, ...env },
   });
 }

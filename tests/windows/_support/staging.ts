@@ -65,6 +65,8 @@ export class Writer {
 /** What a staging works with: a database of its own. */
 export class Lab {
   readonly #clients: Client[] = [];
+  /** Connections of {@linkcode Lab.sql} that can be used again. */
+  #idle: Client[] = [];
   constructor(
     readonly url: string,
     readonly server: OwnServer,
@@ -79,6 +81,7 @@ export class Lab {
   async client(url = this.url): Promise<Client> {
     const client = await connect(url);
     this.#clients.push(client);
+    client.once("end", () => this.#idle = this.#idle.filter((one) => one !== client));
     return client;
   }
   /** Begins a transaction that publishes. It has no number yet. */
@@ -91,9 +94,12 @@ export class Lab {
   async publish(count: number, channel = "c"): Promise<void> {
     await this.sql("select hark.notify($1) from generate_series(1, $2)", [channel, count]);
   }
-  /** Runs a statement on a connection of its own. */
-  sql(text: string, values?: unknown[]): Promise<Row[]> {
-    return once(this.url, text, values);
+  /** Runs a statement outside of any transaction, on a connection where nothing else runs. */
+  async sql(text: string, values?: unknown[]): Promise<Row[]> {
+    const client = this.#idle.pop() ?? await this.client();
+    const { rows } = await client.query(text, values);
+    this.#idle.push(client);
+    return rows;
   }
   /** Starts `run`, waits until it waits for a lock (or has ended), does `meanwhile`, and lets it go on. */
   async held<T>(
@@ -136,10 +142,14 @@ export const pause = "perform pg_advisory_xact_lock_shared(77);";
 
 /** Replaces text in a function of this database. */
 export async function replaceIn(url: string, broken: Break): Promise<void> {
-  const [row] = await once(url, "select pg_get_functiondef($1::regproc) as text", [broken.in]);
+  await replace((text, values) => once(url, text, values), broken);
+}
+
+async function replace(sql: Lab["sql"], broken: Break): Promise<void> {
+  const [row] = await sql("select pg_get_functiondef($1::regproc) as text", [broken.in]);
   const parts = row.text.split(broken.from);
   assert.equal(parts.length, 2, `${broken.in} has to hold once: ${broken.from}`);
-  await once(url, parts.join(broken.to));
+  await sql(parts.join(broken.to));
 }
 
 let databases = 0;
@@ -162,14 +172,13 @@ async function runOnce(server: OwnServer, staging: Staging, broken?: Break): Pro
   const name = `staging_${++databases}`;
   await once(
     withDatabaseName(server.url, "template1"),
-    `create database ${name} template ${new URL(server.url).pathname.slice(1)}`,
+    `create database ${name} template ${new URL(server.url).pathname.slice(1)} ${copied(server)}`,
   );
-  const url = withDatabaseName(server.url, name);
-  if (broken?.in !== undefined) await replaceIn(url, broken);
-  // Here rather than in the first window, whose transaction would take a number for it.
-  await once(url, "select hark.incarnation()");
-  const lab = new Lab(url, server, broken?.flag);
+  const lab = new Lab(withDatabaseName(server.url, name), server, broken?.flag);
   try {
+    if (broken?.in !== undefined) await replace(lab.sql.bind(lab), broken);
+    // Here rather than in the first window, whose transaction would take a number for it.
+    await lab.sql("select hark.incarnation()");
     if (broken === undefined) await staging.stage(lab);
     else {
       await assert.rejects(staging.stage(lab), (error) => {
@@ -178,12 +187,17 @@ async function runOnce(server: OwnServer, staging: Staging, broken?: Break): Pro
       }, "it passes all the same");
     }
   } finally {
-    await lab.end();
-    for (const { gid } of await once(url, "select gid from pg_prepared_xacts")) {
-      await once(url, `rollback prepared '${gid}'`);
+    // A prepared transaction outlives its session, and would be met in the stagings that follow.
+    for (const { gid } of await lab.sql("select gid from pg_prepared_xacts")) {
+      await lab.sql(`rollback prepared '${gid}'`);
     }
-    await once(withDatabaseName(server.url, "template1"), `drop database ${name} with (force)`);
+    await lab.end();
   }
+}
+
+/** How a database is copied: as files, where the version offers it, as nothing is flushed here. */
+function copied({ version }: OwnServer): string {
+  return Number.parseInt(version) < 15 ? "" : "strategy file_copy";
 }
 
 /** Declares a test of stagings on one server of their own: each as it is, and with each rule broken. */
