@@ -100,7 +100,7 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
       if (!/"hark"|\bhark\./.test(message)) return plain;
       return [
         "NO_SCHEMA",
-        `the schema "hark" is missing in this database, incomplete, or of another version (${message})`,
+        `the schema "hark" is not installed in this database, is incomplete, or has another version (${message})`,
         "Run `hark init`, or call migrate(db).",
       ];
     case "42501":
