@@ -95,7 +95,7 @@ export {
   type WaitingNotification,
   type WorkerStatus,
 } from "./src/operate/consumers.ts";
-export { pause, removeConsumer, resume, setPartitions } from "./src/operate/control.ts";
+export { pause, removeConsumer, resume, setPartitions } from "./src/operate/pause.ts";
 export {
   type DeadLetterChoice,
   type DeadLetterFilter,
@@ -106,7 +106,7 @@ export {
   retryDead,
 } from "./src/operate/dead.ts";
 export type { HoldingConsumer, HoldingReason } from "./src/operate/holding.ts";
-export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/move.ts";
+export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
 export {
   type ConsumerStatus,
   type DelayedStatus,

@@ -39,7 +39,9 @@ async function timed(table: string, publish: (part: typeof payloads) => Promise<
   for (let from = 0; from < count; from += size) await publish(payloads.slice(from, from + size));
   const seconds = (performance.now() - begun) / 1000;
   const { rows } = await db.query(`select count(*)::int as there from ${table}`);
-  if (rows[0].there !== count) throw new Error(`${table} has ${rows[0].there} of ${count}`);
+  if (rows[0].there !== count) {
+    throw new Error(`${table} has ${rows[0].there} rows instead of ${count}`);
+  }
   await db.query(`delete from ${table}`);
   await db.query(`vacuum analyze ${table}`);
   return count / seconds;

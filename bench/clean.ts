@@ -110,13 +110,15 @@ async function measure(table: Table, clean: () => Promise<unknown>) {
     where ${name} = 'old'`,
   );
   if (left.both - left.old !== rows / 2) {
-    throw new Error(`${left.both - left.old} of ${rows / 2} newer ones are left`);
+    throw new Error(`${left.both - left.old} of ${rows / 2} newer rows are left`);
   }
   const { rows: [{ there }] } = await db.query(
     `select count(*)::int as there from ${table}
     where ${name} = 'new'`,
   );
-  if (there !== times.length) throw new Error(`${there} of ${times.length} were published`);
+  if (there !== times.length) {
+    throw new Error(`${there} of ${times.length} notifications were stored`);
+  }
   return {
     removed: rows - left.both,
     seconds,

@@ -121,7 +121,7 @@ async function measure(own: OwnDatabase, fault: Fault): Promise<number[]> {
         const before = await both(own, consumer, workers);
         await pause(1000 + Math.random() * 1000); // varies the point within the lease
         return before === await both(own, consumer, workers) ? before : undefined;
-      }, { deadline: 60_000, what: "one to serve and the other to stand by" });
+      }, { deadline: 60_000, what: "one worker to serve and the other to stand by" });
       const other = workers.find((worker) => worker !== owner)!;
       const lost = Date.now();
       await fault.lose(owner!);
@@ -171,7 +171,7 @@ for (const fault of faults) {
   if (wanted !== undefined && !wanted.includes(fault.name)) continue;
   const times = await measure(own, fault);
   table.push({
-    "a worker is lost by": fault.title,
+    "how the worker is lost": fault.title,
     "median, s": Number((quantile(times, 0.5) / 1000).toFixed(2)),
     "worst, s": Number((Math.max(...times) / 1000).toFixed(2)),
   });

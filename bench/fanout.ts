@@ -172,7 +172,7 @@ for (const consumers of counts) {
       "transactions a notification": round(of("commits") / total),
       "rows written a notification": round(of("writes") / total),
       "WAL bytes a notification": round(of("wal") / total),
-      "and a further consumer": more === 0
+      "per further consumer": more === 0
         ? null
         : round((of("wal") - least.get(name)!) / total / more),
     });

@@ -51,7 +51,7 @@ export function flags(defaults: Readonly<Record<string, string | boolean>>): Fla
   const number = (name: string, text: string) => {
     const value = Number(text.replaceAll("_", ""));
     if (text.trim() === "" || !Number.isFinite(value)) {
-      console.error(`bench: --${name} is to be a number, and is "${text}"`);
+      console.error(`bench: --${name} is "${text}". Give a number.`);
       process.exit(2);
     }
     return value;
@@ -66,7 +66,9 @@ export function flags(defaults: Readonly<Record<string, string | boolean>>): Fla
       const found = Object.entries(systems)
         .filter(([name]) => parts.some((part) => name.toLowerCase().includes(part)));
       if (found.length > 0) return found;
-      console.error(`bench: --only names none of: ${Object.keys(systems).join("; ")}`);
+      console.error(
+        `bench: --only matches no system. The systems are: ${Object.keys(systems).join("; ")}`,
+      );
       process.exit(2);
     },
     repeats: number("repeats", String(values.repeats)),

@@ -224,7 +224,7 @@ const rows = variants.toSorted((a, b) =>
     };
   });
 await print({
-  title: "With so many rows in the log",
+  title: "As the log grows",
   rows,
   panels: [{
     title: "publishing and replay",
@@ -233,11 +233,11 @@ await print({
     lines: [...curves].map(([name, points]) => ({ name, points })),
   }],
   notes: [
-    `Publishing: ${driver}, ${given.text("clients")} clients, nobody reads. Latency: ${
+    `Publishing: ${driver}, ${given.text("clients")} clients, no reader. Latency: ${
       given.text("count")
     }, one at a time, a consumer from "now". Replay: a new consumer's first ${
       given.text("replay")
     }. ` +
-    `Payloads of ${bytes} bytes, medians of ${given.repeats}, systems and sizes in turns. Ratios are to the least rows.`,
+    `Payloads of ${bytes} bytes, medians of ${given.repeats}, systems and sizes in turns. Ratios compare with the smallest log.`,
   ],
 }, given);

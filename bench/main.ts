@@ -18,24 +18,27 @@ interface Bench {
 
 const benches: Readonly<Record<string, Bench>> = {
   publish: {
-    about: "Publishing, one a transaction, by 1 to 64 clients, while a consumer runs",
+    about: "Publishing, one notification a transaction, by 1 to 64 clients, while a consumer runs",
     spawns: true,
   },
-  batch: { about: "Publishing by the thousand", spawns: false },
+  batch: { about: "Publishing 1,000 notifications at a time", spawns: false },
   replay: {
-    about: "Replay after an absence, beside a plain SELECT of the same rows and the peers",
+    about: "Replay after an absence, compared with a plain SELECT and the peers",
     spawns: true,
   },
-  latency: { about: "From the publishing call to the handler", spawns: true },
+  latency: { about: "Latency from the publishing call to the handler", spawns: true },
   fanout: { about: "Up to 100 consumers of one channel: time, writes and WAL", spawns: true },
-  growth: { about: "Whether anything grows with the log, up to 10 million rows", spawns: true },
-  rare: { about: "A channel of one in 100,000, from the beginning", spawns: true },
-  clean: { about: "Removing half of the log while publishing goes on", spawns: false },
-  writer: { about: "What watching a table costs who writes to it", spawns: false },
-  idle: { about: "What a worker with nothing to do asks of the server", spawns: true },
-  startup: { about: "How long a command of hark takes", spawns: true },
+  growth: { about: "Whether any cost grows with the log, up to 10 million rows", spawns: true },
+  rare: {
+    about: "A channel of one notification in 100,000, read from the beginning",
+    spawns: true,
+  },
+  clean: { about: "Removing half of the log while clients publish", spawns: false },
+  writer: { about: "What watching a table costs its writers", spawns: false },
+  idle: { about: "What an idle worker asks of the server", spawns: true },
+  startup: { about: "How long a hark command takes", spawns: true },
   failover: {
-    about: "How long until another worker takes over from one that is lost",
+    about: "How long until another worker takes over after a worker is lost",
     spawns: true,
   },
   memory: { about: "A worker with a long backlog and a slow handler", spawns: true },
@@ -48,7 +51,7 @@ async function main([first, ...rest]: string[]): Promise<number> {
     for (const [name, { about }] of Object.entries(benches)) {
       console.log(`  ${name.padEnd(10)}${about}`);
     }
-    console.log("\nThe server is that of DATABASE_URL, or a throwaway one.");
+    console.log("\nThe server is the one that DATABASE_URL names, or a throwaway one.");
     return 0;
   }
   const [name, args] = first === undefined || first.startsWith("-")
@@ -56,7 +59,9 @@ async function main([first, ...rest]: string[]): Promise<number> {
     : [first, rest];
   const bench = benches[name];
   if (bench === undefined) {
-    console.error(`bench: there is no "${name}"; there is ${Object.keys(benches).join(", ")}`);
+    console.error(
+      `bench: there is no bench "${name}". Give one of: ${Object.keys(benches).join(", ")}`,
+    );
     return 2;
   }
   const script = new URL(`./${name}.ts`, import.meta.url);

@@ -63,7 +63,7 @@ const publishers: Readonly<Record<string, Publisher>> = {
     statement: (name) => `with i as (${insert}) select id, pg_notify('${name}', '') from i`,
     worker: "listen",
   },
-  "Hark: nobody reads": { statement: hark },
+  "Hark: no reader": { statement: hark },
   "Hark: a consumer runs": { statement: hark, worker: "hark" },
   "graphile-worker: its worker runs": {
     statement: (name) => `select graphile_worker.add_job('${name}', '${payload}')`,
@@ -103,7 +103,7 @@ const chosen = given.chosen(publishers);
 const rows = [];
 const panels = [];
 for (const flush of given.text("flush").split(",")) {
-  if (flushes[flush] === undefined) throw new Error(`--flush is to be own or 1ms, not ${flush}`);
+  if (flushes[flush] === undefined) throw new Error(`--flush is "${flush}". Give own or 1ms.`);
   const curves = new Map<string, [number, number][]>(chosen.map(([name]) => [name, []]));
   for (const clients of given.numbers("clients")) {
     say(`flush ${flush}, ${clients} clients`);
@@ -133,7 +133,8 @@ for (const flush of given.text("flush").split(",")) {
 }
 await boss.stop({ graceful: false });
 await print({
-  title: "Publishing, one a transaction: transactions a second, and of plain INSERT",
+  title:
+    "Publishing, one notification a transaction: transactions a second, and the ratio to plain INSERT",
   rows,
   panels,
   notes: [
@@ -142,8 +143,8 @@ await print({
     } s each, medians of ${given.repeats} in turns; payloads of ` +
     `${
       given.text("bytes")
-    } bytes. All that was published was handled, or counted as heard, but by the plain ` +
-    `SELECT, which reads on from the last id and so loses what commits late.`,
-    `"1ms": commit_delay=1000, commit_siblings=0. Where there is a reader, it has had a second of the same load before.`,
+    } bytes. Everything published was handled, or counted as heard. The exception is the ` +
+    `plain SELECT: it continues from the last id, so it can skip rows that commit late.`,
+    `"1ms": commit_delay=1000, commit_siblings=0. Readers ran under the same load for one second before.`,
   ],
 }, given);

@@ -25,7 +25,7 @@ import { BenchWorker } from "./workers/start.ts";
 const given = flags({ rows: "1000000", every: "100000", bytes: "100", "no-peers": false });
 const [rows, every, bytes] = [given.number("rows"), given.number("every"), given.number("bytes")];
 const rare = Math.floor(rows / every);
-if (rare < 1) throw new Error("--rows is to be at least --every");
+if (rare < 1) throw new Error("--rows must be at least --every");
 const channel = `case when n % ${every} = 0 then 'rare' else 'old' end`;
 
 await using own = await ownDatabase();
@@ -108,6 +108,6 @@ await print({
   })),
   notes: [
     `One in ${every}, payloads of ${bytes} bytes, medians of ${given.repeats} in turns. The first of them is ` +
-    `row ${every}. All but the one that is moved begin as they start, connected.`,
+    `row ${every}. Times run from the start of a connected worker; after a seek, from the seek.`,
   ],
 }, given);

@@ -83,7 +83,7 @@ if (peers) {
 const results = await alternate(given.repeats, variants);
 const rateOf = (name: string) => median(results.get(name)!.map(({ rate }) => rate));
 await print({
-  title: "Replay of what waits, rows a second",
+  title: "Replay of a backlog, rows a second",
   rows: [...results].map(([name, passes]) => ({
     system: name,
     "rows a second": round(rateOf(name)),

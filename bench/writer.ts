@@ -167,7 +167,7 @@ await client.end();
 const of = (name: string, what: string) =>
   median(results.get(name)!.map((times) => times[what] ?? NaN));
 await print({
-  title: `What it costs to write ${count} rows, ms, and times that without a trigger`,
+  title: `Cost of writing ${count} rows: ms, and the ratio to no trigger`,
   rows: Object.keys(variants).map((name) => ({
     table: name,
     ...Object.fromEntries(
@@ -179,6 +179,6 @@ await print({
   })),
   notes: [
     `One statement and transaction each, a table of 10 columns and 3 indexes, no reader; medians of ` +
-    `${given.repeats} in turns. What was published is counted: one a row.`,
+    `${given.repeats} in turns. The published notifications are counted: one a row.`,
   ],
 }, given);

@@ -62,4 +62,4 @@ const { rows: [{ differ }] } = await db.query(
     using (country)
   where (coalesce(r.sales, 0), coalesce(r.euros, 0)) <> (coalesce(s.sales, 0), coalesce(s.euros, 0))`,
 );
-console.log(differ, "differ from the table");
+console.log(differ, "countries differ from the table");

@@ -55,7 +55,7 @@ for await (const notification of changes) {
   const change = await products.change(notification);
   if (change.action === "TRUNCATE") cache.clear();
   else cache.delete(change.id);
-  console.log(`product ${change.id} is forgotten`);
+  console.log(`product ${change.id} is dropped from the cache`);
   await show();
   if ((await product(1)).cents === 350) break;
 }

@@ -37,11 +37,11 @@ const printer = new Consumer<{ what: string }>(db, {
 await printer.drain();
 
 for (const { payload, attempts, error } of await deadLetters(db, { consumer: id })) {
-  console.log("given up:", payload, `after ${attempts} attempts: ${error}`);
+  console.log("dead letter:", payload, `after ${attempts} attempts: ${error}`);
 }
 
 paper = true;
-console.log(await retryDead(db, id, { error: "out of paper" }), "to be tried again");
+console.log(await retryDead(db, id, { error: "out of paper" }), "will be retried");
 await printer.drain();
 
 console.log(await discardDead(db, id, { all: true }), "discarded");

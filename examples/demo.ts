@@ -40,7 +40,7 @@ function verify(what: string, holds: boolean): void {
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   const end = performance.now() + 20_000;
   while (!await holds()) {
-    if (performance.now() > end) throw new Error(`not in 20 s: ${what}`);
+    if (performance.now() > end) throw new Error(`still waiting after 20 s: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -82,7 +82,7 @@ function start(db: Database, options: ConsumerOptions<Order>): { stop(): Promise
 const billing = { id: "billing", channels: "orders" };
 
 async function missed(db: Database): Promise<void> {
-  say("1. Four orders while nobody listens; one is rolled back, one commits late");
+  say("1. Four orders while no consumer runs: one is rolled back, one commits late");
   await notify(db, "orders", { id: 1 }, { key: "ada" });
   await db.transaction(async (tx) => {
     await notify(tx, "orders", { id: 2 }, { key: "bob" });
@@ -94,26 +94,26 @@ async function missed(db: Database): Promise<void> {
     console.log("   order 4 was published after order 3 and committed before it");
   });
 
-  say('2. A consumer "billing" is started: first what it missed, then live');
+  say('2. The consumer "billing" starts: first the orders it missed, then live ones');
   const seen = new Seen();
   const running = start(db, { ...billing, handle: seen.handle });
   await seen.atLeast(3);
-  verify("every order that was committed, once", seen.ids === "1 3 4");
+  verify("each committed order came once", seen.ids === "1 3 4");
   verify("marked as replays", seen.all.every(({ isReplay }) => isReplay));
   await notify(db, "orders", { id: 5 }, { key: "ada" });
   await seen.atLeast(4);
   verify("then live", seen.ids === "1 3 4 5" && seen.all[3]?.isReplay === false);
   await running.stop();
 
-  say("3. It goes away, an order comes, it is back: it goes on where it was");
+  say("3. It stops, an order is published, it starts again: it continues where it was");
   await notify(db, "orders", { id: 6 }, { key: "bob" });
   const again = new Seen();
   const handled = await new Consumer(db, { ...billing, handle: again.handle }).drain();
-  verify("the one it missed, and nothing again", handled === 1 && again.ids === "6");
+  verify("only the order it missed", handled === 1 && again.ids === "6");
 }
 
 async function failing(db: Database): Promise<void> {
-  say("4. One order fails, three times: it holds up its own key, and nobody else");
+  say("4. One order fails three times: it delays its own key, and no other");
   let paper = false;
   const seen = new Seen();
   const running = start(db, {
@@ -135,7 +135,10 @@ async function failing(db: Database): Promise<void> {
     )),
   );
   await seen.atLeast(3);
-  verify("the others came at once, ada's next one after hers was given up", seen.ids === "9 10 8");
+  verify(
+    "other keys were not delayed; ada's next order came after order 7 was given up",
+    seen.ids === "9 10 8",
+  );
   const dead = async () => await deadLetters(db, { consumer: "billing" });
   await until("the dead letter is stored", async () => (await dead()).length > 0);
   const [letter] = await dead();
@@ -144,18 +147,21 @@ async function failing(db: Database): Promise<void> {
     (letter?.payload as Order).id === 7 && letter?.attempts === 3,
   );
 
-  say("5. Paper is there: the dead letter is tried again");
+  say("5. The printer has paper: the dead letter is retried");
   paper = true;
   await retryDead(db, "billing", { all: true });
   await seen.atLeast(4);
   await running.stop();
   verify("order 7 is printed", seen.ids === "9 10 8 7");
   const [status] = await consumers(db);
-  verify("nothing is left", status?.unread === 0 && status.waiting === 0 && status.dead === 0);
+  verify(
+    "nothing is unread, waiting or dead",
+    status?.unread === 0 && status.waiting === 0 && status.dead === 0,
+  );
 }
 
 async function shared(url: string, db: Database): Promise<void> {
-  say("6. Two workers share a consumer of four partitions; one is stopped in the middle");
+  say("6. Two workers share a consumer of four partitions; one stops halfway");
   const handled: { worker: string; key: string; step: number }[] = [];
   const worker = async (name: string) => {
     const db = await connect(url);
@@ -178,7 +184,7 @@ async function shared(url: string, db: Database): Promise<void> {
     const { workerList } = await consumerDetails(db, "packing");
     return workerList.map(({ partitions }) => partitions.length).join() === "2,2";
   });
-  console.log("   each serves two partitions; a key lies in one of them");
+  console.log("   each worker serves two partitions; each key belongs to one of them");
 
   const keys = ["ada", "bob", "cy", "fay", "gus", "hal", "ned"];
   const steps = [1, 2, 3, 4, 5, 6, 7, 8];
@@ -190,7 +196,7 @@ async function shared(url: string, db: Database): Promise<void> {
   const by = (name: string) => handled.filter(({ worker }) => worker === name).length;
   await until("both are at work", () => by("first") > 4 && by("second") > 4);
   await second.stop();
-  console.log(`   the second has stopped after ${by("second")}, the first goes on`);
+  console.log(`   the second worker has stopped after ${by("second")} steps, the first continues`);
   await until("all are handled", () => handled.length >= all);
   await first.stop();
   for (const key of keys) {
@@ -198,10 +204,10 @@ async function shared(url: string, db: Database): Promise<void> {
     const way = its.map(({ worker, step }) => `${step}${worker === "first" ? "" : "'"}`).join(" ");
     console.log(`   ${key.padEnd(4)} ${way}`);
   }
-  console.log("        (' by the second)");
-  verify(`all ${all}, none twice`, handled.length === all);
+  console.log("        (' by the second worker)");
+  verify(`all ${all} steps were handled, none twice`, handled.length === all);
   verify(
-    "each key in order, whoever served it",
+    "each key in order, across both workers",
     keys.every((key) =>
       handled.filter((one) => one.key === key).map(({ step }) => step).join() === steps.join()
     ),
@@ -222,7 +228,7 @@ async function once(db: Database): Promise<void> {
       await tx.query("update account set euros = euros + 10");
       written++;
       if (attempt > 1) return;
-      if (payload.id === 2) throw new Error("an error after it was written");
+      if (payload.id === 2) throw new Error("an error after the write");
       if (payload.id === 3) await tx.query("select pg_terminate_backend(pg_backend_pid())");
     },
     onError: (error, { payload }) =>
@@ -231,7 +237,7 @@ async function once(db: Database): Promise<void> {
   await ledger.drain();
   const { rows } = await db.query("select euros from account");
   verify(
-    `four payments of 10, written ${written} times, are ${rows[0].euros}`,
+    `four payments of 10, written ${written} times, add up to ${rows[0].euros}`,
     rows[0].euros === 40 && written === 6,
   );
 }
@@ -265,12 +271,16 @@ for (const [signal, itsCode] of signals) {
 interrupted.promise.catch(() => {});
 
 try {
-  say("A real PostgreSQL, started for this demo and removed after it");
+  say("A real PostgreSQL, started for this demo and removed afterwards");
   await using server = await startEmbedded({ ephemeral: true });
   const story = demo(server);
   story.catch(() => {}); // after an interruption its result does not matter
   await Promise.race([story, interrupted.promise]);
-  say(`All as promised, in ${((performance.now() - begun) / 1000).toFixed(1)} s. Now yourself:`);
+  say(
+    `All as promised, in ${
+      ((performance.now() - begun) / 1000).toFixed(1)
+    } s. Now try it yourself:`,
+  );
   console.log("   deno task listen                       # in one terminal");
   console.log(`   deno task notify orders '{"id":42}'    # in another`);
 } catch (error) {

@@ -31,4 +31,4 @@ const consumer = new Consumer<{ number: number; euros: number }>(db, {
 console.log(await consumer.drain(), "handled");
 
 const { rows } = await db.query("select sum(euros)::int as euros from example_payments");
-console.log(rows[0].euros, "euros, written four times, there three times");
+console.log(rows[0].euros, "euros: four inserts, three of them committed");

@@ -40,7 +40,7 @@ const { snapshot } = await watch(db, articles, {
   ifChanged: true, // no notification for each view
   snapshot: { again: true }, // this index starts empty; for a persistent index: true
 });
-console.log(snapshot?.published, "rows were there");
+console.log(snapshot?.published, "rows existed before");
 
 const consumer = new Consumer(db, {
   id: "example-search",

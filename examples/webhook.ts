@@ -28,10 +28,10 @@ let requests = 0;
 const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
   const key = request.headers.get("idempotency-key")!;
   const { id, new: row } = await request.json();
-  if (id === 3) return new Response("lost is no state", { status: 422 });
+  if (id === 3) return new Response("lost is not a known state", { status: 422 });
   if (id === 1) requests++;
   if (id === 1 && requests === 1) return new Response("we are closed", { status: 503 });
-  console.log(taken.has(key) ? `${id} was there already` : `${id} is taken: ${row.state}`);
+  console.log(taken.has(key) ? `${id} was received before` : `${id} is accepted: ${row.state}`);
   taken.add(key);
   return new Response("", { status: id === 1 && requests === 2 ? 500 : 200 });
 });

@@ -72,8 +72,8 @@ declare
   f regprocedure;
 begin
   if not exists (select from pg_roles r where r.rolname = role_name) then
-    raise exception 'there is no role "%"', role_name
-      using errcode = 'HK006', hint = 'Create it first; names are case-sensitive here.';
+    raise exception 'role "%" does not exist', role_name
+      using errcode = 'HK006', hint = 'Create the role first. Its name is case-sensitive here.';
   end if;
   execute format('grant usage on schema hark to %I', role_name);
   for f in

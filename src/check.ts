@@ -121,7 +121,7 @@ export function text(
 export function consumerName(value: unknown): string {
   if (value === undefined || value === null || value === "") {
     throw new HarkError("BAD_OPTION", "a consumer has no id", {
-      remedy: 'Give it one, such as { id: "billing" }: its position is kept under that name.',
+      remedy: 'Give one, such as { id: "billing" }. The position is stored under that name.',
     });
   }
   if (typeof value !== "string" || [...value].length > 200) {
@@ -135,7 +135,7 @@ export function toId(value: unknown): number {
   const id = typeof value === "number" ? value : Number(value);
   if (value === null || !Number.isSafeInteger(id)) {
     throw new HarkError("DATABASE", `the server returned ${show(value)} where an id was expected`, {
-      remedy: "Ids are checked to be safe integers; this server's are beyond 2^53 or no numbers.",
+      remedy: "Hark needs ids that are whole numbers below 2^53.",
     });
   }
   return id;

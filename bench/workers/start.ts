@@ -47,7 +47,12 @@ export class BenchWorker implements AsyncDisposable {
     let timer;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(
-        () => reject(new Error(`no answer to ${JSON.stringify(question)} within ${seconds} s`)),
+        () =>
+          reject(
+            new Error(
+              `the worker gave no answer to ${JSON.stringify(question)} within ${seconds} s`,
+            ),
+          ),
         seconds * 1000,
       );
     });

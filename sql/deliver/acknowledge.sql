@@ -168,8 +168,8 @@ begin
     perform hark.raise_fenced($1, $3);
   end if;
   if coalesce(current_setting('hark.handling', true), '') <> owner::text then
-    raise exception 'the handler has ended its transaction by itself'
-      using errcode = 'HK001', hint = 'Leave COMMIT and ROLLBACK to Hark: throw to roll back.';
+    raise exception 'the handler has ended the transaction itself'
+      using errcode = 'HK001', hint = 'Leave COMMIT and ROLLBACK to Hark. Throw an error to roll back.';
   end if;
   delete from hark.waiting w where w.consumer = $1 and w.id = any (ids);
   -- Also for a notification that waited: its position may not have passed it yet. The next acknowledgement

@@ -46,7 +46,7 @@ begin
         -- A worker that was taken for dead comes back as the youngest, and takes nothing from its successors.
         joined_at = case when workers.lease_until > clock_timestamp() then workers.joined_at else clock_timestamp() end;
     if not found then
-      raise exception 'the worker could not be entered' using errcode = 'XX000';
+      raise exception 'could not store the lease of the worker' using errcode = 'XX000';
     end if;
   end if;
   if c.next_partitions is not null then

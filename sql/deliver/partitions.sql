@@ -19,8 +19,8 @@ begin
     perform hark.raise_no_consumer($1);
   end if;
   if c.barrier is not null and c.next_partitions <> $2 then
-    raise exception 'consumer "%" is changing to % partitions', $1, c.next_partitions
-      using errcode = 'HK006', hint = 'Let its workers finish that first.';
+    raise exception 'the number of partitions of consumer "%" is being changed to %', $1, c.next_partitions
+      using errcode = 'HK006', hint = 'Let its workers finish the change first.';
   end if;
   update hark.consumers k set next_partitions = nullif($2, case when c.barrier is null then c.partitions end)
   where k.name = $1;

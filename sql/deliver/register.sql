@@ -104,7 +104,7 @@ begin
   raise exception 'this worker no longer serves all of the partitions % of consumer "%"',
     array_to_string($2, ', '), $1
     using errcode = 'HK005',
-      hint = 'Another worker has taken over, or the consumer was moved or removed. Claim them again.';
+      hint = 'Another worker has taken over, or a seek or a removal has ended the claim. Claim them again.';
 end
 $$;
 
@@ -113,7 +113,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'there is no consumer "%"', $1
-    using errcode = 'HK007', hint = 'Register it first; somebody may have removed it.';
+    using errcode = 'HK007', hint = 'Register it first. It may have been removed.';
 end
 $$;
 

@@ -7,11 +7,11 @@ begin
   if $1 is not null then
     perform hark.require_consumer($1);
   elsif after_id is not null then
-    raise exception 'dead letters of all consumers are not in order of ids, so none come after id %', after_id
+    raise exception 'after_id % needs one consumer: dead letters of several consumers are not in the order of ids', after_id
       using errcode = 'HK006', hint = 'Name the consumer.';
   end if;
   if max_rows < 1 then
-    raise exception 'at most % dead letters are none', max_rows
+    raise exception 'max_rows is %', max_rows
       using errcode = 'HK006', hint = 'Give a limit of at least 1.';
   end if;
 end

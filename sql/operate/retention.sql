@@ -181,12 +181,12 @@ declare
   looked bigint;
 begin
   if batch is null or batch < 1 then
-    raise exception 'a batch of % cannot be cleaned', batch
-      using errcode = 'HK006', hint = 'Give how many notifications to look at, at least 1.';
+    raise exception 'batch is %', coalesce(batch::text, 'null')
+      using errcode = 'HK006', hint = 'Give the number of notifications to look at, at least 1.';
   end if;
   if cardinality(without) > 0 and not dry_run then
-    raise exception 'consumers % cannot be left out of account', without
-      using errcode = 'HK006', hint = 'Only a dry run can; remove them instead.';
+    raise exception 'cleaning cannot ignore the consumers %', without
+      using errcode = 'HK006', hint = 'Only a dry run can ignore them. Remove the consumers instead.';
   end if;
   if not dry_run then
     perform hark.require_read_committed();

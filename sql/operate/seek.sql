@@ -45,8 +45,8 @@ begin
   if (kind in ('beginning', 'now', 'end') and (id is not null or "time" is not null))
     or (kind = 'id' and "time" is not null) or (kind = 'time' and id is not null)
   then
-    raise exception 'a seek to "%" was given an id (%) or a time (%) that it does not take', kind, id, "time"
-      using errcode = 'HK006', hint = 'Give "id" an id, "time" a time, and the others neither.';
+    raise exception 'a seek to "%" was given the id % and the time %', kind, id, "time"
+      using errcode = 'HK006', hint = 'Give an id only with "id", and a time only with "time".';
   end if;
   perform hark.require_fresh_snapshot();
   -- Keeps hark.clean out, as in hark.register.
@@ -55,8 +55,8 @@ begin
   delete from hark.replays r where r.consumer = $1;
   c := hark.changed($1);
   if c.next_partitions is not null then
-    raise exception 'consumer "%" is changing to % partitions', $1, c.next_partitions
-      using errcode = 'HK006', hint = 'Let its workers finish that first, or change it back.';
+    raise exception 'the number of partitions of consumer "%" is being changed to %', $1, c.next_partitions
+      using errcode = 'HK006', hint = 'Let its workers finish the change, or change the number back.';
   end if;
   perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
   select i.rebased_through into complete_through from hark.install i;
@@ -130,9 +130,9 @@ declare
 begin
   perform hark.require_consumer($1);
   if num_nonnulls(from_id, from_time) <> 1 or num_nonnulls(to_id, to_time) > 1 then
-    raise exception 'a replay begins at an id (%) or at a time (%), and ends at an id (%) or at a time (%)',
+    raise exception 'a replay was given the start id % and time %, and the end id % and time %',
       from_id, from_time, to_id, to_time
-      using errcode = 'HK006', hint = 'Give one beginning, and at most one end.';
+      using errcode = 'HK006', hint = 'Give one start, and at most one end.';
   end if;
   drawn := hark.last_drawn_id();
   if from_id < 1 or from_id > drawn then
@@ -145,7 +145,7 @@ begin
       using errcode = 'HK006', hint = 'Give an end that is not before the beginning.';
   end if;
   if cardinality(channels) = 0 then
-    raise exception 'a replay of no channel' using errcode = 'HK006', hint = 'Leave channels out to replay all.';
+    raise exception 'a replay was given an empty list of channels' using errcode = 'HK006', hint = 'Leave channels out to replay all of them.';
   end if;
   c := hark.changed($1);
   select coalesce(n.name, 'null') into strange from unnest(channels) n (name)

@@ -111,9 +111,9 @@ language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'the log is not cleaned in a % transaction, which does not see what is registered meanwhile',
+    raise exception 'the log cannot be cleaned in a % transaction: it would not see consumers that register later',
         upper(current_setting('transaction_isolation'))
-      using errcode = 'HK002', hint = 'Use READ COMMITTED: for a role, alter role ... set default_transaction_isolation = ''read committed''.';
+      using errcode = 'HK002', hint = 'Use READ COMMITTED. For a role: alter role ... set default_transaction_isolation = ''read committed''.';
   end if;
 end
 $$;

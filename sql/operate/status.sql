@@ -221,7 +221,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if since is null or since > clock_timestamp() then
-    raise exception 'it cannot be known who is served since %', since
+    raise exception 'since is %, which is not in the past', coalesce(since::text, 'null')
       using errcode = 'HK006', hint = 'Give a time in the past.';
   end if;
   for consumer, served_last in

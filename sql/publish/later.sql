@@ -70,8 +70,8 @@ declare
   channels text[];
 begin
   if batch is null or batch < 1 then
-    raise exception 'a batch of % cannot be delivered', coalesce(batch::text, 'null')
-      using errcode = 'HK006', hint = 'Give how many notifications to move at most, at least 1.';
+    raise exception 'batch is %', coalesce(batch::text, 'null')
+      using errcode = 'HK006', hint = 'Give the largest number of notifications to move, at least 1.';
   end if;
   moved := 0;
   select d.deliver_at into next_at from hark.delayed d order by d.deliver_at, d.number limit 1;
@@ -241,8 +241,8 @@ begin
   loop
     if n.delay_ms is not null then
       if n.deliver_at is not null then
-        raise exception 'there is a delay of % ms and a deliver_at', n.delay_ms
-          using errcode = 'HK006', hint = 'Give one of them.';
+        raise exception 'both a delay (% ms) and a deliver_at are given', n.delay_ms
+          using errcode = 'HK006', hint = 'Give only one of them.';
       end if;
       n.deliver_at := clock_timestamp() + hark.as_interval('delay', n.delay_ms);
     end if;
@@ -269,7 +269,7 @@ as $$
 begin
   if not (ms >= 0 and ms <= 315619200000) then
     raise exception '% is % ms', what, ms
-      using errcode = 'HK006', hint = 'Give milliseconds, at most 10 years of them.';
+      using errcode = 'HK006', hint = 'Give milliseconds, from 0 to 315619200000 (10 years).';
   end if;
   return make_interval(secs => ms / 1000);
 end

@@ -166,7 +166,7 @@ begin
     context := null;
   end;
   if context is null or jsonb_typeof(context) <> 'object' then
-    raise warning 'hark.context is no JSON object and is left out: %', left(given, 80)
+    raise warning 'hark.context is not a JSON object and is ignored: %', left(given, 80)
       using hint = 'Set it with hark.set_context.';
     return headers;
   end if;

@@ -65,7 +65,7 @@ begin
     p.seen := '1:1:'; p.floor := 0; p.stragglers := '{}'; p.lows := '{}';
   elsif start_kind = 'id' then
     if start_id is null or start_id < 1 or start_id > p.seen_max + 1 then
-      raise exception 'there is no place to start at id %: the log has drawn ids up to %', start_id, p.seen_max
+      raise exception 'cannot start at id %: the log has drawn ids up to %', start_id, p.seen_max
         using errcode = 'HK006', hint = 'Give an id of the log, or start from "now".';
     end if;
     p.seen := '1:1:'; p.floor := start_id - 1; p.stragglers := '{}'; p.lows := '{}';

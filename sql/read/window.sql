@@ -191,7 +191,7 @@ declare
   m hark.position := a;
 begin
   if (a).seen::text <> (b).seen::text or (a).target is not null or (b).target is not null then
-    raise exception 'positions that have not seen the same cannot be one' using errcode = 'XX000';
+    raise exception 'positions that have seen different snapshots cannot be merged' using errcode = 'XX000';
   end if;
   if (a).incarnation <> (b).incarnation then
     raise exception 'the server has restarted after a crash between these positions'

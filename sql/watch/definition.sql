@@ -21,7 +21,7 @@ begin
     raise exception 'channel "%" has % characters', left(channel, 80), char_length(channel)
       using errcode = 'HK006', hint = 'Give a channel of 1 to 200 characters.';
   elsif name is null or octet_length(name) not between 1 and 40 then
-    raise exception 'the watch is named "%"', left(name, 80)
+    raise exception 'the name "%" of the watch is empty or too long', left(name, 80)
       using errcode = 'HK006', hint = 'Give a name of 1 to 40 bytes.';
   end if;
   operations := array(select distinct lower(o.o) from unnest(operations) o (o) order by 1);
@@ -30,16 +30,16 @@ begin
     raise exception 'operations are %', operations
       using errcode = 'HK006', hint = 'Give some of insert, update, delete and truncate.';
   elsif payload is null or not payload = any (array['full', 'new', 'diff', 'key']) then
-    raise exception 'the payload is "%"', payload using errcode = 'HK006', hint = 'Give full, new, diff or key.';
+    raise exception 'unknown payload "%"', payload using errcode = 'HK006', hint = 'Give full, new, diff or key.';
   elsif level is null or not level = any (array['auto', 'statement', 'row']) then
-    raise exception 'the level is "%"', level using errcode = 'HK006', hint = 'Give auto, statement or row.';
+    raise exception 'unknown level "%"', level using errcode = 'HK006', hint = 'Give auto, statement or row.';
   elsif max_bytes is null or max_bytes not between 1000 and 67108864 then
     raise exception 'max_bytes is %', max_bytes using errcode = 'HK006', hint = 'Give 1000 to 67108864 (64 MiB).';
   elsif headers is not null and jsonb_typeof(headers) <> 'object' then
     raise exception 'the headers are %, which is not an object', left(headers::text, 80)
       using errcode = 'HK006', hint = 'Give an object, such as {"source": "app"}.';
   elsif include is not null and exclude is not null then
-    raise exception 'both include and exclude are given' using errcode = 'HK006', hint = 'Give one of them.';
+    raise exception 'both include and exclude are given' using errcode = 'HK006', hint = 'Give only one of them.';
   end if;
   perform hark.require_columns(relation, 'include', include);
   perform hark.require_columns(relation, 'exclude', exclude);
@@ -51,11 +51,11 @@ begin
   if level = 'statement' and chosen.mode <> 'statement' and (of.relkind <> 'r' or replicated
     or exists (select from pg_inherits i where relation = any (array[i.inhrelid, i.inhparent])))
   then
-    raise exception 'table % cannot be watched by statement: %', relation::regclass, chosen.reason
-      using errcode = 'HK006', hint = 'Leave the level to auto.';
+    raise exception 'table % cannot be watched with statement triggers: %', relation::regclass, chosen.reason
+      using errcode = 'HK006', hint = 'Leave the level out, or give auto.';
   elsif level <> 'auto' and chosen.mode <> 'instead' then
     chosen.mode := level;
-    chosen.reason := 'as asked for';
+    chosen.reason := 'as requested';
   end if;
   if condition is not null then
     -- In the brackets of a type's name, the condition must be one expression.
@@ -134,11 +134,11 @@ begin
     end if;
   end loop;
   return format($body$
--- Made by hark.watch; it is replaced when that is called again.
+-- Created by hark.watch. Its next call for this watch replaces the function.
 #variable_conflict use_column
 <<hark>>
 declare
-  -- Under names that no column takes for its own.
+  -- Referred to as hark.of_schema and so on, so that a column of the same name is not taken instead.
   of_schema text := tg_table_schema;
   of_table text := tg_table_name;
   operation text := tg_op;
@@ -160,7 +160,7 @@ begin
   head := jsonb_build_object('schema', %3$s, 'table', %4$s, 'action', tg_op, 'metadata', hark.metadata)%5$s;
   headers := hark.with_context(%6$L);
   if (%7$s) is distinct from %8$s then
-    -- The table's columns are no longer those that the statements below were made for: make them now.
+    -- The table's columns have changed since this function was created: build the statements anew.
     for hark.statement in select s.s from unnest(hark.watch_statements(
       hark.watched_root(tg_relid, (select t.tgfoid from pg_trigger t where t.tgrelid = tg_relid and t.tgname = tg_name)),
       %9$L, tg_op, %10$L, %11$L, '$3', '$4')) s (s)
@@ -181,8 +181,8 @@ $body$,
     select from pg_trigger t where t.tgrelid = tg_relid and t.tgname < tg_name and t.tgtype & 64 <> 0
       and t.tgtype & case tg_op when 'INSERT' then 4 when 'DELETE' then 8 else 16 end <> 0 and t.tgenabled <> 'D'
   ) then
-    raise exception 'view % has no INSTEAD OF trigger of its own for % any more', tg_relid::regclass, tg_op
-      using hint = 'Give it one, or stop watching it: select hark.unwatch(...).';
+    raise exception 'view % no longer has an INSTEAD OF trigger of its own for %', tg_relid::regclass, tg_op
+      using hint = 'Create one, or end the watch: select hark.unwatch(...).';
   end if;$instead$ else '' end,
     case when tree then quote_literal(d ->> 'schema') else 'tg_table_schema' end,
     case when tree then quote_literal(d ->> 'table') else 'tg_table_name' end,
@@ -195,8 +195,8 @@ $body$,
       else format($guarded$      begin
 %s
       exception when undefined_column or undefined_table or undefined_function or undefined_object or datatype_mismatch then
-        raise warning 'the condition of the watch "%s" cannot be used any more (%%), and is left out', sqlerrm
-          using hint = 'Everything is published until the table is watched with another condition.';
+        raise warning 'the condition of the watch "%s" cannot be used any more (%%) and is ignored', sqlerrm
+          using hint = 'All changes are published until the table is watched with another condition.';
         hark.statement := replace(hark.statement, %L, '(true)');
 %s
       end;$guarded$, executed, replace(replace(d ->> 'name', '''', ''''''), '%', '%%'),

@@ -114,14 +114,14 @@ begin
     or not has_table_privilege(f.proowner, 'hark.published'::regclass, 'insert')
     or not has_function_privilege(f.proowner, 'hark.wake(text)'::regprocedure, 'execute')
   then
-    found_drift := found_drift || format('role "%s", which owns the table, may not publish: writes fail; select hark.grant_publish(%L)',
+    found_drift := found_drift || format('role "%s", which owns the table, may not publish, so writes to the table fail; select hark.grant_publish(%L)',
       pg_get_userbyid(f.proowner), pg_get_userbyid(f.proowner));
   end if;
   if f.prosrc <> hark.watch_body(relation, d) then
     found_drift := found_drift || case
       when d -> 'columns' <> (select coalesce(jsonb_object_agg(a.attnum, a.attname), '{}') from pg_attribute a
         where a.attrelid = relation and a.attnum > 0 and not a.attisdropped)
-      then 'its columns have changed: changes are published by a slower way' || again
+      then 'its columns have changed: changes are published more slowly' || again
       else 'its columns or keys have changed, or it was made by another version of Hark' || again end;
   end if;
   if not f.prosecdef or f.proconfig is null then
@@ -139,7 +139,7 @@ begin
   where d ->> 'condition' ~ ('(^|[^[:alnum:]_])' || regexp_replace(c.value, '([^[:alnum:]_])', '\\\1', 'g') || '($|[^[:alnum:]_])')
     and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = c.value and a.attnum > 0 and not a.attisdropped);
   if gone is not null then
-    found_drift := found_drift || format('its condition names %s, which is gone or has another name: everything is published; watch the table with another condition', gone);
+    found_drift := found_drift || format('its condition names %s, which is gone or has another name: all changes are published; watch the table with another condition', gone);
   end if;
   for t in
     select g.tgname, g.tgrelid::regclass as on_relation, g.tgenabled from pg_trigger g
@@ -148,7 +148,7 @@ begin
   loop
     found_drift := found_drift || case when t.tgenabled = 'D'
       then format('trigger %I on %s is disabled', t.tgname, t.on_relation)
-      else format('trigger %I is left on %s, which is no part of the table any more', t.tgname, t.on_relation) end;
+      else format('trigger %I is left on %s, which is no longer part of the table', t.tgname, t.on_relation) end;
   end loop;
   select * into now_mode from hark.watch_mode(relation, (d ->> 'replicated')::boolean);
   if d ->> 'level' = 'auto' and now_mode.mode = 'row' and d ->> 'mode' = 'statement' then
@@ -162,7 +162,7 @@ begin
     if t.tgtype is null and exists (
       select from pg_trigger g where g.tgrelid = t.on_relation and g.tgfoid = function and g.tgtype = t.type
     ) then
-      found_drift := found_drift || format('the trigger on %s has to be named %I, as triggers fire in the order of their names%s',
+      found_drift := found_drift || format('the trigger on %s must be named %I: triggers fire in the order of their names%s',
         t.on_relation::regclass, t.trigger_name, again);
     elsif t.tgtype is null or t.tgtype <> t.type then
       found_drift := found_drift || format('trigger %I on %s is missing%s', t.trigger_name, t.on_relation::regclass, again);

@@ -148,8 +148,8 @@ begin
     where p.oid = to_regprocedure(function || '(jsonb, integer)') and p.prosecdef
       and pg_get_userbyid(p.proowner) = (watch).owner
   ) then
-    raise exception 'the function % that publishes the rows is gone', function
-      using errcode = 'HK006', hint = 'Watch the table again, with snapshot.';
+    raise exception 'function %, which publishes the rows, no longer exists', function
+      using errcode = 'HK006', hint = 'Watch the table again, with snapshot => true.';
   end if;
   execute format('select s.made, s.last from %s($1, $2) s', function) into made, last using (watch).snapshot_after, batch;
   update hark.watches w set snapshot_after = coalesce(snapshot_page.last, w.snapshot_after),
@@ -170,8 +170,8 @@ declare
   function text;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'the transaction is %', current_setting('transaction_isolation')
-      using errcode = 'HK002', hint = 'Take a snapshot in READ COMMITTED: else rows that were written meanwhile are not seen.';
+    raise exception 'a snapshot cannot be taken in a % transaction', upper(current_setting('transaction_isolation'))
+      using errcode = 'HK002', hint = 'Use READ COMMITTED. Otherwise rows that are written during the snapshot are missed.';
   end if;
   select (k.watch).* into w from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
   if kind = any (array['v', 'f']::"char"[]) then
@@ -179,8 +179,8 @@ begin
       using errcode = 'HK006', hint = 'Watch it without one.';
   end if;
   if not hark.is_paged(relation, w.definition) and w.created_at < transaction_timestamp() and w.snapshot_done_at is null then
-    raise exception 'table % has no key (of columns that are never null), and its changes are being published already', relation
-      using errcode = 'HK006', hint = 'Rows without a key can be published only when its watch begins: end it with hark.unwatch, and watch it again with snapshot => true.';
+    raise exception 'table % has no key (of columns that are never null), and its watch has already begun', relation
+      using errcode = 'HK006', hint = 'Its rows can be published only when the watch begins. End the watch with hark.unwatch, then watch the table again with snapshot => true.';
   end if;
   function := hark.snapshot_function(w.function_schema, w.function_name);
   if not has_schema_privilege(w.owner, w.function_schema, 'create') then
@@ -188,7 +188,7 @@ begin
       using errcode = 'insufficient_privilege', hint = format('grant create on schema %I to %I.', w.function_schema, w.owner);
   end if;
   if exists (select from pg_proc p where p.oid = to_regprocedure(function || '(jsonb, integer)') and pg_get_userbyid(p.proowner) <> w.owner) then
-    raise exception 'function % is there already, and is not of the owner of table %', function, relation
+    raise exception 'function % exists already and does not belong to the owner of table %', function, relation
       using errcode = 'HK006', hint = 'Drop or rename it.';
   end if;
   execute format(E'create or replace function %s(after jsonb, batch integer, out made integer, out last jsonb) returns setof record\n'
@@ -219,11 +219,11 @@ declare
   rows_now integer := batch;
 begin
   if batch is null or batch not between 1 and 100000 then
-    raise exception 'a batch is of % rows', coalesce(batch::text, 'null')
+    raise exception 'a batch cannot have % rows', coalesce(batch::text, 'null')
       using errcode = 'HK006', hint = 'Give 1 to 100000.';
   elsif current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'the transaction is %', current_setting('transaction_isolation')
-      using errcode = 'HK002', hint = 'Take a snapshot in READ COMMITTED: rows that are being changed are waited for.';
+    raise exception 'a snapshot cannot be taken in a % transaction', upper(current_setting('transaction_isolation'))
+      using errcode = 'HK002', hint = 'Use READ COMMITTED. The snapshot waits for rows that are being changed.';
   end if;
   select (k.watch).* into w from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
   if not found then
@@ -277,7 +277,7 @@ begin
       using errcode = 'HK006', hint = 'Watch it first: select hark.watch(...).';
   elsif not hark.is_paged(relation, w.definition) then
     raise exception 'table % has no key (of columns that are never null)', relation
-      using errcode = 'HK006', hint = 'Its rows can be published only when its watch begins: end it, and watch it again with snapshot => true.';
+      using errcode = 'HK006', hint = 'Its rows can be published only when the watch begins. End the watch with hark.unwatch, then watch the table again with snapshot => true.';
   end if;
   update hark.watches k set snapshot_wanted = true, snapshot_after = null, snapshot_count = 0, snapshot_done_at = null
   where k.function_schema = w.function_schema and k.function_name = w.function_name and k.owner = w.owner;

@@ -24,7 +24,7 @@ declare
 begin
   if char_length(channel) not between 1 and 200 then
     raise exception 'trigger % gives hark.notify_data_change a channel of % characters', tg_name, char_length(channel)
-      using errcode = 'HK006', hint = 'Make it again with a channel of 1 to 200 characters.';
+      using errcode = 'HK006', hint = 'Create the trigger again, with a channel of 1 to 200 characters.';
   end if;
   head := jsonb_build_object('schema', tg_table_schema, 'table', tg_table_name, 'action', tg_op,
     'metadata', jsonb_build_object('user', session_user, 'role', coalesce(nullif(current_setting('role'), 'none'), session_user),

@@ -134,7 +134,7 @@ begin
     select from pg_proc p where p.proname = made_name and p.pronamespace = to_regnamespace(quote_ident(schema_name))
       and (pg_get_userbyid(p.proowner) <> owner or p.prorettype <> 'trigger'::regtype)
   ) then
-    raise exception 'function %.% is there already, and is not of the owner of table %', schema_name, made_name, relation
+    raise exception 'function %.% exists already and does not belong to the owner of table %', schema_name, made_name, relation
       using errcode = 'HK006', hint = 'Drop or rename it.';
   end if;
   foreach statement in array hark.watch_script(relation, d, schema_name, made_name) loop
@@ -173,7 +173,7 @@ begin
   select (k.watch).definition into d from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
   if not found then
     raise exception 'table % has no watch "%"', relation, name
-      using errcode = 'HK006', hint = 'Watch it: select hark.watch(...).';
+      using errcode = 'HK006', hint = 'Watch it first: select hark.watch(...).';
   end if;
   foreach list in array array['include', 'exclude', 'key', 'if_changed'] loop
     if jsonb_typeof(d -> list) = 'array' then
@@ -185,8 +185,8 @@ begin
       ) end);
       -- Refuse, rather than publish columns that were to be left out, or rows that were not asked for.
       if coalesce(jsonb_array_length(nullif(lists -> list, 'null')), 0) < jsonb_array_length(d -> list) then
-        raise exception 'the watch "%" of table % names columns under % that are gone: %', name, relation, list, d -> list
-          using errcode = 'HK006', hint = 'Say anew what is to be watched: select hark.watch(...).';
+        raise exception 'the watch "%" of table % names columns in % that no longer exist: %', name, relation, list, d -> list
+          using errcode = 'HK006', hint = 'Define the watch again: select hark.watch(...).';
       end if;
     end if;
   end loop;
@@ -320,7 +320,7 @@ begin
         execute statement;
       end loop;
     exception when insufficient_privilege then
-      raise warning 'the watch of table % is as an earlier version made it', w.relation::regclass
+      raise warning 'the watch of table % still has the trigger function of an earlier version', w.relation::regclass
         using hint = 'As the owner of the table: hark watch repair.';
     end;
   end loop;

@@ -30,15 +30,15 @@ as $$
   from pg_class c
   cross join lateral (select coalesce(
     case c.relkind
-      when 'v' then 'a view has no AFTER triggers for rows: an INSTEAD OF trigger after the view''s own'
+      when 'v' then 'a view has no AFTER triggers for rows, so an INSTEAD OF trigger runs after the view''s own'
       when 'f' then 'a foreign table has no transition tables'
-      when 'p' then 'writes to a partition would pass by the triggers of the partitioned table; a row that moves to another partition counts as DELETE and INSERT'
+      when 'p' then 'writes to a partition do not fire statement triggers of the partitioned table; a row that moves to another partition counts as DELETE and INSERT'
     end,
-    case when c.relispartition then 'writes through the partitioned table would pass by the triggers of a partition' end,
-    (select 'writes through a table that inherits or is inherited would pass by the other''s triggers'
+    case when c.relispartition then 'writes through the partitioned table do not fire statement triggers of a partition' end,
+    (select 'a write through one table of an inheritance tree does not fire statement triggers of the others'
       from pg_inherits i where c.oid in (i.inhrelid, i.inhparent) limit 1),
-    case when $2 then 'rows that logical replication applies fire only triggers for each row' end,
-    (select format('trigger %I may write to the table itself, which would be published before what caused it', t.tgname)
+    case when $2 then 'rows that logical replication applies fire only row triggers' end,
+    (select format('trigger %I may write to the table itself; that write would be published before its cause', t.tgname)
       from pg_trigger t
       where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype & 66 = 0
         and not hark.is_watch_function(t.tgfoid)
@@ -52,7 +52,7 @@ as $$
         join pg_constraint k on k.confrelid = w.relation and k.contype = 'f'
           and (k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd'))
       )
-      select 'a foreign key changes rows of the table because of others of it, which would be published before their cause'
+      select 'a foreign key changes rows of the table because of other rows of it; these changes would be published before their cause'
       from caused w where w.relation = c.oid),
     -- What foreign keys do within one statement arrives as one set of rows. A row may be changed twice in it,
     -- and its order cannot be followed. So this counts the ways by which a deleted or updated row of another
@@ -71,7 +71,7 @@ as $$
             else k.confdeltype in ('c', 'n', 'd') end
         where w.length < 8 and (w.relation <> c.oid or w.length = 0)
       )
-      select format('several foreign keys change its rows because of %s, perhaps one row twice', min(w.origin)::regclass)
+      select format('several foreign keys change its rows when %s changes, perhaps one row twice', min(w.origin)::regclass)
       from ways w where w.relation = c.oid and w.length > 0
       group by w.origin, w.event having count(*) > 1 and bool_or(w.is_update) limit 1)
   )) r (reason)
@@ -92,32 +92,32 @@ begin
     raise exception 'there is no table %', named using errcode = 'undefined_table';
   elsif c.relpersistence = 't' then
     raise exception 'table % is temporary and cannot be watched', named
-      using errcode = 'HK006', hint = 'It ends with its session, and nobody else sees it: publish with hark.notify instead.';
+      using errcode = 'HK006', hint = 'Only its own session sees the table. Publish with hark.notify instead.';
   elsif c.relkind = 'm' then
     raise exception '% is a materialized view, which has no triggers', named
-      using errcode = 'HK006', hint = 'Watch the tables that it is made from.';
+      using errcode = 'HK006', hint = 'Watch the tables that it selects from.';
   elsif not c.relkind = any (array['r', 'p', 'f', 'v']::"char"[]) then
     raise exception '% is not a table', named using errcode = 'HK006', hint = 'Give a table, or a view with INSTEAD OF triggers.';
   elsif c.nspname = any (array['pg_catalog', 'information_schema', 'pg_toast']) then
     raise exception '% belongs to PostgreSQL and cannot be watched', named
       using errcode = 'HK006', hint = 'System catalogs take no triggers.';
   elsif c.nspname = 'hark' then
-    raise exception '% belongs to Hark: to publish what is published would have no end', named
-      using errcode = 'HK006', hint = 'Read the channels themselves.';
+    raise exception '% belongs to Hark: a watch would publish its own notifications without end', named
+      using errcode = 'HK006', hint = 'Subscribe to the channels instead.';
   elsif c.relkind = 'v' and not exists (
     select from pg_trigger t where t.tgrelid = relation and t.tgtype & 64 <> 0 and not hark.is_watch_function(t.tgfoid)
   ) then
-    raise exception 'view % has no INSTEAD OF triggers: what is written to it is written to its tables', named
+    raise exception 'view % has no INSTEAD OF triggers: PostgreSQL writes to its tables instead', named
       using errcode = 'HK006', hint = 'Watch the tables that it selects from.';
   elsif exists (
     select from pg_trigger t where t.tgrelid = relation and t.tgtype & 64 <> 0 and t.tgname >= '~hark_'
       and not hark.is_watch_function(t.tgfoid)
   ) then
-    raise exception 'view % has an INSTEAD OF trigger whose name comes after "~hark_": it would be published before it is written', named
+    raise exception 'view % has an INSTEAD OF trigger whose name comes after "~hark_": a row would be published before it is written', named
       using errcode = 'HK006', hint = 'Triggers fire in the order of their names: rename it with ALTER TRIGGER.';
   elsif not pg_has_role(c.relowner, 'usage') then
     raise exception 'table % belongs to role "%"', named, pg_get_userbyid(c.relowner)
-      using errcode = 'insufficient_privilege', hint = 'Only its owner can have it watched.';
+      using errcode = 'insufficient_privilege', hint = 'Only the owner of the table can watch it.';
   end if;
 end
 $$;
@@ -135,7 +135,7 @@ begin
   ) limit 1;
   if missing is not null or array_position(names, null) is not null then
     raise exception '% names column %, which table % does not have', what, coalesce('"' || missing || '"', 'null'), relation::regclass
-      using errcode = 'HK006', hint = format('It has %s.', (select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+      using errcode = 'HK006', hint = format('Its columns are %s.', (select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
         from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped));
   elsif cardinality(names) = 0 then
     raise exception '% is empty', what using errcode = 'HK006', hint = 'Name at least one column, or leave it out.';
@@ -171,7 +171,7 @@ begin
     execute format('select %s()', probe);
   exception when others then
     raise exception 'the condition "%" cannot be used: %', left(condition, 200), sqlerrm using errcode = 'HK006',
-      hint = 'Give a condition on old and new, such as new.status = ''paid''; functions and types not of PostgreSQL''s own need their schema''s name.';
+      hint = 'Give a condition on old and new, such as new.status = ''paid''. Name the schema of functions and types that are not PostgreSQL''s own.';
   end;
   execute format('drop function %s()', probe);
 end

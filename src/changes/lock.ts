@@ -45,10 +45,10 @@ export async function askLocking(
     if ((translated.cause as { code?: unknown } | undefined)?.code !== "55P03") throw translated;
     throw new HarkError(
       "TIMEOUT",
-      `the table ${table} was not free of transactions that write to it within ${wait} ms`,
+      `could not lock table ${table} within ${wait} ms: transactions that write to it stay open`,
       {
         cause: translated.cause,
-        remedy: "Try again when none is open for so long, or give a longer lockTimeout.",
+        remedy: "Try again when they have ended, or give a longer lockTimeout.",
       },
     );
   }

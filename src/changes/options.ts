@@ -120,7 +120,11 @@ export function tableAndOptions<Options extends WatchDefinition>(
   if (table === null || typeof table !== "object") return { table, options };
   for (const name of ["channel", "name", "payload", "key"] as const) {
     if (options[name] !== undefined) {
-      bad(name, options[name], `Give it to watched(), which has told what ${table.table} is.`);
+      bad(
+        name,
+        options[name],
+        `Give it to watched(), which defines ${table.table}, and leave it out here.`,
+      );
     }
   }
   const { channel, name, payload, key } = table;
@@ -151,7 +155,7 @@ export const definitionSql = [
 export function definitionValues(options: WatchDefinition): unknown[] {
   const { channel, key, when, ifChanged = false, replicated = false, level = "auto" } = options;
   if (options.include !== undefined && options.exclude !== undefined) {
-    bad("exclude", options.exclude, "There is an include too: give one of them.");
+    bad("exclude", options.exclude, "include is given too. Give only one of them.");
   }
   if (when !== undefined && (typeof when !== "string" || when.trim() === "")) {
     bad("when", when, `Give a condition in SQL, such as "new.total > 100".`);
@@ -200,11 +204,11 @@ export function payloadKind(value: unknown): WatchPayload {
 export function columns(option: string, value: unknown): readonly string[] | null {
   if (value === undefined) return null;
   if (!Array.isArray(value) || value.length === 0) {
-    bad(option, value, "Give an array of names of columns, at least one.");
+    bad(option, value, "Give an array of at least one column name.");
   }
   for (const name of value) {
     if (typeof name !== "string" || name === "") {
-      bad(`a column of ${option}`, name, "Give its name, without quotes and as it is stored.");
+      bad(`a column of ${option}`, name, "Give the name as PostgreSQL stores it, without quotes.");
     }
     text(`a column of ${option}`, name, "BAD_OPTION");
   }

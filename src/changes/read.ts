@@ -48,14 +48,14 @@ export function readChange(
   if (!isOf(expected, notification)) {
     throw new DeadLetter(
       notification.isDatabaseChange
-        ? `${what} is of the table ${notification.table}, not of ${expected.name}. ` +
-          "Where tables share a channel, ask matches() first"
-        : `${what} is no change of ${expected.name}: nothing of a watch`,
+        ? `${what} is a change of ${notification.table}, not of ${expected.name}. ` +
+          "If tables share a channel, call matches() first"
+        : `${what} is not a change of ${expected.name}: no watch published it`,
     );
   }
   const raw = notification.payload as Raw;
   if (raw.metadata === null || typeof raw.metadata !== "object") {
-    throw new DeadLetter(`${what} has no metadata: it was not published by a watch`);
+    throw new DeadLetter(`${what} has no metadata: no watch published it`);
   }
   const facts = {
     schema: raw.schema as string,
@@ -114,8 +114,8 @@ function withRows(
 
 function other({ payload, name }: Expected, missing: string, what: string): DeadLetter {
   return new DeadLetter(
-    `${what} has no ${missing}: ${name} was watched with another payload than "${payload}", which ` +
-      "watched() was told",
+    `${what} has no ${missing}: the watch of ${name} has another payload than "${payload}", which ` +
+      "is the payload given to watched()",
   );
 }
 

@@ -49,10 +49,14 @@ export async function findTable(db: Queryable, table: string): Promise<string | 
     const { code } = (translated.cause ?? {}) as { code?: unknown };
     // The codes for text that cannot be a name: an open quote, too many dots, another database.
     if (!/^(42602|42601|0A000)$/.test(String(code))) throw translated;
-    throw new HarkError("BAD_OPTION", `table ${table} is no name: ${messageOf(translated.cause)}`, {
-      cause: translated.cause,
-      remedy,
-    });
+    throw new HarkError(
+      "BAD_OPTION",
+      `${table} is not the name of a table: ${messageOf(translated.cause)}`,
+      {
+        cause: translated.cause,
+        remedy,
+      },
+    );
   }
 }
 

@@ -312,7 +312,9 @@ function whichWatch(
   queryable(db);
   knownOptions(what, options, ["name", "lockTimeout"]);
   const isTold = table !== null && typeof table === "object";
-  if (isTold && options.name !== undefined) bad("name", options.name, "watched() was told it.");
+  if (isTold && options.name !== undefined) {
+    bad("name", options.name, "Leave it out: watched() defines it.");
+  }
   return {
     named: tableName(isTold ? table.table : table),
     name: watchName(isTold ? table.name : options.name),

@@ -105,12 +105,16 @@ export function watched(
   const name = tableName(table);
   const parts = nameParts(name);
   if (parts === undefined || parts.length > 2) {
-    bad("table", table, `Give "schema.table", quoted as in SQL where need be: '"Shop"."Orders"'.`);
+    bad("table", table, `Give "schema.table". Quote names as in SQL: '"Shop"."Orders"'.`);
   }
   if (parts.length === 1 && options.channel === undefined) {
-    throw new HarkError("BAD_OPTION", `table ${name} has no schema, so its channel is not known`, {
-      remedy: `Give "public.${name}", or whichever schema it is in, or the channel.`,
-    });
+    throw new HarkError(
+      "BAD_OPTION",
+      `table ${name} is given without its schema, so its channel is not known`,
+      {
+        remedy: `Give the schema too, such as "public.${name}", or give the channel.`,
+      },
+    );
   }
   const { row } = options;
   if (row !== undefined && typeof row?.["~standard"]?.validate !== "function") {
@@ -183,7 +187,7 @@ class WatchedTable {
 function refuse(change: unknown): never {
   const { action, notification, table } = change as OversizedChange;
   throw new DeadLetter(
-    `notification ${notification.id} tells of an ${action} in ${table} without the row, which is larger ` +
-      "than the watch's maxBytes; handle such by handler(…, { oversized })",
+    `notification ${notification.id} (${action} of ${table}) comes without its row, which is larger than the ` +
+      "maxBytes of the watch. Handle such changes with handler(…, { oversized })",
   );
 }

@@ -180,7 +180,7 @@ async function remove(o: InferValue<typeof removeOptions>): Promise<number> {
   const name = consumerName(o.consumer);
   const { openDatabase } = await import("./database.ts");
   const { consumerDetails } = await import("../operate/consumers.ts");
-  const { removeConsumer } = await import("../operate/control.ts");
+  const { removeConsumer } = await import("../operate/pause.ts");
   await using db = await openDatabase(o, "consumers");
   const found = await consumerDetails(db, name);
   const what = `this removes "${visible(name)}" with ${numberText(found.unread)}${
@@ -198,7 +198,7 @@ async function remove(o: InferValue<typeof removeOptions>): Promise<number> {
 
 async function partitions(o: InferValue<typeof partitionsOptions>): Promise<number> {
   const { openDatabase } = await import("./database.ts");
-  const { setPartitions } = await import("../operate/control.ts");
+  const { setPartitions } = await import("../operate/pause.ts");
   await using db = await openDatabase(o, "consumers");
   const outcome = await setPartitions(db, o.consumer, o.count);
   if (o.json) await printJson({ consumer: o.consumer, partitions: o.count, outcome });

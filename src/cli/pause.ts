@@ -31,7 +31,7 @@ export const pause: Parser<"sync", Action, unknown> = command(
 
 async function run(o: InferValue<typeof options>): Promise<number> {
   const { openDatabase } = await import("./database.ts");
-  const { pause } = await import("../operate/control.ts");
+  const { pause } = await import("../operate/pause.ts");
   await using db = await openDatabase(o, "pause");
   const changed = await pause(db, o.consumer);
   if (o.json) await printJson({ consumer: o.consumer, changed });

@@ -47,7 +47,7 @@ export const replay: Parser<"sync", Action, unknown> = command(
 
 async function run(o: InferValue<typeof options>): Promise<number> {
   const { openDatabase } = await import("./database.ts");
-  const { replay } = await import("../operate/move.ts");
+  const { replay } = await import("../operate/seek.ts");
   await using db = await openDatabase(o, "replay");
   const number = await replay(db, o.consumer, {
     from: o.from,

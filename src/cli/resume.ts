@@ -30,7 +30,7 @@ export const resume: Parser<"sync", Action, unknown> = command(
 
 async function run(o: InferValue<typeof options>): Promise<number> {
   const { openDatabase } = await import("./database.ts");
-  const { resume } = await import("../operate/control.ts");
+  const { resume } = await import("../operate/pause.ts");
   await using db = await openDatabase(o, "resume");
   const changed = await resume(db, o.consumer);
   if (o.json) await printJson({ consumer: o.consumer, changed });

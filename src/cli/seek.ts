@@ -56,7 +56,7 @@ export const seek: Parser<"sync", Action, unknown> = command(
 
 async function run(o: InferValue<typeof options>): Promise<number> {
   const { openDatabase } = await import("./database.ts");
-  const { seek } = await import("../operate/move.ts");
+  const { seek } = await import("../operate/seek.ts");
   await using db = await openDatabase(o, "seek");
   const { givenUp } = await seek(db, o.consumer, o.to);
   if (o.json) await printJson({ consumer: o.consumer, to: o.to, givenUp });

@@ -5,7 +5,7 @@
  */
 
 import type { Queryable } from "../database/queryable.ts";
-import { queryAgain } from "../database/again.ts";
+import { queryAgain } from "../database/prepared.ts";
 import { translated } from "../database/translate.ts";
 import type { HeldPartition, Move } from "./held.ts";
 import { numbersText } from "./member.ts";

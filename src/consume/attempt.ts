@@ -35,14 +35,14 @@ export interface Work {
 const succeeded: readonly Result[] = [undefined];
 
 function noTransaction(): never {
-  throw new HarkError("BAD_OPTION", "this consumer has no transactions", {
-    remedy: "Give it transactional: true.",
+  throw new HarkError("BAD_OPTION", "context.tx needs a transactional consumer", {
+    remedy: "Set transactional: true.",
   });
 }
 
 function noBatch(): never {
-  throw new HarkError("BAD_OPTION", "fail() is for handleBatch", {
-    remedy: "Throw from handle instead.",
+  throw new HarkError("BAD_OPTION", "fail() was called in handle, but it is for handleBatch", {
+    remedy: "Throw an error instead.",
   });
 }
 
@@ -123,7 +123,7 @@ export class Attempts {
           if (!work.notifications.includes(notification)) {
             throw new HarkError(
               "BAD_OPTION",
-              `fail() was given ${show(notification)}, which is not of this batch`,
+              `fail() was given ${show(notification)}, which is not in this batch`,
               {
                 remedy: "Give one of the notifications that the handler was called with.",
               },

@@ -107,7 +107,7 @@ export function completeOptions(
   }
   if (handle !== undefined && handleBatch !== undefined) {
     throw new HarkError("BAD_OPTION", `consumer "${consumer}" has both handle and handleBatch`, {
-      remedy: "Give one of them.",
+      remedy: "Give only one of them.",
     });
   }
   const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
@@ -178,7 +178,7 @@ function oneOf(name: string, value: unknown, known: readonly string[]): string {
 }
 
 function unless(value: unknown, name: string, needed: string, otherwise: number): number {
-  if (value !== undefined) bad(name, value, `It goes with ${needed}.`);
+  if (value !== undefined) bad(name, value, `Give it only together with ${needed}.`);
   return otherwise;
 }
 
@@ -190,7 +190,7 @@ function filterText(filter: ConsumerFilter | undefined): string | null {
   if (filter.key !== undefined) {
     const keys = typeof filter.key === "string" ? [filter.key] : filter.key;
     if (!Array.isArray(keys) || keys.length === 0 || keys.some((key) => typeof key !== "string")) {
-      bad("filter.key", filter.key, "Give a key, or a list of at least one.");
+      bad("filter.key", filter.key, "Give a key, or a list of at least one key.");
     }
     parts.push(`"key":${JSON.stringify(keys.map((key) => keyText(key)))}`);
   }
@@ -210,7 +210,9 @@ function startsOf(channels: ConsumerOptions["channels"]): string | null {
     .map((channel: ChannelStart) => {
       knownOptions("a channel", channel, ["name", "from"]);
       const from: StartFrom | undefined = channel.from;
-      if (from === undefined) bad(`from of channel "${channel.name}"`, from, "Give a start.");
+      if (from === undefined) {
+        bad(`from of channel "${channel.name}"`, from, "Give a start, or leave from out.");
+      }
       const [kind, id, time] = startValues(from);
       return { channel: channel.name, kind, id, time };
     });

@@ -171,10 +171,13 @@ export class Consumer<Payload = any> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     stop.signal.addEventListener("abort", () => {
       timer = setTimeout(() => {
-        logger.warn("{consumer}: a handler did not finish in {timeout} ms; left unacknowledged", {
-          consumer,
-          timeout: worker.stopTimeout,
-        });
+        logger.warn(
+          "{consumer}: a handler still runs {timeout} ms after the stop; its notification will be handled again",
+          {
+            consumer,
+            timeout: worker.stopTimeout,
+          },
+        );
         abandon.abort(new Error("the consumer is stopping"));
       }, worker.stopTimeout);
     }, { once: true });

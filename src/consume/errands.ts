@@ -68,6 +68,8 @@ export async function extendLog(session: Queryable): Promise<void> {
   } catch (error) {
     const reason = translate(error);
     if (isPassing(reason)) throw reason;
-    logger.warn("No room was made in the log: {reason}", { reason: messageOf(reason) });
+    logger.warn("Could not create segments of the log in advance: {reason}", {
+      reason: messageOf(reason),
+    });
   }
 }

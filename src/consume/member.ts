@@ -174,13 +174,13 @@ export class Member {
         ) t`,
         [consumer, numbersText(partitions), owner],
       );
-      logger.warn("{consumer}: ended {count} sessions that the last owner had left open", {
+      logger.warn("{consumer}: ended {count} sessions that the previous owner had left open", {
         consumer,
         count: rows[0].ended,
       });
     } catch (error) {
       logger.warn(
-        "{consumer}: the last owner's open transaction could not be ended, and ends with its lease: {reason}",
+        "{consumer}: could not end the previous owner's open transaction; it ends with that owner's lease: {reason}",
         { consumer, reason: messageOf(error) },
       );
     }

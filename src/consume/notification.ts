@@ -109,7 +109,7 @@ export class Notification<Payload = any> {
         "BAD_PAYLOAD",
         `the payload of notification ${this.id} is too large to be read`,
         {
-          remedy: "Publish a reference to what is over 64 MB, not the thing itself.",
+          remedy: "Publish a reference instead of a payload over 64 MB.",
         },
       );
     }

@@ -26,7 +26,7 @@ const aYear = 31_622_400_000;
  */
 export class DeadLetter extends Error {
   /** Creates the error. */
-  constructor(message: string = "given up by its handler", options: ErrorOptions = {}) {
+  constructor(message: string = "its handler gave it up", options: ErrorOptions = {}) {
     super(message, options);
     this.name = "DeadLetter";
   }
@@ -60,7 +60,7 @@ export class RetryAfter extends Error {
     if (!(typeof delay === "number" && delay >= 0 && delay <= aYear)) {
       bad("the delay of RetryAfter", delay, "Give milliseconds from 0 to 31622400000, a year.");
     }
-    super(message ?? `to be tried again after ${delay} ms`, options);
+    super(message ?? `its handler asked for a retry after ${delay} ms`, options);
     this.name = "RetryAfter";
     this.delay = delay;
   }

@@ -6,7 +6,7 @@
  */
 
 import type { Queryable } from "../database/queryable.ts";
-import { queryAgain } from "../database/again.ts";
+import { queryAgain } from "../database/prepared.ts";
 import { translated } from "../database/translate.ts";
 import type { HeldPartition, PositionSource } from "./held.ts";
 import { type Identity, numbersText } from "./member.ts";

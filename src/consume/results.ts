@@ -53,7 +53,7 @@ export class Results {
     held.tail = 0;
     this.#giveUp(
       entry,
-      new Error(`the worker that handled it ended without a word, ${attempts} times`),
+      new Error(`its worker crashed ${attempts} times`),
       attempts,
     );
     return true;
@@ -180,11 +180,14 @@ export class Results {
     if (error instanceof Unsure || this.#isFenced(error)) {
       // What is stored decides whether the entry is done.
       entry.dropped = !entry.parked;
-      logger.warn("{consumer}: it is unsure whether notification {id} is done: {reason}", {
-        consumer: options.identity.consumer,
-        id: entry.id,
-        reason: messageOf(reason),
-      });
+      logger.warn(
+        "{consumer}: could not learn whether notification {id} is stored as done: {reason}",
+        {
+          consumer: options.identity.consumer,
+          id: entry.id,
+          reason: messageOf(reason),
+        },
+      );
       held.lose(translate(reason));
       state.halt(held, "unsure");
       for (const other of state.waiting.values()) {
@@ -211,7 +214,7 @@ export class Results {
       return true;
     }
     logger.error(
-      "{consumer}: notification {id} failed at attempt {attempt}, next in {wait} ms: {reason}",
+      "{consumer}: notification {id} failed at attempt {attempt}, next attempt in {wait} ms: {reason}",
       { ...facts, wait: next.wait },
     );
     const due = performance.now() + next.wait;
@@ -229,7 +232,7 @@ export class Results {
   #bury(entry: Entry, notification: Notification, error: unknown, reason: string): void {
     const { consumer } = this.#state.options.identity;
     logger.error(
-      "{consumer}: notification {id} is a dead letter, after attempt {attempts}: {reason}",
+      "{consumer}: notification {id} became a dead letter after attempt {attempts}: {reason}",
       { consumer, id: entry.id, attempts: entry.attempts, reason, error },
     );
     this.#state.outcomes.set(entry.id, { kind: "dead", entry, error: reason });
@@ -244,7 +247,7 @@ export class Results {
     try {
       await call();
     } catch (error) {
-      logger.error("{hook} of {consumer} failed itself: {reason}", {
+      logger.error("{consumer}: the hook {hook} failed: {reason}", {
         hook: name,
         consumer: this.#state.options.identity.consumer,
         reason: messageOf(error),

@@ -24,7 +24,7 @@ function takenOver(consumer: string, partition: number): HarkError {
   return new HarkError(
     "FENCED",
     `this worker no longer serves partition ${partition} of consumer "${consumer}"`,
-    { remedy: "Another worker has taken over, or the consumer was moved or removed." },
+    { remedy: "Another worker has taken over, or a seek or a removal has ended the claim." },
   );
 }
 
@@ -99,8 +99,8 @@ export class Shares {
     for (const held of [...this.#state.partitions.values()]) {
       if (attendance.mine.get(held.number) !== held.epoch) {
         logger.warn(
-          "{consumer}: partition {partition} was taken over by another worker, or moved; what was handled of it " +
-            "and not stored, {count} notifications, may be handled again",
+          "{consumer}: partition {partition} was taken over by another worker, or moved by a seek; {count} " +
+            "notifications that were handled but not stored may be handled again",
           { consumer: this.#consumer, partition: held.number, count: held.handled },
         );
         this.#state.forget(held, takenOver(this.#consumer, held.number));
@@ -111,7 +111,8 @@ export class Shares {
     if (options.partitionsGiven && options.partitions !== attendance.partitions && !this.#told) {
       this.#told = true;
       logger.warn(
-        "{consumer} has {count} partitions, not {given}: to change them, hark consumers partitions",
+        "{consumer} has {count} partitions, so the option partitions ({given}) has no effect; change the " +
+          "number with hark consumers partitions",
         { consumer: this.#consumer, count: attendance.partitions, given: options.partitions },
       );
     }
@@ -148,22 +149,28 @@ export class Shares {
       if (this.#state.run.drain) {
         throw new HarkError(
           "OUTDATED",
-          `consumer "${consumer}" is served by workers with other channels, another filter or another transactional`,
-          { remedy: "Start this one with the same, or stop the others." },
+          `consumer "${consumer}" is served by workers whose channels, filter or transactional differ from this one's`,
+          {
+            remedy:
+              "Give this worker the same definition or a higher version, or stop the other workers.",
+          },
         );
       }
       logger.warn(
-        "{consumer} was changed by a worker with other channels, another filter or another transactional; this " +
-          "one stands by until that is undone, or nobody serves it any more",
+        "{consumer}: another worker has changed its channels, filter or transactional; this worker stands by " +
+          "until that is undone, or until no worker has served the consumer for one lease",
         { consumer },
       );
     } else if (standing === "standby") {
-      logger.info("{consumer} is served by others, {count} workers in all; standing by", {
-        consumer,
-        count: workers,
-      });
+      logger.info(
+        "{consumer}: other workers serve all partitions, {count} workers in all; standing by",
+        {
+          consumer,
+          count: workers,
+        },
+      );
     } else if (before !== undefined) {
-      logger.info("{consumer} is served by this worker now", { consumer });
+      logger.info("{consumer}: this worker now serves partitions", { consumer });
     }
   }
 
@@ -287,10 +294,13 @@ export class Shares {
       }
       const lost = [...held.entries()].filter((entry) => entry.settled && !entry.parked).length;
       if (lost > 0) {
-        logger.warn("{consumer}: {count} notifications that were handled here are handled again", {
-          consumer: identity.consumer,
-          count: lost,
-        });
+        logger.warn(
+          "{consumer}: could not store that {count} notifications were handled; they will be handled again",
+          {
+            consumer: identity.consumer,
+            count: lost,
+          },
+        );
       }
       this.#state.forget(held, takenOver(identity.consumer, held.number));
       if (again !== undefined) fresh.push(again);

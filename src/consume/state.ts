@@ -137,8 +137,8 @@ export class State {
     if (held.halted === "release") return;
     if (why === "full") {
       logger.error(
-        "{consumer}: {count} notifications of partition {partition} wait, so it reads no further until half " +
-          "are gone; look at hark status, hark dead list and maxWaiting",
+        "{consumer}: partition {partition} has {count} waiting notifications; reading stops until half of " +
+          "maxWaiting is left. Look at hark status and hark dead list.",
         {
           consumer: this.options.identity.consumer,
           count: held.waiting,

@@ -206,7 +206,9 @@ async function tend(
 async function farewell(waking: Waking, session: Session): Promise<void> {
   const over = new AbortController();
   const leaving = waking.leave(session).catch((error) => {
-    logger.debug("Who is to be woken is not taken back: {reason}", { reason: messageOf(error) });
+    logger.debug("Could not remove the wake-up registration: {reason}", {
+      reason: messageOf(error),
+    });
   }).finally(() => over.abort());
   await Promise.race([leaving, pause(1000, over.signal)]);
 }

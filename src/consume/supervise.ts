@@ -85,7 +85,7 @@ export async function supervise(
         if (drain && isLost(reason) || connections === undefined && isOver(reason)) throw reason;
         if (performance.now() - begun > 10_000) failures = 0;
         const wait = Math.round(backoff(++failures, 50, 5000));
-        logger.warn("{consumer} was interrupted, again in {wait} ms: {reason}", {
+        logger.warn("{consumer} was interrupted, trying again in {wait} ms: {reason}", {
           consumer,
           wait,
           reason: messageOf(reason),
@@ -118,8 +118,8 @@ function isOver(reason: HarkError): boolean {
 function notStored(consumer: string, count: number): HarkError {
   return new HarkError(
     "UNREACHABLE",
-    `consumer "${consumer}" stopped, but that it has handled ${count} notifications could not be stored`,
-    { remedy: "They will be handled again; look at the log for why there was no connection." },
+    `consumer "${consumer}" stopped, but could not store that ${count} notifications were handled`,
+    { remedy: "They will be handled again. The log says why there was no connection." },
   );
 }
 
@@ -153,7 +153,7 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
     }
     const before: string[] = JSON.parse(known.channels);
     if (JSON.stringify(before.toSorted()) !== JSON.stringify(channels.toSorted())) {
-      logger.warn("{consumer} now reads {channels}; until now it read {before}", {
+      logger.warn("{consumer} now reads the channels {channels}; before, it read {before}", {
         consumer,
         channels,
         before,

@@ -16,7 +16,7 @@ import type { Entry } from "./queue.ts";
 /** Thrown if it is not known whether a transaction has committed. */
 export class Unsure extends Error {
   constructor(cause: unknown) {
-    super("it is not known whether the transaction has committed", { cause });
+    super("it is not known whether the transaction committed", { cause });
   }
 }
 
@@ -55,9 +55,13 @@ class Transaction implements Queryable {
 export function requireTransactions(db: Queryable): void {
   if (connectionsOf(db) !== undefined) return;
   if (typeof (db as Partial<Transacting>).transaction === "function") return;
-  throw new HarkError("BAD_OPTION", "a transactional consumer needs transactions of its own", {
-    remedy: "Give a Database of connect(), or a driver with transaction(), such as PGlite.",
-  });
+  throw new HarkError(
+    "BAD_OPTION",
+    "a transactional consumer needs a database that can open transactions",
+    {
+      remedy: "Give a Database of connect(), or a driver with transaction(), such as PGlite.",
+    },
+  );
 }
 
 /** Runs handlers in transactions that also store what was handled. */

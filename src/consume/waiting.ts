@@ -169,10 +169,13 @@ export class Waiting {
         state.queue.wait(entry, performance.now() + 20);
       } else if (row === undefined || row.channel === null) {
         // The row was removed by hand, or the notification by a forced cleanup.
-        logger.warn("{consumer}: notification {id} waited and is no longer there", {
-          consumer: state.options.identity.consumer,
-          id: entry.id,
-        });
+        logger.warn(
+          "{consumer}: waiting notification {id} is no longer stored, so it is not handled",
+          {
+            consumer: state.options.identity.consumer,
+            id: entry.id,
+          },
+        );
         state.unpark(entry);
         state.outcomes.set(entry.id, { kind: "end", entry });
         state.queue.end(entry);

@@ -137,11 +137,11 @@ export class Worker implements AsyncDisposable {
         this.#paused = !this.#paused;
         logger.info("{consumer} is {what}", {
           consumer: this.#options.identity.consumer,
-          what: this.#paused ? "paused: nothing is begun until hark resume" : "resumed",
+          what: this.#paused ? "paused: no handler starts until hark resume" : "resumed",
         });
       }
       if (drain && this.#shares.last!.paused) {
-        logger.info("{consumer} is paused, so there is nothing to do", {
+        logger.info("{consumer} is paused, so the drain ends", {
           consumer: this.#options.identity.consumer,
         });
         break;
@@ -246,7 +246,7 @@ export class Worker implements AsyncDisposable {
         await this.#attend(session, false);
       } else if (reason.code === "WINDOW_LOST") {
         logger.warn(
-          "{consumer}: the server has been through a crash; reading begins again where it is stored",
+          "{consumer}: the server has restarted after a crash; reading continues from the stored position",
           {
             consumer: this.#options.identity.consumer,
           },
@@ -320,7 +320,7 @@ export class Worker implements AsyncDisposable {
     try {
       await this.#transactions?.close();
     } catch (error) {
-      logger.debug("A connection of a handler did not close: {reason}", {
+      logger.debug("Could not close the connection of a handler: {reason}", {
         reason: messageOf(error),
       });
     }

@@ -6,7 +6,7 @@
 
 import { bad } from "../check.ts";
 import { HarkError } from "../errors.ts";
-import { Preparing, runsAgain } from "./again.ts";
+import { Preparing, runsAgain } from "./prepared.ts";
 import { Connections, type ConnectOptions } from "./connections.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 import { translate, translated } from "./translate.ts";

@@ -138,8 +138,8 @@ export class Listener {
     }
     if (!this.#live) {
       logger.error(
-        "LISTEN was accepted but a notification did not arrive: is there a transaction pooler in " +
-          "between? Only polling is left. Give a direct connection to be woken at once.",
+        "LISTEN succeeded, but a test notification did not arrive. Probably a transaction pooler is in " +
+          "between. Workers only poll now. Connect directly, so that they are woken at once.",
       );
     }
     this.#ringAll();
@@ -199,7 +199,7 @@ export class Listener {
         for (const lost of this.#losses) lost();
         await session.close();
         if (signal.aborted) return;
-        logger.warn("LISTEN connection lost: {reason}. Reconnecting; polling meanwhile.", {
+        logger.warn("LISTEN connection lost: {reason}. Workers poll until it is back.", {
           reason: messageOf(reason),
         });
         this.#ringAll();
@@ -210,11 +210,13 @@ export class Listener {
       }
       try {
         await this.#connect(prove);
-        logger.info("LISTEN connection is back after {failures} failed tries.", { failures });
+        logger.info("The LISTEN connection is back after {failures} failed attempts.", {
+          failures,
+        });
         failures = 0;
       } catch (error) {
         failures++;
-        logger.warn("No LISTEN connection (try {failures}): {reason}", {
+        logger.warn("No LISTEN connection (attempt {failures}): {reason}", {
           failures,
           reason: messageOf(error),
         });

@@ -7,7 +7,7 @@
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import { HarkError } from "../errors.ts";
-import { Preparing, runsAgain } from "./again.ts";
+import { Preparing, runsAgain } from "./prepared.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 import { translate } from "./translate.ts";
 

@@ -100,7 +100,7 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
       if (!/"hark"|\bhark\./.test(message)) return plain;
       return [
         "NO_SCHEMA",
-        `the schema "hark" is not in this database, not whole, or of another version (${message})`,
+        `the schema "hark" is not installed in this database, is incomplete, or has another version (${message})`,
         "Run `hark init`, or call migrate(db).",
       ];
     case "42501":
@@ -114,7 +114,7 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
       return [
         "UNREACHABLE",
         `the server refused the login: ${message}`,
-        "Check user and password.",
+        "Check the user and the password.",
       ];
     case "3D000":
       return ["UNREACHABLE", message, "Create the database, or correct its name in the URL."];
@@ -184,7 +184,7 @@ function ofDriver(code: string, error: unknown, message: string): Translation {
     return [
       "UNREACHABLE",
       `no connection to PostgreSQL: ${message}`,
-      "Check that it runs, and the URL.",
+      "Check that the server runs and that the URL is right.",
     ];
   }
   if ((error as Error | undefined)?.name === "NotCapable") {
@@ -201,7 +201,7 @@ function ofDriver(code: string, error: unknown, message: string): Translation {
     return [
       "TIMEOUT",
       `the server did not answer in time (${message})`,
-      "Check the network and its load.",
+      "Check the network and the load of the server.",
     ];
   }
   if (/after calling end on the pool/.test(message)) {

@@ -174,8 +174,8 @@ export async function consumerDetails(
   if (status === undefined) {
     throw new HarkError("NO_CONSUMER", `there is no consumer "${name}"`, {
       remedy: all.length === 0
-        ? "None is registered yet."
-        : `There are: ${all.slice(0, 20).map((one) => `"${one.consumer}"`).join(", ")}.`,
+        ? "No consumer is registered yet."
+        : `Registered are: ${all.slice(0, 20).map((one) => `"${one.consumer}"`).join(", ")}.`,
     });
   }
   return await translated(async () => ({

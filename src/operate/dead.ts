@@ -234,12 +234,14 @@ async function change(
   const values = filterValues(which);
   const filtered = values.some((value) => value !== null);
   if (which.all !== undefined && which.all !== true) {
-    bad("all", which.all, "Give true, or nothing.");
+    bad("all", which.all, "Give true, or leave it out.");
   }
   if (filtered === (which.all === true)) {
     throw new HarkError(
       "BAD_OPTION",
-      filtered ? "all and a filter contradict each other" : `${what} was not told which`,
+      filtered
+        ? "all and a filter contradict each other"
+        : `${what} was called without a choice of dead letters`,
       { remedy: "Give ids or another filter, or { all: true }." },
     );
   }

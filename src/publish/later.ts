@@ -63,8 +63,8 @@ export function laterText({ delay, deliverAt, dedupe }: LaterOptions): string {
   if (delay !== undefined && deliverAt !== undefined) {
     throw new HarkError(
       "BAD_OPTION",
-      `there are both a delay (${show(delay)}) and a deliverAt (${show(deliverAt)})`,
-      { remedy: "Give one of them." },
+      `both delay (${show(delay)}) and deliverAt (${show(deliverAt)}) are given`,
+      { remedy: "Give only one of them." },
     );
   }
   return (delay === undefined ? "" : `,"delay_ms":${delayChecked(delay)}`) +
@@ -79,7 +79,7 @@ function delayChecked(delay: unknown): number {
       "delay",
       shown(delay),
       `Give milliseconds from now, 0 to ${LONGEST} (10 years)${
-        isMoment ? "; a moment is a deliverAt, as a Date" : ""
+        isMoment ? "; for a point in time, give deliverAt as a Date" : ""
       }.`,
     );
   }

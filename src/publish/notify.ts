@@ -5,7 +5,7 @@
  */
 
 import { bad, channelName, knownOptions, toId } from "../check.ts";
-import { queryAgain } from "../database/again.ts";
+import { queryAgain } from "../database/prepared.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { published } from "../database/translate.ts";
 import { isForLater, type LaterOptions, laterOptions, laterText } from "./later.ts";

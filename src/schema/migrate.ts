@@ -97,7 +97,8 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
           `the schema cannot be installed: ${messageOf(rootOf(error))}`,
           {
             cause: error,
-            remedy: "Use the database's owner, or: grant create on database … to this role.",
+            remedy:
+              "Connect as the owner of the database, or run: grant create on database … to this role.",
           },
         );
       }
@@ -136,7 +137,7 @@ function sqlState(error: unknown): unknown {
 }
 
 function notOurs(cause?: unknown): HarkError {
-  return new HarkError("CONFLICT", 'there is a schema "hark" that Hark did not make', {
+  return new HarkError("CONFLICT", 'this database has a schema "hark" that Hark did not create', {
     cause,
     remedy: "Rename or drop it, or use another database.",
   });
@@ -145,7 +146,7 @@ function notOurs(cause?: unknown): HarkError {
 function tooNew(found: string): HarkError {
   return new HarkError(
     "SCHEMA_NEW",
-    `the schema in this database has version ${found}, this program knows versions up to ${schemaVersion}`,
+    `the schema in this database has version ${found}, but this program knows versions up to ${schemaVersion}`,
     { remedy: "Use a newer version of Hark." },
   );
 }
@@ -158,7 +159,7 @@ function tooNew(found: string): HarkError {
 export async function requireSchema(db: Queryable): Promise<void> {
   const found = await installedVersion(db);
   if (found === undefined) {
-    throw new HarkError("NO_SCHEMA", 'the schema "hark" is not in this database', {
+    throw new HarkError("NO_SCHEMA", 'the schema "hark" is not installed in this database', {
       remedy: "Run `hark init`, or call migrate(db).",
     });
   }
@@ -166,7 +167,7 @@ export async function requireSchema(db: Queryable): Promise<void> {
   if (compareVersions(found, schemaVersion) > 0) throw tooNew(found);
   throw new HarkError(
     "SCHEMA_OLD",
-    `the schema in this database has version ${found}, this program needs ${schemaVersion}`,
+    `the schema in this database has version ${found}, but this program needs ${schemaVersion}`,
     { remedy: "Run `hark init`, or call migrate(db)." },
   );
 }

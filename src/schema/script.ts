@@ -74,8 +74,8 @@ declare
   bodies constant text := pg_catalog.current_setting('check_function_bodies');
 begin
   perform pg_catalog.pg_advisory_xact_lock(${lockKey});
-  -- Not to_regclass: it may answer from what this session cached before it waited for the lock. To scan a
-  -- catalog is to lock it, which takes in what others have changed.
+  -- Not to_regclass: it may answer from this session's cache, filled before it waited for the lock. A scan
+  -- locks the catalog, and so sees what other sessions have changed.
   if exists (
     select from pg_catalog.pg_class c join pg_catalog.pg_namespace n
       on n.oid operator(pg_catalog.=) c.relnamespace

@@ -78,7 +78,7 @@ test("garbage in hark.context fails no write: it is left out, with a warning", a
   assert.deepEqual(seen.filter((it) => it !== null), garbage.map(() => ({ from: "shop" })));
   assert.equal(seen.length, 2 * garbage.length);
   assert.equal(warnings.length, 2 * garbage.length);
-  assert.match(warnings[0]!, /^hark\.context is no JSON object and is left out: x$/);
+  assert.match(warnings[0]!, /^hark\.context is not a JSON object and is ignored: x$/);
 });
 
 test("a consumer's filter on headers sees the context", async ({ url, sql, client, use }) => {

@@ -15,7 +15,7 @@ async function drift({ sql }: TestContext): Promise<string[]> {
 /** A statement with the name of the trigger function in it. */
 const ofFunction = (statement: string) =>
   `do $do$ begin execute (select format($f$${statement}$f$, format('%I.%I', function_schema, function_name)) from hark.watches); end $do$`;
-const slower = `its columns have changed: changes are published by a slower way${again}`;
+const slower = `its columns have changed: changes are published more slowly${again}`;
 
 const mishaps: readonly [what: string, how: string, says: string | RegExp][] = [
   [
@@ -157,7 +157,7 @@ test(
     await owner.sql("select hark.watch('shop.orders')");
     await hark.sql(`revoke insert on hark.published from ${owner.name}`);
     assert.deepEqual(await drift(context), [
-      `role "${owner.name}", which owns the table, may not publish: writes fail; select hark.grant_publish('${owner.name}')`,
+      `role "${owner.name}", which owns the table, may not publish, so writes to the table fail; select hark.grant_publish('${owner.name}')`,
     ]);
     await assert.rejects(writer.sql("insert into shop.orders values (1)"), { code: "42501" });
     await hark.sql("select hark.grant_publish($1)", [owner.name]);

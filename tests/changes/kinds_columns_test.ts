@@ -163,7 +163,7 @@ test("what cannot be watched is refused with the reason", async (on) => {
     const [name, reason] of [
       ["brief", /is temporary and cannot be watched/],
       ["kept", /is a materialized view, which has no triggers/],
-      ["plain", /has no INSTEAD OF triggers: what is written to it is written to its tables/],
+      ["plain", /has no INSTEAD OF triggers: PostgreSQL writes to its tables instead/],
       ["numbers", /numbers is not a table/],
       ["indexed", /indexed is not a table/],
       ["pg_class", /belongs to PostgreSQL/],

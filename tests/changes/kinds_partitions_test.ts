@@ -133,7 +133,7 @@ for (
     assert.deepEqual(await drift(on), []);
     await on.sql("drop trigger \"!first\" on part; delete from part; select hark.watch('t')");
     await on.sql(again);
-    assert.match((await drift(on)).join(), /as triggers fire in the order of their names/);
+    assert.match((await drift(on)).join(), /triggers fire in the order of their names/);
     await on.sql("select hark.watch('t')");
     await told(on);
     await on.sql("insert into t values (1, 1)");

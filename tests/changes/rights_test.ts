@@ -58,7 +58,7 @@ test(
     await assert.rejects(owner.sql("select hark.watch('plain.items')"), {
       ...denied,
       message: `table plain.items belongs to role "${poor}"`,
-      hint: "Only its owner can have it watched.",
+      hint: "Only the owner of the table can watch it.",
     });
   },
 );

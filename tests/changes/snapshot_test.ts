@@ -146,7 +146,7 @@ test("rows without a key are published with the watch, or not at all", async (c)
   await watch(db, "notes");
   await assert.rejects(watch(db, "notes", { snapshot: true }), {
     code: "BAD_OPTION",
-    message: /no key.*only when its watch begins/,
+    message: /no key.*only when the watch begins/,
   });
 });
 

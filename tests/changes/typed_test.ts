@@ -147,7 +147,7 @@ Deno.test("a row that was too large to be published has a handler of its own, or
   const without = users.handler(() => assert.fail("there is no row"));
   await assert.rejects(async () => await without(cut, context), {
     name: "DeadLetter",
-    message: /notification 42 .* UPDATE in users without the row.*oversized/,
+    message: /notification 42 .UPDATE of users. comes without its row.*oversized/,
   });
   const change = await users.change(cut);
   if (change.truncated) same<typeof change.new, undefined>();
@@ -172,9 +172,9 @@ Deno.test("what is no change of the table is a dead letter, and can be told befo
   assert.equal(users.matches(published(change)), true);
   for (
     const [payload, sentence] of [
-      [{ ...change, table: "orders" }, /of the table orders, not of public\.users/],
+      [{ ...change, table: "orders" }, /a change of orders, not of public\.users/],
       [{ ...change, schema: "shop" }, /not of public\.users/],
-      [{ ...change, action: "MERGE" }, /no change of public\.users/],
+      [{ ...change, action: "MERGE" }, /not a change of public\.users/],
       [{ ...change, metadata: null }, /no metadata/],
       [{ ...change, new: undefined }, /no new row: .* another payload than "full"/],
       [{ action: "UPDATE", old: ann, new: bob }, /no changed columns/],
@@ -212,7 +212,7 @@ Deno.test("a table's name is read as PostgreSQL reads it", async () => {
 
 Deno.test("watched() refuses what cannot be, and says what to give", () => {
   const wrong: [() => unknown, RegExp][] = [
-    [() => watched("users"), /has no schema, so its channel is not known.*"public\.users"/],
+    [() => watched("users"), /without its schema, so its channel is not known.*"public\.users"/],
     [() => watched("a.b.c"), /table is "a\.b\.c"/],
     [() => watched('public."users'), /Give "schema\.table"/],
     [() => watched(""), /table is ""/],

@@ -9,9 +9,9 @@ test("a table that is not there, and all wrong options, are refused with what wo
   const wrong: [string, unknown, RegExp][] = [
     ["user", {}, /there is no table user\..*with its schema/],
     ["shop.users", {}, /there is no table shop\.users/],
-    ["Users.", {}, /table Users\. is no name/],
-    ['"users', {}, /table "users is no name/],
-    ["a.b.c.d", {}, /table a\.b\.c\.d is no name/],
+    ["Users.", {}, /Users\. is not the name of a table/],
+    ['"users', {}, /"users is not the name of a table/],
+    ["a.b.c.d", {}, /a\.b\.c\.d is not the name of a table/],
     ["", {}, /table is ""/],
     ["seen", {}, /no INSTEAD OF triggers/],
     ["hark.log", {}, /belongs to Hark/],
@@ -19,9 +19,9 @@ test("a table that is not there, and all wrong options, are refused with what wo
     ["users", { name: "x".repeat(41) }, /name is "x+.*1 to 40/],
     ["users", { operations: ["upsert"] }, /operation is "upsert".*insert, update/],
     ["users", { operations: [] }, /operations is \[\]/],
-    ["users", { include: ["nope"] }, /nope.*It has id, email, age/],
-    ["users", { include: "id" }, /include is "id".*names of columns/],
-    ["users", { include: ["id"], exclude: ["age"] }, /include too/],
+    ["users", { include: ["nope"] }, /nope.*Its columns are id, email, age/],
+    ["users", { include: "id" }, /include is "id".*column name/],
+    ["users", { include: ["id"], exclude: ["age"] }, /include is given too/],
     ["users", { key: [""] }, /a column of key is ""/],
     ["users", { when: "" }, /when is ""/],
     ["users", { when: "nwe.age > 1" }, /condition "nwe\.age > 1" cannot be used/],
@@ -78,7 +78,9 @@ test("who does not own a table is told who does", async (c) => {
     await c.sql("select hark.grant_publish($1)", [role]);
     await assert.rejects(watch(db, users), {
       code: "NO_PERMISSION",
-      message: new RegExp(`belongs to role "${new URL(c.url).username}".*Only its owner`),
+      message: new RegExp(
+        `belongs to role "${new URL(c.url).username}".*Only the owner of the table`,
+      ),
     });
     await c.sql(`create schema own authorization ${role}`);
     await once(url.href, "create table own.things (id integer primary key)");
@@ -98,7 +100,7 @@ test("a table that is being written to is not waited for for long, nor are its w
   await writer.query("insert into users values (1, 'a')");
   const late = {
     code: "TIMEOUT",
-    message: /public\.users was not free .* within 50 ms.*lockTimeout/,
+    message: /could not lock table public\.users within 50 ms.*lockTimeout/,
   };
   await assert.rejects(watch(db, users, { lockTimeout: 50 }), late);
   await writer.query("commit");

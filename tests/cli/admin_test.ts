@@ -83,7 +83,7 @@ test("wrong arguments are refused, with what would be right", async ({ url, sql 
     [["seek", "billing"], /TO/],
     [["seek", "billing", "yesterday"], /TO is "yesterday"[^]*beginning/],
     [["seek", "billing", "0"], /TO is "0"/],
-    [["seek", "billing", "7"], /no place to start at id 7/],
+    [["seek", "billing", "7"], /cannot start at id 7/],
     [["seek", "nobody", "now"], /no consumer "nobody"/],
     [["replay", "billing"], /--from/],
     [["replay", "billing", "--from", "now"], /PLACE is "now"/],

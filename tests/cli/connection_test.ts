@@ -16,7 +16,10 @@ const commands: readonly string[][] = [
 Deno.test("every command says that the server cannot be reached, and exits with 3", async () => {
   const url = "postgres://someone:secret@127.0.0.1:1/shop";
   await oneByOne([...commands, ["init"], ["uninstall", "--yes"]], async (args) => {
-    await refused(args, 3, /no connection to PostgreSQL.*Check that it runs/, { url, here: true });
+    await refused(args, 3, /no connection to PostgreSQL.*Check that the server runs/, {
+      url,
+      here: true,
+    });
   });
   await refused(["status", "--database-url", url], 3, /someone:\*\*\*@127/);
 });
@@ -32,7 +35,7 @@ test("every command asks for `hark init` where the schema is missing", {
   schema: false,
 }, async ({ url }) => {
   await oneByOne(commands, async (args) => {
-    await refused(args, 4, /not in this database[^]*hark init/, { url, here: true });
+    await refused(args, 4, /not installed in this database[^]*hark init/, { url, here: true });
   });
 });
 
@@ -55,7 +58,9 @@ Deno.test("a wrong password, a missing database and missing rights are told apar
     return url.href;
   };
   const wrong = as((url) => url.password = "wrong");
-  await refused(["status"], 3, /refused the login.*Check user and password/, { url: wrong });
+  await refused(["status"], 3, /refused the login.*Check the user and the password/, {
+    url: wrong,
+  });
   const none = as((url) => url.password = "");
   await refused(["status"], 3, /login failed.*password/, { url: none, here: false });
   const elsewhere = as((url) => url.pathname = "/nowhere");

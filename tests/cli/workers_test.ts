@@ -195,7 +195,10 @@ test(
     await sql("drop schema hark cascade");
     const { code, stderr } = await child.ended({ deadline: 40_000 });
     assert.equal(code, 4, stderr);
-    assert.match(stderr, /^hark: w[12]: (consumer "one" ended: )?the schema "hark" is not in/m);
+    assert.match(
+      stderr,
+      /^hark: w[12]: (consumer "one" ended: )?the schema "hark" is not installed/m,
+    );
     assert.doesNotMatch(stderr, /ended, again in/);
   },
 );

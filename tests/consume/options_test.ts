@@ -199,7 +199,7 @@ Deno.test("a consumer has either handle or handleBatch, and batchSize goes with 
   assert.equal(complete({}).batchSize, 1);
   assert.equal(complete({}, batch).batchSize, 100);
   assert.equal(complete({ batchSize: 10_000 }, batch).batchSize, 10_000);
-  refused({ batchSize: 10 }, /^batchSize is 10\. It goes with handleBatch/);
+  refused({ batchSize: 10 }, /^batchSize is 10\. Give it only together with handleBatch/);
   for (const batchSize of [0, -1, 1.5, NaN, Infinity, 10_001, "5", null]) {
     assert.throws(() => checkOptions({ handleBatch, batchSize: batchSize as number }), {
       code: "BAD_OPTION",
@@ -329,7 +329,7 @@ Deno.test("a transactional consumer is refused a connection that has no transact
   const consumer = new Consumer(db, { id: "c", channels: "c", handle, transactional: true });
   await assert.rejects(consumer.run(), {
     code: "BAD_OPTION",
-    message: /transactional consumer needs transactions/,
+    message: /transactional consumer needs a database that can open transactions/,
     remedy: /connect\(\)/,
   });
   assert.deepEqual(asked, [], "before anything is asked or registered");

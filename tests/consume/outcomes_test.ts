@@ -79,7 +79,10 @@ Deno.test("RetryAfter says when, but not how often", () => {
     assert.equal(waitOf(new RetryAfter(delay), 7), Math.round(delay));
   }
   assert.equal(verdict(new RetryAfter(5), 20, { ...policy, maxAttempts: 20 }).kind, "dead");
-  assert.equal(verdict(new RetryAfter(5), 1, policy).reason, "to be tried again after 5 ms");
+  assert.equal(
+    verdict(new RetryAfter(5), 1, policy).reason,
+    "its handler asked for a retry after 5 ms",
+  );
   assert.equal(verdict(new RetryAfter(5, "busy"), 1, policy).reason, "busy");
 });
 
@@ -100,7 +103,7 @@ Deno.test("DeadLetter ends it at once, with its message and its cause", () => {
   const dead = new DeadLetter("version 3 is not known", { cause });
   assert.equal(dead.cause, cause);
   assert.deepEqual(verdict(dead, 1, policy), { kind: "dead", reason: "version 3 is not known" });
-  assert.equal(verdict(new DeadLetter(), 1, policy).reason, "given up by its handler");
+  assert.equal(verdict(new DeadLetter(), 1, policy).reason, "its handler gave it up");
 });
 
 Deno.test("those of another copy of the package count too", () => {

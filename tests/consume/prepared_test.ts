@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { connect, Consumer, Database, notify } from "../../mod.ts";
-import { queryAgain } from "../../src/database/again.ts";
+import { queryAgain } from "../../src/database/prepared.ts";
 import { Session } from "../../src/database/session.ts";
 import { test } from "../harness/mod.ts";
 

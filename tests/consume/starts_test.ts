@@ -47,7 +47,7 @@ test("from { id } begins with that very notification", async (context) => {
   assert.deepEqual(await drained(db, { id: "next" }), [11]);
   await assert.rejects(drained(db, { id: "far", from: { id: 1_000_000 } }), {
     code: "BAD_OPTION",
-    message: /no place to start at id 1000000/,
+    message: /cannot start at id 1000000/,
   });
 });
 

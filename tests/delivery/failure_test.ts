@@ -217,7 +217,7 @@ test("more waiting ones than maxWaiting stop the partition, which says so, until
   );
   await running.atLeast(1);
   await publishKeyed(context, ...numbers(1, 50).map((n) => ["a", n] as [string, number]));
-  await said("error", /1[01] notifications of partition 0 wait/, since);
+  await said("error", /partition 0 has 1[01] waiting notifications/, since);
   const [{ count }] = await context.sql("select count(*)::int from hark.waiting");
   assert(count <= 10 + 1, `${count} wait`);
   await publishKeyed(context, ["b", 51]);

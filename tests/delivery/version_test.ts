@@ -20,7 +20,7 @@ test("an old worker that is started again in a rolling change does not undo it",
   await old.stop();
   const since = Date.now();
   const again = context.use(new Running(db, before));
-  await said("warning", /was changed by a worker with other channels/, since);
+  await said("warning", /another worker has changed its channels/, since);
   await publish(context, 3, 3, "b");
   await publish(context, 4, 4, "a");
   await fresh.atLeast(3);
@@ -89,7 +89,7 @@ test("a handler that ends its transaction by itself, or whose COMMIT is refused,
   );
   await publish(context, 1, 3);
   await dead.atLeast(2);
-  assert.match(dead.items.find((text) => text.startsWith("1"))!, /ended its transaction by itself/);
+  assert.match(dead.items.find((text) => text.startsWith("1"))!, /ended the transaction itself/);
   assert.match(dead.items.find((text) => text.startsWith("3"))!, /duplicate key/);
   await until(async () => (await context.sql("select from hark.dead")).length === 2);
   assert.equal(running.payloads.filter((n) => n === 3).length, 2);

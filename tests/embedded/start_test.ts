@@ -142,7 +142,7 @@ Deno.test("an error says what is wrong with a start, and what to do", async (t) 
     await fails(
       { dataDir: path("data"), version: String(major === 14 ? 15 : 14) },
       "EMBEDDED",
-      new RegExp(`made by PostgreSQL ${major}`),
+      new RegExp(`created by PostgreSQL ${major}`),
     );
   });
 });

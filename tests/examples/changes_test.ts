@@ -19,7 +19,7 @@ test(
       ]);
       // A second run may be told of the first one's change again, and reads once more.
       assert.deepEqual(lines.slice(-3), [
-        "product 1 is forgotten",
+        "product 1 is dropped from the cache",
         "product 1 is read",
         "350 120",
       ]);
@@ -37,12 +37,12 @@ test(
     assert.equal(lines.length, 7);
     assert.deepEqual(of(1), [
       "1 failed, attempt 1: 503 we are closed",
-      "1 is taken: packed",
+      "1 is accepted: packed",
       "1 failed, attempt 2: 500",
-      "1 was there already",
+      "1 was received before",
     ]);
-    assert.deepEqual(of(2).slice(0, 1), ["2 is taken: packed"]);
-    assert.deepEqual(of(3), ["3 failed, attempt 1: 422 lost is no state"]);
+    assert.deepEqual(of(2).slice(0, 1), ["2 is accepted: packed"]);
+    assert.deepEqual(of(3), ["3 failed, attempt 1: 422 lost is not a known state"]);
     assert.equal(lines.at(-1), "2 handled");
   },
 );
@@ -56,7 +56,7 @@ test(
       "8 changes counted",
       "de 1 30",
       "fr 1 20",
-      "0 differ from the table",
+      "0 countries differ from the table",
     ];
     assert.deepEqual(await run("analytics", "example", url), lines);
     assert.deepEqual(
@@ -98,7 +98,7 @@ test(
   async ({ url }) => {
     for (let runs = 0; runs < 2; runs++) {
       assert.deepEqual(await run("search", "example", url), [
-        "3 rows were there",
+        "3 rows existed before",
         "3 handled",
         "night: Bats, Owls",
         "3 handled",

@@ -57,7 +57,7 @@ test(
       "payment 3 written, attempt 1",
       "payment 2 written, attempt 2",
       "3 handled",
-      "30 euros, written four times, there three times",
+      "30 euros: four inserts, three of them committed",
     ]);
   },
 );
@@ -82,9 +82,9 @@ test(
   async ({ url }) => {
     assert.deepEqual(await run("dead_letters", "example", url), [
       "printed: letter",
-      'given up: { what: "poster" } after 2 attempts: out of paper',
-      'given up: { what: "banknote" } after 2 attempts: that is against the law',
-      "1 to be tried again",
+      'dead letter: { what: "poster" } after 2 attempts: out of paper',
+      'dead letter: { what: "banknote" } after 2 attempts: that is against the law',
+      "1 will be retried",
       "printed: poster",
       "1 discarded",
     ]);

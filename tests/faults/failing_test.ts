@@ -68,7 +68,11 @@ test("onError is told of each failure, and status shows it while it lasts", asyn
   assert.deepEqual(told.items.slice(0, 3).map((x) => x.notification.attempt), [1, 2, 3]);
   assert.deepEqual(told.items[0]!.notification.payload, { order: 7 });
   assert.match(String(told.items[0]!.error), /the shop is closed/);
-  const record = await said("error", /notification \d+ failed at attempt 1, next in \d+ ms/, since);
+  const record = await said(
+    "error",
+    /notification \d+ failed at attempt 1, next attempt in \d+ ms/,
+    since,
+  );
   assert.equal(record.properties.id, id);
   const status = async () =>
     (await context.sql(
@@ -174,7 +178,7 @@ test("an onError that throws harms nothing but the log", async (context) => {
     }),
   );
   await running.atLeast(4);
-  await said("error", /onError of c failed itself: the pager is out/, since);
+  await said("error", /c: the hook onError failed: the pager is out/, since);
 });
 
 test("an error whose message no database can store is stored all the same", async (context) => {

@@ -72,7 +72,7 @@ test("a black hole for new connections too: it goes on when that ends", async (c
   const since = Date.now();
   line.silence();
   await publish(context, 1, 5);
-  await said("warning", /No LISTEN connection \(try 2\).*(timeout|time)/, since);
+  await said("warning", /No LISTEN connection \(attempt 2\).*(timeout|time)/, since);
   line.resume();
   await running.atLeast(5);
   await reading.inbox.atLeast(5);

@@ -37,5 +37,5 @@ test("a context that is no object is left out with a warning, and fails nothing"
     a: 1,
   }]);
   assert.equal(warnings.length, 4);
-  assert.match(warnings[0]!, /hark.context is no JSON object/);
+  assert.match(warnings[0]!, /hark.context is not a JSON object/);
 });

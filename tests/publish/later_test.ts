@@ -277,7 +277,7 @@ test("a delay that cannot be is refused with value, reason and remedy", async (c
     [{ delay: -1 }, /delay is -1\. Give milliseconds from now/],
     [{ delay: NaN }, /delay is "NaN"/],
     [{ delay: Infinity }, /delay is "Infinity"/],
-    [{ delay: Date.now() }, /delay is \d+\. .*a moment is a deliverAt/],
+    [{ delay: Date.now() }, /delay is \d+\. .*for a point in time, give deliverAt/],
     [{ delay: "5m" }, /delay is "5m"/],
     [{ delay: null }, /delay is null/],
     [{ delay: 5n }, /delay is 5n/],
@@ -286,7 +286,7 @@ test("a delay that cannot be is refused with value, reason and remedy", async (c
     [{ deliverAt: Date.now() }, /deliverAt is \d+\. Give a valid Date/],
     [{ deliverAt: new Date("300000-01-01") }, /deliverAt is Invalid Date/],
     [{ deliverAt: new Date(8.64e15) }, /deliverAt is "\+275760.*within 10 years/],
-    [{ deliverAt: new Date(), delay: 5 }, /both a delay \(5\) and a deliverAt/],
+    [{ deliverAt: new Date(), delay: 5 }, /both delay \(5\) and deliverAt/],
   ]);
   for (const number of [0, -1, 1.5, NaN, "1", null, 2 ** 53]) {
     // deno-lint-ignore no-explicit-any -- wrong on purpose

@@ -144,7 +144,7 @@ test(
       );
       await assert.rejects(migrate(db), {
         code: "CONFLICT",
-        message: /"hark" that Hark did not make/,
+        message: /"hark" that Hark did not create/,
         remedy: /Rename or drop it/,
       }, making);
       assert.deepEqual(

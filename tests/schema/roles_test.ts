@@ -95,8 +95,8 @@ test("granting to a role that does not exist is refused with its name", async (c
   for (const grant of ["grant_publish", "grant_consume"]) {
     await assert.rejects(db.query(`select hark.${grant}('nobody"; drop schema hark')`), {
       code: "BAD_OPTION",
-      message: /there is no role "nobody"; drop schema hark"/,
-      remedy: /Create it first/,
+      message: /role "nobody"; drop schema hark" does not exist/,
+      remedy: /Create the role first/,
     });
   }
 });

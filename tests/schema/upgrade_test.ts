@@ -42,7 +42,7 @@ const earlier = script(
       `create function hark.gone(n integer) returns integer language sql as $$ select n $$;`,
     ...replaced(
       "watch/definition.sql",
-      "-- Made by hark.watch;",
+      "-- Created by hark.watch.",
       "-- Made by an earlier hark.watch;",
     ),
   },

@@ -36,7 +36,7 @@ test(
       await assert.rejects(way(db), {
         name: "HarkError",
         code: "NO_SCHEMA",
-        message: /"hark" is not in this database/,
+        message: /"hark" is not installed in this database/,
         remedy: /hark init.*migrate\(db\)/,
       }, name);
     }
@@ -56,7 +56,7 @@ test("a schema that is newer than the program is refused by every way in", async
       name: "HarkError",
       code: "SCHEMA_NEW",
       message: new RegExp(
-        `has version ${newer}, this program knows versions up to ${schemaVersion}`,
+        `has version ${newer}, but this program knows versions up to ${schemaVersion}`,
       ),
       remedy: /newer version of Hark/,
     }, name);
@@ -74,7 +74,7 @@ test("a schema that is older than the program is refused by every reader", async
     await assert.rejects(way(db), {
       name: "HarkError",
       code: "SCHEMA_OLD",
-      message: new RegExp(`has version 0.0.9, this program needs ${schemaVersion}`),
+      message: new RegExp(`has version 0.0.9, but this program needs ${schemaVersion}`),
       remedy: /hark init.*migrate\(db\)/,
     }, name);
   }

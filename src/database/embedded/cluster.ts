@@ -113,7 +113,7 @@ export async function makeCluster(
     }
     if (outcome?.code !== 0) {
       throw new HarkError("EMBEDDED", `initdb failed in ${dataDir}: ${said(outcome)}`, {
-        remedy: "Correct that, or use another folder or another HARK_POSTGRES.",
+        remedy: "Correct the cause, or use another folder or another HARK_POSTGRES.",
       });
     }
     await Deno.writeTextFile(
@@ -235,7 +235,7 @@ export async function startCluster(cluster: Cluster): Promise<boolean> {
       "EMBEDDED",
       `the server in ${cluster.dataDir} did not start: ${why || said(outcome)}`,
       {
-        remedy: "Correct what its log names; the error's cause holds it.",
+        remedy: "Correct the cause. The server's log is in the cause of this error.",
         cause: new Error(wrote),
       },
     );
@@ -257,7 +257,11 @@ export async function stopCluster(
   throw new HarkError(
     "EMBEDDED",
     `the server in ${cluster.dataDir} did not stop (${mode}) in ${seconds} s: ${said(outcome)}`,
-    { remedy: mode === "smart" ? "Close its clients, or stop it fast." : "Stop it immediate." },
+    {
+      remedy: mode === "smart"
+        ? "Close its clients, or stop it in the mode fast."
+        : "Stop it in the mode immediate.",
+    },
   );
 }
 

@@ -55,7 +55,7 @@ export async function lock(
       throw new HarkError(
         "EMBEDDED",
         `another process has held the lock ${path} for ${deadline / 1000} s`,
-        { remedy: "It is starting or stopping the same server; wait for it, or end it." },
+        { remedy: "That process is starting or stopping the same server. Wait for it, or end it." },
       );
     }
     await new Promise((resolve) => setTimeout(resolve, 25));

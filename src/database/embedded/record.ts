@@ -77,7 +77,7 @@ export async function readAddress(dataDir: string): Promise<Address | undefined>
     if (error instanceof Deno.errors.NotFound) {
       if (await isEmpty(dataDir)) return undefined;
       throw new HarkError("EMBEDDED", `${dataDir} is not empty and was not made by Hark`, {
-        remedy: "Use another folder; connect to a server of your own through DATABASE_URL.",
+        remedy: "Use another folder. To use a server of your own, set DATABASE_URL.",
       });
     }
     throw new HarkError("EMBEDDED", `${path} cannot be read`, {

@@ -89,7 +89,7 @@ async function saying(run: () => Promise<EmbeddedServer>): Promise<EmbeddedServe
   } catch (error) {
     if (error instanceof HarkError) throw error;
     const remedy = error instanceof Deno.errors.NotCapable
-      ? "Allow what the message names; @hark/postgres/embedded lists all it needs."
+      ? "Give the permission that the message names. The docs of @hark/postgres/embedded list all of them."
       : error instanceof Deno.errors.PermissionDenied
       ? "Run as the user who owns the folder, or use another one."
       : "Use another folder, or set HARK_POSTGRES to a server's bin folder.";
@@ -112,7 +112,7 @@ async function start(options: EmbeddedOptions): Promise<EmbeddedServer> {
     const dataDir = resolve(options.dataDir);
     if (await exists(dataDir)) {
       throw new HarkError("BAD_OPTION", `the ephemeral dataDir ${dataDir} exists already`, {
-        remedy: "It would be removed afterwards: give one that does not exist, or none.",
+        remedy: "An ephemeral server removes its folder. Give one that does not exist, or none.",
       });
     }
     return await startAt(dataDir, options);
@@ -233,7 +233,7 @@ async function wanted(dataDir: string, options: EmbeddedOptions): Promise<Wanted
   if (made !== undefined && major !== undefined && made !== major) {
     throw new HarkError(
       "EMBEDDED",
-      `${dataDir} was made by PostgreSQL ${made}, and version ${asked} was asked for`,
+      `${dataDir} was created by PostgreSQL ${made}, but version ${asked} is requested`,
       { remedy: "Leave version out, give another dataDir, or remove the folder and its data." },
     );
   }
@@ -248,8 +248,12 @@ function checkOptions({ port, version }: EmbeddedOptions): void {
     });
   }
   if (version !== undefined && !/^\d+(\.\d+\.\d+(-[\w.]+)?)?$/.test(version)) {
-    throw new HarkError("BAD_OPTION", `version ${JSON.stringify(version)} is not one`, {
-      remedy: 'Give a major version such as "18", or a release such as "18.4.0-beta.17".',
-    });
+    throw new HarkError(
+      "BAD_OPTION",
+      `version ${JSON.stringify(version)} is not a PostgreSQL version`,
+      {
+        remedy: 'Give a major version such as "18", or a release such as "18.4.0-beta.17".',
+      },
+    );
   }
 }
