@@ -47,7 +47,7 @@ as $$
       'grant_operate', 'grant_publish', 'grant_rights', 'hold_gate', 'holders_of', 'id_at',
       'in_context', 'incarnation', 'is_consumed', 'is_newer', 'is_passable', 'last_served',
       'segments', 'lows_of', 'matches', 'next_segment', 'partition_of', 'passed', 'raise_fenced',
-      'raise_lows', 'raise_no_consumer', 'readable_size', 'refuse_invalid', 'renew_grants',
+      'raise_lows', 'raise_no_consumer', 'readable_size', 'refuse_definition', 'refuse_invalid', 'renew_grants',
       'renew_watches', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
       'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'text_size', 'turn_partitions',
       'unread_of', 'wake_all', 'wake_one', 'window_open_to', 'without_own'

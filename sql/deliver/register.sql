@@ -9,11 +9,14 @@ create or replace function hark.as_set(names text[]) returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$ select coalesce(array_agg(distinct n.name collate "C" order by n.name collate "C"), '{}') from unnest($1) n (name) $$;
 
--- Registers a consumer if there is none of that name, and returns true. Otherwise the consumer's definition
--- becomes the given one. If that changes it, the generation rises and every worker that was started with
--- another definition is fenced off. So in a rolling deployment no old worker moves past notifications that
--- only the new workers want. A definition with a lower version than the stored one changes nothing, so an old
--- worker that restarts changes nothing either.
+-- Registers a consumer if there is none of that name. Otherwise the consumer's definition becomes the given one,
+-- if its version is higher, or if it is equal and no live worker serves the stored one. If that changes it, the
+-- generation rises and every worker that was started with another definition is fenced off. So in a rolling
+-- deployment no old worker moves past notifications that only the new workers want. A definition with a lower
+-- version than the stored one changes nothing, so an old worker that restarts changes nothing either.
+--
+-- `given_up` are channels that the consumer no longer reads although it had unread notifications there, `unread`
+-- is their number, counted up to 10,000.
 --
 -- A channel added to a known consumer is read from the consumer's position on, unless channel_starts has an
 -- earlier start for it: [{"channel": ..., "kind": "beginning" | "id" | "time", "id": ..., "time": ...}]. The
@@ -22,8 +25,9 @@ create or replace function hark.register(
   consumer text, channels text[], start_kind text default 'beginning',
   start_id bigint default null, start_time timestamptz default null,
   filter jsonb default null, transactional boolean default false, partitions integer default 1,
-  channel_starts jsonb default null, version integer default 0
-) returns boolean
+  channel_starts jsonb default null, version integer default 0,
+  out is_new boolean, out given_up text[], out unread bigint
+)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -32,7 +36,9 @@ declare
   earlier record;
   since hark.position;
   added text[] := $2;
+  gone text[];
 begin
+  is_new := false;
   if partitions is null or partitions < 1 or partitions > 1024 then
     raise exception 'a consumer cannot have % partitions', coalesce(partitions::text, 'null')
       using errcode = 'HK006', hint = 'Give a number from 1 to 1024.';
@@ -41,7 +47,7 @@ begin
     select from hark.consumers c where c.name = $1 and hark.as_set(c.channels) = hark.as_set($2)
       and c.filter is not distinct from $6 and c.transactional = $7 and c.version >= $10
   ) then
-    return false;
+    return;
   end if;
   perform hark.require_fresh_snapshot();
   -- Keeps hark.clean out. Otherwise a notification could be published and removed between this snapshot and
@@ -56,14 +62,20 @@ begin
   else
     select * into known from hark.consumers c where c.name = $1 for no key update;
     if known.version > $10 then
-      return false;
+      return;
     end if;
     update hark.consumers c set version = $10 where c.name = $1;
     if hark.as_set(known.channels) = hark.as_set($2) and known.filter is not distinct from $6
       and known.transactional = $7
     then
-      return false;
+      return;
     end if;
+    if known.version = $10 then
+      perform hark.refuse_definition(known, $2);
+    end if;
+    gone := array(select n.name from unnest(known.channels) n (name) where n.name <> all ($2));
+    select array_agg(distinct u.channel order by u.channel), count(*) into given_up, unread
+    from hark.unread_of($1, 10000) u where u.channel = any (gone);
     added := array(select n.name from unnest($2) n (name) where n.name <> all (known.channels));
     update hark.consumers c set channels = $2, filter = $6, transactional = $7, generation = c.generation + 1
     where c.name = $1;
@@ -82,7 +94,28 @@ begin
       1 + least(since.floor, (select min(t.low) from unnest(since.lows) t (low))), start.seen_max,
       array(select s.position from hark.partitions s where s.consumer = $1 order by s.partition));
   end loop;
-  return known.name is null;
+  is_new := known.name is null;
+end
+$$;
+
+-- Refuses another definition of the same version while a live worker serves the known one. Two programs that share an
+-- id by mistake would otherwise take the consumer from each other, and each change would skip notifications.
+create or replace function hark.refuse_definition(known hark.consumers, channels text[]) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  other text;
+begin
+  select w.owner::text into other from hark.workers w
+  where w.consumer = known.name and w.lease_until > clock_timestamp()
+    and case when w.session is null then true else not pg_try_advisory_xact_lock_shared(w.session) end
+  order by w.joined_at limit 1;
+  if found then
+    raise exception 'consumer "%" is served by worker % with another definition: its channels are %, and this one''s are %',
+        known.name, other, array_to_string(hark.as_set(known.channels), ', '), array_to_string(hark.as_set(channels), ', ')
+      using errcode = 'HK008', hint = format('Give the new definition a version above %s, stop the other workers, or choose another id.',
+        known.version);
+  end if;
 end
 $$;
 

@@ -12,7 +12,9 @@ as $$ select v.functions from hark.schema_version v $$;
 
 -- What a consumer has still to read, by partition and time, at most max_count rows. They are committed, match
 -- its channels and filter, and have not been passed by the position of their partition.
-create or replace function hark.unread_of(consumer text, max_count bigint) returns table (partition integer, published timestamptz)
+create or replace function hark.unread_of(consumer text, max_count bigint) returns table (
+  partition integer, published timestamptz, channel text
+)
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 -- A range scan of the primary key, row by row, whatever the statistics say. There are few partitions.
 set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off set jit = off
@@ -23,7 +25,7 @@ as $$
       least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))) as after_id
     from hark.partitions p where p.consumer = $1
   )
-  select p.partition, l.created_at
+  select p.partition, l.created_at, l.channel
   from hark.consumers c
   cross join hark.install i
   join hark.log l on l.id > (select min(f.after_id) from place f)

@@ -99,7 +99,8 @@ export interface ConsumerOptions<Payload = any> {
    * The version of the consumer's definition: its channels, filter and `transactional`. 0 to
    * 2147483647. If the definition changes, workers with a lower version stand by, even if they
    * start later. So an old worker that restarts during a rolling deployment does not undo the
-   * change. Among workers of equal version, the definition of the one started last applies.
+   * change. At an equal version, another definition is refused (`CONFLICT`) while a live worker
+   * serves the consumer.
    *
    * @default {0}
    */

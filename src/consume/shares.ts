@@ -135,7 +135,12 @@ export class Shares {
     const { lease } = this.#state.options.identity;
     if (this.#unservedSince === undefined || now - this.#unservedSince < lease) return;
     this.#unservedSince = now;
-    await this.#register(session);
+    try {
+      await this.#register(session);
+    } catch (error) {
+      // Another worker was quicker: this one goes on standing by.
+      if (!(error instanceof HarkError && error.code === "CONFLICT")) throw error;
+    }
   }
 
   /** Logs the role of this worker when it changes. An outdated drain fails instead. */

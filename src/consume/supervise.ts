@@ -132,8 +132,8 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
       "select pg_catalog.to_json(hark.channels_of($1::text))::text as channels",
       [consumer],
     );
-    await session.query(
-      `select hark.register($1::text, array(select pg_catalog.json_array_elements_text($2::text::json)),
+    const { rows: [row] } = await session.query(
+      `select pg_catalog.to_json(given_up)::text as given_up, unread from hark.register($1::text, array(select pg_catalog.json_array_elements_text($2::text::json)),
         $3::text, $4::bigint, $5::text::timestamptz, $6::text::jsonb, $7::boolean, $8::integer,
         $9::text::jsonb, $10::integer)`,
       [
@@ -158,6 +158,13 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
         channels,
         before,
       });
+    }
+    if (row.given_up !== null) {
+      logger.warn(
+        "{consumer} no longer reads the channels {channels}, and skips {count} notifications there that it had " +
+          "not handled; to handle them, register another consumer for these channels",
+        { consumer, channels: JSON.parse(row.given_up), count: Number(row.unread) },
+      );
     }
   });
 }

@@ -23,6 +23,7 @@ const own: Record<string, HarkErrorCode> = {
   HK005: "FENCED",
   HK006: "BAD_OPTION",
   HK007: "NO_CONSUMER",
+  HK008: "CONFLICT",
 };
 
 const constraints: Record<string, [HarkErrorCode, string]> = {

@@ -1,0 +1,75 @@
+/** What a consumer is changes only on purpose: two programs that share its id do not take it from each other. */
+
+import assert from "node:assert/strict";
+import { connect, Consumer, type ConsumerOptions, type Database } from "../../mod.ts";
+import { test, until } from "../harness/mod.ts";
+import { said } from "../faults/_support/logs.ts";
+import { publish, Running } from "../faults/_support/running.ts";
+
+const served = (sql: (text: string) => Promise<unknown[]>) =>
+  until(async () => (await sql("select from hark.workers")).length === 1);
+
+const consumer = (db: Database, options: Partial<ConsumerOptions>) =>
+  new Consumer(db, { id: "c", channels: "a", handle() {}, ...options });
+
+test("an id that two programs use loses nothing: the second is refused while the first serves", async (context) => {
+  const db = context.use(await connect(context.url));
+  const first = context.use(new Running(db, { channels: "a" }));
+  await served(context.sql);
+  const others: Partial<ConsumerOptions>[] = [
+    { channels: "b" },
+    { channels: ["a", "b"] },
+    { filter: { key: "x" } },
+    { transactional: true },
+  ];
+  for (const other of others) {
+    for (const start of ["run", "drain"] as const) {
+      await assert.rejects(consumer(db, other)[start](), {
+        code: "CONFLICT",
+        message: /consumer "c" is served by worker .* another definition: its channels are a, /,
+        remedy: /version above 0, stop the other workers, or choose another id/,
+      }, `${start} ${JSON.stringify(other)}`);
+    }
+  }
+  await publish(context, 1, 1, "a");
+  await publish(context, 2, 2, "b");
+  await publish(context, 3, 3, "a");
+  await first.atLeast(2);
+  assert.deepEqual(first.payloads, [1, 3]);
+});
+
+test("a higher version changes the definition, and the channel that it gives up is said with what is unread", async (context) => {
+  const db = context.use(await connect(context.url));
+  const before = { channels: ["a", "b"], version: 1 };
+  const first = new Running(db, before);
+  await publish(context, 1, 1, "a");
+  await first.atLeast(1);
+  await first.stop();
+  await publish(context, 2, 4, "b");
+  const since = Date.now();
+  const second = context.use(new Running(db, { channels: "a", version: 2 }));
+  const warning = await said("warning", /no longer reads the channels/, since);
+  assert.deepEqual([warning.properties.channels, warning.properties.count], [["b"], 3]);
+  await publish(context, 5, 5, "a");
+  await second.atLeast(1);
+  assert.deepEqual(second.payloads, [5]);
+});
+
+test("without a live worker the definition changes at the same version: after a stop, and after a crash", async (context) => {
+  const db = context.use(await connect(context.url));
+  const first = new Running(db, { channels: "a" });
+  await served(context.sql);
+  await first.stop();
+  assert.equal(await consumer(db, { channels: "b" }).drain(), 0);
+  // A worker whose session is gone: its lease runs on.
+  await context.sql(`insert into hark.workers (consumer, owner, session, lease_until)
+    values ('c', gen_random_uuid(), 42, now() + interval '1 hour')`);
+  await publish(context, 1, 1, "a");
+  assert.equal(await consumer(db, { channels: ["a", "b"] }).drain(), 1, "from where it stands");
+  // One without a session, as behind a pooler, counts as alive until its lease ends.
+  await context.sql(`insert into hark.workers (consumer, owner, lease_until)
+    values ('c', gen_random_uuid(), now() + interval '1 hour')`);
+  await assert.rejects(consumer(db, { channels: "b" }).drain(), { code: "CONFLICT" });
+  await context.sql("update hark.workers set lease_until = now() - interval '1 second'");
+  assert.equal(await consumer(db, { channels: "b" }).drain(), 0);
+});
