@@ -104,7 +104,7 @@ async function run(o: Options): Promise<number> {
     return 0;
   }
 
-  const { notificationsIn } = await import("./lines.ts");
+  const { notificationsIn } = await import("./ndjson.ts");
   const { openDatabase } = await import("./database.ts");
   const { publishMany } = await import("../publish/notify.ts");
   const batches = notificationsIn(surroundings().stdin.readable, { ...o, ...common });

@@ -94,7 +94,7 @@ async function run(o: Options): Promise<number> {
   o.channels.forEach(channelName);
   const { openDatabase } = await import("./database.ts");
   const { subscribe } = await import("../consume/subscribe.ts");
-  const { notificationLine } = await import("./sample.ts");
+  const { notificationLine } = await import("./listen/sample.ts");
   const { stopping } = await import("./signals.ts");
   using stop = stopping();
   await using db = await openDatabase(o, "tail");

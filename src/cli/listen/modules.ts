@@ -7,10 +7,10 @@
 import { getLogger } from "@logtape/logtape";
 import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { Consumer } from "../consume/consumer.ts";
-import type { ConsumerOptions } from "../consume/options.ts";
-import type { Queryable } from "../database/queryable.ts";
-import { HarkError } from "../errors.ts";
+import { Consumer } from "../../consume/consumer.ts";
+import type { ConsumerOptions } from "../../consume/options.ts";
+import type { Queryable } from "../../database/queryable.ts";
+import { HarkError } from "../../errors.ts";
 
 const logger = getLogger(["hark", "cli"]);
 

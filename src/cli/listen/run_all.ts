@@ -5,7 +5,7 @@
  */
 
 import type { Found } from "./modules.ts";
-import { printError } from "./output.ts";
+import { printError } from "../output.ts";
 
 /**
  * Runs all until the signal; when one fails for good, `failed` is told and the others are stopped in

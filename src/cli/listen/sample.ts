@@ -4,11 +4,11 @@
  * @module
  */
 
-import { Consumer } from "../consume/consumer.ts";
-import type { Notification } from "../consume/notification.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { Consumer } from "../../consume/consumer.ts";
+import type { Notification } from "../../consume/notification.ts";
+import type { Queryable } from "../../database/queryable.ts";
 import type { Found } from "./modules.ts";
-import { paint, visible } from "./output.ts";
+import { paint, visible } from "../output.ts";
 
 /** A consumer that prints each notification of the channel "orders". */
 export function sampleConsumer(db: Queryable): Found {

@@ -5,9 +5,9 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { pause } from "../database/bell.ts";
-import type { Queryable } from "../database/queryable.ts";
-import type { Known } from "./messages.ts";
+import { pause } from "../../database/bell.ts";
+import type { Queryable } from "../../database/queryable.ts";
+import type { Known } from "./thread_messages.ts";
 
 const logger = getLogger(["hark", "cli"]);
 

@@ -5,16 +5,16 @@
  * @module
  */
 
-import { connect } from "../database/database.ts";
-import { isPassing } from "../database/translate.ts";
-import type { HarkError } from "../errors.ts";
-import { sentenceOf } from "./exit.ts";
-import { lateDatabase } from "./late.ts";
-import { configureLogs } from "./log.ts";
-import type { Failure, Hire, Order, Report } from "./messages.ts";
+import { connect } from "../../database/database.ts";
+import { isPassing } from "../../database/translate.ts";
+import type { HarkError } from "../../errors.ts";
+import { sentenceOf } from "../exit_codes.ts";
+import { lateDatabase } from "./deferred_database.ts";
+import { configureLogs } from "../log.ts";
+import type { Failure, Hire, Order, Report } from "./thread_messages.ts";
 import { findConsumers, select } from "./modules.ts";
 import { sampleConsumer } from "./sample.ts";
-import { runTogether } from "./together.ts";
+import { runTogether } from "./run_all.ts";
 
 /** Runs consumers as ordered until they end. */
 async function work({ name, work, port }: Hire): Promise<void> {

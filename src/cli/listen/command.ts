@@ -8,10 +8,10 @@ import { object } from "@optique/core/constructs";
 import { map, multiple, optional, withDefault } from "@optique/core/modifiers";
 import type { Parser } from "@optique/core/parser";
 import { argument, command, option } from "@optique/core/primitives";
-import { HarkError } from "../errors.ts";
-import { examplesFooter, plainText } from "./help.ts";
-import type { ListenOptions } from "./listening.ts";
-import { type Action, database, json, list, number, toggle, words } from "./options.ts";
+import { HarkError } from "../../errors.ts";
+import { examplesFooter, plainText } from "../help.ts";
+import type { ListenOptions } from "./run_consumers.ts";
+import { type Action, database, json, list, number, toggle, words } from "../options.ts";
 
 const options = object({
   modules: multiple(argument(words("MODULE"), {
@@ -83,6 +83,6 @@ async function run(o: ListenOptions): Promise<number> {
       remedy: "--drain works in one thread: leave --workers out.",
     });
   }
-  const { runConsumers } = await import("./listening.ts");
+  const { runConsumers } = await import("./run_consumers.ts");
   return await runConsumers(o);
 }

@@ -4,23 +4,23 @@
  * @module
  */
 
-import { connect, type Database } from "../database/database.ts";
-import { HarkError } from "../errors.ts";
-import { migrate, requireSchema } from "../schema/migrate.ts";
-import { givenUrl } from "./database.ts";
-import { exitCodeOf, exitCodes, sentenceOf } from "./exit.ts";
-import { ownCommand } from "./help.ts";
-import { lateDatabase } from "./late.ts";
-import { configureLogs } from "./log.ts";
-import type { Known, Work } from "./messages.ts";
+import { connect, type Database } from "../../database/database.ts";
+import { HarkError } from "../../errors.ts";
+import { migrate, requireSchema } from "../../schema/migrate.ts";
+import { givenUrl } from "../database.ts";
+import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
+import { ownCommand } from "../help.ts";
+import { lateDatabase } from "./deferred_database.ts";
+import { configureLogs } from "../log.ts";
+import type { Known, Work } from "./thread_messages.ts";
 import { findConsumers, type Found, select } from "./modules.ts";
-import type { DatabaseOptions } from "./options.ts";
-import { paintError, print, printError, printJson, table, visibleLines } from "./output.ts";
+import type { DatabaseOptions } from "../options.ts";
+import { paintError, print, printError, printJson, table, visibleLines } from "../output.ts";
 import { sampleConsumer } from "./sample.ts";
-import { leftRunning, type OwnServer, ownServer } from "./server.ts";
-import { stopping } from "./signals.ts";
+import { leftRunning, type OwnServer, ownServer } from "../server.ts";
+import { stopping } from "../signals.ts";
 import { Threads } from "./threads.ts";
-import { runTogether } from "./together.ts";
+import { runTogether } from "./run_all.ts";
 
 /** What `hark listen` is asked for. */
 export interface ListenOptions extends Work, DatabaseOptions {

@@ -7,9 +7,9 @@
  * @module
  */
 
-import type { Database } from "../database/database.ts";
-import type { Queryable } from "../database/queryable.ts";
-import { HarkError } from "../errors.ts";
+import type { Database } from "../../database/database.ts";
+import type { Queryable } from "../../database/queryable.ts";
+import { HarkError } from "../../errors.ts";
 
 /** Stands for a database until there is one. */
 export interface LateDatabase {

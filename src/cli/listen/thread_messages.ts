@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { HarkErrorCode } from "../errors.ts";
-import type { LogOptions } from "./log.ts";
+import type { HarkErrorCode } from "../../errors.ts";
+import type { LogOptions } from "../log.ts";
 
 /** Which consumers to run, and how to log. */
 export interface Work extends LogOptions {

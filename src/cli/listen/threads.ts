@@ -16,13 +16,13 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import type { Database } from "../database/database.ts";
-import { pause } from "../database/bell.ts";
-import { HarkError } from "../errors.ts";
-import { exitCodeOf, exitCodes } from "./exit.ts";
-import type { Failure, Hire, Known, Order, Report, Work } from "./messages.ts";
-import { printError, visibleLines } from "./output.ts";
-import { warnOfSurplus } from "./surplus.ts";
+import type { Database } from "../../database/database.ts";
+import { pause } from "../../database/bell.ts";
+import { HarkError } from "../../errors.ts";
+import { exitCodeOf, exitCodes } from "../exit_codes.ts";
+import type { Failure, Hire, Known, Order, Report, Work } from "./thread_messages.ts";
+import { printError, visibleLines } from "../output.ts";
+import { warnOfSurplus } from "./idle_workers.ts";
 
 const logger = getLogger(["hark", "cli"]);
 
