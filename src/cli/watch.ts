@@ -13,7 +13,14 @@ import type { WatchResult } from "../changes/watch.ts";
 import type { WatchStatus } from "../changes/watches.ts";
 import { HarkError } from "../errors.ts";
 import { ago, secondWord, shortened } from "./consumer.ts";
-import { definition, definitionOf, lockOption, lockTimeout, name, relation } from "./watch_options.ts";
+import {
+  definition,
+  definitionOf,
+  lockOption,
+  lockTimeout,
+  name,
+  relation,
+} from "./watch_options.ts";
 import { driftLines } from "./drift.ts";
 import { examplesFooter, plainText } from "./help.ts";
 import { type Action, database, json, number, toggle } from "./options.ts";
