@@ -26,6 +26,8 @@ export interface PartitionStatus {
   readonly blocked: boolean;
   /** The worker that holds it, or did when it ended without giving it back; null where none does. */
   readonly owner: string | null;
+  /** That worker's host and process, such as `web-3:4711`; null if it is not known any more. */
+  readonly worker: string | null;
   /** Until when that worker's lease runs; null where that is not known any more. */
   readonly leaseUntil: Date | null;
   /** How often it has changed hands. */
@@ -46,6 +48,8 @@ export interface PartitionStatus {
 export interface WorkerStatus {
   /** Its number, made anew for each run. */
   readonly owner: string;
+  /** Its host and process, such as `web-3:4711`, and its thread in one of several; null if unknown. */
+  readonly name: string | null;
   /** Whether its lease runs. */
   readonly alive: boolean;
   /** Until when its lease runs, or ran. */
@@ -173,7 +177,9 @@ async function partitionsOf(
   maxCount: number,
 ): Promise<PartitionStatus[]> {
   const { rows } = await db.query(
-    `select partition, unread, ${ms("oldest_unread")}, waiting, blocked, owner::text as owner,
+    `select partition, unread, ${
+      ms("oldest_unread")
+    }, waiting, blocked, owner::text as owner, worker,
       ${ms("lease_until")}, epoch, handled, ${ms("acknowledged_at")}, ${ms("served_at")}, crashes,
       trying_id from hark.partitions_of($1::text, $2::bigint)`,
     [consumer, maxCount],
@@ -185,6 +191,7 @@ async function partitionsOf(
     waiting: Number(row.waiting),
     blocked: row.blocked === true,
     owner: row.owner,
+    worker: row.worker,
     leaseUntil: date(row.lease_until),
     epoch: Number(row.epoch),
     handled: Number(row.handled),
@@ -197,12 +204,13 @@ async function partitionsOf(
 
 async function workersOf(db: Queryable, consumer: string): Promise<WorkerStatus[]> {
   const { rows } = await db.query(
-    `select owner::text as owner, alive, ${ms("lease_until")}, ${ms("joined_at")}, listening,
+    `select owner::text as owner, name, alive, ${ms("lease_until")}, ${ms("joined_at")}, listening,
       array_to_json(partitions)::text as partitions from hark.workers_of($1::text)`,
     [consumer],
   );
   return rows.map((row) => ({
     owner: row.owner,
+    name: row.name,
     alive: row.alive === true,
     leaseUntil: date(row.lease_until)!,
     joinedAt: date(row.joined_at)!,

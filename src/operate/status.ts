@@ -85,6 +85,8 @@ export interface ConsumerStatus {
   readonly serving: boolean;
   /** A worker that serves it, or ended without a word; null where none does. */
   readonly owner: string | null;
+  /** That worker's host and process, such as `web-3:4711`; null if it is not known any more. */
+  readonly worker: string | null;
   /** Until when that worker holds it unless it renews. */
   readonly leaseUntil: Date | null;
   /** When its progress was stored last, or a worker took or gave back a partition. */
@@ -223,7 +225,7 @@ const statusSql =
   unread, ${ms("oldest_unread")}, lag_seconds, waiting, ${
     ms("oldest_waiting")
   }, blocked, dead, replays,
-  workers, served, owner::text as owner, ${ms("lease_until")}, ${ms("served_at")}, handled,
+  workers, served, owner::text as owner, worker, ${ms("lease_until")}, ${ms("served_at")}, handled,
   ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}
 from hark.status($1::bigint)`;
 
@@ -259,6 +261,7 @@ function consumerStatus(row: any, maxCount: number): ConsumerStatus {
     served: Number(row.served),
     serving: Number(row.served) > 0,
     owner: row.owner,
+    worker: row.worker,
     leaseUntil: date(row.lease_until),
     servedAt: date(row.served_at),
     handled: Number(row.handled),

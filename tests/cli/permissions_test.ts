@@ -119,7 +119,7 @@ test(
 Deno.test("every task names its permission set, and no set grants all", () => {
   for (const [name, { command }] of Object.entries(config.tasks)) {
     if (name === "lock") continue; // runs no program
-    assert.match(command, /^deno run (--no-prompt )?(--lock=\S+ )?-P=\w+ /, name);
+    assert.match(command, /^deno run (--no-prompt )?(--lock=\S+ )?-P=[\w-]+ /, name);
   }
   for (const [name, set] of Object.entries(config.permissions)) {
     const granted: Record<string, unknown> = set;
@@ -131,7 +131,9 @@ Deno.test("workflows name only tasks and permission sets that exist", async () =
   const folder = join(PROJECT, ".github", "workflows");
   for await (const { name } of Deno.readDir(folder)) {
     const text = await Deno.readTextFile(join(folder, name));
-    for (const [, task] of text.matchAll(/deno task (\w+)/g)) assert(task! in config.tasks, task!);
-    for (const [, set] of text.matchAll(/-P=(\w+)/g)) assert(set! in config.permissions, set!);
+    for (const [, task] of text.matchAll(/deno task ([\w:-]+)/g)) {
+      assert(task! in config.tasks, task!);
+    }
+    for (const [, set] of text.matchAll(/-P=([\w-]+)/g)) assert(set! in config.permissions, set!);
   }
 });
