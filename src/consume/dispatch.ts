@@ -58,6 +58,11 @@ export class Dispatcher {
     return this.#calls === 0;
   }
 
+  /** How many handlers run; one that was given a batch counts once. */
+  get calls(): number {
+    return this.#calls;
+  }
+
   /** Whether a handler could be started if there were something to handle. */
   get hasRoom(): boolean {
     const { options, run } = this.#state;

@@ -78,8 +78,9 @@ export class Database implements Queryable, AsyncDisposable {
     return this.#connections.close();
   }
 
-  /** For `await using`. */
+  /** For `await using`. Logs a warning if a consumer still runs: {@linkcode Database.close} does not. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#connections.warnOfRunning();
     await this.close();
   }
 }
