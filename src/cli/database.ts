@@ -1,5 +1,5 @@
 /**
- * Which database a command works on, and the connection to it.
+ * Finds the database that a command works on, and connects to it.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { configureLogs } from "./log.ts";
 import type { DatabaseOptions } from "./options.ts";
 import { surroundings } from "./surroundings.ts";
 
-/** The URL that was given, as an option or in the environment. */
+/** The URL from `--database-url`, or else from the environment. */
 export function givenUrl({ databaseUrl }: DatabaseOptions): string | undefined {
   if (databaseUrl === "") {
     throw new HarkError("BAD_OPTION", "--database-url is empty", {
@@ -21,23 +21,23 @@ export function givenUrl({ databaseUrl }: DatabaseOptions): string | undefined {
   return databaseUrl ?? (surroundings().variable("DATABASE_URL") || undefined);
 }
 
-/** The URL that was given, else that of a server which another process runs in this folder. */
+/** The URL that was given, or else that of the server which another process runs in this folder. */
 async function findUrl(options: DatabaseOptions): Promise<string> {
   const url = givenUrl(options) ?? (await mayLook() ? await findEmbedded() : undefined);
   if (url !== undefined) return url;
-  throw new HarkError("UNREACHABLE", "there is no database", {
-    remedy: "Set DATABASE_URL, give --database-url, or run `hark dev` or `hark listen` in this " +
-      "folder, in another terminal: they start one.",
+  throw new HarkError("UNREACHABLE", "no database is set, and no server runs in this folder", {
+    remedy: "Set DATABASE_URL or give --database-url. For a server of this folder, run " +
+      "`hark dev` or `hark listen` in another terminal.",
   });
 }
 
-/** Without the right to read here there is nothing to find, and Deno should not ask for it. */
+/** Whether the folder may be read. Otherwise Deno would ask for that right. */
 async function mayLook(): Promise<boolean> {
   const { state } = await Deno.permissions.query({ name: "read", path: ".hark/server.json" });
   return state === "granted";
 }
 
-/** Connects to the database that the options mean, with logging set up. */
+/** Sets up logging and connects to the database that the options name. */
 export async function openDatabase(options: DatabaseOptions, command: string): Promise<Database> {
   await configureLogs(options);
   return await connect(await findUrl(options), { applicationName: `hark ${command}` });

@@ -1,21 +1,23 @@
 /**
- * What is said of watches that are not as they should be any more.
+ * Watches that are no longer as they were defined.
  *
  * @module
  */
 
 import type { WatchStatus } from "../changes/watches.ts";
-import { quoted } from "./consumer.ts";
-import { paint, visible } from "./output.ts";
+import { table } from "./table.ts";
+import { shellWord } from "./text.ts";
 
-/** A line for each watch of which there is something to say. */
-export function driftLines(watches: readonly WatchStatus[]): string[] {
-  return watches.filter(({ drift }) => drift.length > 0).map(({ table, name, exists, drift }) => {
-    const named = `${quoted(table)}${name === "watch" ? "" : ` --name ${quoted(name)}`}`;
-    const sentences = exists ? drift : [...drift, `hark watch remove ${named}`];
-    return paint(
-      "yellow",
-      `${visible(table)}, watch "${visible(name)}": ${sentences.map(visible).join("; ")}`,
-    );
-  });
+/** A row for each watch that has drifted; empty if none has. */
+export function driftTable(watches: readonly WatchStatus[]): string {
+  const drifted = watches.filter(({ drift }) => drift.length > 0);
+  if (drifted.length === 0) return "";
+  return table(
+    ["drifted table", "watch", "problem"],
+    drifted.map(({ table, name, exists, drift }) => {
+      const option = name === "watch" ? "" : ` --name ${shellWord(name)}`;
+      const lines = exists ? drift : [...drift, `hark watch remove ${shellWord(table)}${option}`];
+      return [table, name, { text: lines.join("\n"), style: exists ? "yellow" : "red" }];
+    }),
+  );
 }

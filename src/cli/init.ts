@@ -4,42 +4,33 @@
  * @module
  */
 
-import { object } from "@optique/core/constructs";
-import { map } from "@optique/core/modifiers";
-import type { InferValue, Parser } from "@optique/core/parser";
-import { command } from "@optique/core/primitives";
-import { examplesFooter, plainText } from "./help.ts";
-import { type Action, database, json } from "./options.ts";
-import { print, printJson } from "./output.ts";
-
-const options = object({ ...database, json });
+import { databaseCommand } from "./command.ts";
 
 /** `hark init`. */
-export const init: Parser<"sync", Action, unknown> = command(
-  "init",
-  map(options, (o) => () => run(o)),
-  {
-    brief: plainText("Install the schema, or upgrade it."),
-    description: plainText(
-      'Installs the schema "hark", or brings it up to this program\'s version. Where it is up to ' +
-        "date nothing happens. Needs the right to create a schema in the database.",
-    ),
-    footer: examplesFooter(
-      ["hark init", "in DATABASE_URL"],
-      ["hark init --database-url postgres://owner@db.example/shop", "as its owner"],
-    ),
+export const init = databaseCommand({
+  name: "init",
+  brief: "Install the schema, or upgrade it.",
+  description:
+    'Installs the schema "hark", or upgrades it to this program\'s version. It does nothing if the ' +
+    "schema is up to date. It needs the right to create a schema in the database.",
+  examples: [
+    ["hark init", "in DATABASE_URL"],
+    ["hark init --database-url postgres://owner@db.example/shop", "as the database's owner"],
+  ],
+  async run(db) {
+    const { migrate } = await import("../schema/migrate.ts");
+    const { from, to, changed } = await migrate(db);
+    return {
+      json: { from: from ?? null, to, changed },
+      text: `schema "hark" ${
+        !changed
+          ? `is up to date: version ${to}`
+          : from === undefined
+          ? `is installed: version ${to}`
+          : from === to
+          ? `has new functions: version ${to}`
+          : `is upgraded: version ${from} to ${to}`
+      }`,
+    };
   },
-);
-
-async function run(o: InferValue<typeof options>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { migrate } = await import("../schema/migrate.ts");
-  await using db = await openDatabase(o, "init");
-  const { from, to, changed } = await migrate(db);
-  if (o.json) await printJson({ from: from ?? null, to, changed });
-  else if (!changed) await print(`schema "hark" is up to date: version ${to}`);
-  else if (from === undefined) await print(`schema "hark" installed: version ${to}`);
-  else if (from === to) await print(`schema "hark": functions of version ${to} replaced`);
-  else await print(`schema "hark" upgraded: version ${from} to ${to}`);
-  return 0;
-}
+});

@@ -1,5 +1,5 @@
 /**
- * JSON as it was typed: a number keeps all its digits.
+ * JSON as it was typed: each number keeps all its digits.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { HarkError } from "../errors.ts";
 /** Since ECMAScript 2026; TypeScript 6.0 does not know it yet. */
 const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
 
-/** Parses JSON so that `JSON.stringify` gives the same numbers again, also beyond 2^53. */
+/** Parses JSON so that `JSON.stringify` gives the same numbers again, even beyond 2^53. */
 export function parseJson(text: string): unknown {
   const keep = (_name: string, value: unknown, context?: { readonly source?: string }): unknown =>
     typeof value === "number" && context?.source !== undefined && String(value) !== context.source
@@ -19,20 +19,20 @@ export function parseJson(text: string): unknown {
   return JSON.parse(text, keep);
 }
 
-/** Parses a payload from the command line, where forgotten quotes are the usual mistake. */
+/** Parses a payload of the command line. The usual mistake is to forget the quotes. */
 export function parsePayload(text: string): unknown {
   try {
     return parseJson(text);
   } catch (error) {
     throw new HarkError("BAD_PAYLOAD", `the payload ${show(text)} is not JSON`, {
       cause: error,
-      remedy: `Quote it as JSON, such as '{"id":42}' or '"${word(text)}"', or add --text to ` +
-        "publish it as a string.",
+      remedy: `Quote it as JSON, such as '{"id":42}' or '"${word(text)}"'. To publish it as a ` +
+        "string, add --text.",
     });
   }
 }
 
-/** A part of a text that needs no quoting, for an example. */
+/** The text for an example if it needs no quoting. */
 function word(text: string): string {
   return /^[\w .-]{1,30}$/.test(text) ? text : "text";
 }

@@ -1,8 +1,8 @@
 /**
- * A database that is known only later.
+ * A stand-in for a database that is connected later.
  *
- * Consumers are made, so that their ids are known and wrong ones refused, before a server is looked
- * for or started.
+ * Consumers are made before a server is looked for or started. Their ids are known then, and wrong
+ * options are refused early.
  *
  * @module
  */
@@ -11,16 +11,16 @@ import type { Database } from "../../database/database.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
 
-/** Stands for a database until there is one. */
-export interface LateDatabase {
-  /** What consumers are made on. */
+/** Stands for a database until it is connected. */
+export interface DeferredDatabase {
+  /** The database to make consumers with. */
   readonly db: Queryable;
-  /** Has it be this one from now on. */
+  /** Puts this database in its place. */
   become(database: Database): void;
 }
 
-/** Makes a stand-in that does nothing until it becomes a database. */
-export function lateDatabase(): LateDatabase {
+/** Makes a stand-in. Queries fail until it becomes a database. */
+export function deferredDatabase(): DeferredDatabase {
   let target: object = {
     query: () =>
       Promise.reject(
@@ -32,7 +32,7 @@ export function lateDatabase(): LateDatabase {
   const db = new Proxy({}, {
     get(_, name) {
       const value: unknown = Reflect.get(target, name, target);
-      // Methods reach private fields, which a proxy does not have.
+      // Methods use private fields, which a proxy does not have.
       return typeof value === "function" ? value.bind(target) : value;
     },
     has: (_, name) => Reflect.has(target, name),
