@@ -7,8 +7,7 @@
 import { option } from "@optique/core/primitives";
 import type { CleanupProgress, CleanupResult } from "../operate/cleanup.ts";
 import { databaseCommand, given } from "./command.ts";
-import { plainText } from "./help.ts";
-import { maybe, number, toggle } from "./options.ts";
+import { maybe, number, plainText, toggle } from "./options.ts";
 import { printProgress } from "./output.ts";
 import { stopping } from "./signals.ts";
 import { holdingTable } from "./status.ts";
@@ -97,7 +96,7 @@ function text(result: CleanupResult): string {
   ];
   return blocks(
     dropped.length === 0 ? "" : table(
-      [dryRun ? "would remove consumer" : "removed consumer", "last served"],
+      `${dryRun ? "would remove" : "removed"} consumer, last served`,
       dropped.map(({ consumer, lastServed }) => [consumer, ago(lastServed)]),
     ),
     facts([

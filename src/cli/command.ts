@@ -10,8 +10,7 @@ import { map } from "@optique/core/modifiers";
 import type { InferValue, Parser } from "@optique/core/parser";
 import { command } from "@optique/core/primitives";
 import type { Database } from "../database/database.ts";
-import { plainText } from "./help.ts";
-import { database, type DatabaseOptions, json } from "./options.ts";
+import { database, type DatabaseOptions, json, plainText } from "./options.ts";
 import { print, printJson } from "./output.ts";
 
 /** What a command does once its options are read; gives the exit code. */

@@ -10,8 +10,7 @@ import { HarkError } from "../errors.ts";
 import type { ConsumerDetails, WaitingNotification, WorkerStatus } from "../operate/consumers.ts";
 import type { ConsumerStatus } from "../operate/status.ts";
 import { commandGroup, databaseCommand } from "./command.ts";
-import { plainText } from "./help.ts";
-import { consumer, number, toggle } from "./options.ts";
+import { consumer, number, plainText, toggle } from "./options.ts";
 import { leaseText, workerText } from "./status.ts";
 import { surroundings } from "./surroundings.ts";
 import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
@@ -36,7 +35,7 @@ const list = databaseCommand({
 
 function listText(found: readonly ConsumerStatus[]): string {
   return table(
-    ["consumer", "channels", "kind", "workers", "unread", "waiting", "dead", "last served"],
+    "consumer, channels, kind, workers, unread, waiting, dead, last served",
     found.map((one) => [
       one.consumer,
       shortened(one.channels.join(", ")),
@@ -97,7 +96,7 @@ function detailsText(one: ConsumerDetails): string {
       ["dead letters", count(one.dead, "red")],
     ]),
     table(
-      ["partition", "unread", "waiting", "served by", "handled", "last progress", "notes"],
+      "partition, unread, waiting, served by, handled, last progress, notes",
       partitionList.map((p): Cell[] => [
         p.partition,
         p.unread,
@@ -116,15 +115,15 @@ function detailsText(one: ConsumerDetails): string {
       ]),
     ),
     workerList.length === 0 ? "no worker" : table(
-      ["worker", "alive", "since", "partitions", "woken by"],
+      "worker, alive, since, partitions, woken by",
       workerList.map(workerRow),
     ),
     heads.length === 0 ? "" : table(
-      ["waiting", "state", "attempts", "next attempt", "key", "error"],
+      "waiting, state, attempts, next attempt, key, error",
       heads.map(headRow),
     ),
     replayList.length === 0 ? "" : table(
-      ["replay", "next id", "last id", "channels"],
+      "replay, next id, last id, channels",
       replayList.map(({ replay, nextId, toId, channels }) => [
         plain(replay),
         plain(nextId),

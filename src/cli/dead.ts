@@ -9,8 +9,7 @@ import { argument } from "@optique/core/primitives";
 import { HarkError } from "../errors.ts";
 import type { DeadLetterFilter, DeadNotification } from "../operate/dead.ts";
 import { commandGroup, databaseCommand, type Description, given, type Values } from "./command.ts";
-import { plainText } from "./help.ts";
-import { consumer, maybe, number, toggle, words } from "./options.ts";
+import { consumer, maybe, number, plainText, toggle, words } from "./options.ts";
 import { blocks, plain, table } from "./table.ts";
 import { ago, countText, named, numberText, shellWord, shortened } from "./text.ts";
 import { id, time } from "./values.ts";
@@ -75,7 +74,7 @@ function listText(found: readonly DeadNotification[], limit: number): string {
   const last = found.at(-1)!;
   return blocks(
     table(
-      ["consumer", "id", "channel", "key", "attempts", "given up", "error"],
+      "consumer, id, channel, key, attempts, given up, error",
       found.map((one) => [
         one.consumer,
         plain(one.id),

@@ -6,7 +6,6 @@
 
 import { object } from "@optique/core/constructs";
 import { describedCommand, given } from "./command.ts";
-import { ownCommand } from "./help.ts";
 import { json, logging, maybe, number } from "./options.ts";
 import { print, printJson } from "./output.ts";
 import type { OwnServer } from "./server.ts";
@@ -35,7 +34,7 @@ export const dev = describedCommand(
   }),
   async (o) => {
     const { configureLogs } = await import("./log.ts");
-    const { leftRunning, ownServer } = await import("./server.ts");
+    const { leftRunning, ownCommand, ownServer } = await import("./server.ts");
     const { connect } = await import("../database/database.ts");
     const { migrate } = await import("../schema/migrate.ts");
     const { stopping } = await import("./signals.ts");

@@ -15,20 +15,17 @@ import { consumers } from "./consumers.ts";
 import { dead } from "./dead.ts";
 import { dev } from "./dev.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit_codes.ts";
-import { plainText } from "./help.ts";
-import { init } from "./init.ts";
 import { listen } from "./listen/command.ts";
+import { replay, seek } from "./move.ts";
 import { notify } from "./notify.ts";
+import { plainText } from "./options.ts";
 import { columns, printError, printErrorSync, printSync } from "./output.ts";
 import { pause, resume } from "./pause.ts";
-import { replay } from "./replay.ts";
-import { seek } from "./seek.ts";
-import { sql } from "./sql.ts";
+import { init, sql, uninstall } from "./schema.ts";
 import { status } from "./status.ts";
 import { paintError, visibleLines } from "./style.ts";
 import { type Surroundings, within } from "./surroundings.ts";
 import { tail } from "./tail.ts";
-import { uninstall } from "./uninstall.ts";
 import { watch } from "./watch.ts";
 
 const commands: Readonly<Record<string, Command>> = {

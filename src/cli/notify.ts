@@ -12,9 +12,8 @@ import { HarkError } from "../errors.ts";
 import { type LaterOptions, laterText } from "../publish/later.ts";
 import type { NewNotification, Published } from "../publish/notify.ts";
 import { type CommandValues, databaseCommand, given } from "./command.ts";
-import { plainText } from "./help.ts";
-import { parsePayload } from "./json.ts";
-import { maybe, toggle, words } from "./options.ts";
+import { notificationsIn, parsePayload } from "./ndjson.ts";
+import { maybe, plainText, toggle, words } from "./options.ts";
 import { jsonText, print } from "./output.ts";
 import { visible } from "./style.ts";
 import { surroundings } from "./surroundings.ts";
@@ -86,7 +85,6 @@ export const notify = databaseCommand({
 });
 
 async function publishLines(db: Database, o: Options): Promise<void> {
-  const { notificationsIn } = await import("./ndjson.ts");
   const { publishMany } = await import("../publish/notify.ts");
   const later = laterOf(o);
   const input = surroundings().stdin.readable;

@@ -4,11 +4,16 @@
  * @module
  */
 
+import { type Message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, flag, option } from "@optique/core/primitives";
 import { choice, string, type ValueParser } from "@optique/core/valueparser";
 import type { LogOptions } from "./log.ts";
-import { plainText } from "./help.ts";
+
+/** Text as it is, without marks around values and commands. */
+export function plainText(words: string): Message {
+  return [text(words)];
+}
 
 /** A kind of value. `parse` gives the value, or throws an error whose message is shown. */
 export function kind<T>(

@@ -8,7 +8,6 @@ import { relative } from "node:path";
 import type { EmbeddedOptions, EmbeddedServer } from "../database/embedded/options.ts";
 import { findEmbedded } from "../database/embedded/record.ts";
 import { startEmbedded } from "../database/embedded/start.ts";
-import { ownCommand } from "./help.ts";
 import { printError } from "./output.ts";
 
 /** The server of this folder, in use until disposed of. */
@@ -39,6 +38,13 @@ export async function ownServer(why: string, options: EmbeddedOptions = {}): Pro
       );
     },
   };
+}
+
+/** How this program is run here: `deno task` in a clone, `deno run` from JSR, or a binary. */
+export function ownCommand(command: string): string {
+  if (Deno.build.standalone) return `hark ${command}`;
+  if (import.meta.url.startsWith("file:")) return `deno task ${command}`;
+  return `deno run --allow-net --allow-env --allow-read jsr:@hark/postgres/cli ${command}`;
 }
 
 /** The line about a server that an immediate end leaves running; undefined without a server. */

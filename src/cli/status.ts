@@ -8,17 +8,25 @@ import { or } from "@optique/core/constructs";
 import { map, optional } from "@optique/core/modifiers";
 import { flag, option } from "@optique/core/primitives";
 import { pause } from "../database/bell.ts";
+import type { WatchStatus } from "../changes/watches.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import type { ConsumerStatus, DelayedStatus, Status } from "../operate/status.ts";
 import { databaseCommand, given } from "./command.ts";
-import { driftTable } from "./drift.ts";
-import { plainText } from "./help.ts";
-import { maybe, number } from "./options.ts";
+import { maybe, number, plainText } from "./options.ts";
 import { print, printJson } from "./output.ts";
 import { stopping } from "./signals.ts";
 import { surroundings } from "./surroundings.ts";
 import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
-import { ago, bytesText, countText, durationText, shortened, timeText, until } from "./text.ts";
+import {
+  ago,
+  bytesText,
+  countText,
+  durationText,
+  shellWord,
+  shortened,
+  timeText,
+  until,
+} from "./text.ts";
 
 const seconds = number("SECONDS", { least: 0.1, most: 86_400, whole: false });
 
@@ -72,17 +80,7 @@ function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Sta
   const rows = `${log.exact ? "" : "about "}${countText(log.rows, "notification")}`;
   return blocks(
     consumers.length === 0 ? "no consumer is registered" : table(
-      [
-        "consumer",
-        "channels",
-        "unread",
-        "lag",
-        "waiting",
-        "dead",
-        "served by",
-        "handled",
-        "last progress",
-      ],
+      "consumer, channels, unread, lag, waiting, dead, served by, handled, last progress",
       consumers.map((one) => [
         one.consumer,
         shortened(one.channels.join(", ")),
@@ -96,7 +94,7 @@ function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Sta
       ]),
     ),
     failing.length === 0 ? "" : table(
-      ["failing", "notification", "attempts", "last attempt", "error"],
+      "failing, notification, attempts, last attempt, error",
       failing.map(({ consumer, failing }) => [
         consumer,
         plain(failing!.id),
@@ -165,12 +163,26 @@ const reasonTexts: Readonly<Record<HoldingReason, string>> = {
 /** The consumers that hold back cleanup, and why. */
 export function holdingTable(holding: readonly HoldingConsumer[], style?: "yellow"): string {
   return table(
-    ["holds back cleanup", "oldest kept", "published", "reason"],
+    "holds back cleanup, oldest kept, published, reason",
     holding.map(({ consumer, oldest, reasons }) => [
       { text: consumer, style },
       ago(oldest),
       timeText(oldest),
       reasons.map((reason) => reasonTexts[reason]).join(", "),
     ]),
+  );
+}
+
+/** A row for each watch that has drifted; empty if none has. */
+export function driftTable(watches: readonly WatchStatus[]): string {
+  const drifted = watches.filter(({ drift }) => drift.length > 0);
+  if (drifted.length === 0) return "";
+  return table(
+    "drifted table, watch, problem",
+    drifted.map(({ table, name, exists, drift }) => {
+      const option = name === "watch" ? "" : ` --name ${shellWord(name)}`;
+      const lines = exists ? drift : [...drift, `hark watch remove ${shellWord(table)}${option}`];
+      return [table, name, { text: lines.join("\n"), style: exists ? "yellow" : "red" }];
+    }),
   );
 }

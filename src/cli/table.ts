@@ -33,8 +33,9 @@ export function plain(id: number): Styled {
   return { text: String(id), right: true };
 }
 
-/** A table. Only a cell of the last column may have several lines. */
-export function table(head: readonly string[], given: readonly (readonly Cell[])[]): string {
+/** A table under headings, separated by commas. Only a cell of the last column may have several lines. */
+export function table(headings: string, given: readonly (readonly Cell[])[]): string {
+  const head = headings.split(", ");
   const rows = given.map((row) => row.map(styled));
   const right = head.map((_, i) => rows.some((row) => row[i]?.right === true));
   const widths = head.map((title, i) =>

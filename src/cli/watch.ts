@@ -9,10 +9,10 @@ import type { WatchResult } from "../changes/watch.ts";
 import type { WatchStatus } from "../changes/watches.ts";
 import { HarkError } from "../errors.ts";
 import { commandGroup, databaseCommand, given } from "./command.ts";
-import { driftTable } from "./drift.ts";
 import { maybe, number, toggle } from "./options.ts";
 import { printError, printProgress } from "./output.ts";
 import { stopping } from "./signals.ts";
+import { driftTable } from "./status.ts";
 import { visible } from "./style.ts";
 import { surroundings } from "./surroundings.ts";
 import { blocks, table } from "./table.ts";
@@ -183,7 +183,7 @@ const list = databaseCommand({
 function listText(found: readonly WatchStatus[]): string {
   return blocks(
     table(
-      ["table", "watch", "channel", "on", "payload", "key", "triggers", "snapshot", "state"],
+      "table, watch, channel, on, payload, key, triggers, snapshot, state",
       found.map((one) => [
         one.table,
         one.name,

@@ -9,8 +9,7 @@ import { argument, option } from "@optique/core/primitives";
 import { choice } from "@optique/core/valueparser";
 import type { LockOptions, WatchDefinition, WatchOperation } from "../changes/options.ts";
 import { given, type Values } from "./command.ts";
-import { plainText } from "./help.ts";
-import { list as names, maybe, nameAndValue, number, toggle, words } from "./options.ts";
+import { list as names, maybe, nameAndValue, number, plainText, toggle, words } from "./options.ts";
 
 /** The table. */
 export const relation = argument(words("TABLE"), {

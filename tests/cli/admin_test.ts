@@ -26,7 +26,7 @@ test("a consumer is moved, replayed, paused and resumed from the shell", async (
   const [, second] = await sql("select channels, next_id::int, to_id::int from hark.replays");
   assert.deepEqual(second, { channels: ["c", "d"], next_id: 1, to_id: 10 });
   const never = ["replay", odd, "--from", "2020-01-01", "--to", "2020-01-02"];
-  assert.match(await output(never, { url }), /^nothing was published in that time/);
+  assert.match(await output(never, { url }), /^nothing was published in that range/);
 
   assert.match(await output(["pause", odd], { url }), /is paused$/m);
   assert.deepEqual(await jsonOutput(["pause", odd], { url }), { consumer: odd, changed: false });

@@ -9,8 +9,7 @@ import { multiple, withDefault } from "@optique/core/modifiers";
 import { argument, option } from "@optique/core/primitives";
 import { HarkError } from "../../errors.ts";
 import { describedCommand } from "../command.ts";
-import { plainText } from "../help.ts";
-import { database, json, list, maybe, number, toggle, words } from "../options.ts";
+import { database, json, list, maybe, number, plainText, toggle, words } from "../options.ts";
 import type { ListenOptions } from "./run_consumers.ts";
 
 const options = object({

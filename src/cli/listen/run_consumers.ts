@@ -9,11 +9,10 @@ import { HarkError } from "../../errors.ts";
 import { migrate, requireSchema } from "../../schema/migrate.ts";
 import { givenUrl } from "../database.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
-import { ownCommand } from "../help.ts";
 import { configureLogs } from "../log.ts";
 import type { DatabaseOptions } from "../options.ts";
 import { print, printError, printJson } from "../output.ts";
-import { leftRunning, type OwnServer, ownServer } from "../server.ts";
+import { leftRunning, ownCommand, type OwnServer, ownServer } from "../server.ts";
 import { stopping } from "../signals.ts";
 import { paintError, visible, visibleLines } from "../style.ts";
 import { table } from "../table.ts";
@@ -96,7 +95,7 @@ async function list(found: readonly Found[], json: boolean): Promise<number> {
   if (json) await printJson(rows);
   else {
     await print(table(
-      ["consumer", "channels", "module"],
+      "consumer, channels, module",
       rows.map((row) => [row.id, row.channels.join(", "), row.module]),
     ));
   }
@@ -152,7 +151,7 @@ async function drain(
   if (json) await printJson(handled);
   else {
     await print(table(
-      ["consumer", "handled"],
+      "consumer, handled",
       handled.map((one) => [one.consumer, one.handled ?? { text: "failed", style: "red" }]),
     ));
   }

@@ -1,16 +1,68 @@
 /**
- * `hark uninstall`: removes the schema and everything in it.
+ * `hark init`, `hark sql` and `hark uninstall`: install, print and remove the schema.
  *
  * @module
  */
 
+import { object } from "@optique/core/constructs";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
-import { databaseCommand } from "./command.ts";
+import { databaseCommand, describedCommand } from "./command.ts";
 import { toggle } from "./options.ts";
+import { print } from "./output.ts";
 import { visible } from "./style.ts";
 import { blocks, table } from "./table.ts";
 import { countText } from "./text.ts";
+
+/** `hark init`. */
+export const init = databaseCommand({
+  name: "init",
+  brief: "Install the schema, or upgrade it.",
+  description:
+    'Installs the schema "hark", or upgrades it to this program\'s version. It does nothing if the ' +
+    "schema is up to date. It needs the right to create a schema in the database.",
+  examples: [
+    ["hark init", "in DATABASE_URL"],
+    ["hark init --database-url postgres://owner@db.example/shop", "as the database's owner"],
+  ],
+  async run(db) {
+    const { migrate } = await import("../schema/migrate.ts");
+    const { from, to, changed } = await migrate(db);
+    return {
+      json: { from: from ?? null, to, changed },
+      text: `schema "hark" ${
+        !changed
+          ? `is up to date: version ${to}`
+          : from === undefined
+          ? `is installed: version ${to}`
+          : from === to
+          ? `has new functions: version ${to}`
+          : `is upgraded: version ${from} to ${to}`
+      }`,
+    };
+  },
+});
+
+/** `hark sql`. */
+export const sql = describedCommand(
+  {
+    name: "sql",
+    brief: "Print the schema as SQL.",
+    description:
+      "Prints one SQL statement for psql or another migration tool. It installs the schema, " +
+      "upgrades an earlier version, or does nothing if the schema is up to date. It needs no " +
+      "database.",
+    examples: [
+      ["hark sql > hark.sql; psql -1 -f hark.sql shop", "install or upgrade without Deno"],
+    ],
+  },
+  object({}),
+  async () => {
+    const { schemaSql } = await import("../schema/migrate.ts");
+    await print((await schemaSql()).trimEnd());
+    return 0;
+  },
+);
 
 /** Counting stops here, so that it is quick for a large log too. */
 const most = 1_000_000;
@@ -50,7 +102,7 @@ export const uninstall = databaseCommand({
       text: blocks(
         `schema "hark" is removed, with ${held}`,
         left.length === 0 ? "" : table(
-          ["triggers left on", "owner", "they publish nothing now; to remove them"],
+          "triggers left on, owner, they publish nothing now; to remove them",
           left.map((one) => [
             one.tables.join(", "),
             one.owner,
