@@ -1,5 +1,5 @@
 /**
- * The command line: `hark init | listen | notify | tail | status | watch | cleanup | sql | uninstall | dev`.
+ * The command line `hark`. `--help` lists its commands.
  *
  * ```sh
  * deno run --allow-net --allow-env jsr:@hark/postgres/cli --help

@@ -4,10 +4,9 @@
  * @module
  */
 
-import { option } from "@optique/core/primitives";
 import type { CleanupProgress, CleanupResult } from "../operate/cleanup.ts";
 import { databaseCommand, given } from "./command.ts";
-import { maybe, number, plainText, toggle } from "./options.ts";
+import { maybe, needed, number, toggle } from "./options.ts";
 import { printProgress } from "./output.ts";
 import { stopping } from "./signals.ts";
 import { holdingTable } from "./status.ts";
@@ -32,9 +31,7 @@ export const cleanup = databaseCommand({
     ["hark cleanup --days 0.5 --json", "keep half a day, for a program"],
   ],
   options: {
-    days: option("--days", days, {
-      description: plainText("Remove what was published longer ago. Fractions are allowed."),
-    }),
+    days: needed("--days", days, "Remove what was published longer ago. Fractions are allowed."),
     dryRun: toggle("--dry-run", "Remove nothing; show what would be removed."),
     force: toggle("--force", "Also remove what a consumer has not read. It will never see it."),
     dropInactive: maybe(

@@ -4,13 +4,11 @@
  * @module
  */
 
-import { argument } from "@optique/core/primitives";
 import { consumerName } from "../check.ts";
-import { HarkError } from "../errors.ts";
 import type { ConsumerDetails, WaitingNotification, WorkerStatus } from "../operate/consumers.ts";
 import type { ConsumerStatus } from "../operate/status.ts";
 import { commandGroup, databaseCommand } from "./command.ts";
-import { consumer, number, plainText, toggle } from "./options.ts";
+import { consumer, number, positional, refuse, toggle } from "./options.ts";
 import { leaseText, workerText } from "./status.ts";
 import { surroundings } from "./surroundings.ts";
 import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
@@ -189,9 +187,7 @@ const remove = databaseCommand({
 function confirmed(yes: boolean, what: string, command: string): boolean {
   if (yes) return true;
   if (surroundings().stdin.isTerminal()) return confirm(`${what}. Go on?`);
-  throw new HarkError("BAD_OPTION", what, {
-    remedy: `If that is what you want: ${command} --yes`,
-  });
+  return refuse(what, `If that is what you want: ${command} --yes`);
 }
 
 const partitions = databaseCommand({
@@ -203,9 +199,10 @@ const partitions = databaseCommand({
   examples: [["hark consumers partitions billing 8", "for up to 8 workers"]],
   options: {
     consumer,
-    count: argument(number("N", { least: 1, most: 1024 }), {
-      description: plainText("The number of partitions, 1 to 1024."),
-    }),
+    count: positional(
+      number("N", { least: 1, most: 1024 }),
+      "The number of partitions, 1 to 1024.",
+    ),
   },
   async run(db, o) {
     const { setPartitions } = await import("../operate/control.ts");

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { refuse } from "./options.ts";
 import { connect, type Database } from "../database/database.ts";
 import { findEmbedded } from "../database/embedded/record.ts";
 import { HarkError } from "../errors.ts";
@@ -14,9 +15,10 @@ import { surroundings } from "./surroundings.ts";
 /** The URL from `--database-url`, or else from the environment. */
 export function givenUrl({ databaseUrl }: DatabaseOptions): string | undefined {
   if (databaseUrl === "") {
-    throw new HarkError("BAD_OPTION", "--database-url is empty", {
-      remedy: "Give postgres://user:password@host:port/database, or leave it out.",
-    });
+    refuse(
+      "--database-url is empty",
+      "Give postgres://user:password@host:port/database, or leave it out.",
+    );
   }
   return databaseUrl ?? (surroundings().variable("DATABASE_URL") || undefined);
 }

@@ -5,17 +5,24 @@
  */
 
 import { multiple, optional } from "@optique/core/modifiers";
-import { argument } from "@optique/core/primitives";
-import { HarkError } from "../errors.ts";
 import type { DeadLetterFilter, DeadNotification } from "../operate/dead.ts";
 import { commandGroup, databaseCommand, type Description, given, type Values } from "./command.ts";
-import { consumer, maybe, number, plainText, toggle, words } from "./options.ts";
+import {
+  consumer,
+  contradiction,
+  maybe,
+  number,
+  positional,
+  refuse,
+  toggle,
+  words,
+} from "./options.ts";
 import { blocks, plain, table } from "./table.ts";
 import { ago, countText, named, numberText, shellWord, shortened } from "./text.ts";
 import { id, time } from "./values.ts";
 
 const filter = {
-  ids: multiple(argument(id, { description: plainText("Only these notifications.") })),
+  ids: multiple(positional(id, "Only these notifications.")),
   channel: maybe("--channel", words("CHANNEL"), "Only of this channel."),
   key: maybe("--key", words("KEY"), "Only of this key."),
   error: maybe("--error", words("TEXT"), "Only with this text in the error's message."),
@@ -47,9 +54,7 @@ const list = databaseCommand({
     ["hark dead list billing --error timeout", "with this text in the error"],
   ],
   options: {
-    consumer: optional(argument(words("CONSUMER"), {
-      description: plainText("Only of this consumer. Default: of all."),
-    })),
+    consumer: optional(positional(words("CONSUMER"), "Only of this consumer. Default: of all.")),
     ...filter,
     limit: maybe(
       "--limit",
@@ -101,13 +106,9 @@ function change(how: "retry" | "discard", description: Omit<Description, "name">
     check(o) {
       const filtered = Object.keys(filterOf(o)).length > 0;
       if (filtered !== o.all) return;
-      throw new HarkError(
-        "BAD_OPTION",
-        filtered
-          ? "--all and a filter contradict each other"
-          : `hark dead ${how} does not know which dead letters you mean`,
-        { remedy: `Give ids, a filter such as --error, or --all: hark dead ${how} --help` },
-      );
+      const remedy = `Give ids, a filter such as --error, or --all: hark dead ${how} --help`;
+      if (filtered) contradiction("--all", "a filter", remedy);
+      refuse(`hark dead ${how} does not know which dead letters you mean`, remedy);
     },
     async run(db, o) {
       const { discardDead, retryDead } = await import("../operate/dead.ts");

@@ -5,10 +5,9 @@
  */
 
 import { multiple } from "@optique/core/modifiers";
-import { argument, option } from "@optique/core/primitives";
 import type { StartFrom } from "../consume/start.ts";
 import { databaseCommand, given } from "./command.ts";
-import { consumer, maybe, plainText, words } from "./options.ts";
+import { consumer, maybe, needed, positional, words } from "./options.ts";
 import { countText, named } from "./text.ts";
 import { beginning, place } from "./values.ts";
 
@@ -27,9 +26,10 @@ export const seek = databaseCommand({
   ],
   options: {
     consumer,
-    to: argument(beginning("TO", ["beginning", "now", "end"]), {
-      description: plainText("beginning, now (or end), an id, or a time (ISO 8601)."),
-    }),
+    to: positional(
+      beginning("TO", ["beginning", "now", "end"]),
+      "beginning, now (or end), an id, or a time (ISO 8601).",
+    ),
   },
   async run(db, o) {
     const { seek } = await import("../operate/move.ts");
@@ -62,13 +62,15 @@ export const replay = databaseCommand({
   ],
   options: {
     consumer,
-    from: option("--from", place, {
-      description: plainText("The first id, or a time (ISO 8601)."),
-    }),
+    from: needed("--from", place, "The first id, or a time (ISO 8601)."),
     to: maybe("--to", place, "The last id, or a time. Default: the end of the log."),
-    channel: multiple(option("--channel", words("CHANNEL"), {
-      description: plainText("Only this channel. Repeatable. Default: all of the consumer's."),
-    })),
+    channel: multiple(
+      needed(
+        "--channel",
+        words("CHANNEL"),
+        "Only this channel. Repeatable. Default: all of the consumer's.",
+      ),
+    ),
   },
   async run(db, o) {
     const { replay } = await import("../operate/move.ts");

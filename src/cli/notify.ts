@@ -5,15 +5,23 @@
  */
 
 import { multiple, optional } from "@optique/core/modifiers";
-import { argument, option } from "@optique/core/primitives";
-import { bad, channelName } from "../check.ts";
+import { channelName } from "../check.ts";
 import type { Database } from "../database/database.ts";
 import { HarkError } from "../errors.ts";
 import { type LaterOptions, laterText } from "../publish/later.ts";
 import type { NewNotification, Published } from "../publish/notify.ts";
 import { type CommandValues, databaseCommand, given } from "./command.ts";
 import { notificationsIn, parsePayload } from "./ndjson.ts";
-import { maybe, plainText, toggle, words } from "./options.ts";
+import {
+  contradiction,
+  maybe,
+  nameAndValue,
+  needed,
+  positional,
+  refuse,
+  toggle,
+  words,
+} from "./options.ts";
 import { jsonText, print } from "./output.ts";
 import { visible } from "./style.ts";
 import { surroundings } from "./surroundings.ts";
@@ -21,16 +29,17 @@ import { numberText } from "./text.ts";
 import { duration, exactTime } from "./values.ts";
 
 const options = {
-  channel: optional(argument(words("CHANNEL"), {
-    description: plainText("1 to 200 characters. With --envelope: for lines without a channel."),
-  })),
-  payload: optional(argument(words("PAYLOAD"), {
-    description: plainText("JSON; default {}. - reads JSON lines from standard input."),
-  })),
+  channel: optional(
+    positional(
+      words("CHANNEL"),
+      "1 to 200 characters. With --envelope: for lines without a channel.",
+    ),
+  ),
+  payload: optional(
+    positional(words("PAYLOAD"), "JSON; default {}. - reads JSON lines from standard input."),
+  ),
   key: maybe("--key", words("KEY"), "The key. Notifications of one key are handled in order."),
-  header: multiple(option("--header", words("NAME=VALUE"), {
-    description: plainText("A header, as text. Repeatable."),
-  })),
+  header: multiple(needed("--header", nameAndValue, "A header, as text. Repeatable.")),
   delay: maybe(
     "--delay",
     duration("--delay"),
@@ -116,14 +125,11 @@ function commonOf(o: Options): Required<Pick<NewNotification, "key" | "headers">
 
 /** Refuses what cannot be published, before anything is connected to or published. */
 function check(o: Options): void {
-  const refuse = (what: string, remedy: string): never => {
-    throw new HarkError("BAD_OPTION", what, { remedy });
-  };
   const fromStdin = isFromStdin(o);
   if (o.channel !== undefined) channelName(o.channel);
   if (o.envelope) {
     if (!fromStdin) refuse("--envelope is about lines of standard input", "Add --stdin.");
-    if (o.text) refuse("--envelope and --text contradict each other", "Give one of them.");
+    if (o.text) contradiction("--envelope", "--text");
     if (o.key !== undefined || o.header.length > 0) {
       refuse("with --envelope, each line has its own key and headers", "Put them into the lines.");
     }
@@ -139,11 +145,9 @@ function check(o: Options): void {
   if (o.within !== undefined && o.dedupe === undefined) {
     refuse("--within sets how long --dedupe remembers a key, and there is no key", "Add --dedupe.");
   }
-  if (o.delay !== undefined && o.at !== undefined) {
-    refuse("--delay and --at contradict each other", "Give one of them.");
-  }
+  if (o.delay !== undefined && o.at !== undefined) contradiction("--delay", "--at");
   if (o.stdin && o.payload !== undefined && o.payload !== "-") {
-    refuse(`the payload ${o.payload} and --stdin contradict each other`, "Give one of them.");
+    contradiction(`the payload ${o.payload}`, "--stdin");
   }
   if (o.text && !fromStdin && o.payload === undefined) {
     refuse("--text has no text", "Give it after the channel.");
@@ -175,16 +179,11 @@ function line({ id, isDelayed, isDuplicate }: Published, channel: string, json: 
   });
 }
 
-/** Headers from `NAME=VALUE`; null without any. */
-function headersOf(given: readonly string[]): Readonly<Record<string, string>> | null {
-  if (given.length === 0) return null;
-  const headers = new Map<string, string>();
-  for (const header of given) {
-    const at = header.indexOf("=");
-    if (at < 1) bad("--header", header, "Give NAME=VALUE.");
-    const name = header.slice(0, at);
-    if (headers.has(name)) bad("--header", header, `Give "${name}" once.`);
-    headers.set(name, header.slice(at + 1));
+/** The headers; null without any. */
+function headersOf(given: Options["header"]): Readonly<Record<string, string>> | null {
+  const headers = new Map(given);
+  if (headers.size < given.length) {
+    refuse(`--header names a header twice: ${[...headers.keys()].join(", ")}`, "Give each once.");
   }
-  return Object.fromEntries(headers);
+  return given.length === 0 ? null : Object.fromEntries(headers);
 }

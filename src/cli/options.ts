@@ -8,6 +8,7 @@ import { type Message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, flag, option } from "@optique/core/primitives";
 import { choice, string, type ValueParser } from "@optique/core/valueparser";
+import { HarkError } from "../errors.ts";
 import type { LogOptions } from "./log.ts";
 
 /** Text as it is, without marks around values and commands. */
@@ -34,6 +35,16 @@ export function kind<T>(
     },
     format: (value) => String(value),
   };
+}
+
+/** Refuses options: says what is wrong, and what to do. */
+export function refuse(what: string, remedy: string): never {
+  throw new HarkError("BAD_OPTION", what, { remedy });
+}
+
+/** Refuses two options that cannot be given together. */
+export function contradiction(one: string, other: string, remedy = "Give one of them."): never {
+  return refuse(`${one} and ${other} contradict each other`, remedy);
 }
 
 /** A number within bounds. */
@@ -86,9 +97,19 @@ export const nameAndValue = kind(
   },
 );
 
+/** An argument. */
+export function positional<T>(value: ValueParser<"sync", T>, description: string) {
+  return argument(value, { description: plainText(description) });
+}
+
+/** An option that is needed. */
+export function needed<T>(name: `--${string}`, value: ValueParser<"sync", T>, description: string) {
+  return option(name, value, { description: plainText(description) });
+}
+
 /** An option that may be left out. */
 export function maybe<T>(name: `--${string}`, value: ValueParser<"sync", T>, description: string) {
-  return optional(option(name, value, { description: plainText(description) }));
+  return optional(needed(name, value, description));
 }
 
 /** A switch that is off by default. */
@@ -97,9 +118,10 @@ export function toggle(name: `--${string}`, description: string) {
 }
 
 /** The consumer that a command is about. */
-export const consumer = argument(words("CONSUMER"), {
-  description: plainText("The consumer's id: see hark consumers list."),
-});
+export const consumer = positional(
+  words("CONSUMER"),
+  "The consumer's id: see hark consumers list.",
+);
 
 /** `--json`. */
 export const json = toggle("--json", "Write JSON, for programs.");
@@ -112,9 +134,11 @@ export const logging = {
     "The lowest level to log: debug, info, warning or error.",
   ),
   logFormat: withDefault(
-    option("--log-format", choice(["text", "json"], { metavar: "FORMAT" }), {
-      description: plainText("The form of log lines on standard error: text (default) or json."),
-    }),
+    needed(
+      "--log-format",
+      choice(["text", "json"], { metavar: "FORMAT" }),
+      "The form of log lines on standard error: text (default) or json.",
+    ),
     "text" as const,
   ),
 };

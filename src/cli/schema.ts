@@ -6,9 +6,8 @@
 
 import { object } from "@optique/core/constructs";
 import type { Queryable } from "../database/queryable.ts";
-import { HarkError } from "../errors.ts";
 import { databaseCommand, describedCommand } from "./command.ts";
-import { toggle } from "./options.ts";
+import { refuse, toggle } from "./options.ts";
 import { print } from "./output.ts";
 import { visible } from "./style.ts";
 import { blocks, table } from "./table.ts";
@@ -92,9 +91,10 @@ export const uninstall = databaseCommand({
       countText(Math.min(notifications, most), "notification")
     } and ${countText(consumers, "consumer")}`;
     if (!o.yes) {
-      throw new HarkError("BAD_OPTION", `this would remove ${held} for good`, {
-        remedy: "If that is what you want: hark uninstall --yes",
-      });
+      refuse(
+        `this would remove ${held} for good`,
+        "If that is what you want: hark uninstall --yes",
+      );
     }
     const { left } = await uninstall(db);
     return {

@@ -6,13 +6,13 @@
 
 import { or } from "@optique/core/constructs";
 import { map, optional } from "@optique/core/modifiers";
-import { flag, option } from "@optique/core/primitives";
+import { flag } from "@optique/core/primitives";
 import { pause } from "../database/bell.ts";
 import type { WatchStatus } from "../changes/watches.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import type { ConsumerStatus, DelayedStatus, Status } from "../operate/status.ts";
 import { databaseCommand, given } from "./command.ts";
-import { maybe, number, plainText } from "./options.ts";
+import { maybe, needed, number, plainText } from "./options.ts";
 import { print, printJson } from "./output.ts";
 import { stopping } from "./signals.ts";
 import { surroundings } from "./surroundings.ts";
@@ -46,9 +46,7 @@ export const status = databaseCommand({
   ],
   options: {
     watch: optional(or(
-      option("--watch", seconds, {
-        description: plainText("Repeat after this many seconds, until Ctrl-C."),
-      }),
+      needed("--watch", seconds, "Repeat after this many seconds, until Ctrl-C."),
       map(flag("--watch", { description: plainText("Repeat after 2 seconds.") }), () => 2),
     )),
     warnDays: maybe(

@@ -5,12 +5,10 @@
  */
 
 import { multiple } from "@optique/core/modifiers";
-import { argument } from "@optique/core/primitives";
 import { channelName } from "../check.ts";
 import type { Notification } from "../consume/notification.ts";
-import { HarkError } from "../errors.ts";
 import { databaseCommand } from "./command.ts";
-import { maybe, number, plainText, words } from "./options.ts";
+import { contradiction, maybe, number, positional, words } from "./options.ts";
 import { jsonText, Lines } from "./output.ts";
 import { stopping } from "./signals.ts";
 import { visible } from "./style.ts";
@@ -29,9 +27,7 @@ export const tail = databaseCommand({
     ["hark tail --from beginning --json --limit 100", "the first hundred, for a program"],
   ],
   options: {
-    channels: multiple(argument(words("CHANNEL"), {
-      description: plainText("The channels to show. Default: all."),
-    })),
+    channels: multiple(positional(words("CHANNEL"), "The channels to show. Default: all.")),
     from: maybe(
       "--from",
       beginning("START", ["beginning", "now"], "--from"),
@@ -45,11 +41,7 @@ export const tail = databaseCommand({
     limit: maybe("--limit", number("N", { least: 1 }), "End after this many."),
   },
   check(o) {
-    if (o.from !== undefined && o.since !== undefined) {
-      throw new HarkError("BAD_OPTION", "--from and --since contradict each other", {
-        remedy: "Give one of them.",
-      });
-    }
+    if (o.from !== undefined && o.since !== undefined) contradiction("--from", "--since");
     o.channels.forEach(channelName);
   },
   async run(db, o) {

@@ -60,7 +60,7 @@ export function timeText(time: Date): string {
   return time.toISOString().replace(/\.\d+Z$/, "Z");
 }
 
-/** Text of at most so many characters. */
+/** A text, shortened to a number of characters. */
 export function shortened(text: string, most = 40): string {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }

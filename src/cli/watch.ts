@@ -7,9 +7,8 @@
 import type { SnapshotOptions, SnapshotResult } from "../changes/snapshot.ts";
 import type { WatchResult } from "../changes/watch.ts";
 import type { WatchStatus } from "../changes/watches.ts";
-import { HarkError } from "../errors.ts";
 import { commandGroup, databaseCommand, given } from "./command.ts";
-import { maybe, number, toggle } from "./options.ts";
+import { maybe, number, refuse, toggle } from "./options.ts";
 import { printError, printProgress } from "./output.ts";
 import { stopping } from "./signals.ts";
 import { driftTable } from "./status.ts";
@@ -53,9 +52,7 @@ const add = databaseCommand({
   check(o) {
     if (o.snapshot || !o.again && o.batchSize === undefined) return;
     const option = o.again ? "--again" : "--batch-size";
-    throw new HarkError("BAD_OPTION", `${option} is about a snapshot`, {
-      remedy: "Add --snapshot, or leave it out.",
-    });
+    refuse(`${option} is about a snapshot`, "Add --snapshot, or leave it out.");
   },
   async run(db, o) {
     const { watch } = await import("../changes/watch.ts");

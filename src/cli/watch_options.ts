@@ -5,16 +5,25 @@
  */
 
 import { multiple, withDefault } from "@optique/core/modifiers";
-import { argument, option } from "@optique/core/primitives";
 import { choice } from "@optique/core/valueparser";
 import type { LockOptions, WatchDefinition, WatchOperation } from "../changes/options.ts";
 import { given, type Values } from "./command.ts";
-import { list as names, maybe, nameAndValue, number, plainText, toggle, words } from "./options.ts";
+import {
+  list as names,
+  maybe,
+  nameAndValue,
+  needed,
+  number,
+  positional,
+  toggle,
+  words,
+} from "./options.ts";
 
 /** The table. */
-export const relation = argument(words("TABLE"), {
-  description: plainText('The table, as in SQL: public.users, or \'"Shop"."Orders"\'.'),
-});
+export const relation = positional(
+  words("TABLE"),
+  'The table, as in SQL: public.users, or \'"Shop"."Orders"\'.',
+);
 
 /** The name of the watch. */
 export const name = maybe(
@@ -71,9 +80,7 @@ export const definition = {
     choice(["full", "new", "diff", "key"], { metavar: "KIND" }),
     "What to publish of a row: full (old and new, the default), new, diff (the changes) or key.",
   ),
-  headers: multiple(option("--header", nameAndValue, {
-    description: plainText("A header of each notification. Repeatable."),
-  })),
+  headers: multiple(needed("--header", nameAndValue, "A header of each notification. Repeatable.")),
   maxBytes: maybe(
     "--max-bytes",
     number("BYTES", { least: 1000, most: 67_108_864 }),
@@ -81,9 +88,11 @@ export const definition = {
   ),
   replicated: toggle("--replicated", "Also publish what logical replication applies here."),
   level: withDefault(
-    option("--level", choice(["auto", "statement", "row"], { metavar: "LEVEL" }), {
-      description: plainText("When the triggers run: auto (default), statement or row."),
-    }),
+    needed(
+      "--level",
+      choice(["auto", "statement", "row"], { metavar: "LEVEL" }),
+      "When the triggers run: auto (default), statement or row.",
+    ),
     "auto" as const,
   ),
 };

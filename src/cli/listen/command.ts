@@ -6,28 +6,38 @@
 
 import { object } from "@optique/core/constructs";
 import { multiple, withDefault } from "@optique/core/modifiers";
-import { argument, option } from "@optique/core/primitives";
-import { HarkError } from "../../errors.ts";
 import { describedCommand } from "../command.ts";
-import { database, json, list, maybe, number, plainText, toggle, words } from "../options.ts";
-import type { ListenOptions } from "./run_consumers.ts";
+import {
+  contradiction,
+  database,
+  json,
+  list,
+  maybe,
+  needed,
+  number,
+  positional,
+  refuse,
+  toggle,
+  words,
+} from "../options.ts";
 
 const options = object({
-  modules: multiple(argument(words("MODULE"), {
-    description: plainText(
+  modules: multiple(
+    positional(
+      words("MODULE"),
       "A file, a folder (each .ts, .js, .mts, .mjs in it) or a URL. Default: a sample that prints " +
         'the notifications of "orders", only for the server in .hark/.',
     ),
-  })),
+  ),
   consumers: maybe("--consumers", list("IDS"), "Run only these, separated by commas."),
   excluded: maybe("--exclude-consumers", list("IDS"), "Run all except these."),
   workers: withDefault(
-    option("--workers", number("N", { least: 1, most: 64 }), {
-      description: plainText(
-        "How many threads run the consumers, 1 (default) to 64: one thread uses one core. A thread " +
-          "that ends is started again. They share the partitions of each consumer.",
-      ),
-    }),
+    needed(
+      "--workers",
+      number("N", { least: 1, most: 64 }),
+      "How many threads run the consumers, 1 (default) to 64: one thread uses one core. A thread " +
+        "that ends is started again. They share the partitions of each consumer.",
+    ),
     1,
   ),
   list: toggle("--list-consumers", "Print the consumers that would run, and end."),
@@ -60,29 +70,17 @@ export const listen = describedCommand(
   },
   options,
   async (o) => {
-    check(o);
+    if (o.json && !o.list && !o.drain) {
+      refuse(
+        "--json goes with --list-consumers or --drain",
+        "Leave it out: while consumers run, the output is theirs.",
+      );
+    }
+    if (o.list && o.drain) contradiction("--list-consumers", "--drain");
+    if (o.drain && o.workers > 1) {
+      contradiction("--drain", "--workers", "--drain works in one thread: leave --workers out.");
+    }
     const { runConsumers } = await import("./run_consumers.ts");
     return await runConsumers(o);
   },
 );
-
-function check({ json, list, drain, workers }: ListenOptions): void {
-  const refuse = (what: string, remedy: string): never => {
-    throw new HarkError("BAD_OPTION", what, { remedy });
-  };
-  if (json && !list && !drain) {
-    refuse(
-      "--json goes with --list-consumers or --drain",
-      "Leave it out: while consumers run, the output is theirs.",
-    );
-  }
-  if (list && drain) {
-    refuse("--list-consumers and --drain contradict each other", "Give one of them.");
-  }
-  if (drain && workers > 1) {
-    refuse(
-      "--drain and --workers contradict each other",
-      "--drain works in one thread: leave --workers out.",
-    );
-  }
-}

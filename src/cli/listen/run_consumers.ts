@@ -5,12 +5,12 @@
  */
 
 import { connect, type Database } from "../../database/database.ts";
-import { HarkError } from "../../errors.ts";
 import { migrate, requireSchema } from "../../schema/migrate.ts";
 import { givenUrl } from "../database.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
 import { configureLogs } from "../log.ts";
 import type { DatabaseOptions } from "../options.ts";
+import { refuse } from "../options.ts";
 import { print, printError, printJson } from "../output.ts";
 import { leftRunning, ownCommand, type OwnServer, ownServer } from "../server.ts";
 import { stopping } from "../signals.ts";
@@ -43,10 +43,9 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
   await configureLogs(o, "info");
   const url = givenUrl(o);
   if (o.modules.length === 0 && url !== undefined && !o.list) {
-    throw new HarkError(
-      "BAD_OPTION",
+    refuse(
       "there is no module, and the sample consumer is not registered in a database of yours",
-      { remedy: "Name a module: hark listen consumers/. To only watch notifications: hark tail." },
+      "Name a module: hark listen consumers/. To only watch notifications: hark tail.",
     );
   }
   if (o.workers > 1 && !o.list) {
