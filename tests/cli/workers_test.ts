@@ -227,13 +227,21 @@ test("a wrong number of workers is refused", { timeout: 120_000 }, async ({ url,
   );
 });
 
-test("workers that a consumer has no partition for are reported", async ({ url, use }) => {
+test("workers that a consumer has no partition for are reported", async ({ url, sql, use }) => {
   const folder = use(await scratch());
   await writeModules(folder.path, { "one.ts": printer("one") });
   const child = use(hark(["listen", folder.path, "--workers", "3"], { url }));
   await child.line(
     /warning hark\.cli: partitions of one: 1, workers: 3, of which 2 stand by\. To use them: hark con/,
   );
+  // People know a worker by its host, its process and its thread.
+  await until(async () => {
+    const rows = await sql("select name from hark.workers order by right(name, 2)");
+    return rows.length === 3 &&
+      rows.every(({ name }, i) =>
+        name.endsWith(`:${child.pid}/w${i + 1}`) && !name.startsWith(":")
+      );
+  });
   child.kill("SIGINT");
   assert.equal((await child.ended()).code, 0);
 });
