@@ -1,7 +1,5 @@
 /**
- * The command line. Commands:
- * `hark init | listen | notify | tail | status | watch | cleanup | sql | uninstall | dev`, and
- * others that `--help` lists.
+ * The command line `hark`. `--help` lists its commands.
  *
  * ```sh
  * deno run --allow-net --allow-env jsr:@hark/postgres/cli --help

@@ -194,6 +194,7 @@ create table hark.workers (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   owner uuid not null,
   session bigint,                -- advisory lock key held by its LISTEN session, if it has one
+  name text,                     -- its host and process, such as web-3:4711, for people
   lease_until timestamptz not null,
   joined_at timestamptz not null default clock_timestamp(),
   primary key (consumer, owner)

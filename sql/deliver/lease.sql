@@ -12,7 +12,7 @@
 --              partition
 create or replace function hark.heartbeat(
   consumer text, owner uuid, session bigint, lease_ms integer, renew boolean,
-  channels text[], filter jsonb, transactional boolean
+  channels text[], filter jsonb, transactional boolean, name text default null
 ) returns table (
   outcome text, partitions integer, share integer, workers integer, mine integer[], epochs bigint[],
   free integer[], gone integer[], paused boolean, releasing boolean, changes bigint, replays boolean,
@@ -39,8 +39,11 @@ begin
     return;
   end if;
   if renew or not exists (select from hark.workers w where w.consumer = $1 and w.owner = $2) then
-    insert into hark.workers (consumer, owner, session, lease_until)
-    values ($1, $2, $3, clock_timestamp() + make_interval(secs => lease_ms / 1000.0))
+    insert into hark.workers (consumer, owner, session, name, lease_until)
+    -- A worker that may not ask for its host's name gives :PID; the server knows the address.
+    values ($1, $2, $3,
+      case when starts_with($9, ':') then coalesce(host(inet_client_addr()), 'local') || $9 else $9 end,
+      clock_timestamp() + make_interval(secs => lease_ms / 1000.0))
     on conflict on constraint workers_pkey do update
       set session = excluded.session, lease_until = excluded.lease_until,
         -- A worker that was taken for dead comes back as the youngest, and takes nothing from its successors.

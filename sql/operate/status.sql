@@ -42,7 +42,7 @@ create or replace function hark.status(max_count bigint default 100000) returns 
   partitions integer, next_partitions integer, paused_at timestamptz, created_at timestamptz,
   unread bigint, oldest_unread timestamptz, lag_seconds double precision,
   waiting bigint, oldest_waiting timestamptz, blocked integer, dead bigint, replays integer,
-  workers integer, served integer, owner uuid, lease_until timestamptz, served_at timestamptz,
+  workers integer, served integer, owner uuid, worker text, lease_until timestamptz, served_at timestamptz,
   handled bigint, acknowledged_at timestamptz,
   failing_id bigint, attempts integer, last_error text, failed_at timestamptz
 )
@@ -58,7 +58,7 @@ as $$
     (select count(*) from (select from hark.dead d where d.consumer = c.name limit max_count) d),
     (select count(*)::integer from hark.replays r where r.consumer = c.name),
     (select count(*)::integer from hark.workers w where w.consumer = c.name and w.lease_until > clock_timestamp()),
-    p.served, o.owner, o.lease_until, p.served_at, p.handled, p.acknowledged_at,
+    p.served, o.owner, o.name, o.lease_until, p.served_at, p.handled, p.acknowledged_at,
     f.id, coalesce(f.attempts, 0), f.last_error, f.failed_at
   from hark.consumers c
   cross join lateral (
@@ -72,7 +72,7 @@ as $$
     where s.consumer = c.name
   ) p
   left join lateral (
-    select s.owner, w.lease_until
+    select s.owner, w.name, w.lease_until
     from hark.partitions s left join hark.workers w on w.consumer = s.consumer and w.owner = s.owner
     where s.consumer = c.name and s.owner is not null
     order by w.lease_until desc nulls last, s.partition limit 1
@@ -88,7 +88,7 @@ comment on function hark.status(bigint) is
 
 -- The partitions of one consumer. Counting stops at max_count over all of them.
 create or replace function hark.partitions_of(consumer text, max_count bigint default 100000) returns table (
-  partition integer, unread bigint, oldest_unread timestamptz, waiting bigint, blocked boolean, owner uuid,
+  partition integer, unread bigint, oldest_unread timestamptz, waiting bigint, blocked boolean, owner uuid, worker text,
   lease_until timestamptz, epoch bigint, handled bigint, acknowledged_at timestamptz, served_at timestamptz,
   crashes integer, alone_id bigint
 )
@@ -101,7 +101,7 @@ as $$
     select w.partition, count(*) as count, bool_or(w.attempts > 0) as blocked
     from hark.waiting w where w.consumer = $1 group by 1
   )
-  select s.partition, coalesce(u.count, 0), u.oldest, coalesce(w.count, 0), coalesce(w.blocked, false), s.owner,
+  select s.partition, coalesce(u.count, 0), u.oldest, coalesce(w.count, 0), coalesce(w.blocked, false), s.owner, k.name,
     k.lease_until, s.epoch, s.handled, s.acknowledged_at, s.served_at, s.crashes, s.alone_id
   from hark.partitions s
   left join unread u on u.partition = s.partition
@@ -113,11 +113,11 @@ $$;
 
 -- The workers of one consumer and the partitions that each owns. Includes workers whose lease ended recently.
 create or replace function hark.workers_of(consumer text) returns table (
-  owner uuid, alive boolean, lease_until timestamptz, joined_at timestamptz, listening boolean, partitions integer[]
+  owner uuid, name text, alive boolean, lease_until timestamptz, joined_at timestamptz, listening boolean, partitions integer[]
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select w.owner,
+  select w.owner, w.name,
     w.lease_until > clock_timestamp()
       and case when w.session is null then true else not pg_try_advisory_xact_lock_shared(w.session) end,
     w.lease_until, w.joined_at, w.session is not null,

@@ -1,217 +1,231 @@
 /**
- * `hark consumers`: lists consumers, shows one, divides it, removes it.
+ * `hark consumers`: lists consumers, shows one, changes its partitions, removes it.
  *
  * @module
  */
 
-import { object, or } from "@optique/core/constructs";
-import { map } from "@optique/core/modifiers";
-import type { InferValue, Parser } from "@optique/core/parser";
-import { argument, command } from "@optique/core/primitives";
 import { consumerName } from "../check.ts";
-import type { ConsumerDetails } from "../operate/consumers.ts";
+import type { ConsumerDetails, WaitingNotification, WorkerStatus } from "../operate/consumers.ts";
 import type { ConsumerStatus } from "../operate/status.ts";
-import { ago, confirmed, consumer, leaseEnd, quoted, secondWord, shortened } from "./consumer.ts";
-import { examplesFooter, plainText } from "./help.ts";
-import { type Action, database, json, number, toggle } from "./options.ts";
-import { countText, numberText, print, printJson, table, visible, visibleLines } from "./output.ts";
+import { commandGroup, databaseCommand } from "./command.ts";
+import { consumer, number, positional, refuse, toggle } from "./options.ts";
+import { leaseText, workerText } from "./status.ts";
+import { surroundings } from "./surroundings.ts";
+import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
+import { ago, countText, named, numberText, shellWord, shortened, until } from "./text.ts";
 
-const listOptions = object({ ...database, json });
-const showOptions = object({ consumer, ...database, json });
-const removeOptions = object({
-  consumer,
-  yes: toggle("--yes", "Do not ask. Needed where nobody can be asked."),
-  ...database,
-  json,
-});
-const partitionsOptions = object({
-  consumer,
-  count: argument(number("N", { least: 1, most: 1024 }), {
-    description: plainText("Into how many, 1 to 1024."),
-  }),
-  ...database,
-  json,
-});
-
-/** `hark consumers`. */
-export const consumers: Parser<"sync", Action, unknown> = command(
-  "consumers",
-  or(
-    command("list", map(listOptions, (o) => () => list(o)), {
-      brief: plainText("Show every consumer: what it is and how it stands."),
-      footer: examplesFooter(["hark consumers list", "for people"], [
-        "hark consumers list --json",
-        "for a program",
-      ]),
-    }),
-    command("show", map(showOptions, (o) => () => show(o)), {
-      brief: plainText("Show one: its partitions, its workers, what it fails on."),
-      footer: examplesFooter(["hark consumers show billing", "all there is to know"]),
-    }),
-    command("remove", map(removeOptions, (o) => () => remove(o)), {
-      brief: plainText("Remove one with its position and its dead letters."),
-      description: plainText(
-        "What it has not read it will never see; a worker that serves it ends with an error. On a " +
-          "terminal it asks; elsewhere --yes is needed.",
-      ),
-      footer: examplesFooter(["hark consumers remove billing --yes", "without asking"]),
-    }),
-    command("partitions", map(partitionsOptions, (o) => () => partitions(o)), {
-      brief: plainText("Change into how many partitions one is divided."),
-      description: plainText(
-        "How many workers can share it. Its workers first read to a common point, so that the order " +
-          "of no key is broken; until then the change is pending.",
-      ),
-      footer: examplesFooter(["hark consumers partitions billing 8", "for up to 8 workers"]),
-    }),
-    { errors: secondWord("consumers", ["list", "show", "remove", "partitions"]) },
-  ),
-  {
-    brief: plainText("List consumers, show, divide or remove one."),
-    description: plainText("What is registered in the database, whether or not it runs."),
-    footer: examplesFooter(
-      ["hark consumers list", "every one"],
-      ["hark consumers show billing", "one, with partitions and workers"],
-      ["hark consumers remove billing", "it will not come back"],
-    ),
+const list = databaseCommand({
+  name: "consumers list",
+  brief: "Show every consumer: what it reads and how it stands.",
+  examples: [
+    ["hark consumers list", "for people"],
+    ["hark consumers list --json", "for a program"],
+  ],
+  async run(db) {
+    const { consumers } = await import("../operate/consumers.ts");
+    const found = await consumers(db);
+    return {
+      json: found,
+      text: found.length === 0 ? "no consumer is registered" : listText(found),
+    };
   },
-);
+});
 
-async function list(o: InferValue<typeof listOptions>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { consumers } = await import("../operate/consumers.ts");
-  await using db = await openDatabase(o, "consumers");
-  const found = await consumers(db);
-  if (o.json) await printJson(found);
-  else if (found.length === 0) await print("no consumer is registered");
-  else {
-    await print(table(
-      ["consumer", "channels", "kind", "workers", "unread", "waiting", "dead", "last served"],
-      found.map((one) => [
-        one.consumer,
-        shortened(one.channels.join(", ")),
-        kindOf(one),
-        String(one.workers),
-        numberText(one.unread) + (one.unreadCapped ? "+" : ""),
-        numberText(one.waiting),
-        numberText(one.dead),
-        one.workers > 0 ? "now" : ago(one.servedAt ?? one.acknowledgedAt),
-      ]),
-    ));
-  }
-  return 0;
+function listText(found: readonly ConsumerStatus[]): string {
+  return table(
+    "consumer, channels, kind, workers, unread, waiting, dead, last served",
+    found.map((one) => [
+      one.consumer,
+      shortened(one.channels.join(", ")),
+      kindOf(one) || "-",
+      one.workers,
+      unread(one),
+      count(one.waiting, "yellow"),
+      count(one.dead, "red"),
+      one.workers > 0 ? "now" : ago(one.servedAt ?? one.acknowledgedAt),
+    ]),
+  );
 }
 
-/** What is not ordinary about it. */
+function unread(one: ConsumerStatus) {
+  return count(one.unread, one.serving ? undefined : "yellow", one.unreadCapped);
+}
+
+/** In what it differs from an ordinary consumer. */
 function kindOf(one: ConsumerStatus): string {
   return [
     one.pausedAt === null ? "" : "paused",
-    one.partitions === 1 ? "" : countText(one.partitions, "partition"),
-    one.nextPartitions === null ? "" : `to be ${one.nextPartitions}`,
+    one.partitions === 1 ? "" : partitionsText(one),
     one.transactional ? "transactional" : "",
     one.filter === null ? "" : "filtered",
     one.generation === 1 ? "" : `generation ${one.generation}`,
-  ].filter((part) => part !== "").join(", ") || "-";
+  ].filter((part) => part !== "").join(", ");
 }
 
-async function show(o: InferValue<typeof showOptions>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { consumerDetails } = await import("../operate/consumers.ts");
-  await using db = await openDatabase(o, "consumers");
-  const found = await consumerDetails(db, o.consumer);
-  if (o.json) await printJson(found);
-  else for (const line of details(found)) await print(line);
-  return 0;
+function partitionsText({ partitions, nextPartitions }: ConsumerStatus): string {
+  return countText(partitions, "partition") +
+    (nextPartitions === null ? "" : `, changing to ${nextPartitions}`);
 }
 
-function details(one: ConsumerDetails): string[] {
-  const blocks = [
-    [
-      `"${visible(one.consumer)}" reads ${one.channels.map((c) => `"${visible(c)}"`).join(", ")}`,
-      ...(one.filter === null ? [] : [`filter: ${visible(JSON.stringify(one.filter))}`]),
-      `${kindOf(one)}; registered ${ago(one.createdAt)}`,
-      `${numberText(one.unread)}${one.unreadCapped ? "+" : ""} unread, ${
-        numberText(one.waiting)
-      } waiting, ${countText(one.dead, "dead letter")}, ${numberText(one.handled)} handled`,
-      ...one.replayList.map(({ replay, nextId, toId, channels }) =>
-        `replay ${replay}: ids ${nextId} to ${toId}${
-          channels === null ? "" : ` of ${channels.map(visible).join(", ")}`
-        } still to come`
-      ),
-    ].join("\n"),
+const show = databaseCommand({
+  name: "consumers show",
+  brief: "Show one consumer: its partitions, its workers, what it fails on.",
+  examples: [["hark consumers show billing", "everything about it"]],
+  options: { consumer },
+  async run(db, o) {
+    const { consumerDetails } = await import("../operate/consumers.ts");
+    const found = await consumerDetails(db, o.consumer);
+    return { json: found, text: detailsText(found) };
+  },
+});
+
+function detailsText(one: ConsumerDetails): string {
+  const { partitionList, workerList, heads, replayList } = one;
+  return blocks(
+    facts([
+      ["consumer", one.consumer],
+      ["channels", one.channels.join(", ")],
+      ...(one.filter === null ? [] : [["filter", JSON.stringify(one.filter)] as const]),
+      ...(kindOf(one) === "" ? [] : [["kind", kindOf(one)] as const]),
+      ["registered", ago(one.createdAt)],
+      ["handled", numberText(one.handled)],
+      ["unread", { ...unread(one), right: false }],
+      ["waiting", count(one.waiting, "yellow")],
+      ["dead letters", count(one.dead, "red")],
+    ]),
     table(
-      ["partition", "unread", "waiting", "held", "handled", "acknowledged", "notes"],
-      one.partitionList.map((p) => [
-        String(p.partition),
-        numberText(p.unread),
-        numberText(p.waiting),
-        p.owner === null ? "no" : `by ${p.owner.slice(0, 8)}`,
-        numberText(p.handled),
+      "partition, unread, waiting, served by, handled, last progress, notes",
+      partitionList.map((p): Cell[] => [
+        p.partition,
+        p.unread,
+        count(p.waiting, "yellow"),
+        p.owner === null ? "no worker" : workerText(p.worker, p.owner),
+        p.handled,
         ago(p.acknowledgedAt),
-        [
-          p.blocked ? "failing" : "",
-          p.crashes === 0 ? "" : `${countText(p.crashes, "owner")} ended in it`,
-          p.tryingId === null ? "" : `trying ${p.tryingId} alone`,
-        ].filter((note) => note !== "").join(", ") || "-",
+        {
+          text: [
+            p.blocked ? "failing" : "",
+            p.crashes === 0 ? "" : `${countText(p.crashes, "worker")} crashed in it`,
+            p.tryingId === null ? "" : `tries ${p.tryingId} alone`,
+          ].filter((note) => note !== "").join(", ") || "-",
+          style: p.blocked || p.crashes > 0 ? "red" : undefined,
+        },
       ]),
     ),
-    one.workerList.length === 0 ? "no worker" : table(
-      ["worker", "alive", "since", "partitions", "wakes by"],
-      one.workerList.map((w) => [
-        w.owner.slice(0, 8),
-        w.alive ? "yes" : `no, ${leaseEnd(w.leaseUntil)}`,
-        ago(w.joinedAt),
-        w.partitions.length === 0 ? "none" : shortened(w.partitions.join(", ")),
-        w.listening ? "LISTEN" : "polling",
+    workerList.length === 0 ? "no worker" : table(
+      "worker, alive, since, partitions, woken by",
+      workerList.map(workerRow),
+    ),
+    heads.length === 0 ? "" : table(
+      "waiting, state, attempts, next attempt, key, error",
+      heads.map(headRow),
+    ),
+    replayList.length === 0 ? "" : table(
+      "replay, next id, last id, channels",
+      replayList.map(({ replay, nextId, toId, channels }) => [
+        plain(replay),
+        plain(nextId),
+        plain(toId),
+        channels === null ? "all" : channels.join(", "),
       ]),
     ),
-    ...one.heads.map((head) =>
-      `${head.id} ${head.state}, ${countText(head.attempts, "attempt")}, ${
-        head.dueAt.getTime() > Date.now() ? `due ${head.dueAt.toISOString()}` : "due now"
-      }${head.key === null ? "" : `, key ${visible(head.key)}`}: ${
-        visibleLines(head.error ?? "no error")
-      }`
-    ),
+  );
+}
+
+function workerRow(one: WorkerStatus): Cell[] {
+  return [
+    workerText(one.name, one.owner),
+    one.alive ? "yes" : { text: `no, ${leaseText(one.leaseUntil)}`, style: "yellow" },
+    ago(one.joinedAt),
+    one.partitions.length === 0 ? "none" : shortened(one.partitions.join(", ")),
+    one.listening ? "LISTEN" : "polling",
   ];
-  return blocks;
 }
 
-async function remove(o: InferValue<typeof removeOptions>): Promise<number> {
-  const name = consumerName(o.consumer);
-  const { openDatabase } = await import("./database.ts");
-  const { consumerDetails } = await import("../operate/consumers.ts");
-  const { removeConsumer } = await import("../operate/pause.ts");
-  await using db = await openDatabase(o, "consumers");
-  const found = await consumerDetails(db, name);
-  const what = `this removes "${visible(name)}" with ${numberText(found.unread)}${
-    found.unreadCapped ? "+" : ""
-  } unread, ${numberText(found.waiting)} waiting and ${countText(found.dead, "dead letter")}`;
-  if (!confirmed(o.yes, what, `hark consumers remove ${quoted(name)}`)) {
-    await print("nothing was removed");
-    return 1;
-  }
-  const removed = await removeConsumer(db, name);
-  if (o.json) await printJson({ consumer: name, removed });
-  else await print(removed ? `"${visible(name)}" removed` : `"${visible(name)}" was gone already`);
-  return 0;
+function headRow(one: WaitingNotification): Cell[] {
+  return [
+    plain(one.id),
+    one.state,
+    one.attempts,
+    until(one.dueAt),
+    one.key ?? "-",
+    { text: one.error ?? "-", style: one.error === null ? undefined : "red" },
+  ];
 }
 
-async function partitions(o: InferValue<typeof partitionsOptions>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { setPartitions } = await import("../operate/pause.ts");
-  await using db = await openDatabase(o, "consumers");
-  const outcome = await setPartitions(db, o.consumer, o.count);
-  if (o.json) await printJson({ consumer: o.consumer, partitions: o.count, outcome });
-  else {
-    await print(
-      outcome === "done"
-        ? `"${visible(o.consumer)}" has ${countText(o.count, "partition")}`
-        : `"${visible(o.consumer)}" will have ${
-          countText(o.count, "partition")
-        } as soon as its workers have read to a common point; see: hark consumers show ${
-          quoted(o.consumer)
-        }`,
-    );
-  }
-  return 0;
+const remove = databaseCommand({
+  name: "consumers remove",
+  brief: "Remove a consumer with its position and its dead letters.",
+  description:
+    "It will never see what it has not read, and a worker that serves it ends with an error. On a " +
+    "terminal the command asks first; elsewhere --yes is needed.",
+  examples: [["hark consumers remove billing --yes", "without asking"]],
+  options: {
+    consumer,
+    yes: toggle("--yes", "Do not ask. Needed without a terminal."),
+  },
+  check: (o) => void consumerName(o.consumer),
+  async run(db, o) {
+    const { consumerDetails } = await import("../operate/consumers.ts");
+    const { removeConsumer } = await import("../operate/pause.ts");
+    const name = named(o.consumer);
+    const { unread, unreadCapped, waiting, dead } = await consumerDetails(db, o.consumer);
+    const what = `this removes ${name} with ${numberText(unread)}${
+      unreadCapped ? "+" : ""
+    } unread, ${numberText(waiting)} waiting and ${countText(dead, "dead letter")}`;
+    if (!confirmed(o.yes, what, `hark consumers remove ${shellWord(o.consumer)}`)) {
+      const json = { consumer: o.consumer, removed: false };
+      return { json, text: "nothing was removed", code: 1 };
+    }
+    const removed = await removeConsumer(db, o.consumer);
+    const text = removed ? `${name} is removed` : `${name} was removed already`;
+    return { json: { consumer: o.consumer, removed }, text };
+  },
+});
+
+/** Asks on a terminal; elsewhere `--yes` is needed. */
+function confirmed(yes: boolean, what: string, command: string): boolean {
+  if (yes) return true;
+  if (surroundings().stdin.isTerminal()) return confirm(`${what}. Go on?`);
+  return refuse(what, `If that is what you want: ${command} --yes`);
 }
+
+const partitions = databaseCommand({
+  name: "consumers partitions",
+  brief: "Change the number of a consumer's partitions.",
+  description:
+    "The number of partitions limits how many workers can share the consumer. Its workers first " +
+    "read to a common point, so that each key keeps its order. Until then the change is pending.",
+  examples: [["hark consumers partitions billing 8", "for up to 8 workers"]],
+  options: {
+    consumer,
+    count: positional(
+      number("N", { least: 1, most: 1024 }),
+      "The number of partitions, 1 to 1024.",
+    ),
+  },
+  async run(db, o) {
+    const { setPartitions } = await import("../operate/pause.ts");
+    const outcome = await setPartitions(db, o.consumer, o.count);
+    const how = countText(o.count, "partition");
+    return {
+      json: { consumer: o.consumer, partitions: o.count, outcome },
+      text: outcome === "done"
+        ? `${named(o.consumer)} has ${how}`
+        : `${named(o.consumer)} will have ${how} once its workers have read to a common point; ` +
+          `see: hark consumers show ${shellWord(o.consumer)}`,
+    };
+  },
+});
+
+/** `hark consumers`. */
+export const consumers = commandGroup({
+  name: "consumers",
+  brief: "List consumers, show one, change its partitions, remove it.",
+  description: "Consumers are registered in the database, whether a worker runs them or not.",
+  examples: [
+    ["hark consumers list", "all of them"],
+    ["hark consumers show billing", "one, with its partitions and workers"],
+    ["hark consumers remove billing", "one that will not come back"],
+  ],
+}, { list, show, remove, partitions });

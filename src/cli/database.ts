@@ -1,9 +1,10 @@
 /**
- * Which database a command works on, and the connection to it.
+ * Finds the database that a command works on, and connects to it.
  *
  * @module
  */
 
+import { refuse } from "./options.ts";
 import { connect, type Database } from "../database/database.ts";
 import { findEmbedded } from "../database/embedded/record.ts";
 import { HarkError } from "../errors.ts";
@@ -11,33 +12,34 @@ import { configureLogs } from "./log.ts";
 import type { DatabaseOptions } from "./options.ts";
 import { surroundings } from "./surroundings.ts";
 
-/** The URL that was given, as an option or in the environment. */
+/** The URL from `--database-url`, or else from the environment. */
 export function givenUrl({ databaseUrl }: DatabaseOptions): string | undefined {
   if (databaseUrl === "") {
-    throw new HarkError("BAD_OPTION", "--database-url is empty", {
-      remedy: "Give postgres://user:password@host:port/database, or leave it out.",
-    });
+    refuse(
+      "--database-url is empty",
+      "Give postgres://user:password@host:port/database, or leave it out.",
+    );
   }
   return databaseUrl ?? (surroundings().variable("DATABASE_URL") || undefined);
 }
 
-/** The URL that was given, else that of a server which another process runs in this folder. */
+/** The URL that was given, or else that of the server which another process runs in this folder. */
 async function findUrl(options: DatabaseOptions): Promise<string> {
   const url = givenUrl(options) ?? (await mayLook() ? await findEmbedded() : undefined);
   if (url !== undefined) return url;
-  throw new HarkError("UNREACHABLE", "there is no database", {
-    remedy: "Set DATABASE_URL, give --database-url, or run `hark dev` or `hark listen` in this " +
-      "folder, in another terminal: they start one.",
+  throw new HarkError("UNREACHABLE", "no database is set, and no server runs in this folder", {
+    remedy: "Set DATABASE_URL or give --database-url. For a server of this folder, run " +
+      "`hark dev` or `hark listen` in another terminal.",
   });
 }
 
-/** Without the right to read here there is nothing to find, and Deno should not ask for it. */
+/** Whether the folder may be read. Otherwise Deno would ask for that right. */
 async function mayLook(): Promise<boolean> {
   const { state } = await Deno.permissions.query({ name: "read", path: ".hark/server.json" });
   return state === "granted";
 }
 
-/** Connects to the database that the options mean, with logging set up. */
+/** Sets up logging and connects to the database that the options name. */
 export async function openDatabase(options: DatabaseOptions, command: string): Promise<Database> {
   await configureLogs(options);
   return await connect(await findUrl(options), { applicationName: `hark ${command}` });

@@ -1,186 +1,157 @@
 /**
- * `hark dead`: lists dead letters, has them handled again, removes them.
+ * `hark dead`: lists dead letters, retries them, removes them.
  *
  * @module
  */
 
-import { object, or } from "@optique/core/constructs";
-import { map, multiple, optional } from "@optique/core/modifiers";
-import type { InferValue, Parser } from "@optique/core/parser";
-import { argument, command, option } from "@optique/core/primitives";
-import { HarkError } from "../errors.ts";
+import { multiple, optional } from "@optique/core/modifiers";
 import type { DeadLetterFilter, DeadNotification } from "../operate/dead.ts";
-import { ago, consumer, id, quoted, secondWord, shortened, time } from "./consumer.ts";
-import { examplesFooter, plainText } from "./help.ts";
-import { type Action, database, json, number, toggle, words } from "./options.ts";
-import { countText, numberText, print, printJson, table, visible } from "./output.ts";
+import { commandGroup, databaseCommand, type Description, given, type Values } from "./command.ts";
+import {
+  consumer,
+  contradiction,
+  maybe,
+  number,
+  positional,
+  refuse,
+  toggle,
+  words,
+} from "./options.ts";
+import { blocks, plain, table } from "./table.ts";
+import { ago, countText, named, numberText, shellWord, shortened } from "./text.ts";
+import { id, time } from "./values.ts";
 
 const filter = {
-  channel: optional(option("--channel", words("CHANNEL"), {
-    description: plainText("Only of this channel."),
-  })),
-  key: optional(option("--key", words("KEY"), { description: plainText("Only of this key.") })),
-  error: optional(option("--error", words("TEXT"), {
-    description: plainText("Only with this in the error's message, as it is."),
-  })),
-  after: optional(option("--after", time, {
-    description: plainText("Only given up at this time or later (ISO 8601)."),
-  })),
-  before: optional(option("--before", time, {
-    description: plainText("Only given up before this time (ISO 8601)."),
-  })),
-  fromId: optional(option("--from-id", id, { description: plainText("Only this id and above.") })),
-  toId: optional(option("--to-id", id, { description: plainText("Only this id and below.") })),
+  ids: multiple(positional(id, "Only these notifications.")),
+  channel: maybe("--channel", words("CHANNEL"), "Only of this channel."),
+  key: maybe("--key", words("KEY"), "Only of this key."),
+  error: maybe("--error", words("TEXT"), "Only with this text in the error's message."),
+  after: maybe("--after", time, "Only given up at this time or later (ISO 8601)."),
+  before: maybe("--before", time, "Only given up before this time (ISO 8601)."),
+  fromId: maybe("--from-id", id, "Only this id and above."),
+  toId: maybe("--to-id", id, "Only this id and below."),
 };
 
-const ids = multiple(argument(id, { description: plainText("These notifications.") }));
-
-const listOptions = object({
-  consumer: optional(argument(words("CONSUMER"), {
-    description: plainText("Of this consumer. Default: of all."),
-  })),
-  ids,
-  ...filter,
-  limit: optional(option("--limit", number("N", { least: 1, most: 1_000_000 }), {
-    description: plainText("At most so many. Default: 100."),
-  })),
-  afterId: optional(option("--after-id", id, {
-    description: plainText("Those after this id, to go on; needs CONSUMER."),
-  })),
-  ...database,
-  json,
-});
-
-const changeOptions = object({
-  consumer,
-  ids,
-  ...filter,
-  all: toggle("--all", "All of the consumer's, which has to be said."),
-  ...database,
-  json,
-});
-
-type ChangeOptions = InferValue<typeof changeOptions>;
-
-/** `hark dead`. */
-export const dead: Parser<"sync", Action, unknown> = command(
-  "dead",
-  or(
-    command("list", map(listOptions, (o) => () => list(o)), {
-      brief: plainText("Show dead letters with their last errors."),
-      description: plainText("By consumer and id. With --json also payload and headers."),
-      footer: examplesFooter(
-        ["hark dead list", "of every consumer"],
-        ["hark dead list billing --error timeout", "with this in the error"],
-      ),
-    }),
-    command("retry", map(changeOptions, (o) => () => change("retry", o)), {
-      brief: plainText("Have dead letters handled again."),
-      description: plainText("They begin with their first attempt, beside what is new."),
-      footer: examplesFooter(
-        ["hark dead retry billing 42 43", "these two"],
-        ["hark dead retry billing --error timeout", "those with this in the error"],
-        ["hark dead retry billing --all", "all of them"],
-      ),
-    }),
-    command("discard", map(changeOptions, (o) => () => change("discard", o)), {
-      brief: plainText("Remove dead letters for good."),
-      footer: examplesFooter(
-        ["hark dead discard billing 42", "one"],
-        ["hark dead discard billing --before 2026-01-01", "old ones"],
-      ),
-    }),
-    { errors: secondWord("dead", ["list", "retry", "discard"]) },
-  ),
-  {
-    brief: plainText("List, retry or discard what consumers have given up."),
-    description: plainText(
-      "A notification whose handler has failed too often becomes a dead letter: a copy, with the last " +
-        "error, that stays until it is retried or discarded.",
-    ),
-    footer: examplesFooter(
-      ["hark dead list", "what has been given up"],
-      ["hark dead retry billing --all", "once the cause is repaired"],
-      ["hark dead discard billing 42", "it will never work"],
-    ),
-  },
-);
-
-function filterOf(o: Omit<ChangeOptions, "all" | "consumer">): DeadLetterFilter {
-  return {
-    ...(o.ids.length === 0 ? {} : { ids: o.ids }),
-    ...(o.channel === undefined ? {} : { channel: o.channel }),
-    ...(o.key === undefined ? {} : { key: o.key }),
-    ...(o.error === undefined ? {} : { error: o.error }),
-    ...(o.after === undefined ? {} : { diedAfter: o.after }),
-    ...(o.before === undefined ? {} : { diedBefore: o.before }),
-    ...(o.fromId === undefined ? {} : { fromId: o.fromId }),
-    ...(o.toId === undefined ? {} : { toId: o.toId }),
-  };
-}
-
-async function list(o: InferValue<typeof listOptions>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { deadLetters } = await import("../operate/dead.ts");
-  await using db = await openDatabase(o, "dead");
-  const limit = o.limit ?? 100;
-  const found = await deadLetters(db, {
-    ...filterOf(o),
-    ...(o.consumer === undefined ? {} : { consumer: o.consumer }),
-    ...(o.afterId === undefined ? {} : { after: o.afterId }),
-    limit,
+function filterOf(o: Values<typeof filter>): DeadLetterFilter {
+  return given({
+    ids: o.ids.length === 0 ? undefined : o.ids,
+    channel: o.channel,
+    key: o.key,
+    error: o.error,
+    diedAfter: o.after,
+    diedBefore: o.before,
+    fromId: o.fromId,
+    toId: o.toId,
   });
-  if (o.json) await printJson(found);
-  else if (found.length === 0) await print("no dead letter");
-  else await print(listText(found, limit));
-  return 0;
 }
+
+const list = databaseCommand({
+  name: "dead list",
+  brief: "Show dead letters with their last errors.",
+  description: "Ordered by consumer and id. With --json also payload and headers.",
+  examples: [
+    ["hark dead list", "of every consumer"],
+    ["hark dead list billing --error timeout", "with this text in the error"],
+  ],
+  options: {
+    consumer: optional(positional(words("CONSUMER"), "Only of this consumer. Default: of all.")),
+    ...filter,
+    limit: maybe(
+      "--limit",
+      number("N", { least: 1, most: 1_000_000 }),
+      "Show at most this many. Default: 100.",
+    ),
+    afterId: maybe("--after-id", id, "Go on after this id; needs CONSUMER."),
+  },
+  async run(db, o) {
+    const { deadLetters } = await import("../operate/dead.ts");
+    const limit = o.limit ?? 100;
+    const found = await deadLetters(db, {
+      ...filterOf(o),
+      ...given({ consumer: o.consumer, after: o.afterId }),
+      limit,
+    });
+    return { json: found, text: found.length === 0 ? "no dead letter" : listText(found, limit) };
+  },
+});
 
 function listText(found: readonly DeadNotification[], limit: number): string {
   const last = found.at(-1)!;
-  return [
+  return blocks(
     table(
-      ["consumer", "id", "channel", "key", "attempts", "given up", "error"],
+      "consumer, id, channel, key, attempts, given up, error",
       found.map((one) => [
         one.consumer,
-        String(one.id),
+        plain(one.id),
         shortened(one.channel ?? "-", 30),
         shortened(one.key ?? "-", 30),
-        String(one.attempts),
+        one.attempts,
         ago(one.diedAt),
-        shortened(one.error ?? "-", 80),
+        // One line for each, so that the table can be read at a glance.
+        { text: shortened(one.error ?? "-", 80).replaceAll("\n", " "), style: "red" },
       ]),
     ),
-    ...(found.length < limit ? [] : [
-      `the first ${numberText(limit)}; more of "${visible(last.consumer)}": ` +
-      `hark dead list ${quoted(last.consumer)} --after-id ${last.id}`,
-    ]),
-  ].join("\n");
+    found.length < limit
+      ? ""
+      : `These are the first ${numberText(limit)}. For more of ${named(last.consumer)}: ` +
+        `hark dead list ${shellWord(last.consumer)} --after-id ${last.id}`,
+  );
 }
 
-async function change(how: "retry" | "discard", o: ChangeOptions): Promise<number> {
-  const filter = filterOf(o);
-  const filtered = Object.keys(filter).length > 0;
-  if (filtered === o.all) {
-    throw new HarkError(
-      "BAD_OPTION",
-      filtered ? "--all and a filter contradict each other" : "it is not said which dead letters",
-      { remedy: `Give ids, a filter such as --error, or --all: hark dead ${how} --help` },
-    );
-  }
-  const { openDatabase } = await import("./database.ts");
-  const { discardDead, retryDead } = await import("../operate/dead.ts");
-  await using db = await openDatabase(o, "dead");
-  const which = o.all ? { all: true as const } : filter;
-  const count = await (how === "retry" ? retryDead : discardDead)(db, o.consumer, which);
-  if (o.json) {
-    await printJson({ consumer: o.consumer, [how === "retry" ? "retried" : "discarded"]: count });
-  } else {
-    await print(
-      `${countText(count, "dead letter")} of "${visible(o.consumer)}" ${
-        how === "retry" ? "to be handled again" : "removed"
-      }`,
-    );
-  }
-  return 0;
+function change(how: "retry" | "discard", description: Omit<Description, "name">) {
+  return databaseCommand({
+    name: `dead ${how}`,
+    ...description,
+    options: { consumer, ...filter, all: toggle("--all", "All dead letters of the consumer.") },
+    check(o) {
+      const filtered = Object.keys(filterOf(o)).length > 0;
+      if (filtered !== o.all) return;
+      const remedy = `Give ids, a filter such as --error, or --all: hark dead ${how} --help`;
+      if (filtered) contradiction("--all", "a filter", remedy);
+      refuse(`hark dead ${how} does not know which dead letters you mean`, remedy);
+    },
+    async run(db, o) {
+      const { discardDead, retryDead } = await import("../operate/dead.ts");
+      const which = o.all ? { all: true as const } : filterOf(o);
+      const count = await (how === "retry" ? retryDead : discardDead)(db, o.consumer, which);
+      return {
+        json: { consumer: o.consumer, [how === "retry" ? "retried" : "discarded"]: count },
+        text: `${countText(count, "dead letter")} of ${named(o.consumer)} ${
+          how === "retry" ? "will be handled again" : `${count === 1 ? "is" : "are"} removed`
+        }`,
+      };
+    },
+  });
 }
+
+/** `hark dead`. */
+export const dead = commandGroup({
+  name: "dead",
+  brief: "List, retry or discard dead letters.",
+  description:
+    "A notification whose handler has failed too often becomes a dead letter: a copy with the last " +
+    "error, which stays until it is retried or discarded.",
+  examples: [
+    ["hark dead list", "all of them"],
+    ["hark dead retry billing --all", "after the cause is repaired"],
+    ["hark dead discard billing 42", "one that can never succeed"],
+  ],
+}, {
+  list,
+  retry: change("retry", {
+    brief: "Handle dead letters again.",
+    description: "They start with their first attempt, beside new notifications.",
+    examples: [
+      ["hark dead retry billing 42 43", "these two"],
+      ["hark dead retry billing --error timeout", "those with this text in the error"],
+      ["hark dead retry billing --all", "all of them"],
+    ],
+  }),
+  discard: change("discard", {
+    brief: "Remove dead letters for good.",
+    examples: [
+      ["hark dead discard billing 42", "one"],
+      ["hark dead discard billing --before 2026-01-01", "old ones"],
+    ],
+  }),
+});

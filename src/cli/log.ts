@@ -1,25 +1,34 @@
 /**
- * Logs, to standard error. The package itself is silent until a program configures LogTape, which
- * this one does.
+ * Log lines, on standard error. The package logs nothing until a program configures LogTape, as
+ * this program does.
  *
  * @module
  */
 
 import { configure, getJsonLinesFormatter, type LogRecord } from "@logtape/logtape";
-import { paintError, visibleLines } from "./output.ts";
+import { paintError, visible, visibleLines } from "./style.ts";
 import { surroundings } from "./surroundings.ts";
+import { durationText } from "./text.ts";
 
-/** What `--log-level` and `--log-format` say. */
+/** What `--log-level` and `--log-format` set. */
 export interface LogOptions {
-  /** The least level that is logged; each command has its own default. */
+  /** The lowest level that is logged; each command has its own default. */
   readonly logLevel: "debug" | "info" | "warning" | "error" | undefined;
-  /** How a record is written. */
+  /** The form of a record. */
   readonly logFormat: "text" | "json";
 }
 
+/** Records about a stop that takes time. They are written at every log level. */
+const stops = ["hark", "consumer", "stop"];
+
 const encoder = new TextEncoder();
 
-/** Sends what is logged to standard error; `worker` names the thread that logs, where there are several. */
+/**
+ * Sends log records to standard error.
+ *
+ * @param otherwise The lowest level unless `--log-level` is given.
+ * @param worker Names the thread that logs, if there are several.
+ */
 export async function configureLogs(
   { logLevel, logFormat }: LogOptions,
   otherwise: "info" | "warning" = "warning",
@@ -29,12 +38,12 @@ export async function configureLogs(
   const format = (record: LogRecord) =>
     logFormat !== "json"
       ? line(record, worker)
-      : jsonLines(worker === undefined ? record : named(record, worker));
+      : `${visible(jsonLines(worker === undefined ? record : named(record, worker)).trimEnd())}\n`;
   const stderr = (record: LogRecord) => {
     try {
       surroundings().stderr.writeSync(encoder.encode(format(record)));
     } catch {
-      // Nobody reads standard error; the work goes on.
+      // Standard error is closed; the work goes on.
     }
   };
   await configure({
@@ -42,6 +51,7 @@ export async function configureLogs(
     sinks: { stderr },
     loggers: [
       { category: [], sinks: ["stderr"], lowestLevel: logLevel ?? otherwise },
+      { category: stops, sinks: ["stderr"], lowestLevel: "info", parentSinks: "override" },
       { category: ["logtape", "meta"], sinks: [], lowestLevel: "error", parentSinks: "override" },
     ],
   });
@@ -51,25 +61,34 @@ function named(record: LogRecord, worker: string): LogRecord {
   return { ...record, properties: { worker, ...record.properties } };
 }
 
-function line({ timestamp, level, category, message }: LogRecord, worker?: string): string {
-  const time = new Date(timestamp).toISOString().slice(11, 23);
-  const words = visibleLines(
-    message.map((part) => typeof part === "string" ? part : show(part)).join(""),
-  );
+function line(record: LogRecord, worker?: string): string {
+  const { timestamp, level, category, message } = record;
+  const words = visibleLines(readable(message));
+  const from = worker === undefined ? "" : `${worker} `;
+  if (category.join() === stops.join()) return `${from}${words}; Ctrl-C again ends at once\n`;
+  const time = paintError("dim", new Date(timestamp).toISOString().slice(11, 23));
   const style = level === "error" || level === "fatal"
     ? "red"
     : level === "warning"
     ? "yellow"
     : "dim";
-  return `${paintError("dim", time)} ${paintError(style, level)} ${
-    worker === undefined ? "" : `${worker} `
-  }${category.join(".")}: ${words}\n`;
+  return `${time} ${paintError(style, level)} ${from}${category.join(".")}: ${words}\n`;
+}
+
+/** A record's sentence. A number of milliseconds becomes a duration that people read. */
+function readable(message: readonly unknown[]): string {
+  let text = "";
+  for (let i = 0; i < message.length; i++) {
+    const [part, next] = [message[i], message[i + 1]];
+    if (typeof part === "number" && typeof next === "string" && /^ ms\b/.test(next)) {
+      text += durationText(part) + next.slice(" ms".length);
+      i++;
+    } else text += typeof part === "string" ? part : show(part);
+  }
+  return text;
 }
 
 function show(value: unknown): string {
-  return value instanceof Error
-    ? value.message
-    : typeof value === "object"
-    ? Deno.inspect(value)
-    : String(value);
+  if (value instanceof Error) return value.message;
+  return typeof value === "object" ? Deno.inspect(value) : String(value);
 }

@@ -1,40 +1,35 @@
 /**
- * From arguments to an exit code. Nothing that a `--help` does not need is loaded here: each command
- * imports what it works with when it runs.
+ * From arguments to an exit code. Each command imports its parts when it runs, so `--help` loads
+ * neither the driver nor anything else that it does not need.
  *
  * @module
  */
 
-import { or } from "@optique/core/constructs";
 import type { Message } from "@optique/core/message";
-import type { Parser } from "@optique/core/parser";
 import { createErrorWithSuggestions } from "@optique/core/suggestion";
 import { runSync } from "@optique/run";
 import config from "../../deno.json" with { type: "json" };
 import { cleanup } from "./cleanup.ts";
+import { anyOf, type Command, exampleLines } from "./command.ts";
 import { consumers } from "./consumers.ts";
 import { dead } from "./dead.ts";
 import { dev } from "./dev.ts";
-import { exitCodeOf, exitCodes, sentenceOf } from "./exit.ts";
-import { init } from "./init.ts";
-import { listen } from "./listen.ts";
+import { exitCodeOf, exitCodes, sentenceOf } from "./exit_codes.ts";
+import { listen } from "./listen/command.ts";
+import { replay, seek } from "./move.ts";
 import { notify } from "./notify.ts";
-import { examples, plainText } from "./help.ts";
-import type { Action } from "./options.ts";
-import { columns, printError, printErrorSync, printSync, visibleLines } from "./output.ts";
-import { pause } from "./pause.ts";
-import { replay } from "./replay.ts";
-import { resume } from "./resume.ts";
-import { seek } from "./seek.ts";
-import { sql } from "./sql.ts";
+import { plainText } from "./options.ts";
+import { columns, printError, printErrorSync, printSync } from "./output.ts";
+import { pause, resume } from "./pause.ts";
+import { init, sql, uninstall } from "./schema.ts";
 import { status } from "./status.ts";
+import { paintError, visibleLines } from "./style.ts";
 import { type Surroundings, within } from "./surroundings.ts";
 import { tail } from "./tail.ts";
-import { uninstall } from "./uninstall.ts";
 import { watch } from "./watch.ts";
 
 /** Every command, by name. */
-export const commands = {
+export const commands: Readonly<Record<string, Command>> = {
   init,
   listen,
   notify,
@@ -53,14 +48,13 @@ export const commands = {
   dev,
 };
 
-/** The command that the parser adds by itself, for suggestions: a first word, none of a command's own. */
-const completion = { type: "command", name: "completion" } as const;
+/** The words that can come first, for suggestions. The parser adds `completion` by itself. */
+const firstWords = [...Object.keys(commands), "completion"]
+  .map((name) => ({ type: "command", name }) as const);
 
 /** The grammar of a command line that begins with `first`. */
-export function program(first: string | undefined): Parser<"sync", Action, unknown> {
-  const command = Object.hasOwn(commands, first ?? "") && first !== undefined
-    ? commands[first as keyof typeof commands]
-    : undefined;
+export function program(first = ""): Command {
+  const command = Object.hasOwn(commands, first) ? commands[first] : undefined;
   // By itself optique 1.3 suggests a command for a mistyped word, but no option of a command.
   const unexpectedInput = (token: string): Message =>
     createErrorWithSuggestions(
@@ -76,28 +70,20 @@ export function program(first: string | undefined): Parser<"sync", Action, unkno
           : `there is no command ${token}.`,
       ),
       token,
-      command === undefined
-        ? [...Object.keys(commands).map((name) => ({ type: "command", name }) as const), completion]
-        : command.usage,
+      command === undefined ? firstWords : command.usage,
       command === undefined || !token.startsWith("-") ? "command" : "option",
     );
-  const settings = { errors: { unexpectedInput } };
-  // It takes 15 at most.
-  return or(
-    or(init, listen, notify, tail, status, watch, consumers, settings),
-    or(seek, replay, pause, resume, dead, cleanup, sql, uninstall, dev, settings),
-    settings,
-  );
+  return anyOf(Object.values(commands), { unexpectedInput });
 }
 
-/** Ends the reading of arguments: help was shown, or they are wrong. */
+/** Ends the reading of arguments: help was shown, or the arguments are wrong. */
 class Shown extends Error {
   constructor(readonly code: number) {
     super();
   }
 }
 
-/** Runs `hark` with these arguments and gives its exit code; in this process's surroundings unless others are given. */
+/** Runs `hark` with these arguments and gives its exit code; in this process's surroundings by default. */
 export async function main(args: readonly string[], other?: Surroundings): Promise<number> {
   if (other !== undefined) return await within(other, () => main(args));
   try {
@@ -105,9 +91,9 @@ export async function main(args: readonly string[], other?: Surroundings): Promi
     return await action();
   } catch (error) {
     if (error instanceof Shown) return error.code;
-    // Whoever read our output has gone, as in `hark tail | head`.
+    // The reader has closed our output, as in `hark tail | head`.
     if (error instanceof Deno.errors.BrokenPipe) return exitCodes.ok;
-    await printError(visibleLines(`hark: ${sentenceOf(error)}`));
+    await printError(`${paintError("red", "hark:")} ${visibleLines(sentenceOf(error))}`);
     return exitCodeOf(error);
   }
 }
@@ -119,17 +105,17 @@ function read(args: readonly string[]): () => Promise<number> {
     args: args.length === 0 ? ["--help"] : args,
     brief: plainText("Durable LISTEN/NOTIFY for PostgreSQL."),
     description: plainText(
-      "The database is the one of --database-url, else of DATABASE_URL, else a server that " +
-        "`hark dev` or `hark listen` has started in this folder.",
+      "The database comes from --database-url or from DATABASE_URL. Without either, commands use " +
+        "the server that `hark dev` or `hark listen` runs in this folder.",
     ),
-    examples: examples(
+    examples: exampleLines([
       ["hark listen", "run the sample consumer, on a server of its own"],
       [`hark notify orders '{"id":42}'`, "publish"],
       ["hark init", "install the schema in DATABASE_URL"],
       ["hark listen consumers/", "run the consumers of a folder"],
-      ["hark status", "how far everybody is"],
+      ["hark status", "show how far every consumer is"],
       ["hark watch add public.users", "publish the changes of a table"],
-    ),
+    ]),
     footer: plainText(
       "Exit codes: 0 done, 1 failed, 2 wrong arguments or input, 3 database not reached, " +
         "4 schema missing or of another version, 130 second Ctrl-C.",
@@ -156,7 +142,7 @@ function read(args: readonly string[]): () => Promise<number> {
   });
 }
 
-/** The command that was meant, for the hint. */
+/** The command that was typed, for the hint. */
 function commandIn([first = ""]: readonly string[]): string {
   return Object.hasOwn(commands, first) ? `${first} ` : "";
 }

@@ -4,16 +4,19 @@
  * @module
  */
 
+import { type Message, text } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
-import { flag, option } from "@optique/core/primitives";
+import { argument, flag, option } from "@optique/core/primitives";
 import { choice, string, type ValueParser } from "@optique/core/valueparser";
+import { HarkError } from "../errors.ts";
 import type { LogOptions } from "./log.ts";
-import { plainText } from "./help.ts";
 
-/** What a command does once its options are read; gives the exit code. */
-export type Action = () => Promise<number>;
+/** Text as it is, without marks around values and commands. */
+export function plainText(words: string): Message {
+  return [text(words)];
+}
 
-/** A kind of value: `parse` gives it, or throws an Error whose message completes "VALUE is …". */
+/** A kind of value. `parse` gives the value, or throws an error whose message is shown. */
 export function kind<T>(
   metavar: Uppercase<string>,
   placeholder: T,
@@ -32,6 +35,16 @@ export function kind<T>(
     },
     format: (value) => String(value),
   };
+}
+
+/** Refuses options: says what is wrong, and what to do. */
+export function refuse(what: string, remedy: string): never {
+  throw new HarkError("BAD_OPTION", what, { remedy });
+}
+
+/** Refuses two options that cannot be given together. */
+export function contradiction(one: string, other: string, remedy = "Give one of them."): never {
+  return refuse(`${one} and ${other} contradict each other`, remedy);
 }
 
 /** A number within bounds. */
@@ -62,7 +75,7 @@ export function words(metavar: Uppercase<string>): ValueParser<"sync", string> {
   return string({ metavar: metavar as ValueParser["metavar"] });
 }
 
-/** A comma-separated list. */
+/** A list, separated by commas. */
 export function list(metavar: Uppercase<string>): ValueParser<"sync", readonly string[]> {
   return kind(metavar, [] as readonly string[], (input) => {
     const names = input.split(",").map((name) => name.trim()).filter((name) => name !== "");
@@ -73,36 +86,72 @@ export function list(metavar: Uppercase<string>): ValueParser<"sync", readonly s
   });
 }
 
-/** A switch that is off unless given. */
+/** `NAME=VALUE`. */
+export const nameAndValue = kind(
+  "NAME=VALUE",
+  ["", ""] as readonly [string, string],
+  (input): readonly [string, string] => {
+    const at = input.indexOf("=");
+    if (at > 0) return [input.slice(0, at), input.slice(at + 1)];
+    throw new Error(`NAME=VALUE is ${JSON.stringify(input)}. Give a header such as source=crm.`);
+  },
+);
+
+/** An argument. */
+export function positional<T>(value: ValueParser<"sync", T>, description: string) {
+  return argument(value, { description: plainText(description) });
+}
+
+/** An option that is needed. */
+export function needed<T>(name: `--${string}`, value: ValueParser<"sync", T>, description: string) {
+  return option(name, value, { description: plainText(description) });
+}
+
+/** An option that may be left out. */
+export function maybe<T>(name: `--${string}`, value: ValueParser<"sync", T>, description: string) {
+  return optional(needed(name, value, description));
+}
+
+/** A switch that is off by default. */
 export function toggle(name: `--${string}`, description: string) {
   return withDefault(flag(name, { description: plainText(description) }), false);
 }
 
+/** The consumer that a command is about. */
+export const consumer = positional(
+  words("CONSUMER"),
+  "The consumer's id: see hark consumers list.",
+);
+
 /** `--json`. */
 export const json = toggle("--json", "Write JSON, for programs.");
 
-/** Which database. */
-export const databaseUrl = optional(option("--database-url", words("URL"), {
-  description: plainText("postgres://user:password@host:port/database. Default: DATABASE_URL."),
-}));
-
-/** How much is logged to standard error, and how. */
+/** How much is logged to standard error, and in what form. */
 export const logging = {
-  logLevel: optional(option(
+  logLevel: maybe(
     "--log-level",
     choice(["debug", "info", "warning", "error"], { metavar: "LEVEL" }),
-    { description: plainText("debug, info, warning or error: the least that is logged.") },
-  )),
+    "The lowest level to log: debug, info, warning or error.",
+  ),
   logFormat: withDefault(
-    option("--log-format", choice(["text", "json"], { metavar: "FORMAT" }), {
-      description: plainText("text (default) or json: how it is written to standard error."),
-    }),
+    needed(
+      "--log-format",
+      choice(["text", "json"], { metavar: "FORMAT" }),
+      "The form of log lines on standard error: text (default) or json.",
+    ),
     "text" as const,
   ),
 };
 
-/** What every command that uses a database takes. */
-export const database = { databaseUrl, ...logging };
+/** The options of each command that uses a database. */
+export const database = {
+  databaseUrl: maybe(
+    "--database-url",
+    words("URL"),
+    "postgres://user:password@host:port/database. Default: DATABASE_URL.",
+  ),
+  ...logging,
+};
 
 /** The values of {@linkcode database}. */
 export interface DatabaseOptions extends LogOptions {

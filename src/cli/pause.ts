@@ -1,40 +1,41 @@
 /**
- * `hark pause`: stop delivery to a consumer for a while.
+ * `hark pause` and `hark resume`: stop delivery to a consumer for a while, and go on.
  *
  * @module
  */
 
-import { object } from "@optique/core/constructs";
-import { map } from "@optique/core/modifiers";
-import type { InferValue, Parser } from "@optique/core/parser";
-import { command } from "@optique/core/primitives";
-import { consumer } from "./consumer.ts";
-import { examplesFooter, plainText } from "./help.ts";
-import { type Action, database, json } from "./options.ts";
-import { print, printJson, visible } from "./output.ts";
-
-const options = object({ consumer, ...database, json });
+import { databaseCommand } from "./command.ts";
+import { consumer } from "./options.ts";
+import { named } from "./text.ts";
 
 /** `hark pause`. */
-export const pause: Parser<"sync", Action, unknown> = command(
-  "pause",
-  map(options, (o) => () => run(o)),
-  {
-    brief: plainText("Stop delivery to a consumer for a while."),
-    description: plainText(
-      "Its workers, wherever they run, finish what they are at and begin nothing new, until hark resume. " +
-        "Nothing is lost; what is unread is kept by cleanup.",
-    ),
-    footer: examplesFooter(["hark pause billing", "until: hark resume billing"]),
+export const pause = databaseCommand({
+  name: "pause",
+  brief: "Stop delivery to a consumer for a while.",
+  description:
+    "Its workers finish the handlers that run and start no others until hark resume. Nothing is " +
+    "lost: cleanup keeps what is unread.",
+  examples: [["hark pause billing", "until: hark resume billing"]],
+  options: { consumer },
+  async run(db, o) {
+    const { pause } = await import("../operate/pause.ts");
+    const changed = await pause(db, o.consumer);
+    const text = `${named(o.consumer)} ${changed ? "is paused" : "was paused already"}`;
+    return { json: { consumer: o.consumer, changed }, text };
   },
-);
+});
 
-async function run(o: InferValue<typeof options>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { pause } = await import("../operate/pause.ts");
-  await using db = await openDatabase(o, "pause");
-  const changed = await pause(db, o.consumer);
-  if (o.json) await printJson({ consumer: o.consumer, changed });
-  else await print(`"${visible(o.consumer)}" ${changed ? "is paused" : "was paused already"}`);
-  return 0;
-}
+/** `hark resume`. */
+export const resume = databaseCommand({
+  name: "resume",
+  brief: "Resume delivery to a paused consumer.",
+  description: "Its workers go on from where they were.",
+  examples: [["hark resume billing", "after: hark pause billing"]],
+  options: { consumer },
+  async run(db, o) {
+    const { resume } = await import("../operate/pause.ts");
+    const changed = await resume(db, o.consumer);
+    const text = `${named(o.consumer)} ${changed ? "is resumed" : "was not paused"}`;
+    return { json: { consumer: o.consumer, changed }, text };
+  },
+});

@@ -1,5 +1,5 @@
 /**
- * The embedded server of `hark dev` and `hark listen`, and what is said of it.
+ * The embedded server of `hark dev` and `hark listen`, and the lines about it.
  *
  * @module
  */
@@ -8,18 +8,17 @@ import { relative } from "node:path";
 import type { EmbeddedOptions, EmbeddedServer } from "../database/embedded/options.ts";
 import { findEmbedded } from "../database/embedded/record.ts";
 import { startEmbedded } from "../database/embedded/start.ts";
-import { ownCommand } from "./help.ts";
 import { printError } from "./output.ts";
 
 /** The server of this folder, in use until disposed of. */
 export interface OwnServer extends AsyncDisposable {
   /** The server. */
   readonly server: EmbeddedServer;
-  /** Where its data lies, as a person would name it. */
+  /** The folder of its data, as a person would write it. */
   readonly place: string;
 }
 
-/** Starts the server of this folder, or joins it where it runs; says which, and how it ended. */
+/** Starts this folder's server, or joins it if it runs. Says which, and later how it ended. */
 export async function ownServer(why: string, options: EmbeddedOptions = {}): Promise<OwnServer> {
   const running = await findEmbedded() !== undefined;
   await printError(
@@ -41,7 +40,14 @@ export async function ownServer(why: string, options: EmbeddedOptions = {}): Pro
   };
 }
 
-/** What an end without order leaves behind; undefined where there is no server. */
+/** How this program is run here: `deno task` in a clone, `deno run` from JSR, or a binary. */
+export function ownCommand(command: string): string {
+  if (Deno.build.standalone) return `hark ${command}`;
+  if (import.meta.url.startsWith("file:")) return `deno task ${command}`;
+  return `deno run --allow-net --allow-env --allow-read jsr:@hark/postgres/cli ${command}`;
+}
+
+/** The line about a server that an immediate end leaves running; undefined without a server. */
 export function leftRunning(own: OwnServer | undefined): string | undefined {
   if (own === undefined) return undefined;
   return `PostgreSQL is left running on port ${own.server.port} of 127.0.0.1; to stop it: ${
@@ -49,7 +55,7 @@ export function leftRunning(own: OwnServer | undefined): string | undefined {
   }, then Ctrl-C`;
 }
 
-/** A path below the current folder is shown relative to it. */
+/** A path below the current folder, relative to it. */
 function placeOf(path: string): string {
   const below = relative(".", path);
   return below.startsWith("..") ? path : below;

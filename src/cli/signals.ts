@@ -1,14 +1,14 @@
 /**
- * Ctrl-C and its relatives.
+ * Ctrl-C and other signals that end a command.
  *
  * @module
  */
 
-import { exitCodes } from "./exit.ts";
+import { exitCodes } from "./exit_codes.ts";
 import { surroundings } from "./surroundings.ts";
 
-/** A second signal sooner than this, in ms, is the same Ctrl-C: a task runner may pass it on twice. */
-const SAME = 100;
+/** A second signal within this time, in ms, is the same Ctrl-C: a task runner may pass it on twice. */
+const same = 100;
 
 /** Watches for signals until disposed of. */
 export interface Stopping extends Disposable {
@@ -17,8 +17,9 @@ export interface Stopping extends Disposable {
 }
 
 /**
- * Turns the first SIGINT, SIGTERM or SIGHUP into an abort: a terminal that is closed ends what runs
- * in it in order, too. `left` says what a second SIGINT, which ends at once, leaves behind.
+ * Turns the first SIGINT, SIGTERM or SIGHUP (a closed terminal) into an abort.
+ *
+ * @param left Gives a line to write if a second SIGINT ends the process and leaves something behind.
  */
 export function stopping(left: () => string | undefined = () => undefined): Stopping {
   const here = surroundings();
@@ -28,7 +29,7 @@ export function stopping(left: () => string | undefined = () => undefined): Stop
     if (!controller.signal.aborted) {
       first = performance.now();
       controller.abort();
-    } else if (interrupt && performance.now() - first > SAME) {
+    } else if (interrupt && performance.now() - first > same) {
       const words = left();
       try {
         if (words !== undefined) here.stderr.writeSync(new TextEncoder().encode(`${words}\n`));
@@ -38,7 +39,7 @@ export function stopping(left: () => string | undefined = () => undefined): Stop
     }
   };
   const listeners: [Deno.Signal, () => void][] = [["SIGINT", () => stop(true)]];
-  // Windows knows neither SIGTERM nor SIGHUP in Deno; its closing of a console is SIGBREAK there.
+  // Deno knows neither SIGTERM nor SIGHUP on Windows; closing a console sends SIGBREAK there.
   const others: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGBREAK"] : ["SIGTERM", "SIGHUP"];
   for (const name of others) listeners.push([name, () => stop(false)]);
   for (const [name, listener] of listeners) here.addSignalListener(name, listener);

@@ -1,187 +1,186 @@
 /**
- * `hark status`: how far everybody is.
+ * `hark status`: how far every consumer is.
  *
  * @module
  */
 
-import { object } from "@optique/core/constructs";
-import { map, optional } from "@optique/core/modifiers";
-import type { InferValue, Parser } from "@optique/core/parser";
-import { command, flag, option } from "@optique/core/primitives";
 import { or } from "@optique/core/constructs";
+import { map, optional } from "@optique/core/modifiers";
+import { flag } from "@optique/core/primitives";
+import { pause } from "../database/bell.ts";
+import type { WatchStatus } from "../changes/watches.ts";
+import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import type { ConsumerStatus, DelayedStatus, Status } from "../operate/status.ts";
-import { ago, holdingText, leaseEnd, shortened, until } from "./consumer.ts";
-import { driftLines } from "./drift.ts";
-import { examplesFooter, plainText } from "./help.ts";
-import { type Action, database, json, number } from "./options.ts";
+import { databaseCommand, given } from "./command.ts";
+import { maybe, needed, number, plainText } from "./options.ts";
+import { print, printJson } from "./output.ts";
+import { stopping } from "./signals.ts";
+import { surroundings } from "./surroundings.ts";
+import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
 import {
+  ago,
   bytesText,
   countText,
-  numberText,
-  paint,
-  print,
-  printJson,
-  secondsText,
-  table,
-  visible,
-  visibleLines,
-} from "./output.ts";
-import { surroundings } from "./surroundings.ts";
+  durationText,
+  shellWord,
+  shortened,
+  timeText,
+  until,
+} from "./text.ts";
 
 const seconds = number("SECONDS", { least: 0.1, most: 86_400, whole: false });
 
-const options = object({
-  watch: optional(or(
-    option("--watch", seconds, {
-      description: plainText("Again every so many seconds, until Ctrl-C."),
-    }),
-    map(flag("--watch", { description: plainText("Again every 2 seconds.") }), () => 2),
-  )),
-  warnDays: optional(
-    option("--warn-days", number("DAYS", { least: 0, most: 100_000, whole: false }), {
-      description: plainText("Warn of consumers that hold back what is older. Default: 7."),
-    }),
-  ),
-  ...database,
-  json,
-});
-
 /** `hark status`. */
-export const status: Parser<"sync", Action, unknown> = command(
-  "status",
-  map(options, (o) => () => run(o)),
-  {
-    brief: plainText("Say how far every consumer is."),
-    description: plainText(
-      "For each consumer: its channels, how many notifications it has not read, how old the oldest " +
-        "of these is, what waits to be tried again, dead letters, who serves it, what it has handled, " +
-        "and the notification it fails on. Then the size of the log, who holds back cleanup, and which " +
-        "watched tables are not watched any more as they should be.",
-    ),
-    footer: examplesFooter(
-      ["hark status", "once"],
-      ["hark status --watch 5", "every 5 seconds"],
-      ["hark status --json | jq '.consumers[].unread'", "for a program"],
+export const status = databaseCommand({
+  name: "status",
+  brief: "Show how far every consumer is.",
+  description:
+    "For each consumer: its channels, how many notifications it has not read, the age of the " +
+    "oldest of these (lag), how many wait for a retry, its dead letters, the worker that serves " +
+    "it, and what it fails on. Then the consumers that hold back cleanup, the watches that have " +
+    "drifted, and the size of the log.",
+  examples: [
+    ["hark status", "once"],
+    ["hark status --watch 5", "every 5 seconds"],
+    ["hark status --json | jq '.consumers[].unread'", "for a program"],
+  ],
+  options: {
+    watch: optional(or(
+      needed("--watch", seconds, "Repeat after this many seconds, until Ctrl-C."),
+      map(flag("--watch", { description: plainText("Repeat after 2 seconds.") }), () => 2),
+    )),
+    warnDays: maybe(
+      "--warn-days",
+      number("DAYS", { least: 0, most: 100_000, whole: false }),
+      "Warn of consumers that keep notifications older than this many days. Default: 7.",
     ),
   },
-);
-
-async function run(o: InferValue<typeof options>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { status } = await import("../operate/status.ts");
-  const { stopping } = await import("./signals.ts");
-  using stop = stopping();
-  await using db = await openDatabase(o, "status");
-  for (;;) {
-    const now = await status(db, o.warnDays === undefined ? {} : { warnDays: o.warnDays });
-    if (o.watch !== undefined && !o.json && surroundings().stdout.isTerminal()) {
-      await print("\x1b[2J\x1b[H");
+  async run(db, o) {
+    const { status } = await import("../operate/status.ts");
+    using stop = stopping();
+    for (;;) {
+      const now = await status(db, given({ warnDays: o.warnDays }));
+      if (o.watch !== undefined && !o.json && surroundings().stdout.isTerminal()) {
+        await print("\x1b[2J\x1b[H");
+      }
+      if (o.json) await printJson(now);
+      else await print(text(now));
+      if (o.watch === undefined) return;
+      await pause(o.watch * 1000, stop.signal);
+      if (stop.signal.aborted) return;
+      if (!o.json) await print("");
     }
-    if (o.json) await printJson(now);
-    else await print(text(now));
-    if (o.watch === undefined) return 0;
-    await pause(o.watch * 1000, stop.signal);
-    if (stop.signal.aborted) return 0;
-    if (!o.json) await print("");
-  }
-}
+  },
+});
 
 function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Status): string {
-  const count = countText(log.rows, "notification");
-  const size = `log: ${log.exact ? "" : "about "}${count}, ${
-    bytesText(log.bytes)
-  }; schema version ${schemaVersion}`;
-  const later = delayedLines(delayed);
-  const drift = driftLines(watches);
-  if (consumers.length === 0) {
-    return ["no consumer is registered", size, ...later, ...drift].join("\n");
-  }
-  const failing = consumers.filter((one) => one.failing !== null).map(failure);
-  return [
-    table(
-      [
-        "consumer",
-        "channels",
-        "unread",
-        "lag",
-        "waiting",
-        "dead",
-        "served",
-        "handled",
-        "acknowledged",
-      ],
+  const failing = consumers.filter((one) => one.failing !== null);
+  const rows = `${log.exact ? "" : "about "}${countText(log.rows, "notification")}`;
+  return blocks(
+    consumers.length === 0 ? "no consumer is registered" : table(
+      "consumer, channels, unread, lag, waiting, dead, served by, handled, last progress",
       consumers.map((one) => [
         one.consumer,
         shortened(one.channels.join(", ")),
-        numberText(one.unread) + (one.unreadCapped ? "+" : ""),
-        one.unread === 0 ? "-" : secondsText(one.lagSeconds),
-        numberText(one.waiting),
-        numberText(one.dead),
+        count(one.unread, one.serving ? undefined : "yellow", one.unreadCapped),
+        { text: one.unread === 0 ? "-" : durationText(one.lagSeconds * 1000), right: true },
+        count(one.waiting, "yellow"),
+        count(one.dead, "red"),
         served(one),
-        numberText(one.handled),
+        one.handled,
         ago(one.acknowledgedAt),
       ]),
     ),
-    ...failing,
-    size,
-    ...later,
-    ...(warnings.length === 0
-      ? []
-      : [paint("yellow", `holding back cleanup: ${warnings.map(holdingText).join(", ")}`)]),
-    ...drift,
-  ].join("\n");
-}
-
-/** How long something may be due before it looks as if nobody ran to deliver it, in ms. */
-const overdue = 30_000;
-
-function delayedLines({ count, capped, nextAt }: DelayedStatus): string[] {
-  if (nextAt === null) return [];
-  const what = `to be delivered later: ${capped ? "at least " : ""}${
-    countText(count, "notification")
-  }`;
-  return Date.now() - nextAt.getTime() < overdue ? [`${what}, the first ${until(nextAt)}`] : [
-    paint(
-      "yellow",
-      `${what}, the first was due ${
-        ago(nextAt)
-      }: it seems that no worker or subscription runs to deliver it`,
+    failing.length === 0 ? "" : table(
+      "failing, notification, attempts, last attempt, error",
+      failing.map(({ consumer, failing }) => [
+        consumer,
+        plain(failing!.id),
+        failing!.attempts,
+        ago(failing!.failedAt),
+        { text: failing!.error ?? "no message", style: "red" },
+      ]),
     ),
-  ];
-}
-
-function served(one: ConsumerStatus): string {
-  const { serving, owner, leaseUntil, workers, partitions, pausedAt, nextPartitions } = one;
-  const paused = pausedAt === null ? "" : "paused, ";
-  const pending = nextPartitions === null ? "" : `, to be ${nextPartitions}`;
-  const all = one.served === partitions ? "" : `, ${one.served} of ${partitions} partitions`;
-  if (serving && workers === 1) return `${paused}by ${owner?.slice(0, 8)}${all}${pending}`;
-  if (serving) return `${paused}by ${workers} workers${all}${pending}`;
-  return paused + (leaseUntil === null || owner === null ? "no" : `no, ${leaseEnd(leaseUntil)}`) +
-    pending;
-}
-
-function failure({ consumer, failing }: ConsumerStatus): string {
-  const { id, attempts, error, failedAt } = failing!;
-  return paint(
-    "red",
-    `"${visible(consumer)}" fails on notification ${id}, ${countText(attempts, "attempt")}${
-      failedAt === null ? "" : `, last ${ago(failedAt)}`
-    }: ${visibleLines(error ?? "no message")}`,
+    warnings.length === 0 ? "" : holdingTable(warnings, "yellow"),
+    driftTable(watches),
+    facts([
+      ["log", `${rows}, ${bytesText(log.bytes)}, schema version ${schemaVersion}`],
+      ...delayedFacts(delayed),
+    ]),
   );
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const end = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-    const timer = setTimeout(() => {
-      signal.removeEventListener("abort", end);
-      resolve();
-    }, ms);
-    signal.addEventListener("abort", end, { once: true });
-  });
+/** How long a delivery may be overdue, in ms, before it seems that no worker runs to make it. */
+const overdue = 30_000;
+
+function delayedFacts({ count, capped, nextAt }: DelayedStatus): [string, Cell][] {
+  if (nextAt === null) return [];
+  const what = `${capped ? "at least " : ""}${countText(count, "notification")}`;
+  return [[
+    "delayed",
+    Date.now() - nextAt.getTime() < overdue ? `${what}, the first is due ${until(nextAt)}` : {
+      text: `${what}, the first was due ${ago(nextAt)}: ` +
+        "it seems that no worker or subscription runs to deliver it",
+      style: "yellow",
+    },
+  ]];
+}
+
+function served(one: ConsumerStatus): Cell {
+  const { served, serving, leaseUntil, owner, workers, partitions, pausedAt, nextPartitions } = one;
+  const text = [
+    pausedAt === null ? "" : "paused",
+    serving
+      ? workers === 1 ? workerText(one.worker, owner) : countText(workers, "worker")
+      : "no worker",
+    serving || owner === null || leaseUntil === null ? "" : leaseText(leaseUntil),
+    serving && served < partitions ? `${served} of ${partitions} partitions` : "",
+    nextPartitions === null ? "" : `changing to ${countText(nextPartitions, "partition")}`,
+  ].filter((part) => part !== "").join(", ");
+  return { text, style: pausedAt !== null || !serving && one.unread > 0 ? "yellow" : undefined };
+}
+
+/** A worker by its host and process; by the beginning of its number if these are not known. */
+export function workerText(name: string | null, owner: string | null): string {
+  return name ?? owner?.slice(0, 8) ?? "-";
+}
+
+/** When a lease without a worker ends or ended: that of a killed worker still runs for a while. */
+export function leaseText(end: Date): string {
+  return end.getTime() > Date.now() ? `lease ends ${until(end)}` : `lease ended ${ago(end)}`;
+}
+
+const reasonTexts: Readonly<Record<HoldingReason, string>> = {
+  behind: "has not read it",
+  inactive: "no worker serves it",
+  paused: "is paused",
+  waiting: "will retry it",
+  replaying: "will replay it",
+};
+
+/** The consumers that hold back cleanup, and why. */
+export function holdingTable(holding: readonly HoldingConsumer[], style?: "yellow"): string {
+  return table(
+    "holds back cleanup, oldest kept, published, reason",
+    holding.map(({ consumer, oldest, reasons }) => [
+      { text: consumer, style },
+      ago(oldest),
+      timeText(oldest),
+      reasons.map((reason) => reasonTexts[reason]).join(", "),
+    ]),
+  );
+}
+
+/** A row for each watch that has drifted; empty if none has. */
+export function driftTable(watches: readonly WatchStatus[]): string {
+  const drifted = watches.filter(({ drift }) => drift.length > 0);
+  if (drifted.length === 0) return "";
+  return table(
+    "drifted table, watch, problem",
+    drifted.map(({ table, name, exists, drift }) => {
+      const option = name === "watch" ? "" : ` --name ${shellWord(name)}`;
+      const lines = exists ? drift : [...drift, `hark watch remove ${shellWord(table)}${option}`];
+      return [table, name, { text: lines.join("\n"), style: exists ? "yellow" : "red" }];
+    }),
+  );
 }

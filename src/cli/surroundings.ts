@@ -1,25 +1,25 @@
 /**
- * What a command line works in: its streams, its environment and its signals. They are those of the
- * process, unless a program runs `hark` within itself.
+ * What a command line works in: its streams, environment and signals. They are the process's own,
+ * unless a program such as a test runs `hark` within itself.
  *
  * @module
  */
 
 /** Where a command writes. */
 export interface Output {
-  /** Writes some of the bytes, and says how many. */
+  /** Writes some of the bytes and gives their number. */
   write(bytes: Uint8Array): Promise<number>;
-  /** The same at once. */
+  /** The same, synchronously. */
   writeSync(bytes: Uint8Array): number;
-  /** Whether a person looks on. */
+  /** Whether it is a terminal. */
   isTerminal(): boolean;
 }
 
 /** Where a command reads. */
 export interface Input {
-  /** What there is to read. */
+  /** The bytes. */
   readonly readable: ReadableStream<Uint8Array>;
-  /** Whether a person types. */
+  /** Whether it is a terminal. */
   isTerminal(): boolean;
 }
 
@@ -28,11 +28,11 @@ export interface Surroundings {
   readonly stdin: Input;
   readonly stdout: Output;
   readonly stderr: Output;
-  /** A variable of the environment. */
+  /** Gives a variable of the environment. */
   variable(name: string): string | undefined;
-  /** Has a signal call `listener`. */
+  /** Calls `listener` for each signal of this name. */
   addSignalListener(signal: Deno.Signal, listener: () => void): void;
-  /** Has it no longer do so. */
+  /** Calls it no longer. */
   removeSignalListener(signal: Deno.Signal, listener: () => void): void;
   /** Ends the program at once. */
   exit(code: number): never;
@@ -55,7 +55,7 @@ export function surroundings(): Surroundings {
   return current;
 }
 
-/** Runs a command in other surroundings. One at a time: logging is set up for the whole process. */
+/** Runs a command in other surroundings; one at a time, as logging is set up for the whole process. */
 export async function within<T>(other: Surroundings, run: () => Promise<T>): Promise<T> {
   if (current !== process) throw new Error("another command runs within this process");
   current = other;

@@ -4,147 +4,78 @@
  * @module
  */
 
-import { object, or } from "@optique/core/constructs";
-import { map, optional } from "@optique/core/modifiers";
-import type { InferValue, Parser } from "@optique/core/parser";
-import { command, option } from "@optique/core/primitives";
 import type { SnapshotOptions, SnapshotResult } from "../changes/snapshot.ts";
 import type { WatchResult } from "../changes/watch.ts";
 import type { WatchStatus } from "../changes/watches.ts";
-import { HarkError } from "../errors.ts";
-import { ago, secondWord, shortened } from "./consumer.ts";
-import { definition, definitionOf, lockOption, lockTimeout, name, relation } from "./definition.ts";
-import { driftLines } from "./drift.ts";
-import { examplesFooter, plainText } from "./help.ts";
-import { type Action, database, json, number, toggle } from "./options.ts";
-import {
-  countText,
-  numberText,
-  print,
-  printError,
-  printJson,
-  printProgress,
-  table,
-  visible,
-} from "./output.ts";
+import { commandGroup, databaseCommand, given } from "./command.ts";
+import { maybe, number, refuse, toggle } from "./options.ts";
+import { printError, printProgress } from "./output.ts";
+import { stopping } from "./signals.ts";
+import { driftTable } from "./status.ts";
+import { visible } from "./style.ts";
 import { surroundings } from "./surroundings.ts";
-
-const addOptions = object({
-  ...definition,
-  snapshot: toggle("--snapshot", "Also publish the rows that are there, as SNAPSHOT."),
-  again: toggle("--again", "With --snapshot: from the first row, though it was begun or done."),
-  batchSize: optional(option("--batch-size", number("N", { least: 1, most: 100_000 }), {
-    description: plainText(
-      "With --snapshot: how many rows a transaction publishes. Default: 1000.",
-    ),
-  })),
+import { blocks, table } from "./table.ts";
+import { ago, countText, named, numberText, shortened } from "./text.ts";
+import {
+  definition,
+  definitionOf,
+  existing,
+  existingOf,
+  lockOption,
   lockTimeout,
-  ...database,
-  json,
-});
-const removeOptions = object({ table: relation, name, lockTimeout, ...database, json });
-const listOptions = object({ ...database, json });
-const sqlOptions = object({ ...definition, ...database });
+} from "./watch_options.ts";
 
-/** `hark watch`. */
-export const watch: Parser<"sync", Action, unknown> = command(
-  "watch",
-  or(
-    command("add", map(addOptions, (o) => () => add(o)), {
-      brief: plainText("Publish the changes of a table from now on."),
-      description: plainText(
-        "Puts triggers on the table, which needs its owner. Again under the same name it replaces what " +
-          "was told before, all of it; repair keeps it. A snapshot that was interrupted goes on " +
-          "with the same command.",
-      ),
-      footer: examplesFooter(
-        ["hark watch add public.users", "every change, old and new rows"],
-        ["hark watch add users --exclude password --if-changed any", "some columns, some updates"],
-        ["hark watch add users --on insert --when 'new.age > 17'", "some rows"],
-        ["hark watch add users --snapshot", "with the rows that are there"],
-      ),
-    }),
-    command("repair", map(removeOptions, (o) => () => repair(o)), {
-      brief: plainText("Make the triggers of a watch anew, as it was told."),
-      description: plainText(
-        "For a watch that has drifted, as list and hark status say: with its channel and options, and the " +
-          "names that the columns have now.",
-      ),
-      footer: examplesFooter(["hark watch repair public.users", "after a column was added"]),
-    }),
-    command("remove", map(removeOptions, (o) => () => remove(o)), {
-      brief: plainText("Stop publishing the changes of a table."),
-      description: plainText("Removes the triggers. What is published stays."),
-      footer: examplesFooter(
-        ["hark watch remove public.users", "its watch"],
-        ["hark watch remove public.users --name audit", "one of several"],
-      ),
-    }),
-    command("list", map(listOptions, (o) => () => list(o)), {
-      brief: plainText("Show what is watched, and what is not as it should be any more."),
-      footer: examplesFooter(
-        ["hark watch list", "for people"],
-        ["hark watch list --json | jq '.[] | select(.drift != [])'", "for a program"],
-      ),
-    }),
-    command("sql", map(sqlOptions, (o) => () => script(o)), {
-      brief: plainText("Print the SQL that add would run, and change nothing."),
-      footer: examplesFooter(["hark watch sql public.users --payload key", "to read it first"]),
-    }),
-    { errors: secondWord("watch", ["add", "repair", "remove", "list", "sql"]) },
-  ),
-  {
-    brief: plainText("Publish the changes of a table: add, remove, list, or show the SQL."),
-    description: plainText(
-      "Each insert, update and delete is published in the transaction that makes it, whatever program " +
-        "that is.",
+const add = databaseCommand({
+  name: "watch add",
+  brief: "Publish the changes of a table from now on.",
+  description:
+    "Puts triggers on the table, which its owner may do. With the name of an existing watch it " +
+    "replaces that watch's whole definition; repair keeps it. To go on with an interrupted " +
+    "snapshot, run the same command again.",
+  examples: [
+    ["hark watch add public.users", "every change, old and new rows"],
+    ["hark watch add users --exclude password --if-changed any", "some columns, some updates"],
+    ["hark watch add users --on insert --when 'new.age > 17'", "some rows"],
+    ["hark watch add users --snapshot", "with the existing rows"],
+  ],
+  options: {
+    ...definition,
+    snapshot: toggle("--snapshot", "Also publish the existing rows, as SNAPSHOT."),
+    again: toggle("--again", "With --snapshot: start at the first row, even after another one."),
+    batchSize: maybe(
+      "--batch-size",
+      number("N", { least: 1, most: 100_000 }),
+      "With --snapshot: how many rows one transaction publishes. Default: 1000.",
     ),
-    footer: examplesFooter(
-      ["hark watch add public.users", "publish its changes on public.users"],
-      ["hark watch list", "what is watched"],
-      ["hark watch remove public.users", "no more"],
-    ),
+    lockTimeout,
   },
-);
+  check(o) {
+    if (o.snapshot || !o.again && o.batchSize === undefined) return;
+    const option = o.again ? "--again" : "--batch-size";
+    refuse(`${option} is about a snapshot`, "Add --snapshot, or leave it out.");
+  },
+  async run(db, o) {
+    const { watch } = await import("../changes/watch.ts");
+    using stop = stopping(() => o.snapshot ? goOn : undefined);
+    const snapshot: SnapshotOptions = {
+      again: o.again,
+      ...given({ batchSize: o.batchSize, onProgress: o.json ? undefined : progress() }),
+      signal: stop.signal,
+    };
+    const result = await watch(db, o.table, {
+      ...definitionOf(o),
+      ...lockOption(o.lockTimeout),
+      ...(o.snapshot ? { snapshot } : {}),
+    });
+    if (result.snapshot?.done === false) await printError(goOn);
+    return { json: result, text: said(result) };
+  },
+});
 
-async function add(o: InferValue<typeof addOptions>): Promise<number> {
-  if (!o.snapshot && (o.again || o.batchSize !== undefined)) {
-    throw new HarkError(
-      "BAD_OPTION",
-      `${o.again ? "--again" : "--batch-size"} is about a snapshot`,
-      {
-        remedy: "Add --snapshot, or leave it out.",
-      },
-    );
-  }
-  const { openDatabase } = await import("./database.ts");
-  const { watch } = await import("../changes/watch.ts");
-  const { stopping } = await import("./signals.ts");
-  using stop = stopping(() => o.snapshot ? goOn() : undefined);
-  await using db = await openDatabase(o, "watch");
-  const snapshot: SnapshotOptions = {
-    again: o.again,
-    ...(o.batchSize === undefined ? {} : { batchSize: o.batchSize }),
-    ...(o.json ? {} : { onProgress: progress() }),
-    signal: stop.signal,
-  };
-  const result = await watch(db, o.table, {
-    ...definitionOf(o),
-    ...lockOption(o.lockTimeout),
-    ...(o.snapshot ? { snapshot } : {}),
-  });
-  if (o.json) await printJson(result);
-  else await print(said(result));
-  if (result.snapshot?.done === false) await printError(goOn());
-  return 0;
-}
+/** What to do after a snapshot was interrupted. */
+const goOn = "hark: the snapshot is not done; the same command, without --again, goes on with it";
 
-/** What is to be done once a snapshot was interrupted. */
-function goOn(): string {
-  return "hark: the snapshot is not done; the same command, without --again, goes on with it";
-}
-
-/** Tells how far a snapshot is: in one line on a terminal, else in a line every few seconds. */
+/** Shows how far a snapshot is: on one line of a terminal, or elsewhere on a line every 5 seconds. */
 function progress(): NonNullable<SnapshotOptions["onProgress"]> {
   const isTerminal = surroundings().stderr.isTerminal();
   let told = performance.now();
@@ -161,8 +92,8 @@ function progress(): NonNullable<SnapshotOptions["onProgress"]> {
 }
 
 const outcomes = {
-  created: "is watched now",
-  replaced: "is watched anew",
+  created: "is watched",
+  replaced: "is watched by a new definition",
   unchanged: "was watched like this already",
 } as const;
 
@@ -173,10 +104,10 @@ function said({ table, name, channel, outcome, level, reason, snapshot }: WatchR
     : "";
   return [
     `${clear}${visible(table)} ${outcomes[outcome]}${
-      name === "watch" ? "" : ` as "${visible(name)}"`
-    }, on channel "${visible(channel)}"`,
+      name === "watch" ? "" : ` as ${named(name)}`
+    }, on channel ${named(channel)}`,
     ...(level === "statement" ? [] : [
-      `triggers for each row${reason === null ? "" : `: ${visible(reason)}`}`,
+      `its triggers run for each row${reason === null ? "" : `: ${visible(reason)}`}`,
     ]),
     ...(snapshot === undefined ? [] : [snapshotText(snapshot)]),
   ].join("\n");
@@ -191,48 +122,65 @@ function snapshotText({ published, total, done }: SnapshotResult): string {
   }${done ? "" : ", not done"}`;
 }
 
-async function remove(o: InferValue<typeof removeOptions>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { unwatch } = await import("../changes/watch.ts");
-  await using db = await openDatabase(o, "watch");
-  const removed = await unwatch(db, o.table, {
-    ...(o.name === undefined ? {} : { name: o.name }),
-    ...lockOption(o.lockTimeout),
-  });
-  const which = `${visible(o.table)}${o.name === undefined ? "" : ` as "${visible(o.name)}"`}`;
-  if (o.json) await printJson({ table: o.table, name: o.name ?? "watch", removed });
-  else await print(removed ? `${which} is not watched any more` : `${which} was not watched`);
-  return 0;
+const repair = databaseCommand({
+  name: "watch repair",
+  brief: "Make the triggers of a watch again, by its definition.",
+  description:
+    "For a watch that has drifted, as list and hark status show. It keeps the channel and the " +
+    "options, and uses the names that the columns have now.",
+  examples: [["hark watch repair public.users", "after a column was added"]],
+  options: existing,
+  async run(db, o) {
+    const { rewatch } = await import("../changes/watch.ts");
+    const outcome = await rewatch(db, o.table, existingOf(o));
+    return {
+      json: { table: o.table, name: o.name ?? "watch", outcome },
+      text: `${which(o)} ${outcome === "replaced" ? "is repaired" : "needs no repair"}`,
+    };
+  },
+});
+
+const remove = databaseCommand({
+  name: "watch remove",
+  brief: "Stop publishing the changes of a table.",
+  description: "Removes the triggers. Published notifications stay.",
+  examples: [
+    ["hark watch remove public.users", "its watch"],
+    ["hark watch remove public.users --name audit", "one of several"],
+  ],
+  options: existing,
+  async run(db, o) {
+    const { unwatch } = await import("../changes/watch.ts");
+    const removed = await unwatch(db, o.table, existingOf(o));
+    return {
+      json: { table: o.table, name: o.name ?? "watch", removed },
+      text: `${which(o)} ${removed ? "is no longer watched" : "was not watched"}`,
+    };
+  },
+});
+
+function which({ table, name }: { readonly table: string; readonly name?: string | undefined }) {
+  return `${visible(table)}${name === undefined ? "" : ` as ${named(name)}`}`;
 }
 
-async function repair(o: InferValue<typeof removeOptions>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { rewatch } = await import("../changes/watch.ts");
-  await using db = await openDatabase(o, "watch");
-  const outcome = await rewatch(db, o.table, {
-    ...(o.name === undefined ? {} : { name: o.name }),
-    ...lockOption(o.lockTimeout),
-  });
-  const which = `${visible(o.table)}${o.name === undefined ? "" : ` as "${visible(o.name)}"`}`;
-  if (o.json) await printJson({ table: o.table, name: o.name ?? "watch", outcome });
-  else {
-    await print(
-      outcome === "replaced" ? `${which} is watched as before` : `${which} needs no repair`,
-    );
-  }
-  return 0;
-}
+const list = databaseCommand({
+  name: "watch list",
+  brief: "Show the watched tables, and which watches have drifted.",
+  examples: [
+    ["hark watch list", "for people"],
+    ["hark watch list --json | jq '.[] | select(.drift != [])'", "for a program"],
+  ],
+  async run(db) {
+    const { watches } = await import("../changes/watches.ts");
+    const found = await watches(db);
+    return { json: found, text: found.length === 0 ? "no table is watched" : listText(found) };
+  },
+});
 
-async function list(o: InferValue<typeof listOptions>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { watches } = await import("../changes/watches.ts");
-  await using db = await openDatabase(o, "watch");
-  const found = await watches(db);
-  if (o.json) await printJson(found);
-  else if (found.length === 0) await print("no table is watched");
-  else {
-    await print(table(
-      ["table", "name", "channel", "on", "payload", "key", "triggers", "snapshot", "state"],
+function listText(found: readonly WatchStatus[]): string {
+  return blocks(
+    table(
+      "table, watch, channel, on, payload, key, triggers, snapshot, state",
       found.map((one) => [
         one.table,
         one.name,
@@ -242,12 +190,15 @@ async function list(o: InferValue<typeof listOptions>): Promise<number> {
         one.key.length === 0 ? "-" : shortened(one.key.join(", ")),
         one.level,
         snapshotState(one),
-        one.drift.length === 0 ? "ok" : one.exists ? "drifted" : "gone",
+        one.drift.length === 0
+          ? "ok"
+          : one.exists
+          ? { text: "drifted", style: "yellow" }
+          : { text: "gone", style: "red" },
       ]),
-    ));
-    for (const line of driftLines(found)) await print(line);
-  }
-  return 0;
+    ),
+    driftTable(found),
+  );
 }
 
 function snapshotState({ snapshotDoneAt, snapshotCount }: WatchStatus): string {
@@ -255,10 +206,28 @@ function snapshotState({ snapshotDoneAt, snapshotCount }: WatchStatus): string {
   return snapshotCount === 0 ? "-" : `${numberText(snapshotCount)}, not done`;
 }
 
-async function script(o: InferValue<typeof sqlOptions>): Promise<number> {
-  const { openDatabase } = await import("./database.ts");
-  const { watchSql } = await import("../changes/watch.ts");
-  await using db = await openDatabase(o, "watch");
-  await print((await watchSql(db, o.table, definitionOf(o))).trimEnd());
-  return 0;
-}
+const sql = databaseCommand({
+  name: "watch sql",
+  brief: "Print the SQL that add would run, and change nothing.",
+  examples: [["hark watch sql public.users --payload key", "to read it first"]],
+  options: definition,
+  async run(db, o) {
+    const { watchSql } = await import("../changes/watch.ts");
+    const text = (await watchSql(db, o.table, definitionOf(o))).trimEnd();
+    return { json: { sql: text }, text };
+  },
+});
+
+/** `hark watch`. */
+export const watch = commandGroup({
+  name: "watch",
+  brief: "Publish the changes of a table.",
+  description:
+    "Each insert, update and delete is published in the transaction that makes it, whatever program " +
+    "makes it.",
+  examples: [
+    ["hark watch add public.users", "publish its changes on public.users"],
+    ["hark watch list", "the watched tables"],
+    ["hark watch remove public.users", "stop"],
+  ],
+}, { add, repair, remove, list, sql });

@@ -190,7 +190,10 @@ export class Consumer<Payload = any> {
       abandon: abandon.signal,
     });
     this.#running = { stop, done };
-    const forget = connectionsOf(this.#db)?.beforeClose(() => this.stop());
+    const forget = connectionsOf(this.#db)?.beforeClose(
+      () => this.stop(),
+      () => stop.signal.aborted ? undefined : `consumer "${consumer}"`,
+    );
     try {
       return await done;
     } finally {

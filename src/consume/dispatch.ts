@@ -61,6 +61,11 @@ export class Dispatcher {
     return this.#calls === 0;
   }
 
+  /** How many handlers run. One that was given a batch counts once. */
+  get calls(): number {
+    return this.#calls;
+  }
+
   /** Whether a handler could start if an entry were ready. */
   get hasRoom(): boolean {
     const { options, run } = this.#state;

@@ -8,6 +8,7 @@ import { getLogger } from "@logtape/logtape";
 import { toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translate, translated } from "../database/translate.ts";
+import { processName } from "./process_name.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -90,7 +91,8 @@ export class Member {
           pg_catalog.to_json(epochs)::text as epochs, pg_catalog.to_json(free)::text as free,
           pg_catalog.to_json(gone)::text as gone, paused, releasing, changes, replays, next_due_ms
          from hark.heartbeat($1::text, $2::uuid, $3::bigint, $4::integer, $5::boolean,
-          array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::jsonb, $8::boolean)`,
+          array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::jsonb, $8::boolean,
+          $9::text)`,
         [
           consumer,
           owner,
@@ -100,6 +102,7 @@ export class Member {
           this.#channels,
           filter,
           transactional,
+          processName(),
         ],
       )
     );

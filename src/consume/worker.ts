@@ -21,6 +21,7 @@ import { Member } from "./member.ts";
 import type { CheckedOptions, Run } from "./run.ts";
 import { Shares } from "./shares.ts";
 import { State } from "./state.ts";
+import { StopReport } from "./stop_report.ts";
 import { Transactions } from "./transactions.ts";
 import { Waiting } from "./waiting.ts";
 
@@ -45,6 +46,7 @@ export class Worker implements AsyncDisposable {
   readonly #transactions: Transactions | undefined;
   readonly #drain: Drain | undefined;
   readonly #errands: Errands;
+  readonly #stopReport: StopReport;
   #session: Queryable | undefined;
   #controlSeen = -1;
   #asked = { since: -Infinity, times: 0 };
@@ -76,6 +78,7 @@ export class Worker implements AsyncDisposable {
       (now) => this.#shares.certain(now),
       async (held, id) => await this.#member.trying(this.#session!, held, id),
     );
+    this.#stopReport = new StopReport(this.#state, this.#dispatcher);
     this.#drain = run.drain ? new Drain(this.#state, this.#shares, this.#dispatcher) : undefined;
   }
 
@@ -124,6 +127,7 @@ export class Worker implements AsyncDisposable {
       const stop = stopping.aborted;
       if (session instanceof Session && !session.alive) throw await session.ended;
       if (stop && (this.#dispatcher.idle || abandon.aborted)) break;
+      if (stop) this.#stopReport.tell();
       await this.#attend(session, !stop);
       await this.#errands.deliverDue(session);
       await this.#finishHalts(session);
@@ -280,6 +284,7 @@ export class Worker implements AsyncDisposable {
       next = Math.min(next, run.waking.due(this.#intake.standing(this.#dispatcher.open)));
     }
     if (run.control.count !== this.#controlSeen) next = Math.min(next, this.#asked.since + rest);
+    if (run.stopping.aborted) next = Math.min(next, this.#stopReport.due);
     if (this.#dispatcher.open) {
       next = Math.min(next, queue.nextDue);
       if (!this.#intake.isFull) next = Math.min(next, this.#intake.nextLook());

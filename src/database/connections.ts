@@ -60,7 +60,7 @@ export class Connections {
     readonly heartbeatTimeout: number;
     readonly maxReconnectDelay: number;
   };
-  readonly #closing = new Set<() => Promise<void>>();
+  readonly #closing = new Map<() => Promise<void>, () => string | undefined>();
   #listener: Promise<Listener> | undefined;
   #closed: Promise<void> | undefined;
   #ended = false;
@@ -95,6 +95,8 @@ export class Connections {
       ...clientConfig({ ...this.#session, queryTimeout: this.#queryTimeout }),
       max: wholeNumber("poolSize", options.poolSize, 4, 1, 1000),
       idleTimeoutMillis: 30_000,
+      // A script that does not close the database ends with its last await, not 30 s after it.
+      allowExitOnIdle: true,
     });
     const ended = (error: Error) => {
       logger.debug("A connection ended: {reason}", { reason: messageOf(error) });
@@ -167,11 +169,28 @@ export class Connections {
 
   /**
    * Registers a function that `close` calls first, such as one that ends a running consumer.
-   * Returns a function that removes it again.
+   *
+   * @param running Names it for a warning; undefined if its end was requested already.
+   * @returns A function that removes the registered one again.
    */
-  beforeClose(end: () => Promise<void>): () => void {
-    this.#closing.add(end);
+  beforeClose(
+    end: () => Promise<void>,
+    running: () => string | undefined = () => undefined,
+  ): () => void {
+    this.#closing.set(end, running);
     return () => void this.#closing.delete(end);
+  }
+
+  /** Warns of what still runs when a scope ends: most likely a `run()` that nothing awaits. */
+  warnOfRunning(): void {
+    const running = [...this.#closing.values()].map((name) => name())
+      .filter((name) => name !== undefined);
+    if (running.length === 0) return;
+    logger.warn(
+      "the scope of a database ended while {running} still ran, which is stopped now. " +
+        "Await run(), or await stop() before the scope ends",
+      { running: running.join(", ") },
+    );
   }
 
   #mustBeOpen(): void {
@@ -188,7 +207,7 @@ export class Connections {
   }
 
   async #close(): Promise<void> {
-    await Promise.allSettled([...this.#closing].map((end) => end()));
+    await Promise.allSettled([...this.#closing.keys()].map((end) => end()));
     this.#ended = true;
     const listener = await this.#listener?.catch(() => undefined);
     await listener?.close();

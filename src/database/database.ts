@@ -81,8 +81,12 @@ export class Database implements Queryable, AsyncDisposable {
     return this.#connections.close();
   }
 
-  /** Closes the database. For `await using`. */
+  /**
+   * Closes the database. For `await using`. Logs a warning if a consumer still runs, which
+   * {@linkcode Database.close} does not.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#connections.warnOfRunning();
     await this.close();
   }
 }

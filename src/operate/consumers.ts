@@ -32,6 +32,8 @@ export interface PartitionStatus {
    * if there is none.
    */
   readonly owner: string | null;
+  /** That worker's host and process, such as `web-3:4711`; null if it is no longer known. */
+  readonly worker: string | null;
   /** When that worker's lease ends; null if it is no longer known. */
   readonly leaseUntil: Date | null;
   /** How often the partition has changed owners. */
@@ -55,6 +57,8 @@ export interface PartitionStatus {
 export interface WorkerStatus {
   /** The worker's id, a new one for each run. */
   readonly owner: string;
+  /** Its host and process, such as `web-3:4711`, and its thread if it has several; null if unknown. */
+  readonly name: string | null;
   /**
    * Whether the worker is alive: its lease runs and, if it has a LISTEN session, that session
    * exists.
@@ -193,7 +197,9 @@ async function partitionsOf(
   maxCount: number,
 ): Promise<PartitionStatus[]> {
   const { rows } = await db.query(
-    `select partition, unread, ${ms("oldest_unread")}, waiting, blocked, owner::text as owner,
+    `select partition, unread, ${
+      ms("oldest_unread")
+    }, waiting, blocked, owner::text as owner, worker,
       ${ms("lease_until")}, epoch, handled, ${ms("acknowledged_at")}, ${ms("served_at")}, crashes,
       alone_id from hark.partitions_of($1::text, $2::bigint)`,
     [consumer, maxCount],
@@ -205,6 +211,7 @@ async function partitionsOf(
     waiting: Number(row.waiting),
     blocked: row.blocked === true,
     owner: row.owner,
+    worker: row.worker,
     leaseUntil: date(row.lease_until),
     epoch: Number(row.epoch),
     handled: Number(row.handled),
@@ -217,12 +224,13 @@ async function partitionsOf(
 
 async function workersOf(db: Queryable, consumer: string): Promise<WorkerStatus[]> {
   const { rows } = await db.query(
-    `select owner::text as owner, alive, ${ms("lease_until")}, ${ms("joined_at")}, listening,
+    `select owner::text as owner, name, alive, ${ms("lease_until")}, ${ms("joined_at")}, listening,
       array_to_json(partitions)::text as partitions from hark.workers_of($1::text)`,
     [consumer],
   );
   return rows.map((row) => ({
     owner: row.owner,
+    name: row.name,
     alive: row.alive === true,
     leaseUntil: date(row.lease_until)!,
     joinedAt: date(row.joined_at)!,

@@ -100,6 +100,8 @@ export interface ConsumerStatus {
    * Null if there is none.
    */
   readonly owner: string | null;
+  /** That worker's host and process, such as `web-3:4711`; null if it is no longer known. */
+  readonly worker: string | null;
   /** When that worker's lease ends unless it renews it. */
   readonly leaseUntil: Date | null;
   /** When progress was last stored, or a worker last took or released a partition. */
@@ -246,7 +248,7 @@ const statusSql =
   unread, ${ms("oldest_unread")}, lag_seconds, waiting, ${
     ms("oldest_waiting")
   }, blocked, dead, replays,
-  workers, served, owner::text as owner, ${ms("lease_until")}, ${ms("served_at")}, handled,
+  workers, served, owner::text as owner, worker, ${ms("lease_until")}, ${ms("served_at")}, handled,
   ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}
 from hark.status($1::bigint)`;
 
@@ -282,6 +284,7 @@ function consumerStatus(row: any, maxCount: number): ConsumerStatus {
     served: Number(row.served),
     serving: Number(row.served) > 0,
     owner: row.owner,
+    worker: row.worker,
     leaseUntil: date(row.lease_until),
     servedAt: date(row.served_at),
     handled: Number(row.handled),

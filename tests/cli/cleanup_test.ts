@@ -18,8 +18,9 @@ const left = "select array_agg(id::int order by id) as ids from hark.log";
 test("cleanup removes what is old, keeps what is unread, and says for whom", async ({ url, sql }) => {
   await publishOldOnes(url, sql);
   const dry = await output(["cleanup", "--days", "1", "--dry-run"], { url });
-  assert.match(dry, /^would remove 2 notifications \(\d+ B\) published before \d{4}-/);
-  assert.match(dry, /^kept 1 that are old, .*: "reader" \(at \d{4}-.*no worker serves it\)$/m);
+  assert.match(dry, /^published before +\d{4}-.*Z\nwould remove +2 notifications, \d+ B\n/);
+  assert.match(dry, /^kept +1 notification that not every consumer had read$/m);
+  assert.match(dry, /^reader +10 days ago +\d{4}-.* has not read it, no worker serves it$/m);
   assert.match(dry, /hark consumers remove reader\n.*--force/);
   assert.deepEqual((await sql(left))[0].ids, [1, 2, 3, 4]);
   const dryJson = await jsonOutput(["cleanup", "--days", "1", "--dry-run"], { url });
@@ -30,9 +31,9 @@ test("cleanup removes what is old, keeps what is unread, and says for whom", asy
   assert.equal(done.keptFor[0].consumer, "reader");
   assert.deepEqual((await sql(left))[0].ids, [3, 4]);
 
-  assert.match(await output(["cleanup", "--days", "1", "--force"], { url }), /^removed 1 /);
-  assert.match(await output(["cleanup", "--days", "0"], { url }), /^removed 0 .*\nkept 1 /);
-  assert.match(await output(["cleanup", "--days", "0", "--force"], { url }), /^removed 1 /);
+  assert.match(await output(["cleanup", "--days", "1", "--force"], { url }), /^removed +1 /m);
+  assert.match(await output(["cleanup", "--days", "0"], { url }), /^removed +0 .*\nkept +1 /m);
+  assert.match(await output(["cleanup", "--days", "0", "--force"], { url }), /^removed +1 /m);
   assert.equal((await sql(left))[0].ids, null);
 });
 
@@ -66,14 +67,14 @@ test("cleanup removes consumers that nobody runs any more, where that is asked, 
   const drop = ["cleanup", "--days", "30", "--drop-inactive", "90"];
   assert.match(
     await output([...drop, "--dry-run"], { url }),
-    /^would remove consumer "gone" and its dead letters, last served 100\.0 days ago\nwould remove 0 notifications/,
+    /^would remove consumer +last served\ngone +100 days ago\n\n.*\nwould remove +0 notifications/,
   );
   const dry = await jsonOutput([...drop, "--dry-run"], { url });
   assert.deepEqual([dry.wouldDrop[0].consumer, dry.dropped], ["gone", undefined]);
   const done = await jsonOutput(drop, { url });
   assert.deepEqual(done.dropped.map(({ consumer }: { consumer: string }) => consumer), ["gone"]);
   assert.deepEqual(await sql("select name from hark.consumers"), [{ name: "new" }]);
-  assert.match(await output(drop, { url }), /^removed 0 notifications/);
+  assert.match(await output(drop, { url }), /^removed +0 notifications/m);
 });
 
 test("cleanup refuses what it does not understand", async ({ url }) => {

@@ -74,7 +74,7 @@ Deno.test("a wrong password, a missing database and missing rights are told apar
     await refused(args, 1, /permission denied[^]*hark\.grant_publish/, { url: poor, here: true });
   });
   await server.sql("select hark.grant_publish('poor')");
-  assert.equal(await output(["notify", "orders"], { url: poor }), "1\n");
+  assert.equal(await output(["notify", "orders"], { url: poor }), "orders #1\n");
   await refused(["cleanup", "--days", "1"], 1, /permission denied for function empty_segment/, {
     url: poor,
   });

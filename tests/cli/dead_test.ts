@@ -13,8 +13,11 @@ test("dead letters are listed, retried and discarded: one, some and all", async 
   await sql(fill, [odd]);
   const text = await output(["dead", "list", "billing", "--limit", "2"], { url });
   assert.match(text, /^consumer +id +channel +key +attempts +given up +error$/m);
-  assert.match(text, /^billing +1 +orders +it's "odd" .* +20 +24\.0 h ago +out of paper$/m);
-  assert.match(text, /^the first 2; more of "billing": hark dead list billing --after-id 2$/m);
+  assert.match(text, /^billing +1 +orders +it's "odd" .* +20 +24 h ago +out of paper$/m);
+  assert.match(
+    text,
+    /^These are the first 2\. For more of "billing": hark dead list billing --after-id 2$/m,
+  );
   const list = await jsonOutput(["dead", "list", "--error", "ink"], { url });
   assert.deepEqual(list.map(({ id, payload }: { id: number; payload: number }) => [id, payload]), [
     [4, 4],
@@ -25,7 +28,7 @@ test("dead letters are listed, retried and discarded: one, some and all", async 
     2,
   );
   const text1 = await output(["dead", "retry", "billing", "1", "2"], { url });
-  assert.equal(text1, '2 dead letters of "billing" to be handled again\n');
+  assert.equal(text1, '2 dead letters of "billing" will be handled again\n');
   const old = new Date(Date.now() - 4.5 * 86_400_000).toISOString();
   const ago = ["dead", "discard", "billing", "--before", old];
   assert.deepEqual(await jsonOutput(ago, { url }), { consumer: "billing", discarded: 1 });
@@ -45,8 +48,8 @@ test("hark dead refuses what it does not understand, and to guess which are mean
     [[], /one more word: list, retry or discard/],
     [["lsit"], /does not take lsit[^]*Did you mean `list`/],
     [["retry"], /CONSUMER/],
-    [["retry", "billing"], /not said which dead letters.*--all/],
-    [["discard", "billing"], /not said which dead letters.*--all/],
+    [["retry", "billing"], /does not know which dead letters.*--all/],
+    [["discard", "billing"], /does not know which dead letters.*--all/],
     [["discard", "billing", "5", "--all"], /contradict/],
     [["discard", "billing", "five"], /ID is "five"/],
     [["retry", "billing", "0"], /ID is "0"/],

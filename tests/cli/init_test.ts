@@ -6,7 +6,7 @@ import { jsonOutput, output, refused } from "./_support/hark.ts";
 test("init installs the schema, and says so once", { schema: false }, async ({ url }) => {
   assert.match(
     await output(["init"], { url }),
-    /^schema "hark" installed: version \d+\.\d+\.\d+\n$/,
+    /^schema "hark" is installed: version \d+\.\d+\.\d+\n$/,
   );
   assert.match(await output(["init"], { url }), /up to date/);
   assert.deepEqual(await jsonOutput(["init"], { url }), {
@@ -24,7 +24,7 @@ test("init takes the database from an option too", { schema: false }, async ({ u
 test("sql prints what psql can install", { schema: false }, async ({ client, url }) => {
   const sql = await output(["sql"]);
   await (await client()).query(sql);
-  assert.match(await output(["notify", "orders"], { url }), /^1\n$/);
+  assert.match(await output(["notify", "orders"], { url }), /^orders #1\n$/);
 });
 
 test("uninstall says what would be lost, and removes it when told to", async ({ url, sql }) => {
@@ -32,7 +32,7 @@ test("uninstall says what would be lost, and removes it when told to", async ({ 
   await sql("select hark.register('billing', array['orders'])");
   await refused(["uninstall"], 2, /2 notifications and 1 consumer[^]*--yes/, { url });
   assert.equal((await sql("select count(*)::int as n from hark.log"))[0].n, 2);
-  assert.match(await output(["uninstall", "--yes"], { url }), /removed, with 2 notifications/);
+  assert.match(await output(["uninstall", "--yes"], { url }), /is removed, with 2 notifications/);
   assert.deepEqual(await sql("select 1 from pg_namespace where nspname = 'hark'"), []);
   assert.equal((await jsonOutput(["uninstall", "--yes"], { url })).removed, false);
 });

@@ -1,22 +1,22 @@
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { parseDuration } from "../../src/cli/duration.ts";
+import { parseDuration } from "../../src/cli/values.ts";
 import { hark, jsonOutput, oneByOne, output, ran, refused } from "./_support/hark.ts";
 
 const log = `select id::int as id, channel, payload::text as payload, key, headers
   from hark.log order by id`;
 
-test("notify publishes JSON with a key and headers, and prints the id", async ({ url, sql }) => {
+test("notify publishes JSON with a key and headers, and prints the channel and the id", async ({ url, sql }) => {
   const args = ["notify", "orders", '{"n":12345678901234567890}', "--key", "order-42"];
   assert.equal(
     await output([...args, "--header", "by=me", "--header", "why=a=b"], { url }),
-    "1\n",
+    "orders #1\n",
   );
   assert.deepEqual(await jsonOutput(["notify", "Ärger & Co."], { url }), {
     id: 2,
     channel: "Ärger & Co.",
   });
-  assert.equal(await output(["notify", "notes", "--text", "it's done"], { url }), "3\n");
+  assert.equal(await output(["notify", "notes", "--text", "it's done"], { url }), "notes #3\n");
   assert.deepEqual(await sql(log), [
     {
       id: 1,
@@ -36,7 +36,7 @@ test("notify publishes lines of standard input, thousands of them", async ({ url
     url,
     stdin: lines.join("\n"),
   });
-  assert.deepEqual(ids.trim().split("\n").map(Number), lines.map((_, i) => i + 1));
+  assert.deepEqual(ids.trim().split("\n"), lines.map((_, i) => `orders #${i + 1}`));
   const [row] = await sql(
     `select count(*)::int as n, bool_and((payload->>'i')::int = id - 1 and key = 'k') as right
       from hark.log`,
@@ -49,7 +49,7 @@ test("notify publishes a line while the pipe stays open", async ({ url, sql, use
   const child = use(hark(["notify", "orders", "--stdin"], { url, stdin: readable }));
   const writer = writable.getWriter();
   await writer.write(new TextEncoder().encode('{"first":true}\n{"unfin'));
-  await child.line(/^1$/);
+  await child.line(/^orders #1$/);
   assert.equal((await sql(log)).length, 1);
   await writer.write(new TextEncoder().encode('ished":true}'));
   await writer.close();
@@ -80,7 +80,7 @@ test("a wrong line is named, and nothing of its batch is published", async ({ ur
     [envelope, '{"payload":1}\n{"channel":"a","payloda":1}\n', /line 2: .*"payloda"/],
     [envelope, '{"payload":1}\n{"channel":""}\n', /line 2: channel "" has no characters/],
     [envelope, '{"headers":[]}\n', /line 1: headers .* not an object/],
-    [["notify", "--stdin", "--envelope"], '{"payload":1}\n', /line 1: there is no channel/],
+    [["notify", "--stdin", "--envelope"], '{"payload":1}\n', /line 1: the line has no channel/],
   ], async ([args, stdin, sentence]) => await refused(args, 2, sentence, { url, stdin }));
   assert.deepEqual(await sql(log), []);
   const { code, stderr, stdout } = await ran(plain, {
@@ -88,7 +88,7 @@ test("a wrong line is named, and nothing of its batch is published", async ({ ur
     stdin: `${"1\n".repeat(1000)}2\n{oops\n`,
   });
   assert.equal(code, 2);
-  assert.match(stderr, /line 1002: .*1000 were published before/);
+  assert.match(stderr, /line 1002: .*1,000 were published before/);
   assert.equal(stdout.trim().split("\n").length, 1000);
   assert.equal((await sql(log)).length, 1000);
 });
@@ -124,7 +124,7 @@ test("notify --delay and --at deliver later, and say that the number is no id", 
   const at = row.at.toISOString().replace(".000Z", "Z");
   assert.equal(
     await output(["notify", "mail", '{"to":7}', "--delay", "5m", "--key", "k"], { url }),
-    "1 delayed\n",
+    "mail delayed 1\n",
   );
   assert.deepEqual(
     await jsonOutput(["notify", "mail", "2", "--at", at, "--header", "by=me"], { url }),
@@ -132,7 +132,7 @@ test("notify --delay and --at deliver later, and say that the number is no id", 
   );
   assert.equal(
     await output(["notify", "mail", "-", "--delay", "1.5h"], { url, stdin: "3\n4\n" }),
-    "3 delayed\n4 delayed\n",
+    "mail delayed 3\nmail delayed 4\n",
   );
   const rows = await sql(delayed);
   assert.deepEqual(rows.map((row) => [row.number, row.payload, row.key, row.headers]), [
@@ -152,11 +152,11 @@ test("notify --delay and --at deliver later, and say that the number is no id", 
 
 test("notify --dedupe publishes once, and says where it did not", async ({ url, sql }) => {
   const args = ["notify", "jobs", "--dedupe", "it's nightly 🐘", "--within", "12h"];
-  assert.equal(await output(args, { url }), "1\n");
-  assert.equal(await output(args, { url }), "1 duplicate\n");
+  assert.equal(await output(args, { url }), "jobs #1\n");
+  assert.equal(await output(args, { url }), "jobs #1 duplicate\n");
   assert.deepEqual(await jsonOutput(args, { url }), { id: 1, channel: "jobs", duplicate: true });
   const later = ["notify", "jobs", "--dedupe", "k", "--delay", "1d"];
-  const [, number] = /^(\d+) delayed\n$/.exec(await output(later, { url })) ?? [];
+  const [, number] = /^jobs delayed (\d+)\n$/.exec(await output(later, { url })) ?? [];
   assert.deepEqual(await jsonOutput(later, { url }), {
     delayed: Number(number),
     channel: "jobs",

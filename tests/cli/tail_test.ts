@@ -82,6 +82,28 @@ test("tail refuses what it cannot begin at", async ({ url }) => {
   ], async ([args, sentence]) => await refused(["tail", ...args], 2, sentence, { url }));
 });
 
+test("JSON holds no character that could steer a terminal, and means the same", async (c) => {
+  const { url, sql } = c;
+  const payload = "a\u009b31m\u007f\u202eb\u2066\u061c";
+  await sql("select hark.notify($1, to_jsonb($2::text))", ["c\u0085", payload]);
+  await sql("select hark.register($1, array['c'])", ["r\u202e"]);
+  for (
+    const args of [
+      ["tail", "--from", "beginning", "--limit", "1"],
+      ["notify", "d\u009b"],
+      ["consumers", "list"],
+    ]
+  ) {
+    const text = await output([...args, "--json"], { url });
+    // deno-lint-ignore no-control-regex -- control characters are what it is about
+    assert.doesNotMatch(text, /[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u202e\u2066]/);
+    const value = JSON.parse(text);
+    if (args[0] === "tail") assert.deepEqual([value.channel, value.payload], ["c\u0085", payload]);
+    else if (args[0] === "notify") assert.equal(value.channel, "d\u009b");
+    else assert.equal(value[0].consumer, "r\u202e");
+  }
+});
+
 test("tail shows control characters, and does not send them to the terminal", async (c) => {
   const { url, sql } = c;
   await sql(`select hark.notify(E'or\\x1b[2Jders', '"a\\u009b\\u007f\\u202e"', E'k\\x07\\n')`);

@@ -9,7 +9,7 @@ import {
   until,
   within,
 } from "../harness/mod.ts";
-import { said } from "./_support/logs.ts";
+import { logged, said, sentence } from "./_support/logs.ts";
 import { Gate, NEVER_POLL, numbers, publish, Running } from "./_support/running.ts";
 
 const rest = (db: Database) => new Consumer(db, { id: "c", channels: "c", handle() {} }).drain();
@@ -23,9 +23,11 @@ test("stop() lets the handler in hand finish, stores it, and begins no other", a
     acknowledgeInterval: 3_600_000,
     handle: gate.handle,
   });
+  const since = Date.now();
   const { signal } = await gate.reached();
   const stopped = running.stop();
   await assert.rejects(within(stopped, { deadline: 200 }), /waited/, "it waits");
+  await said("info", /^c: waiting for 1 handler \(c #8\)$/, since, { deadline: 2000 });
   assert.equal(signal.aborted, false);
   gate.open();
   await within(stopped);
@@ -200,6 +202,42 @@ test("stop() of what does not run does nothing; a second run() of one object is 
   await running.inbox.atLeast(1);
   await Promise.all([running.consumer.stop(), running.consumer.stop()]);
   await again;
+});
+
+test("stop() goes on saying what it waits for, and for how long at most", async (context) => {
+  const since = Date.now();
+  const db = context.use(await connect(context.url));
+  await publish(context, 1, 5);
+  const gate = deferred("the handlers' end");
+  const running = new Running(db, { concurrency: 5, handle: () => gate.wait() });
+  await running.atLeast(5);
+  const stopped = running.stop();
+  await said("info", /^c: waiting for 5 handlers \(c #1, c #2, c #3, 2 more\)$/, since);
+  const { properties } = await said("warning", /^c: still waiting for 5 handlers \(c #1/, since);
+  assert((properties.left as number) < 30_000);
+  gate.resolve();
+  await within(stopped);
+});
+
+test("the end of a database's scope says what still ran in it; close() does not", async (context) => {
+  const since = Date.now();
+  const options = { id: "c", channels: "c", handle() {} };
+  let done: Promise<void>;
+  {
+    await using db = await connect(context.url);
+    done = new Consumer(db, options).run();
+    await until(async () => (await context.sql("select from hark.workers")).length === 1);
+  }
+  await done;
+  await said("warning", /ended while consumer "c" still ran.* Await run\(\)/, since);
+
+  const later = Date.now();
+  const db = await connect(context.url);
+  const running = new Running(db, { id: "d" });
+  await until(async () => (await context.sql("select from hark.workers")).length === 1);
+  await db.close();
+  await running.done;
+  assert(!logged.items.some((one) => one.timestamp >= later && /still ran/.test(sentence(one))));
 });
 
 test("db.close() ends its consumers in order and leaves no session", async (context) => {

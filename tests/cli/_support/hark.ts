@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import config from "../../../deno.json" with { type: "json" };
 import { type Child, type Ended, spawnDeno, type SpawnOptions } from "../../harness/mod.ts";
-import { Within } from "./within.ts";
+import { type Screen, Within } from "./within.ts";
 
 /** How to run it. */
 export interface HarkOptions extends SpawnOptions {
@@ -19,7 +19,7 @@ export interface HarkOptions extends SpawnOptions {
 }
 
 /** How to run it to its end. */
-export interface RunOptions extends HarkOptions {
+export interface RunOptions extends HarkOptions, Screen {
   /**
    * Whether it runs within the test. Unless given: if the command runs no handlers and no server, and
    * no other option is about its process.
@@ -54,10 +54,11 @@ export function hark(args: readonly string[], options: HarkOptions = {}): Child 
 
 /** Runs `hark` to its end. */
 export async function ran(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
-  const { here, ...running } = options;
+  const { here, terminal, variables, ...running } = options;
+  const screen = { terminal: terminal ?? false, variables: variables ?? {} };
   const { url = "", stdin, ...process } = running;
   const isHere = here ?? (!ALONE.includes(args[0] ?? "") && Object.keys(process).length === 0);
-  await using command = isHere ? new Within(args, url, stdin) : hark(args, running);
+  await using command = isHere ? new Within(args, url, stdin, screen) : hark(args, running);
   return await command.ended({ deadline: 40_000 });
 }
 

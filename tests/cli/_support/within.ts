@@ -10,6 +10,14 @@ import { main } from "../../../src/cli/main.ts";
 import type { Output, Surroundings } from "../../../src/cli/surroundings.ts";
 import { type Ended, Transcript, type Wait, within } from "../../harness/mod.ts";
 
+/** What a command writes to. */
+export interface Screen {
+  /** Whether it is a terminal. */
+  readonly terminal?: boolean;
+  /** NO_COLOR and FORCE_COLOR. */
+  readonly variables?: Readonly<Record<string, string>>;
+}
+
 /** `hark` with these arguments, within this process. */
 export class Within implements AsyncDisposable {
   readonly #out = new Transcript();
@@ -20,14 +28,17 @@ export class Within implements AsyncDisposable {
     args: readonly string[],
     url: string,
     stdin: string | ReadableStream<Uint8Array> = "",
+    { terminal = false, variables = {} }: Screen = {},
   ) {
     const readable = typeof stdin === "string" ? new Blob([stdin]).stream() : stdin;
     const { promise: exited, resolve: exit } = Promise.withResolvers<number>();
     const here: Surroundings = {
       stdin: { readable, isTerminal: () => false },
-      stdout: this.#output("stdout"),
-      stderr: this.#output("stderr"),
-      variable: (name) => name === "DATABASE_URL" ? url : Deno.env.get(name),
+      stdout: this.#output("stdout", terminal),
+      stderr: this.#output("stderr", terminal),
+      // Colours depend on the test alone, not on how it was started.
+      variable: (name) =>
+        name === "DATABASE_URL" ? url : /_COLOR$/.test(name) ? variables[name] : Deno.env.get(name),
       addSignalListener: (signal, listener) => {
         const set = this.#listeners.get(signal) ?? new Set();
         this.#listeners.set(signal, set.add(listener));
@@ -77,7 +88,7 @@ export class Within implements AsyncDisposable {
     await this.ended();
   }
 
-  #output(stream: "stdout" | "stderr"): Output {
+  #output(stream: "stdout" | "stderr", terminal: boolean): Output {
     const text = new TextDecoder();
     const writeSync = (bytes: Uint8Array) => {
       this.#out.add(stream, text.decode(bytes, { stream: true }));
@@ -86,7 +97,7 @@ export class Within implements AsyncDisposable {
     return {
       writeSync,
       write: (bytes) => Promise.resolve(writeSync(bytes)),
-      isTerminal: () => false,
+      isTerminal: () => terminal,
     };
   }
 }

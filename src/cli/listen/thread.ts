@@ -1,20 +1,20 @@
 /**
- * A worker of `hark listen --workers`: a thread with modules, connections and consumers of its own.
+ * A worker of `hark listen --workers`: a thread with its own modules, connections and consumers.
  * `threads.ts` starts it.
  *
  * @module
  */
 
-import { connect } from "../database/database.ts";
-import { isPassing } from "../database/translate.ts";
-import type { HarkError } from "../errors.ts";
-import { sentenceOf } from "./exit.ts";
-import { lateDatabase } from "./late.ts";
-import { configureLogs } from "./log.ts";
-import type { Failure, Hire, Order, Report } from "./messages.ts";
+import { connect } from "../../database/database.ts";
+import { isPassing } from "../../database/translate.ts";
+import type { HarkError } from "../../errors.ts";
+import { sentenceOf } from "../exit_codes.ts";
+import { deferredDatabase } from "./deferred_database.ts";
+import { configureLogs } from "../log.ts";
+import type { Failure, Hire, Order, Report } from "./thread_messages.ts";
 import { findConsumers, select } from "./modules.ts";
 import { sampleConsumer } from "./sample.ts";
-import { runTogether } from "./together.ts";
+import { runAll } from "./run_all.ts";
 
 /** Runs consumers as ordered until they end. */
 async function work({ name, work, port }: Hire): Promise<void> {
@@ -34,11 +34,11 @@ async function work({ name, work, port }: Hire): Promise<void> {
   };
   try {
     await configureLogs(work, "info", name);
-    const late = lateDatabase();
+    const deferred = deferredDatabase();
     const found = select(
       work.modules.length === 0
-        ? [sampleConsumer(late.db)]
-        : await findConsumers(work.modules, late.db),
+        ? [sampleConsumer(deferred.db)]
+        : await findConsumers(work.modules, deferred.db),
       work.consumers,
       work.excluded,
     );
@@ -46,8 +46,8 @@ async function work({ name, work, port }: Hire): Promise<void> {
     const given = await url.promise;
     if (given !== undefined && !stop.signal.aborted) {
       await using db = await connect(given, { applicationName: `hark listen ${name}` });
-      late.become(db);
-      await runTogether(
+      deferred.become(db);
+      await runAll(
         found,
         stop.signal,
         (id, error) => failed(error, `consumer "${id}" ended: `),
@@ -57,14 +57,14 @@ async function work({ name, work, port }: Hire): Promise<void> {
     failed(error);
   }
   say({ kind: "ended" });
-  leave(); // timers and sockets of a module would keep the thread
+  leave(); // timers and sockets of a module would keep the thread alive
 }
 
 /**
- * Has a call of Deno.exit, process.exit or close be told first. In a thread all three end that thread
- * only, and Deno 2.9 tells nobody: no event, no exit code.
+ * Reports a call of Deno.exit, process.exit or close before it happens. In a thread each ends only
+ * that thread, and in Deno 2.9 no event and no exit code follow.
  *
- * @returns ends the thread and tells nothing.
+ * @returns ends the thread without a report.
  */
 function tellOfExit(tell: (call: string) => void): () => void {
   const exit = Deno.exit;
@@ -84,7 +84,7 @@ function tellOfExit(tell: (call: string) => void): () => void {
   return close;
 }
 
-/** What can be told of an error: objects of a class do not pass between threads. */
+/** An error as it can be sent to another thread, which objects of a class cannot. */
 function failureOf(error: unknown, what: string): Failure {
   // By name: a module of consumers may have imported another copy of this package.
   const own = error instanceof Error && error.name === "HarkError" ? error as HarkError : undefined;

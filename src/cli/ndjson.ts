@@ -1,5 +1,5 @@
 /**
- * Notifications from lines of JSON.
+ * JSON of the command line and of standard input. Each number keeps all its digits.
  *
  * @module
  */
@@ -8,32 +8,61 @@ import { channelName, knownOptions, show } from "../check.ts";
 import { HarkError } from "../errors.ts";
 import type { NewNotification } from "../publish/notify.ts";
 import { headersText, keyText, payloadText } from "../publish/payload.ts";
-import { parseJson } from "./json.ts";
 
-/** The most lines that are published together. */
-const BATCH_LINES = 1000;
-/** The most characters that are published together, beyond one line. */
-const BATCH_CHARACTERS = 4 * 1024 * 1024;
-/** A partial batch waits this long for more lines, in ms, so that a slow pipe is published promptly. */
-const PATIENCE = 50;
+/** Since ECMAScript 2026; TypeScript 6.0 does not know it yet. */
+const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
 
-/** What the lines are, and what they all have. */
+/** Parses JSON so that `JSON.stringify` gives the same numbers again, even beyond 2^53. */
+export function parseJson(text: string): unknown {
+  const keep = (_name: string, value: unknown, context?: { readonly source?: string }): unknown =>
+    typeof value === "number" && context?.source !== undefined && String(value) !== context.source
+      ? rawJSON(context.source)
+      : value;
+  return JSON.parse(text, keep);
+}
+
+/** Parses a payload of the command line. The usual mistake is to forget the quotes. */
+export function parsePayload(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch (error) {
+    throw new HarkError("BAD_PAYLOAD", `the payload ${show(text)} is not JSON`, {
+      cause: error,
+      remedy: `Quote it as JSON, such as '{"id":42}' or '"${word(text)}"'. To publish it as a ` +
+        "string, add --text.",
+    });
+  }
+}
+
+/** The text for an example if it needs no quoting. */
+function word(text: string): string {
+  return /^[\w .-]{1,30}$/.test(text) ? text : "text";
+}
+
+/** How many lines are published together at most. */
+const batchLines = 1000;
+/** How many characters are published together at most, unless one line is longer. */
+const batchCharacters = 4 * 1024 * 1024;
+/** How long an unfinished batch waits for more lines, in ms: lines of a slow pipe come promptly. */
+const patience = 50;
+
+/** The form of the lines, and what all notifications get. */
 export interface LineOptions {
-  /** The channel of lines that name none. */
+  /** The channel for lines without one. */
   readonly channel: string | undefined;
-  /** Lines are objects with channel, payload, key and headers. */
+  /** Whether a line is an object with channel, payload, key and headers. */
   readonly envelope: boolean;
-  /** Lines are text rather than JSON. */
+  /** Whether a line is text rather than JSON. */
   readonly text: boolean;
-  /** The key of every payload. */
+  /** The key of each notification. */
   readonly key?: string | null;
-  /** The headers of every payload. */
+  /** The headers of each notification. */
   readonly headers?: NewNotification["headers"];
 }
 
 /**
- * Reads lines and gives batches of notifications, checked. A wrong line ends it with an error that
- * names the line; those before it in its batch are not given.
+ * Reads lines and gives checked batches of notifications. A wrong line ends it with an error that
+ * names the line; the batch with that line is not given.
  */
 export async function* notificationsIn(
   stream: ReadableStream<Uint8Array>,
@@ -66,13 +95,13 @@ export async function* notificationsIn(
         {
           cause: error,
           ...(code === undefined
-            ? { remedy: "Give one JSON value a line, or --text for lines of text." }
+            ? { remedy: "Give one JSON value on each line, or add --text for lines of text." }
             : {}),
         },
       );
     }
     characters += line.length;
-    if (batch.length >= BATCH_LINES || characters >= BATCH_CHARACTERS) {
+    if (batch.length >= batchLines || characters >= batchCharacters) {
       yield batch;
       batch = [];
       characters = 0;
@@ -96,8 +125,8 @@ function parseLine(line: string, options: LineOptions): NewNotification {
   return notification;
 }
 
-/** What `hark tail --json` writes beside what can be published. */
-const alsoInATail = ["id", "createdAt", "isReplay"];
+/** Fields that `hark tail --json` writes and that cannot be published. */
+const onlyInTail = ["id", "createdAt", "isReplay"];
 
 function opened(value: unknown, channel: string | undefined): NewNotification {
   if (value === null || typeof value !== "object" || Array.isArray(value)) {
@@ -105,11 +134,11 @@ function opened(value: unknown, channel: string | undefined): NewNotification {
       remedy: "With --envelope a line is {channel, payload, key, headers}.",
     });
   }
-  knownOptions("a line", value, ["channel", "payload", "key", "headers", ...alsoInATail]);
+  knownOptions("a line", value, ["channel", "payload", "key", "headers", ...onlyInTail]);
   const given = value as Partial<NewNotification>;
   const name = given.channel ?? channel;
   if (name === undefined) {
-    throw new HarkError("BAD_CHANNEL", "there is no channel", {
+    throw new HarkError("BAD_CHANNEL", "the line has no channel", {
       remedy: "Name it in the line, or give one for all: hark notify CHANNEL --stdin --envelope",
     });
   }
@@ -121,10 +150,10 @@ function opened(value: unknown, channel: string | undefined): NewNotification {
   };
 }
 
-/** Whether a promise settles before the patience ends. */
+/** Whether a promise settles while a batch may wait. */
 async function soon(promise: Promise<unknown>): Promise<boolean> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<false>((resolve) => timer = setTimeout(() => resolve(false), PATIENCE));
+  const late = new Promise<false>((resolve) => timer = setTimeout(() => resolve(false), patience));
   try {
     return await Promise.race([promise.then(() => true, () => true), late]);
   } finally {
@@ -132,7 +161,7 @@ async function soon(promise: Promise<unknown>): Promise<boolean> {
   }
 }
 
-/** Splits a stream into lines; the last one needs no line break. */
+/** Splits a stream into lines; the last line needs no line break. */
 async function* linesIn(
   stream: ReadableStream<Uint8Array>,
 ): AsyncGenerator<string, void, undefined> {
@@ -144,7 +173,7 @@ async function* linesIn(
       throw new HarkError("BAD_PAYLOAD", "standard input is not UTF-8", { cause: error });
     }
   };
-  // Pieces of an unfinished line, joined once: a line of many chunks is not copied again and again.
+  // Pieces of an unfinished line. Joining them at each chunk would copy a long line many times.
   let pieces: string[] = [];
   for await (const bytes of stream) {
     const parts = decode(bytes).split("\n");

@@ -1,17 +1,17 @@
 /**
- * Consumers that run and stop together.
+ * Runs consumers together and stops them together.
  *
  * @module
  */
 
+import { printError } from "../output.ts";
 import type { Found } from "./modules.ts";
-import { printError } from "./output.ts";
 
 /**
- * Runs all until the signal; when one fails for good, `failed` is told and the others are stopped in
- * order.
+ * Runs all consumers until the signal. If one fails for good, `failed` is called and the others are
+ * stopped in order.
  */
-export async function runTogether(
+export async function runAll(
   found: readonly Found[],
   signal: AbortSignal,
   failed: (id: string, error: unknown) => void | Promise<void>,
@@ -25,7 +25,7 @@ export async function runTogether(
     } catch (error) {
       failures++;
       await failed(id, error);
-      // One that was removed by hand is no reason to stop the others.
+      // The removal of one consumer by hand is no reason to stop the others.
       if ((error as { code?: unknown }).code === "NO_CONSUMER" && found.length > 1) return;
     }
     if (!any.aborted) {

@@ -1,14 +1,14 @@
 /**
- * The consumer that `hark listen` runs when it is given no module: it prints what it is given.
+ * The consumer that `hark listen` runs without a module: it prints each notification.
  *
  * @module
  */
 
-import { Consumer } from "../consume/consumer.ts";
-import type { Notification } from "../consume/notification.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { Consumer } from "../../consume/consumer.ts";
+import type { Notification } from "../../consume/notification.ts";
+import type { Queryable } from "../../database/queryable.ts";
+import { paint, visible } from "../style.ts";
 import type { Found } from "./modules.ts";
-import { paint, visible } from "./output.ts";
 
 /** A consumer that prints each notification of the channel "orders". */
 export function sampleConsumer(db: Queryable): Found {
@@ -21,7 +21,7 @@ export function sampleConsumer(db: Queryable): Found {
   return { id: "sample", channels, module: "the built-in sample", consumer };
 }
 
-/** A notification on one line, `replay` or `live` in front. */
+/** A notification on one line that begins with `replay` or `live`. */
 export function notificationLine(n: Notification): string {
   const kind = n.isReplay ? paint("yellow", "replay") : paint("green", "live  ");
   const key = n.key === null ? "" : paint("dim", ` key=${visible(n.key)}`);

@@ -7,14 +7,14 @@
 import { getLogger } from "@logtape/logtape";
 import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { Consumer } from "../consume/consumer.ts";
-import type { ConsumerOptions } from "../consume/options.ts";
-import type { Queryable } from "../database/queryable.ts";
-import { HarkError } from "../errors.ts";
+import { Consumer } from "../../consume/consumer.ts";
+import type { ConsumerOptions } from "../../consume/options.ts";
+import type { Queryable } from "../../database/queryable.ts";
+import { HarkError } from "../../errors.ts";
 
 const logger = getLogger(["hark", "cli"]);
 
-/** A consumer that a module has, ready to run. */
+/** A consumer of a module, ready to run. */
 export interface Found {
   /** Its id. */
   readonly id: string;
@@ -28,7 +28,7 @@ export interface Found {
 
 type ConsumerClass = new (db: Queryable) => Consumer;
 
-/** Without a remedy, `message` ends with one of its own. */
+/** If `remedy` is left out, the message ends with one. */
 function noConsumer(message: string, remedy?: string, cause?: unknown): HarkError {
   const options = remedy === undefined ? { cause } : { remedy, cause };
   return new HarkError("NO_CONSUMER", message, options);
@@ -38,8 +38,8 @@ function noConsumer(message: string, remedy?: string, cause?: unknown): HarkErro
  * Imports modules and makes their consumers on `db`, which need not be connected yet.
  *
  * @param places Paths of files or folders relative to the current folder, or URLs.
- * @throws {HarkError} `NO_CONSUMER` where one is missing, cannot be imported or has no consumer;
- * `CONFLICT` where two have the same id.
+ * @throws {HarkError} `NO_CONSUMER` if a module is missing, cannot be imported or has no consumer;
+ * `CONFLICT` if two consumers have the same id.
  */
 export async function findConsumers(places: readonly string[], db: Queryable): Promise<Found[]> {
   const found = new Map<string, Found>();
@@ -65,7 +65,7 @@ export async function findConsumers(places: readonly string[], db: Queryable): P
           throw new HarkError(
             "CONFLICT",
             `two consumers have the id "${one.id}": in ${shown(other.module)} and in ${shown(url)}`,
-            { remedy: "Their position is kept by id: rename one." },
+            { remedy: "A position is stored by id. Rename one of them." },
           );
         }
         found.set(one.id, one);
@@ -81,7 +81,7 @@ export async function findConsumers(places: readonly string[], db: Queryable): P
   return [...found.values()];
 }
 
-/** Picks consumers by id. @throws {HarkError} `NO_CONSUMER` for an id that nobody has. */
+/** Picks consumers by id. @throws {HarkError} `NO_CONSUMER` for an unknown id. */
 export function select(
   found: readonly Found[],
   wanted: readonly string[] | undefined,
@@ -90,18 +90,18 @@ export function select(
   const known = found.map(({ id }) => id);
   for (const id of [...wanted ?? [], ...unwanted ?? []]) {
     if (known.includes(id)) continue;
-    throw noConsumer(`there is no consumer "${id}"`, `Known: ${known.join(", ")}.`);
+    throw noConsumer(`there is no consumer "${id}"`, `There are: ${known.join(", ")}.`);
   }
   const selected = found.filter(({ id }) =>
     (wanted === undefined || wanted.includes(id)) && !unwanted?.includes(id)
   );
   if (selected.length === 0) {
-    throw noConsumer("every consumer is excluded", `Known: ${known.join(", ")}.`);
+    throw noConsumer("every consumer is excluded", `There are: ${known.join(", ")}.`);
   }
   return selected;
 }
 
-/** The modules of a path or URL: itself, or those in the folder it is. */
+/** The modules of a path or URL: the file itself, or the modules in the folder. */
 async function modulesAt(place: string): Promise<{ modules: string[]; folder: boolean }> {
   if (/^[a-z][a-z0-9+.-]+:/i.test(place) && !place.startsWith("file:")) {
     return { modules: [place], folder: false };
@@ -118,7 +118,11 @@ async function modulesAt(place: string): Promise<{ modules: string[]; folder: bo
         error,
       );
     }
-    throw noConsumer(`${place} cannot be read: ${(error as Error).message}`, "Allow it.", error);
+    throw noConsumer(
+      `${place} cannot be read: ${(error as Error).message}`,
+      `Give the right to read it: --allow-read=${place}`,
+      error,
+    );
   }
   if (!info.isDirectory) return { modules: [pathToFileURL(path).href], folder: false };
   const names: string[] = [];
@@ -126,7 +130,10 @@ async function modulesAt(place: string): Promise<{ modules: string[]; folder: bo
     if (!entry.isDirectory && isModule(entry.name)) names.push(entry.name);
   }
   if (names.length === 0) {
-    throw noConsumer(`there is no module in the folder ${place}`, "It needs *.ts or *.js files.");
+    throw noConsumer(
+      `there is no module in the folder ${place}`,
+      "Put *.ts or *.js files into it, or name a module.",
+    );
   }
   return { modules: names.sort().map((n) => pathToFileURL(join(path, n)).href), folder: true };
 }
@@ -143,13 +150,13 @@ async function load(url: string, place: string): Promise<Record<string, unknown>
     const what = place.endsWith(url) || url.endsWith(place) ? place : shown(url);
     throw noConsumer(
       `${what} cannot be imported: ${reason(error)}`,
-      `Correct it; deno check ${what} and --log-level debug may say more.`,
+      `Correct it. For more: deno check ${what}, or --log-level debug.`,
       error,
     );
   }
 }
 
-/** What Deno says of a module, with the place on the same line. */
+/** The reason that Deno gives, with the place on the same line. */
 function reason(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   // deno-lint-ignore no-control-regex -- colours
@@ -157,7 +164,7 @@ function reason(error: unknown): string {
   return `${error.name}: ${plain.replace(/\.?\n\s+at (\S+)$/, " ($1)")}`;
 }
 
-/** The consumers among what a module exports, arrays opened. */
+/** The consumers among the exports of a module and in exported arrays. */
 function consumersOf(
   module: Record<string, unknown>,
   url: string,
@@ -170,7 +177,7 @@ function consumersOf(
         throw noConsumer(
           `export "${name}" in ${
             shown(url)
-          } has an id and channels and no function "handle" or "handleBatch"`,
+          } has an id and channels but no function "handle" or "handleBatch"`,
           `It has: ${Object.keys(value).join(", ")}. Correct the name, or do not export it.`,
         );
       }
@@ -179,7 +186,7 @@ function consumersOf(
   return found;
 }
 
-/** Whether somebody meant it to be a consumer: passed over in silence, it would never run. */
+/** Whether it was meant to be a consumer. Without an error, such an export would never run. */
 function isAlmost(value: unknown): value is object {
   return value !== null && typeof value === "object" && "id" in value && "channels" in value &&
     typeof (value as { run?: unknown }).run !== "function";
@@ -201,7 +208,7 @@ function isOptions(value: unknown): value is ConsumerOptions {
     ["handle", "handleBatch"].some((name) =>
       typeof (value as Record<string, unknown>)[name] === "function"
     ) &&
-    // An instance is bound to a connection of its module's.
+    // An instance is bound to a connection of its own module.
     typeof (value as { run?: unknown }).run !== "function";
 }
 
@@ -217,7 +224,7 @@ function make(given: ConsumerClass | ConsumerOptions, url: string, db: Queryable
   if (typeof id !== "string" || id === "") {
     throw noConsumer(
       `${name} in ${shown(url)} has no id`,
-      "Give it one: its position is kept under that name.",
+      "Give it one: its position is stored under that id.",
     );
   }
   if (channels === undefined || channels.length === 0) {
@@ -233,7 +240,7 @@ function make(given: ConsumerClass | ConsumerOptions, url: string, db: Queryable
   };
 }
 
-/** A module as a person names it. */
+/** A module as a person would name it. */
 function shown(url: string): string {
   return url.startsWith("file:") ? fileURLToPath(url) : url;
 }

@@ -1,32 +1,34 @@
 /**
- * Consumers in one process, in one thread or several: found, connected, run together, stopped together.
+ * Runs consumers in one process, in one thread or several: finds them, connects, runs and stops them.
  *
  * @module
  */
 
-import { connect, type Database } from "../database/database.ts";
-import { HarkError } from "../errors.ts";
-import { migrate, requireSchema } from "../schema/migrate.ts";
-import { givenUrl } from "./database.ts";
-import { exitCodeOf, exitCodes, sentenceOf } from "./exit.ts";
-import { ownCommand } from "./help.ts";
-import { lateDatabase } from "./late.ts";
-import { configureLogs } from "./log.ts";
-import type { Known, Work } from "./messages.ts";
+import { connect, type Database } from "../../database/database.ts";
+import { migrate, requireSchema } from "../../schema/migrate.ts";
+import { givenUrl } from "../database.ts";
+import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
+import { configureLogs } from "../log.ts";
+import type { DatabaseOptions } from "../options.ts";
+import { refuse } from "../options.ts";
+import { print, printError, printJson } from "../output.ts";
+import { leftRunning, ownCommand, type OwnServer, ownServer } from "../server.ts";
+import { stopping } from "../signals.ts";
+import { paintError, visible, visibleLines } from "../style.ts";
+import { table } from "../table.ts";
+import { named, shellWord } from "../text.ts";
+import { deferredDatabase } from "./deferred_database.ts";
 import { findConsumers, type Found, select } from "./modules.ts";
-import type { DatabaseOptions } from "./options.ts";
-import { paintError, print, printError, printJson, table, visibleLines } from "./output.ts";
+import { runAll } from "./run_all.ts";
 import { sampleConsumer } from "./sample.ts";
-import { leftRunning, type OwnServer, ownServer } from "./server.ts";
-import { stopping } from "./signals.ts";
+import type { Known, Work } from "./thread_messages.ts";
 import { Threads } from "./threads.ts";
-import { runTogether } from "./together.ts";
 
-/** What `hark listen` is asked for. */
+/** The options of `hark listen`. */
 export interface ListenOptions extends Work, DatabaseOptions {
   /** How many threads run the consumers. */
   readonly workers: number;
-  /** Whether to print what would run, and end. */
+  /** Whether to print the consumers that would run, and end. */
   readonly list: boolean;
   /** Whether to handle what is there, and end. */
   readonly drain: boolean;
@@ -36,39 +38,36 @@ export interface ListenOptions extends Work, DatabaseOptions {
   readonly json: boolean;
 }
 
-/** Does what `hark listen` was asked for; gives the exit code. */
+/** Runs `hark listen`; gives the exit code. */
 export async function runConsumers(o: ListenOptions): Promise<number> {
   await configureLogs(o, "info");
   const url = givenUrl(o);
   if (o.modules.length === 0 && url !== undefined && !o.list) {
-    throw new HarkError(
-      "BAD_OPTION",
-      "there is no module, and the sample is no consumer for a database of yours",
-      {
-        remedy: "Name a module: hark listen consumers/. To only look on: hark tail.",
-      },
+    refuse(
+      "there is no module, and the sample consumer is not registered in a database of yours",
+      "Name a module: hark listen consumers/. To only watch notifications: hark tail.",
     );
   }
   if (o.workers > 1 && !o.list) {
     using threads = await Threads.begin(o, o.workers);
     return await serve(o, url, threads.found, threads.run.bind(threads));
   }
-  const late = lateDatabase();
+  const deferred = deferredDatabase();
   const found = o.modules.length === 0
-    ? [sampleConsumer(late.db)]
-    : await findConsumers(o.modules, late.db);
+    ? [sampleConsumer(deferred.db)]
+    : await findConsumers(o.modules, deferred.db);
   const selected = select(found, o.consumers, o.excluded);
   if (o.list) return await list(selected, o.json);
   return await serve(o, url, selected, (db, _url, signal) => {
-    late.become(db);
+    deferred.become(db);
     return o.drain ? drain(selected, signal, o.json) : runHere(selected, signal);
   });
 }
 
-/** Runs consumers on a database that is connected, until the signal; gives the exit code. */
+/** Runs consumers on a connected database until the signal; gives the exit code. */
 type Run = (db: Database, url: string, signal: AbortSignal) => Promise<number>;
 
-/** Has a server, a connection and the schema there, then runs; gives the exit code. */
+/** Prepares a server, a connection and the schema, then runs; gives the exit code. */
 async function serve(
   o: ListenOptions,
   url: string | undefined,
@@ -95,44 +94,38 @@ async function list(found: readonly Found[], json: boolean): Promise<number> {
   if (json) await printJson(rows);
   else {
     await print(table(
-      ["consumer", "channels", "module"],
+      "consumer, channels, module",
       rows.map((row) => [row.id, row.channels.join(", "), row.module]),
     ));
   }
   return exitCodes.ok;
 }
 
-async function welcome(
-  found: readonly Known[],
-  own: OwnServer | undefined,
-): Promise<void> {
+async function welcome(found: readonly Known[], own: OwnServer | undefined): Promise<void> {
   if (own !== undefined) {
     const { version, port } = own.server;
     await printError(
-      `PostgreSQL ${version} runs on port ${port} of 127.0.0.1, its data in ${own.place}`,
+      `PostgreSQL ${version} runs on port ${port} of 127.0.0.1; its data is in ${own.place}`,
     );
   }
   for (const { id, channels } of found) {
-    await printError(`${paintError("bold", id)} listens on ${channels.join(", ")}`);
+    await printError(
+      `${paintError("bold", visible(id))} listens on ${channels.map(visible).join(", ")}`,
+    );
   }
   if (own !== undefined) {
     const channel = found[0]?.channels[0] ?? "orders";
-    const command = ownCommand(`notify ${quoted(channel)} '{"id":42}'`);
+    const command = ownCommand(`notify ${shellWord(channel)} '{"id":42}'`);
     await printError(`In a second terminal: ${paintError("bold", command)}`);
   }
   await printError("Ctrl-C ends it.");
 }
 
-/** A word for a shell. */
-function quoted(word: string): string {
-  return /^[\w./:-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
-}
-
-/** Runs all in this thread. */
+/** Runs all consumers in this thread. */
 async function runHere(found: readonly Found[], signal: AbortSignal): Promise<number> {
   let code: number = exitCodes.ok;
-  await runTogether(found, signal, async (id, error) => {
-    await printError(`hark: consumer "${id}" ended: ${visibleLines(sentenceOf(error))}`);
+  await runAll(found, signal, async (id, error) => {
+    await printFailure(`consumer ${named(id)} ended`, sentenceOf(error));
     code ||= exitCodeOf(error);
   });
   if (code === exitCodes.ok) await printError("stopped; progress is stored");
@@ -149,14 +142,22 @@ async function drain(
     try {
       return { consumer: id, handled: await consumer.drain({ signal }) };
     } catch (error) {
-      await printError(`hark: consumer "${id}": ${visibleLines(sentenceOf(error))}`);
+      await printFailure(`consumer ${named(id)}`, sentenceOf(error));
       code ||= exitCodeOf(error);
       return { consumer: id, handled: null };
     }
   }));
   if (json) await printJson(handled);
-  else {for (const one of handled) {
-      if (one.handled !== null) await print(`${one.consumer}: ${one.handled} handled`);
-    }}
+  else {
+    await print(table(
+      "consumer, handled",
+      handled.map((one) => [one.consumer, one.handled ?? { text: "failed", style: "red" }]),
+    ));
+  }
   return code;
+}
+
+/** Writes a failure to standard error. */
+export async function printFailure(what: string, sentence: string): Promise<void> {
+  await printError(`${paintError("red", "hark:")} ${what}: ${visibleLines(sentence)}`);
 }

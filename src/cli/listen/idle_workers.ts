@@ -1,25 +1,25 @@
 /**
- * Workers that have nothing to do.
+ * Warns of workers that have nothing to do.
  *
  * @module
  */
 
 import { getLogger } from "@logtape/logtape";
-import { pause } from "../database/bell.ts";
-import type { Queryable } from "../database/queryable.ts";
-import type { Known } from "./messages.ts";
+import { pause } from "../../database/bell.ts";
+import type { Queryable } from "../../database/queryable.ts";
+import type { Known } from "./thread_messages.ts";
 
 const logger = getLogger(["hark", "cli"]);
 
-/** How often to look whether all consumers are registered, and how long at most, in ms. */
+/** How often to check whether all consumers are registered, and for how long at most, in ms. */
 const every = 500;
 const longest = 20_000;
 
 /**
- * Warns of consumers with fewer partitions than there are workers: the surplus only stands by. Asks
- * the database, once all are registered, as the option counts only then.
+ * Warns of consumers with fewer partitions than workers: the other workers stand by. It asks the
+ * database after all consumers are registered, as the option `partitions` counts only then.
  */
-export async function warnOfSurplus(
+export async function warnOfIdleWorkers(
   db: Queryable,
   consumers: readonly Known[],
   workers: number,
@@ -41,13 +41,14 @@ export async function warnOfSurplus(
         const partitions = known.get(id)!;
         if (partitions >= workers) continue;
         logger.warn(
-          "partitions of {consumer}: {partitions}, workers: {workers}; surplus workers that only stand by: {surplus}",
-          { consumer: id, partitions, workers, surplus: workers - partitions },
+          "partitions of {consumer}: {partitions}, workers: {workers}, of which {idle} stand by. " +
+            "To use them: hark consumers partitions {consumer} {workers}",
+          { consumer: id, partitions, workers, idle: workers - partitions },
         );
       }
       return;
     }
   } catch (error) {
-    logger.debug("the numbers of partitions could not be read: {error}", { error });
+    logger.debug("could not read the numbers of partitions: {error}", { error });
   }
 }

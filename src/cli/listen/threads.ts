@@ -1,51 +1,52 @@
 /**
- * The workers of `hark listen --workers`: started, watched, started again, stopped.
+ * The workers of `hark listen --workers`: starts, watches, restarts and stops them.
  *
  * They are threads (Web Workers), not processes. A thread has the rights of the program and needs no
- * others; a process would need the right to run `deno`, and with it has every right there is. Threads
- * also work from JSR and in a compiled binary. What they cost, as seen with Deno 2.9:
+ * others. A process would need the right to run `deno`, and could then do everything. Threads also
+ * work from JSR and in a compiled binary. What they cost, as seen with Deno 2.9:
  *
- * - An uncaught error, an unhandled rejection and Deno.exit end their own thread only, its connections
- *   too. The first two come as an event; the last tells nobody, so that `thread.ts` tells of it.
+ * - An uncaught error, an unhandled rejection and Deno.exit end only their own thread, with its
+ *   connections. The first two come as an event. The last comes as none, so `thread.ts` reports it.
  * - A thread that computes without a pause cannot be ended: `terminate()` leaves it running until the
- *   process ends. It is reported, never replaced, or such threads would pile up.
- * - Memory that runs out (each thread has a heap of its own) ends the whole process, as it does with
- *   one worker. What restarts the process then is what runs it: systemd, a container.
+ *   process ends. It is reported and not replaced, or such threads would pile up.
+ * - A thread that runs out of memory (each has its own heap) ends the whole process, as with one
+ *   worker. systemd or a container then restarts the process.
  *
  * @module
  */
 
 import { getLogger } from "@logtape/logtape";
-import type { Database } from "../database/database.ts";
-import { pause } from "../database/bell.ts";
-import { HarkError } from "../errors.ts";
-import { exitCodeOf, exitCodes } from "./exit.ts";
-import type { Failure, Hire, Known, Order, Report, Work } from "./messages.ts";
-import { printError, visibleLines } from "./output.ts";
-import { warnOfSurplus } from "./surplus.ts";
+import type { Database } from "../../database/database.ts";
+import { pause } from "../../database/bell.ts";
+import { HarkError } from "../../errors.ts";
+import { exitCodeOf, exitCodes } from "../exit_codes.ts";
+import { printError } from "../output.ts";
+import { paintError, visibleLines } from "../style.ts";
+import { warnOfIdleWorkers } from "./idle_workers.ts";
+import type { Failure, Hire, Known, Order, Report, Work } from "./thread_messages.ts";
 
 const logger = getLogger(["hark", "cli"]);
 
-/** The wait before a worker is started again, in ms: the first, the longest … */
+/** The wait before a worker is started again, in ms: the first and the longest. */
 const initialWait = 500;
 const longestWait = 30_000;
-/** … and how long one has to live for the next wait to be the first again. */
+/** After a life of this many ms, the next wait is the first again. */
 const healthy = 60_000;
 
-/** How often a thread is asked whether it answers, in ms. */
+/** How often a thread is asked for an answer, in ms. */
 const pulse = 2000;
-/** After so many questions without an answer it is reported … */
+/** After this many questions without an answer it is reported. */
 const silent = 15;
-/** … or, when stopping, cut off: a little over the default `stopTimeout` of a consumer. */
+/** When stopping, after this many it is cut off: a little over the default `stopTimeout`. */
 const stuck = 18;
 
-/** How a thread has ended. */
+/** How a thread ended. */
 interface End {
   /** What happened, for people. */
   readonly reason: string;
-  /** What it reported, where it did. */
+  /** The failure, if it reported one. */
   readonly failure?: Failure;
-  /** Whether it ended in order, with its progress stored. */
+  /** Whether its consumers had stopped and their progress was stored. */
   readonly orderly?: boolean;
 }
 
@@ -62,7 +63,7 @@ class Thread {
   #unanswered = 0;
   #over = false;
 
-  /** `failed` is told of a failure as soon as it is reported; the end may be a while after it. */
+  /** `failed` is called when a failure is reported, which may be a while before the end. */
   constructor(readonly name: string, work: Work, failed: (failure: Failure) => void) {
     this.#worker = new Worker(new URL("./thread.ts", import.meta.url), { type: "module", name });
     const { port1, port2 } = new MessageChannel();
@@ -82,7 +83,7 @@ class Thread {
       } else if (data.kind === "failed") {
         this.#failure ??= data.failure;
         failed(data.failure);
-      } else if (data.kind === "exit") this.#end({ reason: `it has called ${data.call}` });
+      } else if (data.kind === "exit") this.#end({ reason: `it called ${data.call}` });
       else if (data.kind === "pong") this.#unanswered = 0;
       else {
         this.#end(
@@ -98,22 +99,22 @@ class Thread {
     this.#pulse = setInterval(() => this.#ask(), pulse);
   }
 
-  /** Resolves with its consumers once its modules are loaded; with undefined where it ends before. */
+  /** Resolves with its consumers when its modules are loaded; with undefined if it ends before. */
   get found(): Promise<readonly Known[] | undefined> {
     return this.#found.promise;
   }
 
-  /** Resolves when it has ended, or is as good as that. */
+  /** Resolves when it has ended or was cut off. */
   get ended(): Promise<End> {
     return this.#ended.promise;
   }
 
-  /** Has it run its consumers on a database. */
+  /** Makes it run its consumers on a database. */
   serve(url: string): void {
     this.#tell({ kind: "serve", url });
   }
 
-  /** Has it stop in order. One that has begun nothing, or does not answer for long, is cut off. */
+  /** Stops it in order. A thread that has begun nothing, or does not answer, is cut off. */
   stop(): void {
     if (this.#stopping) return;
     this.#stopping = true;
@@ -133,16 +134,16 @@ class Thread {
     }
     if (this.#unanswered === silent) {
       logger.error(
-        "{worker} has not answered for {seconds} s: a handler of its computes, or waits, without a " +
-          "pause. It cannot be ended but with the process",
-        { worker: this.name, seconds: silent * pulse / 1000 },
+        "{worker} has not answered for {silence} ms: one of its handlers computes or blocks without " +
+          "a pause. Only the end of the process can end it",
+        { worker: this.name, silence: silent * pulse },
       );
     }
     this.#tell({ kind: "ping" });
   }
 
   #end(end: End): void {
-    if (this.#over) return; // what ends it comes first; closing the port delivers what is left in it
+    if (this.#over) return; // the first reason counts; closing the port delivers what is left in it
     this.#over = true;
     clearInterval(this.#pulse);
     this.#port.close();
@@ -154,15 +155,15 @@ class Thread {
 
 /** The threads of one `hark listen`. */
 export class Threads implements Disposable {
-  /** The consumers that they run. */
+  /** The consumers that the threads run. */
   readonly found: readonly Known[];
   readonly #work: Work;
   readonly #count: number;
   readonly #first: Thread;
   readonly #over = new AbortController();
   readonly #told = new Set<string>();
-  /** What is being written: the process may end only after it. */
-  readonly #saying: Promise<void>[] = [];
+  /** Lines that are being written: the process may end only after them. */
+  readonly #writing: Promise<void>[] = [];
   #code: number = exitCodes.ok;
 
   private constructor(work: Work, count: number, first: Thread, found: readonly Known[]) {
@@ -173,51 +174,50 @@ export class Threads implements Disposable {
   }
 
   /**
-   * Starts the first thread, which loads the modules: nothing of theirs runs in the thread that
-   * supervises.
+   * Starts the first thread, which loads the modules: their code never runs in the main thread.
    *
-   * @throws {HarkError} what is wrong with the modules.
+   * @throws {HarkError} If a module is wrong.
    */
   static async begin(work: Work, count: number): Promise<Threads> {
-    // Only what a thread needs to know, and what can be sent to it.
+    // Only what a thread needs and what can be sent to it.
     const { modules, consumers, excluded, logLevel, logFormat } = work;
     const sent: Work = { modules, consumers, excluded, logLevel, logFormat };
-    // What goes wrong later is known by how the thread ends.
+    // A failure here is known by how the thread ends.
     const first = new Thread("w1", sent, () => {});
     const found = await first.found;
     if (found !== undefined) return new Threads(sent, count, first, found);
     const { failure, reason } = await first.ended;
     if (failure !== undefined) throw errorOf(failure);
-    throw new HarkError("NO_CONSUMER", `a module ended the worker that was to load it: ${reason}`, {
-      remedy: "Begin nothing when it is imported that may fail later.",
+    throw new HarkError("NO_CONSUMER", `a module ended the worker that loaded it: ${reason}`, {
+      remedy: "Start nothing in a module's top level that may fail later.",
     });
   }
 
-  /** Runs them until the signal, or until one fails for good; gives the exit code. */
+  /** Runs the threads until the signal, or until one fails for good; gives the exit code. */
   async run(db: Database, url: string, signal: AbortSignal): Promise<number> {
     const ending = AbortSignal.any([signal, this.#over.signal]);
     const names = Array.from({ length: this.#count }, (_, i) => `w${i + 1}`);
-    const surplus = warnOfSurplus(db, this.found, this.#count, ending);
+    const idle = warnOfIdleWorkers(db, this.found, this.#count, ending);
     await Promise.all(names.map((name, i) => this.#keep(name, url, ending, i === 0)));
-    await surplus;
-    await Promise.all(this.#saying);
+    await idle;
+    await Promise.all(this.#writing);
     if (this.#code === exitCodes.ok) await printError("stopped; progress is stored");
     return this.#code;
   }
 
-  /** Ends what has not ended. */
+  /** Ends the threads that have not ended. */
   [Symbol.dispose](): void {
     this.#over.abort();
     this.#first.stop();
   }
 
-  /** Keeps one worker running: a thread, and when it ends another one, until all is to end. */
+  /** Keeps one worker running: starts a thread, and another when it ends, until all shall end. */
   async #keep(name: string, url: string, ending: AbortSignal, started: boolean): Promise<void> {
     let failures = 0;
     for (let life = 1; !ending.aborted; life++) {
       const born = performance.now();
       const failed = (failure: Failure) => {
-        // What fails at its first start would end `hark listen` with one worker too.
+        // With one worker, too, a failure at the first start ends `hark listen`.
         if (!failure.passing || life === 1 || ending.aborted) this.#fail(name, failure);
       };
       const thread = started && life === 1 ? this.#first : new Thread(name, this.#work, failed);
@@ -229,26 +229,34 @@ export class Threads implements Disposable {
       if (failure !== undefined) failed(failure);
       if (ending.aborted) {
         if (!orderly && failure === undefined) {
-          await printError(`hark: ${name} did not stop in order: ${visibleLines(reason)}`);
+          await this.#print(`${name} did not stop in order: ${visibleLines(reason)}`);
           this.#code ||= exitCodes.failed;
         }
         return;
       }
       if (performance.now() - born > healthy) failures = 0;
       const wait = Math.min(initialWait * 2 ** Math.min(failures++, 10), longestWait);
-      logger.error("{worker} ended, again in {wait} ms: {reason}", { worker: name, wait, reason });
+      logger.error("{worker} ended and starts again in {wait} ms: {reason}", {
+        worker: name,
+        wait,
+        reason,
+      });
       await pause(wait, ending);
     }
   }
 
-  /** Has all end, with the exit code of this failure. */
+  /** Ends all threads with the exit code of this failure. */
   #fail(name: string, failure: Failure): void {
     const { code, sentence } = failure;
     this.#code ||= code === undefined ? exitCodes.failed : exitCodeOf(errorOf(failure));
     this.#over.abort();
-    if (this.#told.has(sentence)) return; // each worker meets the same
+    if (this.#told.has(sentence)) return; // each worker may meet the same failure
     this.#told.add(sentence);
-    this.#saying.push(printError(`hark: ${name}: ${visibleLines(sentence)}`));
+    this.#writing.push(this.#print(`${name}: ${visibleLines(sentence)}`));
+  }
+
+  async #print(words: string): Promise<void> {
+    await printError(`${paintError("red", "hark:")} ${words}`);
   }
 }
 

@@ -1,24 +1,24 @@
 /**
- * Exit codes, and what is said of an error.
+ * Exit codes, and the sentence for an error.
  *
  * @module
  */
 
 import { HarkError, type HarkErrorCode } from "../errors.ts";
 
-/** What a script can tell apart. */
+/** The exit codes that a script can tell apart. */
 export const exitCodes = {
-  /** Done, or ended by a signal in order. */
+  /** Done, or ended in order by a signal. */
   ok: 0,
-  /** The job failed. */
+  /** The work failed. */
   failed: 1,
-  /** The arguments, or what was read from files and standard input, are wrong. */
+  /** The arguments, a file or standard input are wrong. */
   usage: 2,
-  /** The database was not reached. */
+  /** The database could not be reached. */
   unreachable: 3,
-  /** The schema is missing, or of another version than this program's. */
+  /** The schema is missing, or has another version than this program needs. */
   schema: 4,
-  /** A second Ctrl-C, which ends at once. */
+  /** A second Ctrl-C, which ends the program at once. */
   interrupted: 130,
 } as const;
 
@@ -36,18 +36,18 @@ const byCode: Partial<Record<HarkErrorCode, number>> = {
   SCHEMA_NEW: exitCodes.schema,
 };
 
-/** The exit code of an error. */
+/** The exit code for an error. */
 export function exitCodeOf(error: unknown): number {
   return isHarkError(error) ? byCode[error.code] ?? exitCodes.failed : exitCodes.failed;
 }
 
-/** What to say of an error. One that is not Hark's is a defect or a handler's: its kind is named. */
+/** The sentence for an error. One that is not Hark's is a defect or a handler's: its class is named. */
 export function sentenceOf(error: unknown): string {
   if (isHarkError(error)) return error.message;
   return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 }
 
-/** Also of another copy of the package, which a module of consumers may have imported. */
+/** Also an error of another copy of the package, which a consumer's module may have imported. */
 function isHarkError(error: unknown): error is HarkError {
   return error instanceof HarkError || (error instanceof Error && error.name === "HarkError");
 }

@@ -1,0 +1,151 @@
+/**
+ * What commands are made of: a name, a help page, options, and what they do.
+ *
+ * @module
+ */
+
+import { object, or } from "@optique/core/constructs";
+import { lineBreak, type Message, text } from "@optique/core/message";
+import { map } from "@optique/core/modifiers";
+import type { InferValue, Parser } from "@optique/core/parser";
+import { command } from "@optique/core/primitives";
+import type { Database } from "../database/database.ts";
+import { database, type DatabaseOptions, json, plainText } from "./options.ts";
+import { print, printJson } from "./output.ts";
+
+/** What a command does once its options are read; gives the exit code. */
+export type Action = () => Promise<number>;
+
+/** A command in the grammar. */
+export type Command = Parser<"sync", Action, unknown>;
+
+/** A line of a help page's examples. */
+export type Example = readonly [command: string, does: string];
+
+/** The name and the help page of a command. */
+export interface Description {
+  /** As it is typed; for one of a group, the group's name comes first. */
+  readonly name: string;
+  /** One sentence, for the list of commands. */
+  readonly brief: string;
+  /** More sentences, for its own page. */
+  readonly description?: string;
+  readonly examples: readonly Example[];
+}
+
+/** What a command found or did: a value for programs, and a text for people. */
+export interface Answer {
+  /** Written with `--json`. */
+  readonly json: unknown;
+  /** Written without. */
+  readonly text: string;
+  /** The exit code. @default {0} */
+  readonly code?: number;
+}
+
+/** Options by name, as parsers. */
+// deno-lint-ignore no-explicit-any -- the states of parsers are their own matter
+export type Fields = Readonly<Record<string, Parser<"sync", any, any>>>;
+
+/** The values of options. */
+export type Values<F extends Fields> = { readonly [Name in keyof F]: InferValue<F[Name]> };
+
+/** The values of a database command's options. */
+export type CommandValues<F extends Fields> = Values<F> & DatabaseOptions & {
+  readonly json: boolean;
+};
+
+/** A command that works on a database. */
+export interface DatabaseCommand<F extends Fields> extends Description {
+  /** Its own options, besides those about the database, logging and `--json`. */
+  readonly options?: F;
+  /** Refuses options that contradict each other, before anything is connected to. */
+  readonly check?: (options: CommandValues<F>) => void;
+  /** Does the work. Gives an answer, unless it has written its output itself. */
+  readonly run: (db: Database, options: CommandValues<F>) => Promise<Answer | void>;
+}
+
+/** Makes a command that connects to a database, does its work, and writes the answer. */
+export function databaseCommand<F extends Fields = Record<never, never>>(
+  given: DatabaseCommand<F>,
+): Command {
+  const options = object({ ...given.options, ...database, json }) as unknown as Parser<
+    "sync",
+    CommandValues<F>,
+    unknown
+  >;
+  return describedCommand(given, options, async (o) => {
+    given.check?.(o);
+    const { openDatabase } = await import("./database.ts");
+    await using db = await openDatabase(o, given.name.split(" ")[0]!);
+    const answer = await given.run(db, o);
+    if (answer === undefined) return 0;
+    if (o.json) await printJson(answer.json);
+    else await print(answer.text);
+    return answer.code ?? 0;
+  });
+}
+
+/** Makes a command of its options and of what it does with them. */
+export function describedCommand<T>(
+  description: Description,
+  options: Parser<"sync", T, unknown>,
+  run: (options: T) => Promise<number>,
+): Command {
+  return command(
+    description.name.split(" ").at(-1)!,
+    map(options, (o) => () => run(o)),
+    helpOf(description),
+  );
+}
+
+/** Makes a command whose next word is another command. */
+export function commandGroup(
+  description: Description,
+  commands: Readonly<Record<string, Command>>,
+): Command {
+  const words = Object.keys(commands);
+  const known = `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
+  const noMatch = plainText(`hark ${description.name} needs one more word: ${known}.`);
+  return command(
+    description.name,
+    anyOf(Object.values(commands), { noMatch }),
+    helpOf(description),
+  );
+}
+
+/** One of several parsers; optique types at most 15. */
+export function anyOf(
+  parsers: readonly Command[],
+  errors: { readonly noMatch?: Message; readonly unexpectedInput?: (token: string) => Message },
+): Command {
+  const either = or as unknown as (...given: (Command | { errors: typeof errors })[]) => Command;
+  if (parsers.length <= 10) return either(...parsers, { errors });
+  return either(anyOf(parsers.slice(0, 10), errors), anyOf(parsers.slice(10), errors), { errors });
+}
+
+function helpOf({ brief, description, examples }: Description) {
+  return {
+    brief: plainText(brief),
+    ...(description === undefined ? {} : { description: plainText(description) }),
+    footer: [text("Examples:"), lineBreak(), ...exampleLines(examples, "  ")],
+  };
+}
+
+/** Commands to copy, each with what it does. */
+export function exampleLines(examples: readonly Example[], indent = ""): Message {
+  const width = Math.max(...examples.map(([command]) => command.length));
+  return examples.flatMap(([command, does], i) => [
+    ...(i === 0 ? [] : [lineBreak()]),
+    text(`${indent}${command.padEnd(width)}  # ${does}`),
+  ]);
+}
+
+/** Leaves out what is undefined: an optional property may be missing, not undefined. */
+export function given<T extends object>(
+  fields: T,
+): { [Name in keyof T]?: Exclude<T[Name], undefined> } {
+  return Object.fromEntries(
+    Object.entries(fields).filter(([, value]) => value !== undefined),
+  ) as { [Name in keyof T]?: Exclude<T[Name], undefined> };
+}

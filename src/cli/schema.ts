@@ -1,0 +1,124 @@
+/**
+ * `hark init`, `hark sql` and `hark uninstall`: install, print and remove the schema.
+ *
+ * @module
+ */
+
+import { object } from "@optique/core/constructs";
+import type { Queryable } from "../database/queryable.ts";
+import { databaseCommand, describedCommand } from "./command.ts";
+import { refuse, toggle } from "./options.ts";
+import { print } from "./output.ts";
+import { visible } from "./style.ts";
+import { blocks, table } from "./table.ts";
+import { countText } from "./text.ts";
+
+/** `hark init`. */
+export const init = databaseCommand({
+  name: "init",
+  brief: "Install the schema, or upgrade it.",
+  description:
+    'Installs the schema "hark", or upgrades it to this program\'s version. It does nothing if the ' +
+    "schema is up to date. It needs the right to create a schema in the database.",
+  examples: [
+    ["hark init", "in DATABASE_URL"],
+    ["hark init --database-url postgres://owner@db.example/shop", "as the database's owner"],
+  ],
+  async run(db) {
+    const { migrate } = await import("../schema/migrate.ts");
+    const { from, to, changed } = await migrate(db);
+    return {
+      json: { from: from ?? null, to, changed },
+      text: `schema "hark" ${
+        !changed
+          ? `is up to date: version ${to}`
+          : from === undefined
+          ? `is installed: version ${to}`
+          : from === to
+          ? `has new functions: version ${to}`
+          : `is upgraded: version ${from} to ${to}`
+      }`,
+    };
+  },
+});
+
+/** `hark sql`. */
+export const sql = describedCommand(
+  {
+    name: "sql",
+    brief: "Print the schema as SQL.",
+    description:
+      "Prints one SQL statement for psql or another migration tool. It installs the schema, " +
+      "upgrades an earlier version, or does nothing if the schema is up to date. It needs no " +
+      "database.",
+    examples: [
+      ["hark sql > hark.sql; psql -1 -f hark.sql shop", "install or upgrade without Deno"],
+    ],
+  },
+  object({}),
+  async () => {
+    const { schemaSql } = await import("../schema/migrate.ts");
+    await print((await schemaSql()).trimEnd());
+    return 0;
+  },
+);
+
+/** Counting stops here, so that it is quick for a large log too. */
+const most = 1_000_000;
+
+/** `hark uninstall`. */
+export const uninstall = databaseCommand({
+  name: "uninstall",
+  brief: "Remove the schema and everything in it.",
+  description:
+    'Removes the schema "hark" with every notification and every consumer\'s position, and the ' +
+    "triggers of watched tables. This cannot be undone. Without --yes it shows what would be lost " +
+    "and exits with 2.",
+  examples: [
+    ["hark uninstall", "show what would be lost"],
+    ["hark uninstall --yes", "remove it"],
+  ],
+  options: { yes: toggle("--yes", "Remove it. Without this, nothing is removed.") },
+  async run(db, o) {
+    const { installedVersion } = await import("../schema/migrate.ts");
+    const { uninstall } = await import("../schema/uninstall.ts");
+    if (await installedVersion(db) === undefined) {
+      const json = { removed: false, notifications: 0, consumers: 0 };
+      return { json, text: 'there is no schema "hark" in this database' };
+    }
+    const { notifications, consumers } = await contents(db);
+    const held = `${notifications > most ? "over " : ""}${
+      countText(Math.min(notifications, most), "notification")
+    } and ${countText(consumers, "consumer")}`;
+    if (!o.yes) {
+      refuse(
+        `this would remove ${held} for good`,
+        "If that is what you want: hark uninstall --yes",
+      );
+    }
+    const { left } = await uninstall(db);
+    return {
+      json: { removed: true, notifications, consumers, left },
+      text: blocks(
+        `schema "hark" is removed, with ${held}`,
+        left.length === 0 ? "" : table(
+          "triggers left on, owner, they publish nothing now; to remove them",
+          left.map((one) => [
+            one.tables.join(", "),
+            one.owner,
+            `drop function ${visible(one.function)} cascade`,
+          ]),
+        ),
+      ),
+    };
+  },
+});
+
+async function contents(db: Queryable): Promise<{ notifications: number; consumers: number }> {
+  const { rows } = await db.query(
+    `select (select count(*) from (select from hark.log limit $1::integer) l) as notifications,
+      (select count(*) from hark.consumers) as consumers`,
+    [most + 1],
+  );
+  return { notifications: Number(rows[0].notifications), consumers: Number(rows[0].consumers) };
+}

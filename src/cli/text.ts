@@ -1,0 +1,76 @@
+/**
+ * Numbers, durations and times as people read them, the same in every locale.
+ *
+ * @module
+ */
+
+import { visible } from "./style.ts";
+
+/** A number with thousands separators. */
+export function numberText(value: number): string {
+  return String(value).replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ",");
+}
+
+/** A count and its noun: `1 consumer`, `2,000 consumers`. */
+export function countText(count: number, what: string): string {
+  return `${numberText(count)} ${what}${count === 1 ? "" : "s"}`;
+}
+
+/** Bytes: `120 B`, `4.2 MB`. */
+export function bytesText(bytes: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+const units: readonly (readonly [limit: number, size: number, name: string])[] = [
+  [120_000, 1000, "s"],
+  [7_200_000, 60_000, "min"],
+  [172_800_000, 3_600_000, "h"],
+  [Infinity, 86_400_000, "days"],
+];
+
+/** A duration in milliseconds: `0.3 s`, `5.6 min`, `3 h`, `41 days`. */
+export function durationText(ms: number): string {
+  const [, size, name] = units.find(([limit]) => ms < limit) ?? units.at(-1)!;
+  const value = Math.max(0, ms) / size;
+  return `${
+    value < 9.95 ? value.toFixed(1).replace(/\.0$/, "") : numberText(Math.round(value))
+  } ${name}`;
+}
+
+/** How long ago a time was; `never` for null. */
+export function ago(time: Date | null): string {
+  return time === null ? "never" : `${durationText(Date.now() - time.getTime())} ago`;
+}
+
+/** When a time in the future comes: `in 5.6 min`, or `now` if it has passed. */
+export function until(time: Date): string {
+  const ms = time.getTime() - Date.now();
+  return ms > 0 ? `in ${durationText(ms)}` : "now";
+}
+
+/** A time to the second, as options such as `--from` take it. */
+export function timeText(time: Date): string {
+  return time.toISOString().replace(/\.\d+Z$/, "Z");
+}
+
+/** A text, shortened to a number of characters. */
+export function shortened(text: string, most = 40): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+/** A name in quotes, as it may be shown. */
+export function named(name: string): string {
+  return `"${visible(name)}"`;
+}
+
+/** A word as a shell takes it. */
+export function shellWord(word: string): string {
+  return /^[\w.:/@-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,109 @@
+/**
+ * Durations, times and ids on the command line.
+ *
+ * @module
+ */
+
+import type { ValueParser } from "@optique/core/valueparser";
+import { kind } from "./options.ts";
+
+const units: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/** Reads `250ms`, `10s`, `1.5h` or `1d` as milliseconds; undefined for anything else. */
+export function parseDuration(input: string): number | undefined {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(input) ?? [];
+  const value = Number(amount) * (units[unit ?? ""] ?? NaN);
+  return Number.isFinite(value) ? value : undefined;
+}
+
+/** A duration as the value of an option, in milliseconds. */
+export function duration(option: `--${string}`, most = Infinity): ValueParser<"sync", number> {
+  return kind("DURATION", 0, (input) => {
+    const value = parseDuration(input);
+    if (value !== undefined && value <= most) return value;
+    throw new Error(
+      `${option} is ${JSON.stringify(input)}. Give 250ms, 10s, 5m, 2h or 1d, for example.`,
+    );
+  });
+}
+
+function timeOf(input: string): Date | undefined {
+  if (!/^\d{4}-\d\d-\d\d/.test(input)) return undefined;
+  const time = new Date(input);
+  return Number.isNaN(time.getTime()) ? undefined : time;
+}
+
+function idOf(input: string): number | undefined {
+  const id = /^\d+$/.test(input) ? Number(input) : 0;
+  return Number.isSafeInteger(id) && id > 0 ? id : undefined;
+}
+
+/** A kind of value of which `read` gives undefined for what it does not understand. */
+function readBy<T>(
+  metavar: Uppercase<string>,
+  placeholder: T,
+  read: (input: string) => T | undefined,
+  wanted: string,
+  shown: string = metavar,
+): ValueParser<"sync", T> {
+  return kind(metavar, placeholder, (input) => {
+    const value = read(input);
+    if (value !== undefined) return value;
+    throw new Error(`${shown} is ${JSON.stringify(input)}. Give ${wanted}.`);
+  });
+}
+
+const timeExample = "a time such as 2026-11-21T10:00:00Z";
+const idExample = "an id such as 42";
+
+/** A time. */
+export const time = readBy("TIME", new Date(0), timeOf, timeExample);
+
+/** A time with its offset from UTC: without one it would be another time in each zone. */
+export const exactTime = readBy(
+  "TIME",
+  new Date(0),
+  (input) =>
+    /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/.test(input)
+      ? timeOf(input)
+      : undefined,
+  "a time such as 2026-12-01T10:00:00Z",
+  "--at",
+);
+
+/** The id of a notification. */
+export const id = readBy("ID", 1, idOf, "the id of a notification, such as 42");
+
+/** An id or a time. */
+export const place = readBy<number | Date>(
+  "PLACE",
+  1,
+  (input) => idOf(input) ?? timeOf(input),
+  `${idExample}, or ${timeExample}`,
+);
+
+/** A place to begin: one of the words, an id or a time. */
+export function beginning<Word extends string>(
+  metavar: Uppercase<string>,
+  words: readonly Word[],
+  shown: string = metavar,
+): ValueParser<"sync", Word | { readonly id: number } | { readonly time: Date }> {
+  return readBy<Word | { readonly id: number } | { readonly time: Date }>(
+    metavar,
+    words[0]!,
+    (input) => {
+      const word = words.find((one) => one === input);
+      if (word !== undefined) return word;
+      const [id, time] = [idOf(input), timeOf(input)];
+      return id !== undefined ? { id } : time !== undefined ? { time } : undefined;
+    },
+    `${words.slice(0, 2).join(", ")}, ${idExample}, or ${timeExample}`,
+    shown,
+  );
+}
