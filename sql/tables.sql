@@ -228,7 +228,7 @@ create table hark.partitions (
 -- succeeds at once never gets a row here.
 --   failed   its handler failed; it will be retried
 --   behind   it waits for an earlier notification of the same key
---   running  its handler has run for so long that others need not wait for it
+--   running  its handler is slow, so that others need not wait for it
 --   replay   it will be handled once more
 --   retry    it is retried from the dead letters
 create table hark.waiting (

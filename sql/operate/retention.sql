@@ -30,8 +30,8 @@ begin
   perform hark.rebase();
   last_id := hark.last_drawn_id();
   for f in
-    -- Rows of the overflow segment (log_overflow) are older than those of the segment that takes the next id, if
-    -- that has one.
+    -- Rows of the overflow segment (log_overflow) are older than the rows of the segment that takes the next id,
+    -- if there is such a segment.
     select v.segment, v.name, v.bytes, coalesce(v.upper, o.lower) - 1 as through
     from hark.segments() v
     left join hark.segments() o on v.upper is null and o.lower <= last_id + 1 and o.upper > last_id + 1

@@ -5,7 +5,7 @@
  */
 
 import type { Queryable } from "../database/queryable.ts";
-import { queryAgain } from "../database/prepared.ts";
+import { queryPrepared } from "../database/prepared.ts";
 import { translated } from "../database/translate.ts";
 import type { HeldPartition, Move } from "./held.ts";
 import { numbersText } from "./member.ts";
@@ -79,7 +79,7 @@ export class Acknowledger {
     // would then include that page, so it is not used.
     const waits = state.readers.some((reader) => reader.ahead !== undefined);
     const { rows } = await translated(() =>
-      queryAgain(session, acknowledgeSql, [
+      queryPrepared(session, acknowledgeSql, [
         consumer,
         owner,
         numbersText(moves.map(({ held }) => held.number)),

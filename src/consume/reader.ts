@@ -6,7 +6,7 @@
  */
 
 import type { Queryable } from "../database/queryable.ts";
-import { queryAgain } from "../database/prepared.ts";
+import { queryPrepared } from "../database/prepared.ts";
 import { translated } from "../database/translate.ts";
 import type { HeldPartition, PositionSource } from "./held.ts";
 import { type Identity, numbersText } from "./member.ts";
@@ -190,7 +190,7 @@ export class Reader implements PositionSource {
     const epochs = held.map((one) => one.epoch);
     const sent = performance.now();
     const answer = translated(() =>
-      queryAgain(session, readSql, [
+      queryPrepared(session, readSql, [
         identity.consumer,
         identity.owner,
         numbersText(held.map((one) => one.number)),

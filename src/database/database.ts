@@ -6,7 +6,7 @@
 
 import { bad } from "../check.ts";
 import { HarkError } from "../errors.ts";
-import { Preparing, runsAgain } from "./prepared.ts";
+import { attachPrepared, Preparing } from "./prepared.ts";
 import { Connections, type ConnectOptions } from "./connections.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 import { translate, translated } from "./translate.ts";
@@ -35,7 +35,7 @@ export class Database implements Queryable, AsyncDisposable {
   }
 
   static {
-    runsAgain<Database>(this.prototype.query, async function (text, values) {
+    attachPrepared<Database>(this.prototype.query, async function (text, values) {
       return await translated(() => this.#preparing.query(this.#connections.pool, text, values));
     });
   }

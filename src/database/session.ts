@@ -7,7 +7,7 @@
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import { HarkError } from "../errors.ts";
-import { Preparing, runsAgain } from "./prepared.ts";
+import { attachPrepared, Preparing } from "./prepared.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 import { translate } from "./translate.ts";
 
@@ -100,7 +100,7 @@ export class Session implements Queryable {
   }
 
   static {
-    runsAgain<Session>(this.prototype.query, function (text, values) {
+    attachPrepared<Session>(this.prototype.query, function (text, values) {
       return this.#inTurn(() => this.#preparing.query(this.#client, text, values));
     });
   }

@@ -5,6 +5,7 @@
  */
 
 import { HarkError, type HarkErrorCode } from "../errors.ts";
+import rights from "./rights.json" with { type: "json" };
 
 interface DriverError {
   readonly code?: unknown;
@@ -136,47 +137,26 @@ function withMessage([kind, remedy]: [HarkErrorCode, string], message: string): 
   return [kind, message, remedy];
 }
 
-/** The remedy for a missing right, as far as the server's message says which right it is. */
+/**
+ * The remedy for a missing right, as far as the server's message says which right it is. The lists
+ * of functions and tables come from sql/, so that they cannot become stale.
+ */
 function grantFor(message: string): [remedy?: string] {
-  const name = /function "?(\w+)"?$/.exec(message)?.[1];
   if (/schema "?hark"?$/.test(message)) {
     return [
       "As the schema's owner: select hark.grant_publish('role') to publish, " +
       "hark.grant_consume('role') to read.",
     ];
   }
-  if (
-    name !== undefined &&
-    /^(notify|smart_notify|notify_many|notify_at|cancel_delayed|notify_once|notify_each|set_context|watch|rewatch|watch_sql|unwatch|forget_watch|snapshot|restart_snapshot|known_watches)$/
-      .test(name)
-  ) {
-    return ["As the schema's owner: select hark.grant_publish('role')."];
-  }
-  if (
-    name !== undefined && /^grant_\w+$/.test(name) ||
-    /table (log|consumers|workers|partitions|waiting|dead|done|replays|delayed|waymarks|grants|schema_version|install|incarnation)$/
-      .test(message)
-  ) {
+  const [, what, name = ""] = /(function|table) "?(\w+)"?$/.exec(message) ?? [];
+  if (what === "table" ? rights.tables.includes(name) : /^grant_\w+$/.test(name)) {
     return ["Only the owner of the schema may do this."];
   }
-  if (
-    name !== undefined &&
-    /^(clean|drop_inactive|remove_consumer|seek|replay|pause|resume|repartition|\w*dead\w*)$/.test(
-      name,
-    )
-  ) {
-    return [
-      "Only the owner of the schema may do this, and whom it lets: select hark.grant_operate('role').",
-    ];
-  }
-  if (
-    name !== undefined &&
-    /^(rebase|waymark|register|heartbeat|claim|window\w*|acknowledge|status|watches|\w+_of|holding|version|start_position)$/
-      .test(name)
-  ) {
-    return ["As the schema's owner: select hark.grant_consume('role')."];
-  }
-  return [];
+  if (what !== "function") return [];
+  const grants = (["publish", "consume", "operate"] as const)
+    .filter((kind) => rights[kind].includes(name))
+    .map((kind) => `hark.grant_${kind}('role')`);
+  return grants.length === 0 ? [] : [`As the schema's owner: select ${grants.join(" or ")}.`];
 }
 
 /** Translates an error of the driver itself: one of the connection, not of a statement. */

@@ -5,7 +5,7 @@
  */
 
 import { bad, channelName, knownOptions, toId } from "../check.ts";
-import { queryAgain } from "../database/prepared.ts";
+import { queryPrepared } from "../database/prepared.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { published } from "../database/translate.ts";
 import { isForLater, type LaterOptions, laterOptions, laterText } from "./later.ts";
@@ -43,8 +43,8 @@ export interface Published {
   /** Whether the notification is delayed, so that `id` is its number and not an id in the log. */
   readonly isDelayed: boolean;
   /**
-   * Whether nothing was published because the dedupe key was taken. `id` is then that of the first
-   * notification under the key.
+   * Whether nothing was published because the dedupe key was taken. `id` is then the id of the
+   * notification that took the key.
    */
   readonly isDuplicate: boolean;
 }
@@ -121,7 +121,7 @@ export async function publish(
     headersText(options.headers),
   ];
   return await published(async () => {
-    const { rows } = await queryAgain(
+    const { rows } = await queryPrepared(
       db,
       "select hark.notify($1::text, $2::text::jsonb, $3::text, $4::text::jsonb) as id",
       values,

@@ -1,16 +1,23 @@
 /**
  * Whether the documentation is written in plain words: none of those that hide the actor or the thing,
- * and no sentence of more than 25 words. Code, tables and links are left out.
+ * and no sentence of more than 25 words. Code, tables and links are left out. In code and SQL, comments
+ * and texts in quotes are checked for the same words.
  *
  *     deno run -P=docs tests/checks/prose.ts
  *
  * @module
  */
 
+import { filesBelow } from "./files.ts";
 import { type Page, pagesBelow, proseOf, readPage } from "./markdown.ts";
 
-/** What is checked. */
+/** The pages that are checked. */
 const scope = ["README.md", "docs"];
+
+/** The folders of code that are checked. */
+const code = ["src", "sql", "examples", "bench"];
+/** The command line's texts are not plain yet. */
+const notYet = "src/cli/";
 
 const longest = 25;
 
@@ -52,9 +59,40 @@ export function faultsOf(page: Page): string[] {
   return faults;
 }
 
+/** The parts of a line of code that are read as words: its comment, and texts of several words. */
+function wordsIn(line: string, isSql: boolean): string[] {
+  const comment = isSql ? /--.*$/ : /^\s*(?:\/\*|\*|\/\/).*$|\s\/\/ .*$/;
+  const quoted = isSql ? /'(?:[^']|'')*'/g : /"(?:[^"\\]|\\.)*"|`[^`]*`|'[^']*'/g;
+  const rest = line.replace(comment, "");
+  return [
+    comment.exec(line)?.[0] ?? "",
+    ...[...rest.matchAll(quoted)].map(([text]) => text).filter((text) => /\s/.test(text)),
+  ];
+}
+
+/** What is wrong with a file of code, a line each. */
+export function faultsOfCode(path: string, text: string): string[] {
+  return text.split("\n").flatMap((line, n) =>
+    wordsIn(line, path.endsWith(".sql")).flatMap((words) =>
+      // A single word in quotes is a name, such as the user "nobody", and so is that of a parameter.
+      refused.flatMap(([refusal, instead]) =>
+        [...words.replaceAll(/(?<=.)"\w+"|@param \w+/g, "x").matchAll(refusal)]
+          .map(([found]) => `${path}:${n + 1}: "${found}": ${instead}`)
+      )
+    )
+  );
+}
+
 if (import.meta.main) {
   const pages = await Promise.all((await pagesBelow(scope)).map(readPage));
-  const faults = pages.flatMap(faultsOf);
+  const files = (await filesBelow(...code))
+    .filter((path) => /\.(ts|sql)$/.test(path) && !path.startsWith(notYet));
+  const faults = [
+    ...pages.flatMap(faultsOf),
+    ...(await Promise.all(
+      files.map(async (path) => faultsOfCode(path, await Deno.readTextFile(path))),
+    )).flat(),
+  ];
   for (const fault of faults) console.log(fault);
   if (faults.length > 0) {
     console.log(`${faults.length} faults: write plainly, at most ${longest} words a sentence`);

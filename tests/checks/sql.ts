@@ -10,7 +10,7 @@
  */
 
 import { fileURLToPath } from "node:url";
-import { generate } from "../../sql/generate.ts";
+import { generate, generateRights } from "../../sql/generate.ts";
 import { script } from "../../src/schema/script.ts";
 import { schemaVersion } from "../../src/schema/version.ts";
 import { filesBelow } from "./files.ts";
@@ -33,8 +33,18 @@ export async function checkSql(): Promise<string[]> {
 }
 
 async function notBundled(generated: string): Promise<string[]> {
-  const bundled = await Deno.readTextFile(new URL("src/schema/sql.json", root));
-  return bundled === generated ? [] : ["src/schema/sql.json is stale: run `deno task bundle`"];
+  const expected = {
+    "src/schema/sql.json": generated,
+    "src/database/rights.json": await generateRights(),
+  };
+  const stale = await Promise.all(
+    Object.entries(expected).map(async ([path, text]) =>
+      await Deno.readTextFile(new URL(path, root)) === text
+        ? []
+        : [`${path} is stale: run \`deno task bundle\``]
+    ),
+  );
+  return stale.flat();
 }
 
 /** A static import would load all SQL into every program that only publishes or consumes. */

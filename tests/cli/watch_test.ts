@@ -164,7 +164,7 @@ test("wrong arguments are refused, with what would be right", async ({ url, sql 
     [["remove", "user"], /there is no table user/],
     [["sql", "user"], /there is no table user/],
     [["add", "users", "--on", "upsert"], /an operation is "upsert".*insert/],
-    [["add", "users", "--include", "nope"], /nope.*It has id, email, age/],
+    [["add", "users", "--include", "nope"], /nope.*Its columns are id, email, age/],
     [["add", "users", "--header", "x"], /NAME=VALUE is "x".*source=crm/],
     [["add", "users", "--payload", "all"], /full/],
     [["add", "users", "--max-bytes", "5"], /BYTES is "5"/],

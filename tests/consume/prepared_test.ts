@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { connect, Consumer, Database, notify } from "../../mod.ts";
-import { queryAgain } from "../../src/database/prepared.ts";
+import { queryPrepared } from "../../src/database/prepared.ts";
 import { Session } from "../../src/database/session.ts";
 import { test } from "../harness/mod.ts";
 
@@ -19,7 +19,7 @@ test("a statement that the connection behind a pooler does not know is run all t
   const session = await Session.open(options(url));
   try {
     const again = async (n: number) =>
-      (await queryAgain(session, "select $1::integer as n", [n])).rows[0].n;
+      (await queryPrepared(session, "select $1::integer as n", [n])).rows[0].n;
     assert.equal(await again(1), 1);
     assert.equal(await again(2), 2);
     assert.equal((await session.query(prepared)).rows[0].count, 1);
@@ -37,10 +37,10 @@ test("a statement that another has prepared on the same server connection is run
   const other = await Session.open(options(url));
   try {
     const text = "select $1::integer + 1 as n";
-    await queryAgain(other, text, [1]);
+    await queryPrepared(other, text, [1]);
     const { rows: [{ name }] } = await other.query("select name from pg_prepared_statements");
     await session.query(`prepare ${name} (integer) as select $1`);
-    assert.equal((await queryAgain(session, text, [41])).rows[0].n, 42);
+    assert.equal((await queryPrepared(session, text, [41])).rows[0].n, 42);
   } finally {
     await session.close();
     await other.close();
@@ -51,9 +51,9 @@ test("an error of a statement that is kept prepared is told, and the next one ru
   const session = await Session.open(options(url));
   try {
     const text = "select 1 / $1::integer as n";
-    assert.equal((await queryAgain(session, text, [1])).rows[0].n, 1);
-    await assert.rejects(queryAgain(session, text, [0]), /division by zero/);
-    assert.equal((await queryAgain(session, text, [1])).rows[0].n, 1);
+    assert.equal((await queryPrepared(session, text, [1])).rows[0].n, 1);
+    await assert.rejects(queryPrepared(session, text, [0]), /division by zero/);
+    assert.equal((await queryPrepared(session, text, [1])).rows[0].n, 1);
   } finally {
     await session.close();
   }

@@ -122,7 +122,8 @@ test("a consumer is removed with all that is kept for it; its worker is told", a
   const removing = removeConsumer(db, "r");
   await until(async () =>
     (await sql(
-      "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'remove'",
+      "select from pg_stat_activity where datname = current_database() " +
+        "and wait_event_type = 'Lock' and query ~ 'remove'",
     ))
       .length > 0
   );

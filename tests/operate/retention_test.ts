@@ -168,7 +168,8 @@ test("a worker that joins while its consumer is being dropped keeps it", async (
   const dropping = cleanup(db, { olderThan: all, dropInactive: 0 });
   await until(async () =>
     (await sql(
-      "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'drop_inactive'",
+      "select from pg_stat_activity where datname = current_database() " +
+        "and wait_event_type = 'Lock' and query ~ 'drop_inactive'",
     )).length > 0
   );
   await session.query("commit");

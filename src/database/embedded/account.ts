@@ -36,7 +36,7 @@ export async function serverAccount(dataDir: string): Promise<Account> {
   const passwd = await Deno.readTextFile("/etc/passwd").catch(() => "");
   for (const line of passwd.split("\n")) {
     const [name, , uid, gid] = line.split(":");
-    // On macOS the user nobody has the id -2, which no call accepts.
+    // On macOS the user "nobody" has the id -2, which no call accepts.
     if (name !== undefined && Number(uid) > 0 && Number(gid) > 0) {
       users.set(name, { uid: Number(uid), gid: Number(gid) });
     }

@@ -1,5 +1,5 @@
 /**
- * Finds the PostgreSQL programs to run: those of the machine, or a copy from the npm registry.
+ * Finds the PostgreSQL programs to run: the machine's own, or a copy from the npm registry.
  *
  * @module
  */

@@ -18,7 +18,7 @@ export type Answer =
   /** A server that is starting up or shutting down. */
   | "busy"
   /** Nothing listens. */
-  | "nobody"
+  | "none"
   /** Another server or program. */
   | "stranger";
 
@@ -55,13 +55,13 @@ export async function ask(url: string, text: string): Promise<Record<string, unk
  * server that was created with this password. Another server that took the port over is not
  * mistaken for it.
  */
-export async function whoAnswers(address: Address): Promise<Answer> {
+export async function answerAt(address: Address): Promise<Answer> {
   try {
     await ask(urlOf(address, "postgres"), "select 1");
     return "ready";
   } catch (error) {
     const { code, message } = error as { code?: unknown; message: string };
-    if (code === "ECONNREFUSED") return "nobody";
+    if (code === "ECONNREFUSED") return "none";
     if (error instanceof Deno.errors.NotCapable) throw error;
     // 57P03: starting up, shutting down or recovering. 53300: too many connections.
     if (code === "57P03" || code === "57P01" || code === "53300") return "busy";

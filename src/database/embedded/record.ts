@@ -7,7 +7,7 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { HarkError } from "../../errors.ts";
 import { type Account, giveTo } from "./account.ts";
-import { type Address, whoAnswers } from "./connect.ts";
+import { type Address, answerAt } from "./connect.ts";
 
 /** The data folder used when none is given. */
 export const DEFAULT_DATA_DIR = ".hark/data";
@@ -82,7 +82,7 @@ export async function readAddress(dataDir: string): Promise<Address | undefined>
     }
     throw new HarkError("EMBEDDED", `${path} cannot be read`, {
       cause: error,
-      remedy: "Run as the user who made the folder, with --allow-read for it, or remove it.",
+      remedy: "Run as the owner of the folder, with --allow-read for it, or remove the folder.",
     });
   }
   const { password, port } = JSON.parse(text) as Address;
@@ -135,10 +135,10 @@ export async function findEmbedded(
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw new HarkError("EMBEDDED", `${record} cannot be read`, {
       cause: error,
-      remedy: "Run as the user who started the server, with --allow-read for it.",
+      remedy: "Run as the user that started the server, with --allow-read for the file.",
     });
   }
   const { url } = JSON.parse(text) as ServerRecord;
   const { port, password } = new URL(url);
-  return await whoAnswers({ port: Number(port), password }) === "ready" ? url : undefined;
+  return await answerAt({ port: Number(port), password }) === "ready" ? url : undefined;
 }

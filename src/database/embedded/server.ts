@@ -6,7 +6,7 @@
 
 import { HarkError } from "../../errors.ts";
 import * as clusters from "./cluster.ts";
-import { type Address, makeDatabase, serverProcesses, urlOf, whoAnswers } from "./connect.ts";
+import { type Address, answerAt, makeDatabase, serverProcesses, urlOf } from "./connect.ts";
 import { type Lock, lock, tryLock } from "./locks.ts";
 import type { EmbeddedOptions, EmbeddedServer } from "./options.ts";
 import { type Places, readAddress, removeRecord, writeAddress, writeRecord } from "./record.ts";
@@ -100,7 +100,7 @@ export class Server implements EmbeddedServer {
     await clusters.signalProcess(cluster, "KILL", postmaster.pid);
     await Promise.all(others.map((pid) => clusters.signalProcess(cluster, "KILL", pid)));
     const end = performance.now() + 10_000;
-    while (await whoAnswers(this.#address) !== "nobody" && performance.now() < end) await pause(10);
+    while (await answerAt(this.#address) !== "none" && performance.now() < end) await pause(10);
     await clusters.removePostmaster(this.dataDir);
     await removeRecord(places);
     this.#pid = undefined;
@@ -189,12 +189,12 @@ export class Server implements EmbeddedServer {
       const postmaster = await clusters.readPostmaster(this.dataDir);
       if (postmaster === undefined) return false;
       const address = { port: postmaster.port, password };
-      const answer = await whoAnswers(address);
+      const answer = await answerAt(address);
       if (answer === "ready") {
         this.#address = address;
         return true;
       }
-      if (answer === "nobody") await clusters.removePostmaster(this.dataDir);
+      if (answer === "none") await clusters.removePostmaster(this.dataDir);
       // Another program has the port. The server checks at its start whether its predecessor is
       // gone.
       if (answer !== "busy") return false;
@@ -214,8 +214,8 @@ export class Server implements EmbeddedServer {
     const postmaster = await clusters.readPostmaster(this.dataDir);
     if (postmaster !== undefined) {
       const { password } = await readAddress(this.dataDir) ?? this.#address;
-      const answer = await whoAnswers({ port: postmaster.port, password }).catch(() => "busy");
-      if (answer !== "nobody") {
+      const answer = await answerAt({ port: postmaster.port, password }).catch(() => "busy");
+      if (answer !== "none") {
         await clusters.stopCluster(cluster, mode, STOP_SECONDS);
       } else {
         // It was killed. pg_ctl would send the signal to whichever process has its number now.

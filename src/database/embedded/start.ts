@@ -9,7 +9,7 @@ import { HarkError } from "../../errors.ts";
 import { type Account, exists, makeFolder, reachablePlace, serverAccount } from "./account.ts";
 import { findBinaries, type Wanted } from "./binaries.ts";
 import { removeUnfinished } from "./cluster.ts";
-import { whoAnswers } from "./connect.ts";
+import { answerAt } from "./connect.ts";
 import { lock, tryLock } from "./locks.ts";
 import type { EmbeddedOptions, EmbeddedServer } from "./options.ts";
 import { DEFAULT_DATA_DIR, placesOf, readAddress } from "./record.ts";
@@ -48,8 +48,8 @@ const EPHEMERAL_SETTINGS: Readonly<Record<string, string>> = {
  *
  * Returns when the server accepts connections: after about 0.2 s, plus about a second if the data
  * folder has to be created. Two processes may start the same folder at once: they share one server,
- * and the last process to dispose it stops it. Under root the server runs as the user postgres or
- * nobody.
+ * and the last process to dispose it stops it. Under root the server runs as the user "postgres"
+ * or "nobody".
  *
  * The server listens on 127.0.0.1 only and requires a random password, which is kept in
  * `.hark/server.json` (mode 0600). The terminal's Ctrl-C does not reach the server: dispose or stop
@@ -91,7 +91,7 @@ async function saying(run: () => Promise<EmbeddedServer>): Promise<EmbeddedServe
     const remedy = error instanceof Deno.errors.NotCapable
       ? "Give the permission that the message names. The docs of @hark/postgres/embedded list all of them."
       : error instanceof Deno.errors.PermissionDenied
-      ? "Run as the user who owns the folder, or use another one."
+      ? "Run as the owner of the folder, or use another folder."
       : "Use another folder, or set HARK_POSTGRES to a server's bin folder.";
     const message = error instanceof Error ? error.message : String(error);
     throw new HarkError("EMBEDDED", `the embedded server failed: ${message}`, {
@@ -104,7 +104,7 @@ async function saying(run: () => Promise<EmbeddedServer>): Promise<EmbeddedServe
 async function start(options: EmbeddedOptions): Promise<EmbeddedServer> {
   checkOptions(options);
   // A missing permission shows here, before anything is created.
-  await whoAnswers({ port: 1, password: "" });
+  await answerAt({ port: 1, password: "" });
   if (options.ephemeral !== true) {
     return await startAt(resolve(options.dataDir ?? DEFAULT_DATA_DIR), options);
   }
