@@ -155,6 +155,7 @@ test("a second Ctrl-C ends workers that compute without a pause", async ({ url, 
   const child = use(hark(["listen", folder.path, "--workers", "2"], { url }));
   await child.line(/^begun$/);
   child.kill("SIGINT");
+  await child.line(/^w[12]: waiting for a handler that computes .*; Ctrl-C again ends at once$/);
   const again = setInterval(() => child.kill("SIGINT"), 150);
   const { code } = await child.ended();
   clearInterval(again);

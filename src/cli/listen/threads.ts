@@ -132,6 +132,13 @@ class Thread {
       this.#end({ reason: "it computes without a pause and could not be stopped" });
       return;
     }
+    if (this.#stopping && this.#unanswered % 2 === 0) {
+      // Its worker cannot say what the stop waits for.
+      void printError(
+        `${this.name}: waiting for a handler that computes without a pause; ` +
+          "Ctrl-C again ends at once",
+      );
+    }
     if (this.#unanswered === silent) {
       logger.error(
         "{worker} has not answered for {silence} ms: one of its handlers computes or blocks without " +
