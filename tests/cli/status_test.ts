@@ -150,12 +150,13 @@ test("status warns of consumers that hold back cleaning, from an age that is tol
 
 test("on a terminal trouble is coloured, and nothing else is different", async ({ url, sql }) => {
   await sql("select hark.register('slow', array['orders']), hark.notify('orders')");
-  await sql(`insert into hark.dead (consumer, id, channel, attempts, error)
-    values ('slow', 9, 'orders', 20, 'out of paper')`);
-  // Ages differ by the tenth of a second.
-  const read = async (command: string, screen: Screen = {}) =>
-    (await output(command.split(" "), { url, ...screen }))
-      .replace(/\d+(\.\d)? s\b( ago)?/g, "AGE").replace(/ +AGE/g, " AGE");
+  await sql(`insert into hark.dead (consumer, id, channel, attempts, error, died_at)
+    values ('slow', 9, 'orders', 20, 'out of paper', now() - interval '9 days')`);
+  // Ages that stay the same while the test runs.
+  await sql("update hark.log set created_at = created_at - interval '9 days'");
+  await sql("update hark.consumers set created_at = created_at - interval '99 days'");
+  const read = (command: string, screen: Screen = {}) =>
+    output(command.split(" "), { url, ...screen });
   // deno-lint-ignore no-control-regex -- colours
   const colours = /\x1b\[\d*m/g;
   for (const command of ["status", "consumers list", "consumers show slow", "dead list"]) {

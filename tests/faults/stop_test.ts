@@ -27,7 +27,7 @@ test("stop() lets the handler in hand finish, stores it, and begins no other", a
   const { signal } = await gate.reached();
   const stopped = running.stop();
   await assert.rejects(within(stopped, { deadline: 200 }), /waited/, "it waits");
-  await said("info", /^c: waiting for 1 handler \(c #8\)$/, since, { deadline: 2000 });
+  await said("info", /^c: waiting for 1 handler \(c #8\)$/, since);
   assert.equal(signal.aborted, false);
   gate.open();
   await within(stopped);
