@@ -41,6 +41,6 @@ test('a schema "hark" of somebody else is left alone, and said', { schema: false
   const { url, client } = c;
   await (await client()).query("create schema hark");
   for (const args of [["init"], ["status"], ["uninstall"], ["uninstall", "--yes"], ["tail"]]) {
-    await refused(args, 1, /that Hark did not make\. Rename or drop it/, { url });
+    await refused(args, 1, /that Hark did not create\. Rename or drop it/, { url });
   }
 });
