@@ -23,7 +23,7 @@ export function givenUrl({ databaseUrl }: DatabaseOptions): string | undefined {
   return databaseUrl ?? (surroundings().variable("DATABASE_URL") || undefined);
 }
 
-/** The URL that was given, or else that of the server which another process runs in this folder. */
+/** The given URL, or else the URL of the server that another process runs in this folder. */
 async function findUrl(options: DatabaseOptions): Promise<string> {
   const url = givenUrl(options) ?? (await mayLook() ? await findEmbedded() : undefined);
   if (url !== undefined) return url;

@@ -206,7 +206,7 @@ test("a worker started with something else is outdated, has no share, and is no 
   const [old, current] = [new Hand(sql), new Hand(sql)];
   await old.attend();
   await old.claim([0, 1]);
-  await sql("select hark.register('c', array['c', 'd'])");
+  await sql("select hark.register('c', array['c', 'd'], version => 1)");
   const told = await old.attend();
   assert.deepEqual([told.outcome, told.share, told.mine, told.free], ["outdated", 0, [], []]);
   assert.deepEqual(await old.claim([0, 1]), [], "nor may it claim");
