@@ -60,8 +60,8 @@ export interface ConsumerOptions<Payload = any> {
   readonly id?: string;
   /**
    * The channels to read: one or several. A channel that is added to an existing consumer is read
-   * from the consumer's position, unless `from` is given for that channel. The channels, filter and
-   * `transactional` of the worker started last apply. Workers with other values stand by.
+   * from the consumer's position, unless `from` is given for that channel. Raise `version` with
+   * each change of the channels, the filter or `transactional`.
    */
   readonly channels?: string | readonly (string | ChannelStart)[];
   /** Which notifications of its channels the consumer wants. By default it wants all. */
