@@ -40,6 +40,10 @@ for (const transactional of [false, true]) {
       async () => (await context.sql("select from hark.waiting where key = 'b'")).length === 2,
       { what: "b1 and b2 to wait" },
     );
+    // It says so before it commits.
+    if (transactional) {
+      await until(async () => (await context.sql("select from results")).length === 1);
+    }
     first.kill("SIGKILL");
     await first.ended();
     const db = context.use(await connect(context.url));

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { reset } from "@logtape/logtape";
+import { configure, getConfig, reset } from "@logtape/logtape";
 import { main } from "../../../src/cli/main.ts";
 import type { Output, Surroundings } from "../../../src/cli/surroundings.ts";
 import { type Ended, Transcript, type Wait, within } from "../../harness/mod.ts";
@@ -50,8 +50,11 @@ export class Within implements AsyncDisposable {
       },
     };
     this.#ended = (async () => {
+      const before = getConfig();
       const code = await Promise.race([exited, main(args, here)]);
-      await reset(); // or what later tests log would be written as the command's
+      // What later tests log is not the command's; a test file that listens to the log goes on doing so.
+      if (before === null) await reset();
+      else await configure({ ...before, reset: true });
       this.#out.end();
       return { code, signal: null, stdout: this.stdout, stderr: this.stderr };
     })();
