@@ -11,6 +11,7 @@
  * @module
  */
 
+import { join } from "node:path";
 import config from "../deno.json" with { type: "json" };
 import { type EmbeddedServer, startEmbedded } from "../src/database/embedded/mod.ts";
 import { connect, disconnect } from "./harness/connect.ts";
@@ -49,6 +50,7 @@ async function main(args: string[]): Promise<number> {
         settings: SETTINGS,
         ...(version ? { version } : {}),
       });
+      await trustAll(server);
       console.log(`PostgreSQL ${server.version}, a throwaway server on port ${server.port}`);
       url = server.url;
     }
@@ -63,6 +65,17 @@ async function main(args: string[]): Promise<number> {
     await server?.[Symbol.asyncDispose]();
     Deno.removeSignalListener("SIGINT", wait);
   }
+}
+
+/**
+ * Lets every role in without its password. To prove a password takes server and client more work than
+ * all else of a connection, and tests make thousands. Tests of passwords have servers of their own.
+ */
+async function trustAll({ dataDir, url }: EmbeddedServer): Promise<void> {
+  await Deno.writeTextFile(join(dataDir, "pg_hba.conf"), "host all all 127.0.0.1/32 trust\n");
+  const client = await connect(url);
+  await client.query("select pg_reload_conf()");
+  await disconnect(client);
 }
 
 async function runTests(args: string[], url: string, run: string) {

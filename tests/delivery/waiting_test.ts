@@ -42,7 +42,7 @@ for (const transactional of [false, true]) {
     );
     // It says so before it commits.
     if (transactional) {
-      await until(async () => (await context.sql("select from results")).length === 1);
+      await until(async () => (await context.sql("select from hark.done")).length === 1);
     }
     first.kill("SIGKILL");
     await first.ended();
