@@ -23,8 +23,14 @@ export async function standbyOf(primary: OwnServer, port: number = primary.port)
   const dataDir = join(folder, "data");
   await Deno.mkdir(folder, { mode: 0o711 });
   await primary.stop();
-  await copy(primary.dataDir, dataDir);
-  await Deno.writeTextFile(join(dataDir, "standby.signal"), "");
+  // Or another test's server would take the port while the folder is copied.
+  const held = Deno.listen({ hostname: "127.0.0.1", port: primary.port });
+  try {
+    await copy(primary.dataDir, dataDir);
+    await Deno.writeTextFile(join(dataDir, "standby.signal"), "");
+  } finally {
+    held.close();
+  }
   await primary.start();
   const { username, password } = new URL(primary.url);
   const server = await startEmbedded({
