@@ -133,7 +133,8 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
       [consumer],
     );
     const { rows: [row] } = await session.query(
-      `select pg_catalog.to_json(given_up)::text as given_up, unread from hark.register($1::text, array(select pg_catalog.json_array_elements_text($2::text::json)),
+      `select pg_catalog.to_json(given_up)::text as given_up, unread
+       from hark.register($1::text, array(select pg_catalog.json_array_elements_text($2::text::json)),
         $3::text, $4::bigint, $5::text::timestamptz, $6::text::jsonb, $7::boolean, $8::integer,
         $9::text::jsonb, $10::integer)`,
       [
