@@ -12,8 +12,9 @@ as $$
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
       'delayed_status', 'extend'
     ]),
+    ('{publish, operate}', array['cancel_delayed']),
     ('{publish}', array[
-      'notify', 'smart_notify', 'notify_many', 'notify_at', 'cancel_delayed', 'notify_once',
+      'notify', 'smart_notify', 'notify_many', 'notify_at', 'cancel_own_delayed', 'notify_once',
       'notify_each', 'set_context', 'notify_data_change', 'watch', 'rewatch', 'watch_sql',
       'unwatch', 'forget_watch', 'snapshot', 'restart_snapshot',
       -- Functions that those above, and the triggers that they make, call with the rights of
@@ -38,11 +39,11 @@ as $$
     ('{operate}', array[
       'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry_dead', 'discard_dead',
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
-      'tidy', 'drop_segments'
+      'tidy', 'drop_segments', 'cancel_any_delayed'
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
-      'add_segments', 'as_interval', 'as_set', 'changed', 'check_dead', 'dead_matching', 'last_drawn_id',
+      'acting_role', 'add_segments', 'as_interval', 'as_set', 'changed', 'check_dead', 'dead_matching', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'hold_gate', 'holders_of', 'id_at',
       'in_context', 'incarnation', 'is_consumed', 'is_newer', 'is_passable', 'last_served',

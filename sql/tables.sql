@@ -138,6 +138,7 @@ create table hark.delayed (
   headers jsonb,
   deliver_at timestamptz not null,
   created_at timestamptz not null default clock_timestamp(),
+  owner text not null,           -- the role that published it, and may cancel it
   constraint channel_is_1_to_200_characters check (char_length(channel) between 1 and 200),
   constraint key_is_at_most_1000_characters check (char_length(key) <= 1000),
   constraint headers_are_an_object check (jsonb_typeof(headers) = 'object'),

@@ -15,13 +15,14 @@ import { queryable } from "./notify.ts";
  * If a worker or a subscription is delivering the notification at this moment, the call waits for
  * the end of that transaction.
  *
- * Numbers are not secret: a role that may publish can cancel what another role has delayed.
+ * A role cancels what it has delayed itself, and what a role has delayed whose rights it has. The
+ * role is that of SET ROLE, else that of the login. A role with `hark.grant_operate` cancels any.
  *
  * @param number The number that {@linkcode notify} returned for the delayed notification.
  * @returns Whether the notification was still delayed. False if it was already delivered or
  * cancelled.
- * @throws {HarkError} `BAD_OPTION` if `number` is not a whole number of at least 1. Errors from the
- * server are those of {@linkcode notify}.
+ * @throws {HarkError} `BAD_OPTION` if `number` is not a whole number of at least 1. `NO_PERMISSION` if
+ * another role has delayed it. Errors from the server are those of {@linkcode notify}.
  * @example
  * ```ts
  * import { cancelDelayed, connect, notify } from "@hark/postgres";
