@@ -25,6 +25,7 @@ as $$
       'columns_in', 'in_row', 'id_value', 'key_value', 'is_wide', 'watch_statements', 'tree_of',
       'is_watch_function', 'watch_mode', 'require_watchable', 'require_columns',
       'require_condition', 'watch_definition', 'watched_root', 'watch_body', 'known_watches',
+      'known_watch', 'delete_watch', 'drop_watch_function',
       'watch_triggers', 'drift_of', 'watch_script', 'watch_function_script', 'watch_function_name',
       'is_paged', 'snapshot_body', 'snapshot_function', 'drop_snapshot_function', 'snapshot_page',
       'prepare_snapshot'
