@@ -5,7 +5,7 @@
  */
 
 import { bad } from "../check.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { firstQuery, type Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { queryable } from "./notify.ts";
 
@@ -39,10 +39,9 @@ export async function cancelDelayed(db: Queryable, number: number): Promise<bool
     bad("number", number, "Give what notify() returned for the delayed notification.");
   }
   return await translated(async () => {
-    const { rows } = await db.query(
-      "select hark.cancel_delayed($1::bigint) as cancelled",
-      [number],
-    );
+    const { rows } = await firstQuery(db, "select hark.cancel_delayed($1::bigint) as cancelled", [
+      number,
+    ]);
     return rows[0].cancelled;
   });
 }
