@@ -85,6 +85,11 @@ function stateOf(error: Fields): string | undefined {
   return undefined;
 }
 
+/** Knex puts the statement with its values before the server's message. */
+function withoutStatement(message: string | undefined): string | undefined {
+  return message?.replace(/^select hark\..* - /s, "");
+}
+
 /** What the server reported, however deep it is wrapped; undefined if the server reported nothing. */
 export function serverError(error: unknown): ServerError | undefined {
   let found: ServerError | undefined;
@@ -94,7 +99,7 @@ export function serverError(error: unknown): ServerError | undefined {
     if (code === undefined || found !== undefined && found.code !== code) continue;
     found = {
       code,
-      message: text(one, "message", "originalMessage") ?? found?.message,
+      message: withoutStatement(text(one, "message", "originalMessage")) ?? found?.message,
       hint: text(one, "hint") ?? found?.hint,
       constraint: text(one, "constraint", "constraint_name") ?? found?.constraint,
     };

@@ -15,8 +15,9 @@ import { queryable } from "./notify.ts";
  * If a worker or a subscription is delivering the notification at this moment, the call waits for
  * the end of that transaction.
  *
- * A role cancels what it has delayed itself, and what a role has delayed whose rights it has. The
- * role is that of SET ROLE, else that of the login. A role with `hark.grant_operate` cancels any.
+ * A role cancels what it has delayed itself, and what a role has delayed whose rights it has. After
+ * SET ROLE, that role counts, and otherwise the role that has logged in. A role with
+ * `hark.grant_operate` cancels any.
  *
  * @param number The number that {@linkcode notify} returned for the delayed notification.
  * @returns Whether the notification was still delayed. False if it was already delivered or
