@@ -242,6 +242,8 @@ create table hark.waiting (
   due_at timestamptz not null default clock_timestamp(),
   last_error text,
   failed_at timestamptz,
+  -- The number of the change (consumers.changes) that asked for the next attempt at once. 0: none did.
+  hurried bigint not null default 0,
   -- A copy, in case the log no longer has it (retried from the dead letters).
   channel text,
   payload jsonb,
