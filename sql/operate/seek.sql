@@ -70,7 +70,7 @@ begin
     or hark.is_consumed(l.id, l.xid, start, complete_through)
     -- What the consumer reads may have changed since this notification began to wait.
     or l.channel <> all (c.channels)
-    or (c.filter is not null and not hark.matches(c.filter, l.key, l.payload, l.headers))
+    or (c.filter is not null and not hark.may_match(c.filter, l.key, l.payload, l.headers))
   )
   on conflict on constraint dead_pkey do update set
     attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();

@@ -32,7 +32,7 @@ as $$
   join place p on p.partition = hark.partition_of(l.key, l.id, c.partitions)
   where c.name = $1 and l.channel = any (c.channels)
     and not hark.passed(l.id, l.xid, p.seen_nothing, p.floor, p.seen, p.target, p.last_id, i.rebased_through)
-    and (c.filter is null or hark.matches(c.filter, l.key, l.payload, l.headers))
+    and (c.filter is null or hark.may_match(c.filter, l.key, l.payload, l.headers))
   limit $2
 $$;
 
@@ -135,8 +135,8 @@ create or replace function hark.heads_of(consumer text, max_rows integer default
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select w.id, w.partition, w.key, w.state, w.attempts, w.due_at, w.last_error, w.failed_at,
-    coalesce(w.channel, (select l.channel from hark.log l where l.id = w.id))
+  select w.id, w.partition, hark.sendable(w.key), w.state, w.attempts, w.due_at, w.last_error, w.failed_at,
+    hark.sendable(coalesce(w.channel, (select l.channel from hark.log l where l.id = w.id)))
   from hark.waiting w
   where w.consumer = $1 and w.state <> 'behind'
   order by w.id

@@ -140,8 +140,8 @@ export class Waiting {
     try {
       ({ rows } = await translated(() =>
         session.query(
-          `select id, channel, key, payload::text as payload, headers::text as headers,
-            date_part('epoch', created_at) * 1000 as created_at, fits
+          `select id, channel, key, payload, headers,
+            date_part('epoch', created_at) * 1000 as created_at, fits, problem
            from hark.waiting_rows($1::text, $2::text::bigint[], $3::bigint)`,
           [
             state.options.identity.consumer,
@@ -186,6 +186,7 @@ export class Waiting {
           key: row.key,
           payload: row.payload,
           headers: row.headers,
+          problem: row.problem ?? undefined,
           createdAt: Number(row.created_at),
           isReplay: entry.isReplay,
         };
