@@ -9,6 +9,7 @@ import { getLogger } from "@logtape/logtape";
 import { toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
+import { Caution } from "./caution.ts";
 import type { HeldPartition } from "./held.ts";
 import { numbersText } from "./member.ts";
 import type { Entry } from "./queue.ts";
@@ -24,9 +25,12 @@ const loadedAtOnce = 50;
 /** The rows of hark.waiting and hark.done of a worker's partitions. */
 export class Waiting {
   readonly #state: State;
+  readonly #caution: Caution;
 
   constructor(state: State) {
     this.#state = state;
+    const { bytes } = state.options.limits;
+    this.#caution = new Caution({ rows: loadedAtOnce, bytes, scanned: loadedAtOnce });
   }
 
   /**
@@ -133,9 +137,11 @@ export class Waiting {
   /** Reads the waiting notifications that are due. */
   async load(session: Queryable): Promise<void> {
     const state = this.#state;
-    const { limits } = state.options;
-    const entries = state.queue.takeLoading(loadedAtOnce);
+    const limits = this.#caution.limits();
+    const entries = state.queue.takeLoading(limits.rows);
     if (entries.length === 0) return;
+    this.#caution.prepare(session);
+    const sent = performance.now();
     let rows;
     try {
       ({ rows } = await translated(() =>
@@ -151,9 +157,11 @@ export class Waiting {
         )
       ));
     } catch (error) {
+      this.#caution.failed(error, performance.now() - sent);
       state.queue.notLoaded(entries);
       throw error;
     }
+    this.#caution.succeeded(performance.now() - sent);
     const found = new Map(rows.map((row) => [toId(row.id), row]));
     const loaded: Entry[] = [];
     const later: Entry[] = [];

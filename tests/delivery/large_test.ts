@@ -9,6 +9,16 @@ const large = (count: number, mebibytes: number) => `
   with payload as materialized (select to_jsonb(repeat('0123456789abcdef', ${mebibytes} * 65536)) as p)
   select count(hark.notify('c', p, 'large')) from payload, generate_series(1, ${count})`;
 
+/** From here on, reading one notification takes the server so long. */
+const slow = (seconds: number) => `
+  alter function hark.contents(jsonb, jsonb) rename to contents_itself;
+  create function hark.contents(
+    payload jsonb, headers jsonb, out payload_text text, out headers_text text, out problem text
+  ) language plpgsql as $$ begin
+    perform pg_sleep(${seconds});
+    select * into payload_text, headers_text, problem from hark.contents_itself($1, $2);
+  end $$`;
+
 test("a page unpacks no more than its bytes and one notification, however well they are compressed", async (context) => {
   await context.sql(large(12, 4));
   await publish(context, 1, 3);
@@ -66,4 +76,41 @@ test("a filter unpacks no more payloads for a page than its bytes as stored", as
   assert.deepEqual([first.ids, first.window_end, first.compared], [null, false, 3]);
   const [whole] = await context.sql(page, [100 * bytes]);
   assert.deepEqual([whole.ids, whole.window_end], ["14", true]);
+});
+
+test("a reader whose page times out asks for less, and one notification that takes long is still read", async (context) => {
+  await publish(context, 1, 4);
+  await context.sql("update hark.log set headers = jsonb_build_object('h', repeat('x', 100000))");
+  await context.sql(slow(0.4));
+  // All four take 1.2 s at least, as a page ends after a second. One takes longer than the timeout.
+  const db = context.use(await connect(context.url, { readerTimeout: 300 }));
+  await using running = new Running(db, { pageSize: 8 });
+  await using reading = new Reading(db, "c", { from: "beginning", pageSize: 8 });
+  await until(() => running.payloads.includes(4) && reading.payloads.includes(4));
+  assert.deepEqual(running.payloads, [1, 2, 3, 4]);
+  assert.deepEqual(reading.payloads, [1, 2, 3, 4]);
+});
+
+test("waiting notifications that take long to read are retried one by one", async (context) => {
+  await publish(context, 1, 4);
+  const failed = new Set<unknown>();
+  const options = {
+    retry: { initial: 1 },
+    handle: ({ payload }: { payload: number }) => {
+      if (failed.has(payload)) return;
+      failed.add(payload);
+      throw new Error("the first time");
+    },
+  };
+  const db = context.use(await connect(context.url, { readerTimeout: 300 }));
+  {
+    await using first = new Running(db, { ...options, retry: { initial: 600_000 } });
+    await until(async () => (await context.sql("select from hark.waiting")).length === 4);
+    assert.equal(first.inbox.items.length, 4);
+  }
+  await context.sql("update hark.waiting set due_at = now()");
+  await context.sql(slow(0.4));
+  await using running = new Running(db, options);
+  await until(() => running.inbox.items.length === 4);
+  assert.deepEqual(running.payloads.toSorted(), [1, 2, 3, 4]);
 });
