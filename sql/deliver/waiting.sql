@@ -37,7 +37,8 @@ as $$
     cross join hark.install i
     join hark.log l on l.id > least((s.position).floor, (select min(t.low) from unnest((s.position).lows) t (low)))
     where c.name = $1 and s.partition = any ($2)
-      and l.channel = any (c.channels)
+      -- Hashed: see hark.unread_of.
+      and l.channel in (select u.channel from hark.consumers x cross join lateral unnest(x.channels) u (channel) where x.name = $1)
       and hark.partition_of(l.key, l.id, c.partitions) = s.partition
       and (c.filter is null or hark.may_match(c.filter, l.key, l.payload, l.headers))
       and pg_visible_in_snapshot(l.xid, $3)
@@ -123,7 +124,7 @@ begin
   join hark.partitions s
     on s.consumer = $1 and s.partition = hark.partition_of(l.key, l.id, c.partitions)
   where l.id >= r.next_id and l.id <= through
-    and l.channel = any (coalesce(r.channels, c.channels))
+    and l.channel in (select unnest(coalesce(r.channels, c.channels)))
     and (c.filter is null or hark.may_match(c.filter, l.key, l.payload, l.headers))
     and hark.is_consumed(l.id, l.xid,
       r.positions[1 + hark.partition_of(l.key, l.id, greatest(1, cardinality(r.positions)))], complete_through)
