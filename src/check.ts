@@ -14,6 +14,8 @@ export function show(value: unknown): string {
       ? JSON.stringify(value)
       : typeof value === "bigint"
       ? `${value}n`
+      : typeof value === "number"
+      ? String(value) // JSON has no NaN and no infinity, and would print null
       : typeof value === "function"
       ? "a function"
       : value instanceof Date
