@@ -8,7 +8,7 @@ import {
   deadLetters,
   type Notification,
   replay,
-  retryDead,
+  retry,
   status,
   subscribe,
   watch,
@@ -121,7 +121,7 @@ for (const kind of kinds) {
       assert(kind === key || letter!.payload === null);
       assert.match(letter!.error!, kind.error);
       // What is retried or replayed is read from its copy, or once more: with the same result.
-      assert.equal(await retryDead(db, "c", { all: true }), 1);
+      assert.equal(await retry(db, "c", { all: true }), 1);
       await replay(db, "c", { from: 1 });
       await using running = new Running(db, { onDeadLetter: lost });
       await until(() => gone.length >= 2 && running.inbox.items.length >= 3);
