@@ -4,11 +4,11 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { bad, knownOptions } from "../check.ts";
 import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
 import type { Notification } from "./notification.ts";
 import { checkOptions, completeOptions, fieldsOf, type GivenHandlers } from "./checked.ts";
 import type { HandlerContext } from "./handler.ts";

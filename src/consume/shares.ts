@@ -4,9 +4,9 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
 import { HeldPartition } from "./held.ts";
 import type { Attendance, Claimed, Member } from "./member.ts";
 import { Reader } from "./reader.ts";

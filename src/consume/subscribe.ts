@@ -4,13 +4,13 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
 import { backoff, Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
 import { Notification } from "./notification.ts";
 import { MemoryReader } from "./memory_reader.ts";

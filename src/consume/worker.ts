@@ -5,11 +5,11 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { pause } from "../database/bell.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { messageOf, translate } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import { Acknowledger } from "./acknowledge.ts";
 import { Attempts } from "./attempt.ts";
 import { Dispatcher } from "./dispatch.ts";
