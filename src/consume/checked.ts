@@ -4,7 +4,7 @@
  * @module
  */
 
-import { bad, channelNames, consumerName, knownOptions, wholeNumber } from "../check.ts";
+import { bad, channelNames, consumerName, knownOptions, show, wholeNumber } from "../check.ts";
 import { HarkError } from "../errors.ts";
 import { headersText, keyText, payloadText } from "../publish/payload.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
@@ -15,7 +15,8 @@ import { type StartFrom, startValues } from "./start.ts";
 /** How many rows are scanned for one page. Bounds how long a read of a rare channel takes. */
 const scannedPerPage = 20_000;
 
-const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
+/** The names of all options of a consumer. */
+export const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
   "id",
   "channels",
   "filter",
@@ -47,16 +48,14 @@ const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
   "stopTimeout",
 ];
 
-/** The options that a subclass has as fields. Options given to the constructor win over them. */
-export function fieldsOf(consumer: object): ConsumerOptions {
-  const fields = consumer as Record<string, unknown>;
-  return Object.fromEntries(
-    consumerOptionNames.filter((name) => Object.hasOwn(fields, name) && fields[name] !== undefined)
-      .map((name) => [name, fields[name]]),
-  );
-}
-
-const functionNames = ["handle", "handleBatch", "onHandled", "onError", "onDeadLetter"] as const;
+/** The names of the options that are functions. */
+export const functionNames = [
+  "handle",
+  "handleBatch",
+  "onHandled",
+  "onError",
+  "onDeadLetter",
+] as const;
 
 /** The handler of a consumer: one of these functions. */
 export interface GivenHandlers {
@@ -82,6 +81,7 @@ export function checkOptions(o: ConsumerOptions, subclass: boolean = false): voi
     }
   }
   if (o.id !== undefined) consumerName(o.id);
+  if (o.handle !== undefined && o.handleBatch !== undefined) throw both(o.id);
   // A subclass may have either handler as a method.
   const batches = o.handleBatch !== undefined || o.batchSize !== undefined && subclass;
   completeOptions(o, "unnamed", o.channels ?? ["unnamed"], {
@@ -106,9 +106,7 @@ export function completeOptions(
     });
   }
   if (handle !== undefined && handleBatch !== undefined) {
-    throw new HarkError("BAD_OPTION", `consumer "${consumer}" has both handle and handleBatch`, {
-      remedy: "Give only one of them.",
-    });
+    throw both(consumer);
   }
   const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
   const acknowledgeInterval = wholeNumber("acknowledgeInterval", o.acknowledgeInterval, 200, 0);
@@ -162,6 +160,13 @@ export function completeOptions(
     },
     hooks: { onHandled: o.onHandled, onError: o.onError, onDeadLetter: o.onDeadLetter },
   };
+}
+
+function both(id: string | undefined): HarkError {
+  const what = id === undefined ? "a consumer" : `consumer ${show(id)}`;
+  return new HarkError("BAD_OPTION", `${what} has both handle and handleBatch`, {
+    remedy: "Give only one of them.",
+  });
 }
 
 function boolean(name: string, value: unknown): boolean {

@@ -164,14 +164,14 @@ export interface ConsumerOptions<Payload = any> {
    */
   readonly maxWaiting?: number;
   /** Called after a notification was handled. An error that it throws is logged. */
-  readonly onHandled?: (notification: Notification<Payload>) => unknown;
+  onHandled?(notification: Notification<Payload>): unknown;
   /** Called after each failed attempt. An error that it throws is logged. */
-  readonly onError?: (error: unknown, notification: Notification<Payload>) => unknown;
+  onError?(error: unknown, notification: Notification<Payload>): unknown;
   /**
    * Called when a notification becomes a dead letter, after `onError`. An error that it throws is
    * logged.
    */
-  readonly onDeadLetter?: (error: unknown, notification: Notification<Payload>) => unknown;
+  onDeadLetter?(error: unknown, notification: Notification<Payload>): unknown;
   /**
    * How often to read the log without being woken, 1 to 86400000. LISTEN wakes a consumer at once,
    * so this interval is a safety net. Without LISTEN it is the delay of delivery.

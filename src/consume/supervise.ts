@@ -31,7 +31,7 @@ const storeTimeout = 5000;
 export async function supervise(
   db: Queryable,
   options: CheckedOptions,
-  signals: Pick<Run, "stopping" | "abandon" | "drain">,
+  signals: Pick<Run, "stopping" | "abandon" | "drain" | "ready">,
 ): Promise<number> {
   // Before registration: the consumer must not be registered as something it cannot be.
   if (options.identity.transactional) requireTransactions(db);

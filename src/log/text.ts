@@ -71,7 +71,8 @@ function firstLine(message: string): string {
 /** The first places of an error's stack, beginning at the first file that is the user's own. */
 function stackOf(error: Error): string[] {
   const all = String(error.stack ?? "").split("\n").map((line) => line.trim())
-    .filter((line) => line.startsWith("at ") && !line.includes(here));
+    .filter((line) => line.startsWith("at ") && !line.includes(here))
+    .map((line) => line.replace("at Proxy.", "at ")); // a consumer that is a class
   const first = all.findIndex((line) =>
     /(file|https?):\/\//.test(line) && !/\/node_modules\/|\/npm\/|https:\/\/jsr\.io\//.test(line)
   );
