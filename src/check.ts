@@ -5,30 +5,9 @@
  */
 
 import { HarkError } from "./errors.ts";
+import { show } from "./show.ts";
 
-/** Formats a value for an error message, shortened to 80 characters. */
-export function show(value: unknown): string {
-  let text: string | undefined;
-  try {
-    text = typeof value === "string"
-      ? JSON.stringify(value)
-      : typeof value === "bigint"
-      ? `${value}n`
-      : typeof value === "function"
-      ? "a function"
-      : value instanceof Date
-      ? String(value)
-      : JSON.stringify(value);
-  } catch {
-    text = undefined;
-  }
-  try {
-    text ??= String(value);
-  } catch {
-    text = Object.prototype.toString.call(value); // its own toString throws
-  }
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
-}
+export { show };
 
 /** Throws `BAD_OPTION`. */
 export function bad(name: string, value: unknown, remedy: string): never {

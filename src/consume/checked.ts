@@ -6,7 +6,7 @@
 
 import { bad, channelNames, consumerName, knownOptions, show, wholeNumber } from "../check.ts";
 import { HarkError } from "../errors.ts";
-import { headersText, keyText, payloadText } from "../publish/payload.ts";
+import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
 import type { ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
 import type { CheckedOptions } from "./run.ts";
@@ -193,17 +193,19 @@ function filterText(filter: ConsumerFilter | undefined): string | null {
   knownOptions("filter", filter, ["key", "payload", "headers"]);
   const parts: string[] = [];
   if (filter.key !== undefined) {
-    const keys = typeof filter.key === "string" ? [filter.key] : filter.key;
-    if (!Array.isArray(keys) || keys.length === 0 || keys.some((key) => typeof key !== "string")) {
+    const keys: readonly unknown[] = Array.isArray(filter.key) ? filter.key : [filter.key];
+    if (keys.length === 0 || keys.some((key) => wordOf(key) === undefined)) {
       bad("filter.key", filter.key, "Give a key, or a list of at least one key.");
     }
-    parts.push(`"key":${JSON.stringify(keys.map((key) => keyText(key)))}`);
+    parts.push(`"key":${JSON.stringify(keys.map((key) => keyText(key, "filter.key")))}`);
   }
   if (filter.payload !== undefined) {
     parts.push(`"payload":${payloadText(filter.payload, "filter.payload")}`);
   }
   if (filter.headers === null) bad("filter.headers", null, "Give an object, or leave it out.");
-  if (filter.headers !== undefined) parts.push(`"headers":${headersText(filter.headers)}`);
+  if (filter.headers !== undefined) {
+    parts.push(`"headers":${headersText(filter.headers, "filter.headers")}`);
+  }
   if (parts.length === 0) bad("filter", filter, "Give a key, a payload or headers to match.");
   return `{${parts.join(",")}}`;
 }

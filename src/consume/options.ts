@@ -43,7 +43,7 @@ export interface ChannelStart {
  */
 export interface ConsumerFilter {
   /** Match notifications with this key, or with one of these keys. */
-  readonly key?: string | readonly string[];
+  readonly key?: string | number | bigint | readonly (string | number | bigint)[];
   /**
    * Match notifications whose payload contains this value, as `jsonb @>` defines it: an object's
    * fields, an array's elements.
