@@ -76,6 +76,7 @@ export type { StartFrom } from "./src/consume/start.ts";
 export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
 export type { ConnectOptions } from "./src/database/connections.ts";
 export { connect, Database } from "./src/database/database.ts";
+export type { Duration } from "./src/duration.ts";
 export type { Queryable, QueryResult } from "./src/database/queryable.ts";
 export { HarkError, type HarkErrorCode, type HarkErrorOptions } from "./src/errors.ts";
 // Operations: status, moving and pausing consumers, dead letters, removing old notifications.

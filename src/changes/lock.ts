@@ -4,15 +4,15 @@
  * @module
  */
 
-import { wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translate } from "../database/translate.ts";
+import { aDay, durationMs } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import type { LockOptions } from "./options.ts";
 
 /** The lock timeout, in ms. */
 export function lockTimeout({ lockTimeout }: LockOptions): number {
-  return wholeNumber("lockTimeout", lockTimeout, 5000, 1, 86_400_000);
+  return durationMs("lockTimeout", lockTimeout, 5000, { least: 1, most: aDay });
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 
 import { bad, channelNames, consumerName, knownOptions, show, wholeNumber } from "../check.ts";
+import { aDay, aYear, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
@@ -109,13 +110,16 @@ export function completeOptions(
     throw both(consumer);
   }
   const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
-  const acknowledgeInterval = wholeNumber("acknowledgeInterval", o.acknowledgeInterval, 200, 0);
+  const acknowledgeInterval = durationMs("acknowledgeInterval", o.acknowledgeInterval, 200, {
+    least: 0,
+    most: aDay,
+  });
   const block = oneOf("onFailure", o.onFailure, ["wait", "block"]) === "block";
   return {
     identity: {
       consumer,
       owner: crypto.randomUUID(),
-      lease: wholeNumber("lease", o.lease, 15_000, 100, 86_400_000),
+      lease: durationMs("lease", o.lease, 15_000, { least: 100, most: aDay }),
       channels: channelNames(namesOf(channels)).sort(),
       filter: filterText(o.filter),
       transactional: boolean("transactional", o.transactional),
@@ -136,27 +140,25 @@ export function completeOptions(
     batchSize: handleBatch === undefined
       ? unless(o.batchSize, "batchSize", "handleBatch", 1)
       : wholeNumber("batchSize", o.batchSize, 100, 1, 10_000),
-    pollInterval: wholeNumber("pollInterval", o.pollInterval, 3000, 1, 86_400_000),
+    pollInterval: durationMs("pollInterval", o.pollInterval, 3000, { least: 1, most: aDay }),
     acknowledgeCount: acknowledgeInterval === 0
       ? 1
       : wholeNumber("acknowledgeCount", o.acknowledgeCount, 4000, 1),
     acknowledgeInterval,
-    retryInitial: wholeNumber("retry.initial", o.retry?.initial, 500, 0, 31_622_400_000),
-    retryMaximum: wholeNumber("retry.maximum", o.retry?.maximum, 600_000, 0, 31_622_400_000),
+    retryInitial: durationMs("retry.initial", o.retry?.initial, 500, { least: 0, most: aYear }),
+    retryMaximum: durationMs("retry.maximum", o.retry?.maximum, 600_000, { least: 0, most: aYear }),
     maxAttempts: o.maxAttempts === Infinity
       ? Infinity
       : wholeNumber("maxAttempts", o.maxAttempts, block ? Infinity : 20, 1, 1_000_000_000),
     maxCrashes: wholeNumber("maxCrashes", o.maxCrashes, 4, 4, 1000),
     maxWaiting: wholeNumber("maxWaiting", o.maxWaiting, 10_000, 1, 1_000_000),
     block,
-    stopTimeout: wholeNumber("stopTimeout", o.stopTimeout, 30_000, 0, 86_400_000),
+    stopTimeout: durationMs("stopTimeout", o.stopTimeout, 30_000, { least: 0, most: aDay }),
     random: Math.random,
     handling: {
       handle,
       handleBatch,
-      timeout: o.timeout === undefined
-        ? undefined
-        : wholeNumber("timeout", o.timeout, 0, 1, 2_000_000_000),
+      timeout: durationMs("timeout", o.timeout, undefined, { least: 1, most: longestTimer }),
     },
     hooks: { onHandled: o.onHandled, onError: o.onError, onDeadLetter: o.onDeadLetter },
   };

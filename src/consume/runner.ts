@@ -111,14 +111,14 @@ export class Runner {
   }
 }
 
-/** A promise for whoever waits until a run is ready. It may be rejected without anybody waiting. */
+/** A promise that a run is ready. */
 class Readiness {
   readonly #settling = Promise.withResolvers<void>();
   readonly promise: Promise<void> = this.#settling.promise;
   isSettled = false;
 
   constructor() {
-    this.promise.catch(() => {}); // run() rejects with the same error
+    this.promise.catch(() => {}); // most programs never read it, and run() rejects as well
   }
 
   resolve(): void {

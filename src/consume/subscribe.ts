@@ -5,6 +5,7 @@
  */
 
 import { abortSignal, bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
+import { aDay, type Duration, durationMs } from "../duration.ts";
 import { backoff, Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
@@ -20,7 +21,7 @@ import { type Standing, Waking } from "./waking.ts";
 
 const logger = getLogger(["hark", "subscribe"]);
 
-/** Options of {@linkcode subscribe}. Durations are milliseconds. */
+/** Options of {@linkcode subscribe}. */
 export interface SubscribeOptions {
   /**
    * Where to begin.
@@ -31,11 +32,11 @@ export interface SubscribeOptions {
   /** End the iteration when this signal aborts. */
   readonly signal?: AbortSignal;
   /**
-   * How often to read the log without being woken, 1 to 86400000.
+   * How often to read the log without being woken, 1 ms to 1 day.
    *
    * @default {3000}
    */
-  readonly pollInterval?: number;
+  readonly pollInterval?: Duration;
   /**
    * The most notifications in one page (one read), 1 to 100000.
    *
@@ -95,7 +96,10 @@ export async function* subscribe<Payload = any>(
   const names = channels === null ? null : channelNames(channels);
   const rows = wholeNumber("pageSize", options.pageSize, 500, 1, 100_000);
   const bytes = wholeNumber("pageBytes", options.pageBytes, 8 * 1024 * 1024, 1);
-  const pollInterval = wholeNumber("pollInterval", options.pollInterval, 3000, 1, 86_400_000);
+  const pollInterval = durationMs("pollInterval", options.pollInterval, 3000, {
+    least: 1,
+    most: aDay,
+  });
   const start = startValues(options.from ?? "now");
   const { onReady } = options;
   if (onReady !== undefined && typeof onReady !== "function") {

@@ -198,7 +198,7 @@ export class Worker implements AsyncDisposable {
       // A worker that stands by has claimed nothing, so it has no snapshot of its start yet.
       if (!this.#run.drain) await this.#shares.begin(session);
       this.#ready = true;
-      this.#run.ready();
+      this.#run.ready?.();
     }
     this.#errands.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
   }

@@ -10,13 +10,13 @@ import { Thinning } from "./thinning.ts";
 
 /** What Hark logs with: sentences with `{names}` of facts. */
 export interface HarkLogger {
-  /** For a person who looks into Hark itself. */
+  /** For work on Hark itself. */
   debug(sentence: string, facts?: Facts): void;
-  /** What a person may like to know. */
+  /** For information. */
   info(sentence: string, facts?: Facts): void;
-  /** What is not as it should be, and passes or is worked around. */
+  /** For trouble that passes by itself. */
   warn(sentence: string, facts?: Facts): void;
-  /** What needs a person. */
+  /** For failures, and for trouble that stays. */
   error(sentence: string, facts?: Facts): void;
 }
 

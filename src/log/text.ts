@@ -15,7 +15,7 @@ const places = 3;
 /** The most characters of one line. */
 const widest = 500;
 
-/** Where Hark's own code is: its places in a stack help nobody who uses it. */
+/** Where Hark's own code is. Its places in a stack do not help to find a bug of the program. */
 const here = new URL("../", import.meta.url).href;
 
 /**

@@ -4,7 +4,7 @@
  * @module
  */
 
-/** For so long, in ms, records that are alike are only counted. */
+/** After a record is printed, those that are alike are only counted, for this many ms. */
 const rest = 10_000;
 /** The most records printed in one `rest`. */
 const most = 20;

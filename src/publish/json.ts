@@ -182,7 +182,7 @@ class Strict {
       if (!isStorable(name)) this.#refuse(`has the name ${show(name)}, ${unstorable}`, removeIt);
       this.#names.push(name);
       const value = this.#try("its getter", () => (object as Record<string, unknown>)[name]);
-      // JSON leaves out a field that is undefined: whoever reads it gets undefined again.
+      // JSON leaves out a field that is undefined, and reading that field gives undefined again.
       const json = this.#textOf(name, value);
       if (json !== undefined) fields.push(`${JSON.stringify(name)}:${json}`);
       this.#names.pop();

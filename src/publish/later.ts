@@ -5,6 +5,7 @@
  */
 
 import { bad, knownOptions, show, text } from "../check.ts";
+import { type Duration, requiredMs, wanted } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { wordOf } from "./payload.ts";
 
@@ -23,20 +24,20 @@ export interface DedupeOptions {
    */
   readonly key: string | number | bigint;
   /**
-   * How long the key stays taken, in ms, counted from the first call that publishes under it. More
-   * than 0, at most 315,360,000,000 (10 years).
+   * How long the key stays taken, counted from the first call that publishes under it: a
+   * {@linkcode Duration} of more than 0, at most 3,650 days (10 years).
    * @default {86400000}
    */
-  readonly within?: number;
+  readonly within?: Duration;
 }
 
 /** When to deliver a notification, and whether to publish it only once. */
 export interface LaterOptions {
   /**
-   * Deliver the notification at the earliest this many ms after the call, by the server's clock.
-   * From 0 to 315,360,000,000 (10 years).
+   * Deliver the notification at the earliest this long after the call, by the server's clock: a
+   * {@linkcode Duration} of 0 to 3,650 days (10 years).
    */
-  readonly delay?: number;
+  readonly delay?: Duration;
   /**
    * Deliver the notification at the earliest at this time, at most 10 years ahead. A time in the
    * past is due at once.
@@ -73,18 +74,16 @@ export function laterText({ delay, deliverAt, dedupe }: LaterOptions): string {
     (dedupe === undefined ? "" : dedupeText(dedupe));
 }
 
-function delayChecked(delay: unknown): number {
-  if (typeof delay !== "number" || !(delay >= 0 && delay <= LONGEST)) {
-    const isMoment = Number.isFinite(delay) && delay as number > LONGEST;
+function delayChecked(delay: Duration): number {
+  const bounds = { least: 0, most: LONGEST, fractions: true };
+  if (typeof delay === "number" && Number.isFinite(delay) && delay > LONGEST) {
     bad(
       "delay",
-      shown(delay),
-      `Give milliseconds from now, 0 to ${LONGEST} (10 years)${
-        isMoment ? "; for a point in time, give deliverAt as a Date" : ""
-      }.`,
+      delay,
+      `Give ${wanted(bounds)}; for a point in time, give deliverAt as a Date.`,
     );
   }
-  return delay;
+  return requiredMs("delay", delay, bounds);
 }
 
 function timeText(time: unknown): string {
@@ -111,19 +110,12 @@ function dedupeText(dedupe: unknown): string {
   if (key === undefined || length < 1 || length > 200) {
     bad("the dedupe key", given.key, "Give text of 1 to 200 characters, a bigint or a number.");
   }
-  if (typeof within !== "number" || !(within > 0 && within <= LONGEST)) {
-    bad(
-      "within",
-      shown(within),
-      `Give milliseconds, more than 0 and at most ${LONGEST} (10 years).`,
-    );
-  }
+  const lifetime = requiredMs("within", within, {
+    least: Number.MIN_VALUE,
+    most: LONGEST,
+    fractions: true,
+  });
   // An interval holds whole microseconds: anything shorter would become zero, which is refused.
   return `,"dedupe_key":${JSON.stringify(text("the dedupe key", key, "BAD_OPTION"))}` +
-    `,"within_ms":${Math.max(within, 0.001)}`;
-}
-
-/** JSON has no NaN and no infinity: show() would print them as null. */
-function shown(value: unknown): unknown {
-  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+    `,"within_ms":${Math.max(lifetime, 0.001)}`;
 }

@@ -24,7 +24,7 @@ test("each command needs no more than its task's permission set", async ({ url, 
     ["replay", ["r", "--from", "1"]],
     ["pause", ["r"]],
     ["resume", ["r"]],
-    ["cleanup", ["--days", "1"]],
+    ["cleanup", ["--older-than", "1d"]],
     ["listen", [join(PROJECT, "examples/consumers/orders.ts"), "--drain"]],
     ["uninstall", ["--yes"]],
   ];

@@ -38,7 +38,7 @@ const numbers: Record<string, [least: number, most: number, otherwise: number | 
   readAheadBytes: [1, safe, 16 * 1024 * 1024],
   pollInterval: [1, 86_400_000, 3000],
   acknowledgeCount: [1, safe, 4000],
-  acknowledgeInterval: [0, safe, 200],
+  acknowledgeInterval: [0, 86_400_000, 200],
   maxAttempts: [1, 1_000_000_000, 20],
   maxWaiting: [1, 1_000_000, 10_000],
   stopTimeout: [0, 86_400_000, 30_000],

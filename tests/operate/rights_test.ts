@@ -35,7 +35,7 @@ const operating: ((db: Queryable) => Promise<unknown>)[] = [
   (db) => retryDead(db, "r", { all: true }),
   (db) => discardDead(db, "r", { all: true }),
   (db) => setPartitions(db, "r", 2),
-  (db) => cleanup(db, { olderThan: 1, dropInactive: 1 }),
+  (db) => cleanup(db, { olderThan: "1d", dropInactive: "1d" }),
   (db) => removeConsumer(db, "r"),
 ];
 
