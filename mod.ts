@@ -98,14 +98,12 @@ export {
 } from "./src/operate/consumers.ts";
 export { pause, removeConsumer, resume, setPartitions } from "./src/operate/pause.ts";
 export {
-  type DeadLetterChoice,
   type DeadLetterFilter,
   type DeadLetterOptions,
   deadLetters,
   type DeadNotification,
-  discardDead,
-  retryDead,
 } from "./src/operate/dead.ts";
+export { discard, type FailureChoice, retry } from "./src/operate/retry.ts";
 export type { HoldingConsumer, HoldingReason } from "./src/operate/holding.ts";
 export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
 export {

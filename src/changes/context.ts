@@ -5,7 +5,7 @@
  */
 
 import { bad, knownOptions } from "../check.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { firstQuery, type Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { headersText } from "../publish/payload.ts";
 import { queryable } from "../publish/notify.ts";
@@ -44,5 +44,7 @@ export async function setContext(
   if (typeof forSession !== "boolean") bad("forSession", forSession, "Give true or false.");
   if (context === undefined) bad("context", context, "Give an object, or null to remove it.");
   const values = [headersText(context, "context"), forSession];
-  await translated(() => db.query("select hark.set_context($1::text::jsonb, $2::boolean)", values));
+  await translated(() =>
+    firstQuery(db, "select hark.set_context($1::text::jsonb, $2::boolean)", values)
+  );
 }

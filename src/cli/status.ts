@@ -37,7 +37,7 @@ export const status = databaseCommand({
   description:
     "For each consumer: its channels, how many notifications it has not read, the age of the " +
     "oldest of these (lag), how many wait for a retry, its dead letters, the worker that serves " +
-    "it, and what it fails on. Then the consumers that hold back cleanup, the watches that have " +
+    "it, what it fails on, and when that is tried next. Then the consumers that hold back cleanup, the watches that have " +
     "drifted, and the size of the log.",
   examples: [
     ["hark status", "once"],
@@ -96,13 +96,14 @@ function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Sta
       ]),
     ),
     failing.length === 0 ? "" : table(
-      "failing, notification, attempts, last attempt, error",
-      failing.map(({ consumer, failing }) => [
-        consumer,
-        plain(failing!.id),
-        failing!.attempts,
-        ago(failing!.failedAt),
-        { text: failing!.error ?? "no message", style: "red" },
+      "failing, notification, attempts, last attempt, next attempt, error",
+      failing.map((one) => [
+        one.consumer,
+        plain(one.failing!.id),
+        one.failing!.attempts,
+        ago(one.failing!.failedAt),
+        nextAttempt(one),
+        { text: one.failing!.error ?? "no message", style: "red" },
       ]),
     ),
     warnings.length === 0 ? "" : holdingTable(warnings, "yellow"),
@@ -112,6 +113,14 @@ function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Sta
       ...delayedFacts(delayed),
     ]),
   );
+}
+
+function nextAttempt({ failing, serving, pausedAt }: ConsumerStatus): Cell {
+  if (pausedAt !== null) return { text: "paused", style: "yellow" };
+  const { nextAttemptAt } = failing!;
+  return serving || nextAttemptAt.getTime() > Date.now()
+    ? until(nextAttemptAt)
+    : { text: "when a worker runs", style: "yellow" };
 }
 
 /** How long a delivery may be overdue, in ms, before it seems that no worker runs to make it. */

@@ -16,11 +16,16 @@ export function duration(
   return kind("DURATION", bounds.least, (input) => {
     const value = parseDuration(input);
     if (value !== undefined && value >= bounds.least && value <= bounds.most) return value;
-    const most = bounds.most === Infinity ? "" : `; at most ${formatDuration(bounds.most)}`;
+    const { least, most } = bounds;
+    const limits = most === Infinity
+      ? ""
+      : least === 0
+      ? `; at most ${formatDuration(most)}`
+      : `; from ${formatDuration(least)} to ${formatDuration(most)}`;
     const unit = /^\d+(\.\d+)?$/.test(input) ? " A number needs its unit." : "";
     throw new Error(
       `${option} is ${JSON.stringify(input)}. ` +
-        `Give 250ms, 10s, 5m, 2h or 1d, for example${most}.${unit}`,
+        `Give 250ms, 10s, 5m, 2h or 1d, for example${limits}.${unit}`,
     );
   });
 }

@@ -237,6 +237,7 @@ export class Intake {
       dropped: false,
       alone: held.crashes >= 2 && held.tail > 0,
       isReplay: row.isReplay,
+      wait: undefined,
     };
     held.add(entry);
     if (held.done.delete(row.id)) {

@@ -6,6 +6,7 @@
 
 import { toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { sqlState } from "../database/driver_error.ts";
 import { messageOf, translate, translated } from "../database/translate.ts";
 import { getLogger } from "../log/logger.ts";
 import { processName } from "./process_name.ts";
@@ -142,7 +143,7 @@ export class Member {
       ({ rows } = await ask());
     } catch (error) {
       const reason = translate(error);
-      if ((reason.cause as { code?: unknown } | undefined)?.code !== "55P03") throw reason;
+      if (sqlState(reason) !== "55P03") throw reason;
       // A transaction of the last owner is still open: its handler hangs, or its process was
       // stopped.
       await this.#endOwners(session, wanted);

@@ -75,7 +75,13 @@ export interface RetryPolicy {
 
 /** What follows a failed attempt: a retry after a wait, or a dead letter. */
 export type Verdict =
-  | { readonly kind: "retry"; readonly wait: number; readonly reason: string }
+  | {
+    readonly kind: "retry";
+    readonly wait: number;
+    readonly reason: string;
+    /** Whether the handler has set the wait itself. */
+    readonly asked: boolean;
+  }
   | { readonly kind: "dead"; readonly reason: string };
 
 /** Decides what follows attempt number `attempt` (1, 2, …), which failed with `error`. */
@@ -84,8 +90,9 @@ export function verdict(error: unknown, attempt: number, policy: RetryPolicy): V
   // Compared by name: a module of consumers may have imported another copy of this package.
   const { name, delay } = (error ?? {}) as { name?: unknown; delay?: unknown };
   if (name === "DeadLetter" || attempt >= policy.maxAttempts) return { kind: "dead", reason };
-  const wait = name === "RetryAfter" && typeof delay === "number" && delay >= 0 && delay <= aYear
+  const asked = name === "RetryAfter" && typeof delay === "number" && delay >= 0 && delay <= aYear;
+  const wait = asked
     ? delay
     : backoff(attempt, policy.retryInitial, policy.retryMaximum, policy.random);
-  return { kind: "retry", wait: Math.round(wait), reason };
+  return { kind: "retry", wait: Math.round(wait), reason, asked };
 }

@@ -198,7 +198,13 @@ export class Results {
       return true;
     }
     if (untold) return false;
-    entry.attempts++;
+    const row = entry.wait;
+    if (row?.discarded) {
+      this.#discarded(entry);
+      return true;
+    }
+    const extraUntil = row?.extraUntil;
+    if (extraUntil === undefined) entry.attempts++;
     const next = verdict(error, entry.attempts, options);
     const facts = {
       consumer: options.identity.consumer,
@@ -213,11 +219,21 @@ export class Results {
       queue.end(entry);
       return true;
     }
+    const now = performance.now();
+    const wait = row?.again
+      ? 0
+      : extraUntil !== undefined && !next.asked
+      ? Math.max(0, Math.round(extraUntil - now))
+      : next.wait;
+    if (row !== undefined) {
+      row.again = false;
+      row.extraUntil = undefined;
+    }
     logger.error(
       "{consumer}: notification {id} failed at attempt {attempt}, next attempt in {wait} ms: {reason}",
-      { ...facts, wait: next.wait },
+      { ...facts, wait },
     );
-    const due = performance.now() + next.wait;
+    const due = now + wait;
     entry.settled = true;
     state.park(entry, "failed", due, next.reason);
     queue.wait(entry, due);
@@ -227,6 +243,20 @@ export class Results {
   #isFenced(error: unknown): boolean {
     return this.#state.options.identity.transactional &&
       (error as { code?: unknown } | undefined)?.code === "FENCED";
+  }
+
+  /** Ends an entry that was discarded while its handler ran. */
+  #discarded(entry: Entry): void {
+    const { options, outcomes, queue } = this.#state;
+    logger.info("{consumer}: notification {id} failed once more and is discarded, as was asked", {
+      consumer: options.identity.consumer,
+      id: entry.id,
+    });
+    entry.settled = true;
+    outcomes.set(entry.id, { kind: "end", entry });
+    this.#state.unpark(entry);
+    this.#state.letGo(entry);
+    queue.end(entry);
   }
 
   #bury(entry: Entry, notification: Notification, error: unknown, reason: string): void {

@@ -41,6 +41,11 @@ export interface FailingNotification {
   readonly error: string | null;
   /** When the notification last failed. */
   readonly failedAt: Date | null;
+  /**
+   * When the notification is tried next, at the earliest, if a worker serves the consumer. To have
+   * it tried at once: {@linkcode retry}.
+   */
+  readonly nextAttemptAt: Date;
 }
 
 /** One consumer: its definition, its progress and its workers. */
@@ -250,7 +255,9 @@ const statusSql =
     ms("oldest_waiting")
   }, blocked, dead, replays,
   workers, served, owner::text as owner, worker, ${ms("lease_until")}, ${ms("served_at")}, handled,
-  ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}
+  ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}, ${
+    ms("next_attempt_at")
+  }
 from hark.status($1::bigint)`;
 
 /** Every consumer, by name. */
@@ -295,6 +302,7 @@ function consumerStatus(row: any, maxCount: number): ConsumerStatus {
       attempts: Number(row.attempts),
       error: row.last_error,
       failedAt: date(row.failed_at),
+      nextAttemptAt: date(row.next_attempt_at)!,
     },
   };
 }

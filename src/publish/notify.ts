@@ -6,7 +6,7 @@
 
 import { bad, channelName, knownOptions, toId } from "../check.ts";
 import { queryPrepared } from "../database/prepared.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { firstQuery, type Queryable } from "../database/queryable.ts";
 import { published } from "../database/translate.ts";
 import { errorAt, HarkError } from "../errors.ts";
 import { isForLater, type LaterOptions, laterOptions, laterText } from "./later.ts";
@@ -184,10 +184,9 @@ export async function publishMany(
   });
   if (notifications.some(isForLater)) return await publishEach(db, items);
   return await published(async () => {
-    const { rows } = await db.query(
-      "select hark.notify_many($1::text::json) as id",
-      [`[${items.join(",")}]`],
-    );
+    const { rows } = await firstQuery(db, "select hark.notify_many($1::text::json) as id", [
+      `[${items.join(",")}]`,
+    ]);
     return rows.map((row) => ({ id: toId(row.id), isDelayed: false, isDuplicate: false }));
   });
 }
@@ -206,7 +205,8 @@ function itemText(n: NewNotification): string {
 
 async function publishEach(db: Queryable, items: readonly string[]): Promise<Published[]> {
   return await published(async () => {
-    const { rows } = await db.query(
+    const { rows } = await firstQuery(
+      db,
       "select id, is_delayed, is_duplicate from hark.notify_each($1::text::json)",
       [`[${items.join(",")}]`],
     );

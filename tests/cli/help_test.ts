@@ -16,6 +16,8 @@ const commands = [
   "pause",
   "resume",
   "dead",
+  "retry",
+  "discard",
   "cleanup",
   "sql",
   "uninstall",

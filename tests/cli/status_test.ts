@@ -52,8 +52,8 @@ test("status says what waits, who serves, what fails, and how large the log is",
   const process = `[^ ]*:${Deno.pid}(/[^ ]+)?`;
   assert.match(asText, new RegExp(`^failing +orders +0 +- +2 +0 +${process} +0 `, "m"));
   assert.match(asText, /^slow +orders, mail +3 +\d.* +0 +0 +no worker +0 +never$/m);
-  assert.match(asText, /^failing +notification +attempts +last attempt +error\n/m);
-  assert.match(asText, /^failing +1 +1 +\d.* ago +out of paper$/m);
+  assert.match(asText, /^failing +notification +attempts +last attempt +next attempt +error\n/m);
+  assert.match(asText, /^failing +1 +1 +\d.* ago +in \d+ \w+ +out of paper$/m);
   assert.match(asText, /^log +4 notifications, .*, schema version \d+/m);
   assert.deepEqual(
     asJson.consumers.map(({ consumer, unread }: { consumer: string; unread: number }) => ({
