@@ -4,8 +4,8 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { messageOf, translate } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import { BatchFailed, type Result, type Work } from "./attempt.ts";
 import { Notification } from "./notification.ts";
 import { verdict } from "./outcomes.ts";

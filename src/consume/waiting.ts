@@ -5,10 +5,10 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import { Caution } from "./caution.ts";
 import type { HeldPartition } from "./held.ts";
 import { numbersText } from "./member.ts";
