@@ -43,7 +43,7 @@ export async function setContext(
   const { forSession = false } = options;
   if (typeof forSession !== "boolean") bad("forSession", forSession, "Give true or false.");
   if (context === undefined) bad("context", context, "Give an object, or null to remove it.");
-  const values = [headersText(context), forSession];
+  const values = [headersText(context, "context"), forSession];
   await translated(() =>
     firstQuery(db, "select hark.set_context($1::text::jsonb, $2::boolean)", values)
   );

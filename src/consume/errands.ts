@@ -6,10 +6,10 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate, translated } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import type { State } from "./state.ts";
 
 const logger = getLogger(["hark", "consumer"]);

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { sqlState } from "../database/driver_error.ts";
 import { messageOf, translate, translated } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import { processName } from "./process_name.ts";
 
 const logger = getLogger(["hark", "consumer"]);

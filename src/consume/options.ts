@@ -44,7 +44,7 @@ export interface ChannelStart {
  */
 export interface ConsumerFilter {
   /** Match notifications with this key, or with one of these keys. */
-  readonly key?: string | readonly string[];
+  readonly key?: string | number | bigint | readonly (string | number | bigint)[];
   /**
    * Match notifications whose payload contains this value, as `jsonb @>` defines it: an object's
    * fields, an array's elements.
@@ -165,14 +165,14 @@ export interface ConsumerOptions<Payload = any> {
    */
   readonly maxWaiting?: number;
   /** Called after a notification was handled. An error that it throws is logged. */
-  readonly onHandled?: (notification: Notification<Payload>) => unknown;
+  onHandled?(notification: Notification<Payload>): unknown;
   /** Called after each failed attempt. An error that it throws is logged. */
-  readonly onError?: (error: unknown, notification: Notification<Payload>) => unknown;
+  onError?(error: unknown, notification: Notification<Payload>): unknown;
   /**
    * Called when a notification becomes a dead letter, after `onError`. An error that it throws is
    * logged.
    */
-  readonly onDeadLetter?: (error: unknown, notification: Notification<Payload>) => unknown;
+  onDeadLetter?(error: unknown, notification: Notification<Payload>): unknown;
   /**
    * How often to read the log without being woken, 1 ms to 1 day. LISTEN wakes a consumer at once,
    * so this interval is a safety net. Without LISTEN it is the delay of delivery.

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
 import { HeldPartition } from "./held.ts";
 import type { Attendance, Claimed, Member } from "./member.ts";
 import { Reader } from "./reader.ts";
@@ -182,6 +182,16 @@ export class Shares {
     } else if (before !== undefined) {
       logger.info("{consumer}: this worker now serves partitions", { consumer });
     }
+  }
+
+  /**
+   * From now on, what is published is no replay for this worker, even if it claims a partition only
+   * later.
+   */
+  async begin(session: Queryable): Promise<void> {
+    if (this.#state.started !== undefined) return;
+    const { rows } = await session.query("select pg_current_snapshot()::text as started");
+    this.#state.started ??= rows[0].started;
   }
 
   /** How many partitions this worker serves and means to keep. */

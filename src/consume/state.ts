@@ -5,7 +5,7 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../log/logger.ts";
 import type { HeldPartition, PositionSource } from "./held.ts";
 import { type Entry, Queue, type WaitingRow } from "./queue.ts";
 import type { Reader } from "./reader.ts";

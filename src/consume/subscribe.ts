@@ -4,14 +4,14 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
-import { bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
+import { abortSignal, bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
 import { aDay, type Duration, durationMs } from "../duration.ts";
 import { backoff, Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
 import { Notification } from "./notification.ts";
 import { MemoryReader } from "./memory_reader.ts";
@@ -49,6 +49,11 @@ export interface SubscribeOptions {
    * @default {8388608}
    */
   readonly pageBytes?: number;
+  /**
+   * Called once, when the iteration has begun to read. It begins with the first step of the loop,
+   * not with the call of `subscribe`. What is published from then on has `isReplay` false.
+   */
+  readonly onReady?: () => void;
 }
 
 /**
@@ -77,7 +82,14 @@ export async function* subscribe<Payload = any>(
   channels: string | readonly string[] | null,
   options: SubscribeOptions = {},
 ): AsyncGenerator<Notification<Payload>, void, undefined> {
-  knownOptions("subscribe", options, ["from", "signal", "pollInterval", "pageSize", "pageBytes"]);
+  knownOptions("subscribe", options, [
+    "from",
+    "signal",
+    "pollInterval",
+    "pageSize",
+    "pageBytes",
+    "onReady",
+  ]);
   if (typeof (db as Queryable | undefined)?.query !== "function") {
     bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");
   }
@@ -89,7 +101,11 @@ export async function* subscribe<Payload = any>(
     most: aDay,
   });
   const start = startValues(options.from ?? "now");
-  const { signal } = options;
+  const { onReady } = options;
+  if (onReady !== undefined && typeof onReady !== "function") {
+    bad("onReady", onReady, "Give a function.");
+  }
+  const signal = abortSignal("signal", options.signal);
   if (signal?.aborted) return;
 
   const connections = connectionsOf(db);
@@ -124,6 +140,7 @@ export async function* subscribe<Payload = any>(
     }
     const reader = new MemoryReader(names, { rows, bytes, scanned: Math.max(20_000, rows) });
     await reader.start(session, start);
+    onReady?.();
     let failures = 0;
     // The bell's count before the window was opened. Rings after that, during any of its pages,
     // announce notifications outside the window.

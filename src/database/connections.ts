@@ -5,11 +5,11 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import { knownOptions, wholeNumber } from "../check.ts";
 import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
 import { Listener } from "./listener.ts";
 import { clientConfig, cutOff, Session, type SessionOptions } from "./session.ts";
 import { messageOf } from "./translate.ts";
@@ -26,7 +26,9 @@ export interface ConnectOptions {
   readonly queryTimeout?: number;
   /**
    * The timeout for one query of a reader, such as reading a page or acknowledging. It is shorter
-   * than `queryTimeout` because it decides how soon a silent connection is detected.
+   * than `queryTimeout` because it decides how soon a silent connection is detected. A page that
+   * takes longer is read in smaller parts. One notification that takes longer gets more time, up to
+   * 64 times this.
    * @default {8000}
    */
   readonly readerTimeout?: number;

@@ -7,6 +7,7 @@
 import { bad, knownOptions, show, text } from "../check.ts";
 import { type Duration, requiredMs, wanted } from "../duration.ts";
 import { HarkError } from "../errors.ts";
+import { wordOf } from "./payload.ts";
 
 /** The maximum delay, and the maximum lifetime of a dedupe key, in ms: 3,650 days. */
 const LONGEST = 315_360_000_000;
@@ -18,10 +19,10 @@ const DAY = 86_400_000;
  */
 export interface DedupeOptions {
   /**
-   * The key, 1 to 200 characters. It belongs to the channel: the same text on another channel is
+   * The key, 1 to 200 characters. A number is stored as its digits. It belongs to the channel: the same text on another channel is
    * another key.
    */
-  readonly key: string;
+  readonly key: string | number | bigint;
   /**
    * How long the key stays taken, counted from the first call that publishes under it: a
    * {@linkcode Duration} of more than 0, at most 3,650 days (10 years).
@@ -46,7 +47,7 @@ export interface LaterOptions {
    * Publish nothing if a notification was published on this channel under the same dedupe key
    * within the last day. Give `{ key, within }` for another lifetime of the key.
    */
-  readonly dedupe?: string | DedupeOptions;
+  readonly dedupe?: string | number | bigint | DedupeOptions;
 }
 
 /** The names of the options in {@linkcode LaterOptions}. */
@@ -98,15 +99,16 @@ function timeText(time: unknown): string {
 }
 
 function dedupeText(dedupe: unknown): string {
-  const given = typeof dedupe === "string" ? { key: dedupe } : dedupe as DedupeOptions;
+  const given = typeof dedupe === "object" ? dedupe as DedupeOptions : { key: dedupe as string };
   if (given === null || typeof given !== "object" || Array.isArray(given)) {
     bad("dedupe", dedupe, "Give a key, or { key, within }.");
   }
   knownOptions("dedupe", given, ["key", "within"]);
-  const { key, within = DAY } = given;
-  const length = typeof key !== "string" ? 0 : key.length > 400 ? key.length : [...key].length;
-  if (typeof key !== "string" || length < 1 || length > 200) {
-    bad("the dedupe key", key, "Give text of 1 to 200 characters.");
+  const { within = DAY } = given;
+  const key = wordOf(given.key);
+  const length = key === undefined ? 0 : key.length > 400 ? key.length : [...key].length;
+  if (key === undefined || length < 1 || length > 200) {
+    bad("the dedupe key", given.key, "Give text of 1 to 200 characters, a bigint or a number.");
   }
   const lifetime = requiredMs("within", within, {
     least: Number.MIN_VALUE,

@@ -241,7 +241,7 @@ Deno.test("headers of a filter that are null would match nothing, so they are re
 Deno.test("a filter that says nothing, or what cannot be, is refused", () => {
   for (const filter of [{}, { key: undefined }, "a", 1, true]) refused({ filter }, /^filter /);
   refused({ filter: [] }, /^filter is \[\]/);
-  for (const key of [[], 7, [7], null, {}, ["a", undefined]]) {
+  for (const key of [[], NaN, [2 ** 53], true, null, {}, ["a", undefined]]) {
     refused({ filter: { key } }, /^filter\.key is /);
   }
   for (const filter of [{ key: "a\0" }, { key: ["\ud800"] }, { key: "x".repeat(1001) }]) {
