@@ -134,6 +134,7 @@ export class Worker implements AsyncDisposable {
       if (stop) this.#stopReport.tell();
       await this.#attend(session, !stop);
       await this.#errands.deliverDue(session);
+      if (!stop) await this.#errands.retain(session);
       await this.#finishHalts(session);
       await this.#halts.tell(session, () => this.#acknowledge(session));
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
@@ -197,7 +198,7 @@ export class Worker implements AsyncDisposable {
     this.#controlSeen = control.count;
     await this.#shares.attend(session, wanting);
     this.#doubt.settle();
-    const { nextDue, outcome } = this.#shares.last!;
+    const { nextDue, outcome, retentionDue } = this.#shares.last!;
     if (!this.#ready && outcome === "serve") {
       // A worker that stands by has claimed nothing, so it has no snapshot of its start yet.
       if (!this.#run.drain) await this.#shares.begin(session);
@@ -205,6 +206,7 @@ export class Worker implements AsyncDisposable {
       this.#run.ready?.();
     }
     this.#errands.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
+    if (retentionDue) this.#errands.retainAt = Math.min(this.#errands.retainAt, performance.now());
   }
 
   /**
@@ -291,6 +293,7 @@ export class Worker implements AsyncDisposable {
   #untilNext(): number {
     const { queue, running, run } = this.#state;
     let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#errands.deliverAt);
+    next = Math.min(next, this.#errands.retainAt);
     if (run.waking !== undefined) {
       next = Math.min(next, run.waking.due(this.#intake.standing(this.#dispatcher.open)));
     }
