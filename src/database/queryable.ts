@@ -37,6 +37,12 @@ export interface Queryable {
 }
 
 /**
+ * Marks a connection that is used by others afterwards, such as that of a transaction. A registered
+ * symbol: a program may hold several copies of this package.
+ */
+export const lent: unique symbol = Symbol.for("@hark/postgres:lent:1") as never;
+
+/**
  * Runs the first statement of a call on a driver that Hark does not know, and refuses a result that
  * has another shape. A wrapper that forgets `{ rows }` would otherwise fail far from here.
  *
