@@ -9,6 +9,7 @@ import { toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { getLogger } from "../log/logger.ts";
+import { Caution } from "./caution.ts";
 import type { HeldPartition } from "./held.ts";
 import { numbersText } from "./member.ts";
 import type { Entry } from "./queue.ts";
@@ -24,9 +25,12 @@ const loadedAtOnce = 50;
 /** The rows of hark.waiting and hark.done of a worker's partitions. */
 export class Waiting {
   readonly #state: State;
+  readonly #caution: Caution;
 
   constructor(state: State) {
     this.#state = state;
+    const { bytes } = state.options.limits;
+    this.#caution = new Caution({ rows: loadedAtOnce, bytes, scanned: loadedAtOnce });
   }
 
   /**
@@ -192,15 +196,17 @@ export class Waiting {
   /** Reads the waiting notifications that are due. */
   async load(session: Queryable): Promise<void> {
     const state = this.#state;
-    const { limits } = state.options;
-    const entries = state.queue.takeLoading(loadedAtOnce);
+    const limits = this.#caution.limits();
+    const entries = state.queue.takeLoading(limits.rows);
     if (entries.length === 0) return;
+    this.#caution.prepare(session);
+    const sent = performance.now();
     let rows;
     try {
       ({ rows } = await translated(() =>
         session.query(
-          `select id, channel, key, payload::text as payload, headers::text as headers,
-            date_part('epoch', created_at) * 1000 as created_at, fits
+          `select id, channel, key, payload, headers,
+            date_part('epoch', created_at) * 1000 as created_at, fits, problem
            from hark.waiting_rows($1::text, $2::text::bigint[], $3::bigint)`,
           [
             state.options.identity.consumer,
@@ -210,9 +216,11 @@ export class Waiting {
         )
       ));
     } catch (error) {
+      this.#caution.failed(error, performance.now() - sent);
       state.queue.notLoaded(entries);
       throw error;
     }
+    this.#caution.succeeded(performance.now() - sent);
     const found = new Map(rows.map((row) => [toId(row.id), row]));
     const loaded: Entry[] = [];
     const later: Entry[] = [];
@@ -247,6 +255,7 @@ export class Waiting {
           key: row.key,
           payload: row.payload,
           headers: row.headers,
+          problem: row.problem ?? undefined,
           createdAt: Number(row.created_at),
           isReplay: entry.isReplay,
         };
