@@ -6,11 +6,10 @@
 
 import { bad, knownOptions } from "../check.ts";
 import { connectionsOf } from "../database/database.ts";
-import { firstQuery, lent, type Queryable } from "../database/queryable.ts";
+import { firstQuery, lent, type Queryable, requireQueryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { headersText } from "../publish/payload.ts";
-import { queryable } from "../publish/notify.ts";
 
 /**
  * Sets the context of the changes that follow: a request, a person, a trace. Every change of a
@@ -45,7 +44,7 @@ export async function setContext(
   context: Readonly<Record<string, unknown>> | null,
   options: { readonly forSession?: boolean } = {},
 ): Promise<void> {
-  queryable(db);
+  requireQueryable(db);
   knownOptions("setContext", options, ["forSession"]);
   const { forSession = false } = options;
   if (typeof forSession !== "boolean") bad("forSession", forSession, "Give true or false.");

@@ -7,7 +7,7 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
-import { knownOptions, wholeNumber } from "../check.ts";
+import { bad, knownOptions, text, wholeNumber } from "../check.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import { Listener } from "./listener.ts";
@@ -83,10 +83,12 @@ export class Connections {
     this.#session = {
       url,
       connectTimeout: wholeNumber("connectTimeout", options.connectTimeout, 5000, 1),
-      applicationName: options.applicationName ?? "hark",
+      applicationName: applicationName(options.applicationName),
       queryTimeout: wholeNumber("readerTimeout", options.readerTimeout, 8000, 1),
     };
-    this.#listen = options.listen ?? true;
+    const { listen = true } = options;
+    if (typeof listen !== "boolean") bad("listen", listen, "Give true or false.");
+    this.#listen = listen;
     this.#times = {
       heartbeat: wholeNumber("heartbeat", options.heartbeat, 5000, 10),
       heartbeatTimeout: wholeNumber("heartbeatTimeout", options.heartbeatTimeout, 4000, 10),
@@ -221,4 +223,10 @@ export class Connections {
       clearTimeout(cut);
     }
   }
+}
+
+function applicationName(value: unknown): string {
+  if (value === undefined) return "hark";
+  if (typeof value !== "string") bad("applicationName", value, 'Give text, such as "billing".');
+  return text("applicationName", value, "BAD_OPTION");
 }

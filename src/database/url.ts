@@ -5,6 +5,7 @@
  */
 
 import { HarkError } from "../errors.ts";
+import { kindOf } from "../show.ts";
 
 const remedy = "Give postgres://user:password@host:port/database";
 
@@ -24,9 +25,7 @@ export function databaseUrl(url: unknown): string {
       remedy: `Set DATABASE_URL, or give ${remedy.slice("Give ".length)}.`,
     });
   }
-  if (typeof url !== "string") {
-    throw refused(`is ${url === null ? "null" : `of type ${typeof url}`}`);
-  }
+  if (typeof url !== "string") throw noText(url);
   if (!/^postgres(ql)?:\/\//.test(url)) {
     throw refused(
       otherSchemes.test(url)
@@ -41,6 +40,20 @@ export function databaseUrl(url: unknown): string {
     throw refused("cannot be read", ", with special characters escaped (@ as %40, / as %2F)");
   }
   return url;
+}
+
+function noText(given: unknown): HarkError {
+  const { query, url } = (given ?? {}) as { readonly query?: unknown; readonly url?: unknown };
+  const what = kindOf(given);
+  return new HarkError("BAD_OPTION", `the database URL is ${what}`, {
+    remedy: typeof query === "function"
+      ? "It needs no connect(): give it to Hark's functions as it is."
+      : typeof url === "string"
+      ? "Give its url."
+      : what === "a promise"
+      ? "Await it."
+      : `${remedy}.`,
+  });
 }
 
 /** The scheme and the host of another kind of URL. */
