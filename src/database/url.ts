@@ -4,6 +4,8 @@
  * @module
  */
 
+import { show } from "../check.ts";
+import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { kindOf } from "../show.ts";
 
@@ -39,6 +41,9 @@ export function databaseUrl(url: unknown): string {
     // No cause here: the parser's error holds the whole URL with its password.
     throw refused("cannot be read", ", with special characters escaped (@ as %40, / as %2F)");
   }
+  for (const [name, value] of new URL(url.replace("@/", "@socket/")).searchParams) {
+    if (durations.includes(name)) wholeMs(name, value);
+  }
   return url;
 }
 
@@ -60,6 +65,21 @@ function noText(given: unknown): HarkError {
 function place(url: string): string {
   const [found] = /^[a-z+]+:(?:\/\/[^/]*)?/i.exec(shownUrl(url) || url)!;
   return withoutSecrets(found);
+}
+
+/** The parameters that `pg` takes as milliseconds. It would take `10s` for 10, and 2^31 for 1. */
+const durations = [
+  "query_timeout",
+  "statement_timeout",
+  "lock_timeout",
+  "idle_in_transaction_session_timeout",
+];
+
+function wholeMs(name: string, value: string): void {
+  if (/^\d{1,10}$/.test(value) && Number(value) <= longestTimer) return;
+  throw new HarkError("BAD_OPTION", `the parameter ${name} of the database URL is ${show(value)}`, {
+    remedy: `Give whole milliseconds from 0 to ${longestTimer}.`,
+  });
 }
 
 function refused(what: string, more = ""): HarkError {
