@@ -16,6 +16,7 @@ import { Dispatcher } from "./dispatch.ts";
 import { Doubt } from "./doubt.ts";
 import { Drain } from "./drain.ts";
 import { Errands } from "./errands.ts";
+import { Halts } from "./halts.ts";
 import { Intake } from "./intake.ts";
 import { Member } from "./member.ts";
 import type { CheckedOptions, Run } from "./run.ts";
@@ -46,6 +47,7 @@ export class Worker implements AsyncDisposable {
   readonly #transactions: Transactions | undefined;
   readonly #drain: Drain | undefined;
   readonly #errands: Errands;
+  readonly #halts: Halts;
   readonly #stopReport: StopReport;
   #session: Queryable | undefined;
   #controlSeen = -1;
@@ -70,6 +72,7 @@ export class Worker implements AsyncDisposable {
     this.#shares = new Shares(this.#state, this.#member, this.#waiting, register);
     this.#acknowledger = new Acknowledger(this.#state);
     this.#errands = new Errands(this.#state);
+    this.#halts = new Halts(this.#state);
     this.#transactions = options.identity.transactional
       ? new Transactions(db, options.identity)
       : undefined;
@@ -131,7 +134,9 @@ export class Worker implements AsyncDisposable {
       if (stop) this.#stopReport.tell();
       await this.#attend(session, !stop);
       await this.#errands.deliverDue(session);
+      if (!stop) await this.#errands.retain(session);
       await this.#finishHalts(session);
+      await this.#halts.tell(session, () => this.#acknowledge(session));
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
         this.#dispatcher.wantsStoring = false;
         await this.#acknowledge(session);
@@ -193,7 +198,7 @@ export class Worker implements AsyncDisposable {
     this.#controlSeen = control.count;
     await this.#shares.attend(session, wanting);
     this.#doubt.settle();
-    const { nextDue, outcome } = this.#shares.last!;
+    const { nextDue, outcome, retentionDue } = this.#shares.last!;
     if (!this.#ready && outcome === "serve") {
       // A worker that stands by has claimed nothing, so it has no snapshot of its start yet.
       if (!this.#run.drain) await this.#shares.begin(session);
@@ -201,6 +206,7 @@ export class Worker implements AsyncDisposable {
       this.#run.ready?.();
     }
     this.#errands.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
+    if (retentionDue) this.#errands.retainAt = Math.min(this.#errands.retainAt, performance.now());
   }
 
   /**
@@ -287,6 +293,7 @@ export class Worker implements AsyncDisposable {
   #untilNext(): number {
     const { queue, running, run } = this.#state;
     let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#errands.deliverAt);
+    next = Math.min(next, this.#errands.retainAt);
     if (run.waking !== undefined) {
       next = Math.min(next, run.waking.due(this.#intake.standing(this.#dispatcher.open)));
     }

@@ -77,8 +77,13 @@ export async function removeConsumer(db: Queryable, consumer: string): Promise<b
  * awaited. Notifications without a key may move to another partition. The order within a key does
  * not change.
  *
- * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`, also while another change of the partitions is
- * in progress; `NO_PERMISSION` without `hark.grant_operate`.
+ * While a change is pending, the number that the consumer has takes it back, and any other number
+ * replaces it. A partition that is held up could not reach the common point, and all others would
+ * wait there. So the change is then refused. If a partition is held up later, its worker takes the
+ * change back and logs that.
+ *
+ * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`; `CONFLICT` while a partition is held up, naming
+ * the notification; `NO_PERMISSION` without `hark.grant_operate`.
  * @example
  * ```ts
  * import { connect, setPartitions } from "@hark/postgres";

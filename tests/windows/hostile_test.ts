@@ -76,6 +76,7 @@ const consuming = [
   `select hark.begin_handling(${me}, 60000)`,
   `with s as materialized (select pg_catalog.set_config('hark.handling', ${me}, true))
    select hark.finish('r', ${me}, array[0], array[3], array[1, 3], array[0, 0]) from s`,
+  `select hark.report_halts('r', ${me}, array[0], array[3], array['blocked'])`,
   "select * from hark.done_of('r', array[0])",
   "select * from hark.waiting_of('r', array[0], 0, 10)",
   "select * from hark.waiting_rows('r', array[1, 2], 1000000)",
@@ -95,6 +96,8 @@ const consuming = [
   "select hark.publishers(array['3'::pg_catalog.xid])",
   `select hark.wake_up(${me})`,
   "select hark.shut_gate()",
+  "select * from hark.retention_settings()",
+  "select * from hark.apply_retention()",
   `select hark.release('r', ${me}, array[0], array[3])`,
   `select hark.leave('r', ${me})`,
 ];
@@ -117,6 +120,9 @@ const operating = [
   "select * from hark.clean('infinity', 0, 100, true)",
   "select hark.remove_consumer('o')",
   "select * from hark.empty_segment('2020-01-01', true)",
+  "select hark.set_retention('7 days')",
+  "select hark.set_retention('1 day', 'c')",
+  "select hark.unset_retention('c')",
   "select hark.has_older('infinity', 10)",
   "select hark.tidy()",
   "select hark.drop_segments()",
