@@ -4,7 +4,7 @@
  * @module
  */
 
-import { consumerName, wholeNumber } from "../check.ts";
+import { bad, consumerName, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
@@ -98,7 +98,10 @@ export async function setPartitions(
   partitions: number,
 ): Promise<"done" | "pending"> {
   const name = consumerName(consumer);
-  const count = wholeNumber("partitions", partitions ?? NaN, 1, 1, 1024);
+  if (partitions === undefined) {
+    bad("partitions", partitions, "Give a whole number from 1 to 1024.");
+  }
+  const count = wholeNumber("partitions", partitions, 1, 1, 1024);
   const answer = await ask(db, "hark.repartition($1::text, $2::integer)", [name, count]);
   return answer === "done" ? "done" : "pending";
 }
