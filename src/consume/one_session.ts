@@ -68,7 +68,7 @@ export async function inTransactionOf<T>(
   }
 }
 
-/** Runs Hark's own calls, whoever they are made for. */
+/** Runs a call of Hark itself, which is never taken for one of the handler. */
 export function outside<T>(run: () => T): T {
   return handlings.run(undefined, run);
 }
@@ -118,7 +118,7 @@ async function answered<T>(db: Queryable, method: string, call: Promise<T>): Pro
   if (await isAnswered(call) || await isAnswered(outside(() => db.query("select 1")))) {
     return await call;
   }
-  // It runs once the handler's transaction is over, and nobody waits for it.
+  // It still runs once the transaction is over. Its result no longer counts.
   call.catch((error) => logger.debug("A call that was given up failed: {error}", { error }));
   throw new HarkError(
     "CONFLICT",
