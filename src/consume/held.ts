@@ -48,6 +48,8 @@ export class HeldPartition {
    * - `"unsure"`: it is not known what is stored, so the partition must be claimed again.
    */
   halted: "release" | "blocked" | "full" | "unsure" | undefined;
+  /** Whether the database knows that the partition is halted. */
+  haltTold = false;
   /** Whether the partition's waiting and done notifications are known. */
   complete = false;
   /**
@@ -113,6 +115,7 @@ export class HeldPartition {
    */
   regain(epoch: number): void {
     this.epoch = epoch;
+    this.haltTold = false; // a claim forgets it
     if (!this.#lost.signal.aborted) return;
     this.#lost = new AbortController();
     this.#signal = undefined;

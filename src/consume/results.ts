@@ -6,7 +6,8 @@
 
 import { messageOf, translate } from "../database/translate.ts";
 import { getLogger } from "../log/logger.ts";
-import { BatchFailed, type Result, type Work } from "./attempt.ts";
+import { BatchFailed, type Result } from "./attempt.ts";
+import type { Work } from "./batch.ts";
 import { Notification } from "./notification.ts";
 import { verdict } from "./outcomes.ts";
 import type { Entry } from "./queue.ts";

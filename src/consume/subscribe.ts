@@ -8,7 +8,7 @@ import { abortSignal, bad, channelNames, knownOptions, wholeNumber } from "../ch
 import { aDay, type Duration, durationMs } from "../duration.ts";
 import { backoff, Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
 import { getLogger } from "../log/logger.ts";
@@ -90,9 +90,7 @@ export async function* subscribe<Payload = any>(
     "pageBytes",
     "onReady",
   ]);
-  if (typeof (db as Queryable | undefined)?.query !== "function") {
-    bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");
-  }
+  requireQueryable(db);
   const names = channels === null ? null : channelNames(channels);
   const rows = wholeNumber("pageSize", options.pageSize, 500, 1, 100_000);
   const bytes = wholeNumber("pageBytes", options.pageBytes, 8 * 1024 * 1024, 1);

@@ -5,12 +5,13 @@
  */
 
 import { connectionsOf } from "../database/database.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { lent, type Queryable } from "../database/queryable.ts";
 import type { Session } from "../database/session.ts";
 import { translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import type { HeldPartition } from "./held.ts";
 import { type Identity, numbersText } from "./member.ts";
+import { inTransactionOf, outside } from "./one_session.ts";
 import type { Entry } from "./queue.ts";
 
 /** Thrown if it is not known whether a transaction has committed. */
@@ -31,6 +32,7 @@ interface Transacting extends Queryable {
  */
 class Transaction implements Queryable {
   readonly #inner: Queryable;
+  readonly [lent] = true;
   over = false;
 
   constructor(inner: Queryable) {
@@ -43,7 +45,7 @@ class Transaction implements Queryable {
         remedy: "Await every query before the handler returns.",
       });
     }
-    return await translated(() => this.#inner.query(text, values));
+    return await translated(() => outside(() => this.#inner.query(text, values)));
   }
 }
 
@@ -90,10 +92,14 @@ export class Transactions {
   ): Promise<void> {
     const connections = connectionsOf(this.#db);
     if (connections === undefined) {
-      await (this.#db as Transacting).transaction(async (inner) => {
-        await this.#begin(inner);
-        await this.#work(inner, held, work);
-      });
+      const db = this.#db as Transacting;
+      const { consumer } = this.#identity;
+      await outside(() =>
+        db.transaction(async (inner) => {
+          await this.#begin(inner);
+          await this.#work(inner, held, (tx) => inTransactionOf(db, consumer, () => work(tx)));
+        })
+      );
       return;
     }
     const session = await this.#take(async () => await connections.handlerSession());

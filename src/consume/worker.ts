@@ -16,6 +16,7 @@ import { Dispatcher } from "./dispatch.ts";
 import { Doubt } from "./doubt.ts";
 import { Drain } from "./drain.ts";
 import { Errands } from "./errands.ts";
+import { Halts } from "./halts.ts";
 import { Intake } from "./intake.ts";
 import { Member } from "./member.ts";
 import type { CheckedOptions, Run } from "./run.ts";
@@ -46,6 +47,7 @@ export class Worker implements AsyncDisposable {
   readonly #transactions: Transactions | undefined;
   readonly #drain: Drain | undefined;
   readonly #errands: Errands;
+  readonly #halts: Halts;
   readonly #stopReport: StopReport;
   #session: Queryable | undefined;
   #controlSeen = -1;
@@ -70,6 +72,7 @@ export class Worker implements AsyncDisposable {
     this.#shares = new Shares(this.#state, this.#member, this.#waiting, register);
     this.#acknowledger = new Acknowledger(this.#state);
     this.#errands = new Errands(this.#state);
+    this.#halts = new Halts(this.#state);
     this.#transactions = options.identity.transactional
       ? new Transactions(db, options.identity)
       : undefined;
@@ -133,6 +136,7 @@ export class Worker implements AsyncDisposable {
       await this.#errands.deliverDue(session);
       if (!stop) await this.#errands.retain(session);
       await this.#finishHalts(session);
+      await this.#halts.tell(session, () => this.#acknowledge(session));
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
         this.#dispatcher.wantsStoring = false;
         await this.#acknowledge(session);
