@@ -10,10 +10,10 @@ import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import type { Notification } from "./notification.ts";
-import { checkOptions, completeOptions, fieldsOf, type GivenHandlers } from "./checked.ts";
+import { checkOptions, completeOptions, fieldsOf, type GivenHandlers } from "./check_options.ts";
 import type { HandlerContext } from "./handler.ts";
 import type { ConsumerOptions, RunOptions } from "./options.ts";
-import { supervise } from "./supervise.ts";
+import { supervise } from "./worker/supervisor.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 

@@ -13,10 +13,10 @@ import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
 import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
 import { Notification } from "./notification.ts";
-import { MemoryReader } from "./memory_reader.ts";
-import type { Page } from "./page.ts";
+import { MemoryReader } from "./read/ephemeral_reader.ts";
+import type { Page } from "./read/page.ts";
 import { type StartFrom, startValues } from "./start.ts";
-import { type Standing, Waking } from "./waking.ts";
+import { type Standing, Waking } from "./read/wakeup.ts";
 
 const logger = getLogger(["hark", "subscribe"]);
 

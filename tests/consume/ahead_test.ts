@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import process from "node:process";
-import { completeOptions } from "../../src/consume/checked.ts";
-import { HeldPartition } from "../../src/consume/held.ts";
-import { Member } from "../../src/consume/member.ts";
-import { Reader } from "../../src/consume/reader.ts";
+import { completeOptions } from "../../src/consume/check_options.ts";
+import { HeldPartition } from "../../src/consume/state/partition.ts";
+import { Member } from "../../src/consume/lease/membership.ts";
+import { Reader } from "../../src/consume/read/window_reader.ts";
 import type { Queryable } from "../../src/database/queryable.ts";
 import { Session } from "../../src/database/session.ts";
 import { connect, Consumer } from "../../mod.ts";

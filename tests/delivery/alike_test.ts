@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
 import { Bell } from "../../src/database/bell.ts";
-import { completeOptions } from "../../src/consume/checked.ts";
-import { HeldPartition } from "../../src/consume/held.ts";
-import { Intake } from "../../src/consume/intake.ts";
-import { Member } from "../../src/consume/member.ts";
-import { Reader } from "../../src/consume/reader.ts";
-import { State } from "../../src/consume/state.ts";
+import { completeOptions } from "../../src/consume/check_options.ts";
+import { HeldPartition } from "../../src/consume/state/partition.ts";
+import { Intake } from "../../src/consume/read/fetcher.ts";
+import { Member } from "../../src/consume/lease/membership.ts";
+import { Reader } from "../../src/consume/read/window_reader.ts";
+import { State } from "../../src/consume/state/state.ts";
 import { ownServer } from "../harness/mod.ts";
 
 // A server of its own: any transaction that ends, in any database, would hide the fault.

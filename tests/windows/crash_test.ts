@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import { MemoryReader } from "../../src/consume/memory_reader.ts";
+import { MemoryReader } from "../../src/consume/read/ephemeral_reader.ts";
 import { RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
 import type { Client } from "../harness/mod.ts";
 import { type Lab, NotStaged, type Staging, stagings } from "./_support/staging.ts";

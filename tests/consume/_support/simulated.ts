@@ -13,18 +13,18 @@ import {
   BatchFailed,
   type Result,
   type Work,
-} from "../../../src/consume/attempt.ts";
-import { completeOptions } from "../../../src/consume/checked.ts";
-import { Dispatcher } from "../../../src/consume/dispatch.ts";
-import { HeldPartition } from "../../../src/consume/held.ts";
-import { Intake } from "../../../src/consume/intake.ts";
-import { Waiting } from "../../../src/consume/waiting.ts";
-import type { Claimed } from "../../../src/consume/member.ts";
-import type { Entry } from "../../../src/consume/queue.ts";
-import type { Reader } from "../../../src/consume/reader.ts";
-import type { CheckedOptions, Run } from "../../../src/consume/run.ts";
-import { State } from "../../../src/consume/state.ts";
-import { Unsure } from "../../../src/consume/transactions.ts";
+} from "../../../src/consume/dispatch/handler_call.ts";
+import { completeOptions } from "../../../src/consume/check_options.ts";
+import { Dispatcher } from "../../../src/consume/dispatch/dispatcher.ts";
+import { HeldPartition } from "../../../src/consume/state/partition.ts";
+import { Intake } from "../../../src/consume/read/fetcher.ts";
+import { Waiting } from "../../../src/consume/read/waiting.ts";
+import type { Claimed } from "../../../src/consume/lease/membership.ts";
+import type { Entry } from "../../../src/consume/state/key_queue.ts";
+import type { Reader } from "../../../src/consume/read/window_reader.ts";
+import type { CheckedOptions, Run } from "../../../src/consume/state/context.ts";
+import { State } from "../../../src/consume/state/state.ts";
+import { Unsure } from "../../../src/consume/dispatch/transactions.ts";
 
 /** What kind of worker it is. */
 export interface Kind {

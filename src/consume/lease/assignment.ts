@@ -1,0 +1,341 @@
+/**
+ * Which partitions a worker serves: its fair share, including partitions of workers that have gone.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import type { Queryable } from "../../database/queryable.ts";
+import { HarkError } from "../../errors.ts";
+import { HeldPartition } from "../state/partition.ts";
+import type { Attendance, Claimed, Member } from "./membership.ts";
+import { Reader } from "../read/window_reader.ts";
+import type { State } from "../state/state.ts";
+import type { Waiting } from "../read/waiting.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** How often a worker checks on the other workers, in milliseconds. */
+const watchInterval = 500;
+/** How long an owner whose session has ended may take to come back, in milliseconds. */
+const grace = 1000;
+
+function takenOver(consumer: string, partition: number): HarkError {
+  return new HarkError(
+    "FENCED",
+    `this worker no longer serves partition ${partition} of consumer "${consumer}"`,
+    { remedy: "Another worker has taken over, or a seek or a removal has ended the claim." },
+  );
+}
+
+/** Keeps a worker's lease and its share of the partitions. */
+export class Shares {
+  readonly #state: State;
+  readonly #member: Member;
+  readonly #waiting: Waiting;
+  /** When each partition was first seen without its owner's session. */
+  readonly #goneSince = new Map<number, number>();
+  #sessionKey: bigint | undefined;
+  #hurried = false;
+  #told = false;
+  #changes: number | undefined;
+  #standing: "serving" | "standby" | "outdated" | undefined;
+  /** When the lease was last renewed. */
+  renewedAt = -Infinity;
+  /** When the next heartbeat is due. */
+  due = -Infinity;
+  last: Attendance | undefined;
+
+  readonly #register: (session: Queryable) => Promise<void>;
+  /** Since when this outdated worker has seen no worker serve the consumer. */
+  #unservedSince: number | undefined;
+
+  constructor(
+    state: State,
+    member: Member,
+    waiting: Waiting,
+    register: (session: Queryable) => Promise<void>,
+  ) {
+    this.#register = register;
+    this.#state = state;
+    this.#member = member;
+    this.#waiting = waiting;
+  }
+
+  get #consumer(): string {
+    return this.#state.options.identity.consumer;
+  }
+
+  /** Whether, at a given time, certainly no other worker has taken over. */
+  certain(now: number): boolean {
+    return now - this.renewedAt < this.#state.options.identity.lease;
+  }
+
+  /** Makes a heartbeat due at once, even if one is running now. */
+  hurry(): void {
+    this.#hurried = true;
+    this.due = -Infinity;
+  }
+
+  /** Sends a heartbeat, renews the lease when it is time, and takes or gives back partitions. */
+  async attend(session: Queryable, wanting: boolean): Promise<void> {
+    const { options, run } = this.#state;
+    const { lease } = options.identity;
+    const sessionKey = run.listener?.sessionKey;
+    const sent = performance.now();
+    const renew = sent - this.renewedAt >= lease / 4 || sessionKey !== this.#sessionKey;
+    this.#hurried = false;
+    const attendance = await this.#member.attend(session, sessionKey, renew);
+    if (renew) this.renewedAt = sent;
+    this.#sessionKey = sessionKey;
+    this.last = attendance;
+    this.#state.partitionCount = attendance.partitions;
+    const alone = attendance.outcome === "serve" && attendance.workers === 1 &&
+      attendance.mine.size === attendance.partitions && !attendance.replays;
+    this.due = this.#hurried
+      ? -Infinity
+      : sent + Math.min(alone ? lease / 4 : watchInterval, lease / 4);
+    this.#tell(attendance);
+    for (const held of [...this.#state.partitions.values()]) {
+      if (attendance.mine.get(held.number) !== held.epoch) {
+        logger.warn(
+          "{consumer}: partition {partition} was taken over by another worker, or moved by a seek; {count} " +
+            "notifications that were handled but not stored may be handled again",
+          { consumer: this.#consumer, partition: held.number, count: held.handled },
+        );
+        this.#state.forget(held, takenOver(this.#consumer, held.number));
+      }
+    }
+    if (attendance.outcome === "outdated") return await this.#standIn(session, attendance);
+    this.#unservedSince = undefined;
+    if (options.partitionsGiven && options.partitions !== attendance.partitions && !this.#told) {
+      this.#told = true;
+      logger.warn(
+        "{consumer} has {count} partitions, so the option partitions ({given}) has no effect; change the " +
+          "number with hark consumers partitions",
+        { consumer: this.#consumer, count: attendance.partitions, given: options.partitions },
+      );
+    }
+    await this.#reload(session, attendance);
+    await this.#reclaim(session, attendance);
+    if (attendance.releasing) this.#giveBack(0);
+    else if (this.#serving > attendance.share) this.#giveBack(attendance.share);
+    else if (wanting) await this.#claimMore(session, attendance);
+    if (attendance.replays) await this.#feed(session);
+  }
+
+  /**
+   * If no worker has served the changed consumer for one lease, this worker registers its own
+   * definition again.
+   */
+  async #standIn(session: Queryable, { workers }: Attendance): Promise<void> {
+    const now = performance.now();
+    if (workers > 0) this.#unservedSince = undefined;
+    else this.#unservedSince ??= now;
+    const { lease } = this.#state.options.identity;
+    if (this.#unservedSince === undefined || now - this.#unservedSince < lease) return;
+    this.#unservedSince = now;
+    try {
+      await this.#register(session);
+    } catch (error) {
+      // Another worker was quicker: this one goes on standing by.
+      if (!(error instanceof HarkError && error.code === "CONFLICT")) throw error;
+    }
+  }
+
+  /** Logs the role of this worker when it changes. An outdated drain fails instead. */
+  #tell({ outcome, share, workers }: Attendance): void {
+    const standing = outcome === "outdated" ? outcome : share === 0 ? "standby" : "serving";
+    if (standing === this.#standing) return;
+    const before = this.#standing;
+    this.#standing = standing;
+    const consumer = this.#consumer;
+    if (standing === "outdated") {
+      if (this.#state.run.drain) {
+        throw new HarkError(
+          "OUTDATED",
+          `consumer "${consumer}" is served by workers whose channels, filter or transactional differ from this one's`,
+          {
+            remedy:
+              "Give this worker the same definition or a higher version, or stop the other workers.",
+          },
+        );
+      }
+      logger.warn(
+        "{consumer}: another worker has changed its channels, filter or transactional; this worker stands by " +
+          "until that is undone, or until no worker has served the consumer for one lease",
+        { consumer },
+      );
+    } else if (standing === "standby") {
+      logger.info(
+        "{consumer}: other workers serve all partitions, {count} workers in all; standing by",
+        {
+          consumer,
+          count: workers,
+        },
+      );
+    } else if (before !== undefined) {
+      logger.info("{consumer}: this worker now serves partitions", { consumer });
+    }
+  }
+
+  /** How many partitions this worker serves and means to keep. */
+  get #serving(): number {
+    let count = 0;
+    for (const held of this.#state.partitions.values()) if (held.halted !== "release") count++;
+    return count;
+  }
+
+  /**
+   * Claims again the partitions left from an earlier claim of this worker, such as a claim whose
+   * answer was lost.
+   */
+  async #reclaim(session: Queryable, { mine, releasing }: Attendance): Promise<void> {
+    const left = [...mine.keys()].filter((number) => !this.#state.partitions.has(number));
+    if (left.length === 0) return;
+    if (!releasing) return await this.claim(session, left, false);
+    // No partition may be claimed until all are given back.
+    const held = left.map((number) => ({ number, epoch: mine.get(number)! }));
+    await this.#member.release(session, held);
+  }
+
+  #giveBack(share: number): void {
+    const surplus = [...this.#state.partitions.values()]
+      .filter((held) => held.halted !== "release")
+      .sort((a, b) => b.number - a.number)
+      .slice(0, this.#serving - share);
+    for (const held of surplus) this.#state.halt(held, "release");
+  }
+
+  async #claimMore(session: Queryable, { share, free, gone }: Attendance): Promise<void> {
+    const now = performance.now();
+    for (const number of this.#goneSince.keys()) {
+      if (!gone.includes(number)) this.#goneSince.delete(number);
+    }
+    for (const number of gone) {
+      if (!this.#goneSince.has(number)) this.#goneSince.set(number, now);
+    }
+    const room = () => share - this.#serving;
+    if (room() > 0 && free.length > 0) {
+      await this.claim(session, spread(free, this.#state.options.random).slice(0, room()), false);
+    }
+    const left = gone.filter((number) => now - this.#goneSince.get(number)! >= grace);
+    if (room() > 0 && left.length > 0) {
+      await this.claim(session, left.slice(0, room()), true);
+    } else if (gone.length > 0) {
+      this.due = Math.min(this.due, now + 250);
+    }
+  }
+
+  /** Claims partitions and begins to serve those that this worker gets. */
+  async claim(
+    session: Queryable,
+    numbers: readonly number[],
+    presumeGone: boolean,
+  ): Promise<void> {
+    const claimed = await this.#member.claim(session, numbers, presumeGone);
+    await this.#adopt(session, claimed);
+  }
+
+  async #adopt(session: Queryable, claimed: readonly Claimed[]): Promise<void> {
+    const state = this.#state;
+    const adopted: HeldPartition[] = [];
+    for (const one of claimed) {
+      const known = state.partitions.get(one.partition);
+      if (known !== undefined) state.forget(known, takenOver(this.#consumer, one.partition));
+      state.started ??= one.started;
+      const held = new HeldPartition(one, state.options.readAhead, state.run.abandon);
+      state.partitions.set(held.number, held);
+      let reader = state.readers.find((r) =>
+        r.position === one.position && r.inWindow === one.inWindow && !r.ended
+      );
+      if (reader === undefined) {
+        reader = new Reader(one.position, one.inWindow);
+        state.readers.push(reader);
+      }
+      reader.partitions.add(held);
+      held.reader = reader;
+      adopted.push(held);
+      logger.debug("{consumer}: claimed partition {partition} under epoch {epoch}", {
+        consumer: this.#consumer,
+        partition: held.number,
+        epoch: held.epoch,
+      });
+    }
+    await this.#waiting.findDone(session, adopted);
+    await this.#waiting.findWaiting(session, adopted);
+    for (const held of adopted) held.complete = true;
+  }
+
+  /**
+   * Called after a reconnect. Claims the worker's partitions again, so that nothing still in
+   * transit on the old connection counts. All entries stay valid if no other worker owned their
+   * partition since, and if the server did not crash.
+   */
+  async resume(session: Queryable): Promise<void> {
+    const { partitions } = this.#state;
+    this.due = -Infinity;
+    const { identity } = this.#state.options;
+    const sent = performance.now();
+    const attendance = await this.#member.attend(
+      session,
+      this.#state.run.listener?.sessionKey,
+      true,
+    );
+    this.renewedAt = sent;
+    if (partitions.size === 0) return;
+    const claimed = attendance.outcome === "outdated"
+      ? []
+      : await this.#member.claim(session, [...partitions.keys()], false);
+    const fresh: Claimed[] = [];
+    for (const held of [...partitions.values()]) {
+      const again = claimed.find((one) => one.partition === held.number);
+      if (
+        again !== undefined && again.epoch === held.epoch + 1 &&
+        again.incarnation === held.incarnation && held.halted !== "unsure" && held.complete
+      ) {
+        held.regain(again.epoch);
+        continue;
+      }
+      const lost = [...held.entries()].filter((entry) => entry.settled && !entry.parked).length;
+      if (lost > 0) {
+        logger.warn(
+          "{consumer}: could not store that {count} notifications were handled; they will be handled again",
+          {
+            consumer: identity.consumer,
+            count: lost,
+          },
+        );
+      }
+      this.#state.forget(held, takenOver(identity.consumer, held.number));
+      if (again !== undefined) fresh.push(again);
+    }
+    await this.#adopt(session, fresh);
+  }
+
+  /** Looks for rows that others have put into hark.waiting. */
+  async #reload(session: Queryable, { changes }: Attendance): Promise<void> {
+    const changed = this.#changes !== undefined && this.#changes !== changes;
+    if (changed) await this.#waiting.findWaiting(session, [...this.#state.partitions.values()]);
+    this.#changes = changes;
+  }
+
+  /** Moves some of the notifications to be replayed into hark.waiting, if few wait there. */
+  async #feed(session: Queryable): Promise<void> {
+    const { partitions, waiting, options } = this.#state;
+    if (partitions.size === 0 || waiting.size > options.maxWaiting / 4) return;
+    const { rows: [row] } = await session.query("select hark.move_replays($1::text) as looked", [
+      this.#consumer,
+    ]);
+    if (Number(row.looked) > 0) this.due = -Infinity;
+  }
+}
+
+/**
+ * Begins the list at a random place, so that workers that claim at the same time do not all want
+ * the same partitions.
+ */
+function spread(numbers: readonly number[], random: () => number): number[] {
+  const start = Math.floor(random() * numbers.length);
+  return [...numbers.slice(start), ...numbers.slice(0, start)];
+}

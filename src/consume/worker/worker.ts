@@ -1,0 +1,333 @@
+/**
+ * Serves a consumer for one run, over one session after the other: reads, calls handlers,
+ * acknowledges.
+ *
+ * @module
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { pause } from "../../database/bell.ts";
+import type { Queryable } from "../../database/queryable.ts";
+import { Session } from "../../database/session.ts";
+import { messageOf, translate } from "../../database/translate.ts";
+import { Acknowledger } from "../settle/acknowledger.ts";
+import { Attempts } from "../dispatch/handler_call.ts";
+import { Dispatcher } from "../dispatch/dispatcher.ts";
+import { Doubt } from "../lease/ownership.ts";
+import { Drain } from "./drain.ts";
+import { Errands } from "./maintenance.ts";
+import { Intake } from "../read/fetcher.ts";
+import { Member } from "../lease/membership.ts";
+import type { CheckedOptions, Run } from "../state/context.ts";
+import { Shares } from "../lease/assignment.ts";
+import { State } from "../state/state.ts";
+import { StopReport } from "./stop_report.ts";
+import { Transactions } from "../dispatch/transactions.ts";
+import { Waiting } from "../read/waiting.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** Handlers slower than this, in milliseconds, no longer keep the worker from reading further. */
+const slow = 2000;
+/** At most ten heartbeats per this many milliseconds in response to control notifications. */
+const rest = 250;
+
+/** One run of a consumer in this process. */
+export class Worker implements AsyncDisposable {
+  readonly #options: CheckedOptions;
+  readonly #run: Run;
+  readonly #state: State;
+  readonly #member: Member;
+  readonly #intake: Intake;
+  readonly #waiting: Waiting;
+  readonly #shares: Shares;
+  readonly #dispatcher: Dispatcher;
+  readonly #acknowledger: Acknowledger;
+  readonly #transactions: Transactions | undefined;
+  readonly #drain: Drain | undefined;
+  readonly #errands: Errands;
+  readonly #stopReport: StopReport;
+  #session: Queryable | undefined;
+  #controlSeen = -1;
+  #asked = { since: -Infinity, times: 0 };
+  #paused = false;
+  readonly #doubt: Doubt;
+
+  constructor(
+    db: Queryable,
+    options: CheckedOptions,
+    run: Run,
+    register: (session: Queryable) => Promise<void>,
+  ) {
+    this.#options = options;
+    this.#run = run;
+    this.#state = new State(options, run);
+    this.#member = new Member(options.identity);
+    this.#doubt = new Doubt(this.#state.partitions);
+    this.#intake = new Intake(this.#state, () => this.#dispatcher.pump());
+    this.#waiting = new Waiting(this.#state);
+    this.#shares = new Shares(this.#state, this.#member, this.#waiting, register);
+    this.#acknowledger = new Acknowledger(this.#state);
+    this.#errands = new Errands(this.#state);
+    this.#transactions = options.identity.transactional
+      ? new Transactions(db, options.identity)
+      : undefined;
+    this.#dispatcher = new Dispatcher(
+      this.#state,
+      new Attempts(options.handling, this.#transactions, run.abandon),
+      (now) => this.#shares.certain(now),
+      async (held, id) => await this.#member.trying(this.#session!, held, id),
+    );
+    this.#stopReport = new StopReport(this.#state, this.#dispatcher);
+    this.#drain = run.drain ? new Drain(this.#state, this.#shares, this.#dispatcher) : undefined;
+  }
+
+  /** How many notifications were handled so far. */
+  get handled(): number {
+    return this.#state.handled;
+  }
+
+  /** How many handled notifications have an acknowledgement that is not known to be stored. */
+  get unstored(): number {
+    return this.#state.unacknowledged;
+  }
+
+  /**
+   * Serves over a session until stopped or drained. If the session fails, this throws. Then call
+   * `serve` again.
+   */
+  async serve(session: Queryable): Promise<void> {
+    this.#session = session;
+    const forget = this.#run.listener?.onLoss(() => {
+      // Another worker takes over one second after the lock of this worker's session is free. A
+      // heartbeat within that second prevents this. The loop below sends one at once. If that
+      // fails, handlers learn that their results may not count.
+      this.#shares.hurry();
+      this.#doubt.begin();
+      this.#run.wake.ring();
+    });
+    if (session instanceof Session) void session.ended.then(() => this.#run.wake.ring());
+    try {
+      await this.#shares.resume(session);
+      this.#doubt.settle();
+      await this.#work(session);
+    } catch (error) {
+      this.#doubt.begin();
+      throw error;
+    } finally {
+      this.#dispatcher.open = false;
+      forget?.();
+    }
+  }
+
+  async #work(session: Queryable): Promise<void> {
+    const { wake, stopping, abandon, drain } = this.#run;
+    for (;;) {
+      const seen = wake.count;
+      const stop = stopping.aborted;
+      if (session instanceof Session && !session.alive) throw await session.ended;
+      if (stop && (this.#dispatcher.idle || abandon.aborted)) break;
+      if (stop) this.#stopReport.tell();
+      await this.#attend(session, !stop);
+      await this.#errands.deliverDue(session);
+      await this.#finishHalts(session);
+      if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
+        this.#dispatcher.wantsStoring = false;
+        await this.#acknowledge(session);
+      }
+      this.#dispatcher.open = !stop && this.#shares.last!.outcome === "serve" &&
+        !this.#shares.last!.paused;
+      if (this.#shares.last!.paused !== this.#paused) {
+        this.#paused = !this.#paused;
+        logger.info("{consumer} is {what}", {
+          consumer: this.#options.identity.consumer,
+          what: this.#paused ? "paused: no handler starts until hark resume" : "resumed",
+        });
+      }
+      if (drain && this.#shares.last!.paused) {
+        logger.info("{consumer} is paused, so the drain ends", {
+          consumer: this.#options.identity.consumer,
+        });
+        break;
+      }
+      await this.#run.waking?.tend(session, this.#intake.standing(this.#dispatcher.open));
+      let busy = false;
+      if (this.#dispatcher.open) {
+        this.#state.queue.wake(performance.now());
+        if (this.#waiting.mayLoad) await this.#waiting.load(session);
+        await this.#guarded(session, async () => {
+          busy = await this.#intake.read(session);
+        });
+        // Otherwise handlers are called with the next page, while the server reads it.
+        if (!busy || !this.#intake.goesOn) this.#dispatcher.pump();
+        this.#makeRoom();
+        if (await this.#drain?.isOver(session)) {
+          // Store now, while it is known how far was read. That is beyond the last notification
+          // handled.
+          await this.#acknowledge(session);
+          break;
+        }
+      }
+      await this.#errands.waymark(session);
+      // A handler that returns synchronously rings no bell when the next notification of its key
+      // has to be read again.
+      const loads = this.#dispatcher.hasRoom && this.#waiting.mayLoad;
+      if (busy || loads || this.#dispatcher.wantsStoring) continue;
+      if (this.#dispatcher.hasRoom && this.#state.queue.hasReady) {
+        await pause(0); // give timers and sockets a turn
+        continue;
+      }
+      await wake.wait(seen, this.#untilNext());
+    }
+    await this.#leave(session);
+  }
+
+  async #attend(session: Queryable, wanting: boolean): Promise<void> {
+    const { control } = this.#run;
+    const now = performance.now();
+    if (now - this.#asked.since >= rest) this.#asked = { since: now, times: 0 };
+    const rung = control.count !== this.#controlSeen && this.#asked.times < 10;
+    if (now < this.#shares.due && !rung) return;
+    this.#asked.times++;
+    this.#controlSeen = control.count;
+    await this.#shares.attend(session, wanting);
+    this.#doubt.settle();
+    const { nextDue } = this.#shares.last!;
+    this.#errands.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
+  }
+
+  /**
+   * Once no handler runs for a halted partition, stores its results. Then gives the partition back
+   * or claims it again.
+   */
+  async #finishHalts(session: Queryable): Promise<void> {
+    const { partitions, readers } = this.#state;
+    for (const reader of [...readers]) {
+      // This reader has read to the snapshot at which the number of partitions changes.
+      const held = [...reader.partitions];
+      if (
+        !reader.settled || !reader.ended || held.some((h) => h.outstanding > 0 || h.running > 0)
+      ) {
+        continue;
+      }
+      await this.#acknowledge(session);
+      for (const one of held) this.#state.halt(one, "release");
+    }
+    const over = [...partitions.values()].filter((held) =>
+      (held.halted === "release" || held.halted === "unsure") && held.running === 0
+    );
+    if (over.length === 0) return;
+    for (const held of over) this.#state.tellDone(held);
+    await this.#acknowledge(session);
+    // A partition that was lost or claimed again in between is another object by now.
+    const left = over.filter((held) => partitions.get(held.number) === held);
+    const released = left.filter((held) => held.halted === "release");
+    if (released.length > 0) {
+      await this.#member.release(session, released);
+      for (const held of released) this.#state.forget(held, new Error("given back"));
+    }
+    const unsure = left.filter((held) => held.halted === "unsure").map((held) => held.number);
+    if (unsure.length > 0) await this.#shares.claim(session, unsure, false);
+  }
+
+  /** Stores all progress. If part of it is refused, the rest is sent again. */
+  async #acknowledge(session: Queryable): Promise<void> {
+    for (let tries = 0; tries < 10; tries++) {
+      if (await this.#guarded(session, () => this.#acknowledger.send(session))) return;
+    }
+  }
+
+  /** Runs work that is refused if partitions were lost, and then finds out which. */
+  async #guarded(session: Queryable, work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      const reason = translate(error);
+      if (reason.code === "FENCED") {
+        // The heartbeat tells which partitions were lost. The rest is sent again.
+        this.#shares.due = -Infinity;
+        await this.#attend(session, false);
+      } else if (reason.code === "WINDOW_LOST") {
+        logger.warn(
+          "{consumer}: the server has restarted after a crash; reading continues from the stored position",
+          {
+            consumer: this.#options.identity.consumer,
+          },
+        );
+        await this.#shares.claim(session, [...this.#state.partitions.keys()], false);
+      } else throw reason;
+      return false;
+    }
+  }
+
+  /**
+   * If all entries that were read are behind slow handlers, the slow entries become waiting. The
+   * position may then pass them, so that more can be read.
+   */
+  #makeRoom(): void {
+    const { queue, running } = this.#state;
+    if (!this.#dispatcher.hasRoom || queue.hasReady || !this.#intake.isFull) return;
+    const now = performance.now();
+    for (const entry of running) {
+      if (entry.parked || entry.dropped || now - entry.startedAt < slow) continue;
+      this.#state.park(entry, "running", now, null);
+      queue.park(entry);
+    }
+  }
+
+  /** How long nothing is due unless a bell rings, in milliseconds. */
+  #untilNext(): number {
+    const { queue, running, run } = this.#state;
+    let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#errands.deliverAt);
+    if (run.waking !== undefined) {
+      next = Math.min(next, run.waking.due(this.#intake.standing(this.#dispatcher.open)));
+    }
+    if (run.control.count !== this.#controlSeen) next = Math.min(next, this.#asked.since + rest);
+    if (run.stopping.aborted) next = Math.min(next, this.#stopReport.due);
+    if (this.#dispatcher.open) {
+      next = Math.min(next, queue.nextDue);
+      if (!this.#intake.isFull) next = Math.min(next, this.#intake.nextLook());
+      else {
+        const now = performance.now();
+        for (const { startedAt, parked } of running) {
+          if (!parked && startedAt + slow > now) next = Math.min(next, startedAt + slow);
+        }
+      }
+      if (run.drain) next = Math.min(next, performance.now() + 100);
+    }
+    return Math.min(Math.max(next - performance.now(), 1), 60_000);
+  }
+
+  /**
+   * Stores the last progress, gives all partitions back, and removes this worker from the
+   * consumer's workers.
+   */
+  async #leave(session: Queryable): Promise<void> {
+    for (const held of this.#state.partitions.values()) {
+      this.#state.halt(held, "release");
+      this.#state.tellDone(held);
+    }
+    await this.#acknowledge(session);
+    const held = [...this.#state.partitions.values()];
+    if (held.length > 0) await this.#member.release(session, held);
+    await this.#run.waking?.leave(session);
+    await this.#member.leave(session);
+    for (const one of held) this.#state.forget(one, new Error("the consumer has stopped"));
+  }
+
+  /** Ends what is left of the run: timers, and the connections of handlers. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#doubt.forget();
+    for (const held of [...this.#state.partitions.values()]) {
+      this.#state.forget(held, new Error("the consumer has stopped"));
+    }
+    try {
+      await this.#transactions?.close();
+    } catch (error) {
+      logger.debug("Could not close the connection of a handler: {reason}", {
+        reason: messageOf(error),
+      });
+    }
+  }
+}
