@@ -16,7 +16,8 @@ import { Notification } from "./notification.ts";
 import { MemoryReader } from "./read/ephemeral_reader.ts";
 import type { Page } from "./read/page.ts";
 import { type StartFrom, startValues } from "./start.ts";
-import { type Standing, Waking } from "./read/wakeup.ts";
+import { Waking } from "./read/wakeup.ts";
+import type { Standing } from "./state/context.ts";
 
 const logger = getLogger(["hark", "subscribe"]);
 

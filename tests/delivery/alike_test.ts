@@ -24,7 +24,8 @@ Deno.test("a transaction that stays open over two windows is not lost where part
 
   const never = new AbortController().signal;
   const bell = new Bell();
-  const state = new State(options, {
+  const readers: Reader[] = [];
+  const run = {
     stopping: never,
     abandon: never,
     wake: new Bell(),
@@ -32,7 +33,8 @@ Deno.test("a transaction that stays open over two windows is not lost where part
     control: new Bell(),
     listener: undefined,
     drain: false,
-  });
+  };
+  const state = new State(options, run, readers);
   // Partitions of two claims: each has a reader of its own until they have read to one snapshot.
   for (const one of claimed) {
     state.started ??= one.started;
@@ -41,9 +43,9 @@ Deno.test("a transaction that stays open over two windows is not lost where part
     const reader = new Reader(one.position, one.inWindow);
     reader.partitions.add(held);
     held.reader = reader;
-    state.readers.push(reader);
+    readers.push(reader);
   }
-  const intake = new Intake(state);
+  const intake = new Intake(state, readers);
   const second = state.partitions.get(1)!;
   const read = () => second.entries().map(({ id }) => id);
 
@@ -66,8 +68,8 @@ Deno.test("a transaction that stays open over two windows is not lost where part
   await early.query("commit");
 
   // The first reader's window is empty, the second's has one; both end, and nothing is acknowledged yet.
-  const first = state.readers.find((reader) => reader !== second.reader);
-  const together = state.readers;
+  const first = readers.find((reader) => reader !== second.reader);
+  const together = readers;
   for (const reader of together) reader.caughtUp = false; // each reads for itself, as after two claims
   await intake.read(db);
   assert.deepEqual(read(), [5]);

@@ -6,13 +6,13 @@
 
 import { getLogger } from "@logtape/logtape";
 import { messageOf } from "../../database/translate.ts";
-import { type Attempts, BatchFailed, type Result } from "./handler_call.ts";
-import type { HeldPartition } from "../state/partition.ts";
 import { Notification } from "../notification.ts";
-import type { Entry } from "../state/key_queue.ts";
-import { type Batch, Results } from "../settle/settlement.ts";
-import { isThenable } from "./await_result.ts";
+import type { Entry } from "../state/entry.ts";
+import type { HeldPartition } from "../state/partition.ts";
 import type { State } from "../state/state.ts";
+import { type Batch, BatchFailed, type Result } from "../state/work.ts";
+import { isThenable } from "./await_result.ts";
+import type { Attempts } from "./handler_call.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -22,11 +22,19 @@ const logger = getLogger(["hark", "consumer"]);
  */
 const slice = 20;
 
+/** Decides what follows from a handler's result: see Settlement. */
+export interface Settles {
+  /** Gives up an entry that cannot be handled. Returns whether it did. */
+  isHopeless(entry: Entry): boolean;
+  /** Processes the results of handlers that have returned or thrown. */
+  told(work: Batch, results: readonly Result[]): void;
+}
+
 /** Starts handlers, at most `concurrency` at a time. */
 export class Dispatcher {
   readonly #state: State;
   readonly #attempts: Attempts;
-  readonly #results: Results;
+  readonly #results: Settles;
   /** Stores the id of an entry before it is handled alone, so that a crash can be traced to it. */
   readonly #trying: (held: HeldPartition, id: number) => Promise<void>;
   /** Whether, at a given time, this worker certainly still serves its partitions. */
@@ -46,12 +54,13 @@ export class Dispatcher {
   constructor(
     state: State,
     attempts: Attempts,
+    results: Settles,
     certain: (now: number) => boolean,
     trying: (held: HeldPartition, id: number) => Promise<void>,
   ) {
     this.#state = state;
     this.#attempts = attempts;
-    this.#results = new Results(state);
+    this.#results = results;
     this.#certain = certain;
     this.#trying = trying;
   }
@@ -70,7 +79,8 @@ export class Dispatcher {
   get hasRoom(): boolean {
     const { options, run } = this.#state;
     return this.open && !run.stopping.aborted && !this.#alone && !this.#waits &&
-      this.#calls < options.concurrency && this.#state.unacknowledged < options.acknowledgeCount;
+      this.#calls < options.concurrency &&
+      this.#state.entries.unacknowledged < options.acknowledgeCount;
   }
 
   /**
@@ -110,7 +120,7 @@ export class Dispatcher {
 
   /** Takes the next entry or batch to handle. Undefined if there is none, or not yet. */
   #next(): Entry[] | undefined {
-    const { queue, options } = this.#state;
+    const { options, entries: { queue, unacknowledged, outcomes } } = this.#state;
     let first: Entry | undefined;
     while ((first = queue.peek()) !== undefined) {
       if (first.alone && this.#calls > 0) {
@@ -123,8 +133,7 @@ export class Dispatcher {
     }
     if (first === undefined) return undefined;
     // Store all earlier progress first. A worker that takes over then begins with this entry.
-    this.wantsStoring = first.alone &&
-      (this.#state.unacknowledged > 0 || this.#state.outcomes.size > 0);
+    this.wantsStoring = first.alone && (unacknowledged > 0 || outcomes.size > 0);
     if (this.wantsStoring) return undefined;
     const batch = [queue.take()!];
     // A notification that has failed before is handled alone. Otherwise one that always fails would
@@ -146,19 +155,15 @@ export class Dispatcher {
   }
 
   #start(entries: Entry[], now: number): void {
-    const state = this.#state;
     const held: HeldPartition[] = [];
     const notifications: Notification[] = [];
     const signals: AbortSignal[] = [];
     for (const entry of entries) {
-      entry.startedAt = now;
-      const partition = state.partitions.get(entry.partition)!;
-      partition.running++;
+      const partition = this.#state.entries.begin(entry, now);
       if (!held.includes(partition)) {
         held.push(partition);
         signals.push(partition.signal);
       }
-      state.running.add(entry);
       notifications.push(new Notification(entry.row!, entry.attempts + 1));
     }
     const work = { entries, notifications, held, signals };

@@ -7,30 +7,12 @@
 import { show } from "../../check.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
-import type { HeldPartition } from "../state/partition.ts";
 import type { Notification } from "../notification.ts";
-import type { BatchHandler, Handler, HandlerContext } from "../handler.ts";
-import type { Entry } from "../state/key_queue.ts";
+import type { HandlerContext } from "../handler.ts";
+import type { Handling } from "../state/context.ts";
+import { BatchFailed, type Result, type Work } from "../state/work.ts";
 import { isThenable, settled } from "./await_result.ts";
 import type { Transactions } from "./transactions.ts";
-
-/** The result of a handler for one notification. Undefined if it succeeded. */
-export type Result = { readonly error: unknown } | undefined;
-
-/** The handler to call, and its timeout. */
-export interface Handling {
-  readonly handle: Handler | undefined;
-  readonly handleBatch: BatchHandler | undefined;
-  /** Milliseconds. Undefined for no timeout. */
-  readonly timeout: number | undefined;
-}
-
-/** Entries with their notifications, and the partitions they belong to. */
-export interface Work {
-  readonly entries: readonly Entry[];
-  readonly notifications: readonly Notification[];
-  readonly held: readonly HeldPartition[];
-}
 
 const succeeded: readonly Result[] = [undefined];
 
@@ -174,15 +156,5 @@ export class Attempts {
         return work.entries;
       },
     );
-  }
-}
-
-/**
- * Other notifications of the batch have failed, so its transaction was rolled back. This does not
- * count as a failed attempt of this notification.
- */
-export class BatchFailed extends Error {
-  constructor() {
-    super("another notification of the batch failed");
   }
 }

@@ -10,15 +10,9 @@ import type { Session } from "../../database/session.ts";
 import { translate, translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
 import type { HeldPartition } from "../state/partition.ts";
-import { type Identity, numbersText } from "../lease/membership.ts";
-import type { Entry } from "../state/key_queue.ts";
-
-/** Thrown if it is not known whether a transaction has committed. */
-export class Unsure extends Error {
-  constructor(cause: unknown) {
-    super("it is not known whether the transaction committed", { cause });
-  }
-}
+import type { Entry } from "../state/entry.ts";
+import { type Identity, numbersText } from "../state/identity.ts";
+import { Unsure } from "../state/work.ts";
 
 /** A database whose driver runs transactions itself, such as PGlite. */
 interface Transacting extends Queryable {

@@ -7,11 +7,9 @@
 import { getLogger } from "@logtape/logtape";
 import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
-import { HeldPartition } from "../state/partition.ts";
-import type { Attendance, Claimed, Member } from "./membership.ts";
-import { Reader } from "../read/window_reader.ts";
+import type { Claimed } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
-import type { Waiting } from "../read/waiting.ts";
+import type { Attendance, Member } from "./membership.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -20,7 +18,16 @@ const watchInterval = 500;
 /** How long an owner whose session has ended may take to come back, in milliseconds. */
 const grace = 1000;
 
-function takenOver(consumer: string, partition: number): HarkError {
+/** What a worker does for its partitions: see Service. */
+export interface Serves {
+  /** Begins to serve partitions that were claimed. */
+  adopt(session: Queryable, claimed: readonly Claimed[]): Promise<void>;
+  /** Looks for rows that others have put into hark.waiting. */
+  reload(session: Queryable): Promise<void>;
+}
+
+/** The reason for which a partition is lost. */
+export function takenOver(consumer: string, partition: number): HarkError {
   return new HarkError(
     "FENCED",
     `this worker no longer serves partition ${partition} of consumer "${consumer}"`,
@@ -32,7 +39,7 @@ function takenOver(consumer: string, partition: number): HarkError {
 export class Shares {
   readonly #state: State;
   readonly #member: Member;
-  readonly #waiting: Waiting;
+  readonly #duty: Serves;
   /** When each partition was first seen without its owner's session. */
   readonly #goneSince = new Map<number, number>();
   #sessionKey: bigint | undefined;
@@ -53,13 +60,13 @@ export class Shares {
   constructor(
     state: State,
     member: Member,
-    waiting: Waiting,
+    duty: Serves,
     register: (session: Queryable) => Promise<void>,
   ) {
     this.#register = register;
     this.#state = state;
     this.#member = member;
-    this.#waiting = waiting;
+    this.#duty = duty;
   }
 
   get #consumer(): string {
@@ -234,37 +241,7 @@ export class Shares {
     presumeGone: boolean,
   ): Promise<void> {
     const claimed = await this.#member.claim(session, numbers, presumeGone);
-    await this.#adopt(session, claimed);
-  }
-
-  async #adopt(session: Queryable, claimed: readonly Claimed[]): Promise<void> {
-    const state = this.#state;
-    const adopted: HeldPartition[] = [];
-    for (const one of claimed) {
-      const known = state.partitions.get(one.partition);
-      if (known !== undefined) state.forget(known, takenOver(this.#consumer, one.partition));
-      state.started ??= one.started;
-      const held = new HeldPartition(one, state.options.readAhead, state.run.abandon);
-      state.partitions.set(held.number, held);
-      let reader = state.readers.find((r) =>
-        r.position === one.position && r.inWindow === one.inWindow && !r.ended
-      );
-      if (reader === undefined) {
-        reader = new Reader(one.position, one.inWindow);
-        state.readers.push(reader);
-      }
-      reader.partitions.add(held);
-      held.reader = reader;
-      adopted.push(held);
-      logger.debug("{consumer}: claimed partition {partition} under epoch {epoch}", {
-        consumer: this.#consumer,
-        partition: held.number,
-        epoch: held.epoch,
-      });
-    }
-    await this.#waiting.findDone(session, adopted);
-    await this.#waiting.findWaiting(session, adopted);
-    for (const held of adopted) held.complete = true;
+    await this.#duty.adopt(session, claimed);
   }
 
   /**
@@ -297,7 +274,9 @@ export class Shares {
         held.regain(again.epoch);
         continue;
       }
-      const lost = [...held.entries()].filter((entry) => entry.settled && !entry.parked).length;
+      const lost = [...held.entries()].filter(({ phase, stored }) =>
+        phase === "settled" && !stored
+      ).length;
       if (lost > 0) {
         logger.warn(
           "{consumer}: could not store that {count} notifications were handled; they will be handled again",
@@ -310,19 +289,19 @@ export class Shares {
       this.#state.forget(held, takenOver(identity.consumer, held.number));
       if (again !== undefined) fresh.push(again);
     }
-    await this.#adopt(session, fresh);
+    await this.#duty.adopt(session, fresh);
   }
 
   /** Looks for rows that others have put into hark.waiting. */
   async #reload(session: Queryable, { changes }: Attendance): Promise<void> {
     const changed = this.#changes !== undefined && this.#changes !== changes;
-    if (changed) await this.#waiting.findWaiting(session, [...this.#state.partitions.values()]);
+    if (changed) await this.#duty.reload(session);
     this.#changes = changes;
   }
 
   /** Moves some of the notifications to be replayed into hark.waiting, if few wait there. */
   async #feed(session: Queryable): Promise<void> {
-    const { partitions, waiting, options } = this.#state;
+    const { partitions, options, entries: { waiting } } = this.#state;
     if (partitions.size === 0 || waiting.size > options.maxWaiting / 4) return;
     const { rows: [row] } = await session.query("select hark.move_replays($1::text) as looked", [
       this.#consumer,

@@ -8,22 +8,10 @@ import { getLogger } from "@logtape/logtape";
 import { toId } from "../../check.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { messageOf, translate, translated } from "../../database/translate.ts";
+import { type Claimed, type Held, type Identity, numbersText } from "../state/identity.ts";
 import { processName } from "./process_name.ts";
 
 const logger = getLogger(["hark", "consumer"]);
-
-/** A worker's identity, and the definition of the consumer that it was started with. */
-export interface Identity {
-  readonly consumer: string;
-  /** A random uuid, new for each run of a consumer. */
-  readonly owner: string;
-  /** How long a claim lasts without a heartbeat, in milliseconds. */
-  readonly lease: number;
-  readonly channels: readonly string[];
-  /** JSON text, or null. */
-  readonly filter: string | null;
-  readonly transactional: boolean;
-}
 
 /** The answer to a heartbeat: see hark.heartbeat. */
 export interface Attendance {
@@ -41,27 +29,6 @@ export interface Attendance {
   readonly replays: boolean;
   /** Milliseconds from now until the next delayed notification is due. Null if there is none. */
   readonly nextDue: number | null;
-}
-
-/** A partition that was claimed: see hark.claim. */
-export interface Claimed {
-  readonly partition: number;
-  readonly epoch: number;
-  readonly position: string;
-  readonly inWindow: boolean;
-  readonly started: string;
-  readonly crashes: number;
-  readonly suspectId: number | undefined;
-  readonly suspectEnds: number;
-  readonly incarnation: string;
-}
-
-/** Partitions, and the epochs under which the worker owns them. */
-export type Held = readonly { readonly number: number; readonly epoch: number }[];
-
-/** Writes an array as PostgreSQL does. Numbers and nulls only. */
-export function numbersText(values: readonly (number | null)[]): string {
-  return `{${values.map((value) => value ?? "NULL").join(",")}}`;
 }
 
 /** Makes the membership calls of one worker, on the session it currently has. */

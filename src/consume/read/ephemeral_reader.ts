@@ -6,8 +6,9 @@
 
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
-import { extendLog } from "../worker/maintenance.ts";
-import { type Page, pageColumns, type PageLimits, parsePage, spanWorthStoring } from "./page.ts";
+import type { PageLimits } from "../state/context.ts";
+import { extendLog } from "./extend_log.ts";
+import { type Page, pageColumns, parsePage, spanWorthStoring } from "./page.ts";
 
 const readSql = `select ${pageColumns}, pg_catalog.statement_timestamp()::text as time
 from (select hark.window_open($1::text::hark.position) as "position" offset 0) w,

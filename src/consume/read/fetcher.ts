@@ -7,11 +7,9 @@
 import type { Queryable } from "../../database/queryable.ts";
 import { Session } from "../../database/session.ts";
 import { translate } from "../../database/translate.ts";
-import type { PageLimits, PageRow } from "./page.ts";
-import type { Entry } from "../state/key_queue.ts";
+import type { PageLimits, Standing } from "../state/context.ts";
+import type { State } from "../state/state.ts";
 import type { Reader } from "./window_reader.ts";
-import { sizeOf, type State } from "../state/state.ts";
-import type { Standing } from "./wakeup.ts";
 
 /**
  * If a page took longer than this to arrive, in milliseconds, the next one is not requested ahead.
@@ -26,6 +24,7 @@ const quick = 100;
  */
 export class Intake {
   readonly #state: State;
+  readonly #readers: Reader[];
   /** The smallest page worth a query while there are entries to handle. */
   readonly #worthReading: number;
   readonly #meanwhile: () => void;
@@ -41,8 +40,13 @@ export class Intake {
    * @param meanwhile Called when a page has been requested, so that ready entries are handled while
    *   the server reads.
    */
-  constructor(state: State, meanwhile: () => void = () => {}) {
+  constructor(
+    state: State,
+    readers: Reader[],
+    meanwhile: () => void = () => {},
+  ) {
     this.#state = state;
+    this.#readers = readers;
     this.#meanwhile = meanwhile;
     const { limits, readAhead } = state.options;
     this.#worthReading = Math.max(1, Math.floor(Math.min(limits.rows, readAhead) / 2));
@@ -55,7 +59,7 @@ export class Intake {
 
   /** How many rows may be read in addition to a page that is coming. */
   #roomBeside(coming: Pick<PageLimits, "rows" | "bytes">): number {
-    const { options, bytes, outstanding } = this.#state;
+    const { options, outstanding, entries: { bytes } } = this.#state;
     if (bytes + coming.bytes >= options.readAheadBytes) return 0;
     const room = Math.min(options.limits.rows, options.readAhead - outstanding - coming.rows);
     return room >= this.#worthReading ? room : 0;
@@ -63,7 +67,7 @@ export class Intake {
 
   /** The limits of the page that another reader has requested ahead. */
   #comingFor(reader: Reader): Pick<PageLimits, "rows" | "bytes"> {
-    const others = this.#state.readers.filter((other) => other !== reader);
+    const others = this.#readers.filter((other) => other !== reader);
     return others.find((other) => other.ahead !== undefined)?.ahead ?? { rows: 0, bytes: 0 };
   }
 
@@ -74,12 +78,12 @@ export class Intake {
 
   /** Whether the next page of an open window would be requested at once. */
   get goesOn(): boolean {
-    return !this.isFull && this.#state.readers.some((reader) => reader.inWindow);
+    return !this.isFull && this.#readers.some((reader) => reader.inWindow);
   }
 
   /** The situation of the reader, from which `Waking` decides whether to sleep. */
   standing(open: boolean): Standing {
-    const { readers } = this.#state;
+    const readers = this.#readers;
     return {
       open: open && readers.length > 0,
       full: this.isFull,
@@ -105,7 +109,7 @@ export class Intake {
   /** When a reader must look at the latest. */
   nextLook(): number {
     let next = Infinity;
-    for (const reader of this.#state.readers) {
+    for (const reader of this.#readers) {
       if (this.#state.run.drain && reader.fresh && !reader.inWindow) continue;
       const wait = reader.settled ? 500 : this.#state.options.pollInterval;
       next = Math.min(next, reader.openedAt + wait);
@@ -120,9 +124,7 @@ export class Intake {
    */
   async read(session: Queryable): Promise<boolean> {
     // A drain is over with a window that was opened after the drain began.
-    const readers = this.#state.readers.filter((r) =>
-      !this.#state.run.drain || !r.fresh || r.inWindow
-    );
+    const readers = this.#readers.filter((r) => !this.#state.run.drain || !r.fresh || r.inWindow);
     let read = false;
     const atBoundary = readers.filter((r) => !r.inWindow && r.caughtUp);
     const together = atBoundary.length > 1;
@@ -134,7 +136,7 @@ export class Intake {
       if (reader.ended) await this.#pass(session, reader, false);
     }
     for (const reader of readers) {
-      if (!this.#state.readers.includes(reader)) continue; // its partitions were halted
+      if (!this.#readers.includes(reader)) continue; // its partitions were halted
       const joins = together && atBoundary.includes(reader);
       if (!joins && !this.#wanted(reader, now)) continue;
       const room = this.#roomBeside(this.#comingFor(reader));
@@ -187,7 +189,11 @@ export class Intake {
     }
     this.#found += page.rows.length;
     this.#span = page.span;
-    for (const row of page.rows) this.#take(row, page.position);
+    const { partitions, entries } = this.#state;
+    for (const row of page.rows) {
+      const held = partitions.get(row.partition);
+      if (held !== undefined && held.halted === undefined) entries.read(row, held, page.position);
+    }
   }
 
   /**
@@ -207,44 +213,14 @@ export class Intake {
     if (same.length < 2) return;
     for (const reader of same) await this.#pass(session, reader, true);
     // A reader is no longer listed if all its partitions were halted.
-    const [first, ...others] = same.filter((r) => state.readers.includes(r));
+    const [first, ...others] = same.filter((r) => this.#readers.includes(r));
     if (first === undefined) return;
     for (const reader of others) {
-      if (!state.readers.includes(reader)) continue;
+      if (!this.#readers.includes(reader)) continue;
       await first.merge(session, reader);
       state.removeReader(reader);
-      if (!state.readers.includes(first) && first.partitions.size > 0) state.readers.push(first);
+      if (!this.#readers.includes(first) && first.partitions.size > 0) this.#readers.push(first);
     }
     first.dirty = true; // the common position is not stored yet
-  }
-
-  /** Creates an entry for a row that was read from the log. */
-  #take(row: PageRow, page: string): void {
-    const state = this.#state;
-    const held = state.partitions.get(row.partition);
-    if (held === undefined || held.halted !== undefined) return;
-    const entry: Entry = {
-      id: row.id,
-      partition: row.partition,
-      lane: state.laneOf(row.partition, row.key),
-      key: row.key,
-      row,
-      page,
-      attempts: held.tail > 0 ? held.crashes : 0,
-      settled: false,
-      parked: false,
-      startedAt: 0,
-      dropped: false,
-      alone: held.crashes >= 2 && held.tail > 0,
-      isReplay: row.isReplay,
-    };
-    held.add(entry);
-    if (held.done.delete(row.id)) {
-      entry.settled = true;
-      entry.row = undefined;
-      return;
-    }
-    state.bytes += sizeOf(entry);
-    state.queue.add(entry);
   }
 }

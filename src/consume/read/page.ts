@@ -8,16 +8,6 @@ import { toId } from "../../check.ts";
 import { HarkError } from "../../errors.ts";
 import type { LogRow } from "../notification.ts";
 
-/** How large a page may be. */
-export interface PageLimits {
-  /** The most rows returned. */
-  readonly rows: number;
-  /** The most bytes returned, beyond the first row. */
-  readonly bytes: number;
-  /** The most rows scanned, of any channel. */
-  readonly scanned: number;
-}
-
 /** A row of a page, with the partition it belongs to. */
 export interface PageRow extends LogRow {
   readonly partition: number;

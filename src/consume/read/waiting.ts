@@ -10,9 +10,9 @@ import { toId } from "../../check.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { HeldPartition } from "../state/partition.ts";
-import { numbersText } from "../lease/membership.ts";
-import type { Entry } from "../state/key_queue.ts";
-import { sizeOf, type State } from "../state/state.ts";
+import { numbersText } from "../state/identity.ts";
+import type { Entry } from "../state/entry.ts";
+import type { State } from "../state/state.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -86,27 +86,11 @@ export class Waiting {
     const id = toId(row.id);
     const held = state.partitions.get(Number(row.partition));
     // A finished entry may not be stored as finished yet.
-    if (held === undefined || state.waiting.has(id) || state.outcomes.has(id)) return;
-    const crashed = held.crashes > 0 && held.outstanding === 0 && row.state !== "behind";
-    const entry: Entry = {
-      id,
-      partition: held.number,
-      lane: state.laneOf(held.number, row.key),
-      key: row.key,
-      row: undefined,
-      page: undefined,
-      attempts: Number(row.attempts) + (crashed ? held.crashes : 0),
-      settled: true,
-      parked: true,
-      startedAt: 0,
-      dropped: false,
-      alone: held.crashes >= 2,
-      isReplay: true,
-    };
-    if (!row.passed) held.done.add(id);
-    state.waiting.set(id, entry);
-    held.waiting++;
-    state.queue.addWaiting(entry, performance.now() + Number(row.due_ms));
+    const { waiting, outcomes } = state.entries;
+    if (held === undefined || waiting.has(id) || outcomes.has(id)) return;
+    const { key, state: why, passed } = row;
+    const found = { id, key, state: why, attempts: Number(row.attempts), passed };
+    state.entries.find(found, held, performance.now() + Number(row.due_ms));
   }
 
   /** Finds the done notifications beyond the positions of newly claimed partitions. */
@@ -126,15 +110,15 @@ export class Waiting {
 
   /** Whether a waiting entry is due, and there is room for it. */
   get mayLoad(): boolean {
-    const { queue, bytes, options } = this.#state;
+    const { options, entries: { queue, bytes } } = this.#state;
     return queue.wantsLoading && queue.loadedCount < loadedAtOnce && bytes < options.readAheadBytes;
   }
 
   /** Reads the waiting notifications that are due. */
   async load(session: Queryable): Promise<void> {
     const state = this.#state;
-    const { limits } = state.options;
-    const entries = state.queue.takeLoading(loadedAtOnce);
+    const { options: { limits }, entries: { queue, outcomes } } = state;
+    const entries = queue.takeLoading(loadedAtOnce);
     if (entries.length === 0) return;
     let rows;
     try {
@@ -151,22 +135,21 @@ export class Waiting {
         )
       ));
     } catch (error) {
-      state.queue.notLoaded(entries);
+      queue.notLoaded(entries);
       throw error;
     }
     const found = new Map(rows.map((row) => [toId(row.id), row]));
-    const loaded: Entry[] = [];
     const later: Entry[] = [];
     for (const entry of entries) {
-      if (entry.dropped) continue;
+      if (entry.phase === "dropped") continue;
       const row = found.get(entry.id);
       if (row?.fits === false) {
         later.push(entry);
         continue;
       }
-      if (row === undefined && state.outcomes.has(entry.id)) {
+      if (row === undefined && outcomes.has(entry.id)) {
         // The entry waits, but its row is not stored yet.
-        state.queue.wait(entry, performance.now() + 20);
+        queue.wait(entry, performance.now() + 20);
       } else if (row === undefined || row.channel === null) {
         // The row was removed by hand, or the notification by a forced cleanup.
         logger.warn(
@@ -176,11 +159,9 @@ export class Waiting {
             id: entry.id,
           },
         );
-        state.unpark(entry);
-        state.outcomes.set(entry.id, { kind: "end", entry });
-        state.queue.end(entry);
+        state.entries.vanish(entry);
       } else {
-        entry.row = {
+        state.entries.load(entry, {
           id: entry.id,
           channel: row.channel,
           key: row.key,
@@ -188,12 +169,9 @@ export class Waiting {
           headers: row.headers,
           createdAt: Number(row.created_at),
           isReplay: entry.isReplay,
-        };
-        state.bytes += sizeOf(entry);
-        loaded.push(entry);
+        });
       }
     }
-    state.queue.notLoaded(later);
-    state.queue.loaded(loaded);
+    queue.notLoaded(later);
   }
 }

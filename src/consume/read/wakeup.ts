@@ -8,6 +8,7 @@ import { Bell } from "../../database/bell.ts";
 import type { Listener } from "../../database/listener.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
+import type { Standing, Wakeup } from "../state/context.ts";
 
 /**
  * How long a sleeper is woken without asking again, in milliseconds. A dead sleeper costs
@@ -45,24 +46,6 @@ const drowsy = 3000;
 const calmShare = 0.7;
 const leastSleep = 400;
 
-/** The situation of a reader. Times are by `performance.now()`. */
-export interface Standing {
-  /** Whether the reader reads at all. False if it is paused or has nothing to read. */
-  readonly open: boolean;
-  /** Whether the reader has no room for more. */
-  readonly full: boolean;
-  /** Whether the reader has read to an end of the log. */
-  readonly drained: boolean;
-  /** When the reader last read something. */
-  readonly busyAt: number;
-  /**
-   * How many notifications the reader has read so far. Undefined if it is also woken for others.
-   */
-  readonly found: number | undefined;
-  /** How long a commit took recently, with the round trip, in milliseconds. */
-  readonly commitTime: number | undefined;
-}
-
 /**
  * Rings a reader's bell often enough that nothing is missed.
  *
@@ -72,7 +55,7 @@ export interface Standing {
  * the reader removes its row and looks every few milliseconds, because NOTIFY makes all commits of
  * the cluster wait for each other.
  */
-export class Waking {
+export class Waking implements Wakeup {
   /** Must be attached to the listener. Rings the reader's bell. */
   readonly heard: Bell;
   readonly #bell: Bell;

@@ -9,13 +9,13 @@ import type { Queryable } from "../../database/queryable.ts";
 import { queryPrepared } from "../../database/prepared.ts";
 import { translated } from "../../database/translate.ts";
 import type { HeldPartition, PositionSource } from "../state/partition.ts";
-import { type Identity, numbersText } from "../lease/membership.ts";
+import type { PageLimits } from "../state/context.ts";
+import { type Identity, numbersText } from "../state/identity.ts";
 import {
   type PackedPage,
   type Page,
   pageAfter,
   pageColumns,
-  type PageLimits,
   parsePage,
   spanWorthStoring,
 } from "./page.ts";

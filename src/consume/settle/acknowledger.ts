@@ -8,8 +8,9 @@ import type { Queryable } from "../../database/queryable.ts";
 import { queryPrepared } from "../../database/prepared.ts";
 import { translated } from "../../database/translate.ts";
 import type { HeldPartition, Move } from "../state/partition.ts";
-import { numbersText } from "../lease/membership.ts";
-import type { Outcome, State } from "../state/state.ts";
+import type { Outcome } from "../state/entry.ts";
+import { numbersText } from "../state/identity.ts";
+import type { State } from "../state/state.ts";
 
 const acknowledgeSql = `select pg_catalog.to_json(hark.acknowledge($1::text, $2::uuid,
  $3::text::integer[], $4::text::bigint[],
@@ -27,7 +28,7 @@ export class Acknowledger {
 
   /** When the next acknowledgement is due at the latest. Infinity if there is nothing to store. */
   get due(): number {
-    const { unacknowledged, outcomes, options } = this.#state;
+    const { options, entries: { unacknowledged, outcomes } } = this.#state;
     if (unacknowledged >= options.acknowledgeCount) return -Infinity;
     // Store a failure soon, so that a worker that takes over continues counting its attempts.
     if (outcomes.size > 0) return this.#at + Math.min(options.acknowledgeInterval, 200);
@@ -61,7 +62,7 @@ export class Acknowledger {
   async send(session: Queryable): Promise<void> {
     const state = this.#state;
     for (const reader of state.readers) if (reader.ended && reader.span > 0) reader.dirty = true;
-    const outcomes = [...state.outcomes.values()];
+    const outcomes = [...state.entries.outcomes.values()];
     const told = new Set(outcomes.map(({ entry }) => entry.partition));
     const moves: { held: HeldPartition; move: Move | undefined; handled: number; calm: boolean }[] =
       [];
@@ -97,7 +98,7 @@ export class Acknowledger {
     for (const [i, { held, move, handled, calm }] of moves.entries()) {
       if (state.partitions.get(held.number) !== held) continue;
       held.handled -= handled;
-      state.unacknowledged -= handled;
+      state.entries.unacknowledged -= handled;
       if (calm) held.crashes = 0;
       if (move === undefined) continue;
       const { reader } = held;
@@ -113,8 +114,8 @@ export class Acknowledger {
       }
     }
     for (const outcome of outcomes) {
-      if (state.outcomes.get(outcome.entry.id) === outcome) {
-        state.outcomes.delete(outcome.entry.id);
+      if (state.entries.outcomes.get(outcome.entry.id) === outcome) {
+        state.entries.outcomes.delete(outcome.entry.id);
       }
     }
   }

@@ -6,22 +6,16 @@
 
 import { getLogger } from "@logtape/logtape";
 import { messageOf, translate } from "../../database/translate.ts";
-import { BatchFailed, type Result, type Work } from "../dispatch/handler_call.ts";
 import { Notification } from "../notification.ts";
 import { verdict } from "../retry.ts";
-import type { Entry } from "../state/key_queue.ts";
+import type { Entry } from "../state/entry.ts";
 import type { State } from "../state/state.ts";
-import { Unsure } from "../dispatch/transactions.ts";
+import { type Batch, BatchFailed, type Result, Unsure } from "../state/work.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** Entries that were handled together, and the signals that their handlers were given. */
-export interface Batch extends Work {
-  readonly signals: readonly AbortSignal[];
-}
-
 /** Decides what to store for each notification, and which entry may come next. */
-export class Results {
+export class Settlement {
   readonly #state: State;
 
   constructor(state: State) {
@@ -51,47 +45,35 @@ export class Results {
     const attempts = Math.max(entry.attempts, held.crashes);
     // No entry after it has crashed a worker, so those entries start without earlier attempts.
     held.tail = 0;
-    this.#giveUp(
-      entry,
-      new Error(`its worker crashed ${attempts} times`),
-      attempts,
-    );
+    this.#giveUp(entry, new Error(`its worker crashed ${attempts} times`), attempts);
     return true;
   }
 
   #giveUp(entry: Entry, error: Error, attempts: number): void {
     const notification = new Notification(entry.row!, Math.max(1, attempts));
-    entry.attempts = attempts;
-    this.#bury(entry, notification, error, error.message);
-    this.#state.queue.end(entry);
+    this.#bury(entry, notification, error, attempts, error.message);
   }
 
   /** Processes the results of handlers that have returned or thrown. */
   told(work: Batch, results: readonly Result[]): void {
-    const state = this.#state;
+    const { entries: all } = this.#state;
     const { entries } = work;
+    all.returned(entries, work.held);
     if (entries.length === 1 && results[0] === undefined) {
-      const entry = entries[0]!;
-      state.running.delete(entry);
-      work.held[0]!.running--;
-      if (!entry.dropped) entry.settled = true;
-      this.#succeeded(entry, work.notifications[0]!);
-      entry.startedAt = 0;
+      all.settle(entries[0]!);
+      this.#succeeded(entries[0]!, work.notifications[0]!);
       return;
     }
-    for (const entry of entries) state.running.delete(entry);
-    for (const held of work.held) {
-      held.running -= entries.filter((e) => e.partition === held.number).length;
-    }
-    if (entries.length > 1 && state.options.concurrency > 1) {
-      state.queue.putBehind(this.#followers(entries));
+    if (entries.length > 1 && this.#state.options.concurrency > 1) {
+      all.queue.putBehind(followers(entries));
     }
     const failedLanes = new Set<string>();
     const failed = entries.map((entry, i) => {
       const fails = results[i] !== undefined ||
         entry.lane !== undefined && failedLanes.has(entry.lane);
       if (fails && entry.lane !== undefined) failedLanes.add(entry.lane);
-      if (!fails && !entry.dropped) entry.settled = true;
+      // Before any outcome, so that no settled entry is taken for one that is still to be handled.
+      if (!fails) all.settle(entry);
       return fails;
     });
     // The signals as they were when the call began. A partition that was lost for a moment has a
@@ -100,51 +82,27 @@ export class Results {
     const again: Entry[] = [];
     const rolledBack = new Set<string>();
     for (const [i, entry] of entries.entries()) {
+      const notification = work.notifications[i]!;
       if (entry.lane !== undefined && results[i]?.error instanceof BatchFailed) {
         rolledBack.add(entry.lane);
       }
-      if (!failed[i]) this.#succeeded(entry, work.notifications[i]!);
-      else if (
-        !this.#failed(
-          entry,
-          work.notifications[i]!,
-          entry.lane !== undefined && rolledBack.has(entry.lane)
-            ? new BatchFailed()
-            : results[i]?.error,
-          interrupted,
-        )
-      ) {
-        again.push(entry);
+      if (!failed[i]) {
+        this.#succeeded(entry, notification);
+        continue;
       }
-      entry.startedAt = 0;
+      const error = entry.lane !== undefined && rolledBack.has(entry.lane)
+        ? new BatchFailed()
+        : results[i]?.error;
+      if (!this.#failed(entry, notification, error, interrupted)) again.push(entry);
     }
-    if (again.length > 0) state.queue.putBack(again);
-  }
-
-  /** The entries of a batch that were taken from behind another one. */
-  #followers(entries: readonly Entry[]): Entry[] {
-    const heads = new Set<string>();
-    return entries.filter((entry) => {
-      if (entry.lane === undefined) return false;
-      if (heads.has(entry.lane)) return true;
-      heads.add(entry.lane);
-      return false;
-    });
+    if (again.length > 0) all.repeat(again);
   }
 
   #succeeded(entry: Entry, notification: Notification): void {
-    const state = this.#state;
-    if (!entry.dropped) {
-      state.handled++;
-      state.unacknowledged++;
-      state.partitions.get(entry.partition)!.handled++;
-      if (entry.parked) state.outcomes.set(entry.id, { kind: "end", entry });
-      state.unpark(entry);
-      state.letGo(entry);
-    }
-    state.queue.end(entry);
-    if (state.options.hooks.onHandled !== undefined) {
-      void this.#report("onHandled", () => state.options.hooks.onHandled?.(notification));
+    this.#state.entries.succeed(entry);
+    const { hooks } = this.#state.options;
+    if (hooks.onHandled !== undefined) {
+      void this.#report("onHandled", () => hooks.onHandled?.(notification));
     }
   }
 
@@ -160,67 +118,49 @@ export class Results {
     error: unknown,
     interrupted: boolean,
   ): boolean {
-    const state = this.#state;
-    const { options, queue, partitions, run } = state;
+    const { options, partitions, run, entries } = this.#state;
     const held = partitions.get(entry.partition);
-    if (entry.dropped || held === undefined) {
-      queue.end(entry);
-      return true;
-    }
     const untold = error instanceof BatchFailed || interrupted || run.abandon.aborted;
-    if (held.halted !== undefined && !entry.parked && (untold || queue.isBehind(entry))) {
+    if (
+      entry.phase === "dropped" || held === undefined ||
       // The entry is read again when reading continues.
-      entry.dropped = true;
-      queue.end(entry);
+      held.halted !== undefined && !entry.stored && (untold || entries.queue.isBehind(entry))
+    ) {
+      entries.drop(entry);
       return true;
     }
     // An earlier entry of its lane in the same batch has failed, so this one counts as not handled.
-    if (queue.comesAgain(entry)) return true;
-    const reason = error instanceof Unsure ? error.cause : error;
+    if (entries.comesAgain(entry)) return true;
     if (error instanceof Unsure || this.#isFenced(error)) {
-      // What is stored decides whether the entry is done.
-      entry.dropped = !entry.parked;
+      const reason = error instanceof Unsure ? error.cause : error;
       logger.warn(
         "{consumer}: could not learn whether notification {id} is stored as done: {reason}",
-        {
-          consumer: options.identity.consumer,
-          id: entry.id,
-          reason: messageOf(reason),
-        },
+        { consumer: options.identity.consumer, id: entry.id, reason: messageOf(reason) },
       );
       held.lose(translate(reason));
-      state.halt(held, "unsure");
-      for (const other of state.waiting.values()) {
-        if (other.partition === held.number && other.startedAt === 0) other.dropped = true;
-      }
-      queue.drop((n) => n === held.number, true);
-      queue.end(entry);
+      entries.doubt(entry, held, () => this.#state.halt(held, "unsure"));
       return true;
     }
     if (untold) return false;
-    entry.attempts++;
-    const next = verdict(error, entry.attempts, options);
-    const facts = {
-      consumer: options.identity.consumer,
-      id: entry.id,
-      attempt: entry.attempts,
-      reason: next.reason,
-      error,
-    };
+    const attempt = entry.attempts + 1;
+    const next = verdict(error, attempt, options);
     void this.#report("onError", () => options.hooks.onError?.(error, notification));
     if (next.kind === "dead") {
-      this.#bury(entry, notification, error, next.reason);
-      queue.end(entry);
+      this.#bury(entry, notification, error, attempt, next.reason);
       return true;
     }
     logger.error(
       "{consumer}: notification {id} failed at attempt {attempt}, next attempt in {wait} ms: {reason}",
-      { ...facts, wait: next.wait },
+      {
+        consumer: options.identity.consumer,
+        id: entry.id,
+        attempt,
+        reason: next.reason,
+        error,
+        wait: next.wait,
+      },
     );
-    const due = performance.now() + next.wait;
-    entry.settled = true;
-    state.park(entry, "failed", due, next.reason);
-    queue.wait(entry, due);
+    entries.retry(entry, attempt, performance.now() + next.wait, next.reason);
     return true;
   }
 
@@ -229,16 +169,18 @@ export class Results {
       (error as { code?: unknown } | undefined)?.code === "FENCED";
   }
 
-  #bury(entry: Entry, notification: Notification, error: unknown, reason: string): void {
-    const { consumer } = this.#state.options.identity;
+  #bury(
+    entry: Entry,
+    notification: Notification,
+    error: unknown,
+    attempts: number,
+    reason: string,
+  ): void {
     logger.error(
       "{consumer}: notification {id} became a dead letter after attempt {attempts}: {reason}",
-      { consumer, id: entry.id, attempts: entry.attempts, reason, error },
+      { consumer: this.#state.options.identity.consumer, id: entry.id, attempts, reason, error },
     );
-    this.#state.outcomes.set(entry.id, { kind: "dead", entry, error: reason });
-    entry.settled = true;
-    this.#state.unpark(entry);
-    this.#state.letGo(entry);
+    this.#state.entries.bury(entry, attempts, reason);
     const { onDeadLetter } = this.#state.options.hooks;
     void this.#report("onDeadLetter", () => onDeadLetter?.(error, notification));
   }
@@ -255,4 +197,15 @@ export class Results {
       });
     }
   }
+}
+
+/** The entries of a batch that were taken from behind another one. */
+function followers(entries: readonly Entry[]): Entry[] {
+  const heads = new Set<string>();
+  return entries.filter((entry) => {
+    if (entry.lane === undefined) return false;
+    if (heads.has(entry.lane)) return true;
+    heads.add(entry.lane);
+    return false;
+  });
 }

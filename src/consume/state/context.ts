@@ -6,13 +6,30 @@
 
 import type { Bell } from "../../database/bell.ts";
 import type { Listener } from "../../database/listener.ts";
-import type { Handling } from "../dispatch/handler_call.ts";
-import type { Identity } from "../lease/membership.ts";
+import type { Queryable } from "../../database/queryable.ts";
 import type { ConsumerOptions } from "../options.ts";
 import type { RetryPolicy } from "../retry.ts";
-import type { PageLimits } from "../read/page.ts";
 import type { StartValues } from "../start.ts";
-import type { Waking } from "../read/wakeup.ts";
+import type { BatchHandler, Handler } from "../handler.ts";
+import type { Identity } from "./identity.ts";
+
+/** How large a page may be. */
+export interface PageLimits {
+  /** The most rows returned. */
+  readonly rows: number;
+  /** The most bytes returned, beyond the first row. */
+  readonly bytes: number;
+  /** The most rows scanned, of any channel. */
+  readonly scanned: number;
+}
+
+/** The handler to call, and its timeout. */
+export interface Handling {
+  readonly handle: Handler | undefined;
+  readonly handleBatch: BatchHandler | undefined;
+  /** Milliseconds. Undefined for no timeout. */
+  readonly timeout: number | undefined;
+}
 
 /** A consumer's options, checked and complete. Durations are milliseconds. */
 export interface CheckedOptions extends RetryPolicy {
@@ -46,6 +63,34 @@ export interface CheckedOptions extends RetryPolicy {
   };
 }
 
+/** The situation of a reader. Times are by `performance.now()`. */
+export interface Standing {
+  /** Whether the reader reads at all. False if it is paused or has nothing to read. */
+  readonly open: boolean;
+  /** Whether the reader has no room for more. */
+  readonly full: boolean;
+  /** Whether the reader has read to an end of the log. */
+  readonly drained: boolean;
+  /** When the reader last read something. */
+  readonly busyAt: number;
+  /**
+   * How many notifications the reader has read so far. Undefined if it is also woken for others.
+   */
+  readonly found: number | undefined;
+  /** How long a commit took recently, with the round trip, in milliseconds. */
+  readonly commitTime: number | undefined;
+}
+
+/** Decides when a reader sleeps until it is notified. */
+export interface Wakeup {
+  /** Looks, falls asleep or wakes, as the situation of the reader asks. */
+  tend(session: Queryable, standing: Standing): Promise<void>;
+  /** When {@linkcode Wakeup.tend} has something to do, by `performance.now()`. */
+  due(standing: Standing): number;
+  /** The reader ends: publishers need not notify it any more. */
+  leave(session: Queryable): Promise<void>;
+}
+
 /** One run of a consumer, over any number of sessions. */
 export interface Run {
   /** Aborts when no further handler may start. */
@@ -60,7 +105,7 @@ export interface Run {
   readonly control: Bell;
   readonly listener: Listener | undefined;
   /** Decides when to sleep until notified. Present only with LISTEN. */
-  readonly waking?: Waking | undefined;
+  readonly waking?: Wakeup | undefined;
   /** Whether to return once all notifications committed when the run started are handled. */
   readonly drain: boolean;
 }

@@ -5,38 +5,8 @@
  * @module
  */
 
+import type { Entry } from "./entry.ts";
 import { Agenda, Fifo } from "./fifo.ts";
-import type { LogRow } from "../notification.ts";
-
-/** A notification on its way through a worker. */
-export interface Entry {
-  readonly id: number;
-  /** The partition that the notification belongs to. */
-  readonly partition: number;
-  /** The entry's lane. Entries of one lane are handled in order, one after the other. */
-  readonly lane: string | undefined;
-  readonly key: string | null;
-  /** The notification. Undefined while the entry waits: it is read again when its turn comes. */
-  row: LogRow | undefined;
-  /** The position after the entry's page. Undefined if the entry was already waiting. */
-  readonly page: string | undefined;
-  /** How many attempts have failed. */
-  attempts: number;
-  /** Whether the position may pass the entry: it is handled, given up, or waiting. */
-  settled: boolean;
-  /** Whether the entry has, or is about to have, a row in hark.waiting. */
-  parked: boolean;
-  /** When the entry's handler was called. 0 while no handler runs. */
-  startedAt: number;
-  /**
-   * Whether the worker has dropped the entry: it no longer serves the partition, or will read the
-   * entry again.
-   */
-  dropped: boolean;
-  /** Whether the entry must be handled alone, because it may have crashed the last worker. */
-  readonly alone: boolean;
-  readonly isReplay: boolean;
-}
 
 interface Lane {
   /** The entry that runs, is ready, or waits for its retry. The others come after it. */
@@ -45,7 +15,7 @@ interface Lane {
 }
 
 /** Orders the entries of one worker. This class reads no clock: callers pass the time. */
-export class Queue {
+export class KeyQueue {
   readonly #lanes = new Map<string, Lane>();
   readonly #ready = new Fifo<Entry>();
   /** Entries that had to be read again. They come before ready entries, which are younger. */
@@ -66,7 +36,7 @@ export class Queue {
     this.#follow = follow;
   }
 
-  /** When the next waiting entry is due, by the clock of {@linkcode Queue.wait}. */
+  /** When the next waiting entry is due, by the clock of {@linkcode KeyQueue.wait}. */
   get nextDue(): number {
     return this.#waiting.next;
   }
@@ -117,7 +87,7 @@ export class Queue {
 
   #goBehind(entry: Entry, lane: Lane): void {
     lane.queue.push(entry);
-    if (lane.head.parked && !entry.parked) this.#follow(entry);
+    if (lane.head.stored && !entry.stored) this.#follow(entry);
   }
 
   /** Takes the next entry to handle. */
@@ -130,7 +100,7 @@ export class Queue {
     for (;;) {
       const entry = this.#loaded.shift() ?? this.#ready.shift();
       if (entry === undefined) return undefined;
-      if (entry.dropped) continue;
+      if (entry.phase === "dropped") continue;
       if (this.#serial && entry.lane !== undefined && this.#lanes.size > 0) {
         const lane = this.#lanes.get(entry.lane);
         if (lane !== undefined && lane.head !== entry) {
@@ -154,7 +124,7 @@ export class Queue {
     const taken: Entry[] = [];
     while (lane !== undefined && taken.length < most) {
       const next = lane.queue.peek();
-      if (next?.dropped) {
+      if (next?.phase === "dropped") {
         lane.queue.shift();
         continue;
       }
@@ -169,7 +139,7 @@ export class Queue {
     return taken;
   }
 
-  /** Puts back what {@linkcode Queue.takeBehind} took, before the result of each is told. */
+  /** Puts back what {@linkcode KeyQueue.takeBehind} took, before the result of each is told. */
   putBehind(entries: readonly Entry[]): void {
     for (const entry of entries.toReversed()) {
       this.#lanes.get(entry.lane!)?.queue.unshift([entry]);
@@ -183,7 +153,7 @@ export class Queue {
     const lane = this.#lanes.get(entry.lane);
     if (lane === undefined || lane.head !== entry) return;
     let next = lane.queue.shift();
-    while (next !== undefined && (next.dropped || next.settled && !next.parked)) {
+    while (next?.phase === "dropped" || next?.phase === "settled" && !next.stored) {
       next = lane.queue.shift();
     }
     if (next === undefined) this.#lanes.delete(entry.lane);
@@ -201,25 +171,20 @@ export class Queue {
     return lane !== undefined && lane.head !== entry;
   }
 
-  /**
-   * Whether an entry of a batch has to come again after another one of its lane. If so, the entry
-   * is in the queue again, and the caller must not store a result for it.
-   */
-  comesAgain(entry: Entry): boolean {
-    const lane = entry.lane === undefined ? undefined : this.#lanes.get(entry.lane);
-    if (lane === undefined || lane.head === entry) return false;
-    if (this.#serial && !entry.parked) this.#goBehind(entry, lane);
-    return true;
+  /** Puts an entry of a batch behind another one of its lane again. See {@linkcode KeyQueue.isBehind}. */
+  comeBehind(entry: Entry): void {
+    // Otherwise `putBehind` has done so.
+    if (this.#serial && !entry.stored) this.#goBehind(entry, this.#lanes.get(entry.lane!)!);
   }
 
   /** Makes a failed entry wait until `due`. The entries of its lane wait behind it. */
   wait(entry: Entry, due: number): void {
     this.#waiting.add(due, entry);
-    this.park(entry);
+    this.hold(entry);
   }
 
   /** A row of hark.waiting replaces an entry. Entries behind it in its lane get rows too. */
-  park(entry: Entry): void {
+  hold(entry: Entry): void {
     if (entry.lane === undefined) return;
     let lane = this.#lanes.get(entry.lane);
     if (lane === undefined) {
@@ -227,11 +192,11 @@ export class Queue {
       this.#lanes.set(entry.lane, lane);
     } else if (lane.head !== entry) {
       if (this.#serial) this.#goBehind(entry, lane);
-      else if (lane.head.parked && !entry.parked) this.#follow(entry);
+      else if (lane.head.stored && !entry.stored) this.#follow(entry);
       return;
     }
     for (const follower of [...lane.queue]) {
-      if (!follower.parked && !follower.dropped) this.#follow(follower);
+      if (!follower.stored && follower.phase !== "dropped") this.#follow(follower);
     }
   }
 
@@ -239,7 +204,7 @@ export class Queue {
   wake(now: number): boolean {
     let woken = false;
     for (let entry; (entry = this.#waiting.take(now)) !== undefined; woken = true) {
-      if (!entry.dropped) this.#loading.push(entry);
+      if (entry.phase !== "dropped") this.#loading.push(entry);
     }
     return woken;
   }
@@ -248,7 +213,7 @@ export class Queue {
   takeLoading(most: number): Entry[] {
     const taken: Entry[] = [];
     for (let entry; taken.length < most && (entry = this.#loading.shift()) !== undefined;) {
-      if (!entry.dropped) taken.push(entry);
+      if (entry.phase !== "dropped") taken.push(entry);
     }
     return taken;
   }
@@ -273,13 +238,9 @@ export class Queue {
     this.#loaded.unshift([...entries, ...next]);
   }
 
-  /** Removes the entries of partitions. Running entries are only marked as `dropped`. */
-  drop(ofPartition: (partition: number) => boolean, andWaiting: boolean): void {
-    const kept = (entry: Entry) => {
-      if (!ofPartition(entry.partition) || entry.parked && !andWaiting) return true;
-      entry.dropped = true;
-      return false;
-    };
+  /** Removes the entries that `drops` has dropped. A running one keeps its lane. */
+  drop(drops: (entry: Entry) => boolean): void {
+    const kept = (entry: Entry) => !drops(entry);
     if (this.#next !== undefined && !kept(this.#next)) this.#next = undefined;
     this.#ready.keep(kept);
     this.#loaded.keep(kept);
@@ -288,7 +249,7 @@ export class Queue {
     for (const [name, lane] of this.#lanes) {
       lane.queue.keep(kept);
       // A running entry keeps its lane, so that no other handler of its key starts beside it.
-      if (lane.head.dropped && lane.head.startedAt === 0) this.#lanes.delete(name);
+      if (lane.head.phase === "dropped" && lane.head.startedAt === 0) this.#lanes.delete(name);
     }
   }
 }

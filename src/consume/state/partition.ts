@@ -4,17 +4,28 @@
  * @module
  */
 
-import type { Claimed } from "../lease/membership.ts";
-import type { Entry } from "./key_queue.ts";
+import type { PageLimits } from "./context.ts";
+import { type Entry, isPassable } from "./entry.ts";
+import type { Claimed } from "./identity.ts";
 
-/** What reads for partitions, as far as a partition has to know it. */
+/** What reads for partitions, as far as others have to know it. */
 export interface PositionSource {
   /** As loaded, or after the pages read since. */
   readonly position: string;
   /** Whether there is something to store. */
-  readonly dirty: boolean;
+  dirty: boolean;
+  /** Whether a window is open that is not read to its end. */
+  readonly inWindow: boolean;
   /** Whether a window is read to its end and not yet passed. */
   readonly ended: boolean;
+  /** Whether a window that was opened in this run has been read to its end. */
+  readonly fresh: boolean;
+  /** Whether there is nothing more to read until the number of partitions has changed. */
+  readonly settled: boolean;
+  /** How many ids the window spans. */
+  readonly span: number;
+  /** The limits of a page that was requested ahead. */
+  readonly ahead: PageLimits | undefined;
   /** The partitions that it reads for. */
   readonly partitions: Set<HeldPartition>;
   /** The window is behind it. */
@@ -139,7 +150,7 @@ export class HeldPartition {
   }
 
   #skip(): void {
-    while (this.#head < this.#entries.length && this.#entries[this.#head]!.settled) {
+    while (this.#head < this.#entries.length && isPassable(this.#entries[this.#head]!)) {
       this.#head++;
       if (this.tail > 0) this.tail--;
     }

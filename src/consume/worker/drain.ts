@@ -27,7 +27,7 @@ export class Drain {
    * Whether all notifications committed when the run started are handled, by this worker or others.
    */
   async isOver(session: Queryable): Promise<boolean> {
-    const { partitions, queue, readers, started } = this.#state;
+    const { partitions, readers, started, entries: { queue } } = this.#state;
     if (started !== undefined) {
       if (!this.#dispatcher.idle || queue.hasReady || queue.wantsLoading) return false;
       // Failed notifications are retried here if they are due soon. Later retries wait for the next
@@ -44,7 +44,7 @@ export class Drain {
       }
     }
     const last = this.#shares.last!;
-    if (last.replays && this.#state.waiting.size <= this.#state.options.maxWaiting / 4) {
+    if (last.replays && this.#state.entries.waiting.size <= this.#state.options.maxWaiting / 4) {
       return false;
     }
     if (partitions.size === last.partitions) return true;

@@ -6,13 +6,10 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import type { Queryable } from "../../database/queryable.ts";
-import { Session } from "../../database/session.ts";
-import { isPassing, messageOf, translate, translated } from "../../database/translate.ts";
+import { translated } from "../../database/translate.ts";
+import { extendLog } from "../read/extend_log.ts";
 import type { State } from "../state/state.ts";
-
-const logger = getLogger(["hark", "consumer"]);
 
 /** The maintenance of one worker. */
 export class Errands {
@@ -44,7 +41,7 @@ export class Errands {
 
   /** Stores a waymark now and then, while this worker reads. */
   async waymark(session: Queryable): Promise<void> {
-    const { handled } = this.#state;
+    const { handled } = this.#state.entries;
     const now = performance.now();
     if (handled === this.#waymark.handled) return;
     const since = now - this.#waymark.at;
@@ -53,23 +50,5 @@ export class Errands {
     this.#waymark = { at: now, handled };
     await translated(() => session.query("select hark.waymark()"));
     await extendLog(session);
-  }
-}
-
-/**
- * Creates segments of the log in advance. Only on a session of Hark's own: inside a caller's
- * transaction the locks would stay. If creating a segment fails, rows still have room in the
- * overflow segment.
- */
-export async function extendLog(session: Queryable): Promise<void> {
-  if (!(session instanceof Session)) return;
-  try {
-    await session.query("select hark.extend()");
-  } catch (error) {
-    const reason = translate(error);
-    if (isPassing(reason)) throw reason;
-    logger.warn("Could not create segments of the log in advance: {reason}", {
-      reason: messageOf(reason),
-    });
   }
 }

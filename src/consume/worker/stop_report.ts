@@ -34,7 +34,7 @@ export class StopReport {
     const now = performance.now();
     if (now < this.due) return;
     this.due = now + interval;
-    const { options: { identity: { consumer }, stopTimeout }, running } = this.#state;
+    const { options: { identity: { consumer }, stopTimeout }, entries: { running } } = this.#state;
     const handlers = this.#dispatcher.calls;
     const notifications = [...running].slice(0, named).map(({ row, id }) =>
       row === undefined ? `#${id}` : `${row.channel} #${id}`

@@ -16,6 +16,9 @@ import { Dispatcher } from "../dispatch/dispatcher.ts";
 import { Doubt } from "../lease/ownership.ts";
 import { Drain } from "./drain.ts";
 import { Errands } from "./maintenance.ts";
+import { Service } from "./service.ts";
+import { Settlement } from "../settle/settlement.ts";
+import type { Reader } from "../read/window_reader.ts";
 import { Intake } from "../read/fetcher.ts";
 import { Member } from "../lease/membership.ts";
 import type { CheckedOptions, Run } from "../state/context.ts";
@@ -61,12 +64,18 @@ export class Worker implements AsyncDisposable {
   ) {
     this.#options = options;
     this.#run = run;
-    this.#state = new State(options, run);
+    const readers: Reader[] = [];
+    this.#state = new State(options, run, readers);
     this.#member = new Member(options.identity);
     this.#doubt = new Doubt(this.#state.partitions);
-    this.#intake = new Intake(this.#state, () => this.#dispatcher.pump());
+    this.#intake = new Intake(this.#state, readers, () => this.#dispatcher.pump());
     this.#waiting = new Waiting(this.#state);
-    this.#shares = new Shares(this.#state, this.#member, this.#waiting, register);
+    this.#shares = new Shares(
+      this.#state,
+      this.#member,
+      new Service(this.#state, readers, this.#waiting),
+      register,
+    );
     this.#acknowledger = new Acknowledger(this.#state);
     this.#errands = new Errands(this.#state);
     this.#transactions = options.identity.transactional
@@ -75,6 +84,7 @@ export class Worker implements AsyncDisposable {
     this.#dispatcher = new Dispatcher(
       this.#state,
       new Attempts(options.handling, this.#transactions, run.abandon),
+      new Settlement(this.#state),
       (now) => this.#shares.certain(now),
       async (held, id) => await this.#member.trying(this.#session!, held, id),
     );
@@ -84,12 +94,12 @@ export class Worker implements AsyncDisposable {
 
   /** How many notifications were handled so far. */
   get handled(): number {
-    return this.#state.handled;
+    return this.#state.entries.handled;
   }
 
   /** How many handled notifications have an acknowledgement that is not known to be stored. */
   get unstored(): number {
-    return this.#state.unacknowledged;
+    return this.#state.entries.unacknowledged;
   }
 
   /**
@@ -153,7 +163,7 @@ export class Worker implements AsyncDisposable {
       await this.#run.waking?.tend(session, this.#intake.standing(this.#dispatcher.open));
       let busy = false;
       if (this.#dispatcher.open) {
-        this.#state.queue.wake(performance.now());
+        this.#state.entries.queue.wake(performance.now());
         if (this.#waiting.mayLoad) await this.#waiting.load(session);
         await this.#guarded(session, async () => {
           busy = await this.#intake.read(session);
@@ -173,7 +183,7 @@ export class Worker implements AsyncDisposable {
       // has to be read again.
       const loads = this.#dispatcher.hasRoom && this.#waiting.mayLoad;
       if (busy || loads || this.#dispatcher.wantsStoring) continue;
-      if (this.#dispatcher.hasRoom && this.#state.queue.hasReady) {
+      if (this.#dispatcher.hasRoom && this.#state.entries.queue.hasReady) {
         await pause(0); // give timers and sockets a turn
         continue;
       }
@@ -266,19 +276,18 @@ export class Worker implements AsyncDisposable {
    * position may then pass them, so that more can be read.
    */
   #makeRoom(): void {
-    const { queue, running } = this.#state;
-    if (!this.#dispatcher.hasRoom || queue.hasReady || !this.#intake.isFull) return;
+    const { entries } = this.#state;
+    if (!this.#dispatcher.hasRoom || entries.queue.hasReady || !this.#intake.isFull) return;
     const now = performance.now();
-    for (const entry of running) {
-      if (entry.parked || entry.dropped || now - entry.startedAt < slow) continue;
-      this.#state.park(entry, "running", now, null);
-      queue.park(entry);
+    for (const entry of entries.running) {
+      if (entry.phase !== "running" || entry.stored || now - entry.startedAt < slow) continue;
+      entries.pass(entry, now);
     }
   }
 
   /** How long nothing is due unless a bell rings, in milliseconds. */
   #untilNext(): number {
-    const { queue, running, run } = this.#state;
+    const { run, entries: { queue, running } } = this.#state;
     let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#errands.deliverAt);
     if (run.waking !== undefined) {
       next = Math.min(next, run.waking.due(this.#intake.standing(this.#dispatcher.open)));
@@ -290,8 +299,8 @@ export class Worker implements AsyncDisposable {
       if (!this.#intake.isFull) next = Math.min(next, this.#intake.nextLook());
       else {
         const now = performance.now();
-        for (const { startedAt, parked } of running) {
-          if (!parked && startedAt + slow > now) next = Math.min(next, startedAt + slow);
+        for (const { startedAt, stored } of running) {
+          if (!stored && startedAt + slow > now) next = Math.min(next, startedAt + slow);
         }
       }
       if (run.drain) next = Math.min(next, performance.now() + 100);
