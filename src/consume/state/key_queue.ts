@@ -159,6 +159,7 @@ export class KeyQueue {
     if (next === undefined) this.#lanes.delete(entry.lane);
     else {
       lane.head = next;
+      if (next.stored) this.#followAll(lane);
       if (next.startedAt > 0) return; // of the same batch: its result is told next
       if (next.row === undefined) this.#loading.push(next);
       else this.#ready.push(next);
@@ -195,8 +196,16 @@ export class KeyQueue {
       else if (lane.head.stored && !entry.stored) this.#follow(entry);
       return;
     }
-    for (const follower of [...lane.queue]) {
-      if (!follower.stored && follower.phase !== "dropped") this.#follow(follower);
+    this.#followAll(lane);
+  }
+
+  /**
+   * What is behind a waiting entry waits too. Otherwise a partition in which too many wait would drop
+   * it, although later entries of its lane stay.
+   */
+  #followAll({ queue }: Lane): void {
+    for (const entry of [...queue]) {
+      if (!entry.stored && entry.phase !== "dropped") this.#follow(entry);
     }
   }
 
