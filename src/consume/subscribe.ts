@@ -6,12 +6,12 @@
 
 import { getLogger } from "@logtape/logtape";
 import { bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
-import { backoff, Bell, pause } from "../database/bell.ts";
+import { Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { Session } from "../database/session.ts";
+import { ownSession, type Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
-import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
+import { Link } from "./link.ts";
 import { Notification } from "./notification.ts";
 import { MemoryReader } from "./read/ephemeral_reader.ts";
 import type { Page } from "./read/page.ts";
@@ -89,39 +89,35 @@ export async function* subscribe<Payload = any>(
   const { signal } = options;
   if (signal?.aborted) return;
 
-  const connections = connectionsOf(db);
-  const open = async () => connections === undefined ? db : await connections.session();
   const closed = new AbortController();
   const over = signal === undefined ? closed.signal : AbortSignal.any([signal, closed.signal]);
-  let session: Queryable | undefined;
+  let link: Link | undefined;
   let waking: Waking | undefined;
   let detach = () => {};
   const release = async () => {
     detach();
-    if (!(session instanceof Session)) return;
-    if (waking !== undefined && session.alive) await farewell(waking, session);
-    await session.close();
+    const session = ownSession(link?.session);
+    if (waking !== undefined && session?.alive) await farewell(waking, session);
+    await link?.close();
   };
   // The database may be closed while the loop body runs. This function is suspended then, so only
   // this callback can release the session.
-  const forget = connections?.beforeClose(async () => {
+  const forget = connectionsOf(db)?.beforeClose(async () => {
     closed.abort();
     await release();
   });
   try {
-    session = await open();
-    await requireSchema(session);
+    link = await Link.open(db);
     const bell = new Bell();
     const nudged = new Bell(bell);
-    const listener = await connections?.listener();
+    const listener = await link.connections?.listener();
     if (listener !== undefined) {
       waking = new Waking(bell, listener, crypto.randomUUID(), names, pollInterval);
       const detached = [listener.attach(waking.heard, names), listener.attachControl(nudged, "")];
       detach = () => detached.forEach((end) => end());
     }
     const reader = new MemoryReader(names, { rows, bytes, scanned: Math.max(20_000, rows) });
-    await reader.start(session, start);
-    let failures = 0;
+    await reader.start(link.session, start);
     // The bell's count before the window was opened. Rings after that, during any of its pages,
     // announce notifications outside the window.
     let rung = bell.count;
@@ -134,24 +130,17 @@ export async function* subscribe<Payload = any>(
       let page: Page;
       if (opening) rung = bell.count;
       try {
-        if (session instanceof Session && !session.alive) {
-          session = await open();
-          await session.query("select hark.rebase()");
-        }
-        page = await reader.read(session);
+        page = await reader.read(await link.alive());
         opening = page.windowEnd;
-        failures = 0;
+        link.worked();
         standing.found += page.rows.length;
         if (page.rows.length > 0) standing.busyAt = performance.now();
       } catch (error) {
         if (over.aborted) break;
-        const reason = translate(error);
-        if (!isPassing(reason)) throw await withSchemaReason(session, reason);
-        if (reason.code === "WINDOW_LOST") reader.lost = opening = true;
-        else if (session instanceof Session) await session.close();
-        const wait = backoff(++failures, 50, 5000);
-        logger.warn("Reading was interrupted: {reason}", { reason: messageOf(reason) });
-        await pause(wait, over);
+        await link.failed(error, over, (reason) => {
+          if (reason.code === "WINDOW_LOST") reader.lost = opening = true;
+          logger.warn("Reading was interrupted: {reason}", { reason: messageOf(reason) });
+        });
         continue;
       }
       for (const row of page.rows) {
@@ -162,9 +151,9 @@ export async function* subscribe<Payload = any>(
       const idle = page.rows.length === 0;
       if (idle && nudged.count !== nudges || performance.now() >= dueAt) {
         nudges = nudged.count;
-        dueAt = performance.now() + await deliverDue(session, pollInterval);
+        dueAt = performance.now() + await deliverDue(link.session, pollInterval);
       }
-      const look = Math.min(dueAt, await tend(session, waking, standing));
+      const look = Math.min(dueAt, await tend(link.session, waking, standing));
       const wait = look - performance.now();
       if (idle && wait > 0) await bell.wait(rung, wait, over);
     }

@@ -6,7 +6,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { Queryable } from "../../database/queryable.ts";
-import { Session } from "../../database/session.ts";
+import { ownSession } from "../../database/session.ts";
 import { isPassing, messageOf, translate } from "../../database/translate.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -17,7 +17,7 @@ const logger = getLogger(["hark", "consumer"]);
  * overflow segment.
  */
 export async function extendLog(session: Queryable): Promise<void> {
-  if (!(session instanceof Session)) return;
+  if (ownSession(session) === undefined) return;
   try {
     await session.query("select hark.extend()");
   } catch (error) {

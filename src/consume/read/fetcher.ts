@@ -5,7 +5,7 @@
  */
 
 import type { Queryable } from "../../database/queryable.ts";
-import { Session } from "../../database/session.ts";
+import { ownSession } from "../../database/session.ts";
 import { translate } from "../../database/translate.ts";
 import type { PageLimits, Standing } from "../state/context.ts";
 import type { State } from "../state/state.ts";
@@ -170,7 +170,7 @@ export class Intake {
       ahead: (page) => {
         // One page ahead for all readers: the connection brings one at a time, and every page that
         // is coming counts against the room.
-        const one = session instanceof Session && this.#comingFor(reader).rows === 0;
+        const one = ownSession(session) !== undefined && this.#comingFor(reader).rows === 0;
         const room = one && page.took < quick ? this.#roomBeside(page) : 0;
         return room === 0 ? undefined : limitsFor(room);
       },

@@ -5,16 +5,14 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { backoff, Bell, pause } from "../../database/bell.ts";
-import { connectionsOf } from "../../database/database.ts";
+import { Bell } from "../../database/bell.ts";
 import type { Queryable } from "../../database/queryable.ts";
-import { Session } from "../../database/session.ts";
-import { isPassing, messageOf, translate, translated } from "../../database/translate.ts";
+import { messageOf, translate, translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
-import { requireSchema, withSchemaReason } from "../../schema/migrate.ts";
-import type { CheckedOptions, Run } from "../state/context.ts";
 import { requireTransactions } from "../dispatch/transactions.ts";
+import { Link } from "../link.ts";
 import { Waking } from "../read/wakeup.ts";
+import type { CheckedOptions, Run } from "../state/context.ts";
 import { Worker } from "./worker.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -35,19 +33,15 @@ export async function supervise(
 ): Promise<number> {
   // Before registration: the consumer must not be registered as something it cannot be.
   if (options.identity.transactional) requireTransactions(db);
-  const connections = connectionsOf(db);
-  const open = async () => connections === undefined ? db : await connections.session();
-  const { consumer } = options.identity;
+  const { consumer, channels, owner } = options.identity;
   const { stopping, abandon, drain } = signals;
-  let session = await open();
+  const link = await Link.open(db);
   const detach: (() => void)[] = [];
   try {
-    await requireSchema(session);
-    const listener = drain ? undefined : await connections?.listener();
-    await register(session, options);
+    const listener = drain ? undefined : await link.connections?.listener();
+    await register(link.session, options);
     const wake = new Bell();
     const bell = new Bell(wake);
-    const { channels, owner } = options.identity;
     const waking = listener === undefined
       ? undefined
       : new Waking(bell, listener, owner, channels, options.pollInterval);
@@ -64,41 +58,31 @@ export async function supervise(
       detach.push(() => signal.removeEventListener("abort", ring));
     }
     await using worker = new Worker(db, options, run, (on) => register(on, options));
-    let failures = 0;
     let storeBy = Infinity;
     // If interrupted while stopping, the worker reconnects for a while if handled notifications are
     // not stored yet.
     while (!stopping.aborted || worker.unstored > 0 && performance.now() < storeBy) {
-      const begun = performance.now();
-      if (stopping.aborted) storeBy = Math.min(storeBy, begun + storeTimeout);
+      if (stopping.aborted) storeBy = Math.min(storeBy, performance.now() + storeTimeout);
       try {
-        if (session instanceof Session && !session.alive) {
-          session = await open();
-          await translated(() => session.query("select hark.rebase()"));
-        }
-        await worker.serve(session);
+        await worker.serve(await link.alive());
         break;
       } catch (error) {
-        const reason = translate(error);
         if (abandon.aborted && worker.unstored === 0) break;
-        if (!isPassing(reason)) throw await withSchemaReason(session, reason);
-        if (drain && isLost(reason) || connections === undefined && isOver(reason)) throw reason;
-        if (performance.now() - begun > 10_000) failures = 0;
-        const wait = Math.round(backoff(++failures, 50, 5000));
-        logger.warn("{consumer} was interrupted, trying again in {wait} ms: {reason}", {
-          consumer,
-          wait,
-          reason: messageOf(reason),
+        if (drain && isLost(translate(error))) throw translate(error);
+        await link.failed(error, stopping.aborted ? abandon : stopping, (reason, wait) => {
+          logger.warn("{consumer} was interrupted, trying again in {wait} ms: {reason}", {
+            consumer,
+            wait,
+            reason: messageOf(reason),
+          });
         });
-        if (session instanceof Session) await session.close();
-        await pause(wait, stopping.aborted ? abandon : stopping);
       }
     }
     if (worker.unstored > 0) throw notStored(consumer, worker.unstored);
     return worker.handled;
   } finally {
     for (const end of detach) end();
-    if (session instanceof Session) await session.close();
+    await link.close();
   }
 }
 
@@ -108,11 +92,6 @@ export async function supervise(
  */
 function isLost({ code }: HarkError): boolean {
   return code === "UNREACHABLE" || code === "TIMEOUT" || code === "NOT_PRIMARY";
-}
-
-/** Whether a caller's own `pg.Client` has ended. Unlike a pool, a client never connects again. */
-function isOver(reason: HarkError): boolean {
-  return /not queryable/.test(reason.message);
 }
 
 function notStored(consumer: string, count: number): HarkError {

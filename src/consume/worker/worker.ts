@@ -8,7 +8,7 @@
 import { getLogger } from "@logtape/logtape";
 import { pause } from "../../database/bell.ts";
 import type { Queryable } from "../../database/queryable.ts";
-import { Session } from "../../database/session.ts";
+import { ownSession } from "../../database/session.ts";
 import { messageOf, translate } from "../../database/translate.ts";
 import { Acknowledger } from "../settle/acknowledger.ts";
 import { Attempts } from "../dispatch/handler_call.ts";
@@ -116,7 +116,7 @@ export class Worker implements AsyncDisposable {
       this.#doubt.begin();
       this.#run.wake.ring();
     });
-    if (session instanceof Session) void session.ended.then(() => this.#run.wake.ring());
+    void ownSession(session)?.ended.then(() => this.#run.wake.ring());
     try {
       await this.#shares.resume(session);
       this.#doubt.settle();
@@ -132,10 +132,11 @@ export class Worker implements AsyncDisposable {
 
   async #work(session: Queryable): Promise<void> {
     const { wake, stopping, abandon, drain } = this.#run;
+    const own = ownSession(session);
     for (;;) {
       const seen = wake.count;
       const stop = stopping.aborted;
-      if (session instanceof Session && !session.alive) throw await session.ended;
+      if (own?.alive === false) throw await own.ended;
       if (stop && (this.#dispatcher.idle || abandon.aborted)) break;
       if (stop) this.#stopReport.tell();
       await this.#attend(session, !stop);
