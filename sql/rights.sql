@@ -12,8 +12,9 @@ as $$
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
       'delayed_status', 'extend'
     ]),
+    ('{publish, operate}', array['cancel_delayed']),
     ('{publish}', array[
-      'notify', 'smart_notify', 'notify_many', 'notify_at', 'cancel_delayed', 'notify_once',
+      'notify', 'smart_notify', 'notify_many', 'notify_at', 'cancel_own_delayed', 'notify_once',
       'notify_each', 'set_context', 'notify_data_change', 'watch', 'rewatch', 'watch_sql',
       'unwatch', 'forget_watch', 'snapshot', 'restart_snapshot',
       -- Functions that those above, and the triggers that they make, call with the rights of
@@ -24,6 +25,7 @@ as $$
       'columns_in', 'in_row', 'id_value', 'key_value', 'is_wide', 'watch_statements', 'tree_of',
       'is_watch_function', 'watch_mode', 'require_watchable', 'require_columns',
       'require_condition', 'watch_definition', 'watched_root', 'watch_body', 'known_watches',
+      'known_watch', 'delete_watch', 'drop_watch_function',
       'watch_triggers', 'drift_of', 'watch_script', 'watch_function_script', 'watch_function_name',
       'is_paged', 'snapshot_body', 'snapshot_function', 'drop_snapshot_function', 'snapshot_page',
       'prepare_snapshot'
@@ -36,13 +38,14 @@ as $$
       'shut_gate', 'publishers'
     ]),
     ('{operate}', array[
-      'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry_dead', 'discard_dead',
+      'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry', 'discard', 'whereabouts',
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
-      'tidy', 'drop_segments'
+      'tidy', 'drop_segments', 'cancel_any_delayed'
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
-      'add_segments', 'as_interval', 'as_set', 'changed', 'check_dead', 'dead_matching', 'last_drawn_id',
+      'acting_role',
+      'add_segments', 'as_interval', 'as_set', 'changed', 'check_dead', 'check_kind', 'dead_matching', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'hold_gate', 'holders_of', 'id_at',
       'in_context', 'incarnation', 'is_consumed', 'is_newer', 'is_passable', 'last_served',
@@ -50,7 +53,7 @@ as $$
       'raise_lows', 'raise_no_consumer', 'readable_size', 'refuse_definition', 'refuse_invalid', 'renew_grants',
       'renew_watches', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
       'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'text_size', 'turn_partitions',
-      'unread_of', 'wake_all', 'wake_one', 'window_open_to', 'without_own'
+      'unread_of', 'waiting_matching', 'wake_all', 'wake_one', 'window_open_to', 'without_own'
     ])
 $$;
 

@@ -7,6 +7,8 @@
 --     {"kind": "wait", "id", "partition", "key", "state", "attempts", "due_ms", "error"}  it waits
 --     {"kind": "end", "id", "partition"}                                                  it is finished
 --     {"kind": "dead", "id", "partition", "attempts", "error"}                            it is given up
+--   "stored": true in an outcome says that the notification has a row in hark.waiting. If the row is gone by
+--   now, the notification was discarded, and the outcome does not count.
 --
 -- Moves past windows that are read to their end, and returns the positions to go on from. The call begins
 -- after those windows were opened, in a transaction of its own. So it is the fence between them and the next
@@ -95,9 +97,10 @@ begin
     case when o.error is not null then clock_timestamp() end
   from json_to_recordset(outcomes) as o (
     kind text, id bigint, partition integer, key text, state text, attempts integer,
-    due_ms double precision, error text
+    due_ms double precision, error text, stored boolean
   )
   where o.kind = 'wait'
+    and (o.stored is not true or exists (select from hark.waiting w where w.consumer = $1 and w.id = o.id))
     -- Its handler's transaction may have committed since the worker decided this.
     and not exists (
       select from hark.done d where d.consumer = $1 and d.partition = o.partition and d.id = o.id
@@ -108,8 +111,9 @@ begin
     failed_at = coalesce(excluded.failed_at, waiting.failed_at);
   with given_up as (
     select o.id, o.attempts, left(o.error, 10000) as error
-    from json_to_recordset(outcomes) as o (kind text, id bigint, attempts integer, error text)
+    from json_to_recordset(outcomes) as o (kind text, id bigint, attempts integer, error text, stored boolean)
     where o.kind = 'dead'
+      and (o.stored is not true or exists (select from hark.waiting w where w.consumer = $1 and w.id = o.id))
   )
   insert into hark.dead (consumer, id, channel, key, payload, headers, created_at, attempts, error)
   select $1, g.id, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.payload, w.payload),

@@ -5,7 +5,8 @@
 -- skip it then.
 create or replace function hark.waiting_of(consumer text, held integer[], after_id bigint, max_rows integer)
 returns table (
-  id bigint, partition integer, key text, state text, attempts integer, due_ms double precision, passed boolean
+  id bigint, partition integer, key text, state text, attempts integer, due_ms double precision, passed boolean,
+  hurried bigint
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -15,7 +16,8 @@ as $$
       select hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
       from hark.log l, hark.partitions s, hark.install i
       where l.id = w.id and s.consumer = w.consumer and s.partition = w.partition
-    ), true)
+    ), true),
+    w.hurried
   from hark.waiting w
   where w.consumer = $1 and w.partition = any ($2) and w.id > $3
   order by w.id

@@ -44,7 +44,7 @@ create or replace function hark.status(max_count bigint default 100000) returns 
   waiting bigint, oldest_waiting timestamptz, blocked integer, dead bigint, replays integer,
   workers integer, served integer, owner uuid, worker text, lease_until timestamptz, served_at timestamptz,
   handled bigint, acknowledged_at timestamptz,
-  failing_id bigint, attempts integer, last_error text, failed_at timestamptz
+  failing_id bigint, attempts integer, last_error text, failed_at timestamptz, next_attempt_at timestamptz
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
@@ -59,7 +59,7 @@ as $$
     (select count(*)::integer from hark.replays r where r.consumer = c.name),
     (select count(*)::integer from hark.workers w where w.consumer = c.name and w.lease_until > clock_timestamp()),
     p.served, o.owner, o.name, o.lease_until, p.served_at, p.handled, p.acknowledged_at,
-    f.id, coalesce(f.attempts, 0), f.last_error, f.failed_at
+    f.id, coalesce(f.attempts, 0), f.last_error, f.failed_at, f.due_at
   from hark.consumers c
   cross join lateral (
     select count(*) as unread, min(x.published) as oldest from hark.unread_of(c.name, max_count) x
@@ -78,7 +78,7 @@ as $$
     order by w.lease_until desc nulls last, s.partition limit 1
   ) o on true
   left join lateral (
-    select w.id, w.attempts, w.last_error, w.failed_at from hark.waiting w
+    select w.id, w.attempts, w.last_error, w.failed_at, w.due_at from hark.waiting w
     where w.consumer = c.name and w.attempts > 0 order by w.id limit 1
   ) f on true
   order by c.name

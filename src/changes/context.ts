@@ -5,7 +5,7 @@
  */
 
 import { bad, knownOptions } from "../check.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { firstQuery, type Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { headersText } from "../publish/payload.ts";
 import { queryable } from "../publish/notify.ts";
@@ -43,6 +43,8 @@ export async function setContext(
   const { forSession = false } = options;
   if (typeof forSession !== "boolean") bad("forSession", forSession, "Give true or false.");
   if (context === undefined) bad("context", context, "Give an object, or null to remove it.");
-  const values = [headersText(context), forSession];
-  await translated(() => db.query("select hark.set_context($1::text::jsonb, $2::boolean)", values));
+  const values = [headersText(context, "context"), forSession];
+  await translated(() =>
+    firstQuery(db, "select hark.set_context($1::text::jsonb, $2::boolean)", values)
+  );
 }

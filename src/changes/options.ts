@@ -5,6 +5,7 @@
  */
 
 import { bad, channelName, knownOptions, text, wholeNumber } from "../check.ts";
+import type { Duration } from "../duration.ts";
 import { headersText } from "../publish/payload.ts";
 import type { WatchPayload } from "./change.ts";
 import type { SnapshotOptions } from "./snapshot.ts";
@@ -64,11 +65,11 @@ export interface WatchDefinition {
 /** How long to wait for the lock on a table. */
 export interface LockOptions {
   /**
-   * How long to wait until no open transaction has written to the table, in ms, 1 to 86,400,000.
+   * How long to wait until no open transaction has written to the table, 1 ms to 1 day.
    * Writers that arrive during the wait queue behind it. After this time the call fails.
    * @default {5000}
    */
-  readonly lockTimeout?: number;
+  readonly lockTimeout?: Duration;
 }
 
 /** Options of {@linkcode watch}. */

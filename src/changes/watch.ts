@@ -225,8 +225,8 @@ export async function watchSql(
 
 /**
  * Stops publishing the changes of a table and removes the triggers. Published notifications stay.
- * Returns whether there was such a watch. If the table no longer exists, it removes what is left of
- * the watch.
+ * Returns whether there was such a watch. Also ends a watch that an earlier owner of the table made.
+ * If the table no longer exists, it removes what is left of the watch.
  *
  * @param options `name`: the watch's name if it is not `"watch"`. A table from {@linkcode watched}
  * includes its name.
@@ -275,8 +275,8 @@ export async function unwatch(
  * includes its name.
  * @returns `"replaced"`, or `"unchanged"` if there was no drift.
  * @throws {HarkError} `BAD_OPTION`, also if there is no such table or watch, or if columns that the
- * definition names are gone: call {@linkcode watch} with a new definition then. `NO_PERMISSION` if
- * the role does not own the table; `TIMEOUT` if the lock on the table is not free in time;
+ * definition names are gone: call {@linkcode watch} with a new definition then. `CONFLICT` if an
+ * earlier owner of the table made the watch: call {@linkcode watch} too. `NO_PERMISSION` if the role does not own the table; `TIMEOUT` if the lock on the table is not free in time;
  * `NO_SCHEMA` and so on.
  * @example
  * ```ts

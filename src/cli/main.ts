@@ -21,6 +21,7 @@ import { notify } from "./notify.ts";
 import { plainText } from "./options.ts";
 import { columns, printError, printErrorSync, printSync } from "./output.ts";
 import { pause, resume } from "./pause.ts";
+import { discard, retry } from "./retry.ts";
 import { init, sql, uninstall } from "./schema.ts";
 import { status } from "./status.ts";
 import { paintError, visibleLines } from "./style.ts";
@@ -42,6 +43,8 @@ export const commands: Readonly<Record<string, Command>> = {
   pause,
   resume,
   dead,
+  retry,
+  discard,
   cleanup,
   sql,
   uninstall,

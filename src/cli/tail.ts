@@ -35,7 +35,7 @@ export const tail = databaseCommand({
     ),
     since: maybe(
       "--since",
-      duration("--since", Date.now()),
+      duration("--since", { least: 0, most: Date.now() }),
       "Start this long ago: 30s, 10m, 2h, 7d.",
     ),
     limit: maybe("--limit", number("N", { least: 1 }), "End after this many."),

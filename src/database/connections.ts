@@ -5,11 +5,11 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import { knownOptions, wholeNumber } from "../check.ts";
 import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
 import { Listener } from "./listener.ts";
 import { clientConfig, cutOff, Session, type SessionOptions } from "./session.ts";
 import { messageOf } from "./translate.ts";

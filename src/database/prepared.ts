@@ -6,7 +6,7 @@
  */
 
 import { createHash } from "node:crypto";
-import type { Queryable, QueryResult } from "./queryable.ts";
+import { firstQuery, type Queryable, type QueryResult } from "./queryable.ts";
 
 // A registered symbol instead of instanceof: a module of consumers may have imported another copy
 // of this package than the program that runs it.
@@ -32,7 +32,7 @@ export function queryPrepared(
   text: string,
   values: unknown[],
 ): Promise<QueryResult> {
-  return (db.query as Query)[prepared]?.call(db, text, values) ?? db.query(text, values);
+  return (db.query as Query)[prepared]?.call(db, text, values) ?? firstQuery(db, text, values);
 }
 
 /** The names of prepared statements, by their text. */

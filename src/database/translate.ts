@@ -5,15 +5,8 @@
  */
 
 import { HarkError, type HarkErrorCode } from "../errors.ts";
+import { codesIn, innermost, type ServerError, serverError, sqlState } from "./driver_error.ts";
 import rights from "./rights.json" with { type: "json" };
-
-interface DriverError {
-  readonly code?: unknown;
-  readonly message?: unknown;
-  readonly hint?: unknown;
-  readonly constraint?: unknown;
-  readonly constraint_name?: unknown;
-}
 
 /** The SQLSTATEs that Hark's own SQL functions raise. */
 const own: Record<string, HarkErrorCode> = {
@@ -66,10 +59,10 @@ export function messageOf(error: unknown): string {
 /** Turns any error into a {@linkcode HarkError}. A HarkError is returned as it is. */
 export function translate(error: unknown): HarkError {
   if (error instanceof HarkError) return error;
-  const { code } = (error ?? {}) as DriverError;
-  const [kind, message, remedy] = typeof code === "string" && /^[0-9A-Z]{5}$/.test(code)
-    ? ofServer(code, error as DriverError, messageOf(error))
-    : ofDriver(String(code), error, messageOf(error));
+  const server = serverError(error);
+  const [kind, message, remedy] = server === undefined
+    ? ofDriver(error)
+    : ofServer(server, server.message ?? messageOf(error));
   return new HarkError(
     kind,
     message,
@@ -83,8 +76,7 @@ type Translation = [kind: HarkErrorCode, message: string, remedy?: string];
  * Translates an error that the server reported, by its SQLSTATE. It may come from a statement of
  * the user's own.
  */
-function ofServer(code: string, error: DriverError, message: string): Translation {
-  const hint = typeof error.hint === "string" && error.hint !== "" ? error.hint : undefined;
+function ofServer({ code, hint, constraint }: ServerError, message: string): Translation {
   const plain: Translation = hint === undefined
     ? ["DATABASE", message]
     : ["DATABASE", message, hint];
@@ -92,10 +84,10 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
     return hint === undefined ? [own[code], message] : [own[code], message, hint];
   }
   switch (code) {
-    case "23514":
-      return constraints[String(error.constraint ?? error.constraint_name)] === undefined
-        ? plain
-        : withMessage(constraints[String(error.constraint ?? error.constraint_name)]!, message);
+    case "23514": {
+      const known = constraints[constraint ?? ""];
+      return known === undefined ? plain : [known[0], message, known[1]];
+    }
     case "3F000":
     case "42883":
     case "42P01":
@@ -133,10 +125,6 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
     : plain;
 }
 
-function withMessage([kind, remedy]: [HarkErrorCode, string], message: string): Translation {
-  return [kind, message, remedy];
-}
-
 /**
  * The remedy for a missing right, as far as the server's message says which right it is. The lists
  * of functions and tables come from sql/, so that they cannot become stale.
@@ -160,15 +148,17 @@ function grantFor(message: string): [remedy?: string] {
 }
 
 /** Translates an error of the driver itself: one of the connection, not of a statement. */
-function ofDriver(code: string, error: unknown, message: string): Translation {
-  if (network.has(code)) {
+function ofDriver(error: unknown): Translation {
+  const cause = innermost(error);
+  const message = messageOf(cause);
+  if (codesIn(error).some((code) => network.has(code))) {
     return [
       "UNREACHABLE",
       `no connection to PostgreSQL: ${message}`,
       "Check that the server runs and that the URL is right.",
     ];
   }
-  if ((error as Error | undefined)?.name === "NotCapable") {
+  if ((cause as Error | undefined)?.name === "NotCapable") {
     return [
       "UNREACHABLE",
       message,
@@ -217,11 +207,14 @@ export async function published<T>(run: () => Promise<T>): Promise<T> {
     return await run();
   } catch (error) {
     const translated = translate(error);
-    const { code } = (translated.cause ?? {}) as DriverError;
-    if (translated.code === "DATABASE" && /^(22P05|22P02|22021|54000|54001)$/.test(String(code))) {
+    const server = serverError(translated);
+    if (
+      translated.code === "DATABASE" && server !== undefined &&
+      /^(22P05|22P02|22021|54000|54001)$/.test(server.code)
+    ) {
       throw new HarkError(
         "BAD_PAYLOAD",
-        `PostgreSQL cannot store this: ${messageOf(translated.cause)}`,
+        `PostgreSQL cannot store this: ${server.message ?? messageOf(translated.cause)}`,
         {
           cause: translated.cause,
         },
@@ -244,8 +237,10 @@ export function isPassing(error: HarkError): boolean {
     case "WINDOW_LOST":
       return true;
     case "DATABASE": {
-      const code = (error.cause as DriverError | undefined)?.code;
-      return typeof code === "string" && /^(08|40|53|55|57|58|XX|EC|EP|ET|EH)/.test(code);
+      const code = sqlState(error);
+      return code === undefined
+        ? codesIn(error).some((one) => /^(EC|EP|ET|EH)/.test(one))
+        : /^(08|40|53|55|57|58|XX)/.test(code);
     }
     default:
       return false;

@@ -8,9 +8,10 @@ import { type WatchStatus, watchStatuses } from "../changes/watches.ts";
 import { knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
+import { aDay, ageBounds, type Duration, durationMs } from "../duration.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { schemaVersion } from "../schema/version.ts";
-import { days, daysAgo, holding, type HoldingConsumer } from "./holding.ts";
+import { holding, type HoldingConsumer, timeAgo } from "./holding.ts";
 import { date, ms } from "./times.ts";
 
 /** Options of {@linkcode status}. */
@@ -23,11 +24,11 @@ export interface StatusOptions {
    */
   readonly maxCount?: number;
   /**
-   * Warn about consumers for which notifications are kept that are older than this many days,
-   * fractions allowed.
-   * @default {7}
+   * Warn about consumers for which notifications are kept that are older than this: a
+   * {@linkcode Duration} of 0 to 100,000 days.
+   * @default {"7d"}
    */
-  readonly warnDays?: number;
+  readonly warnAfter?: Duration;
 }
 
 /** The notification that a consumer currently fails on. */
@@ -40,6 +41,11 @@ export interface FailingNotification {
   readonly error: string | null;
   /** When the notification last failed. */
   readonly failedAt: Date | null;
+  /**
+   * When the notification is tried next, at the earliest, if a worker serves the consumer. To have
+   * it tried at once: {@linkcode retry}.
+   */
+  readonly nextAttemptAt: Date;
 }
 
 /** One consumer: its definition, its progress and its workers. */
@@ -178,9 +184,9 @@ export interface Status {
  * ```
  */
 export async function status(db: Queryable, options: StatusOptions = {}): Promise<Status> {
-  knownOptions("status", options, ["maxCount", "warnDays"]);
+  knownOptions("status", options, ["maxCount", "warnAfter"]);
   const maxCount = wholeNumber("maxCount", options.maxCount, 100_000, 1);
-  const warnDays = days("warnDays", options.warnDays ?? 7);
+  const warnAfter = durationMs("warnAfter", options.warnAfter, 7 * aDay, ageBounds);
   await requireSchema(db);
   return await translated(async () => {
     const consumers = await consumerStatuses(db, maxCount);
@@ -195,7 +201,7 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
     const { bytes, rows: estimate, readable } = log.rows[0];
     const counted = readable ? await countLog(db, maxCount + 1) : undefined;
     const exact = counted !== undefined && counted <= maxCount;
-    const before = await daysAgo(db, warnDays);
+    const before = await timeAgo(db, warnAfter);
     const { rows: [later] } = await db.query(
       `select waiting, ${ms("next_at")} from hark.delayed_status($1::bigint)`,
       [maxCount],
@@ -249,7 +255,9 @@ const statusSql =
     ms("oldest_waiting")
   }, blocked, dead, replays,
   workers, served, owner::text as owner, worker, ${ms("lease_until")}, ${ms("served_at")}, handled,
-  ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}
+  ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}, ${
+    ms("next_attempt_at")
+  }
 from hark.status($1::bigint)`;
 
 /** Every consumer, by name. */
@@ -294,6 +302,7 @@ function consumerStatus(row: any, maxCount: number): ConsumerStatus {
       attempts: Number(row.attempts),
       error: row.last_error,
       failedAt: date(row.failed_at),
+      nextAttemptAt: date(row.next_attempt_at)!,
     },
   };
 }

@@ -9,7 +9,7 @@ const commands: readonly string[][] = [
   ["tail", "--limit", "1"],
   ["status"],
   ["watch", "list"],
-  ["cleanup", "--days", "1"],
+  ["cleanup", "--older-than", "1d"],
   ["listen", join(PROJECT, "examples", "consumers")],
 ];
 
@@ -75,7 +75,12 @@ Deno.test("a wrong password, a missing database and missing rights are told apar
   });
   await server.sql("select hark.grant_publish('poor')");
   assert.equal(await output(["notify", "orders"], { url: poor }), "orders #1\n");
-  await refused(["cleanup", "--days", "1"], 1, /permission denied for function empty_segment/, {
-    url: poor,
-  });
+  await refused(
+    ["cleanup", "--older-than", "1d"],
+    1,
+    /permission denied for function empty_segment/,
+    {
+      url: poor,
+    },
+  );
 });

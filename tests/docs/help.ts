@@ -18,7 +18,13 @@ export function commandNames(): string[] {
 function subcommands(usage: unknown): string[] {
   if (Array.isArray(usage)) return [...new Set(usage.flatMap(subcommands))];
   if (usage === null || typeof usage !== "object") return [];
-  const { type, name, terms } = usage as { type?: string; name?: string; terms?: unknown };
+  const { type, name, terms, hidden } = usage as {
+    type?: string;
+    name?: string;
+    terms?: unknown;
+    hidden?: boolean;
+  };
+  if (hidden === true) return [];
   return type === "command" ? [name!, ...subcommands(terms)] : subcommands(terms);
 }
 

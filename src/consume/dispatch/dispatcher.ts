@@ -4,7 +4,7 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../../log/logger.ts";
 import { messageOf } from "../../database/translate.ts";
 import { Notification } from "../notification.ts";
 import type { Entry } from "../state/entry.ts";

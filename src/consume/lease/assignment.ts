@@ -4,7 +4,7 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../../log/logger.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
 import type { Claimed } from "../state/identity.ts";
@@ -20,8 +20,12 @@ const grace = 1000;
 
 /** What a worker does for its partitions: see Service. */
 export interface Serves {
-  /** Begins to serve partitions that were claimed. */
-  adopt(session: Queryable, claimed: readonly Claimed[]): Promise<void>;
+  /**
+   * Begins to serve partitions that were claimed.
+   *
+   * @param alone Whether no other worker was alive when this run began.
+   */
+  adopt(session: Queryable, claimed: readonly Claimed[], alone: boolean): Promise<void>;
   /** Looks for rows that others have put into hark.waiting. */
   reload(session: Queryable): Promise<void>;
 }
@@ -46,6 +50,8 @@ export class Shares {
   #hurried = false;
   #told = false;
   #changes: number | undefined;
+  /** Whether no other worker was alive when this run began. Undefined before the first heartbeat. */
+  #alone: boolean | undefined;
   #standing: "serving" | "standby" | "outdated" | undefined;
   /** When the lease was last renewed. */
   renewedAt = -Infinity;
@@ -95,6 +101,7 @@ export class Shares {
     const attendance = await this.#member.attend(session, sessionKey, renew);
     if (renew) this.renewedAt = sent;
     this.#sessionKey = sessionKey;
+    this.#alone ??= attendance.workers === 1;
     this.last = attendance;
     this.#state.partitionCount = attendance.partitions;
     const alone = attendance.outcome === "serve" && attendance.workers === 1 &&
@@ -186,6 +193,16 @@ export class Shares {
     }
   }
 
+  /**
+   * From now on, what is published is no replay for this worker, even if it claims a partition only
+   * later.
+   */
+  async begin(session: Queryable): Promise<void> {
+    if (this.#state.started !== undefined) return;
+    const { rows } = await session.query("select pg_current_snapshot()::text as started");
+    this.#state.started ??= rows[0].started;
+  }
+
   /** How many partitions this worker serves and means to keep. */
   get #serving(): number {
     let count = 0;
@@ -241,7 +258,7 @@ export class Shares {
     presumeGone: boolean,
   ): Promise<void> {
     const claimed = await this.#member.claim(session, numbers, presumeGone);
-    await this.#duty.adopt(session, claimed);
+    await this.#duty.adopt(session, claimed, this.#alone === true);
   }
 
   /**
@@ -260,7 +277,10 @@ export class Shares {
       true,
     );
     this.renewedAt = sent;
+    this.#alone ??= attendance.workers === 1;
     if (partitions.size === 0) return;
+    // Rows may have been discarded while their storing was in doubt: look at all of them again.
+    this.#changes = -1;
     const claimed = attendance.outcome === "outdated"
       ? []
       : await this.#member.claim(session, [...partitions.keys()], false);
@@ -289,7 +309,7 @@ export class Shares {
       this.#state.forget(held, takenOver(identity.consumer, held.number));
       if (again !== undefined) fresh.push(again);
     }
-    await this.#duty.adopt(session, fresh);
+    await this.#duty.adopt(session, fresh, this.#alone === true);
   }
 
   /** Looks for rows that others have put into hark.waiting. */

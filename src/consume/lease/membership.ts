@@ -4,8 +4,9 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../../log/logger.ts";
 import { toId } from "../../check.ts";
+import { sqlState } from "../../database/driver_error.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { messageOf, translate, translated } from "../../database/translate.ts";
 import { type Claimed, type Held, type Identity, numbersText } from "../state/identity.ts";
@@ -109,7 +110,7 @@ export class Member {
       ({ rows } = await ask());
     } catch (error) {
       const reason = translate(error);
-      if ((reason.cause as { code?: unknown } | undefined)?.code !== "55P03") throw reason;
+      if (sqlState(reason) !== "55P03") throw reason;
       // A transaction of the last owner is still open: its handler hangs, or its process was
       // stopped.
       await this.#endOwners(session, wanted);

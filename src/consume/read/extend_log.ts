@@ -4,7 +4,7 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../../log/logger.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { ownSession } from "../../database/session.ts";
 import { isPassing, messageOf, translate } from "../../database/translate.ts";

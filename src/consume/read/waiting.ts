@@ -5,13 +5,13 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../../log/logger.ts";
 import { toId } from "../../check.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { HeldPartition } from "../state/partition.ts";
 import { numbersText } from "../state/identity.ts";
-import type { Entry } from "../state/entry.ts";
+import { type Entry, isOver } from "../state/entry.ts";
 import type { State } from "../state/state.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -31,7 +31,7 @@ export class Waiting {
 
   /**
    * Finds the waiting rows of partitions. These are newly claimed partitions, or all of them after
-   * rows were added elsewhere.
+   * rows were added, hurried or removed elsewhere.
    */
   async findWaiting(session: Queryable, partitions: readonly HeldPartition[]): Promise<void> {
     const state = this.#state;
@@ -59,38 +59,68 @@ export class Waiting {
     most: number,
   ): Promise<boolean> {
     const { identity, maxWaiting } = this.#state.options;
+    const { entries } = this.#state;
     const numbers = numbersText(partitions.map((held) => held.number));
+    const asked = new Set(partitions.map((held) => held.number));
+    const before = [...entries.waiting.values()].filter((entry) =>
+      entry.wait?.certain && asked.has(entry.partition)
+    );
+    const seen = new Set<number>();
+    const hurried = new Set<Entry>();
+    const looked = (through: number) => {
+      entries.queue.hurry(hurried);
+      for (const entry of before) {
+        if (entry.id <= through && !seen.has(entry.id)) this.#discarded(entry);
+      }
+    };
     for (let after = 0, found = 0; found < most;) {
       const { rows } = await translated(() =>
         session.query(
-          `select id, partition, key, state, attempts, due_ms, passed
+          `select id, partition, key, state, attempts, due_ms, passed, hurried
            from hark.waiting_of($1::text, $2::text::integer[], $3::bigint, $4::integer)`,
           [identity.consumer, numbers, after, waitingPage],
         )
       );
       for (const row of rows) {
         after = toId(row.id);
-        this.#takeWaiting(row);
+        seen.add(after);
+        const known = entries.waiting.get(after);
+        if (known === undefined) this.#take(after, row);
+        else if (entries.isHurried(known, Number(row.hurried))) hurried.add(known);
       }
-      if (rows.length < waitingPage) return true;
+      if (rows.length < waitingPage) {
+        looked(Infinity);
+        return true;
+      }
       found += rows.length;
       // Full: the remaining rows are found when the partition is claimed again.
-      if (partitions.length === 1 && partitions[0]!.waiting >= maxWaiting) return false;
+      if (partitions.length === 1 && partitions[0]!.waiting >= maxWaiting || found >= most) {
+        looked(after);
+        return false;
+      }
     }
     return false;
   }
 
+  /** Ends an entry whose row is gone. */
+  #discarded(entry: Entry): void {
+    const { entries, options } = this.#state;
+    // Handled, given up or lost since the rows were asked for.
+    if (entries.waiting.get(entry.id) !== entry || !entries.discard(entry)) return;
+    logger.info("{consumer}: waiting notification {id} was discarded", {
+      consumer: options.identity.consumer,
+      id: entry.id,
+    });
+  }
+
   // deno-lint-ignore no-explicit-any -- a row as drivers return it
-  #takeWaiting(row: any): void {
-    const state = this.#state;
-    const id = toId(row.id);
-    const held = state.partitions.get(Number(row.partition));
+  #take(id: number, { partition, key, state, attempts, due_ms, passed, hurried }: any): void {
+    const { partitions, entries } = this.#state;
+    const held = partitions.get(Number(partition));
     // A finished entry may not be stored as finished yet.
-    const { waiting, outcomes } = state.entries;
-    if (held === undefined || waiting.has(id) || outcomes.has(id)) return;
-    const { key, state: why, passed } = row;
-    const found = { id, key, state: why, attempts: Number(row.attempts), passed };
-    state.entries.find(found, held, performance.now() + Number(row.due_ms));
+    if (held === undefined || entries.outcomes.has(id)) return;
+    const numbers = { attempts: Number(attempts), wait: Number(due_ms), hurried: Number(hurried) };
+    entries.find({ id, key, state, passed, ...numbers }, held);
   }
 
   /** Finds the done notifications beyond the positions of newly claimed partitions. */
@@ -141,7 +171,7 @@ export class Waiting {
     const found = new Map(rows.map((row) => [toId(row.id), row]));
     const later: Entry[] = [];
     for (const entry of entries) {
-      if (entry.phase === "dropped") continue;
+      if (isOver(entry)) continue;
       const row = found.get(entry.id);
       if (row?.fits === false) {
         later.push(entry);
@@ -150,6 +180,8 @@ export class Waiting {
       if (row === undefined && outcomes.has(entry.id)) {
         // The entry waits, but its row is not stored yet.
         queue.wait(entry, performance.now() + 20);
+      } else if (row === undefined && entry.wait?.certain) {
+        this.#discarded(entry);
       } else if (row === undefined || row.channel === null) {
         // The row was removed by hand, or the notification by a forced cleanup.
         logger.warn(
@@ -159,7 +191,7 @@ export class Waiting {
             id: entry.id,
           },
         );
-        state.entries.vanish(entry);
+        state.entries.finish(entry);
       } else {
         state.entries.load(entry, {
           id: entry.id,

@@ -114,6 +114,7 @@ export class Acknowledger {
       }
     }
     for (const outcome of outcomes) {
+      if (outcome.kind === "wait") state.entries.confirm(outcome.entry);
       if (state.entries.outcomes.get(outcome.entry.id) === outcome) {
         state.entries.outcomes.delete(outcome.entry.id);
       }
@@ -124,7 +125,8 @@ export class Acknowledger {
 function outcomesText(outcomes: readonly Outcome[]): string {
   const now = performance.now();
   return JSON.stringify(outcomes.map((outcome) => {
-    const { id, partition, key, attempts } = outcome.entry;
+    const { id, partition, key, attempts, wait } = outcome.entry;
+    const stored = wait?.certain === true;
     switch (outcome.kind) {
       case "wait":
         return {
@@ -136,11 +138,12 @@ function outcomesText(outcomes: readonly Outcome[]): string {
           state: outcome.state,
           due_ms: Math.max(0, Math.round(outcome.due - now)),
           error: outcome.error,
+          stored,
         };
       case "end":
         return { kind: "end", id, partition };
       case "dead":
-        return { kind: "dead", id, partition, attempts, error: outcome.error };
+        return { kind: "dead", id, partition, attempts, error: outcome.error, stored };
     }
   }));
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../../log/logger.ts";
 import { messageOf, translate } from "../../database/translate.ts";
 import { Notification } from "../notification.ts";
 import { verdict } from "../retry.ts";
@@ -142,13 +142,28 @@ export class Settlement {
       return true;
     }
     if (untold) return false;
-    const attempt = entry.attempts + 1;
+    const { wait } = entry;
+    if (wait?.discarded) {
+      logger.info("{consumer}: notification {id} failed once more and is discarded, as was asked", {
+        consumer: options.identity.consumer,
+        id: entry.id,
+      });
+      entries.finish(entry);
+      return true;
+    }
+    const attempt = entry.attempts + (wait?.extraUntil === undefined ? 1 : 0);
     const next = verdict(error, attempt, options);
     void this.#report("onError", () => options.hooks.onError?.(error, notification));
     if (next.kind === "dead") {
       this.#bury(entry, notification, error, attempt, next.reason);
       return true;
     }
+    const now = performance.now();
+    const pause = wait?.again
+      ? 0
+      : wait?.extraUntil !== undefined && !next.asked
+      ? Math.max(0, Math.round(wait.extraUntil - now))
+      : next.wait;
     logger.error(
       "{consumer}: notification {id} failed at attempt {attempt}, next attempt in {wait} ms: {reason}",
       {
@@ -157,10 +172,10 @@ export class Settlement {
         attempt,
         reason: next.reason,
         error,
-        wait: next.wait,
+        wait: pause,
       },
     );
-    entries.retry(entry, attempt, performance.now() + next.wait, next.reason);
+    entries.retry(entry, attempt, now + pause, next.reason);
     return true;
   }
 

@@ -7,20 +7,24 @@
 
 import type { LogRow } from "../notification.ts";
 import type { CheckedOptions } from "./context.ts";
-import { type Entry, type Outcome, sizeOf } from "./entry.ts";
+import { type Entry, type Outcome, sizeOf, type WaitingRow } from "./entry.ts";
 import { KeyQueue } from "./key_queue.ts";
 import type { HeldPartition } from "./partition.ts";
 
 type Halt = (held: HeldPartition, why: "blocked" | "full") => void;
 
-/** A row of hark.waiting. */
-export interface WaitingRow {
+/** A row of hark.waiting, as it was found. */
+export interface FoundRow {
   readonly id: number;
   readonly key: string | null;
   readonly state: string;
   readonly attempts: number;
+  /** In how many milliseconds the next attempt is due. */
+  readonly wait: number;
   /** Whether the position has passed the notification. */
   readonly passed: boolean;
+  /** The number of the last change that asked for the next attempt at once. */
+  readonly hurried: number;
 }
 
 /** The entries of one worker. */
@@ -74,6 +78,7 @@ export class Entries {
       startedAt: 0,
       alone: held.crashes >= 2 && held.tail > 0,
       isReplay: row.isReplay,
+      wait: undefined,
     };
     held.add(entry);
     if (isDone) return;
@@ -82,8 +87,12 @@ export class Entries {
   }
 
   /** A row of hark.waiting was found: its entry waits. */
-  find({ id, key, state, attempts, passed }: WaitingRow, held: HeldPartition, due: number): void {
-    const crashed = held.crashes > 0 && held.outstanding === 0 && state !== "behind";
+  find(row: FoundRow, held: HeldPartition): void {
+    const { id, key } = row;
+    const now = performance.now();
+    const due = now + row.wait;
+    const extra = held.restarted && row.state === "failed" && row.wait > 0;
+    const crashed = held.crashes > 0 && held.outstanding === 0 && row.state !== "behind";
     const entry: Entry = {
       id,
       partition: held.number,
@@ -93,15 +102,47 @@ export class Entries {
       page: undefined,
       phase: "waiting",
       stored: true,
-      attempts: attempts + (crashed ? held.crashes : 0),
+      attempts: row.attempts + (crashed ? held.crashes : 0),
       startedAt: 0,
       alone: held.crashes >= 2,
       isReplay: true,
+      wait: waitingRow(true, row.hurried, extra ? due : undefined),
     };
-    if (!passed) held.done.add(id);
+    if (!row.passed) held.done.add(id);
     this.waiting.set(id, entry);
     held.waiting++;
-    this.queue.addWaiting(entry, due);
+    this.queue.addWaiting(entry, extra ? now : due);
+  }
+
+  /** The row of a waiting entry is certainly stored. */
+  confirm({ wait }: Entry): void {
+    if (wait !== undefined) changeRow(wait).certain = true;
+  }
+
+  /**
+   * The row of a waiting entry was found again.
+   *
+   * @returns whether an attempt at once was asked for since, and no handler runs.
+   */
+  isHurried(entry: Entry, hurried: number): boolean {
+    const row = changeRow(entry.wait!);
+    row.certain = true;
+    if (hurried <= row.hurried) return false;
+    row.hurried = hurried;
+    row.again ||= entry.startedAt > 0;
+    return entry.startedAt === 0;
+  }
+
+  /**
+   * The row of a waiting entry is gone, because it was discarded. If its handler runs, that is left to
+   * its result.
+   *
+   * @returns whether the entry has ended.
+   */
+  discard(entry: Entry): boolean {
+    if (entry.startedAt === 0) this.finish(entry);
+    else changeRow(entry.wait!).discarded = true;
+    return entry.startedAt === 0;
   }
 
   /** A waiting entry that is due was read again. */
@@ -111,12 +152,13 @@ export class Entries {
     this.queue.loaded([entry]);
   }
 
-  /** The row of a waiting entry was removed by hand, or its notification by a forced cleanup. */
-  vanish(entry: Entry): void {
+  /** A waiting entry ends without being handled: it was discarded, or its row removed by hand. */
+  finish(entry: Entry): void {
     change(entry).phase = "settled";
-    this.#remove(entry);
     this.outcomes.set(entry.id, { kind: "end", entry });
-    this.queue.end(entry);
+    this.#letGo(entry);
+    this.#remove(entry);
+    this.#over(entry);
   }
 
   /** The handler of a taken entry is about to be called. */
@@ -160,6 +202,11 @@ export class Entries {
   /** An attempt has failed, and the handler is called again when the entry is due. */
   retry(entry: Entry, attempts: number, due: number, error: string): void {
     change(entry).attempts = attempts;
+    if (entry.wait !== undefined) {
+      const row = changeRow(entry.wait);
+      row.again = false;
+      row.extraUntil = undefined;
+    }
     this.#store(entry, "failed", due, error);
     this.queue.wait(entry, due);
     change(entry).startedAt = 0;
@@ -271,6 +318,7 @@ export class Entries {
     const changing = change(entry);
     if (!entry.stored) {
       changing.stored = true;
+      changing.wait = waitingRow(false);
       this.waiting.set(entry.id, entry);
       if (held !== undefined) held.waiting++;
     }
@@ -320,7 +368,17 @@ export class Entries {
   }
 }
 
-/** An entry, to be changed. */
-function change(entry: Entry): { -readonly [Field in keyof Entry]: Entry[Field] } {
+type Changing<T> = { -readonly [Field in keyof T]: T[Field] };
+
+function change(entry: Entry): Changing<Entry> {
   return entry;
+}
+
+function changeRow(row: WaitingRow): Changing<WaitingRow> {
+  return row;
+}
+
+/** A row of hark.waiting of which nothing was asked yet. */
+function waitingRow(certain: boolean, hurried = 0, extraUntil?: number): WaitingRow {
+  return { certain, hurried, again: false, discarded: false, extraUntil };
 }

@@ -44,11 +44,35 @@ export interface Entry {
   /** Whether the entry must be handled alone, because it may have crashed the last worker. */
   readonly alone: boolean;
   readonly isReplay: boolean;
+  /** What is known of the entry's row in hark.waiting. Undefined for an entry that never waited. */
+  readonly wait: WaitingRow | undefined;
+}
+
+/** What a worker knows of a row of hark.waiting, and what was asked for from outside. */
+export interface WaitingRow {
+  /** Whether the row is certainly stored. If it is gone later, the notification was discarded. */
+  readonly certain: boolean;
+  /** The number of the last change seen that asked for the next attempt at once. */
+  readonly hurried: number;
+  /** Whether an attempt at once was asked for while the handler ran. */
+  readonly again: boolean;
+  /** Whether the notification was discarded while the handler ran. */
+  readonly discarded: boolean;
+  /**
+   * When the next attempt would be due, if this worker tries at once because it has just started.
+   * Such an attempt does not count.
+   */
+  readonly extraUntil: number | undefined;
 }
 
 /** Whether the position may pass an entry. */
 export function isPassable({ phase, stored }: Entry): boolean {
   return stored || phase === "settled";
+}
+
+/** Whether an entry is not to be handled any more by what holds it. */
+export function isOver({ phase }: Entry): boolean {
+  return phase === "settled" || phase === "dropped";
 }
 
 /** What hark.acknowledge must store for a notification that did not simply succeed. */

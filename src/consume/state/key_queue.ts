@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Entry } from "./entry.ts";
+import { type Entry, isOver } from "./entry.ts";
 import { Agenda, Fifo } from "./fifo.ts";
 
 interface Lane {
@@ -100,7 +100,7 @@ export class KeyQueue {
     for (;;) {
       const entry = this.#loaded.shift() ?? this.#ready.shift();
       if (entry === undefined) return undefined;
-      if (entry.phase === "dropped") continue;
+      if (isOver(entry)) continue;
       if (this.#serial && entry.lane !== undefined && this.#lanes.size > 0) {
         const lane = this.#lanes.get(entry.lane);
         if (lane !== undefined && lane.head !== entry) {
@@ -124,7 +124,7 @@ export class KeyQueue {
     const taken: Entry[] = [];
     while (lane !== undefined && taken.length < most) {
       const next = lane.queue.peek();
-      if (next?.phase === "dropped") {
+      if (next !== undefined && isOver(next)) {
         lane.queue.shift();
         continue;
       }
@@ -148,14 +148,13 @@ export class KeyQueue {
 
   /** Ends an entry that is handled or given up. The next of its lane may then be taken. */
   end(entry: Entry): void {
+    if (this.#next === entry) this.#next = undefined;
     // In serial mode lanes are rare, and looking one up hashes the key.
     if (entry.lane === undefined || this.#lanes.size === 0) return;
     const lane = this.#lanes.get(entry.lane);
     if (lane === undefined || lane.head !== entry) return;
     let next = lane.queue.shift();
-    while (next?.phase === "dropped" || next?.phase === "settled" && !next.stored) {
-      next = lane.queue.shift();
-    }
+    while (next !== undefined && isOver(next)) next = lane.queue.shift();
     if (next === undefined) this.#lanes.delete(entry.lane);
     else {
       lane.head = next;
@@ -205,7 +204,7 @@ export class KeyQueue {
    */
   #followAll({ queue }: Lane): void {
     for (const entry of [...queue]) {
-      if (!entry.stored && entry.phase !== "dropped") this.#follow(entry);
+      if (!entry.stored && !isOver(entry)) this.#follow(entry);
     }
   }
 
@@ -213,16 +212,29 @@ export class KeyQueue {
   wake(now: number): boolean {
     let woken = false;
     for (let entry; (entry = this.#waiting.take(now)) !== undefined; woken = true) {
-      if (entry.phase !== "dropped") this.#loading.push(entry);
+      if (!isOver(entry)) this.#loading.push(entry);
     }
     return woken;
+  }
+
+  /** Makes waiting entries due now. Entries that are behind another of their lane stay there. */
+  hurry(chosen: ReadonlySet<Entry>): void {
+    const due: Entry[] = [];
+    this.#waiting.keep((entry) => {
+      if (!chosen.has(entry)) return true;
+      due.push(entry);
+      return false;
+    });
+    for (const entry of due.sort((a, b) => a.id - b.id)) {
+      if (!isOver(entry)) this.#loading.push(entry);
+    }
   }
 
   /** Takes up to `most` entries that are to be read again. */
   takeLoading(most: number): Entry[] {
     const taken: Entry[] = [];
     for (let entry; taken.length < most && (entry = this.#loading.shift()) !== undefined;) {
-      if (entry.phase !== "dropped") taken.push(entry);
+      if (!isOver(entry)) taken.push(entry);
     }
     return taken;
   }

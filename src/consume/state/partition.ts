@@ -61,6 +61,11 @@ export class HeldPartition {
   halted: "release" | "blocked" | "full" | "unsure" | undefined;
   /** Whether the partition's waiting and done notifications are known. */
   complete = false;
+  /**
+   * Whether what waits is tried once at once: this worker has just started, and it was alone. The
+   * cause of a failure may have been repaired with the restart.
+   */
+  restarted = false;
   /** How many entries of the partition are being handled. */
   running = 0;
   /** How many rows of hark.waiting the partition has, as far as this worker knows. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../../log/logger.ts";
 import type { HeldPartition, PositionSource } from "./partition.ts";
 import { Entries } from "./entries.ts";
 import { isPassable } from "./entry.ts";

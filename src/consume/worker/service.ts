@@ -4,7 +4,7 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../../log/logger.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { type Serves, takenOver } from "../lease/assignment.ts";
 import type { Waiting } from "../read/waiting.ts";
@@ -20,6 +20,8 @@ export class Service implements Serves {
   readonly #state: State;
   readonly #readers: Reader[];
   readonly #waiting: Waiting;
+  /** The partitions that this run has served before. */
+  readonly #served = new Set<number>();
 
   constructor(state: State, readers: Reader[], waiting: Waiting) {
     this.#state = state;
@@ -28,7 +30,7 @@ export class Service implements Serves {
   }
 
   /** Reads for the partitions from now on. Partitions of the same position share a reader. */
-  async adopt(session: Queryable, claimed: readonly Claimed[]): Promise<void> {
+  async adopt(session: Queryable, claimed: readonly Claimed[], alone: boolean): Promise<void> {
     const state = this.#state;
     const { consumer } = state.options.identity;
     const adopted: HeldPartition[] = [];
@@ -38,6 +40,10 @@ export class Service implements Serves {
       state.started ??= one.started;
       const held = new HeldPartition(one, state.options.readAhead, state.run.abandon);
       state.partitions.set(held.number, held);
+      // Not in a drain, which is started often. Not after two crashes: what waits may be the cause.
+      held.restarted = alone && !state.run.drain && held.crashes < 2 &&
+        !this.#served.has(held.number);
+      this.#served.add(held.number);
       let reader = this.#readers.find((r) =>
         r.position === one.position && r.inWindow === one.inWindow && !r.ended
       );
@@ -56,7 +62,10 @@ export class Service implements Serves {
     }
     await this.#waiting.findDone(session, adopted);
     await this.#waiting.findWaiting(session, adopted);
-    for (const held of adopted) held.complete = true;
+    for (const held of adopted) {
+      held.complete = true;
+      held.restarted = false;
+    }
   }
 
   /** Looks for rows that others have put into hark.waiting. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../../log/logger.ts";
 import { Bell } from "../../database/bell.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { messageOf, translate, translated } from "../../database/translate.ts";
@@ -29,7 +29,7 @@ const storeTimeout = 5000;
 export async function supervise(
   db: Queryable,
   options: CheckedOptions,
-  signals: Pick<Run, "stopping" | "abandon" | "drain">,
+  signals: Pick<Run, "stopping" | "abandon" | "drain" | "ready">,
 ): Promise<number> {
   // Before registration: the consumer must not be registered as something it cannot be.
   if (options.identity.transactional) requireTransactions(db);

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../../log/logger.ts";
 import { pause } from "../../database/bell.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { ownSession } from "../../database/session.ts";
@@ -54,6 +54,7 @@ export class Worker implements AsyncDisposable {
   #controlSeen = -1;
   #asked = { since: -Infinity, times: 0 };
   #paused = false;
+  #ready = false;
   readonly #doubt: Doubt;
 
   constructor(
@@ -203,7 +204,13 @@ export class Worker implements AsyncDisposable {
     this.#controlSeen = control.count;
     await this.#shares.attend(session, wanting);
     this.#doubt.settle();
-    const { nextDue } = this.#shares.last!;
+    const { nextDue, outcome } = this.#shares.last!;
+    if (!this.#ready && outcome === "serve") {
+      // A worker that stands by has claimed nothing, so it has no snapshot of its start yet.
+      if (!this.#run.drain) await this.#shares.begin(session);
+      this.#ready = true;
+      this.#run.ready?.();
+    }
     this.#errands.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
   }
 

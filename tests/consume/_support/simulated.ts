@@ -442,6 +442,7 @@ export class Simulated {
               state: "failed",
               attempts: 0,
               due_ms: 0,
+              hurried: 0,
             }),
           ),
         });
