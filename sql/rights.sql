@@ -44,15 +44,15 @@ as $$
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
-      'acting_role',
-      'add_segments', 'as_interval', 'as_set', 'changed', 'check_dead', 'check_kind', 'dead_matching', 'last_drawn_id',
+      'acting_role', 'add_segments', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind',
+      'contents', 'dead_matching', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'hold_gate', 'holders_of', 'id_at',
-      'in_context', 'incarnation', 'is_consumed', 'is_newer', 'is_passable', 'last_served',
-      'segments', 'lows_of', 'matches', 'next_segment', 'partition_of', 'passed', 'raise_fenced',
-      'raise_lows', 'raise_no_consumer', 'readable_size', 'refuse_definition', 'refuse_invalid', 'renew_grants',
+      'in_context', 'incarnation', 'is_consumed', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'last_served',
+      'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'raise_fenced',
+      'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse_invalid', 'renew_grants',
       'renew_watches', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
-      'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'text_size', 'turn_partitions',
+      'sendable', 'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'turn_partitions',
       'unread_of', 'waiting_matching', 'wake_all', 'wake_one', 'window_open_to', 'without_own'
     ])
 $$;

@@ -109,20 +109,10 @@ begin
     state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at,
     last_error = coalesce(excluded.last_error, waiting.last_error),
     failed_at = coalesce(excluded.failed_at, waiting.failed_at);
-  with given_up as (
-    select o.id, o.attempts, left(o.error, 10000) as error
-    from json_to_recordset(outcomes) as o (kind text, id bigint, attempts integer, error text, stored boolean)
-    where o.kind = 'dead'
-      and (o.stored is not true or exists (select from hark.waiting w where w.consumer = $1 and w.id = o.id))
-  )
-  insert into hark.dead (consumer, id, channel, key, payload, headers, created_at, attempts, error)
-  select $1, g.id, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.payload, w.payload),
-    coalesce(l.headers, w.headers), coalesce(l.created_at, w.created_at), g.attempts, g.error
-  from given_up g
-  left join hark.log l on l.id = g.id
-  left join hark.waiting w on w.consumer = $1 and w.id = g.id
-  on conflict on constraint dead_pkey do update set
-    attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();
+  perform hark.bury($1, o.id, o.attempts, left(o.error, 10000))
+  from json_to_recordset(outcomes) as o (kind text, id bigint, attempts integer, error text, stored boolean)
+  where o.kind = 'dead'
+    and (o.stored is not true or exists (select from hark.waiting w where w.consumer = $1 and w.id = o.id));
   delete from hark.waiting w
   using json_to_recordset(outcomes) as o (kind text, id bigint)
   where w.consumer = $1 and w.id = o.id and o.kind in ('end', 'dead');
@@ -135,6 +125,34 @@ begin
   cross join hark.install i
   where o.kind in ('end', 'dead') and not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
   on conflict do nothing;
+end
+$$;
+
+-- Stores a dead letter with a copy of its notification. A damaged payload cannot be copied: then the dead letter
+-- has none, and its consumer goes on.
+create or replace function hark.bury(consumer text, id bigint, attempts integer, error text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into hark.dead (consumer, id, channel, key, payload, headers, created_at, attempts, error)
+  select $1, $2, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.payload, w.payload),
+    coalesce(l.headers, w.headers), coalesce(l.created_at, w.created_at), $3, $4
+  from (values ($2)) g (id)
+  left join hark.log l on l.id = g.id
+  left join hark.waiting w on w.consumer = $1 and w.id = g.id
+  on conflict on constraint dead_pkey do update set
+    attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();
+exception when others then
+  if not hark.is_of_a_value(sqlstate) then
+    raise;
+  end if;
+  insert into hark.dead (consumer, id, channel, key, created_at, attempts, error)
+  select $1, $2, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.created_at, w.created_at), $3, $4
+  from (values ($2)) g (id)
+  left join hark.log l on l.id = g.id
+  left join hark.waiting w on w.consumer = $1 and w.id = g.id
+  on conflict on constraint dead_pkey do update set
+    attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();
 end
 $$;
 

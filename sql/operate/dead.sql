@@ -35,8 +35,8 @@ as $$
   limit $10
 $$;
 
--- Notifications given up, of one consumer or of all, by consumer and id. A payload that cannot be read as
--- text is null. To go on after the last one, give its id as after_id.
+-- Notifications given up, of one consumer or of all, by consumer and id. Payload and headers are null if they
+-- cannot be read. To go on after the last one, give its id as after_id.
 create or replace function hark.dead_letters(
   consumer text default null, channel text default null, key text default null, error text default null,
   from_id bigint default null, to_id bigint default null, died_after timestamptz default null,
@@ -48,11 +48,12 @@ as $$
 begin
   perform hark.check_dead($1, $9, $10);
   return query
-  select d.consumer, d.id, d.channel, d.key,
-    case when pg_column_size(d.payload) <= 100000 or hark.readable_size(d.payload) is not null then d.payload end,
-    d.headers, d.created_at, d.attempts, d.error, d.died_at
+  select d.consumer, d.id, hark.sendable(d.channel), hark.sendable(d.key),
+    case when c.problem is null then d.payload end, case when c.problem is null then d.headers end,
+    d.created_at, d.attempts, d.error, d.died_at
   from hark.dead_matching($1, $11, $2, $3, $4, $5, $6, $7, $8, $9, $10) m
   join hark.dead d on d.consumer = m.whose and d.id = m.its_id
+  cross join lateral hark.contents(d.payload, d.headers) c
   order by d.consumer, d.id;
 end
 $$;

@@ -173,7 +173,7 @@ begin
       else coalesce((
         select case
           when l.channel <> all (c.channels)
-            or c.filter is not null and not hark.matches(c.filter, l.key, l.payload, l.headers) then 'foreign'
+            or c.filter is not null and not hark.may_match(c.filter, l.key, l.payload, l.headers) then 'foreign'
           when hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
             or exists (select from hark.done d where d.consumer = $1 and d.partition = s.partition and d.id = l.id)
             then 'handled'

@@ -68,7 +68,9 @@ export const tail = databaseCommand({
 
 /** As JSON. The payload is the server's text, so that numbers keep their digits. */
 function jsonLine(n: Notification): string {
-  const { id, channel, key, headers, createdAt, isReplay } = n;
+  const { id, channel, key, createdAt, isReplay, problem } = n;
+  if (problem !== undefined) return jsonText({ id, channel, key, createdAt, isReplay, problem });
+  const { headers } = n;
   const rest = jsonText({ id, channel, key, headers, createdAt, isReplay });
   return `${rest.slice(0, -1)},"payload":${visible(n.payloadText)}}`;
 }

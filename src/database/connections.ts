@@ -26,7 +26,9 @@ export interface ConnectOptions {
   readonly queryTimeout?: number;
   /**
    * The timeout for one query of a reader, such as reading a page or acknowledging. It is shorter
-   * than `queryTimeout` because it decides how soon a silent connection is detected.
+   * than `queryTimeout` because it decides how soon a silent connection is detected. A page that
+   * takes longer is read in smaller parts. One notification that takes longer gets more time, up to
+   * 64 times this.
    * @default {8000}
    */
   readonly readerTimeout?: number;

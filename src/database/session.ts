@@ -48,6 +48,9 @@ export function cutOff(client: pg.ClientBase): void {
  */
 export class Session implements Queryable {
   readonly #client: pg.Client;
+  readonly #queryTimeout: number;
+  /** How many times the usual timeout a query gets from now on. */
+  patience = 1;
   readonly #ended = Promise.withResolvers<Error>();
   #closed: Promise<void> | undefined;
   /** Why the connection can no longer be used; undefined while it can. */
@@ -56,8 +59,9 @@ export class Session implements Queryable {
   /** Resolves when the running query has ended. */
   #running: Promise<void> | undefined;
 
-  private constructor(client: pg.Client) {
+  private constructor(client: pg.Client, queryTimeout: number) {
     this.#client = client;
+    this.#queryTimeout = queryTimeout;
     client.on("error", (error) => this.#end(error));
     client.on("end", () => this.#end(new Error("Connection terminated")));
   }
@@ -65,7 +69,7 @@ export class Session implements Queryable {
   /** Opens a session. @throws {HarkError} `UNREACHABLE`, `TIMEOUT`. */
   static async open(options: SessionOptions): Promise<Session> {
     const client = new pg.Client(clientConfig(options));
-    const session = new Session(client);
+    const session = new Session(client, options.queryTimeout);
     try {
       await client.connect();
     } catch (error) {
@@ -96,13 +100,17 @@ export class Session implements Queryable {
    * leaves the connection in an unknown state, so the session is closed.
    */
   query(text: string, values: unknown[] = []): Promise<QueryResult> {
-    return this.#inTurn(() => this.#client.query(text, values));
+    return this.#inTurn(() => this.#client.query({ text, values, ...this.#timeout }));
   }
 
   static {
     attachPrepared<Session>(this.prototype.query, function (text, values) {
-      return this.#inTurn(() => this.#preparing.query(this.#client, text, values));
+      return this.#inTurn(() => this.#preparing.query(this.#client, text, values, this.#timeout));
     });
+  }
+
+  get #timeout(): { query_timeout?: number } {
+    return this.patience === 1 ? {} : { query_timeout: this.#queryTimeout * this.patience };
   }
 
   /**

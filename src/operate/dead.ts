@@ -24,8 +24,8 @@ export interface DeadNotification {
   /** The notification's key; null if it has none. */
   readonly key: string | null;
   /**
-   * The published payload. Also null if it cannot be read: it takes over 64 MB as stored, or over
-   * 256 MB as text.
+   * The published payload. Also null if it cannot be read: it is over 64 MB, is over 256 MB as text,
+   * is damaged, or holds bytes that are no UTF-8.
    */
   readonly payload: unknown;
   /** The notification's headers; an empty object if it has none. */

@@ -74,9 +74,12 @@ export interface ConsumerStatus {
   readonly pausedAt: Date | null;
   /** When the consumer was registered. */
   readonly createdAt: Date;
-  /** How many committed notifications the consumer has not passed; at most `maxCount`. */
+  /**
+   * How many committed notifications the consumer has not passed; at most `maxCount`. Counting also
+   * stops after 1,000,000 ids of the log, and soon after 5 seconds for all consumers together.
+   */
   readonly unread: number;
-  /** Whether counting stopped at `maxCount`, so that there may be more. */
+  /** Whether counting stopped, so that there may be more. */
   readonly unreadCapped: boolean;
   /** When the oldest unread notification was published; null if there is none. */
   readonly oldestUnread: Date | null;
@@ -257,17 +260,17 @@ const statusSql =
   workers, served, owner::text as owner, worker, ${ms("lease_until")}, ${ms("served_at")}, handled,
   ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}, ${
     ms("next_attempt_at")
-  }
+  }, unread_capped
 from hark.status($1::bigint)`;
 
 /** Every consumer, by name. */
 export async function consumerStatuses(db: Queryable, maxCount: number): Promise<ConsumerStatus[]> {
   const { rows } = await db.query(statusSql, [maxCount]);
-  return rows.map((row) => consumerStatus(row, maxCount));
+  return rows.map(consumerStatus);
 }
 
 // deno-lint-ignore no-explicit-any -- a row with the driver's types
-function consumerStatus(row: any, maxCount: number): ConsumerStatus {
+function consumerStatus(row: any): ConsumerStatus {
   const unread = Number(row.unread);
   return {
     consumer: row.consumer,
@@ -280,7 +283,7 @@ function consumerStatus(row: any, maxCount: number): ConsumerStatus {
     pausedAt: date(row.paused_at),
     createdAt: date(row.created_at)!,
     unread,
-    unreadCapped: unread >= maxCount,
+    unreadCapped: row.unread_capped === true,
     oldestUnread: date(row.oldest_unread),
     lagSeconds: Number(row.lag_seconds),
     waiting: Number(row.waiting),

@@ -6,9 +6,9 @@
 
 import type { Queryable } from "../../database/queryable.ts";
 import { ownSession } from "../../database/session.ts";
-import { translate } from "../../database/translate.ts";
 import type { PageLimits, Standing } from "../state/context.ts";
 import type { State } from "../state/state.ts";
+import { Caution } from "./caution.ts";
 import type { Reader } from "./window_reader.ts";
 
 /**
@@ -33,8 +33,7 @@ export class Intake {
   /** How many rows were read so far. */
   #found = 0;
   #span = 0;
-  /** The divisor that makes pages smaller after one timed out. */
-  #caution = 1;
+  readonly #caution: Caution;
 
   /**
    * @param meanwhile Called when a page has been requested, so that ready entries are handled while
@@ -49,6 +48,7 @@ export class Intake {
     this.#readers = readers;
     this.#meanwhile = meanwhile;
     const { limits, readAhead } = state.options;
+    this.#caution = new Caution(limits);
     this.#worthReading = Math.max(1, Math.floor(Math.min(limits.rows, readAhead) / 2));
   }
 
@@ -157,13 +157,11 @@ export class Intake {
     alike: Reader | undefined,
   ): Promise<void> {
     const { options, run, started } = this.#state;
-    const limitsFor = (rows: number) => ({
-      ...options.limits,
-      rows: Math.ceil(rows / this.#caution),
-    });
+    const caution = this.#caution;
+    caution.prepare(session);
     const reading = reader.read(session, {
       identity: options.identity,
-      limits: limitsFor(rows),
+      limits: caution.limits(rows),
       started: started!,
       rung: run.bell.count,
       alike,
@@ -172,17 +170,13 @@ export class Intake {
         // is coming counts against the room.
         const one = ownSession(session) !== undefined && this.#comingFor(reader).rows === 0;
         const room = one && page.took < quick ? this.#roomBeside(page) : 0;
-        return room === 0 ? undefined : limitsFor(room);
+        return room === 0 ? undefined : caution.limits(room);
       },
-      failed: (error) => {
-        if (translate(error).code === "TIMEOUT") {
-          this.#caution = Math.min(this.#caution * 10, 100_000);
-        }
-      },
+      failed: (error, took) => caution.failed(error, took),
     });
     this.#meanwhile();
     const page = await reading;
-    this.#caution = Math.max(1, this.#caution / 2);
+    caution.succeeded(page.took);
     // Notifications that the filter excludes also ring the bell.
     if (page.rows.length > 0 || options.identity.filter !== null && page.span !== this.#span) {
       this.#rowsAt = performance.now();

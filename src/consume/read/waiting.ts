@@ -13,6 +13,7 @@ import type { HeldPartition } from "../state/partition.ts";
 import { numbersText } from "../state/identity.ts";
 import { type Entry, isOver } from "../state/entry.ts";
 import type { State } from "../state/state.ts";
+import { Caution } from "./caution.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -24,9 +25,12 @@ const loadedAtOnce = 50;
 /** The rows of hark.waiting and hark.done of a worker's partitions. */
 export class Waiting {
   readonly #state: State;
+  readonly #caution: Caution;
 
   constructor(state: State) {
     this.#state = state;
+    const { bytes } = state.options.limits;
+    this.#caution = new Caution({ rows: loadedAtOnce, bytes, scanned: loadedAtOnce });
   }
 
   /**
@@ -147,15 +151,18 @@ export class Waiting {
   /** Reads the waiting notifications that are due. */
   async load(session: Queryable): Promise<void> {
     const state = this.#state;
-    const { options: { limits }, entries: { queue, outcomes } } = state;
-    const entries = queue.takeLoading(loadedAtOnce);
+    const { queue, outcomes } = state.entries;
+    const limits = this.#caution.limits();
+    const entries = queue.takeLoading(limits.rows);
     if (entries.length === 0) return;
+    this.#caution.prepare(session);
+    const sent = performance.now();
     let rows;
     try {
       ({ rows } = await translated(() =>
         session.query(
-          `select id, channel, key, payload::text as payload, headers::text as headers,
-            date_part('epoch', created_at) * 1000 as created_at, fits
+          `select id, channel, key, payload, headers,
+            date_part('epoch', created_at) * 1000 as created_at, fits, problem
            from hark.waiting_rows($1::text, $2::text::bigint[], $3::bigint)`,
           [
             state.options.identity.consumer,
@@ -165,9 +172,11 @@ export class Waiting {
         )
       ));
     } catch (error) {
+      this.#caution.failed(error, performance.now() - sent);
       queue.notLoaded(entries);
       throw error;
     }
+    this.#caution.succeeded(performance.now() - sent);
     const found = new Map(rows.map((row) => [toId(row.id), row]));
     const later: Entry[] = [];
     for (const entry of entries) {
@@ -199,6 +208,7 @@ export class Waiting {
           key: row.key,
           payload: row.payload,
           headers: row.headers,
+          problem: row.problem ?? undefined,
           createdAt: Number(row.created_at),
           isReplay: entry.isReplay,
         });

@@ -31,11 +31,7 @@ export class Settlement {
     const { options, partitions } = this.#state;
     const held = partitions.get(entry.partition)!;
     if (entry.row!.payload === null) {
-      this.#giveUp(
-        entry,
-        new Error("its payload cannot be read: it is over 64 MB, or over 256 MB as text"),
-        0,
-      );
+      this.#giveUp(entry, new Error(`it cannot be read: ${entry.row!.problem}`), 0);
       return true;
     }
     // Two crashes are required: a worker that is ended from outside also has some entry in hand.
