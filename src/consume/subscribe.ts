@@ -14,10 +14,10 @@ import { ownSession, type Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
 import { Link } from "./link.ts";
 import { Notification } from "./notification.ts";
-import { MemoryReader } from "./read/ephemeral_reader.ts";
+import { EphemeralWindowReader } from "./read/ephemeral_reader.ts";
 import type { Page } from "./read/page.ts";
 import { type StartFrom, startValues } from "./start.ts";
-import { Waking } from "./read/wakeup.ts";
+import { Wakeup } from "./read/wakeup.ts";
 import type { Standing } from "./state/context.ts";
 
 const logger = getLogger(["hark", "subscribe"]);
@@ -112,7 +112,7 @@ export async function* subscribe<Payload = any>(
   const closed = new AbortController();
   const over = signal === undefined ? closed.signal : AbortSignal.any([signal, closed.signal]);
   let link: Link | undefined;
-  let waking: Waking | undefined;
+  let waking: Wakeup | undefined;
   let detach = () => {};
   const release = async () => {
     detach();
@@ -132,11 +132,15 @@ export async function* subscribe<Payload = any>(
     const nudged = new Bell(bell);
     const listener = await link.connections?.listener();
     if (listener !== undefined) {
-      waking = new Waking(bell, listener, crypto.randomUUID(), names, pollInterval);
+      waking = new Wakeup(bell, listener, crypto.randomUUID(), names, pollInterval);
       const detached = [listener.attach(waking.heard, names), listener.attachControl(nudged, "")];
       detach = () => detached.forEach((end) => end());
     }
-    const reader = new MemoryReader(names, { rows, bytes, scanned: Math.max(20_000, rows) });
+    const reader = new EphemeralWindowReader(names, {
+      rows,
+      bytes,
+      scanned: Math.max(20_000, rows),
+    });
     await reader.start(link.session, start);
     onReady?.();
     // The bell's count before the window was opened. Rings after that, during any of its pages,
@@ -190,7 +194,7 @@ export async function* subscribe<Payload = any>(
  */
 async function tend(
   session: Queryable,
-  waking: Waking | undefined,
+  waking: Wakeup | undefined,
   standing: Pick<Standing, "busyAt" | "found">,
 ): Promise<number> {
   if (waking === undefined) return Infinity;
@@ -214,7 +218,7 @@ async function tend(
  * Removes the request to be woken. A server that does not answer gets one second only: the request
  * expires by itself.
  */
-async function farewell(waking: Waking, session: Session): Promise<void> {
+async function farewell(waking: Wakeup, session: Session): Promise<void> {
   const over = new AbortController();
   const leaving = waking.leave(session).catch((error) => {
     logger.debug("Could not remove the wake-up registration: {reason}", {

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
 import { Bell } from "../../src/database/bell.ts";
 import { completeOptions } from "../../src/consume/check_options.ts";
-import { HeldPartition } from "../../src/consume/state/partition.ts";
-import { Intake } from "../../src/consume/read/fetcher.ts";
-import { Member } from "../../src/consume/lease/membership.ts";
-import { Reader } from "../../src/consume/read/window_reader.ts";
+import { OwnedPartition } from "../../src/consume/state/partition.ts";
+import { Fetcher } from "../../src/consume/read/fetcher.ts";
+import { Membership } from "../../src/consume/lease/membership.ts";
+import { WindowReader } from "../../src/consume/read/window_reader.ts";
 import { State } from "../../src/consume/state/state.ts";
 import { ownServer } from "../harness/mod.ts";
 
@@ -18,13 +18,13 @@ Deno.test("a transaction that stays open over two windows is not lost where part
     handleBatch: undefined,
   });
   await db.query("select hark.register('c', array['c'], 'beginning', partitions => 2)");
-  const member = new Member(options.identity);
-  await member.attend(db, undefined, true);
+  const member = new Membership(options.identity);
+  await member.heartbeat(db, undefined, true);
   const claimed = await member.claim(db, [0, 1], false);
 
   const never = new AbortController().signal;
   const bell = new Bell();
-  const readers: Reader[] = [];
+  const readers: WindowReader[] = [];
   const run = {
     stopping: never,
     abandon: never,
@@ -38,14 +38,14 @@ Deno.test("a transaction that stays open over two windows is not lost where part
   // Partitions of two claims: each has a reader of its own until they have read to one snapshot.
   for (const one of claimed) {
     state.started ??= one.started;
-    const held = new HeldPartition(one, options.readAhead, never);
+    const held = new OwnedPartition(one, options.readAhead, never);
     state.partitions.set(held.number, held);
-    const reader = new Reader(one.position, one.inWindow);
+    const reader = new WindowReader(one.position, one.inWindow);
     reader.partitions.add(held);
     held.reader = reader;
     readers.push(reader);
   }
-  const intake = new Intake(state, readers);
+  const intake = new Fetcher(state, readers);
   const second = state.partitions.get(1)!;
   const read = () => second.entries().map(({ id }) => id);
 

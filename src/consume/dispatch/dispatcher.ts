@@ -8,11 +8,11 @@ import { getLogger } from "../../log/logger.ts";
 import { messageOf } from "../../database/translate.ts";
 import { Notification } from "../notification.ts";
 import type { Entry } from "../state/entry.ts";
-import type { HeldPartition } from "../state/partition.ts";
+import type { OwnedPartition } from "../state/partition.ts";
 import type { State } from "../state/state.ts";
 import { type Batch, BatchFailed, type Result } from "../state/work.ts";
 import { isThenable } from "./await_result.ts";
-import type { Attempts } from "./handler_call.ts";
+import type { HandlerCalls } from "./handler_call.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -33,10 +33,10 @@ export interface Settles {
 /** Starts handlers, at most `concurrency` at a time. */
 export class Dispatcher {
   readonly #state: State;
-  readonly #attempts: Attempts;
-  readonly #results: Settles;
+  readonly #handlers: HandlerCalls;
+  readonly #settlement: Settles;
   /** Stores the id of an entry before it is handled alone, so that a crash can be traced to it. */
-  readonly #trying: (held: HeldPartition, id: number) => Promise<void>;
+  readonly #beginAlone: (held: OwnedPartition, id: number) => Promise<void>;
   /** Whether, at a given time, this worker certainly still serves its partitions. */
   readonly #certain: (now: number) => boolean;
   /** How many handler calls are awaited. A batch counts as one. */
@@ -53,16 +53,16 @@ export class Dispatcher {
 
   constructor(
     state: State,
-    attempts: Attempts,
+    attempts: HandlerCalls,
     results: Settles,
     certain: (now: number) => boolean,
-    trying: (held: HeldPartition, id: number) => Promise<void>,
+    trying: (held: OwnedPartition, id: number) => Promise<void>,
   ) {
     this.#state = state;
-    this.#attempts = attempts;
-    this.#results = results;
+    this.#handlers = attempts;
+    this.#settlement = results;
     this.#certain = certain;
-    this.#trying = trying;
+    this.#beginAlone = trying;
   }
 
   /** Whether no handler runs. */
@@ -127,7 +127,7 @@ export class Dispatcher {
         this.#waits = true;
         return undefined;
       }
-      if (!this.#results.isHopeless(first)) break;
+      if (!this.#settlement.isHopeless(first)) break;
       // Giving an entry up may already have dropped it, along with others.
       if (queue.peek() === first) queue.take();
     }
@@ -155,7 +155,7 @@ export class Dispatcher {
   }
 
   #start(entries: Entry[], now: number): void {
-    const held: HeldPartition[] = [];
+    const held: OwnedPartition[] = [];
     const notifications: Notification[] = [];
     const signals: AbortSignal[] = [];
     for (const entry of entries) {
@@ -173,14 +173,14 @@ export class Dispatcher {
       void this.#awaited(work, this.#startAlone(work));
       return;
     }
-    const results = this.#attempts.run(work);
+    const results = this.#handlers.run(work);
     if (isThenable(results)) void this.#awaited(work, results);
     else this.#ended(work, results);
   }
 
   async #startAlone(work: Batch): Promise<readonly Result[]> {
-    await this.#trying(work.held[0]!, work.entries[0]!.id);
-    return await this.#attempts.run(work);
+    await this.#beginAlone(work.held[0]!, work.entries[0]!.id);
+    return await this.#handlers.run(work);
   }
 
   async #awaited(work: Batch, running: Promise<readonly Result[]>): Promise<void> {
@@ -205,6 +205,6 @@ export class Dispatcher {
   #ended(work: Batch, results: readonly Result[]): void {
     this.#calls--;
     this.#alone = this.#waits = false;
-    this.#results.told(work, results);
+    this.#settlement.told(work, results);
   }
 }

@@ -29,7 +29,7 @@ function noBatch(): never {
 }
 
 /** Calls the handlers of one consumer. */
-export class Attempts {
+export class HandlerCalls {
   readonly #handling: Handling;
   readonly #transactions: Transactions | undefined;
   readonly #abandon: AbortSignal;

@@ -9,7 +9,7 @@ import type { Queryable } from "../../database/queryable.ts";
 import type { Session } from "../../database/session.ts";
 import { translate, translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
-import type { HeldPartition } from "../state/partition.ts";
+import type { OwnedPartition } from "../state/partition.ts";
 import type { Entry } from "../state/entry.ts";
 import { type Identity, numbersText } from "../state/identity.ts";
 import { Unsure } from "../state/work.ts";
@@ -78,7 +78,7 @@ export class Transactions {
    *   was committed.
    */
   async run(
-    held: readonly HeldPartition[],
+    held: readonly OwnedPartition[],
     abandon: AbortSignal,
     work: (tx: Queryable) => Promise<readonly Entry[]>,
   ): Promise<void> {
@@ -133,7 +133,7 @@ export class Transactions {
 
   async #work(
     inner: Queryable,
-    held: readonly HeldPartition[],
+    held: readonly OwnedPartition[],
     work: (tx: Queryable) => Promise<readonly Entry[]>,
   ): Promise<void> {
     const tx = new Transaction(inner);

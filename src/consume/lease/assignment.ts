@@ -9,7 +9,7 @@ import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
 import type { Claimed } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
-import type { Attendance, Member } from "./membership.ts";
+import type { Heartbeat, Membership } from "./membership.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -40,9 +40,9 @@ export function takenOver(consumer: string, partition: number): HarkError {
 }
 
 /** Keeps a worker's lease and its share of the partitions. */
-export class Shares {
+export class Assignment {
   readonly #state: State;
-  readonly #member: Member;
+  readonly #membership: Membership;
   readonly #duty: Serves;
   /** When each partition was first seen without its owner's session. */
   readonly #goneSince = new Map<number, number>();
@@ -57,7 +57,7 @@ export class Shares {
   renewedAt = -Infinity;
   /** When the next heartbeat is due. */
   due = -Infinity;
-  last: Attendance | undefined;
+  last: Heartbeat | undefined;
 
   readonly #register: (session: Queryable) => Promise<void>;
   /** Since when this outdated worker has seen no worker serve the consumer. */
@@ -65,13 +65,13 @@ export class Shares {
 
   constructor(
     state: State,
-    member: Member,
+    member: Membership,
     duty: Serves,
     register: (session: Queryable) => Promise<void>,
   ) {
     this.#register = register;
     this.#state = state;
-    this.#member = member;
+    this.#membership = member;
     this.#duty = duty;
   }
 
@@ -91,27 +91,27 @@ export class Shares {
   }
 
   /** Sends a heartbeat, renews the lease when it is time, and takes or gives back partitions. */
-  async attend(session: Queryable, wanting: boolean): Promise<void> {
+  async heartbeat(session: Queryable, wanting: boolean): Promise<void> {
     const { options, run } = this.#state;
     const { lease } = options.identity;
     const sessionKey = run.listener?.sessionKey;
     const sent = performance.now();
     const renew = sent - this.renewedAt >= lease / 4 || sessionKey !== this.#sessionKey;
     this.#hurried = false;
-    const attendance = await this.#member.attend(session, sessionKey, renew);
+    const heartbeat = await this.#membership.heartbeat(session, sessionKey, renew);
     if (renew) this.renewedAt = sent;
     this.#sessionKey = sessionKey;
-    this.#alone ??= attendance.workers === 1;
-    this.last = attendance;
-    this.#state.partitionCount = attendance.partitions;
-    const alone = attendance.outcome === "serve" && attendance.workers === 1 &&
-      attendance.mine.size === attendance.partitions && !attendance.replays;
+    this.#alone ??= heartbeat.workers === 1;
+    this.last = heartbeat;
+    this.#state.partitionCount = heartbeat.partitions;
+    const alone = heartbeat.outcome === "serve" && heartbeat.workers === 1 &&
+      heartbeat.mine.size === heartbeat.partitions && !heartbeat.replays;
     this.due = this.#hurried
       ? -Infinity
       : sent + Math.min(alone ? lease / 4 : watchInterval, lease / 4);
-    this.#tell(attendance);
+    this.#tell(heartbeat);
     for (const held of [...this.#state.partitions.values()]) {
-      if (attendance.mine.get(held.number) !== held.epoch) {
+      if (heartbeat.mine.get(held.number) !== held.epoch) {
         logger.warn(
           "{consumer}: partition {partition} was taken over by another worker, or moved by a seek; {count} " +
             "notifications that were handled but not stored may be handled again",
@@ -120,29 +120,29 @@ export class Shares {
         this.#state.forget(held, takenOver(this.#consumer, held.number));
       }
     }
-    if (attendance.outcome === "outdated") return await this.#standIn(session, attendance);
+    if (heartbeat.outcome === "outdated") return await this.#standIn(session, heartbeat);
     this.#unservedSince = undefined;
-    if (options.partitionsGiven && options.partitions !== attendance.partitions && !this.#told) {
+    if (options.partitionsGiven && options.partitions !== heartbeat.partitions && !this.#told) {
       this.#told = true;
       logger.warn(
         "{consumer} has {count} partitions, so the option partitions ({given}) has no effect; change the " +
           "number with hark consumers partitions",
-        { consumer: this.#consumer, count: attendance.partitions, given: options.partitions },
+        { consumer: this.#consumer, count: heartbeat.partitions, given: options.partitions },
       );
     }
-    await this.#reload(session, attendance);
-    await this.#reclaim(session, attendance);
-    if (attendance.releasing) this.#giveBack(0);
-    else if (this.#serving > attendance.share) this.#giveBack(attendance.share);
-    else if (wanting) await this.#claimMore(session, attendance);
-    if (attendance.replays) await this.#feed(session);
+    await this.#reload(session, heartbeat);
+    await this.#reclaim(session, heartbeat);
+    if (heartbeat.releasing) this.#giveBack(0);
+    else if (this.#serving > heartbeat.share) this.#giveBack(heartbeat.share);
+    else if (wanting) await this.#claimMore(session, heartbeat);
+    if (heartbeat.replays) await this.#moveReplays(session);
   }
 
   /**
    * If no worker has served the changed consumer for one lease, this worker registers its own
    * definition again.
    */
-  async #standIn(session: Queryable, { workers }: Attendance): Promise<void> {
+  async #standIn(session: Queryable, { workers }: Heartbeat): Promise<void> {
     const now = performance.now();
     if (workers > 0) this.#unservedSince = undefined;
     else this.#unservedSince ??= now;
@@ -158,7 +158,7 @@ export class Shares {
   }
 
   /** Logs the role of this worker when it changes. An outdated drain fails instead. */
-  #tell({ outcome, share, workers }: Attendance): void {
+  #tell({ outcome, share, workers }: Heartbeat): void {
     const standing = outcome === "outdated" ? outcome : share === 0 ? "standby" : "serving";
     if (standing === this.#standing) return;
     const before = this.#standing;
@@ -214,13 +214,13 @@ export class Shares {
    * Claims again the partitions left from an earlier claim of this worker, such as a claim whose
    * answer was lost.
    */
-  async #reclaim(session: Queryable, { mine, releasing }: Attendance): Promise<void> {
+  async #reclaim(session: Queryable, { mine, releasing }: Heartbeat): Promise<void> {
     const left = [...mine.keys()].filter((number) => !this.#state.partitions.has(number));
     if (left.length === 0) return;
     if (!releasing) return await this.claim(session, left, false);
     // No partition may be claimed until all are given back.
     const held = left.map((number) => ({ number, epoch: mine.get(number)! }));
-    await this.#member.release(session, held);
+    await this.#membership.release(session, held);
   }
 
   #giveBack(share: number): void {
@@ -231,7 +231,7 @@ export class Shares {
     for (const held of surplus) this.#state.halt(held, "release");
   }
 
-  async #claimMore(session: Queryable, { share, free, gone }: Attendance): Promise<void> {
+  async #claimMore(session: Queryable, { share, free, gone }: Heartbeat): Promise<void> {
     const now = performance.now();
     for (const number of this.#goneSince.keys()) {
       if (!gone.includes(number)) this.#goneSince.delete(number);
@@ -257,7 +257,7 @@ export class Shares {
     numbers: readonly number[],
     presumeGone: boolean,
   ): Promise<void> {
-    const claimed = await this.#member.claim(session, numbers, presumeGone);
+    const claimed = await this.#membership.claim(session, numbers, presumeGone);
     await this.#duty.adopt(session, claimed, this.#alone === true);
   }
 
@@ -271,19 +271,19 @@ export class Shares {
     this.due = -Infinity;
     const { identity } = this.#state.options;
     const sent = performance.now();
-    const attendance = await this.#member.attend(
+    const heartbeat = await this.#membership.heartbeat(
       session,
       this.#state.run.listener?.sessionKey,
       true,
     );
     this.renewedAt = sent;
-    this.#alone ??= attendance.workers === 1;
+    this.#alone ??= heartbeat.workers === 1;
     if (partitions.size === 0) return;
     // Rows may have been discarded while their storing was in doubt: look at all of them again.
     this.#changes = -1;
-    const claimed = attendance.outcome === "outdated"
+    const claimed = heartbeat.outcome === "outdated"
       ? []
-      : await this.#member.claim(session, [...partitions.keys()], false);
+      : await this.#membership.claim(session, [...partitions.keys()], false);
     const fresh: Claimed[] = [];
     for (const held of [...partitions.values()]) {
       const again = claimed.find((one) => one.partition === held.number);
@@ -313,14 +313,14 @@ export class Shares {
   }
 
   /** Looks for rows that others have put into hark.waiting. */
-  async #reload(session: Queryable, { changes }: Attendance): Promise<void> {
+  async #reload(session: Queryable, { changes }: Heartbeat): Promise<void> {
     const changed = this.#changes !== undefined && this.#changes !== changes;
     if (changed) await this.#duty.reload(session);
     this.#changes = changes;
   }
 
   /** Moves some of the notifications to be replayed into hark.waiting, if few wait there. */
-  async #feed(session: Queryable): Promise<void> {
+  async #moveReplays(session: Queryable): Promise<void> {
     const { partitions, options, entries: { waiting } } = this.#state;
     if (partitions.size === 0 || waiting.size > options.maxWaiting / 4) return;
     const { rows: [row] } = await session.query("select hark.move_replays($1::text) as looked", [

@@ -15,7 +15,7 @@ import { processName } from "./process_name.ts";
 const logger = getLogger(["hark", "consumer"]);
 
 /** The answer to a heartbeat: see hark.heartbeat. */
-export interface Attendance {
+export interface Heartbeat {
   readonly outcome: "serve" | "outdated";
   readonly share: number;
   readonly partitions: number;
@@ -33,7 +33,7 @@ export interface Attendance {
 }
 
 /** Makes the membership calls of one worker, on the session it currently has. */
-export class Member {
+export class Membership {
   readonly identity: Identity;
   readonly #channels: string;
 
@@ -47,11 +47,11 @@ export class Member {
    *
    * @throws {HarkError} `NO_CONSUMER` if the consumer was removed.
    */
-  async attend(
+  async heartbeat(
     session: Queryable,
     sessionKey: bigint | undefined,
     renew: boolean,
-  ): Promise<Attendance> {
+  ): Promise<Heartbeat> {
     const { consumer, owner, lease, filter, transactional } = this.identity;
     const { rows: [row] } = await translated(() =>
       session.query(
@@ -182,7 +182,7 @@ export class Member {
   }
 
   /** Stores which notification is about to be handled alone. */
-  async trying(
+  async beginAlone(
     session: Queryable,
     held: { number: number; epoch: number },
     id: number,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { HeldPartition } from "../state/partition.ts";
+import type { OwnedPartition } from "../state/partition.ts";
 
 /**
  * How long a worker continues without a connection before its handlers are told, in milliseconds.
@@ -12,18 +12,18 @@ import type { HeldPartition } from "../state/partition.ts";
 const patience = 1000;
 
 /** Tracks whether another worker may have taken over this worker's partitions. */
-export class Doubt {
-  readonly #partitions: ReadonlyMap<number, HeldPartition>;
+export class OwnershipGuard {
+  readonly #partitions: ReadonlyMap<number, OwnedPartition>;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(partitions: ReadonlyMap<number, HeldPartition>) {
+  constructor(partitions: ReadonlyMap<number, OwnedPartition>) {
     this.#partitions = partitions;
   }
 
   /**
-   * Begins a doubt. If the doubt is not settled after a moment, running handlers' signals abort.
+   * The connection is lost. If ownership is not certain again after a moment, running handlers' signals abort.
    */
-  begin(): void {
+  lost(): void {
     this.#timer ??= setTimeout(() => {
       for (const held of this.#partitions.values()) {
         held.lose(new Error("the connection is lost, and another worker may have taken over"));
@@ -31,8 +31,8 @@ export class Doubt {
     }, patience);
   }
 
-  /** Ends the doubt: certainly no other worker has taken over. */
-  settle(): void {
+  /** Certainly no other worker has taken over. */
+  certain(): void {
     this.forget();
     for (const held of this.#partitions.values()) held.regain(held.epoch);
   }

@@ -9,7 +9,7 @@ import { ownSession } from "../../database/session.ts";
 import type { PageLimits, Standing } from "../state/context.ts";
 import type { State } from "../state/state.ts";
 import { Caution } from "./caution.ts";
-import type { Reader } from "./window_reader.ts";
+import type { WindowReader } from "./window_reader.ts";
 
 /**
  * If a page took longer than this to arrive, in milliseconds, the next one is not requested ahead.
@@ -22,9 +22,9 @@ const quick = 100;
  * Reads for a worker, on the worker's own session, one query at a time. If a page is requested
  * ahead, other queries of the worker come after that page.
  */
-export class Intake {
+export class Fetcher {
   readonly #state: State;
-  readonly #readers: Reader[];
+  readonly #readers: WindowReader[];
   /** The smallest page worth a query while there are entries to handle. */
   readonly #worthReading: number;
   readonly #meanwhile: () => void;
@@ -41,7 +41,7 @@ export class Intake {
    */
   constructor(
     state: State,
-    readers: Reader[],
+    readers: WindowReader[],
     meanwhile: () => void = () => {},
   ) {
     this.#state = state;
@@ -66,7 +66,7 @@ export class Intake {
   }
 
   /** The limits of the page that another reader has requested ahead. */
-  #comingFor(reader: Reader): Pick<PageLimits, "rows" | "bytes"> {
+  #comingFor(reader: WindowReader): Pick<PageLimits, "rows" | "bytes"> {
     const others = this.#readers.filter((other) => other !== reader);
     return others.find((other) => other.ahead !== undefined)?.ahead ?? { rows: 0, bytes: 0 };
   }
@@ -81,7 +81,7 @@ export class Intake {
     return !this.isFull && this.#readers.some((reader) => reader.inWindow);
   }
 
-  /** The situation of the reader, from which `Waking` decides whether to sleep. */
+  /** The situation of the reader, from which `Wakeup` decides whether to sleep. */
   standing(open: boolean): Standing {
     const readers = this.#readers;
     return {
@@ -97,7 +97,7 @@ export class Intake {
   }
 
   /** Whether a reader should look now. */
-  #wanted(reader: Reader, now: number): boolean {
+  #wanted(reader: WindowReader, now: number): boolean {
     const { bell, listener } = this.#state.run;
     if (reader.settled) return now - reader.openedAt >= 500;
     return reader.inWindow || bell.count !== reader.rung ||
@@ -129,7 +129,7 @@ export class Intake {
     const atBoundary = readers.filter((r) => !r.inWindow && r.caughtUp);
     const together = atBoundary.length > 1;
     const now = performance.now();
-    let alike: Reader | undefined;
+    let alike: WindowReader | undefined;
     // Pass the ended windows before any reader opens its next one. Passing is the fence that the
     // next window needs. Without that fence, late commits could be lost.
     for (const reader of together ? atBoundary : []) {
@@ -152,9 +152,9 @@ export class Intake {
 
   async #readPage(
     session: Queryable,
-    reader: Reader,
+    reader: WindowReader,
     rows: number,
-    alike: Reader | undefined,
+    alike: WindowReader | undefined,
   ): Promise<void> {
     const { options, run, started } = this.#state;
     const caution = this.#caution;
@@ -194,13 +194,13 @@ export class Intake {
    * Passes a window that was read to its end. An empty window is discarded instead, unless
    * `always`.
    */
-  async #pass(session: Queryable, reader: Reader, always: boolean): Promise<void> {
+  async #pass(session: Queryable, reader: WindowReader, always: boolean): Promise<void> {
     if (!always && !reader.counts) reader.discard();
     else await reader.pass(session);
   }
 
   /** Merges readers that have read to the same snapshot. */
-  async #merge(session: Queryable, readers: readonly Reader[]): Promise<void> {
+  async #merge(session: Queryable, readers: readonly WindowReader[]): Promise<void> {
     const state = this.#state;
     const opened = readers.find((r) => r.ended);
     const same = readers.filter((r) => r.ended && r.tag === opened!.tag);
@@ -212,7 +212,7 @@ export class Intake {
     for (const reader of others) {
       if (!this.#readers.includes(reader)) continue;
       await first.merge(session, reader);
-      state.removeReader(reader);
+      state.removeWindowReader(reader);
       if (!this.#readers.includes(first) && first.partitions.size > 0) this.#readers.push(first);
     }
     first.dirty = true; // the common position is not stored yet

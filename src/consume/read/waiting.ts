@@ -9,7 +9,7 @@ import { getLogger } from "../../log/logger.ts";
 import { toId } from "../../check.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
-import type { HeldPartition } from "../state/partition.ts";
+import type { OwnedPartition } from "../state/partition.ts";
 import { numbersText } from "../state/identity.ts";
 import { type Entry, isOver } from "../state/entry.ts";
 import type { State } from "../state/state.ts";
@@ -37,7 +37,7 @@ export class Waiting {
    * Finds the waiting rows of partitions. These are newly claimed partitions, or all of them after
    * rows were added, hurried or removed elsewhere.
    */
-  async findWaiting(session: Queryable, partitions: readonly HeldPartition[]): Promise<void> {
+  async findWaiting(session: Queryable, partitions: readonly OwnedPartition[]): Promise<void> {
     const state = this.#state;
     if (partitions.length === 0) return;
     const whole = await this.#findSome(session, partitions, waitingPage);
@@ -59,7 +59,7 @@ export class Waiting {
    */
   async #findSome(
     session: Queryable,
-    partitions: readonly HeldPartition[],
+    partitions: readonly OwnedPartition[],
     most: number,
   ): Promise<boolean> {
     const { identity, maxWaiting } = this.#state.options;
@@ -128,7 +128,7 @@ export class Waiting {
   }
 
   /** Finds the done notifications beyond the positions of newly claimed partitions. */
-  async findDone(session: Queryable, partitions: readonly HeldPartition[]): Promise<void> {
+  async findDone(session: Queryable, partitions: readonly OwnedPartition[]): Promise<void> {
     const { identity } = this.#state.options;
     if (partitions.length === 0) return;
     const { rows } = await translated(() =>

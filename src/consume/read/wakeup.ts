@@ -8,7 +8,7 @@ import { Bell } from "../../database/bell.ts";
 import type { Listener } from "../../database/listener.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
-import type { Standing, Wakeup } from "../state/context.ts";
+import type { Standing, Wakes } from "../state/context.ts";
 
 /**
  * How long a sleeper is woken without asking again, in milliseconds. A dead sleeper costs
@@ -36,13 +36,13 @@ const mostBusyRate = 200;
 const span = 200;
 const spans = 2;
 /**
- * A reader that stayed awake falls asleep again if nothing came for `drowsy` milliseconds, or less
+ * A reader that stayed awake falls asleep again if nothing came for `quiet` milliseconds, or less
  * than `calmShare` of the busy rate. The reader then sleeps at least `leastSleep` milliseconds
  * before it stays awake again. Each change writes to rows that all publishers look at. 100,000
  * changes under one open transaction make a look take a millisecond. So some changes in ten seconds
  * are acceptable, and many in one second are not.
  */
-const drowsy = 3000;
+const quiet = 3000;
 const calmShare = 0.7;
 const leastSleep = 400;
 
@@ -55,7 +55,7 @@ const leastSleep = 400;
  * the reader removes its row and looks every few milliseconds, because NOTIFY makes all commits of
  * the cluster wait for each other.
  */
-export class Waking implements Wakeup {
+export class Wakeup implements Wakes {
   /** Must be attached to the listener. Rings the reader's bell. */
   readonly heard: Bell;
   readonly #bell: Bell;
@@ -63,7 +63,7 @@ export class Waking implements Wakeup {
   readonly #sleeper: string;
   readonly #channels: string | null;
   readonly #pollInterval: number;
-  #state: "deaf" | "away" | "awake" | "falling" | "asleep" = "deaf";
+  #state: "polling" | "idle" | "awake" | "arming" | "armed" = "polling";
   /** The key of the LISTEN session that hears for this reader. */
   #key: bigint | undefined;
   /** Until when the sleeper row is valid, at least. */
@@ -110,26 +110,28 @@ export class Waking implements Wakeup {
     const now = performance.now();
     const key = this.#listener.live ? this.#listener.sessionKey : undefined;
     if (key === undefined) {
-      this.#state = "deaf"; // the reader polls
+      this.#state = "polling"; // the reader polls
       return;
     }
     if (!standing.open) {
-      this.#state = "away";
-      if (now < this.#until && now >= this.#changedAt + leastSleep) await this.#rise(session, now);
+      this.#state = "idle";
+      if (now < this.#until && now >= this.#changedAt + leastSleep) {
+        await this.#disarm(session, now);
+      }
       return;
     }
-    if (this.#state === "deaf" || this.#state === "away" || key !== this.#key) {
+    if (this.#state === "polling" || this.#state === "idle" || key !== this.#key) {
       this.#key = key;
       this.#awaken(now, standing.found, false);
       this.#bell.ring();
     }
     if (this.#state === "awake") await this.#watch(session, standing, now);
     else {
-      await this.#fall(session, now);
+      await this.#advance(session, now);
       await this.#renew(session, standing, now);
       if (this.#isBusy(now, standing)) {
-        this.#awaken(now, standing.found, true); // first: after rise() no NOTIFY is certain
-        await this.#rise(session, now);
+        this.#awaken(now, standing.found, true); // first: after disarming no NOTIFY is certain
+        await this.#disarm(session, now);
       }
     }
   }
@@ -137,23 +139,23 @@ export class Waking implements Wakeup {
   /** When `tend` must be called at the latest, by `performance.now()`. */
   due({ open, full }: Pick<Standing, "open" | "full">): number {
     switch (this.#state) {
-      case "deaf":
+      case "polling":
         return Infinity;
-      case "away":
+      case "idle":
         return !open && performance.now() < this.#until ? this.#changedAt + leastSleep : Infinity;
       case "awake":
         return full ? Infinity : this.#next;
-      case "falling":
+      case "arming":
         return this.#next;
-      case "asleep":
+      case "armed":
         return this.#renewAt;
     }
   }
 
   /** Removes the sleeper row, so that publishers do not go on notifying a reader that has gone. */
   async leave(session: Queryable): Promise<void> {
-    this.#state = "deaf";
-    if (performance.now() < this.#until) await this.#rise(session, performance.now());
+    this.#state = "polling";
+    if (performance.now() < this.#until) await this.#disarm(session, performance.now());
   }
 
   #awaken(now: number, count: number | undefined, loaded: boolean): void {
@@ -168,7 +170,7 @@ export class Waking implements Wakeup {
     const { drained, full, busyAt } = standing;
     const calm = !this.#loaded || this.#isCalm(now, standing);
     if (drained && !full && calm) {
-      await this.#lieDown(session, now);
+      await this.#arm(session, now);
     } else if (now >= this.#next && !full) {
       this.#next = now + (now - busyAt < awhile ? glance : idleGlance);
       this.#bell.ring();
@@ -177,34 +179,34 @@ export class Waking implements Wakeup {
 
   /** Whether the reader finds so little that publishers may as well wake it. */
   #isCalm(now: number, { busyAt, full, found, commitTime }: Standing): boolean {
-    if (now - busyAt >= drowsy) return true;
+    if (now - busyAt >= quiet) return true;
     const { since, count } = this.#found;
     const elapsed = now - since;
-    if (elapsed < drowsy && !full) return false;
+    if (elapsed < quiet && !full) return false;
     this.#found = { since: now, count: found };
     if (full || found === undefined || count === undefined) return false;
     return (found - count) * 1000 / elapsed < calmShare * busyRate(commitTime);
   }
 
-  async #lieDown(session: Queryable, now: number): Promise<void> {
+  async #arm(session: Queryable, now: number): Promise<void> {
     await this.#sleep(session);
     this.#changedAt = now;
     this.#rate = { since: now, count: this.heard.count, high: 0 };
     this.#awaited = await this.#publishers(session, null);
-    this.#state = "falling";
+    this.#state = "arming";
     this.#step = firstLook;
     this.#next = now;
-    await this.#fall(session, now);
+    await this.#advance(session, now);
   }
 
   /**
    * While falling asleep: looks until all transactions that may have missed the sleeper row have
    * ended, and once more.
    */
-  async #fall(session: Queryable, now: number): Promise<void> {
-    if (this.#state !== "falling" || now < this.#next) return;
+  async #advance(session: Queryable, now: number): Promise<void> {
+    if (this.#state !== "arming" || now < this.#next) return;
     if (this.#awaited !== "{}") this.#awaited = await this.#publishers(session, this.#awaited);
-    if (this.#awaited === "{}") this.#state = "asleep";
+    if (this.#awaited === "{}") this.#state = "armed";
     this.#next = now + this.#step;
     this.#step = Math.min(this.#step * 1.5, this.#pollInterval);
     this.#bell.ring();
@@ -260,7 +262,7 @@ export class Waking implements Wakeup {
     return row.left;
   }
 
-  async #rise(session: Queryable, now: number): Promise<void> {
+  async #disarm(session: Queryable, now: number): Promise<void> {
     this.#until = -Infinity;
     this.#changedAt = now;
     await translated(async () => {

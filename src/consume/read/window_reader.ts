@@ -8,7 +8,7 @@
 import type { Queryable } from "../../database/queryable.ts";
 import { queryPrepared } from "../../database/prepared.ts";
 import { translated } from "../../database/translate.ts";
-import type { HeldPartition, PositionSource } from "../state/partition.ts";
+import type { OwnedPartition, PositionSource } from "../state/partition.ts";
 import type { PageLimits } from "../state/context.ts";
 import { type Identity, numbersText } from "../state/identity.ts";
 import {
@@ -34,7 +34,7 @@ lateral hark.page(w."position", w.channels, $7::integer, $8::bigint, $9::integer
 interface Asked {
   readonly session: Queryable;
   readonly position: string;
-  readonly held: readonly HeldPartition[];
+  readonly held: readonly OwnedPartition[];
   readonly epochs: readonly number[];
   readonly limits: PageLimits;
   readonly answer: Promise<PackedPage>;
@@ -60,7 +60,7 @@ export interface Asking {
   /** The bell's count so far. */
   readonly rung: number;
   /** The reader to whose snapshot a new window is opened. */
-  readonly alike: Reader | undefined;
+  readonly alike: WindowReader | undefined;
   /**
    * Returns the limits of the next page of the window. That page is requested before this one is
    * unpacked, so that the server reads at the same time. Without this function, or if it returns
@@ -77,8 +77,8 @@ export interface ReadPage extends Page {
 }
 
 /** A position that is read from, shared by partitions. */
-export class Reader implements PositionSource {
-  readonly partitions = new Set<HeldPartition>();
+export class WindowReader implements PositionSource {
+  readonly partitions = new Set<OwnedPartition>();
   /** The position as loaded, or after the pages read since. */
   position: string;
   /** Whether a window is open that is not read to its end. */
@@ -255,7 +255,7 @@ export class Reader implements PositionSource {
   }
 
   /** Takes over the partitions of another reader that has passed a window to the same snapshot. */
-  async merge(session: Queryable, other: Reader): Promise<void> {
+  async merge(session: Queryable, other: WindowReader): Promise<void> {
     const { rows } = await translated(() =>
       session.query(
         `select hark.merged($1::text::hark.position, $2::text::hark.position)::text as "position"`,

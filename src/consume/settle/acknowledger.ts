@@ -7,7 +7,7 @@
 import type { Queryable } from "../../database/queryable.ts";
 import { queryPrepared } from "../../database/prepared.ts";
 import { translated } from "../../database/translate.ts";
-import type { HeldPartition, Move } from "../state/partition.ts";
+import type { Move, OwnedPartition } from "../state/partition.ts";
 import type { Outcome } from "../state/entry.ts";
 import { numbersText } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
@@ -45,13 +45,13 @@ export class Acknowledger {
     return Infinity;
   }
 
-  #isStored(partitions: Iterable<HeldPartition>): boolean {
+  #isStored(partitions: Iterable<OwnedPartition>): boolean {
     for (const held of partitions) if (held.move !== undefined) return false;
     return true;
   }
 
   /** Whether the partitions are at their reader's position, with no unfinished entry. */
-  #isThere(partitions: Iterable<HeldPartition>): boolean {
+  #isThere(partitions: Iterable<OwnedPartition>): boolean {
     for (const held of partitions) {
       if (held.oldest !== undefined || held.move !== undefined) return false;
     }
@@ -64,8 +64,12 @@ export class Acknowledger {
     for (const reader of state.readers) if (reader.ended && reader.span > 0) reader.dirty = true;
     const outcomes = [...state.entries.outcomes.values()];
     const told = new Set(outcomes.map(({ entry }) => entry.partition));
-    const moves: { held: HeldPartition; move: Move | undefined; handled: number; calm: boolean }[] =
-      [];
+    const moves: {
+      held: OwnedPartition;
+      move: Move | undefined;
+      handled: number;
+      calm: boolean;
+    }[] = [];
     for (const held of [...state.partitions.values()].sort((a, b) => a.number - b.number)) {
       if (held.reader?.ended && held.oldest === undefined) held.tail = 0;
       const { move, handled } = held;

@@ -134,7 +134,7 @@ export class Settlement {
         { consumer: options.identity.consumer, id: entry.id, reason: messageOf(reason) },
       );
       held.lose(translate(reason));
-      entries.doubt(entry, held, () => this.#state.halt(held, "unsure"));
+      entries.unsure(entry, held, () => this.#state.halt(held, "unsure"));
       return true;
     }
     if (untold) return false;

@@ -82,10 +82,10 @@ export interface Standing {
 }
 
 /** Decides when a reader sleeps until it is notified. */
-export interface Wakeup {
+export interface Wakes {
   /** Looks, falls asleep or wakes, as the situation of the reader asks. */
   tend(session: Queryable, standing: Standing): Promise<void>;
-  /** When {@linkcode Wakeup.tend} has something to do, by `performance.now()`. */
+  /** When {@linkcode Wakes.tend} has something to do, by `performance.now()`. */
   due(standing: Standing): number;
   /** The reader ends: publishers need not notify it any more. */
   leave(session: Queryable): Promise<void>;
@@ -107,7 +107,7 @@ export interface Run {
   readonly control: Bell;
   readonly listener: Listener | undefined;
   /** Decides when to sleep until notified. Present only with LISTEN. */
-  readonly waking?: Wakeup | undefined;
+  readonly waking?: Wakes | undefined;
   /** Whether to return once all notifications committed when the run started are handled. */
   readonly drain: boolean;
 }

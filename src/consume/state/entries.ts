@@ -9,9 +9,9 @@ import type { LogRow } from "../notification.ts";
 import type { CheckedOptions } from "./context.ts";
 import { type Entry, type Outcome, sizeOf, type WaitingRow } from "./entry.ts";
 import { KeyQueue } from "./key_queue.ts";
-import type { HeldPartition } from "./partition.ts";
+import type { OwnedPartition } from "./partition.ts";
 
-type Halt = (held: HeldPartition, why: "blocked" | "full") => void;
+type Halt = (held: OwnedPartition, why: "blocked" | "full") => void;
 
 /** A row of hark.waiting, as it was found. */
 export interface FoundRow {
@@ -42,13 +42,13 @@ export class Entries {
   /** How many notifications were handled since the last acknowledgement. */
   unacknowledged = 0;
   readonly #options: CheckedOptions;
-  readonly #partitions: ReadonlyMap<number, HeldPartition>;
+  readonly #partitions: ReadonlyMap<number, OwnedPartition>;
   readonly #halt: Halt;
 
   /** @param halt Called for a partition in which no more may wait. */
   constructor(
     options: CheckedOptions,
-    partitions: ReadonlyMap<number, HeldPartition>,
+    partitions: ReadonlyMap<number, OwnedPartition>,
     halt: Halt,
   ) {
     this.#options = options;
@@ -63,7 +63,7 @@ export class Entries {
   }
 
   /** A notification was read from the log: it becomes ready, or settled if that is known. */
-  read(row: LogRow, held: HeldPartition, page: string): void {
+  read(row: LogRow, held: OwnedPartition, page: string): void {
     const isDone = held.done.delete(row.id);
     const entry: Entry = {
       id: row.id,
@@ -87,7 +87,7 @@ export class Entries {
   }
 
   /** A row of hark.waiting was found: its entry waits. */
-  find(row: FoundRow, held: HeldPartition): void {
+  find(row: FoundRow, held: OwnedPartition): void {
     const { id, key } = row;
     const now = performance.now();
     const due = now + row.wait;
@@ -162,7 +162,7 @@ export class Entries {
   }
 
   /** The handler of a taken entry is about to be called. */
-  begin(entry: Entry, now: number): HeldPartition {
+  begin(entry: Entry, now: number): OwnedPartition {
     const changing = change(entry);
     changing.phase = "running";
     changing.startedAt = now;
@@ -173,7 +173,7 @@ export class Entries {
   }
 
   /** The handlers of entries of a partition have returned. What their results lead to is told next. */
-  returned(entries: readonly Entry[], helds: readonly HeldPartition[]): void {
+  returned(entries: readonly Entry[], helds: readonly OwnedPartition[]): void {
     for (const entry of entries) {
       this.running.delete(entry);
       // The partition as it was when the handlers began: it may be lost by now.
@@ -233,7 +233,7 @@ export class Entries {
    * It is not known whether a running entry is done: what is stored decides. `halt` stops reading its
    * partition, which is claimed again.
    */
-  doubt(entry: Entry, held: HeldPartition, halt: () => void): void {
+  unsure(entry: Entry, held: OwnedPartition, halt: () => void): void {
     if (!entry.stored) change(entry).phase = "dropped";
     halt();
     for (const other of this.waiting.values()) {
@@ -273,7 +273,7 @@ export class Entries {
   }
 
   /** Drops the entries of a partition. Only with `andWaiting` also those that wait. */
-  dropAll({ number }: HeldPartition, andWaiting: boolean): void {
+  dropAll({ number }: OwnedPartition, andWaiting: boolean): void {
     this.queue.drop((entry) => {
       if (entry.partition !== number || entry.stored && !andWaiting) return false;
       if (entry.phase === "settled") return false; // of a batch whose results are being told
@@ -283,7 +283,7 @@ export class Entries {
   }
 
   /** Forgets the entries of a lost partition. The results of their handlers do not count. */
-  forget(held: HeldPartition): void {
+  forget(held: OwnedPartition): void {
     this.unacknowledged -= held.handled;
     this.dropAll(held, true);
     for (const entry of this.running) {

@@ -27,7 +27,7 @@ export interface PositionSource {
   /** The limits of a page that was requested ahead. */
   readonly ahead: PageLimits | undefined;
   /** The partitions that it reads for. */
-  readonly partitions: Set<HeldPartition>;
+  readonly partitions: Set<OwnedPartition>;
   /** The window is behind it. */
   passed(position: string): void;
 }
@@ -39,7 +39,7 @@ export interface Move {
 }
 
 /** A partition that this worker owns under an epoch. */
-export class HeldPartition {
+export class OwnedPartition {
   readonly number: number;
   /** Rises with each claim. The database refuses calls under an earlier epoch. */
   epoch: number;

@@ -6,7 +6,7 @@
  */
 
 import { getLogger } from "../../log/logger.ts";
-import type { HeldPartition, PositionSource } from "./partition.ts";
+import type { OwnedPartition, PositionSource } from "./partition.ts";
 import { Entries } from "./entries.ts";
 import { isPassable } from "./entry.ts";
 import type { CheckedOptions, Run } from "./context.ts";
@@ -17,7 +17,7 @@ const logger = getLogger(["hark", "consumer"]);
 export class State {
   readonly options: CheckedOptions;
   readonly run: Run;
-  readonly partitions = new Map<number, HeldPartition>();
+  readonly partitions = new Map<number, OwnedPartition>();
   /** What reads for the partitions. */
   readonly readers: PositionSource[];
   readonly entries: Entries;
@@ -55,7 +55,7 @@ export class State {
    * Stops reading a partition. Entries that were not begun are dropped, and read again when reading
    * continues.
    */
-  halt(held: HeldPartition, why: NonNullable<HeldPartition["halted"]>): void {
+  halt(held: OwnedPartition, why: NonNullable<OwnedPartition["halted"]>): void {
     if (held.halted === "release") return;
     if (why === "full") {
       logger.error(
@@ -69,7 +69,7 @@ export class State {
       );
     }
     held.halted = why;
-    this.#leaveReader(held);
+    this.#leaveWindowReader(held);
     // Waiting entries are still retried, unless the partition is given back or claimed again as
     // soon as nothing runs.
     this.entries.dropAll(held, why === "release" || why === "unsure");
@@ -81,7 +81,7 @@ export class State {
    * Called before a partition is given back or claimed again. Entries that were handled after an
    * unhandled one are stored as done, because they will be read again together with it.
    */
-  tellDone(held: HeldPartition): void {
+  tellDone(held: OwnedPartition): void {
     const { outcomes, waiting } = this.entries;
     let behind = false;
     for (const entry of held.entries()) {
@@ -99,26 +99,26 @@ export class State {
    * Forgets a partition that is no longer this worker's. The results of handlers still running for
    * it do not count.
    */
-  forget(held: HeldPartition, reason: Error): void {
+  forget(held: OwnedPartition, reason: Error): void {
     if (this.partitions.get(held.number) !== held) return;
     this.partitions.delete(held.number);
-    this.#leaveReader(held);
+    this.#leaveWindowReader(held);
     this.entries.forget(held);
     held.lose(reason);
     this.entries.countBytes();
   }
 
   /** Removes a reader from the list, if it is listed. */
-  removeReader(reader: PositionSource): void {
+  removeWindowReader(reader: PositionSource): void {
     const at = this.readers.findIndex((one) => one === reader);
     if (at >= 0) this.readers.splice(at, 1);
   }
 
-  #leaveReader(held: HeldPartition): void {
+  #leaveWindowReader(held: OwnedPartition): void {
     const { reader } = held;
     held.reader = undefined;
     if (reader === undefined) return;
     reader.partitions.delete(held);
-    if (reader.partitions.size === 0) this.removeReader(reader);
+    if (reader.partitions.size === 0) this.removeWindowReader(reader);
   }
 }

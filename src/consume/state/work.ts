@@ -6,7 +6,7 @@
 
 import type { Notification } from "../notification.ts";
 import type { Entry } from "./entry.ts";
-import type { HeldPartition } from "./partition.ts";
+import type { OwnedPartition } from "./partition.ts";
 
 /** The result of a handler for one notification. Undefined if it succeeded. */
 export type Result = { readonly error: unknown } | undefined;
@@ -15,7 +15,7 @@ export type Result = { readonly error: unknown } | undefined;
 export interface Work {
   readonly entries: readonly Entry[];
   readonly notifications: readonly Notification[];
-  readonly held: readonly HeldPartition[];
+  readonly held: readonly OwnedPartition[];
 }
 
 /** Entries that were handled together, and the signals that their handlers were given. */

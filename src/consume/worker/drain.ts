@@ -7,19 +7,19 @@
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { Dispatcher } from "../dispatch/dispatcher.ts";
-import type { Shares } from "../lease/assignment.ts";
+import type { Assignment } from "../lease/assignment.ts";
 import type { State } from "../state/state.ts";
 
 /** Checks whether a drain has anything left to do. */
 export class Drain {
   readonly #state: State;
-  readonly #shares: Shares;
+  readonly #assignment: Assignment;
   readonly #dispatcher: Dispatcher;
   #behindAt = -Infinity;
 
-  constructor(state: State, shares: Shares, dispatcher: Dispatcher) {
+  constructor(state: State, shares: Assignment, dispatcher: Dispatcher) {
     this.#state = state;
-    this.#shares = shares;
+    this.#assignment = shares;
     this.#dispatcher = dispatcher;
   }
 
@@ -43,7 +43,7 @@ export class Drain {
         if (held.halted !== undefined || held.oldest !== undefined) return false;
       }
     }
-    const last = this.#shares.last!;
+    const last = this.#assignment.last!;
     if (last.replays && this.#state.entries.waiting.size <= this.#state.options.maxWaiting / 4) {
       return false;
     }

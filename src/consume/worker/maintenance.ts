@@ -12,7 +12,7 @@ import { extendLog } from "../read/extend_log.ts";
 import type { State } from "../state/state.ts";
 
 /** The maintenance of one worker. */
-export class Errands {
+export class Maintenance {
   readonly #state: State;
   /** When to look at delayed notifications next, by `performance.now()`. */
   deliverAt = -Infinity;

@@ -8,9 +8,9 @@ import { getLogger } from "../../log/logger.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { type Serves, takenOver } from "../lease/assignment.ts";
 import type { Waiting } from "../read/waiting.ts";
-import { Reader } from "../read/window_reader.ts";
+import { WindowReader } from "../read/window_reader.ts";
 import type { Claimed } from "../state/identity.ts";
-import { HeldPartition } from "../state/partition.ts";
+import { OwnedPartition } from "../state/partition.ts";
 import type { State } from "../state/state.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -18,12 +18,12 @@ const logger = getLogger(["hark", "consumer"]);
 /** What one worker does for its partitions. */
 export class Service implements Serves {
   readonly #state: State;
-  readonly #readers: Reader[];
+  readonly #readers: WindowReader[];
   readonly #waiting: Waiting;
   /** The partitions that this run has served before. */
   readonly #served = new Set<number>();
 
-  constructor(state: State, readers: Reader[], waiting: Waiting) {
+  constructor(state: State, readers: WindowReader[], waiting: Waiting) {
     this.#state = state;
     this.#readers = readers;
     this.#waiting = waiting;
@@ -33,12 +33,12 @@ export class Service implements Serves {
   async adopt(session: Queryable, claimed: readonly Claimed[], alone: boolean): Promise<void> {
     const state = this.#state;
     const { consumer } = state.options.identity;
-    const adopted: HeldPartition[] = [];
+    const adopted: OwnedPartition[] = [];
     for (const one of claimed) {
       const known = state.partitions.get(one.partition);
       if (known !== undefined) state.forget(known, takenOver(consumer, one.partition));
       state.started ??= one.started;
-      const held = new HeldPartition(one, state.options.readAhead, state.run.abandon);
+      const held = new OwnedPartition(one, state.options.readAhead, state.run.abandon);
       state.partitions.set(held.number, held);
       // Not in a drain, which is started often. Not after two crashes: what waits may be the cause.
       held.restarted = alone && !state.run.drain && held.crashes < 2 &&
@@ -48,7 +48,7 @@ export class Service implements Serves {
         r.position === one.position && r.inWindow === one.inWindow && !r.ended
       );
       if (reader === undefined) {
-        reader = new Reader(one.position, one.inWindow);
+        reader = new WindowReader(one.position, one.inWindow);
         this.#readers.push(reader);
       }
       reader.partitions.add(held);

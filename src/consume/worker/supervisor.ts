@@ -11,7 +11,7 @@ import { messageOf, translate, translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
 import { requireTransactions } from "../dispatch/transactions.ts";
 import { Link } from "../link.ts";
-import { Waking } from "../read/wakeup.ts";
+import { Wakeup } from "../read/wakeup.ts";
 import type { CheckedOptions, Run } from "../state/context.ts";
 import { Worker } from "./worker.ts";
 
@@ -44,7 +44,7 @@ export async function supervise(
     const bell = new Bell(wake);
     const waking = listener === undefined
       ? undefined
-      : new Waking(bell, listener, owner, channels, options.pollInterval);
+      : new Wakeup(bell, listener, owner, channels, options.pollInterval);
     const run: Run = { ...signals, wake, bell, control: new Bell(wake), listener, waking };
     if (listener !== undefined) {
       detach.push(

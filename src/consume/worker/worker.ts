@@ -11,18 +11,18 @@ import type { Queryable } from "../../database/queryable.ts";
 import { ownSession } from "../../database/session.ts";
 import { messageOf, translate } from "../../database/translate.ts";
 import { Acknowledger } from "../settle/acknowledger.ts";
-import { Attempts } from "../dispatch/handler_call.ts";
+import { HandlerCalls } from "../dispatch/handler_call.ts";
 import { Dispatcher } from "../dispatch/dispatcher.ts";
-import { Doubt } from "../lease/ownership.ts";
+import { OwnershipGuard } from "../lease/ownership.ts";
 import { Drain } from "./drain.ts";
-import { Errands } from "./maintenance.ts";
+import { Maintenance } from "./maintenance.ts";
 import { Service } from "./service.ts";
 import { Settlement } from "../settle/settlement.ts";
-import type { Reader } from "../read/window_reader.ts";
-import { Intake } from "../read/fetcher.ts";
-import { Member } from "../lease/membership.ts";
+import type { WindowReader } from "../read/window_reader.ts";
+import { Fetcher } from "../read/fetcher.ts";
+import { Membership } from "../lease/membership.ts";
 import type { CheckedOptions, Run } from "../state/context.ts";
-import { Shares } from "../lease/assignment.ts";
+import { Assignment } from "../lease/assignment.ts";
 import { State } from "../state/state.ts";
 import { StopReport } from "./stop_report.ts";
 import { Transactions } from "../dispatch/transactions.ts";
@@ -40,22 +40,22 @@ export class Worker implements AsyncDisposable {
   readonly #options: CheckedOptions;
   readonly #run: Run;
   readonly #state: State;
-  readonly #member: Member;
-  readonly #intake: Intake;
+  readonly #membership: Membership;
+  readonly #fetcher: Fetcher;
   readonly #waiting: Waiting;
-  readonly #shares: Shares;
+  readonly #assignment: Assignment;
   readonly #dispatcher: Dispatcher;
   readonly #acknowledger: Acknowledger;
   readonly #transactions: Transactions | undefined;
   readonly #drain: Drain | undefined;
-  readonly #errands: Errands;
+  readonly #maintenance: Maintenance;
   readonly #stopReport: StopReport;
   #session: Queryable | undefined;
   #controlSeen = -1;
   #asked = { since: -Infinity, times: 0 };
   #paused = false;
   #ready = false;
-  readonly #doubt: Doubt;
+  readonly #ownership: OwnershipGuard;
 
   constructor(
     db: Queryable,
@@ -65,32 +65,34 @@ export class Worker implements AsyncDisposable {
   ) {
     this.#options = options;
     this.#run = run;
-    const readers: Reader[] = [];
+    const readers: WindowReader[] = [];
     this.#state = new State(options, run, readers);
-    this.#member = new Member(options.identity);
-    this.#doubt = new Doubt(this.#state.partitions);
-    this.#intake = new Intake(this.#state, readers, () => this.#dispatcher.pump());
+    this.#membership = new Membership(options.identity);
+    this.#ownership = new OwnershipGuard(this.#state.partitions);
+    this.#fetcher = new Fetcher(this.#state, readers, () => this.#dispatcher.pump());
     this.#waiting = new Waiting(this.#state);
-    this.#shares = new Shares(
+    this.#assignment = new Assignment(
       this.#state,
-      this.#member,
+      this.#membership,
       new Service(this.#state, readers, this.#waiting),
       register,
     );
     this.#acknowledger = new Acknowledger(this.#state);
-    this.#errands = new Errands(this.#state);
+    this.#maintenance = new Maintenance(this.#state);
     this.#transactions = options.identity.transactional
       ? new Transactions(db, options.identity)
       : undefined;
     this.#dispatcher = new Dispatcher(
       this.#state,
-      new Attempts(options.handling, this.#transactions, run.abandon),
+      new HandlerCalls(options.handling, this.#transactions, run.abandon),
       new Settlement(this.#state),
-      (now) => this.#shares.certain(now),
-      async (held, id) => await this.#member.trying(this.#session!, held, id),
+      (now) => this.#assignment.certain(now),
+      async (held, id) => await this.#membership.beginAlone(this.#session!, held, id),
     );
     this.#stopReport = new StopReport(this.#state, this.#dispatcher);
-    this.#drain = run.drain ? new Drain(this.#state, this.#shares, this.#dispatcher) : undefined;
+    this.#drain = run.drain
+      ? new Drain(this.#state, this.#assignment, this.#dispatcher)
+      : undefined;
   }
 
   /** How many notifications were handled so far. */
@@ -113,17 +115,17 @@ export class Worker implements AsyncDisposable {
       // Another worker takes over one second after the lock of this worker's session is free. A
       // heartbeat within that second prevents this. The loop below sends one at once. If that
       // fails, handlers learn that their results may not count.
-      this.#shares.hurry();
-      this.#doubt.begin();
+      this.#assignment.hurry();
+      this.#ownership.lost();
       this.#run.wake.ring();
     });
     void ownSession(session)?.ended.then(() => this.#run.wake.ring());
     try {
-      await this.#shares.resume(session);
-      this.#doubt.settle();
+      await this.#assignment.resume(session);
+      this.#ownership.certain();
       await this.#work(session);
     } catch (error) {
-      this.#doubt.begin();
+      this.#ownership.lost();
       throw error;
     } finally {
       this.#dispatcher.open = false;
@@ -140,38 +142,38 @@ export class Worker implements AsyncDisposable {
       if (own?.alive === false) throw await own.ended;
       if (stop && (this.#dispatcher.idle || abandon.aborted)) break;
       if (stop) this.#stopReport.tell();
-      await this.#attend(session, !stop);
-      await this.#errands.deliverDue(session);
+      await this.#heartbeat(session, !stop);
+      await this.#maintenance.deliverDue(session);
       await this.#finishHalts(session);
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
         this.#dispatcher.wantsStoring = false;
         await this.#acknowledge(session);
       }
-      this.#dispatcher.open = !stop && this.#shares.last!.outcome === "serve" &&
-        !this.#shares.last!.paused;
-      if (this.#shares.last!.paused !== this.#paused) {
+      this.#dispatcher.open = !stop && this.#assignment.last!.outcome === "serve" &&
+        !this.#assignment.last!.paused;
+      if (this.#assignment.last!.paused !== this.#paused) {
         this.#paused = !this.#paused;
         logger.info("{consumer} is {what}", {
           consumer: this.#options.identity.consumer,
           what: this.#paused ? "paused: no handler starts until hark resume" : "resumed",
         });
       }
-      if (drain && this.#shares.last!.paused) {
+      if (drain && this.#assignment.last!.paused) {
         logger.info("{consumer} is paused, so the drain ends", {
           consumer: this.#options.identity.consumer,
         });
         break;
       }
-      await this.#run.waking?.tend(session, this.#intake.standing(this.#dispatcher.open));
+      await this.#run.waking?.tend(session, this.#fetcher.standing(this.#dispatcher.open));
       let busy = false;
       if (this.#dispatcher.open) {
         this.#state.entries.queue.wake(performance.now());
         if (this.#waiting.mayLoad) await this.#waiting.load(session);
         await this.#guarded(session, async () => {
-          busy = await this.#intake.read(session);
+          busy = await this.#fetcher.read(session);
         });
         // Otherwise handlers are called with the next page, while the server reads it.
-        if (!busy || !this.#intake.goesOn) this.#dispatcher.pump();
+        if (!busy || !this.#fetcher.goesOn) this.#dispatcher.pump();
         this.#makeRoom();
         if (await this.#drain?.isOver(session)) {
           // Store now, while it is known how far was read. That is beyond the last notification
@@ -180,7 +182,7 @@ export class Worker implements AsyncDisposable {
           break;
         }
       }
-      await this.#errands.waymark(session);
+      await this.#maintenance.waymark(session);
       // A handler that returns synchronously rings no bell when the next notification of its key
       // has to be read again.
       const loads = this.#dispatcher.hasRoom && this.#waiting.mayLoad;
@@ -194,24 +196,24 @@ export class Worker implements AsyncDisposable {
     await this.#leave(session);
   }
 
-  async #attend(session: Queryable, wanting: boolean): Promise<void> {
+  async #heartbeat(session: Queryable, wanting: boolean): Promise<void> {
     const { control } = this.#run;
     const now = performance.now();
     if (now - this.#asked.since >= rest) this.#asked = { since: now, times: 0 };
     const rung = control.count !== this.#controlSeen && this.#asked.times < 10;
-    if (now < this.#shares.due && !rung) return;
+    if (now < this.#assignment.due && !rung) return;
     this.#asked.times++;
     this.#controlSeen = control.count;
-    await this.#shares.attend(session, wanting);
-    this.#doubt.settle();
-    const { nextDue, outcome } = this.#shares.last!;
+    await this.#assignment.heartbeat(session, wanting);
+    this.#ownership.certain();
+    const { nextDue, outcome } = this.#assignment.last!;
     if (!this.#ready && outcome === "serve") {
       // A worker that stands by has claimed nothing, so it has no snapshot of its start yet.
-      if (!this.#run.drain) await this.#shares.begin(session);
+      if (!this.#run.drain) await this.#assignment.begin(session);
       this.#ready = true;
       this.#run.ready?.();
     }
-    this.#errands.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
+    this.#maintenance.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
   }
 
   /**
@@ -241,11 +243,11 @@ export class Worker implements AsyncDisposable {
     const left = over.filter((held) => partitions.get(held.number) === held);
     const released = left.filter((held) => held.halted === "release");
     if (released.length > 0) {
-      await this.#member.release(session, released);
+      await this.#membership.release(session, released);
       for (const held of released) this.#state.forget(held, new Error("given back"));
     }
     const unsure = left.filter((held) => held.halted === "unsure").map((held) => held.number);
-    if (unsure.length > 0) await this.#shares.claim(session, unsure, false);
+    if (unsure.length > 0) await this.#assignment.claim(session, unsure, false);
   }
 
   /** Stores all progress. If part of it is refused, the rest is sent again. */
@@ -264,8 +266,8 @@ export class Worker implements AsyncDisposable {
       const reason = translate(error);
       if (reason.code === "FENCED") {
         // The heartbeat tells which partitions were lost. The rest is sent again.
-        this.#shares.due = -Infinity;
-        await this.#attend(session, false);
+        this.#assignment.due = -Infinity;
+        await this.#heartbeat(session, false);
       } else if (reason.code === "WINDOW_LOST") {
         logger.warn(
           "{consumer}: the server has restarted after a crash; reading continues from the stored position",
@@ -273,7 +275,7 @@ export class Worker implements AsyncDisposable {
             consumer: this.#options.identity.consumer,
           },
         );
-        await this.#shares.claim(session, [...this.#state.partitions.keys()], false);
+        await this.#assignment.claim(session, [...this.#state.partitions.keys()], false);
       } else throw reason;
       return false;
     }
@@ -285,7 +287,7 @@ export class Worker implements AsyncDisposable {
    */
   #makeRoom(): void {
     const { entries } = this.#state;
-    if (!this.#dispatcher.hasRoom || entries.queue.hasReady || !this.#intake.isFull) return;
+    if (!this.#dispatcher.hasRoom || entries.queue.hasReady || !this.#fetcher.isFull) return;
     const now = performance.now();
     for (const entry of entries.running) {
       if (entry.phase !== "running" || entry.stored || now - entry.startedAt < slow) continue;
@@ -296,15 +298,15 @@ export class Worker implements AsyncDisposable {
   /** How long nothing is due unless a bell rings, in milliseconds. */
   #untilNext(): number {
     const { run, entries: { queue, running } } = this.#state;
-    let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#errands.deliverAt);
+    let next = Math.min(this.#assignment.due, this.#acknowledger.due, this.#maintenance.deliverAt);
     if (run.waking !== undefined) {
-      next = Math.min(next, run.waking.due(this.#intake.standing(this.#dispatcher.open)));
+      next = Math.min(next, run.waking.due(this.#fetcher.standing(this.#dispatcher.open)));
     }
     if (run.control.count !== this.#controlSeen) next = Math.min(next, this.#asked.since + rest);
     if (run.stopping.aborted) next = Math.min(next, this.#stopReport.due);
     if (this.#dispatcher.open) {
       next = Math.min(next, queue.nextDue);
-      if (!this.#intake.isFull) next = Math.min(next, this.#intake.nextLook());
+      if (!this.#fetcher.isFull) next = Math.min(next, this.#fetcher.nextLook());
       else {
         const now = performance.now();
         for (const { startedAt, stored } of running) {
@@ -327,15 +329,15 @@ export class Worker implements AsyncDisposable {
     }
     await this.#acknowledge(session);
     const held = [...this.#state.partitions.values()];
-    if (held.length > 0) await this.#member.release(session, held);
+    if (held.length > 0) await this.#membership.release(session, held);
     await this.#run.waking?.leave(session);
-    await this.#member.leave(session);
+    await this.#membership.leave(session);
     for (const one of held) this.#state.forget(one, new Error("the consumer has stopped"));
   }
 
   /** Ends what is left of the run: timers, and the connections of handlers. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#doubt.forget();
+    this.#ownership.forget();
     for (const held of [...this.#state.partitions.values()]) {
       this.#state.forget(held, new Error("the consumer has stopped"));
     }

@@ -8,15 +8,15 @@
 import assert from "node:assert/strict";
 import { DeadLetter, type Queryable } from "../../../mod.ts";
 import { Bell } from "../../../src/database/bell.ts";
-import type { Attempts } from "../../../src/consume/dispatch/handler_call.ts";
+import type { HandlerCalls } from "../../../src/consume/dispatch/handler_call.ts";
 import { completeOptions } from "../../../src/consume/check_options.ts";
 import { Dispatcher } from "../../../src/consume/dispatch/dispatcher.ts";
-import { HeldPartition } from "../../../src/consume/state/partition.ts";
-import { Intake } from "../../../src/consume/read/fetcher.ts";
+import { OwnedPartition } from "../../../src/consume/state/partition.ts";
+import { Fetcher } from "../../../src/consume/read/fetcher.ts";
 import { Waiting } from "../../../src/consume/read/waiting.ts";
 import { type Entry, isPassable } from "../../../src/consume/state/entry.ts";
 import type { Claimed } from "../../../src/consume/state/identity.ts";
-import type { Reader } from "../../../src/consume/read/window_reader.ts";
+import type { WindowReader } from "../../../src/consume/read/window_reader.ts";
 import type { CheckedOptions, Run } from "../../../src/consume/state/context.ts";
 import { State } from "../../../src/consume/state/state.ts";
 import { BatchFailed, type Result, Unsure, type Work } from "../../../src/consume/state/work.ts";
@@ -65,7 +65,7 @@ class Watched extends State {
   picking = false;
   broken: Error | undefined;
 
-  constructor(options: CheckedOptions, run: Run, readers: Reader[]) {
+  constructor(options: CheckedOptions, run: Run, readers: WindowReader[]) {
     super(options, run, readers);
     const follow = this.entries.follow.bind(this.entries);
     this.entries.follow = (entry) => {
@@ -77,7 +77,7 @@ class Watched extends State {
     };
   }
 
-  override halt(held: HeldPartition, why: NonNullable<HeldPartition["halted"]>): void {
+  override halt(held: OwnedPartition, why: NonNullable<OwnedPartition["halted"]>): void {
     for (const entry of held.entries()) {
       const begun = isPassable(entry) || this.begun.has(entry) || this.picking;
       if (!begun) this.halting.add(entry);
@@ -101,13 +101,13 @@ export class Simulated {
   readonly #done = new Set<number>();
   readonly #positions: number[];
   readonly #read: number[];
-  readonly #heldOf = new WeakMap<Entry, HeldPartition>();
-  readonly #endedUnder = new Map<number, HeldPartition>();
+  readonly #heldOf = new WeakMap<Entry, OwnedPartition>();
+  readonly #endedUnder = new Map<number, OwnedPartition>();
   readonly #stored = new Set<number>();
   readonly #inHand = new Set<Entry>();
   readonly #succeeded = new Set<Entry>();
   readonly #dispatcher: Dispatcher;
-  readonly #intake: Intake;
+  readonly #fetcher: Fetcher;
   readonly #waiting: Waiting;
   #epoch = 0;
   #most = 0;
@@ -142,11 +142,11 @@ export class Simulated {
       drain: false,
     };
     const reader = { inWindow: true, read: () => Promise.resolve(this.#page()) };
-    const readers = [reader as unknown as Reader];
+    const readers = [reader as unknown as WindowReader];
     this.state = new Watched(options, run, readers);
-    this.#intake = new Intake(this.state, readers);
+    this.#fetcher = new Fetcher(this.state, readers);
     this.#waiting = new Waiting(this.state);
-    const attempts = { run: (work: Work) => this.#begin(work) } as unknown as Attempts;
+    const attempts = { run: (work: Work) => this.#begin(work) } as unknown as HandlerCalls;
     this.#dispatcher = new Dispatcher(
       this.state,
       attempts,
@@ -181,7 +181,7 @@ export class Simulated {
   async read(most: number): Promise<void> {
     this.#most = most;
     const before = [...this.#read];
-    await this.#intake.read(this.#session);
+    await this.#fetcher.read(this.#session);
     for (const held of this.state.partitions.values()) {
       for (const entry of held.entries()) this.#heldOf.set(entry, held);
       if (held.halted === undefined) continue;
@@ -414,7 +414,7 @@ export class Simulated {
 
   async #claim(number: number): Promise<void> {
     const claimed = { partition: number, epoch: ++this.#epoch, position: "page", crashes: 0 };
-    const held = new HeldPartition(claimed as Claimed, 1000, this.state.run.abandon);
+    const held = new OwnedPartition(claimed as Claimed, 1000, this.state.run.abandon);
     this.state.partitions.set(number, held);
     this.#read[number] = this.#positions[number]!;
     for (const id of this.#done) if (this.log[id - 1]!.partition === number) held.done.add(id);
