@@ -9,6 +9,7 @@ import type { Message } from "@optique/core/message";
 import { createErrorWithSuggestions } from "@optique/core/suggestion";
 import { runSync } from "@optique/run";
 import config from "../../deno.json" with { type: "json" };
+import { withoutSecrets } from "../database/url.ts";
 import { cleanup } from "./cleanup.ts";
 import { anyOf, type Command, exampleLines } from "./command.ts";
 import { consumers } from "./consumers.ts";
@@ -96,7 +97,9 @@ export async function main(args: readonly string[], other?: Surroundings): Promi
     if (error instanceof Shown) return error.code;
     // The reader has closed our output, as in `hark tail | head`.
     if (error instanceof Deno.errors.BrokenPipe) return exitCodes.ok;
-    await printError(`${paintError("red", "hark:")} ${visibleLines(sentenceOf(error))}`);
+    await printError(
+      `${paintError("red", "hark:")} ${visibleLines(withoutSecrets(sentenceOf(error)))}`,
+    );
     return exitCodeOf(error);
   }
 }
@@ -137,7 +140,7 @@ function read(args: readonly string[]): () => Promise<number> {
     stderr: (text) => texts.push(text),
     onExit: (code) => {
       if (texts.length > 0) {
-        printErrorSync(texts.join("\n").replace(/^Error: /, "hark: "));
+        printErrorSync(withoutSecrets(texts.join("\n")).replace(/^Error: /, "hark: "));
         printErrorSync(`Try: hark ${commandIn(args)}--help`);
       }
       throw new Shown(args.length === 0 ? exitCodes.usage : code);

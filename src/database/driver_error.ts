@@ -118,12 +118,20 @@ export function codesIn(error: unknown): string[] {
 }
 
 /**
- * The error that a wrapper is about. The message of a wrapper often holds the statement with its
- * values.
+ * An error and those that it wraps, from the outside in, without wrappers whose message holds the
+ * statement with its values. The innermost is always there.
  */
-export function innermost(error: unknown, depth = 0): unknown {
-  if (error === null || typeof error !== "object" || depth > DEEPEST) return error;
-  const held = places.map((place) => read(error as Fields, place))
-    .find((one) => one instanceof Error);
-  return held === undefined ? error : innermost(held, depth + 1);
+export function chainOf(error: unknown): unknown[] {
+  const chain = [error];
+  while (chain.length <= DEEPEST) {
+    const last = chain.at(-1);
+    if (last === null || typeof last !== "object") break;
+    const held = places.map((place) => read(last as Fields, place))
+      .find((one) => one instanceof Error);
+    if (held === undefined) break;
+    chain.push(held);
+  }
+  const isStatement = (one: unknown) =>
+    one instanceof Error && /^Failed query|\b(select|insert|update|delete)\s/i.test(one.message);
+  return chain.filter((one, i) => i === chain.length - 1 || !isStatement(one));
 }

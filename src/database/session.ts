@@ -6,6 +6,7 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
+import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { attachPrepared, Preparing } from "./prepared.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
@@ -110,7 +111,8 @@ export class Session implements Queryable {
   }
 
   get #timeout(): { query_timeout?: number } {
-    return this.patience === 1 ? {} : { query_timeout: this.#queryTimeout * this.patience };
+    if (this.patience === 1) return {};
+    return { query_timeout: Math.min(this.#queryTimeout * this.patience, longestTimer) };
   }
 
   /**

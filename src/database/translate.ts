@@ -5,7 +5,7 @@
  */
 
 import { HarkError, type HarkErrorCode } from "../errors.ts";
-import { codesIn, innermost, type ServerError, serverError, sqlState } from "./driver_error.ts";
+import { chainOf, codesIn, type ServerError, serverError, sqlState } from "./driver_error.ts";
 import rights from "./rights.json" with { type: "json" };
 
 /** The SQLSTATEs that Hark's own SQL functions raise. */
@@ -149,8 +149,8 @@ function grantFor(message: string): [remedy?: string] {
 
 /** Translates an error of the driver itself: one of the connection, not of a statement. */
 function ofDriver(error: unknown): Translation {
-  const cause = innermost(error);
-  const message = messageOf(cause);
+  const chain = chainOf(error);
+  const message = messageOf(chain.at(-1));
   if (codesIn(error).some((code) => network.has(code))) {
     return [
       "UNREACHABLE",
@@ -158,7 +158,16 @@ function ofDriver(error: unknown): Translation {
       "Check that the server runs and that the URL is right.",
     ];
   }
-  if ((cause as Error | undefined)?.name === "NotCapable") {
+  for (const one of chain) {
+    const known = ofConnection(one, messageOf(one));
+    if (known !== undefined) return known;
+  }
+  return ["DATABASE", message];
+}
+
+/** What a driver says of a connection, in words only. Undefined if it is about something else. */
+function ofConnection(error: unknown, message: string): Translation | undefined {
+  if ((error as Error | undefined)?.name === "NotCapable") {
     return [
       "UNREACHABLE",
       message,
@@ -186,7 +195,7 @@ function ofDriver(error: unknown): Translation {
   if (/SASL|SCRAM|password/i.test(message)) {
     return ["UNREACHABLE", `the login failed: ${message}`, "Give user and password in the URL."];
   }
-  return ["DATABASE", message];
+  return undefined;
 }
 
 /** Runs a function and translates the errors that it throws. */

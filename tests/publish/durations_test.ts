@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
-import { cleanup, Consumer, type Duration, notify, RetryAfter, status } from "../../mod.ts";
+import {
+  cleanup,
+  connect,
+  Consumer,
+  type Duration,
+  notify,
+  RetryAfter,
+  status,
+} from "../../mod.ts";
+import { pause } from "../../src/database/bell.ts";
 import { formatDuration, parseDuration } from "../../src/duration.ts";
 import { test } from "../harness/mod.ts";
 
@@ -72,6 +81,77 @@ test("every option that is a duration takes text, and refuses the rest with its 
       });
     }
   }
+});
+
+test("connect() bounds each duration, in its options and in the URL, below what a timer can hold", async (context) => {
+  const names = [
+    "connectTimeout",
+    "queryTimeout",
+    "readerTimeout",
+    "heartbeat",
+    "heartbeatTimeout",
+  ];
+  for (const name of [...names, "maxReconnectDelay"]) {
+    for (
+      const wrong of [2_000_000_001, 2 ** 31, 2 ** 53, "24d", Infinity, NaN, 0, 1.5, "10", null]
+    ) {
+      await assert.rejects(
+        connect(context.url, { [name]: wrong as Duration }),
+        { code: "BAD_OPTION", message: new RegExp(`^${name} is .*from 10? to 2000000000 \\(`) },
+        `${name} ${wrong}`,
+      );
+    }
+    for (const right of [2_000_000_000, "23d", "1h"]) {
+      const db = await connect(context.url, { [name]: right });
+      const { rows } = await db.query("select pg_sleep(0.01), 1 as one");
+      assert.equal(rows[0].one, 1, name);
+      await db.close();
+    }
+  }
+  const parameters = ["query", "statement", "lock", "idle_in_transaction_session"];
+  for (const name of parameters.map((one) => `${one}_timeout`)) {
+    const url = (value: string) => `${context.url}&${name}=${value}`;
+    for (const wrong of ["2147483648", "3000000000", "-1", "10s", "1.5", "x", ""]) {
+      await assert.rejects(connect(url(wrong)), {
+        code: "BAD_OPTION",
+        message: `the parameter ${name} of the database URL is "${wrong}". ` +
+          "Give whole milliseconds from 0 to 2000000000.",
+      });
+    }
+    const db = await connect(url("2000000000"));
+    await db.query("select pg_sleep(0.01)");
+    await db.close();
+  }
+});
+
+test("a handler's timeout of three weeks aborts nothing", async (context) => {
+  const db = context.use(await connect(context.url));
+  await notify(db, "c", 1);
+  let aborted: unknown;
+  const consumer = new Consumer(db, {
+    id: "c",
+    channels: "c",
+    timeout: 2_000_000_000,
+    async handle(_, { signal }) {
+      await db.query("select pg_sleep(0.05)");
+      aborted = signal.aborted;
+    },
+  });
+  assert.equal(await consumer.drain(), 1);
+  assert.equal(aborted, false);
+  assert.deepEqual(await context.sql("select * from hark.waiting"), []);
+});
+
+test("a wait of any length does not end at once", async () => {
+  const stop = new AbortController();
+  let ended = false;
+  const waits = [2 ** 31, 2 ** 40, Infinity].map((ms) =>
+    pause(ms, stop.signal).then(() => ended = true)
+  );
+  await pause(20);
+  assert.equal(ended, false);
+  stop.abort();
+  await Promise.all(waits);
 });
 
 test("SQL reads the same text as an interval", async (context) => {

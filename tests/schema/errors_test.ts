@@ -179,6 +179,14 @@ Deno.test("a connection that fails is seen in the error of a wrapper, and its st
   assert.deepEqual([other.code, other.message], ["DATABASE", "something else"]);
 });
 
+Deno.test("a driver's own words count before those of the error that it wraps", () => {
+  const ended = new Error("Connection terminated unexpectedly");
+  const late = new Error("Connection terminated due to connection timeout", { cause: ended });
+  for (const error of [late, new Error("publishing failed", { cause: late })]) {
+    assert.equal(translate(error).code, "TIMEOUT");
+  }
+});
+
 Deno.test("codes that look like an SQLSTATE are none, and errors that hold themselves have an end", () => {
   const own = new Error("mine");
   own.cause = own;

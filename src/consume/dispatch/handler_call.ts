@@ -6,6 +6,7 @@
 
 import { show } from "../../check.ts";
 import type { Queryable } from "../../database/queryable.ts";
+import { longestTimer } from "../../duration.ts";
 import { HarkError } from "../../errors.ts";
 import type { Notification } from "../notification.ts";
 import type { HandlerContext } from "../handler.ts";
@@ -92,7 +93,7 @@ export class HandlerCalls {
     const tooLong = new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError");
     const timers = timeout === undefined ? [] : [
       setTimeout(() => late.abort(tooLong), timeout),
-      setTimeout(() => given.abort(tooLong), 2 * timeout),
+      setTimeout(() => given.abort(tooLong), Math.min(2 * timeout, longestTimer)),
     ];
     const failed = new Map<Notification, unknown>();
     const call = async (tx: Queryable | undefined): Promise<void> => {
