@@ -104,6 +104,13 @@ export {
   type DeadNotification,
 } from "./src/operate/dead.ts";
 export { discard, type FailureChoice, retry } from "./src/operate/retry.ts";
+export {
+  retention,
+  type RetentionOptions,
+  type RetentionSetting,
+  setRetention,
+  unsetRetention,
+} from "./src/operate/retention.ts";
 export type { HoldingConsumer, HoldingReason } from "./src/operate/holding.ts";
 export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
 export {

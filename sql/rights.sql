@@ -10,7 +10,7 @@ as $$
     ]),
     ('{consume, operate}', array[
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
-      'delayed_status', 'extend'
+      'delayed_status', 'extend', 'retention_settings', 'apply_retention'
     ]),
     ('{publish, operate}', array['cancel_delayed']),
     ('{publish}', array[
@@ -40,7 +40,7 @@ as $$
     ('{operate}', array[
       'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry', 'discard', 'whereabouts',
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
-      'tidy', 'drop_segments', 'cancel_any_delayed'
+      'tidy', 'drop_segments', 'cancel_any_delayed', 'set_retention', 'unset_retention'
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
@@ -51,7 +51,7 @@ as $$
       'in_context', 'incarnation', 'is_consumed', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'last_served',
       'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'raise_fenced',
       'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse_invalid', 'renew_grants',
-      'renew_watches', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
+      'renew_watches', 'retention_due', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
       'sendable', 'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'turn_partitions',
       'unread_of', 'waiting_matching', 'wake_all', 'wake_one', 'window_open_to', 'without_own'
     ])

@@ -291,6 +291,21 @@ create table hark.replays (
   created_at timestamptz not null default clock_timestamp()
 );
 
+-- How long notifications are kept, by channel; the empty channel stands for all that have no row. Workers remove
+-- what is older (hark.apply_retention). The rest is how far they are. A worker that does so locks the row.
+create table hark.retention (
+  channel text primary key,
+  keep interval,                     -- null: for ever
+  set_at timestamptz not null default clock_timestamp(),
+  next_at timestamptz not null default clock_timestamp(),
+  after_id bigint not null default 0,      -- where the next batch begins
+  first_kept bigint,                 -- the first id that this pass has kept for a consumer
+  begun_at timestamptz,              -- when a pass last began with the first id of the log
+  applied_at timestamptz,
+  removed bigint not null default 0,
+  constraint channel_is_at_most_200_characters check (char_length(channel) <= 200)
+) with (fillfactor = 50);
+
 -- The watches of tables, and the progress of each one's snapshot. Row security lets each role see and change
 -- the watches of the owners it belongs to. Functions that act on a watch check that the table still belongs
 -- to its owner.

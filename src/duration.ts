@@ -66,6 +66,8 @@ export const longestTimer = 2_000_000_000;
 export const aDay = 86_400_000;
 /** An age of notifications: up to 100,000 days, about 274 years. */
 export const ageBounds: DurationBounds = { least: 0, most: 100_000 * aDay, fractions: true };
+/** How long notifications are kept: up to 100,000 days. */
+export const keepBounds: DurationBounds = { least: 1, most: 100_000 * aDay };
 
 /**
  * Checks a duration within bounds. Returns it in milliseconds, or the default if none is given.

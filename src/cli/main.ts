@@ -22,6 +22,7 @@ import { notify } from "./notify.ts";
 import { plainText } from "./options.ts";
 import { columns, printError, printErrorSync, printSync } from "./output.ts";
 import { pause, resume } from "./pause.ts";
+import { retention } from "./retention.ts";
 import { discard, retry } from "./retry.ts";
 import { init, sql, uninstall } from "./schema.ts";
 import { status } from "./status.ts";
@@ -46,6 +47,7 @@ export const commands: Readonly<Record<string, Command>> = {
   dead,
   retry,
   discard,
+  retention,
   cleanup,
   sql,
   uninstall,
@@ -104,7 +106,19 @@ export async function main(args: readonly string[], other?: Surroundings): Promi
   }
 }
 
-function read(args: readonly string[]): () => Promise<number> {
+/** The word that a group takes if none follows it. */
+const wordsLeftOut: Readonly<Record<string, string>> = { retention: "show" };
+
+/** The arguments with the word that a group takes if none follows it. */
+export function withWord(args: readonly string[]): readonly string[] {
+  const [first = "", second = "-"] = args;
+  const word = wordsLeftOut[first];
+  if (word === undefined || !second.startsWith("-") || second === "--help") return args;
+  return [first, word, ...args.slice(1)];
+}
+
+function read(given: readonly string[]): () => Promise<number> {
+  const args = withWord(given);
   const texts: string[] = [];
   return runSync(program(args[0]), {
     programName: "hark",

@@ -15,6 +15,7 @@ import type { ConsumerStatus, DelayedStatus, Status } from "../operate/status.ts
 import { databaseCommand, given } from "./command.ts";
 import { maybe, needed, plainText } from "./options.ts";
 import { print, printJson } from "./output.ts";
+import { nothingIsRemoved, retentionText } from "./retention.ts";
 import { stopping } from "./signals.ts";
 import { surroundings } from "./surroundings.ts";
 import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
@@ -77,7 +78,9 @@ export const status = databaseCommand({
   },
 });
 
-function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Status): string {
+function text(
+  { consumers, delayed, log, retention, schemaVersion, warnings, watches }: Status,
+): string {
   const failing = consumers.filter((one) => one.failing !== null);
   const rows = `${log.exact ? "" : "about "}${countText(log.rows, "notification")}`;
   return blocks(
@@ -110,6 +113,7 @@ function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Sta
     driftTable(watches),
     facts([
       ["log", `${rows}, ${bytesText(log.bytes)}, schema version ${schemaVersion}`],
+      ["retention", retention.length === 0 ? nothingIsRemoved : retentionText(retention)],
       ...delayedFacts(delayed),
     ]),
   );

@@ -12,6 +12,7 @@ import { aDay, ageBounds, type Duration, durationMs } from "../duration.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { schemaVersion } from "../schema/version.ts";
 import { holding, type HoldingConsumer, timeAgo } from "./holding.ts";
+import { type RetentionSetting, retentionSettings } from "./retention.ts";
 import { date, ms } from "./times.ts";
 
 /** Options of {@linkcode status}. */
@@ -160,6 +161,8 @@ export interface Status {
    * The notifications that were published with `delay` or `deliverAt` and are not in the log yet.
    */
   readonly delayed: DelayedStatus;
+  /** How long notifications are kept. Empty if nothing is ever removed by itself. */
+  readonly retention: readonly RetentionSetting[];
   /** Every consumer, by name. */
   readonly consumers: readonly ConsumerStatus[];
   /**
@@ -221,6 +224,7 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
         capped: Number(later.waiting) >= maxCount,
         nextAt: date(later.next_at),
       },
+      retention: await retentionSettings(db),
       consumers,
       warnings: worthWarning(await holding(db, before), consumers, before),
       watches: await watchStatuses(db),

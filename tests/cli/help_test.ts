@@ -18,6 +18,7 @@ const commands = [
   "dead",
   "retry",
   "discard",
+  "retention",
   "cleanup",
   "sql",
   "uninstall",

@@ -95,6 +95,8 @@ const consuming = [
   "select hark.publishers(array['3'::pg_catalog.xid])",
   `select hark.wake_up(${me})`,
   "select hark.shut_gate()",
+  "select * from hark.retention_settings()",
+  "select * from hark.apply_retention()",
   `select hark.release('r', ${me}, array[0], array[3])`,
   `select hark.leave('r', ${me})`,
 ];
@@ -117,6 +119,9 @@ const operating = [
   "select * from hark.clean('infinity', 0, 100, true)",
   "select hark.remove_consumer('o')",
   "select * from hark.empty_segment('2020-01-01', true)",
+  "select hark.set_retention('7 days')",
+  "select hark.set_retention('1 day', 'c')",
+  "select hark.unset_retention('c')",
   "select hark.has_older('infinity', 10)",
   "select hark.tidy()",
   "select hark.drop_segments()",

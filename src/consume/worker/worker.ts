@@ -144,6 +144,7 @@ export class Worker implements AsyncDisposable {
       if (stop) this.#stopReport.tell();
       await this.#heartbeat(session, !stop);
       await this.#maintenance.deliverDue(session);
+      if (!stop) await this.#maintenance.retain(session);
       await this.#finishHalts(session);
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
         this.#dispatcher.wantsStoring = false;
@@ -206,7 +207,7 @@ export class Worker implements AsyncDisposable {
     this.#controlSeen = control.count;
     await this.#assignment.heartbeat(session, wanting);
     this.#ownership.certain();
-    const { nextDue, outcome } = this.#assignment.last!;
+    const { nextDue, outcome, retentionDue } = this.#assignment.last!;
     if (!this.#ready && outcome === "serve") {
       // A worker that stands by has claimed nothing, so it has no snapshot of its start yet.
       if (!this.#run.drain) await this.#assignment.begin(session);
