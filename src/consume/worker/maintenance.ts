@@ -19,12 +19,22 @@ export class Maintenance {
   readonly #state: State;
   /** When to look at delayed notifications next, by `performance.now()`. */
   deliverAt = -Infinity;
-  /** When to remove old notifications next, by `performance.now()`. The heartbeat sets it. */
-  retainAt = Infinity;
+  /** When to remove old notifications next. */
+  #retainAt = Infinity;
   #waymark = { at: performance.now(), handled: 0 };
 
   constructor(state: State) {
     this.#state = state;
+  }
+
+  /** When there is something to do, by `performance.now()`. */
+  get due(): number {
+    return Math.min(this.deliverAt, this.#retainAt);
+  }
+
+  /** The heartbeat says that old notifications are to be removed. */
+  retainNow(): void {
+    this.#retainAt = Math.min(this.#retainAt, performance.now());
   }
 
   /**
@@ -49,15 +59,15 @@ export class Maintenance {
    * worker does this for all consumers, one worker at a time.
    */
   async retain(session: Queryable): Promise<void> {
-    if (this.retainAt > performance.now()) return;
-    this.retainAt = Infinity;
+    if (this.#retainAt > performance.now()) return;
+    this.#retainAt = Infinity;
     try {
       const { rows: [row] } = await session.query(
         "select removed, next_ms from hark.apply_retention()",
       );
       // While there is more. Otherwise the heartbeat tells when it is due again.
       if (row.next_ms !== null && Number(row.next_ms) <= 2000) {
-        this.retainAt = performance.now() + Math.max(Number(row.next_ms), 50);
+        this.#retainAt = performance.now() + Math.max(Number(row.next_ms), 50);
       }
       if (Number(row.removed) > 0) {
         logger.debug("Removed {count} old notifications", { count: Number(row.removed) });

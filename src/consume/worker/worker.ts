@@ -215,6 +215,7 @@ export class Worker implements AsyncDisposable {
       this.#run.ready?.();
     }
     this.#maintenance.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
+    if (retentionDue) this.#maintenance.retainNow();
   }
 
   /**
@@ -299,7 +300,7 @@ export class Worker implements AsyncDisposable {
   /** How long nothing is due unless a bell rings, in milliseconds. */
   #untilNext(): number {
     const { run, entries: { queue, running } } = this.#state;
-    let next = Math.min(this.#assignment.due, this.#acknowledger.due, this.#maintenance.deliverAt);
+    let next = Math.min(this.#assignment.due, this.#acknowledger.due, this.#maintenance.due);
     if (run.waking !== undefined) {
       next = Math.min(next, run.waking.due(this.#fetcher.standing(this.#dispatcher.open)));
     }
