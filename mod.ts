@@ -117,6 +117,7 @@ export {
   type ConsumerStatus,
   type DelayedStatus,
   type FailingNotification,
+  type HaltedPartition,
   type LogStatus,
   type Status,
   status,

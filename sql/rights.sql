@@ -34,7 +34,7 @@ as $$
       'waymark', 'timeline', 'start_position', 'window_open', 'page', 'window_advance',
       'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'window', 'merged', 'is_behind',
       'window_skip', 'acknowledge', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
-      'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'deliver_due', 'request_look', 'sleep', 'wake_up',
+      'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'deliver_due', 'request_look', 'sleep', 'wake_up',
       'shut_gate', 'publishers'
     ]),
     ('{operate}', array[
@@ -47,7 +47,7 @@ as $$
       'acting_role', 'add_segments', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind',
       'contents', 'dead_matching', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
-      'grant_operate', 'grant_publish', 'grant_rights', 'hold_gate', 'holders_of', 'id_at',
+      'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'hold_gate', 'holders_of', 'id_at',
       'in_context', 'incarnation', 'is_consumed', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'last_served',
       'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'raise_fenced',
       'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse_invalid', 'renew_grants',

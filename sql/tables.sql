@@ -222,6 +222,9 @@ create table hark.partitions (
   suspect_id bigint,
   suspect_ends integer not null default 0,
   served_at timestamptz,
+  -- Why its worker reads no further: 'blocked' behind a failed notification (onFailure "block"), or 'full' of
+  -- waiting ones. It may be over by now if no worker serves the partition: see hark.halted_of.
+  halted text check (halted in ('blocked', 'full')),
   primary key (consumer, partition)
 ) with (fillfactor = 50);
 

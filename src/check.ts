@@ -45,8 +45,13 @@ export function abortSignal(name: string, value: unknown): AbortSignal | undefin
 
 /** Refuses unknown options, so that a misspelt option is not silently ignored. */
 export function knownOptions(what: string, options: object, known: readonly string[]): void {
-  if (options === null || typeof options !== "object") {
-    bad(what, options, "Give an object of options.");
+  // A Map, a Date or a promise has no option by itself, and would pass for an empty object.
+  const isObject = Object.prototype.toString.call(options) === "[object Object]";
+  if (!isObject) {
+    const isPromise = typeof (options as { then?: unknown } | null)?.then === "function";
+    throw new HarkError("BAD_OPTION", `${what} is ${show(options)}, not an object of options`, {
+      remedy: isPromise ? "Await it." : "Give an object, such as { name: value }.",
+    });
   }
   for (const name of Object.keys(options)) {
     if (!known.includes(name)) {

@@ -66,6 +66,21 @@ function shownObject(value: object, depth: number): string {
   return `{${fields.join(",")}}`;
 }
 
+/** What kind of value it is, without anything of its content, which may be secret. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (typeof value === "string") return "text";
+  if (typeof value === "function") return "a function";
+  if (typeof value !== "object") return `a ${typeof value}`;
+  try {
+    if (typeof (value as { then?: unknown }).then === "function") return "a promise";
+    const name = nameOf(value);
+    return name === undefined || name === "Object" ? "an object" : articled(name);
+  } catch {
+    return "an object";
+  }
+}
+
 /** The name of the object's class. Undefined for an object without a prototype. */
 function nameOf(value: object): string | undefined {
   const name: unknown = Object.getPrototypeOf(value)?.constructor?.name;

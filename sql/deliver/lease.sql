@@ -150,7 +150,7 @@ begin
   update hark.partitions s set
     epoch = s.epoch + 1, owner = $3, "position".incarnation = null, served_at = clock_timestamp(),
     crashes = s.crashes + case when m.ended then 1 else 0 end,
-    alone_id = null,
+    alone_id = null, halted = null,
     suspect_id = case when m.ended and s.alone_id is not null then s.alone_id else s.suspect_id end,
     suspect_ends = case when not m.ended or s.alone_id is null then s.suspect_ends
       when s.alone_id = s.suspect_id then s.suspect_ends + 1 else 1 end

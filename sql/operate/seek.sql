@@ -54,10 +54,6 @@ begin
   start := hark.start_position(case kind when 'end' then 'now' else kind end, id, "time");
   delete from hark.replays r where r.consumer = $1;
   c := hark.changed($1);
-  if c.next_partitions is not null then
-    raise exception 'the number of partitions of consumer "%" is being changed to %', $1, c.next_partitions
-      using errcode = 'HK006', hint = 'Let its workers finish the change, or change the number back.';
-  end if;
   perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
   select i.rebased_through into complete_through from hark.install i;
   perform hark.bury($1, w.id, w.attempts, 'given up by a seek')
@@ -74,8 +70,14 @@ begin
   delete from hark.waiting w where w.consumer = $1;
   delete from hark.done d where d.consumer = $1;
   update hark.partitions s set
-    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, alone_id = null, suspect_id = null, suspect_ends = 0
+    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, alone_id = null, suspect_id = null, suspect_ends = 0,
+    halted = null
   where s.consumer = $1;
+  if c.next_partitions is not null then
+    -- All partitions are at one position now, so nothing is left to wait for.
+    update hark.consumers k set barrier = null, barrier_max = null where k.name = $1;
+    perform hark.turn_partitions($1);
+  end if;
   return given_up;
 end
 $$;

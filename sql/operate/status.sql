@@ -68,7 +68,8 @@ create or replace function hark.status(max_count bigint default 100000) returns 
   waiting bigint, oldest_waiting timestamptz, blocked integer, dead bigint, replays integer,
   workers integer, served integer, owner uuid, worker text, lease_until timestamptz, served_at timestamptz,
   handled bigint, acknowledged_at timestamptz,
-  failing_id bigint, attempts integer, last_error text, failed_at timestamptz, next_attempt_at timestamptz, unread_capped boolean
+  failing_id bigint, attempts integer, last_error text, failed_at timestamptz, next_attempt_at timestamptz, unread_capped boolean,
+  halted json
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
@@ -84,7 +85,8 @@ as $$
     (select count(*)::integer from hark.replays r where r.consumer = c.name),
     (select count(*)::integer from hark.workers w where w.consumer = c.name and w.lease_until > clock_timestamp()),
     p.served, o.owner, o.name, o.lease_until, p.served_at, p.handled, p.acknowledged_at,
-    f.id, coalesce(f.attempts, 0), f.last_error, f.failed_at, f.due_at, u.capped
+    f.id, coalesce(f.attempts, 0), f.last_error, f.failed_at, f.due_at, u.capped,
+    (select json_agg(h) from hark.halted_of(c.name) h)
   from hark.consumers c
   cross join lateral (
     select count(x.partition) as unread, min(x.published) as oldest,

@@ -118,7 +118,7 @@ export function tableAndOptions<Options extends WatchDefinition>(
   more: readonly string[] = [],
 ): { readonly table: string; readonly options: Options } {
   knownOptions(what, options, [...definitionNames, ...more]);
-  if (table === null || typeof table !== "object") return { table, options };
+  if (!isWatched(table)) return { table, options };
   for (const name of ["channel", "name", "payload", "key"] as const) {
     if (options[name] !== undefined) {
       bad(
@@ -133,6 +133,11 @@ export function tableAndOptions<Options extends WatchDefinition>(
     table: table.table,
     options: { ...options, channel, name, payload, ...(key === null ? {} : { key }) },
   };
+}
+
+/** Whether a table is given as the result of `watched`, possibly of another copy of this package. */
+export function isWatched(table: string | AnyWatched): table is AnyWatched {
+  return table !== null && typeof table === "object" && typeof table.table === "string";
 }
 
 /** The arguments of hark.watch and hark.watch_sql after the table, as SQL: `$2` and up. */

@@ -5,15 +5,15 @@
  */
 
 import { bad, knownOptions } from "../check.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
-import { queryable } from "../publish/notify.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { askLocking, lockTimeout } from "./lock.ts";
 import {
   type AnyWatched,
   definitionSql,
   definitionValues,
+  isWatched,
   type LockOptions,
   tableAndOptions,
   type ToldByWatched,
@@ -103,7 +103,7 @@ export async function watch(
   table: string | AnyWatched,
   options: WatchOptions = {},
 ): Promise<WatchResult> {
-  queryable(db);
+  requireQueryable(db);
   const told = tableAndOptions("watch", table, options, ["snapshot", "lockTimeout"]);
   const named = tableName(told.table);
   const values = definitionValues(told.options);
@@ -208,7 +208,7 @@ export async function watchSql(
   table: string | AnyWatched,
   options: WatchDefinition = {},
 ): Promise<string> {
-  queryable(db);
+  requireQueryable(db);
   const told = tableAndOptions("watchSql", table, options);
   const named = tableName(told.table);
   const values = definitionValues(told.options);
@@ -309,9 +309,9 @@ function whichWatch(
   table: string | AnyWatched,
   options: LockOptions & { readonly name?: string },
 ): { named: string; name: string; wait: ReturnType<typeof lockTimeout> } {
-  queryable(db);
+  requireQueryable(db);
   knownOptions(what, options, ["name", "lockTimeout"]);
-  const isTold = table !== null && typeof table === "object";
+  const isTold = isWatched(table);
   if (isTold && options.name !== undefined) {
     bad("name", options.name, "Leave it out: watched() defines it.");
   }

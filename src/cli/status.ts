@@ -81,6 +81,9 @@ export const status = databaseCommand({
 function text(
   { consumers, delayed, log, retention, schemaVersion, warnings, watches }: Status,
 ): string {
+  const halted = consumers.flatMap((one) =>
+    one.halted.map((each) => [one.consumer, each] as const)
+  );
   const failing = consumers.filter((one) => one.failing !== null);
   const rows = `${log.exact ? "" : "about "}${countText(log.rows, "notification")}`;
   return blocks(
@@ -107,6 +110,18 @@ function text(
         ago(one.failing!.failedAt),
         nextAttempt(one),
         { text: one.failing!.error ?? "no message", style: "red" },
+      ]),
+    ),
+    halted.length === 0 ? "" : table(
+      "held up, partition, by notification, what to do",
+      halted.map(([consumer, { partition, id }]) => [
+        consumer,
+        plain(partition),
+        plain(id),
+        {
+          text: `let it succeed, or hark discard ${shellWord(consumer)} ${id}`,
+          style: "yellow",
+        },
       ]),
     ),
     warnings.length === 0 ? "" : holdingTable(warnings, "yellow"),

@@ -67,9 +67,13 @@ export interface GivenHandlers {
 /** The names of the channels, without their starts. */
 export function namesOf(channels: ConsumerOptions["channels"]): string | string[] | undefined {
   if (!Array.isArray(channels)) return channels as string | undefined;
-  return channels.map((channel: string | ChannelStart) =>
-    channel !== null && typeof channel === "object" ? channel.name : channel
-  );
+  return channels.map((channel: string | ChannelStart) => {
+    // Anything else is refused as the name of a channel.
+    if (Object.prototype.toString.call(channel) !== "[object Object]") return channel as string;
+    const start = channel as ChannelStart;
+    knownOptions("a channel", start, ["name", "from"]);
+    return start.name;
+  });
 }
 
 /** Checks the options as far as possible before `id`, `channels` and the handler are final. */
@@ -85,7 +89,7 @@ export function checkOptions(o: ConsumerOptions, subclass: boolean = false): voi
   if (o.handle !== undefined && o.handleBatch !== undefined) throw both(o.id);
   // A subclass may have either handler as a method.
   const batches = o.handleBatch !== undefined || o.batchSize !== undefined && subclass;
-  completeOptions(o, "unnamed", o.channels ?? ["unnamed"], {
+  completeOptions(o, "unnamed", o.channels === undefined ? ["unnamed"] : o.channels, {
     handle: batches ? o.handle : o.handle ?? (() => {}),
     handleBatch: batches ? o.handleBatch ?? (() => {}) : undefined,
   });
@@ -217,7 +221,6 @@ function startsOf(channels: ConsumerOptions["channels"]): string | null {
   if (!Array.isArray(channels)) return null;
   const starts = channels.filter((channel) => channel !== null && typeof channel === "object")
     .map((channel: ChannelStart) => {
-      knownOptions("a channel", channel, ["name", "from"]);
       const from: StartFrom | undefined = channel.from;
       if (from === undefined) {
         bad(`from of channel "${channel.name}"`, from, "Give a start, or leave from out.");

@@ -4,8 +4,7 @@
  * @module
  */
 
-import { bad } from "../check.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import type { Notification } from "./notification.ts";
 import { checkOptions, completeOptions } from "./check_options.ts";
@@ -73,9 +72,7 @@ export class Consumer<Payload = any> {
    * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
    */
   constructor(db: Queryable, options: ConsumerOptions<Payload> = {}) {
-    if (typeof (db as Queryable | undefined)?.query !== "function") {
-      bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");
-    }
+    requireQueryable(db);
     checkOptions(options, new.target !== Consumer);
     const self = withFields(this, options, new.target, Consumer);
     for (const [name, value] of Object.entries(options)) {

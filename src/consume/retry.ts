@@ -4,6 +4,7 @@
  * @module
  */
 
+import { show } from "../check.ts";
 import { backoff } from "../database/bell.ts";
 import { messageOf } from "../database/translate.ts";
 import { aYear, type Duration, requiredMs } from "../duration.ts";
@@ -24,7 +25,8 @@ import { aYear, type Duration, requiredMs } from "../duration.ts";
 export class DeadLetter extends Error {
   /** Creates the error. */
   constructor(message: string = "its handler gave it up", options: ErrorOptions = {}) {
-    super(message, options);
+    // Such as the error that the handler has caught.
+    super(typeof message === "string" ? message : show(message), options);
     this.name = "DeadLetter";
   }
 }

@@ -9,12 +9,12 @@ import { abortSignal, bad, channelNames, knownOptions, wholeNumber } from "../ch
 import { aDay, type Duration, durationMs } from "../duration.ts";
 import { Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { ownSession, type Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
 import { Link } from "./link.ts";
 import { Notification } from "./notification.ts";
-import { EphemeralWindowReader } from "./read/ephemeral_reader.ts";
+import { EphemeralReader } from "./read/ephemeral_reader.ts";
 import type { Page } from "./read/page.ts";
 import { type StartFrom, startValues } from "./start.ts";
 import { Wakeup } from "./read/wakeup.ts";
@@ -91,9 +91,7 @@ export async function* subscribe<Payload = any>(
     "pageBytes",
     "onReady",
   ]);
-  if (typeof (db as Queryable | undefined)?.query !== "function") {
-    bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");
-  }
+  requireQueryable(db);
   const names = channels === null ? null : channelNames(channels);
   const rows = wholeNumber("pageSize", options.pageSize, 500, 1, 100_000);
   const bytes = wholeNumber("pageBytes", options.pageBytes, 8 * 1024 * 1024, 1);
@@ -136,7 +134,7 @@ export async function* subscribe<Payload = any>(
       const detached = [listener.attach(waking.heard, names), listener.attachControl(nudged, "")];
       detach = () => detached.forEach((end) => end());
     }
-    const reader = new EphemeralWindowReader(names, {
+    const reader = new EphemeralReader(names, {
       rows,
       bytes,
       scanned: Math.max(20_000, rows),

@@ -7,7 +7,7 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
-import { knownOptions, wholeNumber } from "../check.ts";
+import { bad, knownOptions, text, wholeNumber } from "../check.ts";
 import { type Duration, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
@@ -87,10 +87,12 @@ export class Connections {
     this.#session = {
       url,
       connectTimeout: durationMs("connectTimeout", options.connectTimeout, 5000, timeout),
-      applicationName: options.applicationName ?? "hark",
+      applicationName: applicationName(options.applicationName),
       queryTimeout: durationMs("readerTimeout", options.readerTimeout, 8000, timeout),
     };
-    this.#listen = options.listen ?? true;
+    const { listen = true } = options;
+    if (typeof listen !== "boolean") bad("listen", listen, "Give true or false.");
+    this.#listen = listen;
     this.#times = {
       heartbeat: durationMs("heartbeat", options.heartbeat, 5000, interval),
       heartbeatTimeout: durationMs("heartbeatTimeout", options.heartbeatTimeout, 4000, interval),
@@ -225,4 +227,10 @@ export class Connections {
       clearTimeout(cut);
     }
   }
+}
+
+function applicationName(value: unknown): string {
+  if (value === undefined) return "hark";
+  if (typeof value !== "string") bad("applicationName", value, 'Give text, such as "billing".');
+  return text("applicationName", value, "BAD_OPTION");
 }

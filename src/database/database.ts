@@ -7,7 +7,7 @@
 import { HarkError } from "../errors.ts";
 import { attachPrepared, Preparing } from "./prepared.ts";
 import { Connections, type ConnectOptions } from "./connections.ts";
-import type { Queryable, QueryResult } from "./queryable.ts";
+import { lent, type Queryable, type QueryResult } from "./queryable.ts";
 import { translate, translated } from "./translate.ts";
 import { databaseUrl, shownUrl, withoutSecrets } from "./url.ts";
 
@@ -60,8 +60,9 @@ export class Database implements Queryable, AsyncDisposable {
     let broken: Error | undefined;
     try {
       await translated(() => client.query("begin"));
-      const tx: Queryable = {
+      const tx: Queryable & { readonly [lent]: true } = {
         query: (text, values = []) => translated(() => client.query(text, values)),
+        [lent]: true,
       };
       const result = await work(tx);
       await translated(() => client.query("commit"));

@@ -37,6 +37,31 @@ export interface Queryable {
 }
 
 /**
+ * Refuses a value that cannot run a query.
+ *
+ * @throws {HarkError} `BAD_OPTION`.
+ */
+export function requireQueryable(db: unknown): asserts db is Queryable {
+  if (typeof (db as Queryable | null | undefined)?.query === "function") return;
+  // A text is most likely a URL with a password.
+  const what = typeof db === "string" ? "text" : show(db);
+  const isPromise = typeof (db as PromiseLike<unknown> | null | undefined)?.then === "function";
+  throw new HarkError("BAD_OPTION", `db is ${what}`, {
+    remedy: isPromise
+      ? "Await it: const db = await connect(url)."
+      : typeof db === "string"
+      ? "Give what connect(url) returns: const db = await connect(url)."
+      : "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.",
+  });
+}
+
+/**
+ * Marks a connection that is used by others afterwards, such as that of a transaction. A registered
+ * symbol: a program may hold several copies of this package.
+ */
+export const lent: unique symbol = Symbol.for("@hark/postgres:lent:1") as never;
+
+/**
  * Runs the first statement of a call on a driver that Hark does not know, and refuses a result that
  * has another shape. A wrapper that forgets `{ rows }` would otherwise fail far from here.
  *
@@ -48,6 +73,7 @@ export async function firstQuery(
   values?: unknown[],
   hasRows: boolean = true,
 ): Promise<QueryResult> {
+  requireQueryable(db);
   const result: unknown = await (values === undefined ? db.query(text) : db.query(text, values));
   const rows = (result as Partial<QueryResult> | null | undefined)?.rows;
   if (Array.isArray(rows) && (hasRows ? isObject(rows[0]) : true)) return result as QueryResult;

@@ -98,11 +98,7 @@ function ofServer({ code, hint, constraint }: ServerError, message: string): Tra
         "Run `hark init`, or call migrate(db).",
       ];
     case "42501":
-      return [
-        "NO_PERMISSION",
-        message,
-        ...(hint === undefined ? grantFor(message) : [hint] as const),
-      ];
+      return hint === undefined ? noPermission(message) : ["NO_PERMISSION", message, hint];
     case "28P01":
     case "28000":
       return [
@@ -126,25 +122,34 @@ function ofServer({ code, hint, constraint }: ServerError, message: string): Tra
 }
 
 /**
- * The remedy for a missing right, as far as the server's message says which right it is. The lists
- * of functions and tables come from sql/, so that they cannot become stale.
+ * What a missing right would allow, and the remedy, as far as the server's message says which right
+ * it is. The lists of functions and tables come from sql/, so that they cannot become stale.
  */
-function grantFor(message: string): [remedy?: string] {
+function noPermission(message: string): Translation {
   if (/schema "?hark"?$/.test(message)) {
     return [
+      "NO_PERMISSION",
+      message,
       "As the schema's owner: select hark.grant_publish('role') to publish, " +
       "hark.grant_consume('role') to read.",
     ];
   }
   const [, what, name = ""] = /(function|table) "?(\w+)"?$/.exec(message) ?? [];
   if (what === "table" ? rights.tables.includes(name) : /^grant_\w+$/.test(name)) {
-    return ["Only the owner of the schema may do this."];
+    return ["NO_PERMISSION", message, "Only the owner of the schema may do this."];
   }
-  if (what !== "function") return [];
-  const grants = (["publish", "consume", "operate"] as const)
-    .filter((kind) => rights[kind].includes(name))
-    .map((kind) => `hark.grant_${kind}('role')`);
-  return grants.length === 0 ? [] : [`As the schema's owner: select ${grants.join(" or ")}.`];
+  const kinds = what !== "function"
+    ? []
+    : (["publish", "consume", "operate"] as const).filter((kind) => rights[kind].includes(name));
+  if (kinds.length === 0) return ["NO_PERMISSION", message];
+  // The function's name alone says nothing to a reader of the message.
+  return [
+    "NO_PERMISSION",
+    `this role may not ${kinds.join(" or ")}: ${message}`,
+    `As the schema's owner: select ${
+      kinds.map((kind) => `hark.grant_${kind}('role')`).join(" or ")
+    }.`,
+  ];
 }
 
 /** Translates an error of the driver itself: one of the connection, not of a statement. */

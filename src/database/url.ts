@@ -7,6 +7,7 @@
 import { show } from "../check.ts";
 import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
+import { kindOf } from "../show.ts";
 
 const remedy = "Give postgres://user:password@host:port/database";
 
@@ -26,9 +27,7 @@ export function databaseUrl(url: unknown): string {
       remedy: `Set DATABASE_URL, or give ${remedy.slice("Give ".length)}.`,
     });
   }
-  if (typeof url !== "string") {
-    throw refused(`is ${url === null ? "null" : `of type ${typeof url}`}`);
-  }
+  if (typeof url !== "string") throw noText(url);
   if (!/^postgres(ql)?:\/\//.test(url)) {
     throw refused(
       otherSchemes.test(url)
@@ -46,6 +45,20 @@ export function databaseUrl(url: unknown): string {
     if (durations.includes(name)) wholeMs(name, value);
   }
   return url;
+}
+
+function noText(given: unknown): HarkError {
+  const { query, url } = (given ?? {}) as { readonly query?: unknown; readonly url?: unknown };
+  const what = kindOf(given);
+  return new HarkError("BAD_OPTION", `the database URL is ${what}`, {
+    remedy: typeof query === "function"
+      ? "It needs no connect(): give it to Hark's functions as it is."
+      : typeof url === "string"
+      ? "Give its url."
+      : what === "a promise"
+      ? "Await it."
+      : `${remedy}.`,
+  });
 }
 
 /** The scheme and the host of another kind of URL. */

@@ -5,6 +5,7 @@
  */
 
 import { messageOf } from "../database/translate.ts";
+import { withoutSecrets } from "../database/url.ts";
 import type { Admitted } from "./thinning.ts";
 
 /** The facts of a record, by the names that its sentence uses. `error` is what was thrown. */
@@ -85,12 +86,11 @@ function stackOf(error: Error): string[] {
  * and those that turn the direction of text are written as JSON does.
  */
 function safe(text: string): string {
-  const short = text.length > widest ? `${text.slice(0, widest - 3)}...` : text;
-  return short.replaceAll(/:\/\/([^:/@\s]*):\S*@/g, "://$1:***@")
-    .replaceAll(/\b(password)\s*=\s*('[^']*'|[^\s&]+)/gi, "$1=***")
-    .replaceAll(
-      // deno-lint-ignore no-control-regex -- control characters are what it is about
-      /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-      (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
-    );
+  const open = withoutSecrets(text);
+  const short = open.length > widest ? `${open.slice(0, widest - 3)}...` : open;
+  return short.replaceAll(
+    // deno-lint-ignore no-control-regex -- control characters are what it is about
+    /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }

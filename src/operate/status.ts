@@ -49,6 +49,28 @@ export interface FailingNotification {
   readonly nextAttemptAt: Date;
 }
 
+/**
+ * A partition whose worker reads no further until what waits in it is handled or given up. The
+ * number of partitions cannot be changed while one is halted.
+ */
+export interface HaltedPartition {
+  /** The partition's number, from 0. */
+  readonly partition: number;
+  /**
+   * `"blocked"`: a notification failed, and the consumer has `onFailure: "block"`. `"full"`:
+   * `maxWaiting` notifications wait.
+   */
+  readonly reason: "blocked" | "full";
+  /** The id of the notification that holds the partition up. With `"full"`, the first of them. */
+  readonly id: number;
+  /** Its key; null if it has none. */
+  readonly key: string | null;
+  /** How often it was tried. */
+  readonly attempts: number;
+  /** The message of its last error; null if there was none. */
+  readonly error: string | null;
+}
+
 /** One consumer: its definition, its progress and its workers. */
 export interface ConsumerStatus {
   /** The consumer's name. */
@@ -122,6 +144,8 @@ export interface ConsumerStatus {
   readonly acknowledgedAt: Date | null;
   /** The oldest notification that has failed and waits for a retry; null if there is none. */
   readonly failing: FailingNotification | null;
+  /** The partitions that are held up; empty if none is. */
+  readonly halted: readonly HaltedPartition[];
 }
 
 /** The size of the log. */
@@ -264,13 +288,25 @@ const statusSql =
   workers, served, owner::text as owner, worker, ${ms("lease_until")}, ${ms("served_at")}, handled,
   ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}, ${
     ms("next_attempt_at")
-  }, unread_capped
+  }, unread_capped, halted::text as halted
 from hark.status($1::bigint)`;
 
 /** Every consumer, by name. */
 export async function consumerStatuses(db: Queryable, maxCount: number): Promise<ConsumerStatus[]> {
   const { rows } = await db.query(statusSql, [maxCount]);
   return rows.map(consumerStatus);
+}
+
+function haltedPartitions(text: string | null): HaltedPartition[] {
+  // deno-lint-ignore no-explicit-any -- rows of hark.halted_of
+  return JSON.parse(text ?? "[]").map((row: any) => ({
+    partition: row.partition,
+    reason: row.reason,
+    id: toId(row.id),
+    key: row.key,
+    attempts: row.attempts,
+    error: row.last_error,
+  }));
 }
 
 // deno-lint-ignore no-explicit-any -- a row with the driver's types
@@ -304,6 +340,7 @@ function consumerStatus(row: any): ConsumerStatus {
     servedAt: date(row.served_at),
     handled: Number(row.handled),
     acknowledgedAt: date(row.acknowledged_at),
+    halted: haltedPartitions(row.halted),
     failing: row.failing_id === null ? null : {
       id: toId(row.failing_id),
       attempts: Number(row.attempts),

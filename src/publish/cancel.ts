@@ -5,9 +5,8 @@
  */
 
 import { bad } from "../check.ts";
-import { firstQuery, type Queryable } from "../database/queryable.ts";
+import { firstQuery, type Queryable, requireQueryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
-import { queryable } from "./notify.ts";
 
 /**
  * Cancels a delayed notification: one that was published with `delay` or `deliverAt`. The
@@ -35,7 +34,7 @@ import { queryable } from "./notify.ts";
  * ```
  */
 export async function cancelDelayed(db: Queryable, number: number): Promise<boolean> {
-  queryable(db);
+  requireQueryable(db);
   if (!Number.isSafeInteger(number) || number < 1) {
     bad("number", number, "Give what notify() returned for the delayed notification.");
   }

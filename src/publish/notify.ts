@@ -6,7 +6,7 @@
 
 import { bad, channelName, knownOptions, toId } from "../check.ts";
 import { queryPrepared } from "../database/prepared.ts";
-import { firstQuery, type Queryable } from "../database/queryable.ts";
+import { firstQuery, type Queryable, requireQueryable } from "../database/queryable.ts";
 import { published } from "../database/translate.ts";
 import { errorAt, HarkError } from "../errors.ts";
 import { isForLater, type LaterOptions, laterOptions, laterText } from "./later.ts";
@@ -114,7 +114,7 @@ export async function publish(
   payload: unknown,
   options: NotifyOptions,
 ): Promise<Published> {
-  queryable(db);
+  requireQueryable(db);
   knownOptions("notify", options, optionNames);
   if (isForLater(options)) {
     const [done] = await publishEach(db, [itemText({ ...options, channel, payload })]);
@@ -168,7 +168,7 @@ export async function publishMany(
   db: Queryable,
   notifications: readonly NewNotification[],
 ): Promise<Published[]> {
-  queryable(db);
+  requireQueryable(db);
   if (!Array.isArray(notifications)) {
     bad("notifications", notifications, "Give an array of { channel, payload, key, headers }.");
   }
@@ -216,11 +216,4 @@ async function publishEach(db: Queryable, items: readonly string[]): Promise<Pub
       isDuplicate: row.is_duplicate,
     }));
   });
-}
-
-/** Refuses a value that cannot run a query. */
-export function queryable(db: unknown): void {
-  if (typeof (db as Queryable | undefined)?.query !== "function") {
-    bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");
-  }
 }

@@ -76,6 +76,7 @@ const consuming = [
   `select hark.begin_handling(${me}, 60000)`,
   `with s as materialized (select pg_catalog.set_config('hark.handling', ${me}, true))
    select hark.finish('r', ${me}, array[0], array[3], array[1, 3], array[0, 0]) from s`,
+  `select hark.report_halts('r', ${me}, array[0], array[3], array['blocked'])`,
   "select * from hark.done_of('r', array[0])",
   "select * from hark.waiting_of('r', array[0], 0, 10)",
   "select * from hark.waiting_rows('r', array[1, 2], 1000000)",

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { show } from "../../check.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { longestTimer } from "../../duration.ts";
 import { HarkError } from "../../errors.ts";
@@ -13,6 +12,7 @@ import type { HandlerContext } from "../handler.ts";
 import type { Handling } from "../state/context.ts";
 import { BatchFailed, type Result, type Work } from "../state/work.ts";
 import { isThenable, settled } from "./await_result.ts";
+import { BatchInHand } from "./batch.ts";
 import type { Transactions } from "./transactions.ts";
 
 const succeeded: readonly Result[] = [undefined];
@@ -70,6 +70,7 @@ export class HandlerCalls {
           return noTransaction();
         },
         fail: noBatch,
+        isBehindFailure: () => false,
       };
       this.#contexts.set(signal, context);
     }
@@ -95,30 +96,21 @@ export class HandlerCalls {
       setTimeout(() => late.abort(tooLong), timeout),
       setTimeout(() => given.abort(tooLong), Math.min(2 * timeout, longestTimer)),
     ];
-    const failed = new Map<Notification, unknown>();
+    const batch = new BatchInHand(work);
+    const { failed } = batch;
     const call = async (tx: Queryable | undefined): Promise<void> => {
       const context: HandlerContext = {
         signal,
         get tx(): Queryable {
           return tx ?? noTransaction();
         },
-        fail: this.#handling.handleBatch === undefined ? noBatch : (notification, error) => {
-          if (!work.notifications.includes(notification)) {
-            throw new HarkError(
-              "BAD_OPTION",
-              `fail() was given ${show(notification)}, which is not in this batch`,
-              {
-                remedy: "Give one of the notifications that the handler was called with.",
-              },
-            );
-          }
-          failed.set(notification, error ?? new Error("failed"));
-        },
+        fail: this.#handling.handleBatch === undefined ? noBatch : batch.fail,
+        isBehindFailure: batch.isBehindFailure,
       };
       const { handle, handleBatch } = this.#handling;
       const result = handle !== undefined
         ? handle(work.notifications[0]!, context)
-        : handleBatch!(work.notifications, context);
+        : handleBatch!(batch.notifications, context);
       // After the timeout the result no longer counts. The handler is still awaited for as long
       // again, so that no other handler of its key starts beside it.
       if (isThenable(result)) {

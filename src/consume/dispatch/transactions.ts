@@ -5,7 +5,7 @@
  */
 
 import { connectionsOf } from "../../database/database.ts";
-import type { Queryable } from "../../database/queryable.ts";
+import { lent, type Queryable } from "../../database/queryable.ts";
 import type { Session } from "../../database/session.ts";
 import { translate, translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
@@ -13,6 +13,7 @@ import type { OwnedPartition } from "../state/partition.ts";
 import type { Entry } from "../state/entry.ts";
 import { type Identity, numbersText } from "../state/identity.ts";
 import { Unsure } from "../state/work.ts";
+import { inTransactionOf, outside } from "./one_session.ts";
 
 /** A database whose driver runs transactions itself, such as PGlite. */
 interface Transacting extends Queryable {
@@ -25,6 +26,7 @@ interface Transacting extends Queryable {
  */
 class Transaction implements Queryable {
   readonly #inner: Queryable;
+  readonly [lent] = true;
   over = false;
 
   constructor(inner: Queryable) {
@@ -37,7 +39,7 @@ class Transaction implements Queryable {
         remedy: "Await every query before the handler returns.",
       });
     }
-    return await translated(() => this.#inner.query(text, values));
+    return await translated(() => outside(() => this.#inner.query(text, values)));
   }
 }
 
@@ -84,10 +86,14 @@ export class Transactions {
   ): Promise<void> {
     const connections = connectionsOf(this.#db);
     if (connections === undefined) {
-      await (this.#db as Transacting).transaction(async (inner) => {
-        await this.#begin(inner);
-        await this.#work(inner, held, work);
-      });
+      const db = this.#db as Transacting;
+      const { consumer } = this.#identity;
+      await outside(() =>
+        db.transaction(async (inner) => {
+          await this.#begin(inner);
+          await this.#work(inner, held, (tx) => inTransactionOf(db, consumer, () => work(tx)));
+        })
+      );
       return;
     }
     const session = await this.#take(async () => await connections.handlerSession());

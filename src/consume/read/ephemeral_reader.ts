@@ -44,7 +44,7 @@ interface Fenced {
 }
 
 /** Reads windows from a position that is kept in memory. */
-export class EphemeralWindowReader {
+export class EphemeralReader {
   readonly #channels: string | null;
   readonly #caution: Caution;
   #started = "";

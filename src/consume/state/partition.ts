@@ -59,6 +59,8 @@ export class OwnedPartition {
    * - `"unsure"`: it is not known what is stored, so the partition must be claimed again.
    */
   halted: "release" | "blocked" | "full" | "unsure" | undefined;
+  /** Whether the database knows that the partition is halted. */
+  haltTold = false;
   /** Whether the partition's waiting and done notifications are known. */
   complete = false;
   /**
@@ -124,6 +126,7 @@ export class OwnedPartition {
    */
   regain(epoch: number): void {
     this.epoch = epoch;
+    this.haltTold = false; // a claim forgets it
     if (!this.#lost.signal.aborted) return;
     this.#lost = new AbortController();
     this.#signal = undefined;

@@ -15,6 +15,7 @@ import { HandlerCalls } from "../dispatch/handler_call.ts";
 import { Dispatcher } from "../dispatch/dispatcher.ts";
 import { OwnershipGuard } from "../lease/ownership.ts";
 import { Drain } from "./drain.ts";
+import { Halts } from "./halts.ts";
 import { Maintenance } from "./maintenance.ts";
 import { Service } from "./service.ts";
 import { Settlement } from "../settle/settlement.ts";
@@ -49,6 +50,7 @@ export class Worker implements AsyncDisposable {
   readonly #transactions: Transactions | undefined;
   readonly #drain: Drain | undefined;
   readonly #maintenance: Maintenance;
+  readonly #halts: Halts;
   readonly #stopReport: StopReport;
   #session: Queryable | undefined;
   #controlSeen = -1;
@@ -79,6 +81,7 @@ export class Worker implements AsyncDisposable {
     );
     this.#acknowledger = new Acknowledger(this.#state);
     this.#maintenance = new Maintenance(this.#state);
+    this.#halts = new Halts(this.#state);
     this.#transactions = options.identity.transactional
       ? new Transactions(db, options.identity)
       : undefined;
@@ -146,6 +149,7 @@ export class Worker implements AsyncDisposable {
       await this.#maintenance.deliverDue(session);
       if (!stop) await this.#maintenance.retain(session);
       await this.#finishHalts(session);
+      await this.#halts.tell(session, () => this.#acknowledge(session));
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
         this.#dispatcher.wantsStoring = false;
         await this.#acknowledge(session);
