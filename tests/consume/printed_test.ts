@@ -57,6 +57,7 @@ test("hark listen prints a failure once", async ({ url, sql, use }) => {
   const child = use(hark(["listen", join(folder.path, "m.ts"), "--drain"], { url }));
   const { stderr } = await child.ended();
   assert.equal(stderr.match(/no such tax/g)?.length, 1, stderr);
+  assert.match(stderr, /^ +at .*m\.ts:\d+:\d+/m, "with the line of the module");
   assert.deepEqual(printed.lines, []);
 });
 
