@@ -99,6 +99,7 @@ test("what is printed shows no payload, no password, and nothing that moves a te
   });
   await consumer.drain();
   const text = printed.lines.join("\n");
+  assert.match(text, /: an object with card was thrown, which is no Error$/m);
   assert.match(text, /postgres:\/\/me:\*\*\*@db\/x and password=\*\*\* fail/);
   assert.match(text, /\\u001b\[2Jgone\\u202e/);
   assert.match(text, /duplicate key value violates unique constraint/);
