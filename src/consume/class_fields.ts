@@ -6,7 +6,7 @@
 
 import { nearest, show } from "../check.ts";
 import { HarkError } from "../errors.ts";
-import { checkOptions, consumerOptionNames, functionNames } from "./checked.ts";
+import { checkOptions, consumerOptionNames, functionNames } from "./check_options.ts";
 import type { ConsumerOptions } from "./options.ts";
 
 /** Names that other tools have for an option. In a class they would be taken for its own fields. */
