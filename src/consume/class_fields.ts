@@ -50,8 +50,9 @@ export function withFields<T extends object>(
       if (typeof name !== "string") return Reflect.defineProperty(target, name, field);
       refuseAlmost(name, field.value, made, base);
       if (!isOption(name)) return Reflect.defineProperty(target, name, field);
-      if (options[name] !== undefined) field = { ...field, value: options[name] };
-      else if (field.value !== undefined) checkOptions({ [name]: field.value }, true);
+      if (options[name] !== undefined) {
+        field = { value: options[name], configurable: true, enumerable: true, writable: true };
+      } else if (field.value !== undefined) checkOptions({ [name]: field.value }, true);
       return Reflect.defineProperty(target, name, field);
     },
   });

@@ -228,8 +228,15 @@ export class Server implements EmbeddedServer {
   }
 }
 
-/** A port of 127.0.0.1 that is free at this moment. */
+/**
+ * A port of 127.0.0.1 that is free at this moment. It is below those that systems give to outgoing
+ * connections. Otherwise a connection could take it while the server is restarted.
+ */
 function freePort(): number {
+  for (let tries = 0; tries < 20; tries++) {
+    const port = 15_000 + Math.floor(Math.random() * 17_000);
+    if (isFree(port)) return port;
+  }
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   return (listener.addr as Deno.NetAddr).port;
 }

@@ -58,6 +58,7 @@ test("hark listen prints a failure once", async ({ url, sql, use }) => {
   const child = use(hark(["listen", join(folder.path, "m.ts"), "--drain"], { url }));
   const { stderr } = await child.ended();
   assert.equal(stderr.match(/no such tax/g)?.length, 1, stderr);
+  assert.match(stderr, /^ +at .*m\.ts:\d+:\d+/m, "with the line of the module");
   assert.deepEqual(printed.lines, []);
 });
 
@@ -99,6 +100,7 @@ test("what is printed shows no payload, no password, and nothing that moves a te
   });
   await consumer.drain();
   const text = printed.lines.join("\n");
+  assert.match(text, /: an object with card was thrown, which is no Error$/m);
   assert.match(text, /postgres:\/\/me:\*\*\*@db\/x and password=\*\*\* fail/);
   assert.match(text, /\\u001b\[2Jgone\\u202e/);
   assert.match(text, /duplicate key value violates unique constraint/);
