@@ -95,7 +95,8 @@ $$;
 -- Moves due notifications into the log, by deliver_at, then number, and wakes sleeping readers. next_ms says
 -- in how many ms the next one is due: null if none is left, 0 or less if more are due now. Rows that another
 -- session is cancelling or delivering are skipped; next_ms then says when to look again. Writes nothing if no
--- notification is due.
+-- notification is due. Moves 8 MiB a call, beyond one notification, so that a call ends within a worker's
+-- timeout whatever the size of the payloads.
 --
 -- Workers and subscriptions call it, in a transaction of its own. If that transaction stays open, other
 -- sessions cannot deliver.
@@ -109,6 +110,12 @@ declare
   in_other_hands constant double precision := 250;
   next_at timestamptz;
   held boolean := false;
+  is_more boolean := false;
+  most constant bigint := 8388608;
+  due bigint[];
+  sizes integer[];
+  bytes bigint;
+  taken integer;
   writer xid8;
   numbers bigint[];
   ids bigint[];
@@ -127,15 +134,28 @@ begin
     if pg_try_advisory_xact_lock(hashtextextended('hark.deliver_due', 5237)) then
       -- A statement of its own, before ids are drawn: see hark.log.
       writer := pg_current_xact_id();
-      with due as materialized (
-        select d.number from hark.delayed d
+      -- The stored size, for which nothing is unpacked.
+      select array_agg(u.number), array_agg(u.size), coalesce(sum(u.size), 0) into due, sizes, bytes
+      from (
+        select d.number, pg_column_size(d.payload) as size from hark.delayed d
         where d.deliver_at <= until_then
         order by d.deliver_at, d.number
         limit batch
         for update skip locked
-      ),
-      gone as materialized (
-        delete from hark.delayed d using due u where d.number = u.number
+      ) u;
+      is_more := cardinality(due) = batch;
+      if bytes > most then
+        bytes := 0;
+        for n in 1 .. cardinality(due) loop
+          exit when bytes >= most;
+          bytes := bytes + sizes[n];
+          taken := n;
+        end loop;
+        is_more := is_more or taken < cardinality(due);
+        due := due[:taken];
+      end if;
+      with gone as materialized (
+        delete from hark.delayed d where d.number = any (due)
         returning d.number, d.channel, d.key, d.payload, d.headers, d.deliver_at
       ),
       published as (
@@ -159,7 +179,7 @@ begin
       from known n where k.channel = n.channel and k.dedupe_key = n.dedupe_key;
       perform hark.wake_all(channels);
     end if;
-    if moved = batch then
+    if is_more then
       select d.deliver_at into next_at from hark.delayed d order by d.deliver_at, d.number limit 1;
     else
       held := exists (select from hark.delayed d where d.deliver_at <= until_then);
