@@ -125,8 +125,9 @@ function read(given: readonly string[]): () => Promise<number> {
     args: args.length === 0 ? ["--help"] : args,
     brief: plainText("Durable LISTEN/NOTIFY for PostgreSQL."),
     description: plainText(
-      "The database comes from --database-url or from DATABASE_URL. Without either, commands use " +
-        "the server that `hark dev` or `hark listen` runs in this folder.",
+      "The database comes from --database-url, from DATABASE_URL, or from PGHOST, PGPORT, PGUSER, " +
+        "PGPASSWORD and PGDATABASE. Without any, commands use the server that `hark dev` or " +
+        "`hark listen` runs in this folder.",
     ),
     examples: exampleLines([
       ["hark listen", "run the sample consumer, on a server of its own"],
