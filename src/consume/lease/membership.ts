@@ -7,7 +7,7 @@
 import { getLogger } from "../../log/logger.ts";
 import { toId } from "../../check.ts";
 import { sqlState } from "../../database/driver_error.ts";
-import type { Queryable } from "../../database/queryable.ts";
+import type { Queryable, QueryResult } from "../../database/queryable.ts";
 import { messageOf, translate, translated } from "../../database/translate.ts";
 import { type Claimed, type Held, type Identity, numbersText } from "../state/identity.ts";
 import { processName } from "./process_name.ts";
@@ -38,6 +38,8 @@ export interface Heartbeat {
 export class Membership {
   readonly identity: Identity;
   readonly #channels: string;
+  /** The partitions that were locked when it last claimed, as they were told. */
+  #locked = "";
 
   constructor(identity: Identity) {
     this.identity = identity;
@@ -102,23 +104,37 @@ export class Membership {
     presumeGone: boolean,
   ): Promise<Claimed[]> {
     const { consumer, owner } = this.identity;
-    const ask = () =>
+    const ask = (skipLocked: boolean) =>
       session.query(
         `select partition, epoch, "position", in_window, started, crashes, suspect_id, suspect_ends,
           incarnation
-         from hark.claim($1::text, $2::text::integer[], $3::uuid, $4::boolean) order by partition`,
-        [consumer, numbersText(wanted), owner, presumeGone],
+         from hark.claim($1::text, $2::text::integer[], $3::uuid, $4::boolean, $5::boolean)
+         order by partition`,
+        [consumer, numbersText(wanted), owner, presumeGone, skipLocked],
       );
-    let rows;
+    let rows: QueryResult["rows"];
     try {
-      ({ rows } = await ask());
+      ({ rows } = await ask(false));
     } catch (error) {
       const reason = translate(error);
       if (sqlState(reason) !== "55P03") throw reason;
       // A transaction of the last owner is still open: its handler hangs, or its process was
       // stopped.
       await this.#endOwners(session, wanted);
-      ({ rows } = await translated(ask));
+      // Any other transaction, such as one of psql, may hold the rows for as long as it likes.
+      ({ rows } = await translated(() => ask(true)));
+      const locked = wanted.filter((number) =>
+        !rows.some((row) => Number(row.partition) === number)
+      );
+      const partitions = locked.toSorted((a, b) => a - b).join(", ");
+      if (partitions !== "" && partitions !== this.#locked) {
+        logger.warn(
+          "{consumer}: could not claim partitions {partitions}: another transaction has locked " +
+            "their rows in hark.partitions. Each heartbeat tries again",
+          { consumer, partitions },
+        );
+      }
+      this.#locked = partitions;
     }
     return rows.map((row) => ({
       partition: Number(row.partition),
@@ -149,9 +165,11 @@ export class Membership {
         ) t`,
         [consumer, numbersText(partitions), owner],
       );
+      const count = Number(rows[0].ended);
+      if (count === 0) return;
       logger.warn("{consumer}: ended {count} sessions that the previous owner had left open", {
         consumer,
-        count: rows[0].ended,
+        count,
       });
     } catch (error) {
       logger.warn(

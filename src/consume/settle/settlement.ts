@@ -60,9 +60,7 @@ export class Settlement {
       this.#succeeded(entries[0]!, work.notifications[0]!);
       return;
     }
-    if (entries.length > 1 && this.#state.options.concurrency > 1) {
-      all.queue.putBehind(followers(entries));
-    }
+    all.queue.putBehind(followers(entries));
     const failedLanes = new Set<string>();
     const failed = entries.map((entry, i) => {
       const fails = results[i] !== undefined ||

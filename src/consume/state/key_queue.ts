@@ -24,15 +24,10 @@ export class KeyQueue {
   readonly #waiting = new Agenda<Entry>();
   /** An entry that was looked at, and is taken next. */
   #next: Entry | undefined;
-  readonly #serial: boolean;
   readonly #follow: (entry: Entry) => void;
 
-  /**
-   * @param serial Whether one entry at a time is taken. Then only waiting entries need lanes.
-   * @param follow Called for an entry that must wait behind a waiting one of its lane.
-   */
-  constructor(serial: boolean, follow: (entry: Entry) => void) {
-    this.#serial = serial;
+  /** @param follow Called for an entry that must wait behind a waiting one of its lane. */
+  constructor(follow: (entry: Entry) => void) {
     this.#follow = follow;
   }
 
@@ -58,9 +53,7 @@ export class KeyQueue {
 
   /** Adds an entry that was read from the log. */
   add(entry: Entry): void {
-    // In serial mode, an entry of a waiting lane is put behind it only when its turn comes. Others
-    // of the lane may still be ready before this one.
-    if (entry.lane === undefined || this.#serial) {
+    if (entry.lane === undefined) {
       this.#ready.push(entry);
       return;
     }
@@ -101,13 +94,6 @@ export class KeyQueue {
       const entry = this.#loaded.shift() ?? this.#ready.shift();
       if (entry === undefined) return undefined;
       if (isOver(entry)) continue;
-      if (this.#serial && entry.lane !== undefined && this.#lanes.size > 0) {
-        const lane = this.#lanes.get(entry.lane);
-        if (lane !== undefined && lane.head !== entry) {
-          this.#goBehind(entry, lane);
-          continue;
-        }
-      }
       if (entry.row === undefined) this.#loading.push(entry);
       else return entry;
     }
@@ -149,8 +135,7 @@ export class KeyQueue {
   /** Ends an entry that is handled or given up. The next of its lane may then be taken. */
   end(entry: Entry): void {
     if (this.#next === entry) this.#next = undefined;
-    // In serial mode lanes are rare, and looking one up hashes the key.
-    if (entry.lane === undefined || this.#lanes.size === 0) return;
+    if (entry.lane === undefined) return;
     const lane = this.#lanes.get(entry.lane);
     if (lane === undefined || lane.head !== entry) return;
     let next = lane.queue.shift();
@@ -171,12 +156,6 @@ export class KeyQueue {
     return lane !== undefined && lane.head !== entry;
   }
 
-  /** Puts an entry of a batch behind another one of its lane again. See {@linkcode KeyQueue.isBehind}. */
-  comeBehind(entry: Entry): void {
-    // Otherwise `putBehind` has done so.
-    if (this.#serial && !entry.stored) this.#goBehind(entry, this.#lanes.get(entry.lane!)!);
-  }
-
   /** Makes a failed entry wait until `due`. The entries of its lane wait behind it. */
   wait(entry: Entry, due: number): void {
     this.#waiting.add(due, entry);
@@ -191,8 +170,7 @@ export class KeyQueue {
       lane = { head: entry, queue: new Fifo() };
       this.#lanes.set(entry.lane, lane);
     } else if (lane.head !== entry) {
-      if (this.#serial) this.#goBehind(entry, lane);
-      else if (lane.head.stored && !entry.stored) this.#follow(entry);
+      if (lane.head.stored && !entry.stored) this.#follow(entry);
       return;
     }
     this.#followAll(lane);
