@@ -15,9 +15,11 @@ import {
   seek,
   setPartitions,
   status,
+  subscribe,
 } from "../../mod.ts";
 import type { Queryable } from "../../mod.ts";
 import { join } from "node:path";
+import { filesBelow } from "../checks/files.ts";
 import { PROJECT, test } from "../harness/mod.ts";
 import { role } from "../schema/_support/role.ts";
 
@@ -39,12 +41,17 @@ const operating: ((db: Queryable) => Promise<unknown>)[] = [
   (db) => removeConsumer(db, "r"),
 ];
 
-test("a role that may operate does all of it, and neither publishes nor reads payloads of the log", async (context) => {
+test("a role that may operate does all of it and follows the log, and neither publishes nor touches a table", async (context) => {
   await context.sql("select hark.register('r', array['c'])");
   await context.sql("select hark.notify('c')");
   const operator = await role(context);
   await context.sql("select hark.grant_operate($1)", [operator.name]);
   const db = context.use(await connect(operator.url));
+  const read = [];
+  for await (const { id } of subscribe(db, null, { from: "beginning", follow: false })) {
+    read.push(id);
+  }
+  assert.deepEqual(read, [1]);
   for (const call of [...looking, ...operating]) await call(db);
   const refused = { name: "HarkError", code: "NO_PERMISSION" };
   await assert.rejects(notify(db, "c"), refused);
@@ -91,8 +98,8 @@ test("others may not operate, and are told whom to ask", async (context) => {
 /** The functions of the schema that the modules of a folder call. */
 async function called(folder: string): Promise<string[]> {
   const names = new Set<string>();
-  for await (const { name } of Deno.readDir(join(PROJECT, folder))) {
-    const text = await Deno.readTextFile(join(PROJECT, folder, name));
+  for (const path of await filesBelow(join(PROJECT, folder))) {
+    const text = await Deno.readTextFile(path);
     // Not in comments, and not where a message advises a call.
     const code = text.replaceAll(/^ *(\/\/|\*|\/\*).*$/gm, "");
     for (const [, called] of code.matchAll(/hark\.([a-z_]+)\(/g)) names.add(called!);
