@@ -42,7 +42,7 @@ as $$
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
-      'add_segments', 'as_interval', 'as_set', 'changed', 'check_dead', 'dead_matching', 'last_drawn_id',
+      'add_segments', 'as_interval', 'as_set', 'changed', 'check_dead', 'dead_matching', 'error_text', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'hold_gate', 'holders_of', 'id_at',
       'in_context', 'incarnation', 'is_consumed', 'is_newer', 'is_passable', 'last_served',

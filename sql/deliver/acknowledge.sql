@@ -7,6 +7,7 @@
 --     {"kind": "wait", "id", "partition", "key", "state", "attempts", "due_ms", "error"}  it waits
 --     {"kind": "end", "id", "partition"}                                                  it is finished
 --     {"kind": "dead", "id", "partition", "attempts", "error"}                            it is given up
+--   An error is the text of a JSON string: see hark.error_text.
 --
 -- Moves past windows that are read to their end, and returns the positions to go on from. The call begins
 -- after those windows were opened, in a transaction of its own. So it is the fence between them and the next
@@ -84,6 +85,18 @@ begin
 end
 $$;
 
+-- The text of an error, from the text of a JSON string. Characters that the database's encoding lacks stay
+-- written as they are in JSON, such as \u2014. No failure may be lost for them.
+create or replace function hark.error_text(quoted text) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return left(quoted::jsonb #>> '{}', 10000);
+exception when untranslatable_character or invalid_text_representation or feature_not_supported then
+  return left(quoted, 10000);
+end
+$$;
+
 -- Stores the outcomes of hark.acknowledge, which has checked that the caller owns the partitions.
 create or replace function hark.settle(consumer text, outcomes json) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -91,7 +104,7 @@ as $$
 begin
   insert into hark.waiting (consumer, id, partition, key, state, attempts, due_at, last_error, failed_at)
   select $1, o.id, o.partition, o.key, o.state, o.attempts,
-    clock_timestamp() + make_interval(secs => coalesce(o.due_ms, 0) / 1000.0), left(o.error, 10000),
+    clock_timestamp() + make_interval(secs => coalesce(o.due_ms, 0) / 1000.0), hark.error_text(o.error),
     case when o.error is not null then clock_timestamp() end
   from json_to_recordset(outcomes) as o (
     kind text, id bigint, partition integer, key text, state text, attempts integer,
@@ -107,7 +120,7 @@ begin
     last_error = coalesce(excluded.last_error, waiting.last_error),
     failed_at = coalesce(excluded.failed_at, waiting.failed_at);
   with given_up as (
-    select o.id, o.attempts, left(o.error, 10000) as error
+    select o.id, o.attempts, hark.error_text(o.error) as error
     from json_to_recordset(outcomes) as o (kind text, id bigint, attempts integer, error text)
     where o.kind = 'dead'
   )

@@ -20,8 +20,8 @@ create or replace function hark.segments() returns table (segment oid, name text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select c.oid, c.relname::text,
-    case when b.bound like '%FROM (MINVALUE)%' then 0 else substring(b.bound from 'FROM \(''(-?\d+)''\)')::bigint end,
-    substring(b.bound from 'TO \(''(-?\d+)''\)')::bigint, pg_relation_size(c.oid)
+    case when b.bound like '%FROM (MINVALUE)%' then 0 else substring(b.bound from 'FROM [(]''(-?[0-9]+)''[)]')::bigint end,
+    substring(b.bound from 'TO [(]''(-?[0-9]+)''[)]')::bigint, pg_relation_size(c.oid)
   from pg_inherits i
   join pg_class c on c.oid = i.inhrelid
   cross join lateral (select pg_get_expr(c.relpartbound, c.oid)) b (bound)
@@ -110,7 +110,7 @@ create or replace function hark.require_read_committed() returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
+  if not starts_with(current_setting('transaction_isolation'), 'read ') then
     raise exception 'the log cannot be cleaned in a % transaction: it would not see consumers that register later',
         upper(current_setting('transaction_isolation'))
       using errcode = 'HK002', hint = 'Use READ COMMITTED. For a role: alter role ... set default_transaction_isolation = ''read committed''.';

@@ -119,7 +119,7 @@ declare
   -- below 1 GB.
   small constant integer := least(8000, 200000000 / greatest(max_rows, 1));
   at_once boolean := true;
-  found bigint;
+  matched bigint;
   taken bigint;
   whole boolean;
   last_id bigint;
@@ -145,7 +145,7 @@ begin
         case when not bool_and(k.is_replay) then string_agg(case when k.is_replay then '1' else '0' end, '') end,
         case when partitions > 1 then string_agg(hark.partition_of(k.key, k.id, partitions)::text, ',') end,
         at_once and coalesce(sum(k.stored) <= max_bytes and bool_and(k.plain), true)
-      into last_id, found, ids, channel_list, keys, payloads, header_list, times, replays, partition_list, whole
+      into last_id, matched, ids, channel_list, keys, payloads, header_list, times, replays, partition_list, whole
       from (
         select s.id, s.channel, s.key, s.payload, s.headers, s.created_at,
           case when s.id <= complete_through then true else pg_visible_in_snapshot(s.xid, started) end as is_replay,
@@ -179,7 +179,7 @@ begin
       at_once := false;
     end;
   end loop;
-  taken := found;
+  taken := matched;
   while not whole loop
     begin
       -- Stored bytes are usually at most the bytes sent, and are known without fetching or unpacking a value.
@@ -229,9 +229,9 @@ begin
       at_once := false;
     end;
   end loop;
-  if taken < max_rows and taken = found and target_max - after_id <= max_scanned then
+  if taken < max_rows and taken = matched and target_max - after_id <= max_scanned then
     last_id := target_max;
-  elsif taken < max_rows and taken = found then
+  elsif taken < max_rows and taken = matched then
     select coalesce(
       (select l.id from hark.log l where l.id > after_id and l.id <= target_max
         order by l.id offset max_scanned - 1 limit 1),

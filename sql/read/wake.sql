@@ -91,7 +91,7 @@ as $$
 declare
   bits bigint;
 begin
-  if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed' then
+  if pg_current_xact_id_if_assigned() is not null or not starts_with(current_setting('transaction_isolation'), 'read ') then
     return;
   end if;
   perform hark.hold_gate();
@@ -151,7 +151,7 @@ language plpgsql volatile set enable_seqscan = off
 as $$
 begin
   perform pg_catalog.pg_notify('hark', $1)
-  where (pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+  where (not pg_catalog.starts_with(pg_catalog.current_setting('transaction_isolation'), 'read ')
       or exists (select from hark.sleepers s
         where s.channel operator(pg_catalog.=) ($1 collate pg_catalog."C")
           and s.until operator(pg_catalog.>) pg_catalog.statement_timestamp())

@@ -102,7 +102,22 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
           },
         );
       }
-      if (code === "42P06") throw notOurs(error);
+      if (code === "2D000") {
+        throw new HarkError(
+          "IN_TRANSACTION",
+          "the schema cannot be installed in a transaction that is read-only",
+          {
+            cause: error,
+            remedy: "Begin your transaction with READ WRITE, or migrate outside it.",
+          },
+        );
+      }
+      if (code === "42P06") {
+        // In REPEATABLE READ the statement does not see what another call installed while it waited.
+        const now = await translated(() => foundVersion(db)).catch(() => undefined);
+        if (now === schemaVersion) return { from: found, to: now, changed: false };
+        throw notOurs(error);
+      }
       throw translate(error);
     }
   }
