@@ -50,7 +50,7 @@ as $$
       'raise_lows', 'raise_no_consumer', 'readable_size', 'refuse_definition', 'refuse_invalid', 'renew_grants',
       'renew_watches', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
       'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'text_size', 'turn_partitions',
-      'unread_of', 'wake_all', 'wake_one', 'window_open_to', 'without_own'
+      'unread_of', 'wake_all', 'wake_one', 'window_open_to', 'try_lock', 'without_own', 'drop_watch_row'
     ])
 $$;
 
@@ -84,7 +84,11 @@ begin
   end loop;
   if kind = 'publish' then
     execute format('grant insert on hark.published to %I', role_name);
-    execute format('grant select, insert, update, delete on hark.watches to %I', role_name);
+    -- By columns: with UPDATE or DELETE on the table, a role could lock it against readers.
+    execute format('grant select on hark.watches to %I', role_name);
+    execute format('grant insert (%1$s), update (%1$s) on hark.watches to %2$I',
+      (select string_agg(quote_ident(a.attname), ', ') from pg_attribute a
+        where a.attrelid = 'hark.watches'::regclass and a.attnum > 0 and not a.attisdropped), role_name);
   end if;
   insert into hark.grants values ($1, $2) on conflict do nothing;
 end

@@ -155,7 +155,9 @@ as $$
 begin
   perform set_config('idle_in_transaction_session_timeout', lease_ms::text, true);
   perform set_config('hark.handling', owner::text, true);
-  perform pg_advisory_xact_lock_shared(hark.owner_key(owner));
+  -- Not waited for: any role can take this lock. Then a worker that takes over does not find this session, and
+  -- waits until the server ends it.
+  perform pg_try_advisory_xact_lock_shared(hark.owner_key(owner));
 end
 $$;
 

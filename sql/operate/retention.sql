@@ -173,6 +173,8 @@ create or replace function hark.clean(
   forced boolean default false, dry_run boolean default false, without text[] default '{}'
 ) returns table (next_id bigint, removed bigint, kept bigint, bytes bigint, last_created_at timestamptz)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+-- Registrations wait behind this while it waits.
+set lock_timeout = '2s'
 as $$
 declare
   through bigint;
@@ -195,7 +197,12 @@ begin
   perform hark.rebase();
   -- Waits for registrations, seeks and replays in progress, and holds new ones back for this batch: see
   -- hark.register. Without it a position could go back below rows that are being removed.
-  lock table hark.consumers in share row exclusive mode;
+  begin
+    lock table hark.consumers in share row exclusive mode;
+  exception when lock_not_available then
+    raise exception 'an open transaction holds a lock on hark.consumers, and cleaning has waited 2 s for it'
+      using errcode = 'lock_not_available', hint = 'Clean again later. pg_locks shows which session it is.';
+  end;
   if not dry_run then
     perform hark.tidy(batch);
   end if;

@@ -261,8 +261,9 @@ begin
     execute format('drop function %s', known.function::regprocedure);
     perform hark.drop_snapshot_function(known.function_schema, known.function_name, known.owner);
   end if;
-  delete from hark.watches w where w.function_schema = known.function_schema and w.function_name = known.function_name
-    and w.owner = known.owner;
+  -- A trigger then calls hark.drop_watch_row().
+  update hark.watches w set removed = true
+  where w.function_schema = known.function_schema and w.function_name = known.function_name and w.owner = known.owner;
   return true;
 end
 $$;
@@ -288,11 +289,27 @@ begin
     execute format('drop function %s', known.function::regprocedure);
     perform hark.drop_snapshot_function(known.function_schema, known.function_name, known.owner);
   end if;
-  delete from hark.watches w where w.function_schema = known.function_schema and w.function_name = known.function_name
-    and w.owner = known.owner;
+  -- A trigger then calls hark.drop_watch_row().
+  update hark.watches w set removed = true
+  where w.function_schema = known.function_schema and w.function_name = known.function_name and w.owner = known.owner;
   return true;
 end
 $$;
+
+-- Removes the row of a watch for a role that may change it: see the column.
+create or replace function hark.drop_watch_row() returns trigger
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from hark.watches w
+  where w.function_schema = new.function_schema and w.function_name = new.function_name and w.owner = new.owner;
+  return null;
+end
+$$;
+create or replace trigger remove after insert or update of removed on hark.watches
+for each row when (new.removed) execute function hark.drop_watch_row();
+-- Also in a session with session_replication_role = replica.
+alter table hark.watches enable always trigger remove;
 
 -- After an upgrade, makes those trigger functions anew that another version of Hark made. Their triggers stay
 -- as they are, so that no table is locked; what those lack is reported as drift. So is a function that this

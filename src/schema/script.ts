@@ -9,10 +9,6 @@
 
 import { compareVersions, schemaVersion } from "./version.ts";
 
-// The key of the advisory lock that serialises installs. Any number serves, but it must never
-// change: two installs must not collide.
-const lockKey = "4750199211";
-
 /** The result of {@linkcode loadSchema}. */
 export interface SchemaScript {
   /** The SQL statement. */
@@ -93,14 +89,15 @@ begin
           perform pg_catalog.set_config(names[place], wanted[place], true);
         end if;
       end loop;
-      perform pg_catalog.pg_advisory_xact_lock(${lockKey});
-      -- Not to_regclass: it may answer from this session's cache, filled before it waited for the lock. A scan
+      -- Not to_regclass: it may answer from this session's cache, filled before it waited for a lock. A scan
       -- locks the catalog, and so sees what other sessions have changed.
       if exists (
         select from pg_catalog.pg_class c join pg_catalog.pg_namespace n
           on n.oid operator(pg_catalog.=) c.relnamespace
         where n.nspname operator(pg_catalog.=) 'hark' and c.relname operator(pg_catalog.=) 'schema_version'
       ) then
+        -- One upgrade at a time. Not an advisory lock, which any role can take.
+        execute 'lock table hark.schema_version in share update exclusive mode';
         execute 'select pg_catalog.string_to_array(v.version, ''.'')::pg_catalog.int4[], v.functions from hark.schema_version v'
         into installed, installed_functions;
       end if;
@@ -125,7 +122,12 @@ set version = excluded.version, functions = excluded.functions, changed_at = clo
         end if;
       end loop;
       exit;
-    exception when query_canceled then
+    exception when duplicate_schema or unique_violation then
+      -- Another session has created the schema in this moment. Or it is not Hark's.
+      if attempt operator(pg_catalog.>) 1 then
+        raise;
+      end if;
+    when query_canceled then
       -- A statement cannot lengthen its own timeout, which runs from its beginning. But it ends only once, so
       -- the second attempt has all the time it needs.
       if attempt operator(pg_catalog.>) 1 or patience operator(pg_catalog.=) interval '0'
