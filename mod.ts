@@ -76,6 +76,7 @@ export type { StartFrom } from "./src/consume/start.ts";
 export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
 export type { ConnectOptions } from "./src/database/connections.ts";
 export { connect, Database } from "./src/database/database.ts";
+export type { Duration } from "./src/duration.ts";
 export type { Queryable, QueryResult } from "./src/database/queryable.ts";
 export { HarkError, type HarkErrorCode, type HarkErrorOptions } from "./src/errors.ts";
 // Operations: status, moving and pausing consumers, dead letters, removing old notifications.
@@ -97,20 +98,26 @@ export {
 } from "./src/operate/consumers.ts";
 export { pause, removeConsumer, resume, setPartitions } from "./src/operate/pause.ts";
 export {
-  type DeadLetterChoice,
   type DeadLetterFilter,
   type DeadLetterOptions,
   deadLetters,
   type DeadNotification,
-  discardDead,
-  retryDead,
 } from "./src/operate/dead.ts";
+export { discard, type FailureChoice, retry } from "./src/operate/retry.ts";
+export {
+  retention,
+  type RetentionOptions,
+  type RetentionSetting,
+  setRetention,
+  unsetRetention,
+} from "./src/operate/retention.ts";
 export type { HoldingConsumer, HoldingReason } from "./src/operate/holding.ts";
 export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
 export {
   type ConsumerStatus,
   type DelayedStatus,
   type FailingNotification,
+  type HaltedPartition,
   type LogStatus,
   type Status,
   status,

@@ -167,11 +167,11 @@ const variants: [string, () => ReturnType<typeof measure>][] = [
   ["Hark, nothing removed", () => measure("hark.log", nothing)],
   [
     "Hark: cleanup",
-    () => measure("hark.log", () => cleanup(db, { olderThan: 30 })),
+    () => measure("hark.log", () => cleanup(db, { olderThan: "30d" })),
   ],
   [
     "Hark: cleanup, exact",
-    () => measure("hark.log", () => cleanup(db, { olderThan: 30, exact: true })),
+    () => measure("hark.log", () => cleanup(db, { olderThan: "30d", exact: true })),
   ],
 ];
 if (boss !== undefined) {

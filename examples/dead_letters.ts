@@ -8,10 +8,10 @@ import {
   connect,
   Consumer,
   deadLetters,
-  discardDead,
+  discard,
   migrate,
   notifyMany,
-  retryDead,
+  retry,
 } from "@hark/postgres";
 
 await using db = await connect(Deno.env.get("DATABASE_URL"));
@@ -41,7 +41,7 @@ for (const { payload, attempts, error } of await deadLetters(db, { consumer: id 
 }
 
 paper = true;
-console.log(await retryDead(db, id, { error: "out of paper" }), "will be retried");
+console.log(await retry(db, id, { error: "out of paper" }), "will be retried");
 await printer.drain();
 
-console.log(await discardDead(db, id, { all: true }), "discarded");
+console.log(await discard(db, id, { all: true }), "discarded");

@@ -19,7 +19,7 @@ import {
   type Notification,
   notify,
   notifyMany,
-  retryDead,
+  retry,
 } from "@hark/postgres";
 import { type EmbeddedServer, startEmbedded } from "@hark/postgres/embedded";
 
@@ -149,7 +149,7 @@ async function failing(db: Database): Promise<void> {
 
   say("5. The printer has paper: the dead letter is retried");
   paper = true;
-  await retryDead(db, "billing", { all: true });
+  await retry(db, "billing", { all: true });
   await seen.atLeast(4);
   await running.stop();
   verify("order 7 is printed", seen.ids === "9 10 8 7");

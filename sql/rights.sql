@@ -10,10 +10,11 @@ as $$
     ]),
     ('{consume, operate}', array[
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
-      'delayed_status', 'extend'
+      'delayed_status', 'extend', 'retention_settings', 'apply_retention'
     ]),
+    ('{publish, operate}', array['cancel_delayed']),
     ('{publish}', array[
-      'notify', 'smart_notify', 'notify_many', 'notify_at', 'cancel_delayed', 'notify_once',
+      'notify', 'smart_notify', 'notify_many', 'notify_at', 'cancel_own_delayed', 'notify_once',
       'notify_each', 'set_context', 'notify_data_change', 'watch', 'rewatch', 'watch_sql',
       'unwatch', 'forget_watch', 'snapshot', 'restart_snapshot',
       -- Functions that those above, and the triggers that they make, call with the rights of
@@ -24,6 +25,7 @@ as $$
       'columns_in', 'in_row', 'id_value', 'key_value', 'is_wide', 'watch_statements', 'tree_of',
       'is_watch_function', 'watch_mode', 'require_watchable', 'require_columns',
       'require_condition', 'watch_definition', 'watched_root', 'watch_body', 'known_watches',
+      'known_watch', 'delete_watch', 'drop_watch_function',
       'watch_triggers', 'drift_of', 'watch_script', 'watch_function_script', 'watch_function_name',
       'is_paged', 'snapshot_body', 'snapshot_function', 'drop_snapshot_function', 'snapshot_page',
       'prepare_snapshot'
@@ -32,25 +34,26 @@ as $$
       'waymark', 'timeline', 'start_position', 'window_open', 'page', 'window_advance',
       'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'window', 'merged', 'is_behind',
       'window_skip', 'acknowledge', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
-      'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'deliver_due', 'request_look', 'sleep', 'wake_up',
+      'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'deliver_due', 'request_look', 'sleep', 'wake_up',
       'shut_gate', 'publishers'
     ]),
     ('{operate}', array[
-      'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry_dead', 'discard_dead',
+      'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry', 'discard', 'whereabouts',
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
-      'tidy', 'drop_segments'
+      'tidy', 'drop_segments', 'cancel_any_delayed', 'set_retention', 'unset_retention'
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
-      'add_segments', 'as_interval', 'as_set', 'changed', 'check_dead', 'dead_matching', 'error_text', 'last_drawn_id',
+      'acting_role', 'add_segments', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind',
+      'contents', 'dead_matching', 'drop_watch_row', 'error_text', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
-      'grant_operate', 'grant_publish', 'grant_rights', 'hold_gate', 'holders_of', 'id_at',
-      'in_context', 'incarnation', 'is_consumed', 'is_newer', 'is_passable', 'last_served',
-      'segments', 'lows_of', 'matches', 'next_segment', 'partition_of', 'passed', 'raise_fenced',
-      'raise_lows', 'raise_no_consumer', 'readable_size', 'refuse_definition', 'refuse_invalid', 'renew_grants',
-      'renew_watches', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
-      'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'text_size', 'turn_partitions',
-      'unread_of', 'wake_all', 'wake_one', 'window_open_to', 'try_lock', 'without_own', 'drop_watch_row'
+      'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'hold_gate', 'holders_of', 'id_at',
+      'in_context', 'incarnation', 'is_consumed', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'last_served',
+      'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'raise_fenced',
+      'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse_invalid', 'renew_grants',
+      'renew_watches', 'retention_due', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
+      'sendable', 'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'try_lock', 'turn_partitions',
+      'unread_of', 'waiting_matching', 'wake_all', 'wake_one', 'window_open_to', 'without_own'
     ])
 $$;
 

@@ -144,6 +144,7 @@ create table hark.delayed (
   headers jsonb,
   deliver_at timestamptz not null,
   created_at timestamptz not null default clock_timestamp(),
+  owner text not null,           -- the role that published it, and may cancel it
   constraint channel_is_1_to_200_characters check (char_length(channel) between 1 and 200),
   constraint key_is_at_most_1000_characters check (char_length(key) <= 1000),
   constraint headers_are_an_object check (jsonb_typeof(headers) = 'object'),
@@ -227,6 +228,9 @@ create table hark.partitions (
   suspect_id bigint,
   suspect_ends integer not null default 0,
   served_at timestamptz,
+  -- Why its worker reads no further: 'blocked' behind a failed notification (onFailure "block"), or 'full' of
+  -- waiting ones. It may be over by now if no worker serves the partition: see hark.halted_of.
+  halted text check (halted in ('blocked', 'full')),
   primary key (consumer, partition)
 ) with (fillfactor = 50);
 
@@ -247,6 +251,8 @@ create table hark.waiting (
   due_at timestamptz not null default clock_timestamp(),
   last_error text,
   failed_at timestamptz,
+  -- The number of the change (consumers.changes) that asked for the next attempt at once. 0: none did.
+  hurried bigint not null default 0,
   -- A copy, in case the log no longer has it (retried from the dead letters).
   channel text,
   payload jsonb,
@@ -294,6 +300,21 @@ create table hark.replays (
   created_at timestamptz not null default clock_timestamp()
 );
 
+-- How long notifications are kept, by channel; the empty channel stands for all that have no row. Workers remove
+-- what is older (hark.apply_retention). The rest is how far they are. A worker that does so locks the row.
+create table hark.retention (
+  channel text primary key,
+  keep interval,                     -- null: for ever
+  set_at timestamptz not null default clock_timestamp(),
+  next_at timestamptz not null default clock_timestamp(),
+  after_id bigint not null default 0,      -- where the next batch begins
+  first_kept bigint,                 -- the first id that this pass has kept for a consumer
+  begun_at timestamptz,              -- when a pass last began with the first id of the log
+  applied_at timestamptz,
+  removed bigint not null default 0,
+  constraint channel_is_at_most_200_characters check (char_length(channel) <= 200)
+) with (fillfactor = 50);
+
 -- The watches of tables, and the progress of each one's snapshot. Row security lets each role see and change
 -- the watches of the owners it belongs to. Functions that act on a watch check that the table still belongs
 -- to its owner.
@@ -335,3 +356,15 @@ comment on table hark.watches is 'Which tables are watched, and how: see hark.wa
 alter table hark.watches enable row level security;
 create policy of_its_owner on hark.watches
   using (exists (select from pg_roles r where r.rolname = owner and pg_has_role(r.oid, 'usage')));
+-- A table that gets another owner keeps its triggers. Its owner sees the watch that they belong to, and may end
+-- it. The function must belong to one of the two: no role can put another role's function on a table.
+create policy of_its_table on hark.watches for select using (exists (
+  select from pg_proc p join pg_trigger t on t.tgfoid = p.oid join pg_class c on c.oid = t.tgrelid
+  where p.proname = function_name and p.pronamespace = to_regnamespace(quote_ident(function_schema))
+    and pg_get_userbyid(p.proowner) in (owner, pg_get_userbyid(c.relowner)) and pg_has_role(c.relowner, 'usage')
+));
+create policy ends_with_its_table on hark.watches for delete using (exists (
+  select from pg_proc p join pg_trigger t on t.tgfoid = p.oid join pg_class c on c.oid = t.tgrelid
+  where p.proname = function_name and p.pronamespace = to_regnamespace(quote_ident(function_schema))
+    and pg_get_userbyid(p.proowner) in (owner, pg_get_userbyid(c.relowner)) and pg_has_role(c.relowner, 'usage')
+));

@@ -5,30 +5,9 @@
  */
 
 import { HarkError } from "./errors.ts";
+import { show } from "./show.ts";
 
-/** Formats a value for an error message, shortened to 80 characters. */
-export function show(value: unknown): string {
-  let text: string | undefined;
-  try {
-    text = typeof value === "string"
-      ? JSON.stringify(value)
-      : typeof value === "bigint"
-      ? `${value}n`
-      : typeof value === "function"
-      ? "a function"
-      : value instanceof Date
-      ? String(value)
-      : JSON.stringify(value);
-  } catch {
-    text = undefined;
-  }
-  try {
-    text ??= String(value);
-  } catch {
-    text = Object.prototype.toString.call(value); // its own toString throws
-  }
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
-}
+export { show };
 
 /** Throws `BAD_OPTION`. */
 export function bad(name: string, value: unknown, remedy: string): never {
@@ -58,18 +37,67 @@ export function wholeNumber(
   return value;
 }
 
+/** Checks a signal that is to end something. */
+export function abortSignal(name: string, value: unknown): AbortSignal | undefined {
+  if (value === undefined || value instanceof AbortSignal) return value;
+  return bad(name, value, "Give the signal of an AbortController.");
+}
+
 /** Refuses unknown options, so that a misspelt option is not silently ignored. */
 export function knownOptions(what: string, options: object, known: readonly string[]): void {
-  if (options === null || typeof options !== "object") {
-    bad(what, options, "Give an object of options.");
+  // A Map, a Date or a promise has no option by itself, and would pass for an empty object.
+  const isObject = Object.prototype.toString.call(options) === "[object Object]";
+  if (!isObject) {
+    const isPromise = typeof (options as { then?: unknown } | null)?.then === "function";
+    throw new HarkError("BAD_OPTION", `${what} is ${show(options)}, not an object of options`, {
+      remedy: isPromise ? "Await it." : "Give an object, such as { name: value }.",
+    });
   }
   for (const name of Object.keys(options)) {
     if (!known.includes(name)) {
-      throw new HarkError("BAD_OPTION", `${what} has no option "${name}"`, {
-        remedy: `Known options: ${known.join(", ")}.`,
+      const near = nearest(name, known);
+      throw new HarkError("BAD_OPTION", `${what} has no option ${show(name)}`, {
+        remedy: `${near === undefined ? "" : `Did you mean ${near}? `}Known options: ${
+          known.join(", ")
+        }.`,
       });
     }
   }
+}
+
+/**
+ * The known name that a misspelt one is most like: with other capitals or underscores, or with one
+ * letter in four wrong, missing, too many or in the wrong place, but at most two.
+ */
+export function nearest(name: string, known: readonly string[]): string | undefined {
+  const plain = (text: string) => text.replaceAll(/[_-]/g, "").toLowerCase();
+  let found: string | undefined;
+  let least = Infinity;
+  for (const one of known) {
+    const most = Math.min(2, Math.floor(one.length / 4));
+    const distance = distanceOf(plain(name), plain(one));
+    if (distance <= most && distance < least) [found, least] = [one, distance];
+  }
+  return found;
+}
+
+/** How many letters to change, add, take away, or swap with the next. */
+function distanceOf(a: string, b: string): number {
+  let before: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1] ? 0 : 1;
+      let cost = Math.min(row[j - 1]! + 1, last[j]! + 1, last[j - 1]! + same);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        cost = Math.min(cost, before[j - 2]! + 1);
+      }
+      row.push(cost);
+    }
+    [before, last] = [last, row];
+  }
+  return last[b.length]!;
 }
 
 /**

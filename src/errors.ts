@@ -86,3 +86,14 @@ export class HarkError extends Error {
     this.remedy = remedy;
   }
 }
+
+/** The same error with the place of what was wrong before its message. */
+export function errorAt(place: string, error: HarkError): HarkError {
+  const { code, remedy, cause } = error;
+  const message = remedy === undefined ? error.message : error.message.replace(`. ${remedy}`, "");
+  return new HarkError(
+    code,
+    `${place}: ${message}`,
+    remedy === undefined ? { cause } : { cause, remedy },
+  );
+}

@@ -8,6 +8,8 @@
 --     {"kind": "end", "id", "partition"}                                                  it is finished
 --     {"kind": "dead", "id", "partition", "attempts", "error"}                            it is given up
 --   An error is the text of a JSON string: see hark.error_text.
+--   "stored": true in an outcome says that the notification has a row in hark.waiting. If the row is gone by
+--   now, the notification was discarded, and the outcome does not count.
 --
 -- Moves past windows that are read to their end, and returns the positions to go on from. The call begins
 -- after those windows were opened, in a transaction of its own. So it is the fence between them and the next
@@ -108,9 +110,10 @@ begin
     case when o.error is not null then clock_timestamp() end
   from json_to_recordset(outcomes) as o (
     kind text, id bigint, partition integer, key text, state text, attempts integer,
-    due_ms double precision, error text
+    due_ms double precision, error text, stored boolean
   )
   where o.kind = 'wait'
+    and (o.stored is not true or exists (select from hark.waiting w where w.consumer = $1 and w.id = o.id))
     -- Its handler's transaction may have committed since the worker decided this.
     and not exists (
       select from hark.done d where d.consumer = $1 and d.partition = o.partition and d.id = o.id
@@ -119,19 +122,10 @@ begin
     state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at,
     last_error = coalesce(excluded.last_error, waiting.last_error),
     failed_at = coalesce(excluded.failed_at, waiting.failed_at);
-  with given_up as (
-    select o.id, o.attempts, hark.error_text(o.error) as error
-    from json_to_recordset(outcomes) as o (kind text, id bigint, attempts integer, error text)
-    where o.kind = 'dead'
-  )
-  insert into hark.dead (consumer, id, channel, key, payload, headers, created_at, attempts, error)
-  select $1, g.id, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.payload, w.payload),
-    coalesce(l.headers, w.headers), coalesce(l.created_at, w.created_at), g.attempts, g.error
-  from given_up g
-  left join hark.log l on l.id = g.id
-  left join hark.waiting w on w.consumer = $1 and w.id = g.id
-  on conflict on constraint dead_pkey do update set
-    attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();
+  perform hark.bury($1, o.id, o.attempts, hark.error_text(o.error))
+  from json_to_recordset(outcomes) as o (kind text, id bigint, attempts integer, error text, stored boolean)
+  where o.kind = 'dead'
+    and (o.stored is not true or exists (select from hark.waiting w where w.consumer = $1 and w.id = o.id));
   delete from hark.waiting w
   using json_to_recordset(outcomes) as o (kind text, id bigint)
   where w.consumer = $1 and w.id = o.id and o.kind in ('end', 'dead');
@@ -144,6 +138,34 @@ begin
   cross join hark.install i
   where o.kind in ('end', 'dead') and not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
   on conflict do nothing;
+end
+$$;
+
+-- Stores a dead letter with a copy of its notification. A damaged payload cannot be copied: then the dead letter
+-- has none, and its consumer goes on.
+create or replace function hark.bury(consumer text, id bigint, attempts integer, error text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into hark.dead (consumer, id, channel, key, payload, headers, created_at, attempts, error)
+  select $1, $2, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.payload, w.payload),
+    coalesce(l.headers, w.headers), coalesce(l.created_at, w.created_at), $3, $4
+  from (values ($2)) g (id)
+  left join hark.log l on l.id = g.id
+  left join hark.waiting w on w.consumer = $1 and w.id = g.id
+  on conflict on constraint dead_pkey do update set
+    attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();
+exception when others then
+  if not hark.is_of_a_value(sqlstate) then
+    raise;
+  end if;
+  insert into hark.dead (consumer, id, channel, key, created_at, attempts, error)
+  select $1, $2, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.created_at, w.created_at), $3, $4
+  from (values ($2)) g (id)
+  left join hark.log l on l.id = g.id
+  left join hark.waiting w on w.consumer = $1 and w.id = g.id
+  on conflict on constraint dead_pkey do update set
+    attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();
 end
 $$;
 

@@ -8,6 +8,7 @@
 --   free       partitions without a living owner
 --   gone       partitions of an owner whose lease runs, but whose LISTEN session has ended. Wait a second, so
 --              that an owner that is only reconnecting can come back. Then claim them with presume_gone.
+--   retention_due  call hark.apply_retention
 --   releasing  the number of partitions is about to change: finish what is in hand and release every
 --              partition
 create or replace function hark.heartbeat(
@@ -16,7 +17,7 @@ create or replace function hark.heartbeat(
 ) returns table (
   outcome text, partitions integer, share integer, workers integer, mine integer[], epochs bigint[],
   free integer[], gone integer[], paused boolean, releasing boolean, changes bigint, replays boolean,
-  next_due_ms double precision
+  next_due_ms double precision, retention_due boolean
 )
 language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
 as $$
@@ -95,6 +96,7 @@ begin
   replays := exists (select from hark.replays r where r.consumer = $1);
   select extract(epoch from d.deliver_at - clock_timestamp())::double precision * 1000 into next_due_ms
   from hark.delayed d order by d.deliver_at limit 1;
+  retention_due := hark.retention_due();
   if renew then
     -- Workers that ended without leaving. The end of their last lease is stored for hark.drop_inactive.
     with ended as (
@@ -148,7 +150,7 @@ begin
   update hark.partitions s set
     epoch = s.epoch + 1, owner = $3, "position".incarnation = null, served_at = clock_timestamp(),
     crashes = s.crashes + case when m.ended then 1 else 0 end,
-    alone_id = null,
+    alone_id = null, halted = null,
     suspect_id = case when m.ended and s.alone_id is not null then s.alone_id else s.suspect_id end,
     suspect_ends = case when not m.ended or s.alone_id is null then s.suspect_ends
       when s.alone_id = s.suspect_id then s.suspect_ends + 1 else 1 end

@@ -4,11 +4,16 @@
 -- position, it happens at once. Otherwise the workers first release all partitions. Then they read each to
 -- one common snapshot, the barrier. The last worker to get there makes the change (hark.turn_partitions). No
 -- key is overtaken, because waiting notifications move along.
+--
+-- Another number may be given while a change is pending. The current number takes the change back: positions that differ are
+-- nothing special. A partition that is halted would not reach the barrier, and all others would wait there for
+-- it. So the change is refused, or taken back once a worker reports it (hark.report_halts).
 create or replace function hark.repartition(consumer text, partitions integer) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   c hark.consumers;
+  h record;
 begin
   if partitions is null or partitions < 1 or partitions > 1024 then
     raise exception 'a consumer cannot have % partitions', coalesce(partitions::text, 'null')
@@ -18,13 +23,21 @@ begin
   if not found then
     perform hark.raise_no_consumer($1);
   end if;
-  if c.barrier is not null and c.next_partitions <> $2 then
-    raise exception 'the number of partitions of consumer "%" is being changed to %', $1, c.next_partitions
-      using errcode = 'HK006', hint = 'Let its workers finish the change first.';
+  if c.partitions > 1 and c.partitions <> $2 then
+    select * into h from hark.halted_of($1) limit 1;
+    if found then
+      raise exception 'partition % of consumer "%" is held up by notification %, after % attempts (%): it cannot read to the point at which the number of partitions changes, and all others would wait there',
+        h.partition, $1, h.id, h.attempts, coalesce(h.last_error, 'no error')
+        using errcode = 'HK008',
+          hint = format('Let the notification succeed, or give it up: hark discard %s %s. Then change the number.', $1, h.id);
+    end if;
   end if;
-  update hark.consumers k set next_partitions = nullif($2, case when c.barrier is null then c.partitions end)
-  where k.name = $1;
-  perform hark.turn_partitions($1);
+  if c.partitions = $2 then
+    update hark.consumers k set next_partitions = null, barrier = null, barrier_max = null where k.name = $1;
+  else
+    update hark.consumers k set next_partitions = $2 where k.name = $1;
+    perform hark.turn_partitions($1);
+  end if;
   perform hark.request_look($1);
   return case when exists (select from hark.consumers k where k.name = $1 and k.next_partitions is not null)
     then 'pending' else 'done' end;
@@ -33,6 +46,45 @@ $$;
 comment on function hark.repartition(text, integer) is
   'Changes the number of a consumer''s partitions: "done", or "pending" until its workers have read to a '
   'common point.';
+
+-- Stores why partitions are halted. The others would wait for them if the number of partitions is being changed,
+-- so the change is taken back. Returns the number that it was to be changed to, or null.
+create or replace function hark.report_halts(
+  consumer text, owner uuid, held integer[], epochs bigint[], reasons text[]
+) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c hark.consumers;
+begin
+  select * into c from hark.consumers k where k.name = $1 for no key update;
+  update hark.partitions s set halted = h.reason
+  from unnest(held, epochs, reasons) h (partition, epoch, reason)
+  where s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2;
+  if not found or c.next_partitions is null or c.partitions = 1 then
+    return null;
+  end if;
+  update hark.consumers k set next_partitions = null, barrier = null, barrier_max = null where k.name = $1;
+  perform hark.request_look($1);
+  return c.next_partitions;
+end
+$$;
+
+-- The partitions that are halted, each with the notification that holds it up.
+create or replace function hark.halted_of(consumer text) returns table (
+  partition integer, reason text, id bigint, key text, attempts integer, last_error text, due_at timestamptz
+)
+language sql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+as $$
+  select s.partition, s.halted, w.id, hark.sendable(w.key), w.attempts, w.last_error, w.due_at
+  from hark.partitions s
+  cross join lateral (
+    select x.* from hark.waiting x where x.consumer = s.consumer and x.partition = s.partition
+    order by x.attempts = 0, x.id limit 1
+  ) w
+  where s.consumer = $1 and s.halted is not null
+  order by s.partition
+$$;
 
 -- Takes a change of partitions a step further if no living worker owns any of them.
 create or replace function hark.turn_partitions(consumer text) returns void

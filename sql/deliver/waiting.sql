@@ -5,17 +5,19 @@
 -- skip it then.
 create or replace function hark.waiting_of(consumer text, held integer[], after_id bigint, max_rows integer)
 returns table (
-  id bigint, partition integer, key text, state text, attempts integer, due_ms double precision, passed boolean
+  id bigint, partition integer, key text, state text, attempts integer, due_ms double precision, passed boolean,
+  hurried bigint
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select w.id, w.partition, w.key, w.state, w.attempts,
+  select w.id, w.partition, hark.sendable(w.key), w.state, w.attempts,
     greatest(0, extract(epoch from w.due_at - clock_timestamp()))::double precision * 1000,
     coalesce((
       select hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
       from hark.log l, hark.partitions s, hark.install i
       where l.id = w.id and s.consumer = w.consumer and s.partition = w.partition
-    ), true)
+    ), true),
+    w.hurried
   from hark.waiting w
   where w.consumer = $1 and w.partition = any ($2) and w.id > $3
   order by w.id
@@ -37,45 +39,61 @@ as $$
     cross join hark.install i
     join hark.log l on l.id > least((s.position).floor, (select min(t.low) from unnest((s.position).lows) t (low)))
     where c.name = $1 and s.partition = any ($2)
-      and l.channel = any (c.channels)
+      -- Hashed: see hark.unread_of.
+      and l.channel in (select u.channel from hark.consumers x cross join lateral unnest(x.channels) u (channel) where x.name = $1)
       and hark.partition_of(l.key, l.id, c.partitions) = s.partition
-      and (c.filter is null or hark.matches(c.filter, l.key, l.payload, l.headers))
+      and (c.filter is null or hark.may_match(c.filter, l.key, l.payload, l.headers))
       and pg_visible_in_snapshot(l.xid, $3)
       and not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
   )
 $$;
 
 -- The contents of waiting notifications, from the log or from their copies. Once the earlier rows take
--- max_bytes, a row does not fit and has no payload. The first row always fits. The channel is null if neither
--- the log nor a copy has the notification.
+-- max_bytes of text or a second, a row does not fit and has no payload. The first row always fits. The channel
+-- is null if neither the log nor a copy has the notification. `problem` says why it cannot be read.
 create or replace function hark.waiting_rows(consumer text, ids bigint[], max_bytes bigint)
 returns table (
-  id bigint, channel text, key text, payload jsonb, headers jsonb, created_at timestamptz, fits boolean
+  id bigint, channel text, key text, payload text, headers text, created_at timestamptz, fits boolean, problem text
 )
-language sql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select b.id, b.channel, b.key, case when b.fits and b.bytes is not null then b.payload end, b.headers, b.created_at,
-    b.fits
-  from (
-    select n.*,
-      coalesce(sum(coalesce(n.bytes, 0) + 100)
-        over (order by n.id rows between unbounded preceding and 1 preceding), 0) < $3 as fits
-    from (
-      select w.id, n.channel, n.key, n.payload, n.headers, n.created_at,
-        case when pg_column_size(n.payload) > 100000 then hark.readable_size(n.payload)
-          else 3 * pg_column_size(n.payload) end as bytes
-      from hark.waiting w
-      left join lateral (
-        select l.channel, l.key, l.payload, l.headers, l.created_at from hark.log l where l.id = w.id
-        union all
-        select w.channel, w.key, w.payload, w.headers, w.created_at where w.channel is not null
-        limit 1
-      ) n on true
-      where w.consumer = $1 and w.id = any ($2)
-      offset 0
-    ) n
-  ) b
-  order by b.id
+declare
+  r record;
+  c record;
+  bytes bigint := 0;
+  patience timestamptz := clock_timestamp() + interval '1 second';
+begin
+  for r in
+    select w.id, n.channel, n.key, n.payload, n.headers, n.created_at
+    from hark.waiting w
+    left join lateral (
+      select l.channel, l.key, l.payload, l.headers, l.created_at from hark.log l where l.id = w.id
+      union all
+      select w.channel, w.key, w.payload, w.headers, w.created_at where w.channel is not null
+      limit 1
+    ) n on true
+    where w.consumer = $1 and w.id = any ($2)
+    order by w.id
+  loop
+    id := r.id; channel := hark.sendable(r.channel); key := hark.sendable(r.key); created_at := r.created_at;
+    payload := null; headers := null; problem := null;
+    fits := fits is null or bytes < max_bytes and clock_timestamp() < patience;
+    if fits and r.channel is not null then
+      c := hark.contents(r.payload, r.headers);
+      problem := case
+        when c.problem is not null then c.problem
+        when key is distinct from r.key or channel is distinct from r.channel
+          then 'its key or channel cannot be converted to UTF-8'
+        when r.payload is null then 'its payload could not be kept'
+      end;
+      if problem is null then
+        payload := c.payload_text; headers := c.headers_text;
+      end if;
+      bytes := bytes + 100 + coalesce(octet_length(payload), 0) + coalesce(octet_length(headers), 0);
+    end if;
+    return next;
+  end loop;
+end
 $$;
 
 -- Moves a part of the oldest replay to hark.waiting. Takes notifications of its range that match the
@@ -108,8 +126,8 @@ begin
   join hark.partitions s
     on s.consumer = $1 and s.partition = hark.partition_of(l.key, l.id, c.partitions)
   where l.id >= r.next_id and l.id <= through
-    and l.channel = any (coalesce(r.channels, c.channels))
-    and (c.filter is null or hark.matches(c.filter, l.key, l.payload, l.headers))
+    and l.channel in (select unnest(coalesce(r.channels, c.channels)))
+    and (c.filter is null or hark.may_match(c.filter, l.key, l.payload, l.headers))
     and hark.is_consumed(l.id, l.xid,
       r.positions[1 + hark.partition_of(l.key, l.id, greatest(1, cardinality(r.positions)))], complete_through)
   on conflict do nothing;

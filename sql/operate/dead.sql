@@ -1,4 +1,4 @@
--- Dead letters: list, retry, discard.
+-- Dead letters: which there are. To retry or discard them: retry.sql.
 
 create or replace function hark.check_dead(consumer text, max_rows bigint, after_id bigint) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -35,8 +35,8 @@ as $$
   limit $10
 $$;
 
--- Notifications given up, of one consumer or of all, by consumer and id. A payload that cannot be read as
--- text is null. To go on after the last one, give its id as after_id.
+-- Notifications given up, of one consumer or of all, by consumer and id. Payload and headers are null if they
+-- cannot be read. To go on after the last one, give its id as after_id.
 create or replace function hark.dead_letters(
   consumer text default null, channel text default null, key text default null, error text default null,
   from_id bigint default null, to_id bigint default null, died_after timestamptz default null,
@@ -48,77 +48,14 @@ as $$
 begin
   perform hark.check_dead($1, $9, $10);
   return query
-  select d.consumer, d.id, d.channel, d.key,
-    case when pg_column_size(d.payload) <= 100000 or hark.readable_size(d.payload) is not null then d.payload end,
-    d.headers, d.created_at, d.attempts, d.error, d.died_at
+  select d.consumer, d.id, hark.sendable(d.channel), hark.sendable(d.key),
+    case when c.problem is null then d.payload end, case when c.problem is null then d.headers end,
+    d.created_at, d.attempts, d.error, d.died_at
   from hark.dead_matching($1, $11, $2, $3, $4, $5, $6, $7, $8, $9, $10) m
   join hark.dead d on d.consumer = m.whose and d.id = m.its_id
+  cross join lateral hark.contents(d.payload, d.headers) c
   order by d.consumer, d.id;
 end
 $$;
 comment on function hark.dead_letters is
   'Lists notifications that consumers have given up, with their last errors.';
-
--- Lets a consumer handle dead letters again, from their first attempt on. Takes all of them unless conditions
--- are given. Returns how many. A dead letter of which only the id is left stays.
-create or replace function hark.retry_dead(
-  consumer text, ids bigint[] default null, channel text default null, key text default null,
-  error text default null, from_id bigint default null, to_id bigint default null,
-  died_after timestamptz default null, died_before timestamptz default null, max_rows bigint default null
-) returns bigint
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  c hark.consumers;
-  moved bigint;
-begin
-  perform hark.check_dead($1, $10, null);
-  c := hark.changed($1);
-  with gone as (
-    delete from hark.dead d
-    using hark.dead_matching($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, null) m
-    where d.consumer = m.whose and d.id = m.its_id
-      and (d.channel is not null or exists (select from hark.log l where l.id = d.id))
-    returning d.*
-  ),
-  again as (
-    insert into hark.waiting (consumer, id, partition, key, state, last_error, failed_at,
-      channel, payload, headers, created_at)
-    select $1, g.id, hark.partition_of(n.key, g.id, c.partitions), n.key, 'retry', g.error, g.died_at,
-      n.channel, n.payload, n.headers, n.created_at
-    from gone g
-    cross join lateral (
-      select g.channel, g.key, g.payload, g.headers, g.created_at where g.channel is not null
-      union all
-      select l.channel, l.key, l.payload, l.headers, l.created_at from hark.log l
-      where l.id = g.id and g.channel is null
-    ) n
-    -- It already waits, for a replay.
-    on conflict do nothing
-  )
-  select count(*) into moved from gone;
-  return moved;
-end
-$$;
-comment on function hark.retry_dead is 'Lets a consumer handle its dead letters again; returns how many.';
-
--- Removes dead letters of a consumer for good: all of them unless conditions are given. Returns how many.
-create or replace function hark.discard_dead(
-  consumer text, ids bigint[] default null, channel text default null, key text default null,
-  error text default null, from_id bigint default null, to_id bigint default null,
-  died_after timestamptz default null, died_before timestamptz default null, max_rows bigint default null
-) returns bigint
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  removed bigint;
-begin
-  perform hark.check_dead($1, $10, null);
-  delete from hark.dead d
-  using hark.dead_matching($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, null) m
-  where d.consumer = m.whose and d.id = m.its_id;
-  get diagnostics removed = row_count;
-  return removed;
-end
-$$;
-comment on function hark.discard_dead is 'Removes dead letters of a consumer for good; returns how many.';

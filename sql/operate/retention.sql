@@ -164,23 +164,25 @@ $$;
 
 -- Removes old notifications, a batch a call, in id order from after_id on: those published before
 -- `cutoff` that every consumer has read. `forced` removes unread ones too. With dry_run nothing is
--- removed, only counted.
+-- removed, only counted. `only_channel` and `except_channels` limit it to some channels.
 --
--- Returns where to go on (null: finished), how many were removed, how many that are old enough were kept, and
--- the bytes removed as stored. It reads only the segments that hold the batch.
+-- Returns where to go on (null: finished), how many were removed, how many that are old enough were kept, the
+-- bytes removed as stored, and the first id kept. It reads only the segments that hold the batch.
 create or replace function hark.clean(
   cutoff timestamptz, after_id bigint default 0, batch integer default 10000,
-  forced boolean default false, dry_run boolean default false, without text[] default '{}'
-) returns table (next_id bigint, removed bigint, kept bigint, bytes bigint, last_created_at timestamptz)
+  forced boolean default false, dry_run boolean default false, without text[] default '{}',
+  only_channel text default null, except_channels text[] default '{}'
+) returns table (
+  next_id bigint, removed bigint, kept bigint, bytes bigint, last_created_at timestamptz, first_kept bigint
+)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
--- Registrations wait behind this while it waits.
-set lock_timeout = '2s'
 as $$
 declare
   through bigint;
   floor_of_all bigint;
   complete_through bigint;
   looked bigint;
+  aged bigint;
 begin
   if batch is null or batch < 1 then
     raise exception 'batch is %', coalesce(batch::text, 'null')
@@ -198,9 +200,16 @@ begin
   -- Waits for registrations, seeks and replays in progress, and holds new ones back for this batch: see
   -- hark.register. Without it a position could go back below rows that are being removed.
   begin
-    lock table hark.consumers in share row exclusive mode;
+    -- Registrations wait behind this while it waits. Not as a SET clause: a caller may have set less.
+    if current_setting('lock_timeout') = '0' then
+      perform set_config('lock_timeout', '2s', true);
+      lock table hark.consumers in share row exclusive mode;
+      perform set_config('lock_timeout', '0', true);
+    else
+      lock table hark.consumers in share row exclusive mode;
+    end if;
   exception when lock_not_available then
-    raise exception 'an open transaction holds a lock on hark.consumers, and cleaning has waited 2 s for it'
+    raise exception 'an open transaction holds a lock on hark.consumers, and cleaning has waited for it in vain'
       using errcode = 'lock_not_available', hint = 'Clean again later. pg_locks shows which session it is.';
   end;
   if not dry_run then
@@ -210,15 +219,17 @@ begin
   select min(least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))))
   into floor_of_all from hark.partitions p where p.consumer <> all (without);
   select i.rebased_through into complete_through from hark.install i;
-  select max(l.id), count(*), max(l.created_at), count(*) filter (where l.created_at < cutoff)
-  into through, looked, last_created_at, kept
+  select max(l.id), count(*), max(l.created_at), count(*) filter (where l.created_at < cutoff),
+    count(*) filter (where l.created_at < cutoff
+      and (only_channel is null or l.channel = only_channel) and l.channel <> all (except_channels))
+  into through, looked, last_created_at, aged, kept
   from (
-    select l.id, l.created_at from hark.log l where l.id > after_id order by l.id limit batch
+    select l.id, l.created_at, l.channel from hark.log l where l.id > after_id order by l.id limit batch
   ) l;
   -- Ids and times rise together, except for the moment between a call's clock and its id. So a whole batch
   -- without an old row is the end.
-  if looked = 0 or kept = 0 then
-    return query select null::bigint, 0::bigint, 0::bigint, 0::bigint, last_created_at;
+  if looked = 0 or aged = 0 then
+    return query select null::bigint, 0::bigint, 0::bigint, 0::bigint, last_created_at, null::bigint;
     return;
   end if;
   next_id := case when looked < batch then null else through end;
@@ -227,10 +238,14 @@ begin
       (p.position).seen, (p.position).target, (p.position).last_id
     from hark.partitions p where p.consumer <> all (without)
   ),
-  old as materialized (
-    select l.id from hark.log l
+  aged as materialized (
+    select l.id, l.xid from hark.log l
     where l.id > after_id and l.id <= through and l.created_at < cutoff
-      and (forced or floor_of_all is null or l.id <= floor_of_all
+      and (only_channel is null or l.channel = only_channel) and l.channel <> all (except_channels)
+  ),
+  old as materialized (
+    select l.id from aged l
+    where (forced or floor_of_all is null or l.id <= floor_of_all
         or not exists (select from place p
           where not hark.passed(l.id, l.xid, p.seen_nothing, p.floor, p.seen, p.target, p.last_id, complete_through)))
       and not exists (select from hark.waiting w
@@ -243,7 +258,9 @@ begin
     where l.id = o.id and l.id > after_id and l.id <= through and not dry_run
     returning hark.stored_bytes(l.channel, l.key, l.payload, l.headers) as size
   )
-  select count(*), coalesce(sum(g.size), 0) into removed, bytes
+  select count(*), coalesce(sum(g.size), 0),
+    (select min(a.id) from aged a where not exists (select from old o where o.id = a.id))
+  into removed, bytes, first_kept
   from (
     select g.size from gone g
     union all

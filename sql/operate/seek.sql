@@ -54,32 +54,30 @@ begin
   start := hark.start_position(case kind when 'end' then 'now' else kind end, id, "time");
   delete from hark.replays r where r.consumer = $1;
   c := hark.changed($1);
-  if c.next_partitions is not null then
-    raise exception 'the number of partitions of consumer "%" is being changed to %', $1, c.next_partitions
-      using errcode = 'HK006', hint = 'Let its workers finish the change, or change the number back.';
-  end if;
   perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
   select i.rebased_through into complete_through from hark.install i;
-  insert into hark.dead (consumer, id, channel, key, payload, headers, created_at, attempts, error)
-  select $1, w.id, coalesce(l.channel, w.channel), coalesce(l.key, w.key), coalesce(l.payload, w.payload),
-    coalesce(l.headers, w.headers), coalesce(l.created_at, w.created_at), w.attempts, 'given up by a seek'
+  perform hark.bury($1, w.id, w.attempts, 'given up by a seek')
   from hark.waiting w
   left join hark.log l on l.id = w.id
   where w.consumer = $1 and (
     l.id is null
     or hark.is_consumed(l.id, l.xid, start, complete_through)
     -- What the consumer reads may have changed since this notification began to wait.
-    or l.channel <> all (c.channels)
-    or (c.filter is not null and not hark.matches(c.filter, l.key, l.payload, l.headers))
-  )
-  on conflict on constraint dead_pkey do update set
-    attempts = excluded.attempts, error = excluded.error, died_at = clock_timestamp();
+    or l.channel not in (select unnest(c.channels))
+    or (c.filter is not null and not hark.may_match(c.filter, l.key, l.payload, l.headers))
+  );
   get diagnostics given_up = row_count;
   delete from hark.waiting w where w.consumer = $1;
   delete from hark.done d where d.consumer = $1;
   update hark.partitions s set
-    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, alone_id = null, suspect_id = null, suspect_ends = 0
+    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, alone_id = null, suspect_id = null, suspect_ends = 0,
+    halted = null
   where s.consumer = $1;
+  if c.next_partitions is not null then
+    -- All partitions are at one position now, so nothing is left to wait for.
+    update hark.consumers k set barrier = null, barrier_max = null where k.name = $1;
+    perform hark.turn_partitions($1);
+  end if;
   return given_up;
 end
 $$;

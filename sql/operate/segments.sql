@@ -137,7 +137,7 @@ $$;
 -- transaction of its own: its locks block others until that ends. Returns how many segments it made.
 --
 -- If another session is in the way, this waits for 50 ms and leaves the work to the next call. PostgreSQL reads
--- the whole overflow segment for each segment that is made, and all publishers wait meanwhile. So above 16 MB the
+-- the whole overflow segment for each segment that is made, and all publishers wait until it has. So above 16 MB the
 -- overflow segment is read only once and becomes a segment. Above 64 MB that is done only if `patient`.
 create or replace function hark.extend(patient boolean default false) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms'

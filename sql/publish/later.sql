@@ -20,8 +20,8 @@ begin
     raise exception 'deliver_at is %, which is more than 10 years ahead', $5
       using errcode = 'HK006', hint = 'Give a time within 10 years.';
   end if;
-  insert into hark.delayed (channel, key, payload, headers, deliver_at)
-  values ($1, $3, coalesce($2, 'null'), hark.in_context($4), $5)
+  insert into hark.delayed (channel, key, payload, headers, deliver_at, owner)
+  values ($1, $3, coalesce($2, 'null'), hark.in_context($4), $5, hark.acting_role())
   returning number into made;
   perform hark.request_look('');
   return made;
@@ -30,9 +30,56 @@ $$;
 comment on function hark.notify_at(text, jsonb, text, jsonb, timestamptz) is
   'Stores a notification to be delivered at a time; returns its number, for hark.cancel_delayed.';
 
+-- The role that a session acts as: the role of SET ROLE, else the role of its login. A function that is
+-- SECURITY DEFINER cannot learn the current_user of its caller. A pooler's clients that share a login and use
+-- SET ROLE are told apart.
+create or replace function hark.acting_role() returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select coalesce(nullif(current_setting('role'), 'none'), session_user) $$;
+
 -- Cancels a delayed notification. Returns false if it has been delivered or cancelled already. Waits while
--- another session delivers it. Frees its dedupe key.
+-- another session delivers it. Frees its dedupe key. Numbers can be guessed, so a role cancels only what it
+-- has delayed itself, or what a role has delayed whose rights it has. An operator cancels any.
+--
+-- Runs with the caller's rights, so that a SECURITY DEFINER function of an operator can cancel for others.
 create or replace function hark.cancel_delayed(number bigint) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if has_function_privilege('hark.cancel_any_delayed(bigint)', 'execute') then
+    return hark.cancel_any_delayed($1);
+  end if;
+  return hark.cancel_own_delayed($1);
+end
+$$;
+comment on function hark.cancel_delayed(bigint) is
+  'Cancels a delayed notification by its number; false if it is no longer waiting to be delivered. For the '
+  'role that delayed it, and for operators.';
+
+-- Refuses before it locks the row: a lock would hold up the delivery.
+create or replace function hark.cancel_own_delayed(number bigint) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  caller text := hark.acting_role();
+  owner text := (select d.owner from hark.delayed d where d.number = $1);
+begin
+  if owner is null then
+    return false;
+  end if;
+  if not exists (
+    select from pg_roles c, pg_roles o
+    where c.rolname = caller and o.rolname = owner and pg_has_role(c.oid, o.oid, 'usage')
+  ) then
+    raise exception 'role "%" delayed notification %, and role "%" does not have its rights', owner, $1, caller
+      using errcode = 'insufficient_privilege',
+        hint = format('Cancel it as %s, or as an operator (hark.grant_operate).', quote_ident(owner));
+  end if;
+  return hark.cancel_any_delayed($1);
+end
+$$;
+
+create or replace function hark.cancel_any_delayed(number bigint) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -44,8 +91,6 @@ begin
   return true;
 end
 $$;
-comment on function hark.cancel_delayed(bigint) is
-  'Cancels a delayed notification by its number; false if it is no longer waiting to be delivered.';
 
 -- Moves due notifications into the log, by deliver_at, then number, and wakes sleeping readers. next_ms says
 -- in how many ms the next one is due: null if none is left, 0 or less if more are due now. Rows that another
@@ -176,8 +221,8 @@ end
 $$;
 
 -- Publishes under a dedupe key. The first call publishes. Until `within` has passed since that call, later
--- calls publish nothing and return what the first call returned. A key belongs to its channel. The key's row
--- stays if the first transaction commits. A second transaction with the same key waits for the first, and
+-- calls publish nothing and return what the first call returned. A key belongs to its channel, and all roles
+-- that may publish share it, as they share the channel. The key's row stays if the first transaction commits. A second transaction with the same key waits for the first, and
 -- publishes if the first rolls back.
 --   id  the id in the log, or the number in hark.delayed if is_delayed
 create or replace function hark.notify_once(

@@ -146,7 +146,7 @@ end
 $$;
 comment on function hark.set_context(jsonb, boolean) is
   'Sets facts that travel as headers with what is published: in this transaction, or with for_session in '
-  'this session.';
+  'this session. Through a transaction pooler, for_session reaches what other clients publish.';
 
 -- The context, merged over the given headers. The parameter may have been set by hand, to anything. No write
 -- fails because of that: an invalid context is left out with a warning.

@@ -1,24 +1,61 @@
 -- Which watch belongs to which table, its triggers, and its drift: what is not as the watch needs it.
 
 -- Each watch with its table. The link is the trigger function, which stays if the table or its schema is
--- renamed. If its triggers are gone, the table's name counts. A row that names another owner than the table's
--- gets no table.
-create or replace function hark.known_watches() returns table (relation oid, function oid, watch hark.watches)
+-- renamed. If its triggers are gone, the table's name counts.
+--   relation  the table, if it belongs to the watch's owner
+--   left_on   the table, if it has got another owner
+--   is_live   its triggers are on the table
+--   is_own    the function is the watch's. A role can write any function's name into its own rows.
+create or replace function hark.known_watches()
+returns table (relation oid, function oid, watch hark.watches, left_on oid, is_live boolean, is_own boolean)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select c.oid, p.oid, w
-  from hark.watches w
-  left join pg_namespace fn on fn.nspname = w.function_schema
-  -- For a schema that has been renamed: no other function has this function's name.
-  left join pg_proc p on p.proname = w.function_name and p.pronargs = 0
-    and (p.pronamespace = fn.oid or fn.oid is null and pg_get_userbyid(p.proowner) = w.owner)
-  left join lateral (
-    select hark.watched_root(t.tgrelid, t.tgfoid) as root from pg_trigger t where t.tgfoid = p.oid limit 1
-  ) t on true
-  left join pg_namespace n on n.nspname = w.table_schema
-  left join pg_class c on c.oid = coalesce(t.root, (
-      select k.oid from pg_class k where k.relnamespace = n.oid and k.relname = w.table_name
-    )) and pg_get_userbyid(c.relowner) = w.owner
+  select case when k.is_owned then k.table_id end, k.function, k.watch, case when not k.is_owned then k.table_id end,
+    k.root is not null and (k.is_owned or k.is_own), k.is_own
+  from (
+    select c.oid as table_id, p.oid as function, w as watch, t.root, pg_get_userbyid(c.relowner) = w.owner as is_owned,
+      -- REASSIGN OWNED and pg_restore --no-owner give the table and the function to one role.
+      coalesce(pg_get_userbyid(p.proowner) = w.owner or t.root is not null and p.proowner = c.relowner and not exists (
+        select from hark.watches o where o.function_schema = w.function_schema and o.function_name = w.function_name
+          and o.owner = pg_get_userbyid(p.proowner)), false) as is_own
+    from hark.watches w
+    left join pg_namespace fn on fn.nspname = w.function_schema
+    -- For a schema that has been renamed: no other function has this function's name.
+    left join pg_proc p on p.proname = w.function_name and p.pronargs = 0
+      and (p.pronamespace = fn.oid or fn.oid is null and pg_get_userbyid(p.proowner) = w.owner)
+    left join pg_namespace n on n.nspname = w.table_schema
+    left join pg_class named on named.relnamespace = n.oid and named.relname = w.table_name
+    -- A table that no longer inherits from the watched one still has its triggers.
+    left join lateral (
+      select hark.watched_root(t.tgrelid, t.tgfoid) as root from pg_trigger t where t.tgfoid = p.oid
+      order by t.tgrelid::text = w.definition ->> 'relation' desc, t.tgrelid = named.oid desc, t.tgrelid limit 1
+    ) t on true
+    left join pg_class c on c.oid = coalesce(t.root, named.oid)
+  ) k
+$$;
+
+-- A watch of a table. Raises an error if there is none, or if an earlier owner of the table made it.
+create or replace function hark.known_watch(relation regclass, name text) returns hark.watches
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w hark.watches;
+  owner text := (select pg_get_userbyid(c.relowner) from pg_class c where c.oid = $1);
+begin
+  select (k.watch).* into w from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
+  if found then
+    return w;
+  end if;
+  select (k.watch).* into w from hark.known_watches() k where k.left_on = $1 and (k.watch).name = $2
+  order by k.is_live desc limit 1;
+  if not found then
+    raise exception 'table % has no watch "%"', $1, $2
+      using errcode = 'HK006', hint = 'Watch it first: select hark.watch(...).';
+  end if;
+  raise exception 'role "%" made the watch "%" of table %, which belongs to role "%" now', w.owner, $2, $1, owner
+    using errcode = 'HK008', hint = format('As role %s: watch the table again (hark.watch), or end the watch (hark.unwatch).',
+      quote_ident(owner));
+end
 $$;
 
 -- The triggers that a watch needs: the table, the trigger's name, its statement, and its type in pg_trigger.
@@ -30,7 +67,12 @@ declare
   d jsonb := definition;
   mode text := d ->> 'mode';
   prefix text := case when d ->> 'mode' = 'instead' then '~hark_' else '00_hark_' end || (d ->> 'name') || '_';
-  kind "char" := (select c.relkind from pg_class c where c.oid = $1);
+  -- PostgreSQL copies the row triggers of a partitioned table to its partitions under the same names. A
+  -- partition, or a table that inherits, may be watched itself, also under the same name. So the names of
+  -- triggers that come from the table above end like its function.
+  tag constant text := coalesce(substring(function, '_([0-9a-f]{8})"?$'), left(md5(function), 8)) || '_';
+  root_kind constant "char" := (select c.relkind from pg_class c where c.oid = $1);
+  kind "char";
   operation text;
   of_rows oid[];
   on_table oid;
@@ -48,9 +90,9 @@ begin
     continue when not d -> 'operations' ? operation;
     -- PostgreSQL clones row triggers of a partitioned table to its partitions. It does not clone those
     -- of inherited tables.
-    of_rows := case when mode = 'row' and kind = 'r' or operation = 'truncate' then hark.tree_of($1) else array[$1] end;
+    of_rows := case when mode = 'row' and root_kind = 'r' or operation = 'truncate' then hark.tree_of($1) else array[$1] end;
     foreach on_table in array of_rows loop
-      trigger_name := prefix || operation;
+      trigger_name := prefix || case when root_kind = 'p' or on_table <> $1 then tag else '' end || operation;
       on_relation := on_table;
       select c.relkind into kind from pg_class c where c.oid = on_table;
       if operation = 'truncate' then
@@ -78,7 +120,6 @@ begin
       end if;
       return next;
     end loop;
-    select c.relkind into kind from pg_class c where c.oid = $1;
   end loop;
 end
 $$;
@@ -148,7 +189,7 @@ begin
   loop
     found_drift := found_drift || case when t.tgenabled = 'D'
       then format('trigger %I on %s is disabled', t.tgname, t.on_relation)
-      else format('trigger %I is left on %s, which is no longer part of the table', t.tgname, t.on_relation) end;
+      else format('trigger %I is left on %s, which is no longer part of the table%s', t.tgname, t.on_relation, again) end;
   end loop;
   select * into now_mode from hark.watch_mode(relation, (d ->> 'replicated')::boolean);
   if d ->> 'level' = 'auto' and now_mode.mode = 'row' and d ->> 'mode' = 'statement' then

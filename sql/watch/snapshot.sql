@@ -12,9 +12,9 @@ declare
   k record;
 begin
   for k in
-    select w.relation, w.function, (w.watch).*, coalesce((
+    select coalesce(w.relation, case when w.is_live then w.left_on end) as relation, w.left_on, w.function, (w.watch).*, coalesce((
         select format('%s.%s', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.oid = w.relation
+        where c.oid = coalesce(w.relation, case when w.is_live then w.left_on end)
       ), format('%s.%s', (w.watch).table_schema, (w.watch).table_name)) as full_name
     from hark.known_watches() w order by full_name, (w.watch).name
   loop
@@ -35,8 +35,7 @@ begin
       key := array(select c.name from hark.watched_columns(k.relation, k.definition) c
         where c.key_place is not null order by c.key_place);
       drift := case
-        when k.relation is null and exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
-          where n.nspname = k.table_schema and c.relname = k.table_name)
+        when k.left_on is not null
         then array['the table belongs to another role now; watch it again, as that role']
         else hark.drift_of(k.relation, k.function, k.definition) end;
     exception when others then
@@ -225,11 +224,7 @@ begin
     raise exception 'a snapshot cannot be taken in a % transaction', upper(current_setting('transaction_isolation'))
       using errcode = 'HK002', hint = 'Use READ COMMITTED. The snapshot waits for rows that are being changed.';
   end if;
-  select (k.watch).* into w from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
-  if not found then
-    raise exception 'table % has no watch "%"', relation, name
-      using errcode = 'HK006', hint = 'Watch it first: select hark.watch(...).';
-  end if;
+  w := hark.known_watch(relation, name);
   select * into w from hark.watches k where k.function_schema = w.function_schema and k.function_name = w.function_name
     and k.owner = w.owner for update;
   if w.snapshot_wanted and w.snapshot_done_at is not null then
@@ -271,11 +266,8 @@ as $$
 declare
   w hark.watches;
 begin
-  select (k.watch).* into w from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
-  if not found then
-    raise exception 'table % has no watch "%"', relation, name
-      using errcode = 'HK006', hint = 'Watch it first: select hark.watch(...).';
-  elsif not hark.is_paged(relation, w.definition) then
+  w := hark.known_watch(relation, name);
+  if not hark.is_paged(relation, w.definition) then
     raise exception 'table % has no key (of columns that are never null)', relation
       using errcode = 'HK006', hint = 'Its rows can be published only when the watch begins. End the watch with hark.unwatch, then watch the table again with snapshot => true.';
   end if;

@@ -36,18 +36,24 @@ declare
   function text := format('%I.%I', schema_name, function_name);
   script text[];
   surplus text[];
+  tree constant oid[] := hark.tree_of(relation);
 begin
   script := hark.watch_function_script(relation, definition, schema_name, function_name)
     || array(select t.statement from hark.watch_triggers(relation, definition, function) t);
-  -- Triggers of an earlier definition, or of an earlier owner's watch of that name.
+  -- Triggers of an earlier definition, also on tables that no longer belong to this one; and those of an earlier
+  -- owner's watch of that name.
   surplus := array(
     select format('drop trigger %I on %s', g.tgname, g.tgrelid::regclass)
     from pg_trigger g join pg_proc p on p.oid = g.tgfoid join pg_namespace n on n.oid = p.pronamespace
-    where g.tgrelid = any (hark.tree_of(relation)) and g.tgparentid = 0
-      and (n.nspname = schema_name and p.proname = function_name
-        or p.proname ~ '^hark_watch_' and p.proowner <> (select c.relowner from pg_class c where c.oid = relation)
-          and regexp_replace(g.tgname::text, '_[a-z]+$', '') = any (array(
-            select k.prefix || (definition ->> 'name') from unnest(array['00_hark_', '  hark_', '~hark_']) k (prefix))))
+    where g.tgparentid = 0 and (n.nspname = schema_name and p.proname = function_name
+      or g.tgrelid = any (tree) and p.oid = any (array(
+        select k.function from hark.known_watches() k
+        where k.left_on = $1 and k.is_live and (k.watch).name = definition ->> 'name'))
+      -- Of a watch that is not recorded. A partition may have another owner, and a watch of that name.
+      or g.tgrelid = $1 and p.proname ~ '^hark_watch_'
+        and p.proowner <> (select c.relowner from pg_class c where c.oid = $1)
+        and regexp_replace(g.tgname::text, '(_[0-9a-f]{8})?_[a-z]+$', '') = any (array(
+          select k.prefix || (definition ->> 'name') from unnest(array['00_hark_', '  hark_', '~hark_']) k (prefix))))
       and not exists (
         select from hark.watch_triggers(relation, definition, function) t
         where t.on_relation = g.tgrelid and t.trigger_name = g.tgname
@@ -57,7 +63,7 @@ begin
   -- waits for it can deadlock.
   return array(
     select format('lock table only %s in access exclusive mode', c.oid::regclass)
-    from pg_class c where surplus <> '{}' and c.oid = any (hark.tree_of(relation)) and c.relkind in ('r', 'p')
+    from pg_class c where surplus <> '{}' and c.oid = any (tree) and c.relkind in ('r', 'p')
     order by c.oid <> relation, c.oid
   ) || script || surplus;
 end
@@ -88,6 +94,9 @@ declare
   schema_name text;
   made_name text;
   statement text;
+  script text[];
+  left_over record;
+  functions oid[] := '{}';
   done text := 'created';
   is_new boolean := false;
 begin
@@ -102,7 +111,7 @@ begin
   end if;
   perform hark.require_condition(relation, condition);
   perform pg_advisory_xact_lock(hashtextextended('hark.watch', relation::oid::bigint));
-  select k.relation, k.function, (k.watch).* into known from hark.known_watches() k
+  select k.relation, k.function, k.is_live, (k.watch).* into known from hark.known_watches() k
   where k.relation = $1 and (k.watch).name = $3;
   if found then
     if known.definition = d and hark.drift_of(relation, known.function, d) = '{}'
@@ -129,17 +138,30 @@ begin
     raise exception 'role "%", which owns table %, may not create a function in schema "%"', owner, relation, schema_name
       using errcode = 'insufficient_privilege', hint = format('grant create on schema %I to %I.', schema_name, owner);
   end if;
-  -- A function that already has that name must belong to this table's owner.
+  -- A function that already has that name must belong to this table's owner. A role that may can get it back,
+  -- if its triggers are on this table.
   if made_name !~ '^hark_watch_' or exists (
     select from pg_proc p where p.proname = made_name and p.pronamespace = to_regnamespace(quote_ident(schema_name))
-      and (pg_get_userbyid(p.proowner) <> owner or p.prorettype <> 'trigger'::regtype)
+      and (p.prorettype <> 'trigger'::regtype or pg_get_userbyid(p.proowner) <> owner
+        and not (done = 'replaced' and known.is_live and p.oid = known.function and pg_has_role(p.proowner, 'usage')))
   ) then
     raise exception 'function %.% exists already and does not belong to the owner of table %', schema_name, made_name, relation
       using errcode = 'HK006', hint = 'Drop or rename it.';
   end if;
-  foreach statement in array hark.watch_script(relation, d, schema_name, made_name) loop
+  script := hark.watch_script(relation, d, schema_name, made_name);
+  -- What an earlier owner of the table left. Its triggers are dropped by the script.
+  for left_over in
+    select k.* from hark.known_watches() k where k.left_on = $1 and (k.watch).name = $3
+  loop
+    perform hark.delete_watch(left_over.watch);
+    if left_over.is_own then
+      functions := functions || left_over.function;
+    end if;
+  end loop;
+  foreach statement in array script loop
     execute statement;
   end loop;
+  perform hark.drop_watch_function(f) from unnest(functions) f;
   insert into hark.watches as w (function_schema, function_name, table_schema, table_name, name, owner, definition, snapshot_wanted)
   values (schema_name, made_name, d ->> 'schema', d ->> 'table', $3, owner, d, snapshot)
   on conflict on constraint watches_pkey do update set
@@ -166,15 +188,26 @@ create or replace function hark.rewatch(relation regclass, name text default 'wa
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
+  w hark.watches;
   d jsonb;
   lists jsonb := '{}';
   list text;
+  is_left boolean;
+  done text;
 begin
-  select (k.watch).definition into d from hark.known_watches() k where k.relation = $1 and (k.watch).name = $2;
-  if not found then
-    raise exception 'table % has no watch "%"', relation, name
-      using errcode = 'HK006', hint = 'Watch it first: select hark.watch(...).';
+  -- After REASSIGN OWNED, and in a copy that another role restored, the function belongs to the table's owner
+  -- already. If it does what the definition says, the definition can be kept. Otherwise another role may have
+  -- written that definition, and its condition would run with the rights of this owner.
+  select (k.watch).* into w
+  from hark.known_watches() k join pg_class c on c.oid = k.left_on join pg_proc p on p.oid = k.function
+  where k.left_on = $1 and (k.watch).name = $2 and k.is_live and p.proowner = c.relowner
+    and p.prosrc = hark.watch_body($1, (k.watch).definition)
+    and not exists (select from hark.known_watches() o where o.relation = $1 and (o.watch).name = $2);
+  is_left := found;
+  if not is_left then
+    w := hark.known_watch(relation, name);
   end if;
+  d := w.definition;
   foreach list in array array['include', 'exclude', 'key', 'if_changed'] loop
     if jsonb_typeof(d -> list) = 'array' then
       lists := lists || jsonb_build_object(list, case when d -> list = '["*"]' then d -> list else (
@@ -190,12 +223,14 @@ begin
       end if;
     end if;
   end loop;
-  return hark.watch(relation, d ->> 'channel', name, array(select jsonb_array_elements_text(d -> 'operations')),
+  done := hark.watch(relation, d ->> 'channel', name, array(select jsonb_array_elements_text(d -> 'operations')),
     (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'include') x (n)),
     (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'exclude') x (n)),
     (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'key') x (n)), d ->> 'condition',
     (select array_agg(x.n) from jsonb_array_elements_text(lists -> 'if_changed') x (n)), d ->> 'payload',
-    nullif(d -> 'headers', 'null'), (d ->> 'max_bytes')::bigint, (d ->> 'replicated')::boolean, d ->> 'level');
+    nullif(d -> 'headers', 'null'), (d ->> 'max_bytes')::bigint, (d ->> 'replicated')::boolean, d ->> 'level',
+    is_left and w.snapshot_wanted and w.snapshot_done_at is null);
+  return case when is_left then 'replaced' else done end;
 end
 $$;
 comment on function hark.rewatch(regclass, text) is
@@ -235,40 +270,71 @@ begin
 end
 $$;
 
--- Stops watching; false if there was no such watch. What was published stays.
+-- Stops watching; false if there was no such watch. What was published stays. Also ends a watch of that name
+-- that an earlier owner of the table made.
 create or replace function hark.unwatch(relation regclass, name text default 'watch') returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   known record;
+  owner oid := (select c.relowner from pg_class c where c.oid = relation);
+  done boolean := false;
   t record;
 begin
-  select k.function, (k.watch).* into known from hark.known_watches() k
-  where k.relation = $1 and (k.watch).name = $2;
-  if not found then
-    return false;
-  end if;
-  if not pg_has_role(known.owner, 'usage') then
-    raise exception 'table % belongs to role "%"', relation, known.owner
-      using errcode = 'insufficient_privilege', hint = 'Only its owner can end a watch.';
-  end if;
-  if known.function is not null and hark.is_watch_function(known.function)
-    and exists (select from pg_proc p where p.oid = known.function and pg_get_userbyid(p.proowner) = known.owner)
-  then
-    for t in select g.tgname, g.tgrelid from pg_trigger g where g.tgfoid = known.function and g.tgparentid = 0 loop
-      execute format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass);
-    end loop;
-    execute format('drop function %s', known.function::regprocedure);
-    perform hark.drop_snapshot_function(known.function_schema, known.function_name, known.owner);
-  end if;
-  -- A trigger then calls hark.drop_watch_row().
-  update hark.watches w set removed = true
-  where w.function_schema = known.function_schema and w.function_name = known.function_name and w.owner = known.owner;
-  return true;
+  for known in
+    select k.* from hark.known_watches() k where $1 in (k.relation, k.left_on) and (k.watch).name = $2
+  loop
+    if not pg_has_role(owner, 'usage') then
+      raise exception 'table % belongs to role "%"', relation, pg_get_userbyid(owner)
+        using errcode = 'insufficient_privilege', hint = 'Only its owner can end a watch.';
+    end if;
+    perform hark.delete_watch(known.watch);
+    if known.is_live and hark.is_watch_function(known.function) then
+      for t in select g.tgname, g.tgrelid from pg_trigger g where g.tgfoid = known.function and g.tgparentid = 0 loop
+        execute format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass);
+      end loop;
+    end if;
+    if known.is_own then
+      perform hark.drop_watch_function(known.function);
+    end if;
+    done := true;
+  end loop;
+  return done;
 end
 $$;
 comment on function hark.unwatch(regclass, text) is
   'Stops publishing the changes of a table; false if there was no such watch.';
+
+-- Deletes the row of a watch. Row security finds it by the triggers, so they must still be there.
+create or replace function hark.delete_watch(watch hark.watches) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  -- A trigger then calls hark.drop_watch_row().
+  update hark.watches w set removed = true
+  where w.function_schema = $1.function_schema and w.function_name = $1.function_name and w.owner = $1.owner
+$$;
+
+-- Drops the function of a watch that has no triggers any more, with the function of its snapshot. A function of
+-- an earlier owner of the table may belong to a role that the caller cannot act for. Nothing calls it then.
+create or replace function hark.drop_watch_function(function oid) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  f record;
+begin
+  select p.proname, n.nspname, p.proowner into f
+  from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.oid = function;
+  if not found or not hark.is_watch_function(function) or exists (select from pg_trigger g where g.tgfoid = function) then
+    return;
+  elsif not pg_has_role(f.proowner, 'usage') then
+    raise notice 'function % is left: it belongs to role "%", and no trigger calls it', function::regprocedure,
+      pg_get_userbyid(f.proowner);
+    return;
+  end if;
+  execute format('drop function %s', function::regprocedure);
+  perform hark.drop_snapshot_function(f.nspname, f.proname, pg_get_userbyid(f.proowner));
+end
+$$;
 
 -- Removes a watch whose table is gone, with what is left of its function.
 create or replace function hark.forget_watch(relation_name text, name text default 'watch') returns boolean
@@ -277,21 +343,19 @@ as $$
 declare
   known record;
 begin
-  select k.function, (k.watch).* into known from hark.known_watches() k
-  where k.relation is null and format('%s.%s', (k.watch).table_schema, (k.watch).table_name) = $1 and (k.watch).name = $2;
+  select k.* into known from hark.known_watches() k
+  where k.relation is null and format('%s.%s', (k.watch).table_schema, (k.watch).table_name) = $1 and (k.watch).name = $2
+  order by k.is_live limit 1;
   if not found then
     return false;
+  elsif known.is_live then
+    raise exception 'the watch "%" still has triggers on table %', $2, known.left_on::regclass
+      using errcode = 'HK008', hint = format('End it: select hark.unwatch(%L, %L).', known.left_on::regclass, $2);
   end if;
-  if known.function is not null and hark.is_watch_function(known.function)
-    and exists (select from pg_proc p where p.oid = known.function and pg_get_userbyid(p.proowner) = known.owner)
-    and not exists (select from pg_trigger g where g.tgfoid = known.function)
-  then
-    execute format('drop function %s', known.function::regprocedure);
-    perform hark.drop_snapshot_function(known.function_schema, known.function_name, known.owner);
+  perform hark.delete_watch(known.watch);
+  if known.is_own then
+    perform hark.drop_watch_function(known.function);
   end if;
-  -- A trigger then calls hark.drop_watch_row().
-  update hark.watches w set removed = true
-  where w.function_schema = known.function_schema and w.function_name = known.function_name and w.owner = known.owner;
   return true;
 end
 $$;
@@ -306,10 +370,6 @@ begin
   return null;
 end
 $$;
-create or replace trigger remove after insert or update of removed on hark.watches
-for each row when (new.removed) execute function hark.drop_watch_row();
--- Also in a session with session_replication_role = replica.
-alter table hark.watches enable always trigger remove;
 
 -- After an upgrade, makes those trigger functions anew that another version of Hark made. Their triggers stay
 -- as they are, so that no table is locked; what those lack is reported as drift. So is a function that this

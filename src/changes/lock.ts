@@ -4,15 +4,16 @@
  * @module
  */
 
-import { wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { sqlState } from "../database/driver_error.ts";
 import { translate } from "../database/translate.ts";
+import { aDay, durationMs } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import type { LockOptions } from "./options.ts";
 
 /** The lock timeout, in ms. */
 export function lockTimeout({ lockTimeout }: LockOptions): number {
-  return wholeNumber("lockTimeout", lockTimeout, 5000, 1, 86_400_000);
+  return durationMs("lockTimeout", lockTimeout, 5000, { least: 1, most: aDay });
 }
 
 /**
@@ -42,7 +43,7 @@ export async function askLocking(
     return (await db.query(sql, [...values, `${wait}ms`])).rows[0].answer;
   } catch (error) {
     const translated = translate(error);
-    if ((translated.cause as { code?: unknown } | undefined)?.code !== "55P03") throw translated;
+    if (sqlState(translated) !== "55P03") throw translated;
     throw new HarkError(
       "TIMEOUT",
       `could not lock table ${table} within ${wait} ms: transactions that write to it stay open`,

@@ -5,6 +5,7 @@
  */
 
 import { bad, channelName, knownOptions, text, wholeNumber } from "../check.ts";
+import type { Duration } from "../duration.ts";
 import { headersText } from "../publish/payload.ts";
 import type { WatchPayload } from "./change.ts";
 import type { SnapshotOptions } from "./snapshot.ts";
@@ -64,11 +65,11 @@ export interface WatchDefinition {
 /** How long to wait for the lock on a table. */
 export interface LockOptions {
   /**
-   * How long to wait until no open transaction has written to the table, in ms, 1 to 86,400,000.
+   * How long to wait until no open transaction has written to the table, 1 ms to 1 day.
    * Writers that arrive during the wait queue behind it. After this time the call fails.
    * @default {5000}
    */
-  readonly lockTimeout?: number;
+  readonly lockTimeout?: Duration;
 }
 
 /** Options of {@linkcode watch}. */
@@ -117,7 +118,7 @@ export function tableAndOptions<Options extends WatchDefinition>(
   more: readonly string[] = [],
 ): { readonly table: string; readonly options: Options } {
   knownOptions(what, options, [...definitionNames, ...more]);
-  if (table === null || typeof table !== "object") return { table, options };
+  if (!isWatched(table)) return { table, options };
   for (const name of ["channel", "name", "payload", "key"] as const) {
     if (options[name] !== undefined) {
       bad(
@@ -132,6 +133,11 @@ export function tableAndOptions<Options extends WatchDefinition>(
     table: table.table,
     options: { ...options, channel, name, payload, ...(key === null ? {} : { key }) },
   };
+}
+
+/** Whether a table is given as the result of `watched`, possibly of another copy of this package. */
+export function isWatched(table: string | AnyWatched): table is AnyWatched {
+  return table !== null && typeof table === "object" && typeof table.table === "string";
 }
 
 /** The arguments of hark.watch and hark.watch_sql after the table, as SQL: `$2` and up. */

@@ -6,7 +6,8 @@
 
 import { bad, text } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { messageOf, translate } from "../database/translate.ts";
+import { serverError } from "../database/driver_error.ts";
+import { translate } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 
 const remedy = 'Give it with its schema, such as "public.users". PostgreSQL reads a name without ' +
@@ -46,12 +47,12 @@ export async function findTable(db: Queryable, table: string): Promise<string | 
     return rows[0].oid ?? undefined;
   } catch (error) {
     const translated = translate(error);
-    const { code } = (translated.cause ?? {}) as { code?: unknown };
+    const server = serverError(translated);
     // The codes for text that cannot be a name: an open quote, too many dots, another database.
-    if (!/^(42602|42601|0A000)$/.test(String(code))) throw translated;
+    if (!/^(42602|42601|0A000)$/.test(server?.code ?? "")) throw translated;
     throw new HarkError(
       "BAD_OPTION",
-      `${table} is not the name of a table: ${messageOf(translated.cause)}`,
+      `${table} is not the name of a table: ${server?.message}`,
       {
         cause: translated.cause,
         remedy,

@@ -5,15 +5,15 @@
  */
 
 import { bad, knownOptions } from "../check.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
-import { queryable } from "../publish/notify.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { askLocking, lockTimeout } from "./lock.ts";
 import {
   type AnyWatched,
   definitionSql,
   definitionValues,
+  isWatched,
   type LockOptions,
   tableAndOptions,
   type ToldByWatched,
@@ -103,7 +103,7 @@ export async function watch(
   table: string | AnyWatched,
   options: WatchOptions = {},
 ): Promise<WatchResult> {
-  queryable(db);
+  requireQueryable(db);
   const told = tableAndOptions("watch", table, options, ["snapshot", "lockTimeout"]);
   const named = tableName(told.table);
   const values = definitionValues(told.options);
@@ -208,7 +208,7 @@ export async function watchSql(
   table: string | AnyWatched,
   options: WatchDefinition = {},
 ): Promise<string> {
-  queryable(db);
+  requireQueryable(db);
   const told = tableAndOptions("watchSql", table, options);
   const named = tableName(told.table);
   const values = definitionValues(told.options);
@@ -225,8 +225,8 @@ export async function watchSql(
 
 /**
  * Stops publishing the changes of a table and removes the triggers. Published notifications stay.
- * Returns whether there was such a watch. If the table no longer exists, it removes what is left of
- * the watch.
+ * Returns whether there was such a watch. Also ends a watch that an earlier owner of the table made.
+ * If the table no longer exists, it removes what is left of the watch.
  *
  * @param options `name`: the watch's name if it is not `"watch"`. A table from {@linkcode watched}
  * includes its name.
@@ -275,8 +275,8 @@ export async function unwatch(
  * includes its name.
  * @returns `"replaced"`, or `"unchanged"` if there was no drift.
  * @throws {HarkError} `BAD_OPTION`, also if there is no such table or watch, or if columns that the
- * definition names are gone: call {@linkcode watch} with a new definition then. `NO_PERMISSION` if
- * the role does not own the table; `TIMEOUT` if the lock on the table is not free in time;
+ * definition names are gone: call {@linkcode watch} with a new definition then. `CONFLICT` if an
+ * earlier owner of the table made the watch: call {@linkcode watch} too. `NO_PERMISSION` if the role does not own the table; `TIMEOUT` if the lock on the table is not free in time;
  * `NO_SCHEMA` and so on.
  * @example
  * ```ts
@@ -309,9 +309,9 @@ function whichWatch(
   table: string | AnyWatched,
   options: LockOptions & { readonly name?: string },
 ): { named: string; name: string; wait: ReturnType<typeof lockTimeout> } {
-  queryable(db);
+  requireQueryable(db);
   knownOptions(what, options, ["name", "lockTimeout"]);
-  const isTold = table !== null && typeof table === "object";
+  const isTold = isWatched(table);
   if (isTold && options.name !== undefined) {
     bad("name", options.name, "Leave it out: watched() defines it.");
   }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { bad, channelName, knownOptions } from "../check.ts";
+import { bad, channelName, knownOptions, show } from "../check.ts";
 import type { Handler, HandlerContext } from "../consume/handler.ts";
 import type { Notification } from "../consume/notification.ts";
 import { DeadLetter } from "../consume/outcomes.ts";
@@ -110,7 +110,7 @@ export function watched(
   if (parts.length === 1 && options.channel === undefined) {
     throw new HarkError(
       "BAD_OPTION",
-      `table ${name} is given without its schema, so its channel is not known`,
+      `table ${show(name)} is given without its schema, so its channel is not known`,
       {
         remedy: `Give the schema too, such as "public.${name}", or give the channel.`,
       },

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { ageBounds } from "../duration.ts";
 import type { CleanupProgress, CleanupResult } from "../operate/cleanup.ts";
 import { databaseCommand, given } from "./command.ts";
 import { maybe, needed, number, toggle } from "./options.ts";
@@ -13,31 +14,33 @@ import { holdingTable } from "./status.ts";
 import { surroundings } from "./surroundings.ts";
 import { blocks, facts, table } from "./table.ts";
 import { ago, bytesText, countText, numberText, shellWord, timeText } from "./text.ts";
-
-const days = number("DAYS", { least: 0, most: 100_000, whole: false });
+import { duration } from "./values.ts";
 
 /** `hark cleanup`. */
 export const cleanup = databaseCommand({
   name: "cleanup",
   brief: "Remove old notifications that every consumer has read.",
-  description:
-    "Removes notifications older than a number of days, once every consumer has passed them. It " +
+  description: "Removes notifications older than a time, once every consumer has passed them. It " +
     "keeps what a consumer has not passed, and shows that consumer. Run it by hand or from cron, " +
     "as the schema's owner or as a role with hark.grant_operate.",
   examples: [
-    ["hark cleanup --days 30", "keep a month"],
-    ["hark cleanup --days 30 --dry-run", "show what would be removed"],
-    ["hark cleanup --days 30 --drop-inactive 90", "and consumers unused for 90 days"],
-    ["hark cleanup --days 0.5 --json", "keep half a day, for a program"],
+    ["hark cleanup --older-than 30d", "keep a month"],
+    ["hark cleanup --older-than 30d --dry-run", "show what would be removed"],
+    ["hark cleanup --older-than 30d --drop-inactive 90d", "and consumers unused for 90 days"],
+    ["hark cleanup --older-than 12h --json", "keep half a day, for a program"],
   ],
   options: {
-    days: needed("--days", days, "Remove what was published longer ago. Fractions are allowed."),
+    olderThan: needed(
+      "--older-than",
+      duration("--older-than", ageBounds),
+      "Remove what was published longer ago: 12h, 30d.",
+    ),
     dryRun: toggle("--dry-run", "Remove nothing; show what would be removed."),
     force: toggle("--force", "Also remove what a consumer has not read. It will never see it."),
     dropInactive: maybe(
       "--drop-inactive",
-      days,
-      "First remove consumers that no worker has served for this many days, and their dead letters.",
+      duration("--drop-inactive", ageBounds),
+      "First remove consumers that no worker has served for this long, and their dead letters.",
     ),
     exact: toggle(
       "--exact",
@@ -55,7 +58,7 @@ export const cleanup = databaseCommand({
     using stop = stopping();
     const progress = surroundings().stderr.isTerminal() && !o.json;
     const result = await cleanup(db, {
-      olderThan: o.days,
+      olderThan: o.olderThan,
       dryRun: o.dryRun,
       force: o.force,
       exact: o.exact,

@@ -8,10 +8,13 @@ import { object, or } from "@optique/core/constructs";
 import { lineBreak, type Message, text } from "@optique/core/message";
 import { map } from "@optique/core/modifiers";
 import type { InferValue, Parser } from "@optique/core/parser";
-import { command } from "@optique/core/primitives";
+import { command, passThrough } from "@optique/core/primitives";
 import type { Database } from "../database/database.ts";
+import { exitCodes } from "./exit_codes.ts";
 import { database, type DatabaseOptions, json, plainText } from "./options.ts";
-import { print, printJson } from "./output.ts";
+import { print, printError, printJson } from "./output.ts";
+import { paintError } from "./style.ts";
+import { shellWord } from "./text.ts";
 
 /** What a command does once its options are read; gives the exit code. */
 export type Action = () => Promise<number>;
@@ -37,7 +40,7 @@ export interface Description {
 export interface Answer {
   /** Written with `--json`. */
   readonly json: unknown;
-  /** Written without. */
+  /** Written without, unless it is empty. */
   readonly text: string;
   /** The exit code. @default {0} */
   readonly code?: number;
@@ -81,7 +84,7 @@ export function databaseCommand<F extends Fields = Record<never, never>>(
     const answer = await given.run(db, o);
     if (answer === undefined) return 0;
     if (o.json) await printJson(answer.json);
-    else await print(answer.text);
+    else if (answer.text !== "") await print(answer.text);
     return answer.code ?? 0;
   });
 }
@@ -99,17 +102,40 @@ export function describedCommand<T>(
   );
 }
 
-/** Makes a command whose next word is another command. */
+/**
+ * A word of a group that people try and that is a command of its own. It is not listed, and says
+ * what to type.
+ */
+export function elsewhere(name: string): Command {
+  const word = name.split(" ").at(-1)!;
+  const rest = passThrough({ format: "greedy", hidden: true });
+  return command(
+    word,
+    map(rest, (given) => async () => {
+      const wanted = ["hark", word, ...given.map(shellWord)].join(" ");
+      await printError(
+        `${paintError("red", "hark:")} hark ${name} is a command of its own: ${wanted}`,
+      );
+      return exitCodes.failed;
+    }),
+    { hidden: true },
+  );
+}
+
+/** Makes a command whose next word is another command; `hidden` ones are not listed. */
 export function commandGroup(
   description: Description,
   commands: Readonly<Record<string, Command>>,
+  hidden: readonly Command[] = [],
 ): Command {
   const words = Object.keys(commands);
-  const known = `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
+  const known = words.length === 1
+    ? words[0]
+    : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
   const noMatch = plainText(`hark ${description.name} needs one more word: ${known}.`);
   return command(
     description.name,
-    anyOf(Object.values(commands), { noMatch }),
+    anyOf([...Object.values(commands), ...hidden], { noMatch }),
     helpOf(description),
   );
 }

@@ -195,7 +195,8 @@ const partitions = databaseCommand({
   brief: "Change the number of a consumer's partitions.",
   description:
     "The number of partitions limits how many workers can share the consumer. Its workers first " +
-    "read to a common point, so that each key keeps its order. Until then the change is pending.",
+    "read to a common point, so that each key keeps its order. Until then the change is pending. The number that it has takes " +
+    "the change back. It is refused while a partition is held up: see hark status.",
   examples: [["hark consumers partitions billing 8", "for up to 8 workers"]],
   options: {
     consumer,

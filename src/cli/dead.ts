@@ -1,38 +1,31 @@
 /**
- * `hark dead`: lists dead letters, retries them, removes them.
+ * `hark dead`: lists dead letters.
  *
  * @module
  */
 
 import { multiple, optional } from "@optique/core/modifiers";
 import type { DeadLetterFilter, DeadNotification } from "../operate/dead.ts";
-import { commandGroup, databaseCommand, type Description, given, type Values } from "./command.ts";
-import {
-  consumer,
-  contradiction,
-  maybe,
-  number,
-  positional,
-  refuse,
-  toggle,
-  words,
-} from "./options.ts";
+import { commandGroup, databaseCommand, elsewhere, given, type Values } from "./command.ts";
+import { maybe, number, positional, words } from "./options.ts";
 import { blocks, plain, table } from "./table.ts";
-import { ago, countText, named, numberText, shellWord, shortened } from "./text.ts";
+import { ago, named, numberText, shellWord, shortened } from "./text.ts";
 import { id, time } from "./values.ts";
 
-const filter = {
+/** The options that choose notifications a consumer has failed on. */
+export const filter = {
   ids: multiple(positional(id, "Only these notifications.")),
   channel: maybe("--channel", words("CHANNEL"), "Only of this channel."),
   key: maybe("--key", words("KEY"), "Only of this key."),
   error: maybe("--error", words("TEXT"), "Only with this text in the error's message."),
-  after: maybe("--after", time, "Only given up at this time or later (ISO 8601)."),
-  before: maybe("--before", time, "Only given up before this time (ISO 8601)."),
+  after: maybe("--after", time, "Only dead letters given up at this time or later (ISO 8601)."),
+  before: maybe("--before", time, "Only dead letters given up before this time (ISO 8601)."),
   fromId: maybe("--from-id", id, "Only this id and above."),
   toId: maybe("--to-id", id, "Only this id and below."),
 };
 
-function filterOf(o: Values<typeof filter>): DeadLetterFilter {
+/** The filter that these options make. */
+export function filterOf(o: Values<typeof filter>): DeadLetterFilter {
   return given({
     ids: o.ids.length === 0 ? undefined : o.ids,
     channel: o.channel,
@@ -98,60 +91,20 @@ function listText(found: readonly DeadNotification[], limit: number): string {
   );
 }
 
-function change(how: "retry" | "discard", description: Omit<Description, "name">) {
-  return databaseCommand({
-    name: `dead ${how}`,
-    ...description,
-    options: { consumer, ...filter, all: toggle("--all", "All dead letters of the consumer.") },
-    check(o) {
-      const filtered = Object.keys(filterOf(o)).length > 0;
-      if (filtered !== o.all) return;
-      const remedy = `Give ids, a filter such as --error, or --all: hark dead ${how} --help`;
-      if (filtered) contradiction("--all", "a filter", remedy);
-      refuse(`hark dead ${how} does not know which dead letters you mean`, remedy);
-    },
-    async run(db, o) {
-      const { discardDead, retryDead } = await import("../operate/dead.ts");
-      const which = o.all ? { all: true as const } : filterOf(o);
-      const count = await (how === "retry" ? retryDead : discardDead)(db, o.consumer, which);
-      return {
-        json: { consumer: o.consumer, [how === "retry" ? "retried" : "discarded"]: count },
-        text: `${countText(count, "dead letter")} of ${named(o.consumer)} ${
-          how === "retry" ? "will be handled again" : `${count === 1 ? "is" : "are"} removed`
-        }`,
-      };
-    },
-  });
-}
-
 /** `hark dead`. */
-export const dead = commandGroup({
-  name: "dead",
-  brief: "List, retry or discard dead letters.",
-  description:
-    "A notification whose handler has failed too often becomes a dead letter: a copy with the last " +
-    "error, which stays until it is retried or discarded.",
-  examples: [
-    ["hark dead list", "all of them"],
-    ["hark dead retry billing --all", "after the cause is repaired"],
-    ["hark dead discard billing 42", "one that can never succeed"],
-  ],
-}, {
-  list,
-  retry: change("retry", {
-    brief: "Handle dead letters again.",
-    description: "They start with their first attempt, beside new notifications.",
+export const dead = commandGroup(
+  {
+    name: "dead",
+    brief: "List dead letters.",
+    description:
+      "A notification whose handler has failed too often becomes a dead letter: a copy with the last " +
+      "error, which stays until it is retried or discarded: hark retry, hark discard.",
     examples: [
-      ["hark dead retry billing 42 43", "these two"],
-      ["hark dead retry billing --error timeout", "those with this text in the error"],
-      ["hark dead retry billing --all", "all of them"],
+      ["hark dead list", "all of them"],
+      ["hark retry billing --all", "after the cause is repaired"],
+      ["hark discard billing 42", "one that can never succeed"],
     ],
-  }),
-  discard: change("discard", {
-    brief: "Remove dead letters for good.",
-    examples: [
-      ["hark dead discard billing 42", "one"],
-      ["hark dead discard billing --before 2026-01-01", "old ones"],
-    ],
-  }),
-});
+  },
+  { list },
+  [elsewhere("dead retry"), elsewhere("dead discard")],
+);

@@ -1,6 +1,6 @@
 /**
- * Log lines, on standard error. The package logs nothing until a program configures LogTape, as
- * this program does.
+ * Log lines, on standard error. The package prints its warnings itself until a program configures
+ * LogTape, as this program does.
  *
  * @module
  */

@@ -9,6 +9,7 @@ import type { Message } from "@optique/core/message";
 import { createErrorWithSuggestions } from "@optique/core/suggestion";
 import { runSync } from "@optique/run";
 import config from "../../deno.json" with { type: "json" };
+import { withoutSecrets } from "../database/url.ts";
 import { cleanup } from "./cleanup.ts";
 import { anyOf, type Command, exampleLines } from "./command.ts";
 import { consumers } from "./consumers.ts";
@@ -21,6 +22,8 @@ import { notify } from "./notify.ts";
 import { plainText } from "./options.ts";
 import { columns, printError, printErrorSync, printSync } from "./output.ts";
 import { pause, resume } from "./pause.ts";
+import { retention } from "./retention.ts";
+import { discard, retry } from "./retry.ts";
 import { init, sql, uninstall } from "./schema.ts";
 import { status } from "./status.ts";
 import { paintError, visibleLines } from "./style.ts";
@@ -42,6 +45,9 @@ export const commands: Readonly<Record<string, Command>> = {
   pause,
   resume,
   dead,
+  retry,
+  discard,
+  retention,
   cleanup,
   sql,
   uninstall,
@@ -93,12 +99,26 @@ export async function main(args: readonly string[], other?: Surroundings): Promi
     if (error instanceof Shown) return error.code;
     // The reader has closed our output, as in `hark tail | head`.
     if (error instanceof Deno.errors.BrokenPipe) return exitCodes.ok;
-    await printError(`${paintError("red", "hark:")} ${visibleLines(sentenceOf(error))}`);
+    await printError(
+      `${paintError("red", "hark:")} ${visibleLines(withoutSecrets(sentenceOf(error)))}`,
+    );
     return exitCodeOf(error);
   }
 }
 
-function read(args: readonly string[]): () => Promise<number> {
+/** The word that a group takes if none follows it. */
+const wordsLeftOut: Readonly<Record<string, string>> = { retention: "show" };
+
+/** The arguments with the word that a group takes if none follows it. */
+export function withWord(args: readonly string[]): readonly string[] {
+  const [first = "", second = "-"] = args;
+  const word = wordsLeftOut[first];
+  if (word === undefined || !second.startsWith("-") || second === "--help") return args;
+  return [first, word, ...args.slice(1)];
+}
+
+function read(given: readonly string[]): () => Promise<number> {
+  const args = withWord(given);
   const texts: string[] = [];
   return runSync(program(args[0]), {
     programName: "hark",
@@ -134,7 +154,7 @@ function read(args: readonly string[]): () => Promise<number> {
     stderr: (text) => texts.push(text),
     onExit: (code) => {
       if (texts.length > 0) {
-        printErrorSync(texts.join("\n").replace(/^Error: /, "hark: "));
+        printErrorSync(withoutSecrets(texts.join("\n")).replace(/^Error: /, "hark: "));
         printErrorSync(`Try: hark ${commandIn(args)}--help`);
       }
       throw new Shown(args.length === 0 ? exitCodes.usage : code);

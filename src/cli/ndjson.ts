@@ -55,7 +55,7 @@ export interface LineOptions {
   /** Whether a line is text rather than JSON. */
   readonly text: boolean;
   /** The key of each notification. */
-  readonly key?: string | null;
+  readonly key?: NewNotification["key"];
   /** The headers of each notification. */
   readonly headers?: NewNotification["headers"];
 }

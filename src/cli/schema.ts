@@ -9,6 +9,7 @@ import type { Queryable } from "../database/queryable.ts";
 import { databaseCommand, describedCommand } from "./command.ts";
 import { refuse, toggle } from "./options.ts";
 import { print } from "./output.ts";
+import { nothingIsRemoved } from "./retention.ts";
 import { visible } from "./style.ts";
 import { blocks, table } from "./table.ts";
 import { countText } from "./text.ts";
@@ -27,6 +28,8 @@ export const init = databaseCommand({
   async run(db) {
     const { migrate } = await import("../schema/migrate.ts");
     const { from, to, changed } = await migrate(db);
+    const { retention } = await import("../operate/retention.ts");
+    const kept = (await retention(db)).length > 0 ? "" : `\n${nothingIsRemoved}`;
     return {
       json: { from: from ?? null, to, changed },
       text: `schema "hark" ${
@@ -37,7 +40,7 @@ export const init = databaseCommand({
           : from === to
           ? `has new functions: version ${to}`
           : `is upgraded: version ${from} to ${to}`
-      }`,
+      }${kept}`,
     };
   },
 });

@@ -9,11 +9,13 @@ import { map, optional } from "@optique/core/modifiers";
 import { flag } from "@optique/core/primitives";
 import { pause } from "../database/bell.ts";
 import type { WatchStatus } from "../changes/watches.ts";
+import { aDay, ageBounds } from "../duration.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import type { ConsumerStatus, DelayedStatus, Status } from "../operate/status.ts";
 import { databaseCommand, given } from "./command.ts";
-import { maybe, needed, number, plainText } from "./options.ts";
+import { maybe, needed, plainText } from "./options.ts";
 import { print, printJson } from "./output.ts";
+import { nothingIsRemoved, retentionText } from "./retention.ts";
 import { stopping } from "./signals.ts";
 import { surroundings } from "./surroundings.ts";
 import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
@@ -27,8 +29,7 @@ import {
   timeText,
   until,
 } from "./text.ts";
-
-const seconds = number("SECONDS", { least: 0.1, most: 86_400, whole: false });
+import { duration } from "./values.ts";
 
 /** `hark status`. */
 export const status = databaseCommand({
@@ -37,43 +38,52 @@ export const status = databaseCommand({
   description:
     "For each consumer: its channels, how many notifications it has not read, the age of the " +
     "oldest of these (lag), how many wait for a retry, its dead letters, the worker that serves " +
-    "it, and what it fails on. Then the consumers that hold back cleanup, the watches that have " +
+    "it, what it fails on, and when that is tried next. Then the consumers that hold back cleanup, the watches that have " +
     "drifted, and the size of the log.",
   examples: [
     ["hark status", "once"],
-    ["hark status --watch 5", "every 5 seconds"],
+    ["hark status --watch 5s", "every 5 seconds"],
     ["hark status --json | jq '.consumers[].unread'", "for a program"],
   ],
   options: {
     watch: optional(or(
-      needed("--watch", seconds, "Repeat after this many seconds, until Ctrl-C."),
-      map(flag("--watch", { description: plainText("Repeat after 2 seconds.") }), () => 2),
+      needed(
+        "--watch",
+        duration("--watch", { least: 100, most: aDay }),
+        "Repeat after this time, until Ctrl-C.",
+      ),
+      map(flag("--watch", { description: plainText("Repeat after 2 seconds.") }), () => 2000),
     )),
-    warnDays: maybe(
-      "--warn-days",
-      number("DAYS", { least: 0, most: 100_000, whole: false }),
-      "Warn of consumers that keep notifications older than this many days. Default: 7.",
+    warnAfter: maybe(
+      "--warn-after",
+      duration("--warn-after", ageBounds),
+      "Warn of consumers that keep notifications older than this. Default: 7d.",
     ),
   },
   async run(db, o) {
     const { status } = await import("../operate/status.ts");
     using stop = stopping();
     for (;;) {
-      const now = await status(db, given({ warnDays: o.warnDays }));
+      const now = await status(db, given({ warnAfter: o.warnAfter }));
       if (o.watch !== undefined && !o.json && surroundings().stdout.isTerminal()) {
         await print("\x1b[2J\x1b[H");
       }
       if (o.json) await printJson(now);
       else await print(text(now));
       if (o.watch === undefined) return;
-      await pause(o.watch * 1000, stop.signal);
+      await pause(o.watch, stop.signal);
       if (stop.signal.aborted) return;
       if (!o.json) await print("");
     }
   },
 });
 
-function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Status): string {
+function text(
+  { consumers, delayed, log, retention, schemaVersion, warnings, watches }: Status,
+): string {
+  const halted = consumers.flatMap((one) =>
+    one.halted.map((each) => [one.consumer, each] as const)
+  );
   const failing = consumers.filter((one) => one.failing !== null);
   const rows = `${log.exact ? "" : "about "}${countText(log.rows, "notification")}`;
   return blocks(
@@ -92,22 +102,44 @@ function text({ consumers, delayed, log, schemaVersion, warnings, watches }: Sta
       ]),
     ),
     failing.length === 0 ? "" : table(
-      "failing, notification, attempts, last attempt, error",
-      failing.map(({ consumer, failing }) => [
+      "failing, notification, attempts, last attempt, next attempt, error",
+      failing.map((one) => [
+        one.consumer,
+        plain(one.failing!.id),
+        one.failing!.attempts,
+        ago(one.failing!.failedAt),
+        nextAttempt(one),
+        { text: one.failing!.error ?? "no message", style: "red" },
+      ]),
+    ),
+    halted.length === 0 ? "" : table(
+      "held up, partition, by notification, what to do",
+      halted.map(([consumer, { partition, id }]) => [
         consumer,
-        plain(failing!.id),
-        failing!.attempts,
-        ago(failing!.failedAt),
-        { text: failing!.error ?? "no message", style: "red" },
+        plain(partition),
+        plain(id),
+        {
+          text: `let it succeed, or hark discard ${shellWord(consumer)} ${id}`,
+          style: "yellow",
+        },
       ]),
     ),
     warnings.length === 0 ? "" : holdingTable(warnings, "yellow"),
     driftTable(watches),
     facts([
       ["log", `${rows}, ${bytesText(log.bytes)}, schema version ${schemaVersion}`],
+      ["retention", retention.length === 0 ? nothingIsRemoved : retentionText(retention)],
       ...delayedFacts(delayed),
     ]),
   );
+}
+
+function nextAttempt({ failing, serving, pausedAt }: ConsumerStatus): Cell {
+  if (pausedAt !== null) return { text: "paused", style: "yellow" };
+  const { nextAttemptAt } = failing!;
+  return serving || nextAttemptAt.getTime() > Date.now()
+    ? until(nextAttemptAt)
+    : { text: "when a worker runs", style: "yellow" };
 }
 
 /** How long a delivery may be overdue, in ms, before it seems that no worker runs to make it. */

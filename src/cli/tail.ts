@@ -35,7 +35,7 @@ export const tail = databaseCommand({
     ),
     since: maybe(
       "--since",
-      duration("--since", Date.now()),
+      duration("--since", { least: 0, most: Date.now() }),
       "Start this long ago: 30s, 10m, 2h, 7d.",
     ),
     limit: maybe("--limit", number("N", { least: 1 }), "End after this many."),
@@ -68,7 +68,9 @@ export const tail = databaseCommand({
 
 /** As JSON. The payload is the server's text, so that numbers keep their digits. */
 function jsonLine(n: Notification): string {
-  const { id, channel, key, headers, createdAt, isReplay } = n;
+  const { id, channel, key, createdAt, isReplay, problem } = n;
+  if (problem !== undefined) return jsonText({ id, channel, key, createdAt, isReplay, problem });
+  const { headers } = n;
   const rest = jsonText({ id, channel, key, headers, createdAt, isReplay });
   return `${rest.slice(0, -1)},"payload":${visible(n.payloadText)}}`;
 }

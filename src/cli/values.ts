@@ -5,30 +5,27 @@
  */
 
 import type { ValueParser } from "@optique/core/valueparser";
+import { type DurationBounds, formatDuration, parseDuration } from "../duration.ts";
 import { kind } from "./options.ts";
 
-const units: Readonly<Record<string, number>> = {
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
-};
-
-/** Reads `250ms`, `10s`, `1.5h` or `1d` as milliseconds; undefined for anything else. */
-export function parseDuration(input: string): number | undefined {
-  const [, amount, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(input) ?? [];
-  const value = Number(amount) * (units[unit ?? ""] ?? NaN);
-  return Number.isFinite(value) ? value : undefined;
-}
-
 /** A duration as the value of an option, in milliseconds. */
-export function duration(option: `--${string}`, most = Infinity): ValueParser<"sync", number> {
-  return kind("DURATION", 0, (input) => {
+export function duration(
+  option: `--${string}`,
+  bounds: DurationBounds = { least: 0, most: Infinity },
+): ValueParser<"sync", number> {
+  return kind("DURATION", bounds.least, (input) => {
     const value = parseDuration(input);
-    if (value !== undefined && value <= most) return value;
+    if (value !== undefined && value >= bounds.least && value <= bounds.most) return value;
+    const { least, most } = bounds;
+    const limits = most === Infinity
+      ? ""
+      : least === 0
+      ? `; at most ${formatDuration(most)}`
+      : `; from ${formatDuration(least)} to ${formatDuration(most)}`;
+    const unit = /^\d+(\.\d+)?$/.test(input) ? " A number needs its unit." : "";
     throw new Error(
-      `${option} is ${JSON.stringify(input)}. Give 250ms, 10s, 5m, 2h or 1d, for example.`,
+      `${option} is ${JSON.stringify(input)}. ` +
+        `Give 250ms, 10s, 5m, 2h or 1d, for example${limits}.${unit}`,
     );
   });
 }

@@ -7,6 +7,7 @@
 import { multiple, withDefault } from "@optique/core/modifiers";
 import { choice } from "@optique/core/valueparser";
 import type { LockOptions, WatchDefinition, WatchOperation } from "../changes/options.ts";
+import { aDay } from "../duration.ts";
 import { given, type Values } from "./command.ts";
 import {
   list as names,
@@ -18,6 +19,7 @@ import {
   toggle,
   words,
 } from "./options.ts";
+import { duration } from "./values.ts";
 
 /** The table. */
 export const relation = positional(
@@ -35,8 +37,8 @@ export const name = maybe(
 /** How long to wait for the table's lock. */
 export const lockTimeout = maybe(
   "--lock-timeout",
-  number("SECONDS", { least: 0.001, most: 86_400, whole: false }),
-  "Give up if writers hold the table for longer. Default: 5.",
+  duration("--lock-timeout", { least: 1, most: aDay }),
+  "Give up if writers hold the table for longer. Default: 5s.",
 );
 
 /** The options that name an existing watch. */
@@ -47,9 +49,9 @@ export function existingOf(o: Values<typeof existing>): LockOptions & { readonly
   return { ...given({ name: o.name }), ...lockOption(o.lockTimeout) };
 }
 
-/** The option for a lock timeout in seconds. */
-export function lockOption(seconds: number | undefined): LockOptions {
-  return seconds === undefined ? {} : { lockTimeout: Math.ceil(seconds * 1000) };
+/** The option for a lock timeout in milliseconds. */
+export function lockOption(ms: number | undefined): LockOptions {
+  return ms === undefined ? {} : { lockTimeout: Math.ceil(ms) };
 }
 
 /** The options of a definition. */

@@ -114,6 +114,9 @@ export class Acknowledger {
       }
     }
     for (const outcome of outcomes) {
+      if (outcome.kind === "wait" && outcome.entry.wait !== undefined) {
+        outcome.entry.wait.stored = true;
+      }
       if (state.outcomes.get(outcome.entry.id) === outcome) {
         state.outcomes.delete(outcome.entry.id);
       }
@@ -124,7 +127,8 @@ export class Acknowledger {
 function outcomesText(outcomes: readonly Outcome[]): string {
   const now = performance.now();
   return JSON.stringify(outcomes.map((outcome) => {
-    const { id, partition, key, attempts } = outcome.entry;
+    const { id, partition, key, attempts, wait } = outcome.entry;
+    const stored = wait?.stored === true;
     switch (outcome.kind) {
       case "wait":
         return {
@@ -136,11 +140,12 @@ function outcomesText(outcomes: readonly Outcome[]): string {
           state: outcome.state,
           due_ms: Math.max(0, Math.round(outcome.due - now)),
           error: quoted(outcome.error),
+          stored,
         };
       case "end":
         return { kind: "end", id, partition };
       case "dead":
-        return { kind: "dead", id, partition, attempts, error: quoted(outcome.error) };
+        return { kind: "dead", id, partition, attempts, error: quoted(outcome.error), stored };
     }
   }));
 }

@@ -4,13 +4,12 @@
  * @module
  */
 
-import { show } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
-import type { HeldPartition } from "./held.ts";
+import { BatchInHand, type Work } from "./batch.ts";
 import type { Notification } from "./notification.ts";
 import type { BatchHandler, Handler, HandlerContext } from "./handler.ts";
-import type { Entry } from "./queue.ts";
 import { isThenable, settled } from "./settle.ts";
 import type { Transactions } from "./transactions.ts";
 
@@ -23,13 +22,6 @@ export interface Handling {
   readonly handleBatch: BatchHandler | undefined;
   /** Milliseconds. Undefined for no timeout. */
   readonly timeout: number | undefined;
-}
-
-/** Entries with their notifications, and the partitions they belong to. */
-export interface Work {
-  readonly entries: readonly Entry[];
-  readonly notifications: readonly Notification[];
-  readonly held: readonly HeldPartition[];
 }
 
 const succeeded: readonly Result[] = [undefined];
@@ -87,6 +79,7 @@ export class Attempts {
           return noTransaction();
         },
         fail: noBatch,
+        isBehindFailure: () => false,
       };
       this.#contexts.set(signal, context);
     }
@@ -110,32 +103,23 @@ export class Attempts {
     const tooLong = new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError");
     const timers = timeout === undefined ? [] : [
       setTimeout(() => late.abort(tooLong), timeout),
-      setTimeout(() => given.abort(tooLong), 2 * timeout),
+      setTimeout(() => given.abort(tooLong), Math.min(2 * timeout, longestTimer)),
     ];
-    const failed = new Map<Notification, unknown>();
+    const batch = new BatchInHand(work);
+    const { failed } = batch;
     const call = async (tx: Queryable | undefined): Promise<void> => {
       const context: HandlerContext = {
         signal,
         get tx(): Queryable {
           return tx ?? noTransaction();
         },
-        fail: this.#handling.handleBatch === undefined ? noBatch : (notification, error) => {
-          if (!work.notifications.includes(notification)) {
-            throw new HarkError(
-              "BAD_OPTION",
-              `fail() was given ${show(notification)}, which is not in this batch`,
-              {
-                remedy: "Give one of the notifications that the handler was called with.",
-              },
-            );
-          }
-          failed.set(notification, error ?? new Error("failed"));
-        },
+        fail: this.#handling.handleBatch === undefined ? noBatch : batch.fail,
+        isBehindFailure: batch.isBehindFailure,
       };
       const { handle, handleBatch } = this.#handling;
       const result = handle !== undefined
         ? handle(work.notifications[0]!, context)
-        : handleBatch!(work.notifications, context);
+        : handleBatch!(batch.notifications, context);
       // After the timeout the result no longer counts. The handler is still awaited for as long
       // again, so that no other handler of its key starts beside it.
       if (isThenable(result)) {

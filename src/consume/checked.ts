@@ -4,9 +4,10 @@
  * @module
  */
 
-import { bad, channelNames, consumerName, knownOptions, wholeNumber } from "../check.ts";
+import { bad, channelNames, consumerName, knownOptions, show, wholeNumber } from "../check.ts";
+import { aDay, aYear, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
-import { headersText, keyText, payloadText } from "../publish/payload.ts";
+import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
 import type { ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
 import type { CheckedOptions } from "./run.ts";
@@ -15,7 +16,8 @@ import { type StartFrom, startValues } from "./start.ts";
 /** How many rows are scanned for one page. Bounds how long a read of a rare channel takes. */
 const scannedPerPage = 20_000;
 
-const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
+/** The names of all options of a consumer. */
+export const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
   "id",
   "channels",
   "filter",
@@ -47,16 +49,14 @@ const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
   "stopTimeout",
 ];
 
-/** The options that a subclass has as fields. Options given to the constructor win over them. */
-export function fieldsOf(consumer: object): ConsumerOptions {
-  const fields = consumer as Record<string, unknown>;
-  return Object.fromEntries(
-    consumerOptionNames.filter((name) => Object.hasOwn(fields, name) && fields[name] !== undefined)
-      .map((name) => [name, fields[name]]),
-  );
-}
-
-const functionNames = ["handle", "handleBatch", "onHandled", "onError", "onDeadLetter"] as const;
+/** The names of the options that are functions. */
+export const functionNames = [
+  "handle",
+  "handleBatch",
+  "onHandled",
+  "onError",
+  "onDeadLetter",
+] as const;
 
 /** The handler of a consumer: one of these functions. */
 export interface GivenHandlers {
@@ -67,9 +67,13 @@ export interface GivenHandlers {
 /** The names of the channels, without their starts. */
 export function namesOf(channels: ConsumerOptions["channels"]): string | string[] | undefined {
   if (!Array.isArray(channels)) return channels as string | undefined;
-  return channels.map((channel: string | ChannelStart) =>
-    channel !== null && typeof channel === "object" ? channel.name : channel
-  );
+  return channels.map((channel: string | ChannelStart) => {
+    // Anything else is refused as the name of a channel.
+    if (Object.prototype.toString.call(channel) !== "[object Object]") return channel as string;
+    const start = channel as ChannelStart;
+    knownOptions("a channel", start, ["name", "from"]);
+    return start.name;
+  });
 }
 
 /** Checks the options as far as possible before `id`, `channels` and the handler are final. */
@@ -82,9 +86,10 @@ export function checkOptions(o: ConsumerOptions, subclass: boolean = false): voi
     }
   }
   if (o.id !== undefined) consumerName(o.id);
+  if (o.handle !== undefined && o.handleBatch !== undefined) throw both(o.id);
   // A subclass may have either handler as a method.
   const batches = o.handleBatch !== undefined || o.batchSize !== undefined && subclass;
-  completeOptions(o, "unnamed", o.channels ?? ["unnamed"], {
+  completeOptions(o, "unnamed", o.channels === undefined ? ["unnamed"] : o.channels, {
     handle: batches ? o.handle : o.handle ?? (() => {}),
     handleBatch: batches ? o.handleBatch ?? (() => {}) : undefined,
   });
@@ -106,18 +111,19 @@ export function completeOptions(
     });
   }
   if (handle !== undefined && handleBatch !== undefined) {
-    throw new HarkError("BAD_OPTION", `consumer "${consumer}" has both handle and handleBatch`, {
-      remedy: "Give only one of them.",
-    });
+    throw both(consumer);
   }
   const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
-  const acknowledgeInterval = wholeNumber("acknowledgeInterval", o.acknowledgeInterval, 200, 0);
+  const acknowledgeInterval = durationMs("acknowledgeInterval", o.acknowledgeInterval, 200, {
+    least: 0,
+    most: aDay,
+  });
   const block = oneOf("onFailure", o.onFailure, ["wait", "block"]) === "block";
   return {
     identity: {
       consumer,
       owner: crypto.randomUUID(),
-      lease: wholeNumber("lease", o.lease, 15_000, 100, 86_400_000),
+      lease: durationMs("lease", o.lease, 15_000, { least: 100, most: aDay }),
       channels: channelNames(namesOf(channels)).sort(),
       filter: filterText(o.filter),
       transactional: boolean("transactional", o.transactional),
@@ -138,30 +144,35 @@ export function completeOptions(
     batchSize: handleBatch === undefined
       ? unless(o.batchSize, "batchSize", "handleBatch", 1)
       : wholeNumber("batchSize", o.batchSize, 100, 1, 10_000),
-    pollInterval: wholeNumber("pollInterval", o.pollInterval, 3000, 1, 86_400_000),
+    pollInterval: durationMs("pollInterval", o.pollInterval, 3000, { least: 1, most: aDay }),
     acknowledgeCount: acknowledgeInterval === 0
       ? 1
       : wholeNumber("acknowledgeCount", o.acknowledgeCount, 4000, 1),
     acknowledgeInterval,
-    retryInitial: wholeNumber("retry.initial", o.retry?.initial, 500, 0, 31_622_400_000),
-    retryMaximum: wholeNumber("retry.maximum", o.retry?.maximum, 600_000, 0, 31_622_400_000),
+    retryInitial: durationMs("retry.initial", o.retry?.initial, 500, { least: 0, most: aYear }),
+    retryMaximum: durationMs("retry.maximum", o.retry?.maximum, 600_000, { least: 0, most: aYear }),
     maxAttempts: o.maxAttempts === Infinity
       ? Infinity
       : wholeNumber("maxAttempts", o.maxAttempts, block ? Infinity : 20, 1, 1_000_000_000),
     maxCrashes: wholeNumber("maxCrashes", o.maxCrashes, 4, 4, 1000),
     maxWaiting: wholeNumber("maxWaiting", o.maxWaiting, 10_000, 1, 1_000_000),
     block,
-    stopTimeout: wholeNumber("stopTimeout", o.stopTimeout, 30_000, 0, 86_400_000),
+    stopTimeout: durationMs("stopTimeout", o.stopTimeout, 30_000, { least: 0, most: aDay }),
     random: Math.random,
     handling: {
       handle,
       handleBatch,
-      timeout: o.timeout === undefined
-        ? undefined
-        : wholeNumber("timeout", o.timeout, 0, 1, 2_000_000_000),
+      timeout: durationMs("timeout", o.timeout, undefined, { least: 1, most: longestTimer }),
     },
     hooks: { onHandled: o.onHandled, onError: o.onError, onDeadLetter: o.onDeadLetter },
   };
+}
+
+function both(id: string | undefined): HarkError {
+  const what = id === undefined ? "a consumer" : `consumer ${show(id)}`;
+  return new HarkError("BAD_OPTION", `${what} has both handle and handleBatch`, {
+    remedy: "Give only one of them.",
+  });
 }
 
 function boolean(name: string, value: unknown): boolean {
@@ -188,17 +199,19 @@ function filterText(filter: ConsumerFilter | undefined): string | null {
   knownOptions("filter", filter, ["key", "payload", "headers"]);
   const parts: string[] = [];
   if (filter.key !== undefined) {
-    const keys = typeof filter.key === "string" ? [filter.key] : filter.key;
-    if (!Array.isArray(keys) || keys.length === 0 || keys.some((key) => typeof key !== "string")) {
+    const keys: readonly unknown[] = Array.isArray(filter.key) ? filter.key : [filter.key];
+    if (keys.length === 0 || keys.some((key) => wordOf(key) === undefined)) {
       bad("filter.key", filter.key, "Give a key, or a list of at least one key.");
     }
-    parts.push(`"key":${JSON.stringify(keys.map((key) => keyText(key)))}`);
+    parts.push(`"key":${JSON.stringify(keys.map((key) => keyText(key, "filter.key")))}`);
   }
   if (filter.payload !== undefined) {
     parts.push(`"payload":${payloadText(filter.payload, "filter.payload")}`);
   }
   if (filter.headers === null) bad("filter.headers", null, "Give an object, or leave it out.");
-  if (filter.headers !== undefined) parts.push(`"headers":${headersText(filter.headers)}`);
+  if (filter.headers !== undefined) {
+    parts.push(`"headers":${headersText(filter.headers, "filter.headers")}`);
+  }
   if (parts.length === 0) bad("filter", filter, "Give a key, a payload or headers to match.");
   return `{${parts.join(",")}}`;
 }
@@ -208,7 +221,6 @@ function startsOf(channels: ConsumerOptions["channels"]): string | null {
   if (!Array.isArray(channels)) return null;
   const starts = channels.filter((channel) => channel !== null && typeof channel === "object")
     .map((channel: ChannelStart) => {
-      knownOptions("a channel", channel, ["name", "from"]);
       const from: StartFrom | undefined = channel.from;
       if (from === undefined) {
         bad(`from of channel "${channel.name}"`, from, "Give a start, or leave from out.");

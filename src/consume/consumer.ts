@@ -4,23 +4,41 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
-import { bad, knownOptions } from "../check.ts";
-import { connectionsOf } from "../database/database.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import type { Notification } from "./notification.ts";
-import { checkOptions, completeOptions, fieldsOf, type GivenHandlers } from "./checked.ts";
+import { checkOptions, completeOptions } from "./checked.ts";
+import { optionsOf, withFields } from "./class_fields.ts";
 import type { HandlerContext } from "./handler.ts";
 import type { ConsumerOptions, RunOptions } from "./options.ts";
-import { supervise } from "./supervise.ts";
+import { Runner } from "./runner.ts";
 
-const logger = getLogger(["hark", "consumer"]);
+/** What runs each consumer. Not private fields: those would not be found through a Proxy. */
+const runners = new WeakMap<object, Runner>();
+
+// A registered symbol: a module of consumers may have imported another copy of this package than the
+// program that runs it.
+const checkKey = Symbol.for("@hark/postgres:check:1");
+
+/**
+ * Checks all options of a consumer, as a run would.
+ *
+ * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
+ */
+export function checkConsumer(consumer: object): void {
+  (consumer as { [checkKey]?: () => void })[checkKey]?.();
+}
+
+function runnerOf(consumer: object): Runner {
+  return runners.get(consumer)!;
+}
 
 /**
  * A durable, named subscription to one or more channels. Its position is stored in the database. So
  * after any absence the consumer continues where it was. Give options, or write a subclass with
- * `id`, `channels`, `handle` and any other option as a field. Options win over fields.
+ * `id`, `channels`, `handle` and any other option as a field or a method. Options win over fields.
+ * What a consumer was given can be read from its properties; a property is undefined if its default
+ * applies.
  *
  * Each committed notification is handled at least once, and normally exactly once. A notification
  * is handled again if a process ends after handling it and before storing its progress. With
@@ -46,14 +64,6 @@ const logger = getLogger(["hark", "consumer"]);
  */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
 export class Consumer<Payload = any> {
-  /** The name under which the database keeps the consumer's position. */
-  readonly id: string | undefined;
-  /** The channels that the consumer reads. */
-  readonly channels: ConsumerOptions["channels"];
-  readonly #db: Queryable;
-  readonly #options: ConsumerOptions<Payload>;
-  #running: { readonly stop: AbortController; readonly done: Promise<unknown> } | undefined;
-
   /**
    * Checks the options. Does not connect yet.
    *
@@ -62,14 +72,37 @@ export class Consumer<Payload = any> {
    * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
    */
   constructor(db: Queryable, options: ConsumerOptions<Payload> = {}) {
-    if (typeof (db as Queryable | undefined)?.query !== "function") {
-      bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");
-    }
+    requireQueryable(db);
     checkOptions(options, new.target !== Consumer);
-    this.#db = db;
-    this.#options = options;
-    this.id = options.id;
-    this.channels = options.channels;
+    const self = withFields(this, options, new.target, Consumer);
+    for (const [name, value] of Object.entries(options)) {
+      if (value === undefined) continue;
+      Object.defineProperty(self, name, {
+        value,
+        configurable: true,
+        enumerable: true,
+        writable: true,
+      });
+    }
+    runners.set(
+      self,
+      new Runner(db, () => {
+        const all = optionsOf(self, options, Consumer);
+        checkOptions(all);
+        const { id, channels, handle, handleBatch } = all;
+        return completeOptions(all, id, channels, { handle, handleBatch });
+      }),
+    );
+    return self;
+  }
+
+  static {
+    // hark listen checks consumers before it runs any of them.
+    Object.defineProperty(this.prototype, checkKey, {
+      value(this: Consumer): void {
+        runnerOf(this).check();
+      },
+    });
   }
 
   /**
@@ -107,7 +140,37 @@ export class Consumer<Payload = any> {
    *   pass by themselves.
    */
   async run(options: RunOptions = {}): Promise<void> {
-    await this.#start(options, false);
+    await runnerOf(this).run(options, false);
+  }
+
+  /**
+   * Resolves when a run is ready, in this process: it has registered the consumer, listens, and has
+   * claimed its share of the partitions. The share is nothing while other workers serve all of
+   * them. What is published from then on has `isReplay` false. What was published before has it
+   * true.
+   *
+   * The promise belongs to the current run, or to the next one if none has begun. It rejects with
+   * the error of `run` if that fails earlier, and with `CONFLICT` if the consumer is stopped
+   * earlier.
+   *
+   * @example
+   * ```ts
+   * import { connect, Consumer, notify } from "@hark/postgres";
+   *
+   * await using db = await connect(Deno.env.get("DATABASE_URL"));
+   * const consumer = new Consumer(db, {
+   *   id: "billing",
+   *   channels: "orders",
+   *   handle: ({ isReplay }) => console.log(isReplay),
+   * });
+   * const running = consumer.run();
+   * await consumer.ready;
+   * await notify(db, "orders", { id: 42 });
+   * await running;
+   * ```
+   */
+  get ready(): Promise<void> {
+    return runnerOf(this).ready;
   }
 
   /**
@@ -124,83 +187,15 @@ export class Consumer<Payload = any> {
    * @throws {HarkError} As {@linkcode Consumer.run}, and if the connection is lost.
    */
   async drain(options: RunOptions = {}): Promise<number> {
-    return await this.#start(options, true);
+    return await runnerOf(this).run(options, true);
   }
 
   /** Lets running handlers finish, stores the progress, releases the partitions, and returns. */
   async stop(): Promise<void> {
-    const running = this.#running;
-    running?.stop.abort();
-    await running?.done.catch(() => {}); // run() and drain() report their own errors
-  }
-
-  /**
-   * Options win over a subclass's methods. So a `handle` option also wins over a `handleBatch`
-   * method, and the reverse.
-   */
-  #handlers({ handle, handleBatch }: ConsumerOptions): GivenHandlers {
-    const own = handle === undefined && handleBatch === undefined;
-    return {
-      handle: own && this.handle !== Consumer.prototype.handle
-        ? (notification, context) => this.handle(notification, context)
-        : handle,
-      handleBatch: own && this.handleBatch !== Consumer.prototype.handleBatch
-        ? (notifications, context) => this.handleBatch(notifications, context)
-        : handleBatch,
-    };
-  }
-
-  async #start(options: RunOptions, drain: boolean): Promise<number> {
-    knownOptions("run", options, ["signal"]);
-    const given = { ...fieldsOf(this), ...this.#options };
-    checkOptions(given);
-    const worker = completeOptions(
-      given,
-      given.id ?? this.id,
-      given.channels ?? this.channels,
-      this.#handlers(given),
-    );
-    const { consumer } = worker.identity;
-    if (this.#running !== undefined) {
-      throw new HarkError("CONFLICT", `consumer "${consumer}" is already running`, {
-        remedy: "Stop it first, or make another Consumer object.",
-      });
-    }
-    const stop = new AbortController();
-    const abandon = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    stop.signal.addEventListener("abort", () => {
-      timer = setTimeout(() => {
-        logger.warn(
-          "{consumer}: a handler still runs {timeout} ms after the stop; its notification will be handled again",
-          {
-            consumer,
-            timeout: worker.stopTimeout,
-          },
-        );
-        abandon.abort(new Error("the consumer is stopping"));
-      }, worker.stopTimeout);
-    }, { once: true });
-    const abort = () => stop.abort();
-    if (options.signal?.aborted) abort();
-    options.signal?.addEventListener("abort", abort, { once: true });
-    const done = supervise(this.#db, worker, {
-      drain,
-      stopping: stop.signal,
-      abandon: abandon.signal,
-    });
-    this.#running = { stop, done };
-    const forget = connectionsOf(this.#db)?.beforeClose(
-      () => this.stop(),
-      () => stop.signal.aborted ? undefined : `consumer "${consumer}"`,
-    );
-    try {
-      return await done;
-    } finally {
-      forget?.();
-      clearTimeout(timer);
-      options.signal?.removeEventListener("abort", abort);
-      this.#running = undefined;
-    }
+    await runnerOf(this).stop();
   }
 }
+
+/** The options that a consumer was given, or that its class has as fields. */
+// deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
+export interface Consumer<Payload = any> extends ConsumerOptions<Payload> {}

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { messageOf } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import { type Attempts, BatchFailed, type Result } from "./attempt.ts";
 import type { HeldPartition } from "./held.ts";
 import { Notification } from "./notification.ts";

@@ -6,10 +6,10 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate, translated } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import type { State } from "./state.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -19,6 +19,8 @@ export class Errands {
   readonly #state: State;
   /** When to look at delayed notifications next, by `performance.now()`. */
   deliverAt = -Infinity;
+  /** When to remove old notifications next, by `performance.now()`. The heartbeat sets it. */
+  retainAt = Infinity;
   #waymark = { at: performance.now(), handled: 0 };
 
   constructor(state: State) {
@@ -40,6 +42,31 @@ export class Errands {
     // If notifications are due and none was moved, another worker is moving them.
     const least = Number(row.moved) === 0 ? 100 : 0;
     this.deliverAt = performance.now() + Math.max(wait, least);
+  }
+
+  /**
+   * Removes old notifications as the settings of retention say, a batch at a time. Any running
+   * worker does this for all consumers, one worker at a time.
+   */
+  async retain(session: Queryable): Promise<void> {
+    if (this.retainAt > performance.now()) return;
+    this.retainAt = Infinity;
+    try {
+      const { rows: [row] } = await session.query(
+        "select removed, next_ms from hark.apply_retention()",
+      );
+      // While there is more. Otherwise the heartbeat tells when it is due again.
+      if (row.next_ms !== null && Number(row.next_ms) <= 2000) {
+        this.retainAt = performance.now() + Math.max(Number(row.next_ms), 50);
+      }
+      if (Number(row.removed) > 0) {
+        logger.debug("Removed {count} old notifications", { count: Number(row.removed) });
+      }
+    } catch (error) {
+      const reason = translate(error);
+      if (isPassing(reason)) throw reason;
+      logger.warn("Could not remove old notifications: {reason}", { reason: messageOf(reason) });
+    }
   }
 
   /** Stores a waymark now and then, while this worker reads. */

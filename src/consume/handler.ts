@@ -22,11 +22,21 @@ export interface HandlerContext {
   readonly tx: Queryable;
   /**
    * For `handleBatch`: reports that one notification of the batch has failed while the others have
-   * not. Later notifications of its key in the same batch count as not handled, and are delivered
-   * again after it. With `transactional` the batch is rolled back. Then all other notifications are
-   * delivered again too, without counting a failed attempt.
+   * not. **Do not handle later notifications of its key in the same batch.** They count as not
+   * handled, and are delivered again after it. A loop `for (const one of notifications)` leaves
+   * them out by itself from the call of `fail` on. In any other loop ask
+   * {@linkcode HandlerContext.isBehindFailure}. With `onFailure: "block"` the same holds for all
+   * later notifications of the partition.
+   *
+   * With `transactional` the batch is rolled back. Then all other notifications are delivered again
+   * too, without counting a failed attempt.
    */
   readonly fail: (notification: Notification, error?: unknown) => void;
+  /**
+   * For `handleBatch`: whether an earlier notification of the same key in the batch was given to
+   * `fail`. Then skip this one: it will be delivered again.
+   */
+  readonly isBehindFailure: (notification: Notification) => boolean;
 }
 
 /** Handles one notification. If the handler throws, the notification is retried. */
@@ -37,7 +47,9 @@ export type Handler<Payload = any> = (
 ) => unknown;
 
 /**
- * Handles several notifications in one call. If the handler throws, each notification has failed.
+ * Handles several notifications in one call, the notifications of a key in order. If the handler
+ * throws, each notification has failed. To report single ones, call `context.fail`. A loop
+ * `for (const one of notifications)` then leaves out the rest of that key.
  */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
 export type BatchHandler<Payload = any> = (

@@ -48,8 +48,15 @@ export class HeldPartition {
    * - `"unsure"`: it is not known what is stored, so the partition must be claimed again.
    */
   halted: "release" | "blocked" | "full" | "unsure" | undefined;
+  /** Whether the database knows that the partition is halted. */
+  haltTold = false;
   /** Whether the partition's waiting and done notifications are known. */
   complete = false;
+  /**
+   * Whether what waits is tried once at once: this worker has just started, and it was alone. The
+   * cause of a failure may have been repaired with the restart.
+   */
+  restarted = false;
   /** How many entries of the partition are being handled. */
   running = 0;
   /** How many rows of hark.waiting the partition has, as far as this worker knows. */
@@ -108,6 +115,7 @@ export class HeldPartition {
    */
   regain(epoch: number): void {
     this.epoch = epoch;
+    this.haltTold = false; // a claim forgets it
     if (!this.#lost.signal.aborted) return;
     this.#lost = new AbortController();
     this.#signal = undefined;

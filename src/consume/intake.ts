@@ -6,7 +6,7 @@
 
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
-import { translate } from "../database/translate.ts";
+import { Caution } from "./caution.ts";
 import type { PageLimits, PageRow } from "./page.ts";
 import type { Entry } from "./queue.ts";
 import type { Reader } from "./reader.ts";
@@ -34,8 +34,7 @@ export class Intake {
   /** How many rows were read so far. */
   #found = 0;
   #span = 0;
-  /** The divisor that makes pages smaller after one timed out. */
-  #caution = 1;
+  readonly #caution: Caution;
 
   /**
    * @param meanwhile Called when a page has been requested, so that ready entries are handled while
@@ -45,6 +44,7 @@ export class Intake {
     this.#state = state;
     this.#meanwhile = meanwhile;
     const { limits, readAhead } = state.options;
+    this.#caution = new Caution(limits);
     this.#worthReading = Math.max(1, Math.floor(Math.min(limits.rows, readAhead) / 2));
   }
 
@@ -155,13 +155,11 @@ export class Intake {
     alike: Reader | undefined,
   ): Promise<void> {
     const { options, run, started } = this.#state;
-    const limitsFor = (rows: number) => ({
-      ...options.limits,
-      rows: Math.ceil(rows / this.#caution),
-    });
+    const caution = this.#caution;
+    caution.prepare(session);
     const reading = reader.read(session, {
       identity: options.identity,
-      limits: limitsFor(rows),
+      limits: caution.limits(rows),
       started: started!,
       rung: run.bell.count,
       alike,
@@ -170,17 +168,13 @@ export class Intake {
         // is coming counts against the room.
         const one = session instanceof Session && this.#comingFor(reader).rows === 0;
         const room = one && page.took < quick ? this.#roomBeside(page) : 0;
-        return room === 0 ? undefined : limitsFor(room);
+        return room === 0 ? undefined : caution.limits(room);
       },
-      failed: (error) => {
-        if (translate(error).code === "TIMEOUT") {
-          this.#caution = Math.min(this.#caution * 10, 100_000);
-        }
-      },
+      failed: (error, took) => caution.failed(error, took),
     });
     this.#meanwhile();
     const page = await reading;
-    this.#caution = Math.max(1, this.#caution / 2);
+    caution.succeeded(page.took);
     // Notifications that the filter excludes also ring the bell.
     if (page.rows.length > 0 || options.identity.filter !== null && page.span !== this.#span) {
       this.#rowsAt = performance.now();
@@ -237,6 +231,7 @@ export class Intake {
       dropped: false,
       alone: held.crashes >= 2 && held.tail > 0,
       isReplay: row.isReplay,
+      wait: undefined,
     };
     held.add(entry);
     if (held.done.delete(row.id)) {

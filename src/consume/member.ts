@@ -4,10 +4,11 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { sqlState } from "../database/driver_error.ts";
 import { messageOf, translate, translated } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import { processName } from "./process_name.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -41,6 +42,8 @@ export interface Attendance {
   readonly replays: boolean;
   /** Milliseconds from now until the next delayed notification is due. Null if there is none. */
   readonly nextDue: number | null;
+  /** Whether old notifications are to be removed: see hark.apply_retention. */
+  readonly retentionDue: boolean;
 }
 
 /** A partition that was claimed: see hark.claim. */
@@ -89,7 +92,8 @@ export class Member {
       session.query(
         `select outcome, share, partitions, workers, pg_catalog.to_json(mine)::text as mine,
           pg_catalog.to_json(epochs)::text as epochs, pg_catalog.to_json(free)::text as free,
-          pg_catalog.to_json(gone)::text as gone, paused, releasing, changes, replays, next_due_ms
+          pg_catalog.to_json(gone)::text as gone, paused, releasing, changes, replays, next_due_ms,
+          retention_due
          from hark.heartbeat($1::text, $2::uuid, $3::bigint, $4::integer, $5::boolean,
           array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::jsonb, $8::boolean,
           $9::text)`,
@@ -120,6 +124,7 @@ export class Member {
       changes: toId(row.changes),
       replays: row.replays,
       nextDue: row.next_due_ms === null ? null : Number(row.next_due_ms),
+      retentionDue: row.retention_due === true,
     };
   }
 
@@ -142,7 +147,7 @@ export class Member {
       ({ rows } = await ask());
     } catch (error) {
       const reason = translate(error);
-      if ((reason.cause as { code?: unknown } | undefined)?.code !== "55P03") throw reason;
+      if (sqlState(reason) !== "55P03") throw reason;
       // A transaction of the last owner is still open: its handler hangs, or its process was
       // stopped.
       await this.#endOwners(session, wanted);

@@ -4,8 +4,9 @@
  * @module
  */
 
-import type { Queryable } from "../database/queryable.ts";
+import type { Queryable, QueryResult } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
+import { Caution } from "./caution.ts";
 import { extendLog } from "./errands.ts";
 import { type Page, pageColumns, type PageLimits, parsePage, spanWorthStoring } from "./page.ts";
 
@@ -44,7 +45,7 @@ interface Fenced {
 /** Reads windows from a position that is kept in memory. */
 export class MemoryReader {
   readonly #channels: string | null;
-  readonly #limits: PageLimits;
+  readonly #caution: Caution;
   #started = "";
   /**
    * The position between windows. Its fence is on disk, so the position outlives a crash of the
@@ -74,7 +75,7 @@ export class MemoryReader {
   /** @param channels Null reads every channel. */
   constructor(channels: string[] | null, limits: PageLimits) {
     this.#channels = channels === null ? null : JSON.stringify(channels);
-    this.#limits = limits;
+    this.#caution = new Caution(limits);
   }
 
   /** Moves to the start, in the form that hark.start_position takes. */
@@ -97,14 +98,7 @@ export class MemoryReader {
     return await translated(async () => {
       if (this.lost) await this.#startOver(session);
       await this.#advance(session);
-      const { rows } = await session.query(this.#channels === null ? readAllSql : readSql, [
-        this.#position,
-        this.#channels,
-        this.#limits.rows,
-        this.#limits.bytes,
-        this.#limits.scanned,
-        this.#started,
-      ]);
+      const rows = await this.#page(session);
       const page = parsePage({ rows }, null);
       if (this.#position === this.#safe) this.#openedAt = rows[0].time;
       this.#position = page.position;
@@ -114,6 +108,27 @@ export class MemoryReader {
       }
       return page;
     });
+  }
+
+  async #page(session: Queryable): Promise<QueryResult["rows"]> {
+    const { rows, bytes, scanned } = this.#caution.limits();
+    this.#caution.prepare(session);
+    const sent = performance.now();
+    try {
+      const page = await session.query(this.#channels === null ? readAllSql : readSql, [
+        this.#position,
+        this.#channels,
+        rows,
+        bytes,
+        scanned,
+        this.#started,
+      ]);
+      this.#caution.succeeded(performance.now() - sent);
+      return page.rows;
+    } catch (error) {
+      this.#caution.failed(error, performance.now() - sent);
+      throw error;
+    }
   }
 
   async #advance(session: Queryable): Promise<void> {

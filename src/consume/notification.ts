@@ -14,13 +14,15 @@ export interface LogRow {
   readonly channel: string;
   /** The key of the notification, or null. */
   readonly key: string | null;
-  /**
-   * The payload as JSON text. Null if the payload is over 64 MB, or over 256 MB as text. Such a
-   * payload is not delivered.
-   */
+  /** The payload as JSON text. Null if the notification cannot be read: see `problem`. */
   readonly payload: string | null;
   /** The headers as JSON text of an object, or null. */
   readonly headers: string | null;
+  /**
+   * Why the notification cannot be read. Such a notification is not delivered. Undefined if it can
+   * be read.
+   */
+  readonly problem?: string | undefined;
   /** Milliseconds since 1970. */
   readonly createdAt: number;
   /** Whether the notification was committed before its reader started. */
@@ -62,6 +64,12 @@ export class Notification<Payload = any> {
    * Whether the notification was published before this reader started, rather than while it runs.
    */
   readonly isReplay: boolean;
+  /**
+   * Why the notification cannot be read. Undefined if it can be read, which a consumer's handler may
+   * rely on. A subscription also gets notifications that cannot be read: then `payload`, `payloadText`
+   * and what is taken from them throw `BAD_PAYLOAD`, and `headers` is empty.
+   */
+  readonly problem: string | undefined;
   /** The number of the delivery: 1 for the first known delivery, then 2, 3, …. */
   readonly attempt: number;
   readonly #payloadText: string | null;
@@ -80,6 +88,7 @@ export class Notification<Payload = any> {
     this.attempt = attempt;
     this.#payloadText = row.payload;
     this.#headersText = row.headers;
+    this.problem = row.problem;
     this.#createdAt = row.createdAt;
   }
 
@@ -99,17 +108,18 @@ export class Notification<Payload = any> {
   /**
    * The payload as the JSON text that the server sent.
    *
-   * @throws {HarkError} `BAD_PAYLOAD` if the payload is over 64 MB, or over 256 MB as text. Larger
-   *   payloads are not read. A consumer's handler never receives such a notification: it becomes a
-   *   dead letter.
+   * @throws {HarkError} `BAD_PAYLOAD` if the notification cannot be read. Its payload or headers are
+   *   over 64 MB or over 256 MB as text, are damaged, or hold bytes that are no UTF-8. A consumer's
+   *   handler never receives such a notification: it becomes a dead letter.
    */
   get payloadText(): string {
     if (this.#payloadText === null) {
       throw new HarkError(
         "BAD_PAYLOAD",
-        `the payload of notification ${this.id} is too large to be read`,
+        `notification ${this.id} cannot be read: ${this.problem}`,
         {
-          remedy: "Publish a reference instead of a payload over 64 MB.",
+          remedy:
+            "Skip it. Publish a reference instead of a payload over 64 MB, and text that is UTF-8.",
         },
       );
     }
@@ -202,11 +212,12 @@ export class Notification<Payload = any> {
       id: this.id,
       channel: this.channel,
       key: this.key,
-      payload: this.payload,
+      payload: this.problem === undefined ? this.payload : null,
       headers: this.headers,
       createdAt: this.createdAt,
       isReplay: this.isReplay,
       attempt: this.attempt,
+      ...(this.problem === undefined ? {} : { problem: this.problem }),
     };
   }
 }

@@ -4,25 +4,26 @@
  * @module
  */
 
+import type { Duration } from "../duration.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
 import type { Notification } from "./notification.ts";
 import type { StartFrom } from "./start.ts";
 
-/** How Hark retries a failed notification. Durations are milliseconds. */
+/** How Hark retries a failed notification. Each duration is a {@linkcode Duration}. */
 export interface RetryOptions {
   /**
    * The wait after the first failed attempt. The wait doubles with each further failure, and up to
-   * half of it is subtracted at random. From 0 to 31622400000, about a year.
+   * half of it is subtracted at random. From 0 to 366 days.
    *
    * @default {500}
    */
-  readonly initial?: number;
+  readonly initial?: Duration;
   /**
-   * The longest wait between two attempts. From 0 to 31622400000.
+   * The longest wait between two attempts. From 0 to 366 days.
    *
-   * @default {600000}
+   * @default {600000, ten minutes}
    */
-  readonly maximum?: number;
+  readonly maximum?: Duration;
 }
 
 /** A channel with its own start, for when the channel is added to an existing consumer. */
@@ -43,7 +44,7 @@ export interface ChannelStart {
  */
 export interface ConsumerFilter {
   /** Match notifications with this key, or with one of these keys. */
-  readonly key?: string | readonly string[];
+  readonly key?: string | number | bigint | readonly (string | number | bigint)[];
   /**
    * Match notifications whose payload contains this value, as `jsonb @>` defines it: an object's
    * fields, an array's elements.
@@ -53,7 +54,7 @@ export interface ConsumerFilter {
   readonly headers?: Readonly<Record<string, unknown>>;
 }
 
-/** Options of a {@linkcode Consumer}. Durations are milliseconds. */
+/** Options of a {@linkcode Consumer}. Each duration is a {@linkcode Duration}, such as `"10s"`. */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
 export interface ConsumerOptions<Payload = any> {
   /** The name under which the database keeps the consumer's position, 1 to 200 characters. */
@@ -121,13 +122,13 @@ export interface ConsumerOptions<Payload = any> {
    */
   readonly transactional?: boolean;
   /**
-   * How long a handler may run, 1 to 2000000000. After that its signal aborts and the attempt
+   * How long a handler may run, 1 ms to 2000000000 ms. After that its signal aborts and the attempt
    * counts as failed. The slot and the key stay blocked until the handler returns, for at most
    * another `timeout`. So handlers should observe `context.signal`.
    *
    * @default {none}
    */
-  readonly timeout?: number;
+  readonly timeout?: Duration;
   /** How to retry a failed notification. */
   readonly retry?: RetryOptions;
   /**
@@ -164,21 +165,21 @@ export interface ConsumerOptions<Payload = any> {
    */
   readonly maxWaiting?: number;
   /** Called after a notification was handled. An error that it throws is logged. */
-  readonly onHandled?: (notification: Notification<Payload>) => unknown;
+  onHandled?(notification: Notification<Payload>): unknown;
   /** Called after each failed attempt. An error that it throws is logged. */
-  readonly onError?: (error: unknown, notification: Notification<Payload>) => unknown;
+  onError?(error: unknown, notification: Notification<Payload>): unknown;
   /**
    * Called when a notification becomes a dead letter, after `onError`. An error that it throws is
    * logged.
    */
-  readonly onDeadLetter?: (error: unknown, notification: Notification<Payload>) => unknown;
+  onDeadLetter?(error: unknown, notification: Notification<Payload>): unknown;
   /**
-   * How often to read the log without being woken, 1 to 86400000. LISTEN wakes a consumer at once,
+   * How often to read the log without being woken, 1 ms to 1 day. LISTEN wakes a consumer at once,
    * so this interval is a safety net. Without LISTEN it is the delay of delivery.
    *
    * @default {3000}
    */
-  readonly pollInterval?: number;
+  readonly pollInterval?: Duration;
   /**
    * The most notifications in one page (one read), 1 to 100000.
    *
@@ -212,25 +213,25 @@ export interface ConsumerOptions<Payload = any> {
    */
   readonly acknowledgeCount?: number;
   /**
-   * Store progress at most this long after the last time. With 0, progress is stored after each
-   * notification.
+   * Store progress at most this long after the last time, 0 to 1 day. With 0, progress is stored
+   * after each notification.
    *
    * @default {200}
    */
-  readonly acknowledgeInterval?: number;
+  readonly acknowledgeInterval?: Duration;
   /**
-   * How long a silent worker keeps its partitions before another worker may take over, 100 to
-   * 86400000. A worker whose LISTEN connection has ended is replaced sooner.
+   * How long a silent worker keeps its partitions before another worker may take over, 100 ms to
+   * 1 day. A worker whose LISTEN connection has ended is replaced sooner.
    *
    * @default {15000}
    */
-  readonly lease?: number;
+  readonly lease?: Duration;
   /**
-   * How long `stop` waits for running handlers before it aborts their signals, 0 to 86400000.
+   * How long `stop` waits for running handlers before it aborts their signals, 0 to 1 day.
    *
    * @default {30000}
    */
-  readonly stopTimeout?: number;
+  readonly stopTimeout?: Duration;
 }
 
 /** Options of {@linkcode Consumer.run} and {@linkcode Consumer.drain}. */

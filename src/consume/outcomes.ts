@@ -4,12 +4,10 @@
  * @module
  */
 
-import { bad } from "../check.ts";
+import { show } from "../check.ts";
 import { backoff } from "../database/bell.ts";
 import { messageOf } from "../database/translate.ts";
-
-/** The longest wait for a retry, in milliseconds. */
-const aYear = 31_622_400_000;
+import { aYear, type Duration, requiredMs } from "../duration.ts";
 
 /**
  * A handler throws this to give a notification up at once. The notification becomes a dead letter,
@@ -27,7 +25,8 @@ const aYear = 31_622_400_000;
 export class DeadLetter extends Error {
   /** Creates the error. */
   constructor(message: string = "its handler gave it up", options: ErrorOptions = {}) {
-    super(message, options);
+    // Such as the error that the handler has caught.
+    super(typeof message === "string" ? message : show(message), options);
     this.name = "DeadLetter";
   }
 }
@@ -53,16 +52,18 @@ export class RetryAfter extends Error {
   /**
    * Creates the error.
    *
-   * @param delay Milliseconds, 0 to a year.
+   * @param delay From 0 to 366 days.
    * @throws {HarkError} `BAD_OPTION` for any other delay.
    */
-  constructor(delay: number, message?: string, options: ErrorOptions = {}) {
-    if (!(typeof delay === "number" && delay >= 0 && delay <= aYear)) {
-      bad("the delay of RetryAfter", delay, "Give milliseconds from 0 to 31622400000, a year.");
-    }
-    super(message ?? `its handler asked for a retry after ${delay} ms`, options);
+  constructor(delay: Duration, message?: string, options: ErrorOptions = {}) {
+    const ms = requiredMs("the delay of RetryAfter", delay, {
+      least: 0,
+      most: aYear,
+      fractions: true,
+    });
+    super(message ?? `its handler asked for a retry after ${ms} ms`, options);
     this.name = "RetryAfter";
-    this.delay = delay;
+    this.delay = ms;
   }
 }
 
@@ -76,7 +77,13 @@ export interface RetryPolicy {
 
 /** What follows a failed attempt: a retry after a wait, or a dead letter. */
 export type Verdict =
-  | { readonly kind: "retry"; readonly wait: number; readonly reason: string }
+  | {
+    readonly kind: "retry";
+    readonly wait: number;
+    readonly reason: string;
+    /** Whether the handler has set the wait itself. */
+    readonly asked: boolean;
+  }
   | { readonly kind: "dead"; readonly reason: string };
 
 /** Decides what follows attempt number `attempt` (1, 2, …), which failed with `error`. */
@@ -85,8 +92,9 @@ export function verdict(error: unknown, attempt: number, policy: RetryPolicy): V
   // Compared by name: a module of consumers may have imported another copy of this package.
   const { name, delay } = (error ?? {}) as { name?: unknown; delay?: unknown };
   if (name === "DeadLetter" || attempt >= policy.maxAttempts) return { kind: "dead", reason };
-  const wait = name === "RetryAfter" && typeof delay === "number" && delay >= 0 && delay <= aYear
+  const asked = name === "RetryAfter" && typeof delay === "number" && delay >= 0 && delay <= aYear;
+  const wait = asked
     ? delay
     : backoff(attempt, policy.retryInitial, policy.retryMaximum, policy.random);
-  return { kind: "retry", wait: Math.round(wait), reason };
+  return { kind: "retry", wait: Math.round(wait), reason, asked };
 }

@@ -61,7 +61,7 @@ export function pageAfter(
 /** The columns to select from hark.page, under the alias g. {@linkcode parsePage} reads them. */
 export const pageColumns =
   `g.ids, g.channel_list, g.keys, g.payloads, g.header_list, g.times, g.replays,
- g.partition_list, g."position"::text as "position", g.window_end, g.window_span,
+ g.partition_list, g.problems, g."position"::text as "position", g.window_end, g.window_span,
  g.next::text as next`;
 
 /**
@@ -87,6 +87,7 @@ export function parsePage({ rows: [row] }: PackedPage, channel: string | null): 
   const partitions = numbersIn(row.partition_list);
   const keys: (string | null)[] = JSON.parse(row.keys ?? "[]");
   const channels: Record<number, string> = JSON.parse(row.channel_list ?? "{}");
+  const problems: Record<number, string> = JSON.parse(row.problems ?? "{}");
   const rows = ids.map((id, i): PageRow => ({
     id,
     channel: channels[id] ?? channel!,
@@ -96,6 +97,7 @@ export function parsePage({ rows: [row] }: PackedPage, channel: string | null): 
     createdAt: times[i]! / 1000,
     isReplay: row.replays === null || row.replays[i] === "1",
     partition: partitions[i] ?? 0,
+    problem: problems[id],
   }));
   return {
     rows,

@@ -36,6 +36,25 @@ export interface Entry {
   /** Whether the entry must be handled alone, because it may have crashed the last worker. */
   readonly alone: boolean;
   readonly isReplay: boolean;
+  /** What is known of the entry's row in hark.waiting. Undefined for an entry that never waited. */
+  wait: WaitingRow | undefined;
+}
+
+/** What a worker knows of a row of hark.waiting, and what was asked for from outside. */
+export interface WaitingRow {
+  /** Whether the row is certainly stored. If it is gone later, the notification was discarded. */
+  stored: boolean;
+  /** The number of the last change seen that asked for the next attempt at once. */
+  hurried: number;
+  /** Whether an attempt at once was asked for while the handler ran. */
+  again: boolean;
+  /** Whether the notification was discarded while the handler ran. */
+  discarded: boolean;
+  /**
+   * When the next attempt would be due, if this worker tries at once because it has just started.
+   * Such an attempt does not count.
+   */
+  extraUntil: number | undefined;
 }
 
 interface Lane {
@@ -242,6 +261,26 @@ export class Queue {
       if (!entry.dropped) this.#loading.push(entry);
     }
     return woken;
+  }
+
+  /** Makes waiting entries due now. Entries that are behind another of their lane stay there. */
+  hurry(chosen: ReadonlySet<Entry>): void {
+    const due: Entry[] = [];
+    this.#waiting.keep((entry) => {
+      if (!chosen.has(entry)) return true;
+      due.push(entry);
+      return false;
+    });
+    for (const entry of due.sort((a, b) => a.id - b.id)) {
+      if (!entry.dropped) this.#loading.push(entry);
+    }
+  }
+
+  /** Removes an entry that was discarded and does not run. The next of its lane may be taken. */
+  discard(entry: Entry): void {
+    entry.dropped = true;
+    if (this.#next === entry) this.#next = undefined;
+    this.end(entry);
   }
 
   /** Takes up to `most` entries that are to be read again. */

@@ -68,7 +68,12 @@ export interface Asking {
    */
   readonly ahead?: (page: ArrivedPage) => PageLimits | undefined;
   /** Called with the error of a failed request, whether or not the page is taken. */
-  readonly failed?: (error: unknown) => void;
+  readonly failed?: (error: unknown, took: number) => void;
+}
+
+/** A page, and how long it took to arrive, in milliseconds. */
+export interface ReadPage extends Page {
+  readonly took: number;
 }
 
 /** A position that is read from, shared by partitions. */
@@ -128,7 +133,7 @@ export class Reader implements PositionSource {
   }
 
   /** Reads the next page of the window, or opens a window. */
-  async read(session: Queryable, asking: Asking): Promise<Page> {
+  async read(session: Queryable, asking: Asking): Promise<ReadPage> {
     const { identity, alike } = asking;
     if (!this.inWindow) {
       this.rung = alike?.rung ?? asking.rung;
@@ -166,7 +171,7 @@ export class Reader implements PositionSource {
       this.caughtUp = this.#pages === 1 && page.rows.length < asked.limits.rows;
       if (this.#own) this.fresh = true;
     }
-    return page;
+    return { ...page, took: asked.took };
   }
 
   /** The page requested ahead, if it is the page wanted now. */
@@ -207,7 +212,7 @@ export class Reader implements PositionSource {
     const asked = { session, position, held, epochs, limits, answer, took: Infinity };
     answer.then(
       () => asked.took = performance.now() - sent,
-      (error) => asking.failed?.(error),
+      (error) => asking.failed?.(error, performance.now() - sent),
     );
     return asked;
   }

@@ -4,9 +4,10 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { messageOf, translate } from "../database/translate.ts";
-import { BatchFailed, type Result, type Work } from "./attempt.ts";
+import { getLogger } from "../log/logger.ts";
+import { BatchFailed, type Result } from "./attempt.ts";
+import type { Work } from "./batch.ts";
 import { Notification } from "./notification.ts";
 import { verdict } from "./outcomes.ts";
 import type { Entry } from "./queue.ts";
@@ -37,11 +38,7 @@ export class Results {
     const { options, partitions } = this.#state;
     const held = partitions.get(entry.partition)!;
     if (entry.row!.payload === null) {
-      this.#giveUp(
-        entry,
-        new Error("its payload cannot be read: it is over 64 MB, or over 256 MB as text"),
-        0,
-      );
+      this.#giveUp(entry, new Error(`it cannot be read: ${entry.row!.problem}`), 0);
       return true;
     }
     // Two crashes are required: a worker that is ended from outside also has some entry in hand.
@@ -198,7 +195,13 @@ export class Results {
       return true;
     }
     if (untold) return false;
-    entry.attempts++;
+    const row = entry.wait;
+    if (row?.discarded) {
+      this.#discarded(entry);
+      return true;
+    }
+    const extraUntil = row?.extraUntil;
+    if (extraUntil === undefined) entry.attempts++;
     const next = verdict(error, entry.attempts, options);
     const facts = {
       consumer: options.identity.consumer,
@@ -213,11 +216,21 @@ export class Results {
       queue.end(entry);
       return true;
     }
+    const now = performance.now();
+    const wait = row?.again
+      ? 0
+      : extraUntil !== undefined && !next.asked
+      ? Math.max(0, Math.round(extraUntil - now))
+      : next.wait;
+    if (row !== undefined) {
+      row.again = false;
+      row.extraUntil = undefined;
+    }
     logger.error(
       "{consumer}: notification {id} failed at attempt {attempt}, next attempt in {wait} ms: {reason}",
-      { ...facts, wait: next.wait },
+      { ...facts, wait },
     );
-    const due = performance.now() + next.wait;
+    const due = now + wait;
     entry.settled = true;
     state.park(entry, "failed", due, next.reason);
     queue.wait(entry, due);
@@ -227,6 +240,20 @@ export class Results {
   #isFenced(error: unknown): boolean {
     return this.#state.options.identity.transactional &&
       (error as { code?: unknown } | undefined)?.code === "FENCED";
+  }
+
+  /** Ends an entry that was discarded while its handler ran. */
+  #discarded(entry: Entry): void {
+    const { options, outcomes, queue } = this.#state;
+    logger.info("{consumer}: notification {id} failed once more and is discarded, as was asked", {
+      consumer: options.identity.consumer,
+      id: entry.id,
+    });
+    entry.settled = true;
+    outcomes.set(entry.id, { kind: "end", entry });
+    this.#state.unpark(entry);
+    this.#state.letGo(entry);
+    queue.end(entry);
   }
 
   #bury(entry: Entry, notification: Notification, error: unknown, reason: string): void {

@@ -52,6 +52,8 @@ export interface Run {
   readonly stopping: AbortSignal;
   /** Aborts when running handlers must give up too. */
   readonly abandon: AbortSignal;
+  /** To be called when notifications that are published from now on are no replays. */
+  readonly ready?: () => void;
   /** Rung when the worker may have something to do. The other bells ring this one too. */
   readonly wake: Bell;
   /** Rung when a notification was published on one of the channels. */

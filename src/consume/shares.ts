@@ -4,9 +4,9 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
 import { HeldPartition } from "./held.ts";
 import type { Attendance, Claimed, Member } from "./member.ts";
 import { Reader } from "./reader.ts";
@@ -39,6 +39,10 @@ export class Shares {
   #hurried = false;
   #told = false;
   #changes: number | undefined;
+  /** Whether no other worker was alive when this run began. Undefined before the first heartbeat. */
+  #alone: boolean | undefined;
+  /** The partitions that this run has served before. */
+  readonly #served = new Set<number>();
   #standing: "serving" | "standby" | "outdated" | undefined;
   /** When the lease was last renewed. */
   renewedAt = -Infinity;
@@ -88,6 +92,7 @@ export class Shares {
     const attendance = await this.#member.attend(session, sessionKey, renew);
     if (renew) this.renewedAt = sent;
     this.#sessionKey = sessionKey;
+    this.#alone ??= attendance.workers === 1;
     this.last = attendance;
     this.#state.partitionCount = attendance.partitions;
     const alone = attendance.outcome === "serve" && attendance.workers === 1 &&
@@ -179,6 +184,16 @@ export class Shares {
     }
   }
 
+  /**
+   * From now on, what is published is no replay for this worker, even if it claims a partition only
+   * later.
+   */
+  async begin(session: Queryable): Promise<void> {
+    if (this.#state.started !== undefined) return;
+    const { rows } = await session.query("select pg_current_snapshot()::text as started");
+    this.#state.started ??= rows[0].started;
+  }
+
   /** How many partitions this worker serves and means to keep. */
   get #serving(): number {
     let count = 0;
@@ -246,6 +261,10 @@ export class Shares {
       state.started ??= one.started;
       const held = new HeldPartition(one, state.options.readAhead, state.run.abandon);
       state.partitions.set(held.number, held);
+      // Not in a drain, which is started often. Not after two crashes: what waits may be the cause.
+      held.restarted = this.#alone === true && !state.run.drain && held.crashes < 2 &&
+        !this.#served.has(held.number);
+      this.#served.add(held.number);
       let reader = state.readers.find((r) =>
         r.position === one.position && r.inWindow === one.inWindow && !r.ended
       );
@@ -264,7 +283,10 @@ export class Shares {
     }
     await this.#waiting.findDone(session, adopted);
     await this.#waiting.findWaiting(session, adopted);
-    for (const held of adopted) held.complete = true;
+    for (const held of adopted) {
+      held.complete = true;
+      held.restarted = false;
+    }
   }
 
   /**
@@ -283,7 +305,10 @@ export class Shares {
       true,
     );
     this.renewedAt = sent;
+    this.#alone ??= attendance.workers === 1;
     if (partitions.size === 0) return;
+    // Rows may have been discarded while their storing was in doubt: look at all of them again.
+    this.#changes = -1;
     const claimed = attendance.outcome === "outdated"
       ? []
       : await this.#member.claim(session, [...partitions.keys()], false);

@@ -5,9 +5,9 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../log/logger.ts";
 import type { HeldPartition, PositionSource } from "./held.ts";
-import { type Entry, Queue } from "./queue.ts";
+import { type Entry, Queue, type WaitingRow } from "./queue.ts";
 import type { Reader } from "./reader.ts";
 import type { CheckedOptions, Run } from "./run.ts";
 
@@ -102,6 +102,7 @@ export class State {
     const held = this.partitions.get(entry.partition);
     if (!entry.parked) {
       entry.parked = true;
+      entry.wait = waitingRow(false);
       this.waiting.set(entry.id, entry);
       if (held !== undefined) held.waiting++;
     }
@@ -216,6 +217,11 @@ export class State {
     this.bytes = 0;
     for (const entry of kept) this.bytes += sizeOf(entry);
   }
+}
+
+/** A row of hark.waiting of which nothing was asked yet. */
+export function waitingRow(stored: boolean, hurried = 0): WaitingRow {
+  return { stored, hurried, again: false, discarded: false, extraUntil: undefined };
 }
 
 /** About how many bytes of memory an entry's notification takes. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
+import { getLogger } from "../log/logger.ts";
 import type { Dispatcher } from "./dispatch.ts";
 import type { State } from "./state.ts";
 

@@ -4,13 +4,14 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
-import { bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
+import { abortSignal, bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
+import { aDay, type Duration, durationMs } from "../duration.ts";
 import { backoff, Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
 import { Notification } from "./notification.ts";
 import { MemoryReader } from "./memory_reader.ts";
@@ -20,7 +21,7 @@ import { type Standing, Waking } from "./waking.ts";
 
 const logger = getLogger(["hark", "subscribe"]);
 
-/** Options of {@linkcode subscribe}. Durations are milliseconds. */
+/** Options of {@linkcode subscribe}. */
 export interface SubscribeOptions {
   /**
    * Where to begin.
@@ -31,11 +32,11 @@ export interface SubscribeOptions {
   /** End the iteration when this signal aborts. */
   readonly signal?: AbortSignal;
   /**
-   * How often to read the log without being woken, 1 to 86400000.
+   * How often to read the log without being woken, 1 ms to 1 day.
    *
    * @default {3000}
    */
-  readonly pollInterval?: number;
+  readonly pollInterval?: Duration;
   /**
    * The most notifications in one page (one read), 1 to 100000.
    *
@@ -48,6 +49,11 @@ export interface SubscribeOptions {
    * @default {8388608}
    */
   readonly pageBytes?: number;
+  /**
+   * Called once, when the iteration has begun to read. It begins with the first step of the loop,
+   * not with the call of `subscribe`. What is published from then on has `isReplay` false.
+   */
+  readonly onReady?: () => void;
 }
 
 /**
@@ -76,16 +82,28 @@ export async function* subscribe<Payload = any>(
   channels: string | readonly string[] | null,
   options: SubscribeOptions = {},
 ): AsyncGenerator<Notification<Payload>, void, undefined> {
-  knownOptions("subscribe", options, ["from", "signal", "pollInterval", "pageSize", "pageBytes"]);
-  if (typeof (db as Queryable | undefined)?.query !== "function") {
-    bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");
-  }
+  knownOptions("subscribe", options, [
+    "from",
+    "signal",
+    "pollInterval",
+    "pageSize",
+    "pageBytes",
+    "onReady",
+  ]);
+  requireQueryable(db);
   const names = channels === null ? null : channelNames(channels);
   const rows = wholeNumber("pageSize", options.pageSize, 500, 1, 100_000);
   const bytes = wholeNumber("pageBytes", options.pageBytes, 8 * 1024 * 1024, 1);
-  const pollInterval = wholeNumber("pollInterval", options.pollInterval, 3000, 1, 86_400_000);
+  const pollInterval = durationMs("pollInterval", options.pollInterval, 3000, {
+    least: 1,
+    most: aDay,
+  });
   const start = startValues(options.from ?? "now");
-  const { signal } = options;
+  const { onReady } = options;
+  if (onReady !== undefined && typeof onReady !== "function") {
+    bad("onReady", onReady, "Give a function.");
+  }
+  const signal = abortSignal("signal", options.signal);
   if (signal?.aborted) return;
 
   const connections = connectionsOf(db);
@@ -120,6 +138,7 @@ export async function* subscribe<Payload = any>(
     }
     const reader = new MemoryReader(names, { rows, bytes, scanned: Math.max(20_000, rows) });
     await reader.start(session, start);
+    onReady?.();
     let failures = 0;
     // The bell's count before the window was opened. Rings after that, during any of its pages,
     // announce notifications outside the window.

@@ -4,13 +4,13 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { backoff, Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { isPassing, messageOf, translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
 import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
 import type { CheckedOptions, Run } from "./run.ts";
 import { requireTransactions } from "./transactions.ts";
@@ -31,7 +31,7 @@ const storeTimeout = 5000;
 export async function supervise(
   db: Queryable,
   options: CheckedOptions,
-  signals: Pick<Run, "stopping" | "abandon" | "drain">,
+  signals: Pick<Run, "stopping" | "abandon" | "drain" | "ready">,
 ): Promise<number> {
   // Before registration: the consumer must not be registered as something it cannot be.
   if (options.identity.transactional) requireTransactions(db);

@@ -5,7 +5,7 @@
  */
 
 import { connectionsOf } from "../database/database.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { lent, type Queryable } from "../database/queryable.ts";
 import type { Session } from "../database/session.ts";
 import { reset } from "../database/settings.ts";
 import { translate, translated } from "../database/translate.ts";
@@ -32,6 +32,7 @@ interface Transacting extends Queryable {
  */
 class Transaction implements Queryable {
   readonly #inner: Queryable;
+  readonly [lent] = true;
   over = false;
 
   constructor(inner: Queryable) {

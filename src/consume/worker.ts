@@ -5,17 +5,18 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { pause } from "../database/bell.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { Session } from "../database/session.ts";
 import { messageOf, translate } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
 import { Acknowledger } from "./acknowledge.ts";
 import { Attempts } from "./attempt.ts";
 import { Dispatcher } from "./dispatch.ts";
 import { Doubt } from "./doubt.ts";
 import { Drain } from "./drain.ts";
 import { Errands } from "./errands.ts";
+import { Halts } from "./halts.ts";
 import { Intake } from "./intake.ts";
 import { Member } from "./member.ts";
 import type { CheckedOptions, Run } from "./run.ts";
@@ -46,11 +47,13 @@ export class Worker implements AsyncDisposable {
   readonly #transactions: Transactions | undefined;
   readonly #drain: Drain | undefined;
   readonly #errands: Errands;
+  readonly #halts: Halts;
   readonly #stopReport: StopReport;
   #session: Queryable | undefined;
   #controlSeen = -1;
   #asked = { since: -Infinity, times: 0 };
   #paused = false;
+  #ready = false;
   readonly #doubt: Doubt;
 
   constructor(
@@ -69,6 +72,7 @@ export class Worker implements AsyncDisposable {
     this.#shares = new Shares(this.#state, this.#member, this.#waiting, register);
     this.#acknowledger = new Acknowledger(this.#state);
     this.#errands = new Errands(this.#state);
+    this.#halts = new Halts(this.#state);
     this.#transactions = options.identity.transactional
       ? new Transactions(db, options.identity)
       : undefined;
@@ -130,7 +134,9 @@ export class Worker implements AsyncDisposable {
       if (stop) this.#stopReport.tell();
       await this.#attend(session, !stop);
       await this.#errands.deliverDue(session);
+      if (!stop) await this.#errands.retain(session);
       await this.#finishHalts(session);
+      await this.#halts.tell(session, () => this.#acknowledge(session));
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
         this.#dispatcher.wantsStoring = false;
         await this.#acknowledge(session);
@@ -192,8 +198,15 @@ export class Worker implements AsyncDisposable {
     this.#controlSeen = control.count;
     await this.#shares.attend(session, wanting);
     this.#doubt.settle();
-    const { nextDue } = this.#shares.last!;
+    const { nextDue, outcome, retentionDue } = this.#shares.last!;
+    if (!this.#ready && outcome === "serve") {
+      // A worker that stands by has claimed nothing, so it has no snapshot of its start yet.
+      if (!this.#run.drain) await this.#shares.begin(session);
+      this.#ready = true;
+      this.#run.ready?.();
+    }
     this.#errands.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
+    if (retentionDue) this.#errands.retainAt = Math.min(this.#errands.retainAt, performance.now());
   }
 
   /**
@@ -280,6 +293,7 @@ export class Worker implements AsyncDisposable {
   #untilNext(): number {
     const { queue, running, run } = this.#state;
     let next = Math.min(this.#shares.due, this.#acknowledger.due, this.#errands.deliverAt);
+    next = Math.min(next, this.#errands.retainAt);
     if (run.waking !== undefined) {
       next = Math.min(next, run.waking.due(this.#intake.standing(this.#dispatcher.open)));
     }

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { longestTimer } from "../duration.ts";
+
 /**
  * A counter that one side rings and the other side waits on. A waiter says which count it has acted
  * on, so that a ring that came while it was busy is not lost.
@@ -34,14 +36,15 @@ export class Bell {
   }
 
   /**
-   * Resolves when the count differs from `seen`, after `timeout` milliseconds, or when `signal`
+   * Resolves when the count differs from `seen`, after `timeout` milliseconds (23 days at most), or when `signal`
    * aborts, whichever comes first. The result is true if the bell was rung.
    */
   async wait(seen: number, timeout: number, signal?: AbortSignal): Promise<boolean> {
     if (this.#count !== seen || signal?.aborted) return this.#count !== seen;
     const { promise, resolve } = Promise.withResolvers<void>();
     const wake = () => resolve();
-    const timer = setTimeout(wake, timeout);
+    // A timer of more than 2^31 ms would fire at once.
+    const timer = setTimeout(wake, Math.min(timeout, longestTimer));
     signal?.addEventListener("abort", wake, { once: true });
     this.#waiting.add(wake);
     try {

@@ -5,11 +5,12 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
-import { knownOptions, wholeNumber } from "../check.ts";
+import { bad, knownOptions, text, wholeNumber } from "../check.ts";
+import { type Duration, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
 import { Listener } from "./listener.ts";
 import type { QueryResult } from "./queryable.ts";
 import { clientConfig, cutOff, Session, type SessionOptions } from "./session.ts";
@@ -18,20 +19,25 @@ import { messageOf } from "./translate.ts";
 
 const logger = getLogger(["hark", "database"]);
 
-/** Options of {@linkcode connect}. Durations are milliseconds. */
+const timeout = { least: 1, most: longestTimer };
+const interval = { least: 10, most: longestTimer };
+
+/** Options of {@linkcode connect}. Each {@linkcode Duration} is at most 2,000,000,000 ms (23 days). */
 export interface ConnectOptions {
   /** The maximum number of connections in the pool for queries, 1 to 1,000. @default {4} */
   readonly poolSize?: number;
   /** The timeout for connecting. @default {5000} */
-  readonly connectTimeout?: number;
+  readonly connectTimeout?: Duration;
   /** The timeout for one query of the pool. @default {30000} */
-  readonly queryTimeout?: number;
+  readonly queryTimeout?: Duration;
   /**
    * The timeout for one query of a reader, such as reading a page or acknowledging. It is shorter
-   * than `queryTimeout` because it decides how soon a silent connection is detected.
+   * than `queryTimeout` because it decides how soon a silent connection is detected. A page that
+   * takes longer is read in smaller parts. One notification that takes longer gets more time, up to
+   * 64 times this.
    * @default {8000}
    */
-  readonly readerTimeout?: number;
+  readonly readerTimeout?: Duration;
   /**
    * Whether to LISTEN. If false, readers only poll. Set it to false behind a transaction pooler,
    * where LISTEN receives nothing.
@@ -39,11 +45,11 @@ export interface ConnectOptions {
    */
   readonly listen?: boolean;
   /** The interval between heartbeats of the LISTEN connection, at least 10. @default {5000} */
-  readonly heartbeat?: number;
+  readonly heartbeat?: Duration;
   /** The timeout for the answer to a heartbeat, at least 10. @default {4000} */
-  readonly heartbeatTimeout?: number;
+  readonly heartbeatTimeout?: Duration;
   /** The maximum delay between two attempts to reconnect, at least 10. @default {5000} */
-  readonly maxReconnectDelay?: number;
+  readonly maxReconnectDelay?: Duration;
   /** The `application_name` of the connections, as in `pg_stat_activity`. @default {"hark"} */
   readonly applicationName?: string;
 }
@@ -84,17 +90,19 @@ export class Connections {
     ]);
     this.#session = {
       url,
-      connectTimeout: wholeNumber("connectTimeout", options.connectTimeout, 5000, 1),
-      applicationName: options.applicationName ?? "hark",
-      queryTimeout: wholeNumber("readerTimeout", options.readerTimeout, 8000, 1),
+      connectTimeout: durationMs("connectTimeout", options.connectTimeout, 5000, timeout),
+      applicationName: applicationName(options.applicationName),
+      queryTimeout: durationMs("readerTimeout", options.readerTimeout, 8000, timeout),
     };
-    this.#listen = options.listen ?? true;
+    const { listen = true } = options;
+    if (typeof listen !== "boolean") bad("listen", listen, "Give true or false.");
+    this.#listen = listen;
     this.#times = {
-      heartbeat: wholeNumber("heartbeat", options.heartbeat, 5000, 10),
-      heartbeatTimeout: wholeNumber("heartbeatTimeout", options.heartbeatTimeout, 4000, 10),
-      maxReconnectDelay: wholeNumber("maxReconnectDelay", options.maxReconnectDelay, 5000, 10),
+      heartbeat: durationMs("heartbeat", options.heartbeat, 5000, interval),
+      heartbeatTimeout: durationMs("heartbeatTimeout", options.heartbeatTimeout, 4000, interval),
+      maxReconnectDelay: durationMs("maxReconnectDelay", options.maxReconnectDelay, 5000, interval),
     };
-    this.#queryTimeout = wholeNumber("queryTimeout", options.queryTimeout, 30_000, 1);
+    this.#queryTimeout = durationMs("queryTimeout", options.queryTimeout, 30_000, timeout);
     this.pool = new pg.Pool({
       ...clientConfig({ ...this.#session, queryTimeout: this.#queryTimeout }),
       onConnect: async (client) => {
@@ -254,4 +262,10 @@ export class Connections {
       clearTimeout(cut);
     }
   }
+}
+
+function applicationName(value: unknown): string {
+  if (value === undefined) return "hark";
+  if (typeof value !== "string") bad("applicationName", value, 'Give text, such as "billing".');
+  return text("applicationName", value, "BAD_OPTION");
 }

@@ -4,12 +4,12 @@
  * @module
  */
 
-import { bad } from "../check.ts";
 import { HarkError } from "../errors.ts";
 import { attachPrepared, Preparing } from "./prepared.ts";
 import { Connections, type ConnectOptions } from "./connections.ts";
-import type { Queryable, QueryResult } from "./queryable.ts";
+import { lent, type Queryable, type QueryResult } from "./queryable.ts";
 import { translate, translated } from "./translate.ts";
+import { databaseUrl, shownUrl, withoutSecrets } from "./url.ts";
 
 // A registered symbol instead of instanceof: a module of consumers may have imported another copy
 // of this package than the program that runs it.
@@ -25,7 +25,7 @@ export class Database implements Queryable, AsyncDisposable {
 
   /** Use {@linkcode connect}, which also checks that the server answers. */
   constructor(url: string, options: ConnectOptions = {}) {
-    this.#connections = new Connections(url, options);
+    this.#connections = new Connections(databaseUrl(url), options);
     Object.defineProperty(this, connectionsKey, { value: this.#connections });
   }
 
@@ -62,8 +62,9 @@ export class Database implements Queryable, AsyncDisposable {
     let broken: Error | undefined;
     try {
       await translated(() => client.query(this.#connections.begin));
-      const tx: Queryable = {
+      const tx: Queryable & { readonly [lent]: true } = {
         query: (text, values = []) => translated(() => client.query(text, values)),
+        [lent]: true,
       };
       const result = await work(tx);
       await translated(() => client.query("commit"));
@@ -121,25 +122,7 @@ export async function connect(
   url: string | undefined,
   options: ConnectOptions = {},
 ): Promise<Database> {
-  if (url === undefined || url === "") {
-    throw new HarkError("BAD_OPTION", "there is no database URL", {
-      remedy: "Set DATABASE_URL, or give postgres://user:password@host:port/database.",
-    });
-  }
-  if (typeof url !== "string" || !/^postgres(ql)?:\/\//.test(url)) {
-    bad(
-      "the database URL",
-      hidePassword(String(url)),
-      "Give postgres://user:password@host:port/database.",
-    );
-  }
-  // No cause here: the parser's error holds the whole URL with its password.
-  if (!isReadable(url)) {
-    throw new HarkError("BAD_OPTION", `the database URL ${hidePassword(url)} cannot be read`, {
-      remedy: "Give postgres://user:password@host:port/database, with special characters escaped.",
-    });
-  }
-  const database = new Database(url, options);
+  const database = new Database(url as string, options);
   try {
     await database.query("select 1");
     return database;
@@ -148,32 +131,9 @@ export async function connect(
     const reason = translate(error);
     const { code, remedy } = reason;
     const what = remedy === undefined ? reason.message : reason.message.replace(`. ${remedy}`, "");
-    throw new HarkError(code, `${hidePassword(url)}: ${what}`, {
+    throw new HarkError(code, `${shownUrl(url as string)}: ${withoutSecrets(what)}`, {
       cause: error,
       ...(remedy === undefined ? {} : { remedy }),
     });
   }
-}
-
-/**
- * Whether `pg` can parse the URL. The folder of a Unix socket may take the place of the host, as it
- * may for `pg`.
- */
-function isReadable(url: string): boolean {
-  try {
-    const { username, password } = new URL(url.replace("@/", "@socket/"));
-    decodeURIComponent(username + password);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/**
- * Hides the password, up to the last `@`: in a malformed URL the password may contain any
- * character.
- */
-function hidePassword(url: string): string {
-  return url.replace(/([?&]password=)[^&]*/gi, "$1***")
-    .replace(/:\/\/([^:/@]*):.*@/s, "://$1:***@");
 }

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
 import { backoff, Bell, pause } from "./bell.ts";
 import { Session, type SessionOptions } from "./session.ts";
 import { messageOf } from "./translate.ts";

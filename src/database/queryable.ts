@@ -4,6 +4,9 @@
  * @module
  */
 
+import { show } from "../check.ts";
+import { HarkError } from "../errors.ts";
+
 /** The result of a query: its rows, as objects by column name. */
 export interface QueryResult {
   /** The rows, in the order the server sent them. */
@@ -31,4 +34,67 @@ export interface QueryResult {
 export interface Queryable {
   /** Runs one statement. Rejects with the driver's error. */
   query(text: string, values?: unknown[]): Promise<QueryResult>;
+}
+
+/**
+ * Refuses a value that cannot run a query.
+ *
+ * @throws {HarkError} `BAD_OPTION`.
+ */
+export function requireQueryable(db: unknown): asserts db is Queryable {
+  if (typeof (db as Queryable | null | undefined)?.query === "function") return;
+  // A text is most likely a URL with a password.
+  const what = typeof db === "string" ? "text" : show(db);
+  const isPromise = typeof (db as PromiseLike<unknown> | null | undefined)?.then === "function";
+  throw new HarkError("BAD_OPTION", `db is ${what}`, {
+    remedy: isPromise
+      ? "Await it: const db = await connect(url)."
+      : typeof db === "string"
+      ? "Give what connect(url) returns: const db = await connect(url)."
+      : "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.",
+  });
+}
+
+/**
+ * Marks a connection that is used by others afterwards, such as that of a transaction. A registered
+ * symbol: a program may hold several copies of this package.
+ */
+export const lent: unique symbol = Symbol.for("@hark/postgres:lent:1") as never;
+
+/**
+ * Runs the first statement of a call on a driver that Hark does not know, and refuses a result that
+ * has another shape. A wrapper that forgets `{ rows }` would otherwise fail far from here.
+ *
+ * @param hasRows Whether the statement returns at least one row.
+ */
+export async function firstQuery(
+  db: Queryable,
+  text: string,
+  values?: unknown[],
+  hasRows: boolean = true,
+): Promise<QueryResult> {
+  requireQueryable(db);
+  const result: unknown = await (values === undefined ? db.query(text) : db.query(text, values));
+  const rows = (result as Partial<QueryResult> | null | undefined)?.rows;
+  if (Array.isArray(rows) && (hasRows ? isObject(rows[0]) : true)) return result as QueryResult;
+  throw new HarkError("BAD_OPTION", `db.query resolved to ${shape(result, rows)}`, {
+    remedy: "It must resolve to { rows }, with an object for each row: " +
+      "{ query: async (text, values) => ({ rows: await … }) }.",
+  });
+}
+
+function isObject(row: unknown): boolean {
+  return row !== null && typeof row === "object" && !Array.isArray(row);
+}
+
+/** What a result is, without the values in it. */
+function shape(result: unknown, rows: unknown): string {
+  if (Array.isArray(result)) return "an array";
+  if (!isObject(result)) return show(result);
+  if (rows === undefined) {
+    return `an object without rows, but with ${Object.keys(result as object)}`;
+  }
+  if (!Array.isArray(rows)) return "rows that are no array";
+  if (rows.length === 0) return "no rows, for a statement that returns one";
+  return `rows of which the first is ${Array.isArray(rows[0]) ? "an array" : show(rows[0])}`;
 }

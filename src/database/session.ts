@@ -6,6 +6,7 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
+import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { attachPrepared, Preparing } from "./prepared.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
@@ -51,6 +52,9 @@ export function cutOff(client: pg.ClientBase): void {
  */
 export class Session implements Queryable {
   readonly #client: pg.Client;
+  readonly #queryTimeout: number;
+  /** How many times the usual timeout a query gets from now on. */
+  patience = 1;
   readonly #ended = Promise.withResolvers<Error>();
   #closed: Promise<void> | undefined;
   /** Why the connection can no longer be used; undefined while it can. */
@@ -61,8 +65,9 @@ export class Session implements Queryable {
   /** Resolves when the running query has ended. */
   #running: Promise<void> | undefined;
 
-  private constructor(client: pg.Client, shared: boolean) {
+  private constructor(client: pg.Client, { queryTimeout, shared = false }: SessionOptions) {
     this.#client = client;
+    this.#queryTimeout = queryTimeout;
     this.#shared = shared;
     client.on("error", (error) => this.#end(error));
     client.on("end", () => this.#end(new Error("Connection terminated")));
@@ -71,11 +76,10 @@ export class Session implements Queryable {
   /** Opens a session with the settings that Hark needs. @throws {HarkError} `UNREACHABLE`, `TIMEOUT`. */
   static async open(options: SessionOptions): Promise<Session> {
     const client = new pg.Client(clientConfig(options));
-    const { queryTimeout, shared = false } = options;
-    const session = new Session(client, shared);
+    const session = new Session(client, options);
     try {
       await client.connect();
-      session.#setUp = await setUp(client, { queryTimeout, shared });
+      session.#setUp = await setUp(client, { ...options, shared: session.#shared });
     } catch (error) {
       session.#end(translate(error));
       await session.close();
@@ -109,19 +113,26 @@ export class Session implements Queryable {
    * leaves the connection in an unknown state, so the session is closed.
    */
   query(text: string, values: unknown[] = []): Promise<QueryResult> {
-    return this.#inTurn(() => this.#alone(() => this.#client.query(text, values)));
+    return this.#inTurn(() =>
+      this.#alone(() => this.#client.query({ text, values, ...this.#timeout }))
+    );
   }
 
   static {
     attachPrepared<Session>(this.prototype.query, function (text, values) {
       return this.#inTurn(() =>
-        this.#alone(() => this.#preparing.query(this.#client, text, values))
+        this.#alone(() => this.#preparing.query(this.#client, text, values, this.#timeout))
       );
     });
   }
 
   #alone(run: () => Promise<QueryResult>): Promise<QueryResult> {
     return this.#setUp?.alone && !this.#shared ? runAlone(this.#client, this.#setUp, run) : run();
+  }
+
+  get #timeout(): { query_timeout?: number } {
+    if (this.patience === 1) return {};
+    return { query_timeout: Math.min(this.#queryTimeout * this.patience, longestTimer) };
   }
 
   /**

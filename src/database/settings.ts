@@ -8,6 +8,7 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import type pg from "pg";
+import { longestTimer } from "../duration.ts";
 import { translate } from "./translate.ts";
 
 /** What a connection of Hark's own runs with. */
@@ -18,13 +19,21 @@ export interface Settings {
   readonly shared: boolean;
 }
 
+/** What a `pg.Client` knows of its connection. */
+interface Opened {
+  /** The server's process, as the server or a pooler has told it. */
+  readonly processID: number;
+  /** What the URL has set, such as `statement_timeout`. */
+  readonly connectionParameters: Readonly<Record<string, unknown>>;
+}
+
 type Values = readonly (readonly [name: string, value: string])[];
 
 /** What a transaction needs. `set local` can give it, too. */
 function ofTransactions({ queryTimeout, shared }: Settings): Values {
   return [
-    // The driver gives up first. Then the statement ends on the server too, not only in the client.
-    ["statement_timeout", String(Math.min(queryTimeout + 1000, 2_147_483_647))],
+    // The driver gives up first. Then a statement of the user's ends on the server too.
+    ["statement_timeout", String(shared ? Math.min(queryTimeout + 1000, longestTimer) : 0)],
     ["lock_timeout", "0"],
     ["transaction_timeout", "0"],
     ["array_nulls", "on"],
@@ -58,8 +67,9 @@ export interface SetUp {
  * the number of the server's process, as it tells the client another one than the server does.
  */
 export async function setUp(client: pg.ClientBase, settings: Settings): Promise<SetUp> {
-  const values = ofTransactions(settings);
-  const { processID } = client as unknown as { processID: number };
+  const { processID, connectionParameters: asked } = client as unknown as Opened;
+  // What the URL asks for, it gets.
+  const values = ofTransactions(settings).filter(([name]) => !asked[name]);
   const { rows } = await client.query(
     `with wanted (name, value) as (values ${
       [...ofSessions, ...values].map(([name, value]) => `('${name}', '${value}')`).join(", ")
@@ -116,7 +126,7 @@ export async function runAlone<T>(
 
 /**
  * Takes back what statements of the user's have left in a session, as DISCARD ALL does, which cannot be sent
- * together with other statements. Settings are those of the role and the database then.
+ * together with other statements. Settings then have the defaults of role and database.
  */
 export const reset = [
   "reset session authorization",

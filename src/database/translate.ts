@@ -5,15 +5,8 @@
  */
 
 import { HarkError, type HarkErrorCode } from "../errors.ts";
+import { chainOf, codesIn, type ServerError, serverError, sqlState } from "./driver_error.ts";
 import rights from "./rights.json" with { type: "json" };
-
-interface DriverError {
-  readonly code?: unknown;
-  readonly message?: unknown;
-  readonly hint?: unknown;
-  readonly constraint?: unknown;
-  readonly constraint_name?: unknown;
-}
 
 /** The SQLSTATEs that Hark's own SQL functions raise. */
 const own: Record<string, HarkErrorCode> = {
@@ -66,10 +59,10 @@ export function messageOf(error: unknown): string {
 /** Turns any error into a {@linkcode HarkError}. A HarkError is returned as it is. */
 export function translate(error: unknown): HarkError {
   if (error instanceof HarkError) return error;
-  const { code } = (error ?? {}) as DriverError;
-  const [kind, message, remedy] = typeof code === "string" && /^[0-9A-Z]{5}$/.test(code)
-    ? ofServer(code, error as DriverError, messageOf(error))
-    : ofDriver(String(code), error, messageOf(error));
+  const server = serverError(error);
+  const [kind, message, remedy] = server === undefined
+    ? ofDriver(error)
+    : ofServer(server, server.message ?? messageOf(error));
   return new HarkError(
     kind,
     message,
@@ -83,8 +76,7 @@ type Translation = [kind: HarkErrorCode, message: string, remedy?: string];
  * Translates an error that the server reported, by its SQLSTATE. It may come from a statement of
  * the user's own.
  */
-function ofServer(code: string, error: DriverError, message: string): Translation {
-  const hint = typeof error.hint === "string" && error.hint !== "" ? error.hint : undefined;
+function ofServer({ code, hint, constraint }: ServerError, message: string): Translation {
   const plain: Translation = hint === undefined
     ? ["DATABASE", message]
     : ["DATABASE", message, hint];
@@ -92,10 +84,10 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
     return hint === undefined ? [own[code], message] : [own[code], message, hint];
   }
   switch (code) {
-    case "23514":
-      return constraints[String(error.constraint ?? error.constraint_name)] === undefined
-        ? plain
-        : withMessage(constraints[String(error.constraint ?? error.constraint_name)]!, message);
+    case "23514": {
+      const known = constraints[constraint ?? ""];
+      return known === undefined ? plain : [known[0], message, known[1]];
+    }
     case "3F000":
     case "42883":
     case "42P01":
@@ -106,11 +98,7 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
         "Run `hark init`, or call migrate(db).",
       ];
     case "42501":
-      return [
-        "NO_PERMISSION",
-        message,
-        ...(hint === undefined ? grantFor(message) : [hint] as const),
-      ];
+      return hint === undefined ? noPermission(message) : ["NO_PERMISSION", message, hint];
     case "28P01":
     case "28000":
       return [
@@ -133,41 +121,57 @@ function ofServer(code: string, error: DriverError, message: string): Translatio
     : plain;
 }
 
-function withMessage([kind, remedy]: [HarkErrorCode, string], message: string): Translation {
-  return [kind, message, remedy];
-}
-
 /**
- * The remedy for a missing right, as far as the server's message says which right it is. The lists
- * of functions and tables come from sql/, so that they cannot become stale.
+ * What a missing right would allow, and the remedy, as far as the server's message says which right
+ * it is. The lists of functions and tables come from sql/, so that they cannot become stale.
  */
-function grantFor(message: string): [remedy?: string] {
+function noPermission(message: string): Translation {
   if (/schema "?hark"?$/.test(message)) {
     return [
+      "NO_PERMISSION",
+      message,
       "As the schema's owner: select hark.grant_publish('role') to publish, " +
       "hark.grant_consume('role') to read.",
     ];
   }
   const [, what, name = ""] = /(function|table) "?(\w+)"?$/.exec(message) ?? [];
   if (what === "table" ? rights.tables.includes(name) : /^grant_\w+$/.test(name)) {
-    return ["Only the owner of the schema may do this."];
+    return ["NO_PERMISSION", message, "Only the owner of the schema may do this."];
   }
-  if (what !== "function") return [];
-  const grants = (["publish", "consume", "operate"] as const)
-    .filter((kind) => rights[kind].includes(name))
-    .map((kind) => `hark.grant_${kind}('role')`);
-  return grants.length === 0 ? [] : [`As the schema's owner: select ${grants.join(" or ")}.`];
+  const kinds = what !== "function"
+    ? []
+    : (["publish", "consume", "operate"] as const).filter((kind) => rights[kind].includes(name));
+  if (kinds.length === 0) return ["NO_PERMISSION", message];
+  // The function's name alone says nothing to a reader of the message.
+  return [
+    "NO_PERMISSION",
+    `this role may not ${kinds.join(" or ")}: ${message}`,
+    `As the schema's owner: select ${
+      kinds.map((kind) => `hark.grant_${kind}('role')`).join(" or ")
+    }.`,
+  ];
 }
 
 /** Translates an error of the driver itself: one of the connection, not of a statement. */
-function ofDriver(code: string, error: unknown, message: string): Translation {
-  if (network.has(code)) {
+function ofDriver(error: unknown): Translation {
+  const chain = chainOf(error);
+  const message = messageOf(chain.at(-1));
+  if (codesIn(error).some((code) => network.has(code))) {
     return [
       "UNREACHABLE",
       `no connection to PostgreSQL: ${message}`,
       "Check that the server runs and that the URL is right.",
     ];
   }
+  for (const one of chain) {
+    const known = ofConnection(one, messageOf(one));
+    if (known !== undefined) return known;
+  }
+  return ["DATABASE", message];
+}
+
+/** What a driver says of a connection, in words only. Undefined if it is about something else. */
+function ofConnection(error: unknown, message: string): Translation | undefined {
   if ((error as Error | undefined)?.name === "NotCapable") {
     return [
       "UNREACHABLE",
@@ -196,7 +200,7 @@ function ofDriver(code: string, error: unknown, message: string): Translation {
   if (/SASL|SCRAM|password/i.test(message)) {
     return ["UNREACHABLE", `the login failed: ${message}`, "Give user and password in the URL."];
   }
-  return ["DATABASE", message];
+  return undefined;
 }
 
 /** Runs a function and translates the errors that it throws. */
@@ -217,11 +221,14 @@ export async function published<T>(run: () => Promise<T>): Promise<T> {
     return await run();
   } catch (error) {
     const translated = translate(error);
-    const { code } = (translated.cause ?? {}) as DriverError;
-    if (translated.code === "DATABASE" && /^(22P05|22P02|22021|54000|54001)$/.test(String(code))) {
+    const server = serverError(translated);
+    if (
+      translated.code === "DATABASE" && server !== undefined &&
+      /^(22P05|22P02|22021|54000|54001)$/.test(server.code)
+    ) {
       throw new HarkError(
         "BAD_PAYLOAD",
-        `PostgreSQL cannot store this: ${messageOf(translated.cause)}`,
+        `PostgreSQL cannot store this: ${server.message ?? messageOf(translated.cause)}`,
         {
           cause: translated.cause,
         },
@@ -244,8 +251,10 @@ export function isPassing(error: HarkError): boolean {
     case "WINDOW_LOST":
       return true;
     case "DATABASE": {
-      const code = (error.cause as DriverError | undefined)?.code;
-      return typeof code === "string" && /^(08|40|53|55|57|58|XX|EC|EP|ET|EH)/.test(code);
+      const code = sqlState(error);
+      return code === undefined
+        ? codesIn(error).some((one) => /^(EC|EP|ET|EH)/.test(one))
+        : /^(08|40|53|55|57|58|XX)/.test(code);
     }
     default:
       return false;

@@ -4,22 +4,23 @@
  * @module
  */
 
-import { getLogger } from "@logtape/logtape";
 import { bad, knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { getLogger } from "../log/logger.ts";
 import { messageOf, translate, translated } from "../database/translate.ts";
+import { ageBounds, type Duration, durationMs, requiredMs } from "../duration.ts";
 import { requireSchema } from "../schema/migrate.ts";
-import { days, daysAgo, holding, type HoldingConsumer } from "./holding.ts";
+import { holding, type HoldingConsumer, timeAgo } from "./holding.ts";
 
 const logger = getLogger(["hark", "cleanup"]);
 
 /** Options of {@linkcode cleanup}. */
 export interface CleanupOptions {
   /**
-   * The age from which notifications are removed: a number of days, fractions allowed, or a `Date`
-   * before which they were published.
+   * The age from which notifications are removed, such as `"30d"`: a {@linkcode Duration} of 0 to
+   * 100,000 days, or a `Date` before which they were published.
    */
-  readonly olderThan: number | Date;
+  readonly olderThan: Duration | Date;
   /** Count only, and remove nothing. @default {false} */
   readonly dryRun?: boolean;
   /**
@@ -29,10 +30,10 @@ export interface CleanupOptions {
    */
   readonly force?: boolean;
   /**
-   * First remove the consumers that no worker has served for this many days, fractions allowed,
-   * with their positions and dead letters. Without it no consumer is removed.
+   * First remove the consumers that no worker has served for this long, a {@linkcode Duration} of 0
+   * to 100,000 days, with their positions and dead letters. Without it no consumer is removed.
    */
-  readonly dropInactive?: number;
+  readonly dropInactive?: Duration;
   /**
    * Also check every old notification one by one. Without it, cleanup empties the segments of the
    * log in which every notification is old and every consumer has passed it; the time for that does
@@ -120,7 +121,7 @@ const most = 50_000;
  * import { cleanup, connect } from "@hark/postgres";
  *
  * await using db = await connect(Deno.env.get("DATABASE_URL"));
- * const { removed, keptFor } = await cleanup(db, { olderThan: 30 });
+ * const { removed, keptFor } = await cleanup(db, { olderThan: "30d" });
  * console.log(removed, "removed; some kept for", keptFor.map(({ consumer }) => consumer));
  * ```
  */
@@ -136,13 +137,13 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
     "signal",
   ]);
   const { olderThan, dryRun = false, force = false, exact = false } = options;
-  const { dropInactive, onProgress, signal } = options;
+  const { onProgress, signal } = options;
   const batch = wholeNumber("batch", options.batch, 10_000, 1, 1_000_000);
-  checkAge(olderThan);
-  if (dropInactive !== undefined) days("dropInactive", dropInactive);
+  const age = ageOf(olderThan);
+  const inactive = durationMs("dropInactive", options.dropInactive, undefined, ageBounds);
   await requireSchema(db);
-  const cutoff = olderThan instanceof Date ? olderThan : await daysAgo(db, olderThan);
-  const dropped = dropInactive === undefined ? [] : await drop(db, dropInactive, dryRun);
+  const cutoff = age instanceof Date ? age : await timeAgo(db, age);
+  const dropped = inactive === undefined ? [] : await drop(db, inactive, dryRun);
   const without = dryRun ? dropped.map(({ consumer }) => consumer) : [];
 
   let [removed, kept, bytes] = [0, 0, 0];
@@ -231,22 +232,19 @@ async function hasMore(db: Queryable, before: string): Promise<boolean> {
   return rows[0].more;
 }
 
-function checkAge(olderThan: unknown): void {
-  if (olderThan instanceof Date) {
-    if (Number.isNaN(olderThan.getTime())) bad("olderThan", olderThan, "Give a valid Date.");
-  } else if (
-    typeof olderThan !== "number" || !Number.isFinite(olderThan) || olderThan < 0 ||
-    olderThan > 100_000
-  ) {
-    bad("olderThan", olderThan, "Give a number of days from 0 to 100000, or a Date.");
+function ageOf(olderThan: Duration | Date): number | Date {
+  if (!(olderThan instanceof Date)) {
+    return requiredMs("olderThan", olderThan, ageBounds);
   }
+  if (Number.isNaN(olderThan.getTime())) bad("olderThan", olderThan, "Give a valid Date.");
+  return olderThan;
 }
 
 async function drop(db: Queryable, inactive: number, dryRun: boolean): Promise<DroppedConsumer[]> {
   return await translated(async () => {
     const { rows } = await db.query(
       `select consumer, (extract(epoch from served_last) * 1000)::float8 as served_last
-      from hark.drop_inactive(clock_timestamp() - make_interval(secs => $1::float8 * 86400), $2::boolean)`,
+      from hark.drop_inactive(clock_timestamp() - make_interval(secs => $1::float8 / 1000), $2::boolean)`,
       [inactive, dryRun],
     );
     return rows.map((row) => ({

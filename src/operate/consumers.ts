@@ -4,7 +4,7 @@
  * @module
  */
 
-import { consumerName, toId, wholeNumber } from "../check.ts";
+import { consumerName, knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
@@ -148,6 +148,15 @@ export async function consumers(
   db: Queryable,
   options: StatusOptions = {},
 ): Promise<ConsumerStatus[]> {
+  return await listed("consumers", db, options);
+}
+
+async function listed(
+  what: string,
+  db: Queryable,
+  options: StatusOptions,
+): Promise<ConsumerStatus[]> {
+  knownOptions(what, options, ["maxCount", "warnAfter"]);
   const maxCount = wholeNumber("maxCount", options.maxCount, 100_000, 1);
   await requireSchema(db);
   return await translated(() => consumerStatuses(db, maxCount));
@@ -173,7 +182,7 @@ export async function consumerDetails(
   options: StatusOptions = {},
 ): Promise<ConsumerDetails> {
   const name = consumerName(consumer);
-  const all = await consumers(db, options);
+  const all = await listed("consumerDetails", db, options);
   const status = all.find((one) => one.consumer === name);
   if (status === undefined) {
     throw new HarkError("NO_CONSUMER", `there is no consumer "${name}"`, {

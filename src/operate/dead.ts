@@ -7,7 +7,6 @@
 import { bad, channelName, consumerName, knownOptions, text, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
-import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { date, ms } from "./times.ts";
 
@@ -25,8 +24,8 @@ export interface DeadNotification {
   /** The notification's key; null if it has none. */
   readonly key: string | null;
   /**
-   * The published payload. Also null if it cannot be read: it takes over 64 MB as stored, or over
-   * 256 MB as text.
+   * The published payload. Also null if it cannot be read: it is over 64 MB, is over 256 MB as text,
+   * is damaged, or holds bytes that are no UTF-8.
    */
   readonly payload: unknown;
   /** The notification's headers; an empty object if it has none. */
@@ -41,23 +40,25 @@ export interface DeadNotification {
   readonly diedAt: Date;
 }
 
-/** A filter on dead letters: those that match every given field. */
+/**
+ * A filter on dead letters, and on waiting notifications: those that match every given field.
+ */
 export interface DeadLetterFilter {
-  /** Dead letters with these ids, at least one. */
+  /** Those with these ids, at least one. */
   readonly ids?: readonly number[];
-  /** Dead letters of this channel. */
+  /** Those of this channel. */
   readonly channel?: string;
-  /** Dead letters with this key. */
+  /** Those with this key. */
   readonly key?: string;
-  /** Dead letters whose error message contains this text, taken literally and case-sensitively. */
+  /** Those whose last error contains this text, taken literally and case-sensitively. */
   readonly error?: string;
-  /** Dead letters with this id or a higher one. */
+  /** Those with this id or a higher one. */
   readonly fromId?: number;
-  /** Dead letters with this id or a lower one. */
+  /** Those with this id or a lower one. */
   readonly toId?: number;
-  /** Dead letters given up at this time or later. */
+  /** Dead letters given up at this time or later. No waiting notification matches. */
   readonly diedAfter?: Date;
-  /** Dead letters given up before this time. */
+  /** Dead letters given up before this time. No waiting notification matches. */
   readonly diedBefore?: Date;
 }
 
@@ -74,13 +75,8 @@ export interface DeadLetterOptions extends DeadLetterFilter {
   readonly after?: number;
 }
 
-/** Options of {@linkcode retryDead} and {@linkcode discardDead}: a filter, or `all`. */
-export interface DeadLetterChoice extends DeadLetterFilter {
-  /** All dead letters of the consumer. You have to say so explicitly. */
-  readonly all?: true;
-}
-
-const filterNames = [
+/** The names of the fields of {@linkcode DeadLetterFilter}. */
+export const filterNames = [
   "ids",
   "channel",
   "key",
@@ -92,7 +88,7 @@ const filterNames = [
 ] as const;
 
 /** The filter as the SQL functions take it. */
-function filterValues(filter: DeadLetterFilter): unknown[] {
+export function filterValues(filter: DeadLetterFilter): unknown[] {
   const { ids, channel, key, error, fromId, toId, diedAfter, diedBefore } = filter;
   if (ids !== undefined && (!Array.isArray(ids) || ids.length === 0)) {
     bad("ids", ids, "Give an array of at least one id.");
@@ -121,10 +117,6 @@ function time(name: string, value: unknown): string {
   }
   return value.toISOString();
 }
-
-const types =
-  "$2::text::bigint[], $3::text, $4::text, $5::text, $6::bigint, $7::bigint, $8::text::timestamptz, " +
-  "$9::text::timestamptz";
 
 /**
  * Lists the dead letters of one consumer or of all, ordered by consumer and id.
@@ -174,80 +166,4 @@ export async function deadLetters(
     error: row.error,
     diedAt: date(row.died_at)!,
   }));
-}
-
-/**
- * Has a consumer handle dead letters again, counted from the first attempt. Give a filter, or
- * `all`. They are delivered alongside new notifications, in id order within each key. Returns how
- * many dead letters will be retried. A dead letter of which only the id is left stays a dead
- * letter.
- *
- * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`, also if neither a filter nor `all` is given;
- * `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
- * @example
- * ```ts
- * import { connect, retryDead } from "@hark/postgres";
- *
- * await using db = await connect(Deno.env.get("DATABASE_URL"));
- * console.log(await retryDead(db, "billing", { error: "out of paper" }));
- * ```
- */
-export async function retryDead(
-  db: Queryable,
-  consumer: string,
-  which: DeadLetterChoice,
-): Promise<number> {
-  return await change(db, "retry_dead", consumer, which);
-}
-
-/**
- * Removes dead letters of a consumer for good. Give a filter, or `all`. Returns how many were
- * removed.
- *
- * @throws {HarkError} The errors of {@linkcode retryDead}.
- * @example
- * ```ts
- * import { connect, discardDead } from "@hark/postgres";
- *
- * await using db = await connect(Deno.env.get("DATABASE_URL"));
- * const month = new Date(Date.now() - 30 * 86_400_000);
- * console.log(await discardDead(db, "billing", { diedBefore: month }));
- * ```
- */
-export async function discardDead(
-  db: Queryable,
-  consumer: string,
-  which: DeadLetterChoice,
-): Promise<number> {
-  return await change(db, "discard_dead", consumer, which);
-}
-
-async function change(
-  db: Queryable,
-  how: "retry_dead" | "discard_dead",
-  consumer: string,
-  which: DeadLetterChoice,
-): Promise<number> {
-  const name = consumerName(consumer);
-  const what = how === "retry_dead" ? "retryDead" : "discardDead";
-  knownOptions(what, which ?? null, [...filterNames, "all"]);
-  const values = filterValues(which);
-  const filtered = values.some((value) => value !== null);
-  if (which.all !== undefined && which.all !== true) {
-    bad("all", which.all, "Give true, or leave it out.");
-  }
-  if (filtered === (which.all === true)) {
-    throw new HarkError(
-      "BAD_OPTION",
-      filtered
-        ? "all and a filter contradict each other"
-        : `${what} was called without a choice of dead letters`,
-      { remedy: "Give ids or another filter, or { all: true }." },
-    );
-  }
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(`select hark.${how}($1::text, ${types}) as count`, [name, ...values])
-  );
-  return Number(rows[0].count);
 }

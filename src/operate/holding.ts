@@ -4,7 +4,6 @@
  * @module
  */
 
-import { bad } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 
@@ -50,18 +49,12 @@ export async function holding(db: Queryable, before: Date): Promise<HoldingConsu
   });
 }
 
-/** Checks a number of days. */
-export function days(name: string, value: unknown): number {
-  if (typeof value === "number" && value >= 0 && value <= 100_000) return value;
-  return bad(name, value, "Give a number of days from 0 to 100000.");
-}
-
-/** The time a number of days ago by the server's clock, which also dates the notifications. */
-export async function daysAgo(db: Queryable, days: number): Promise<Date> {
+/** The time this many ms ago by the server's clock, which also dates the notifications. */
+export async function timeAgo(db: Queryable, age: number): Promise<Date> {
   return await translated(async () => {
     const { rows } = await db.query(
       "select (extract(epoch from clock_timestamp()) * 1000)::float8 as now",
     );
-    return new Date(Number(rows[0].now) - days * 86_400_000);
+    return new Date(Number(rows[0].now) - age);
   });
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { consumerName, wholeNumber } from "../check.ts";
+import { bad, consumerName, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
@@ -77,8 +77,13 @@ export async function removeConsumer(db: Queryable, consumer: string): Promise<b
  * awaited. Notifications without a key may move to another partition. The order within a key does
  * not change.
  *
- * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`, also while another change of the partitions is
- * in progress; `NO_PERMISSION` without `hark.grant_operate`.
+ * While a change is pending, the number that the consumer has takes it back, and any other number
+ * replaces it. A partition that is held up could not reach the common point, and all others would
+ * wait there. So the change is then refused. If a partition is held up later, its worker takes the
+ * change back and logs that.
+ *
+ * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`; `CONFLICT` while a partition is held up, naming
+ * the notification; `NO_PERMISSION` without `hark.grant_operate`.
  * @example
  * ```ts
  * import { connect, setPartitions } from "@hark/postgres";
@@ -93,7 +98,10 @@ export async function setPartitions(
   partitions: number,
 ): Promise<"done" | "pending"> {
   const name = consumerName(consumer);
-  const count = wholeNumber("partitions", partitions ?? NaN, 1, 1, 1024);
+  if (partitions === undefined) {
+    bad("partitions", partitions, "Give a whole number from 1 to 1024.");
+  }
+  const count = wholeNumber("partitions", partitions, 1, 1, 1024);
   const answer = await ask(db, "hark.repartition($1::text, $2::integer)", [name, count]);
   return answer === "done" ? "done" : "pending";
 }

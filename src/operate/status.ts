@@ -8,9 +8,11 @@ import { type WatchStatus, watchStatuses } from "../changes/watches.ts";
 import { knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
+import { aDay, ageBounds, type Duration, durationMs } from "../duration.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { schemaVersion } from "../schema/version.ts";
-import { days, daysAgo, holding, type HoldingConsumer } from "./holding.ts";
+import { holding, type HoldingConsumer, timeAgo } from "./holding.ts";
+import { type RetentionSetting, retentionSettings } from "./retention.ts";
 import { date, ms } from "./times.ts";
 
 /** Options of {@linkcode status}. */
@@ -23,11 +25,11 @@ export interface StatusOptions {
    */
   readonly maxCount?: number;
   /**
-   * Warn about consumers for which notifications are kept that are older than this many days,
-   * fractions allowed.
-   * @default {7}
+   * Warn about consumers for which notifications are kept that are older than this: a
+   * {@linkcode Duration} of 0 to 100,000 days.
+   * @default {"7d"}
    */
-  readonly warnDays?: number;
+  readonly warnAfter?: Duration;
 }
 
 /** The notification that a consumer currently fails on. */
@@ -40,6 +42,33 @@ export interface FailingNotification {
   readonly error: string | null;
   /** When the notification last failed. */
   readonly failedAt: Date | null;
+  /**
+   * When the notification is tried next, at the earliest, if a worker serves the consumer. To have
+   * it tried at once: {@linkcode retry}.
+   */
+  readonly nextAttemptAt: Date;
+}
+
+/**
+ * A partition whose worker reads no further until what waits in it is handled or given up. The
+ * number of partitions cannot be changed while one is halted.
+ */
+export interface HaltedPartition {
+  /** The partition's number, from 0. */
+  readonly partition: number;
+  /**
+   * `"blocked"`: a notification failed, and the consumer has `onFailure: "block"`. `"full"`:
+   * `maxWaiting` notifications wait.
+   */
+  readonly reason: "blocked" | "full";
+  /** The id of the notification that holds the partition up. With `"full"`, the first of them. */
+  readonly id: number;
+  /** Its key; null if it has none. */
+  readonly key: string | null;
+  /** How often it was tried. */
+  readonly attempts: number;
+  /** The message of its last error; null if there was none. */
+  readonly error: string | null;
 }
 
 /** One consumer: its definition, its progress and its workers. */
@@ -68,9 +97,12 @@ export interface ConsumerStatus {
   readonly pausedAt: Date | null;
   /** When the consumer was registered. */
   readonly createdAt: Date;
-  /** How many committed notifications the consumer has not passed; at most `maxCount`. */
+  /**
+   * How many committed notifications the consumer has not passed; at most `maxCount`. Counting also
+   * stops after 1,000,000 ids of the log, and soon after 5 seconds for all consumers together.
+   */
   readonly unread: number;
-  /** Whether counting stopped at `maxCount`, so that there may be more. */
+  /** Whether counting stopped, so that there may be more. */
   readonly unreadCapped: boolean;
   /** When the oldest unread notification was published; null if there is none. */
   readonly oldestUnread: Date | null;
@@ -112,6 +144,8 @@ export interface ConsumerStatus {
   readonly acknowledgedAt: Date | null;
   /** The oldest notification that has failed and waits for a retry; null if there is none. */
   readonly failing: FailingNotification | null;
+  /** The partitions that are held up; empty if none is. */
+  readonly halted: readonly HaltedPartition[];
 }
 
 /** The size of the log. */
@@ -151,6 +185,8 @@ export interface Status {
    * The notifications that were published with `delay` or `deliverAt` and are not in the log yet.
    */
   readonly delayed: DelayedStatus;
+  /** How long notifications are kept. Empty if nothing is ever removed by itself. */
+  readonly retention: readonly RetentionSetting[];
   /** Every consumer, by name. */
   readonly consumers: readonly ConsumerStatus[];
   /**
@@ -178,9 +214,9 @@ export interface Status {
  * ```
  */
 export async function status(db: Queryable, options: StatusOptions = {}): Promise<Status> {
-  knownOptions("status", options, ["maxCount", "warnDays"]);
+  knownOptions("status", options, ["maxCount", "warnAfter"]);
   const maxCount = wholeNumber("maxCount", options.maxCount, 100_000, 1);
-  const warnDays = days("warnDays", options.warnDays ?? 7);
+  const warnAfter = durationMs("warnAfter", options.warnAfter, 7 * aDay, ageBounds);
   await requireSchema(db);
   return await translated(async () => {
     const consumers = await consumerStatuses(db, maxCount);
@@ -195,7 +231,7 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
     const { bytes, rows: estimate, readable } = log.rows[0];
     const counted = readable ? await countLog(db, maxCount + 1) : undefined;
     const exact = counted !== undefined && counted <= maxCount;
-    const before = await daysAgo(db, warnDays);
+    const before = await timeAgo(db, warnAfter);
     const { rows: [later] } = await db.query(
       `select waiting, ${ms("next_at")} from hark.delayed_status($1::bigint)`,
       [maxCount],
@@ -212,6 +248,7 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
         capped: Number(later.waiting) >= maxCount,
         nextAt: date(later.next_at),
       },
+      retention: await retentionSettings(db),
       consumers,
       warnings: worthWarning(await holding(db, before), consumers, before),
       watches: await watchStatuses(db),
@@ -249,17 +286,31 @@ const statusSql =
     ms("oldest_waiting")
   }, blocked, dead, replays,
   workers, served, owner::text as owner, worker, ${ms("lease_until")}, ${ms("served_at")}, handled,
-  ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}
+  ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}, ${
+    ms("next_attempt_at")
+  }, unread_capped, halted::text as halted
 from hark.status($1::bigint)`;
 
 /** Every consumer, by name. */
 export async function consumerStatuses(db: Queryable, maxCount: number): Promise<ConsumerStatus[]> {
   const { rows } = await db.query(statusSql, [maxCount]);
-  return rows.map((row) => consumerStatus(row, maxCount));
+  return rows.map(consumerStatus);
+}
+
+function haltedPartitions(text: string | null): HaltedPartition[] {
+  // deno-lint-ignore no-explicit-any -- rows of hark.halted_of
+  return JSON.parse(text ?? "[]").map((row: any) => ({
+    partition: row.partition,
+    reason: row.reason,
+    id: toId(row.id),
+    key: row.key,
+    attempts: row.attempts,
+    error: row.last_error,
+  }));
 }
 
 // deno-lint-ignore no-explicit-any -- a row with the driver's types
-function consumerStatus(row: any, maxCount: number): ConsumerStatus {
+function consumerStatus(row: any): ConsumerStatus {
   const unread = Number(row.unread);
   return {
     consumer: row.consumer,
@@ -272,7 +323,7 @@ function consumerStatus(row: any, maxCount: number): ConsumerStatus {
     pausedAt: date(row.paused_at),
     createdAt: date(row.created_at)!,
     unread,
-    unreadCapped: unread >= maxCount,
+    unreadCapped: row.unread_capped === true,
     oldestUnread: date(row.oldest_unread),
     lagSeconds: Number(row.lag_seconds),
     waiting: Number(row.waiting),
@@ -289,11 +340,13 @@ function consumerStatus(row: any, maxCount: number): ConsumerStatus {
     servedAt: date(row.served_at),
     handled: Number(row.handled),
     acknowledgedAt: date(row.acknowledged_at),
+    halted: haltedPartitions(row.halted),
     failing: row.failing_id === null ? null : {
       id: toId(row.failing_id),
       attempts: Number(row.attempts),
       error: row.last_error,
       failedAt: date(row.failed_at),
+      nextAttemptAt: date(row.next_attempt_at)!,
     },
   };
 }

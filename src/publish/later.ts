@@ -5,7 +5,9 @@
  */
 
 import { bad, knownOptions, show, text } from "../check.ts";
+import { type Duration, requiredMs, wanted } from "../duration.ts";
 import { HarkError } from "../errors.ts";
+import { wordOf } from "./payload.ts";
 
 /** The maximum delay, and the maximum lifetime of a dedupe key, in ms: 3,650 days. */
 const LONGEST = 315_360_000_000;
@@ -17,25 +19,25 @@ const DAY = 86_400_000;
  */
 export interface DedupeOptions {
   /**
-   * The key, 1 to 200 characters. It belongs to the channel: the same text on another channel is
+   * The key, 1 to 200 characters. A number is stored as its digits. It belongs to the channel: the same text on another channel is
    * another key.
    */
-  readonly key: string;
+  readonly key: string | number | bigint;
   /**
-   * How long the key stays taken, in ms, counted from the first call that publishes under it. More
-   * than 0, at most 315,360,000,000 (10 years).
+   * How long the key stays taken, counted from the first call that publishes under it: a
+   * {@linkcode Duration} of more than 0, at most 3,650 days (10 years).
    * @default {86400000}
    */
-  readonly within?: number;
+  readonly within?: Duration;
 }
 
 /** When to deliver a notification, and whether to publish it only once. */
 export interface LaterOptions {
   /**
-   * Deliver the notification at the earliest this many ms after the call, by the server's clock.
-   * From 0 to 315,360,000,000 (10 years).
+   * Deliver the notification at the earliest this long after the call, by the server's clock: a
+   * {@linkcode Duration} of 0 to 3,650 days (10 years).
    */
-  readonly delay?: number;
+  readonly delay?: Duration;
   /**
    * Deliver the notification at the earliest at this time, at most 10 years ahead. A time in the
    * past is due at once.
@@ -45,7 +47,7 @@ export interface LaterOptions {
    * Publish nothing if a notification was published on this channel under the same dedupe key
    * within the last day. Give `{ key, within }` for another lifetime of the key.
    */
-  readonly dedupe?: string | DedupeOptions;
+  readonly dedupe?: string | number | bigint | DedupeOptions;
 }
 
 /** The names of the options in {@linkcode LaterOptions}. */
@@ -72,18 +74,16 @@ export function laterText({ delay, deliverAt, dedupe }: LaterOptions): string {
     (dedupe === undefined ? "" : dedupeText(dedupe));
 }
 
-function delayChecked(delay: unknown): number {
-  if (typeof delay !== "number" || !(delay >= 0 && delay <= LONGEST)) {
-    const isMoment = Number.isFinite(delay) && delay as number > LONGEST;
+function delayChecked(delay: Duration): number {
+  const bounds = { least: 0, most: LONGEST, fractions: true };
+  if (typeof delay === "number" && Number.isFinite(delay) && delay > LONGEST) {
     bad(
       "delay",
-      shown(delay),
-      `Give milliseconds from now, 0 to ${LONGEST} (10 years)${
-        isMoment ? "; for a point in time, give deliverAt as a Date" : ""
-      }.`,
+      delay,
+      `Give ${wanted(bounds)}; for a point in time, give deliverAt as a Date.`,
     );
   }
-  return delay;
+  return requiredMs("delay", delay, bounds);
 }
 
 function timeText(time: unknown): string {
@@ -99,29 +99,23 @@ function timeText(time: unknown): string {
 }
 
 function dedupeText(dedupe: unknown): string {
-  const given = typeof dedupe === "string" ? { key: dedupe } : dedupe as DedupeOptions;
+  const given = typeof dedupe === "object" ? dedupe as DedupeOptions : { key: dedupe as string };
   if (given === null || typeof given !== "object" || Array.isArray(given)) {
     bad("dedupe", dedupe, "Give a key, or { key, within }.");
   }
   knownOptions("dedupe", given, ["key", "within"]);
-  const { key, within = DAY } = given;
-  const length = typeof key !== "string" ? 0 : key.length > 400 ? key.length : [...key].length;
-  if (typeof key !== "string" || length < 1 || length > 200) {
-    bad("the dedupe key", key, "Give text of 1 to 200 characters.");
+  const { within = DAY } = given;
+  const key = wordOf(given.key);
+  const length = key === undefined ? 0 : key.length > 400 ? key.length : [...key].length;
+  if (key === undefined || length < 1 || length > 200) {
+    bad("the dedupe key", given.key, "Give text of 1 to 200 characters, a bigint or a number.");
   }
-  if (typeof within !== "number" || !(within > 0 && within <= LONGEST)) {
-    bad(
-      "within",
-      shown(within),
-      `Give milliseconds, more than 0 and at most ${LONGEST} (10 years).`,
-    );
-  }
+  const lifetime = requiredMs("within", within, {
+    least: Number.MIN_VALUE,
+    most: LONGEST,
+    fractions: true,
+  });
   // An interval holds whole microseconds: anything shorter would become zero, which is refused.
   return `,"dedupe_key":${JSON.stringify(text("the dedupe key", key, "BAD_OPTION"))}` +
-    `,"within_ms":${Math.max(within, 0.001)}`;
-}
-
-/** JSON has no NaN and no infinity: show() would print them as null. */
-function shown(value: unknown): unknown {
-  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+    `,"within_ms":${Math.max(lifetime, 0.001)}`;
 }

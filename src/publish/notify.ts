@@ -6,18 +6,19 @@
 
 import { bad, channelName, knownOptions, toId } from "../check.ts";
 import { queryPrepared } from "../database/prepared.ts";
-import type { Queryable } from "../database/queryable.ts";
+import { firstQuery, type Queryable, requireQueryable } from "../database/queryable.ts";
 import { published } from "../database/translate.ts";
+import { errorAt, HarkError } from "../errors.ts";
 import { isForLater, type LaterOptions, laterOptions, laterText } from "./later.ts";
 import { headersText, keyText, payloadText } from "./payload.ts";
 
 /** Options of {@linkcode notify}. */
 export interface NotifyOptions extends LaterOptions {
   /**
-   * The key: what the notification is about, at most 1,000 characters. Notifications with the same
-   * key are handled in order. Notifications without a key have no order across partitions.
+   * The key: what the notification is about, at most 1,000 characters. A number is stored as its
+   * digits: 5 and "5" are the same key. Notifications with the same key are handled in order. Notifications without a key have no order across partitions.
    */
-  readonly key?: string | null;
+  readonly key?: string | number | bigint | null;
   /**
    * Facts about the notification, such as a trace id, the author or the reason. An object that JSON
    * can hold.
@@ -29,7 +30,7 @@ export interface NotifyOptions extends LaterOptions {
 export interface NewNotification extends NotifyOptions {
   /** The channel, 1 to 200 characters. */
   readonly channel: string;
-  /** The payload: anything that JSON can hold. @default {{}} */
+  /** The payload: anything that JSON can hold, as {@linkcode notify} takes it. @default {{}} */
   readonly payload?: unknown;
 }
 
@@ -69,7 +70,10 @@ const optionNames = ["key", "headers", ...laterOptions];
  * @param db A {@linkcode Queryable} that runs the query. Give your own transaction to publish
  * inside it.
  * @param channel The channel: 1 to 200 characters of any kind.
- * @param payload Anything that JSON can hold. A payload over 64 MB is not delivered; `jsonb` takes
+ * @param payload Anything that JSON can hold; `{}` if it is left out. What JSON would silently change
+ * is refused with its place: NaN, a bigint, a function, a Map, an Error, an invalid Date, a typed
+ * array, an object of a class without fields, undefined in an array. A Date becomes ISO text, an
+ * object with `toJSON()` what that returns, and -0 becomes 0. A field that is undefined is left out. A payload over 64 MB is not delivered; `jsonb` takes
  * up to 256 MB (https://www.postgresql.org/docs/current/datatype-json.html).
  * @returns The notification's id. Ids rise in the order in which they are drawn, not in the order
  * of commits. For a delayed notification the result is **not an id** but its number, for
@@ -95,10 +99,12 @@ const optionNames = ["key", "headers", ...laterOptions];
 export async function notify(
   db: Queryable,
   channel: string,
-  payload: unknown = {},
+  payload?: unknown,
   options: NotifyOptions = {},
 ): Promise<number> {
-  return (await publish(db, channel, payload, options)).id;
+  // A payload that is left out is {}. One that is undefined was most likely meant to be something.
+  const given = arguments.length < 3 ? {} : payload;
+  return (await publish(db, channel, given, options)).id;
 }
 
 /** {@linkcode notify} with the full result. */
@@ -108,7 +114,7 @@ export async function publish(
   payload: unknown,
   options: NotifyOptions,
 ): Promise<Published> {
-  queryable(db);
+  requireQueryable(db);
   knownOptions("notify", options, optionNames);
   if (isForLater(options)) {
     const [done] = await publishEach(db, [itemText({ ...options, channel, payload })]);
@@ -162,21 +168,25 @@ export async function publishMany(
   db: Queryable,
   notifications: readonly NewNotification[],
 ): Promise<Published[]> {
-  queryable(db);
+  requireQueryable(db);
   if (!Array.isArray(notifications)) {
     bad("notifications", notifications, "Give an array of { channel, payload, key, headers }.");
   }
   if (notifications.length === 0) return [];
-  const items = notifications.map((n: NewNotification) => {
-    knownOptions("a notification", n, ["channel", "payload", ...optionNames]);
-    return itemText(n);
+  // Not map(), which would pass over holes.
+  const items = Array.from(notifications, (n: NewNotification, i) => {
+    try {
+      knownOptions("a notification", n, ["channel", "payload", ...optionNames]);
+      return itemText(n);
+    } catch (error) {
+      throw error instanceof HarkError ? errorAt(`notifications[${i}]`, error) : error;
+    }
   });
   if (notifications.some(isForLater)) return await publishEach(db, items);
   return await published(async () => {
-    const { rows } = await db.query(
-      "select hark.notify_many($1::text::json) as id",
-      [`[${items.join(",")}]`],
-    );
+    const { rows } = await firstQuery(db, "select hark.notify_many($1::text::json) as id", [
+      `[${items.join(",")}]`,
+    ]);
     return rows.map((row) => ({ id: toId(row.id), isDelayed: false, isDuplicate: false }));
   });
 }
@@ -184,7 +194,7 @@ export async function publishMany(
 /** One notification as JSON text, for hark.notify_many and hark.notify_each. */
 function itemText(n: NewNotification): string {
   const channel = JSON.stringify(channelName(n.channel));
-  const payload = payloadText(n.payload === undefined ? {} : n.payload);
+  const payload = payloadText("payload" in n ? n.payload : {});
   const key = keyText(n.key);
   const headers = headersText(n.headers);
   return `{"channel":${channel},"payload":${payload}` +
@@ -195,7 +205,8 @@ function itemText(n: NewNotification): string {
 
 async function publishEach(db: Queryable, items: readonly string[]): Promise<Published[]> {
   return await published(async () => {
-    const { rows } = await db.query(
+    const { rows } = await firstQuery(
+      db,
       "select id, is_delayed, is_duplicate from hark.notify_each($1::text::json)",
       [`[${items.join(",")}]`],
     );
@@ -205,11 +216,4 @@ async function publishEach(db: Queryable, items: readonly string[]): Promise<Pub
       isDuplicate: row.is_duplicate,
     }));
   });
-}
-
-/** Refuses a value that cannot run a query. */
-export function queryable(db: unknown): void {
-  if (typeof (db as Queryable | undefined)?.query !== "function") {
-    bad("db", db, "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.");
-  }
 }

@@ -6,6 +6,7 @@
 
 import { show, text } from "../check.ts";
 import { HarkError } from "../errors.ts";
+import { jsonText } from "./json.ts";
 
 /** A value that JSON can hold. */
 export type Json =
@@ -16,57 +17,59 @@ export type Json =
   | readonly Json[]
   | { readonly [name: string]: Json | undefined };
 
-function refuse(what: string, value: unknown, reason: string, cause?: unknown): never {
-  throw new HarkError("BAD_PAYLOAD", `${what} ${show(value)} ${reason}`, {
-    cause,
-    remedy: "Give a value that JSON can hold.",
-  });
-}
-
 /** Turns a payload into JSON text that `jsonb` accepts. */
 export function payloadText(value: unknown, what: string = "payload"): string {
-  let json: string | undefined;
-  try {
-    json = JSON.stringify(value, (name, inner) => {
-      if (typeof inner === "function" || typeof inner === "symbol") {
-        refuse(what, inner, `${name === "" ? "is" : `at "${name}" is`} not JSON`);
-      }
-      if (typeof inner === "number" && !Number.isFinite(inner)) {
-        refuse(what, String(inner), `${name === "" ? "is" : `at "${name}" is`} not a JSON number`);
-      }
-      return inner;
-    });
-  } catch (error) {
-    if (error instanceof HarkError) throw error;
-    refuse(what, value, `is not JSON (${(error as Error).message.split("\n")[0]})`, error);
-  }
-  if (json === undefined) refuse(what, value, "is not JSON");
-  // JSON.stringify writes U+0000 and unpaired surrogates as escapes, which jsonb refuses. An escape
-  // whose backslash is itself escaped is ordinary text.
-  if (/\\u(0000|d[89a-f])/.test(json)) {
-    const found = /(?:^|[^\\])(?:\\\\)*\\u(0000|d[89a-f][0-9a-f]{2})/.exec(json);
-    if (found !== null) refuse(what, value, `holds \\u${found[1]}, which PostgreSQL cannot store`);
-  }
-  return json;
+  return jsonText(value, what);
 }
 
-/** Checks a key: text of at most 1,000 characters. */
-export function keyText(value: unknown): string | null {
+/**
+ * Checks a key: text of at most 1,000 characters. A number becomes its digits.
+ *
+ * @param what Names the key in messages.
+ */
+export function keyText(value: unknown, what: string = "key"): string | null {
   if (value === undefined || value === null) return null;
-  if (typeof value !== "string") refuse("key", value, "is not text");
-  if (value.length > 1000 && [...value].length > 1000) {
-    throw new HarkError("BAD_PAYLOAD", `key ${show(value)} is longer than 1,000 characters`, {
+  const key = wordOf(value);
+  if (key === undefined) {
+    throw new HarkError("BAD_PAYLOAD", `${what} is ${show(value)}, which is not text`, {
+      remedy: "Give text, a bigint, or a number that is whole and below 2^53 or has a fraction.",
+    });
+  }
+  if (key.length > 1000 && [...key].length > 1000) {
+    throw new HarkError("BAD_PAYLOAD", `${what} ${show(key)} is longer than 1,000 characters`, {
       remedy: "Use a shorter key, such as a hash of it.",
     });
   }
-  return text("key", value, "BAD_PAYLOAD");
+  return text(what, key, "BAD_PAYLOAD");
 }
 
-/** Checks headers: an object, or nothing. */
-export function headersText(value: unknown): string | null {
-  if (value === undefined || value === null) return null;
-  if (typeof value !== "object" || Array.isArray(value)) {
-    refuse("headers", value, "are not an object");
+/** Text, or the digits of a number that has not lost any. */
+export function wordOf(value: unknown): string | undefined {
+  switch (typeof value) {
+    case "string":
+      return value;
+    case "bigint":
+      return String(value);
+    case "number":
+      return Number.isSafeInteger(value) || Number.isFinite(value) && !Number.isInteger(value)
+        ? String(value)
+        : undefined;
+    default:
+      return undefined;
   }
-  return payloadText(value, "headers");
+}
+
+/**
+ * Checks headers: an object, or nothing.
+ *
+ * @param what Names them in messages.
+ */
+export function headersText(value: unknown, what: string = "headers"): string | null {
+  if (value === undefined || value === null) return null;
+  const json = typeof value === "object" && !Array.isArray(value) ? jsonText(value, what) : "";
+  // A Date or another object may become text or a number.
+  if (json.startsWith("{")) return json;
+  throw new HarkError("BAD_PAYLOAD", `${what} ${show(value)} is not an object`, {
+    remedy: 'Give an object, such as { trace: "b2c4" }.',
+  });
 }

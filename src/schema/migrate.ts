@@ -4,8 +4,9 @@
  * @module
  */
 
-import type { Queryable } from "../database/queryable.ts";
-import { messageOf, translate, translated } from "../database/translate.ts";
+import { firstQuery, type Queryable } from "../database/queryable.ts";
+import { serverError } from "../database/driver_error.ts";
+import { translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { loadSchema } from "./script.ts";
 import { compareVersions, isVersion, schemaVersion } from "./version.ts";
@@ -43,7 +44,7 @@ export async function schemaSql(): Promise<string> {
  */
 export async function installedVersion(db: Queryable): Promise<string | undefined> {
   try {
-    const { rows } = await db.query("select hark.version() as version");
+    const { rows } = await firstQuery(db, "select hark.version() as version");
     const version = String(rows[0].version);
     if (!isVersion(version)) throw notOurs();
     return version;
@@ -90,11 +91,11 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
     try {
       await db.query(sql);
     } catch (error) {
-      const code = sqlState(error);
-      if (code === "42501") {
+      const server = serverError(error);
+      if (server?.code === "42501") {
         throw new HarkError(
           "NO_PERMISSION",
-          `the schema cannot be installed: ${messageOf(rootOf(error))}`,
+          `the schema cannot be installed: ${server.message}`,
           {
             cause: error,
             remedy:
@@ -102,7 +103,7 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
           },
         );
       }
-      if (code === "2D000") {
+      if (server?.code === "2D000") {
         throw new HarkError(
           "IN_TRANSACTION",
           "the schema cannot be installed in a transaction that is read-only",
@@ -112,7 +113,7 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
           },
         );
       }
-      if (code === "42P06") {
+      if (server?.code === "42P06") {
         // In REPEATABLE READ the statement does not see what another call installed while it waited.
         const now = await translated(() => foundVersion(db)).catch(() => undefined);
         if (now === schemaVersion) return { from: found, to: now, changed: false };
@@ -125,7 +126,8 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
 }
 
 async function foundVersion(db: Queryable): Promise<string | undefined> {
-  const { rows } = await db.query(
+  const { rows } = await firstQuery(
+    db,
     "select pg_catalog.to_regclass('hark.schema_version') is not null as found",
   );
   if (!rows[0].found) return undefined;
@@ -138,17 +140,6 @@ async function foundVersion(db: Queryable): Promise<string | undefined> {
 async function functionsOf(db: Queryable): Promise<unknown> {
   const { rows } = await db.query("select hark.functions_digest() as digest");
   return rows[0].digest;
-}
-
-/**
- * The driver's error, taken out of an error that was already translated, such as by a `Database`.
- */
-function rootOf(error: unknown): unknown {
-  return error instanceof HarkError && error.cause !== undefined ? error.cause : error;
-}
-
-function sqlState(error: unknown): unknown {
-  return (rootOf(error) as { code?: unknown } | null | undefined)?.code;
 }
 
 function notOurs(cause?: unknown): HarkError {

@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { Queryable } from "../database/queryable.ts";
+import { firstQuery, type Queryable } from "../database/queryable.ts";
+import { sqlState } from "../database/driver_error.ts";
 import { translate, translated } from "../database/translate.ts";
 
 /** The result of {@linkcode uninstall}. */
@@ -68,14 +69,13 @@ $hark_uninstall$`;
 export async function uninstall(db: Queryable): Promise<UninstallResult> {
   for (let attempt = 1;; attempt++) {
     try {
-      await db.query(statement);
+      await firstQuery(db, statement, undefined, false);
       break;
     } catch (error) {
       // Dropping locks all objects in an order of its own. Against a reader's order that can end in
       // a deadlock, of which the drop may be the victim: it tries again.
       const reason = translate(error);
-      const { code } = (reason.cause ?? {}) as { code?: unknown };
-      if (code !== "40P01" || attempt === 5) throw reason;
+      if (sqlState(reason) !== "40P01" || attempt === 5) throw reason;
     }
   }
   return { left: await translated(() => leftWatches(db)) };

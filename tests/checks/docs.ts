@@ -36,16 +36,19 @@ function defaultOf(jsDoc: JsDoc | undefined): string | undefined {
     /@default +(.+)$/m.exec(jsDoc?.doc ?? "")?.[1];
 }
 
+interface Member {
+  readonly name: string;
+  readonly jsDoc?: JsDoc;
+}
+
 /** A symbol as `deno doc --json` has it, as far as it is used here. */
 interface Symbol {
   readonly name: string;
   readonly declarations: readonly {
     readonly kind: string;
     readonly def: {
-      readonly properties?: readonly {
-        readonly name: string;
-        readonly jsDoc?: JsDoc;
-      }[];
+      readonly properties?: readonly Member[];
+      readonly methods?: readonly Member[];
       readonly tsType?: {
         readonly value: readonly { readonly value: { readonly string?: string } }[];
       };
@@ -113,7 +116,7 @@ function options(all: Awaited<ReturnType<typeof symbols>>): void {
   const known = new Set<string>();
   for (const [name, { kind, def }] of all) {
     if (kind !== "interface" || !isOptions.test(name) || name === "HarkErrorOptions") continue;
-    for (const { name: option, jsDoc } of def.properties ?? []) {
+    for (const { name: option, jsDoc } of [...def.properties ?? [], ...def.methods ?? []]) {
       known.add(`${name}.${option}`);
       const row = rows.get(`${name}.${option}`);
       if (row === undefined) {

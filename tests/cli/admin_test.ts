@@ -112,7 +112,7 @@ test("without the schema each says so", { schema: false }, async ({ url }) => {
     ["pause", "r"],
     ["resume", "r"],
     ["dead", "list"],
-    ["dead", "retry", "r", "--all"],
+    ["retry", "r", "--all"],
     ["consumers", "list"],
     ["consumers", "remove", "r", "--yes"],
   ], async (args) => await refused(args, 4, /hark init/, { url }));

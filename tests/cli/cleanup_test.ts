@@ -17,23 +17,32 @@ const left = "select array_agg(id::int order by id) as ids from hark.log";
 
 test("cleanup removes what is old, keeps what is unread, and says for whom", async ({ url, sql }) => {
   await publishOldOnes(url, sql);
-  const dry = await output(["cleanup", "--days", "1", "--dry-run"], { url });
+  const dry = await output(["cleanup", "--older-than", "1d", "--dry-run"], { url });
   assert.match(dry, /^published before +\d{4}-.*Z\nwould remove +2 notifications, \d+ B\n/);
   assert.match(dry, /^kept +1 notification that not every consumer had read$/m);
   assert.match(dry, /^reader +10 days ago +\d{4}-.* has not read it, no worker serves it$/m);
   assert.match(dry, /hark consumers remove reader\n.*--force/);
   assert.deepEqual((await sql(left))[0].ids, [1, 2, 3, 4]);
-  const dryJson = await jsonOutput(["cleanup", "--days", "1", "--dry-run"], { url });
+  const dryJson = await jsonOutput(["cleanup", "--older-than", "1d", "--dry-run"], { url });
   assert.deepEqual([dryJson.wouldRemove, dryJson.removed, dryJson.dryRun], [2, undefined, true]);
 
-  const done = await jsonOutput(["cleanup", "--days", "1", "--batch", "1"], { url });
+  const done = await jsonOutput(["cleanup", "--older-than", "1d", "--batch", "1"], { url });
   assert.deepEqual([done.removed, done.kept, done.complete, done.dryRun], [2, 1, true, false]);
   assert.equal(done.keptFor[0].consumer, "reader");
   assert.deepEqual((await sql(left))[0].ids, [3, 4]);
 
-  assert.match(await output(["cleanup", "--days", "1", "--force"], { url }), /^removed +1 /m);
-  assert.match(await output(["cleanup", "--days", "0"], { url }), /^removed +0 .*\nkept +1 /m);
-  assert.match(await output(["cleanup", "--days", "0", "--force"], { url }), /^removed +1 /m);
+  assert.match(
+    await output(["cleanup", "--older-than", "1d", "--force"], { url }),
+    /^removed +1 /m,
+  );
+  assert.match(
+    await output(["cleanup", "--older-than", "0d"], { url }),
+    /^removed +0 .*\nkept +1 /m,
+  );
+  assert.match(
+    await output(["cleanup", "--older-than", "0d", "--force"], { url }),
+    /^removed +1 /m,
+  );
   assert.equal((await sql(left))[0].ids, null);
 });
 
@@ -64,7 +73,7 @@ test("cleanup removes consumers that nobody runs any more, where that is asked, 
   await sql(
     "update hark.consumers set created_at = now() - interval '100 days' where name = 'gone'",
   );
-  const drop = ["cleanup", "--days", "30", "--drop-inactive", "90"];
+  const drop = ["cleanup", "--older-than", "30d", "--drop-inactive", "90d"];
   assert.match(
     await output([...drop, "--dry-run"], { url }),
     /^would remove consumer +last served\ngone +100 days ago\n\n.*\nwould remove +0 notifications/,
@@ -79,11 +88,15 @@ test("cleanup removes consumers that nobody runs any more, where that is asked, 
 
 test("cleanup refuses what it does not understand", async ({ url }) => {
   await oneByOne<[string[], RegExp]>([
-    [[], /--days/],
-    [["--days", "-1"], /DAYS is "-1"/],
-    [["--days", "week"], /DAYS is "week"/],
-    [["--days", "1e9"], /from 0 to 100000/],
-    [["--days", "1", "--batch", "0"], /N is "0"/],
-    [["--days", "1", "--drop-inactive", "-1"], /DAYS is "-1"/],
+    [[], /--older-than/],
+    [["--older-than", "-1d"], /--older-than is "-1d"/],
+    [["--older-than", "week"], /--older-than is "week"/],
+    [
+      ["--older-than", "30"],
+      /--older-than is "30"\. Give 250ms,[^]*A\s+number\s+needs\s+its\s+unit/,
+    ],
+    [["--older-than", "100001d"], /at\s+most\s+100000d/],
+    [["--older-than", "1d", "--batch", "0"], /N is "0"/],
+    [["--older-than", "1d", "--drop-inactive", "-1d"], /--drop-inactive is "-1d"/],
   ], async ([args, sentence]) => await refused(["cleanup", ...args], 2, sentence, { url }));
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { ownServer, PROJECT, scratch, test } from "../harness/mod.ts";
-import { oneByOne, output, refused } from "./_support/hark.ts";
+import { oneByOne, output, ran, refused } from "./_support/hark.ts";
 
 /** Every command that uses a database, with what it needs to get that far. */
 const commands: readonly string[][] = [
@@ -9,7 +9,7 @@ const commands: readonly string[][] = [
   ["tail", "--limit", "1"],
   ["status"],
   ["watch", "list"],
-  ["cleanup", "--days", "1"],
+  ["cleanup", "--older-than", "1d"],
   ["listen", join(PROJECT, "examples", "consumers")],
 ];
 
@@ -29,6 +29,30 @@ Deno.test("a URL that is none is refused, and so is a missing one", async () => 
   await refused(["status"], 2, /mysql:\/\/a.*Give postgres:\/\//, { url: "mysql://a" });
   await refused(["status", "--database-url", ""], 2, /--database-url is empty/);
   await refused(["status"], 3, /no database[^]*hark dev/, { cwd: folder.path });
+});
+
+Deno.test("no message of a command shows a password, wherever it was written", async () => {
+  const url = "postgres://u:s3cret@127.0.0.1:1/d";
+  for (
+    const args of [
+      ["status", url],
+      ["status", `--database-urls=${url}`],
+      ["status", "--database-url", "host=127.0.0.1 password=s3cret"],
+      ["status", "--database-url", `${url}?password=s3cret&sslpassword=s3cret`],
+      ["status", "host=127.0.0.1 password=s3cret"],
+      [url],
+      [`--database-url=${url}`, "status"],
+      ["status", "--help"],
+      ["tail", "--limit", url],
+      ["watch", url],
+    ]
+  ) {
+    for (const given of [url, "host=h password=s3cret", "s3cret"]) {
+      const { code, stdout, stderr } = await ran(args, { url: given });
+      assert.doesNotMatch(`${stdout}${stderr}`, /s3cret/, args.join(" "));
+      assert.equal(code === 0, args.includes("--help"), args.join(" "));
+    }
+  }
 });
 
 test("every command asks for `hark init` where the schema is missing", {
@@ -75,7 +99,12 @@ Deno.test("a wrong password, a missing database and missing rights are told apar
   });
   await server.sql("select hark.grant_publish('poor')");
   assert.equal(await output(["notify", "orders"], { url: poor }), "orders #1\n");
-  await refused(["cleanup", "--days", "1"], 1, /permission denied for function empty_segment/, {
-    url: poor,
-  });
+  await refused(
+    ["cleanup", "--older-than", "1d"],
+    1,
+    /permission denied for function empty_segment/,
+    {
+      url: poor,
+    },
+  );
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
 import { odd } from "../operate/_support/by_hand.ts";
-import { jsonOutput, oneByOne, output, refused } from "./_support/hark.ts";
+import { jsonOutput, oneByOne, output, ran, refused } from "./_support/hark.ts";
 
 const fill = `insert into hark.dead (consumer, id, channel, key, payload, attempts, error, died_at)
   select 'billing', n, 'orders', $1, to_jsonb(n), 20, 'out of ' || case when n > 3 then 'ink' else 'paper' end,
@@ -27,39 +27,51 @@ test("dead letters are listed, retried and discarded: one, some and all", async 
     (await jsonOutput(["dead", "list", "billing", "2", "3", "--key", odd], { url })).length,
     2,
   );
-  const text1 = await output(["dead", "retry", "billing", "1", "2"], { url });
-  assert.equal(text1, '2 dead letters of "billing" will be handled again\n');
+  const text1 = await output(["retry", "billing", "1", "2"], { url });
+  assert.equal(text1, '2 notifications of "billing" will be tried at once\n');
   const old = new Date(Date.now() - 4.5 * 86_400_000).toISOString();
-  const ago = ["dead", "discard", "billing", "--before", old];
+  const ago = ["discard", "billing", "--before", old];
   assert.deepEqual(await jsonOutput(ago, { url }), { consumer: "billing", discarded: 1 });
-  assert.deepEqual(await jsonOutput(["dead", "retry", "billing", "--error", "ink"], { url }), {
+  assert.deepEqual(await jsonOutput(["retry", "billing", "--error", "ink"], { url }), {
     consumer: "billing",
     retried: 1,
   });
-  assert.match(await output(["dead", "discard", "billing", "--all"], { url }), /^1 dead letter of/);
+  assert.match(
+    await output(["discard", "billing", "--all", "--dead"], { url }),
+    /^1 notif.* is given/,
+  );
   assert.deepEqual((await sql("select id::int from hark.waiting order by id")).map((r) => r.id), [
     ...[1, 2, 4],
   ]);
 });
 
-test("hark dead refuses what it does not understand, and to guess which are meant", async ({ url, sql }) => {
+test("dead, retry and discard refuse what they do not understand, and to guess which are meant", async ({ url, sql }) => {
   await sql("select hark.register('billing', array['orders'])");
   await oneByOne<[string[], RegExp]>([
-    [[], /one more word: list, retry or discard/],
-    [["lsit"], /does not take lsit[^]*Did you mean `list`/],
+    [["dead"], /one more word: list/],
+    [["dead", "lsit"], /does not take lsit[^]*Did you mean `list`/],
     [["retry"], /CONSUMER/],
-    [["retry", "billing"], /does not know which dead letters.*--all/],
-    [["discard", "billing"], /does not know which dead letters.*--all/],
+    [["retry", "billing"], /does not know which notifications.*--all/],
+    [["discard", "billing"], /does not know which notifications.*--all/],
+    [["retry", "billing", "--dead"], /does not know which notifications.*--all/],
     [["discard", "billing", "5", "--all"], /contradict/],
+    [["discard", "billing", "--all", "--dead", "--waiting"], /contradict/],
+    [["retry", "billing", "--waiting", "--before", "2026-01-01"], /contradict/],
     [["discard", "billing", "five"], /ID is "five"/],
     [["retry", "billing", "0"], /ID is "0"/],
     [["retry", "billing", "--before", "yesterday"], /TIME is "yesterday"/],
     [["retry", "nobody", "--all"], /no consumer "nobody"/],
-    [["list", "nobody"], /no consumer "nobody"/],
-    [["list", "--after-id", "5"], /Name the consumer/],
-    [["list", "billing", "--limit", "0"], /N is "0"/],
-    [["list", "billing", "--channel", ""], /has no characters/],
-  ], async ([args, sentence]) => await refused(["dead", ...args], 2, sentence, { url }));
+    [["dead", "list", "nobody"], /no consumer "nobody"/],
+    [["dead", "list", "--after-id", "5"], /Name the consumer/],
+    [["dead", "list", "billing", "--limit", "0"], /N is "0"/],
+    [["dead", "list", "billing", "--channel", ""], /has no characters/],
+  ], async ([args, sentence]) => await refused(args, 2, sentence, { url }));
+  await refused(
+    ["dead", "retry", "billing", "5", "--key", "a b"],
+    1,
+    /: hark retry billing 5 --key 'a b'$/m,
+  );
+  await refused(["dead", "discard", "billing", "--all"], 1, /: hark discard billing --all$/m);
 });
 
 test("an error of others cannot steer the terminal", async ({ url, sql }) => {
@@ -70,4 +82,41 @@ test("an error of others cannot steer the terminal", async ({ url, sql }) => {
   // deno-lint-ignore no-control-regex -- control characters are what it is about
   assert.doesNotMatch(text, /[\x00-\x09\x0b-\x1f\x7f-\x9f]/);
   assert.equal(text.trim().split("\n").length, 2);
+});
+
+test("hark retry and hark discard take what waits, and say what they leave and why", async ({ url, sql }) => {
+  await sql("select hark.register('billing', array['orders'])");
+  await sql(
+    `select hark.notify(case n when 2 then 'mail' else 'orders' end) from generate_series(1, 3) n`,
+  );
+  await sql(
+    `insert into hark.waiting (consumer, id, partition, state, attempts, due_at, last_error, failed_at)
+    values ('billing', 1, 0, 'failed', 3, now() + interval '2 hours', 'out of paper', now())`,
+  );
+  await sql(fill.replace("generate_series(1, 5)", "generate_series(7, 8)"), [odd]);
+  const status = await output(["status"], { url });
+  assert.match(status, /^failing +notification +attempts +last attempt +next attempt +error$/m);
+  assert.match(status, /^billing +1 +3 +0(\.\d)? s ago +in (2|120) \w+ +out of paper$/m);
+  const done = await ran(["retry", "billing", "1", "2", "3", "99"], { url });
+  assert.equal(done.code, 1);
+  assert.equal(done.stdout, '1 notification of "billing" will be tried at once\n');
+  assert.match(done.stderr, /notification 2 of "billing" is not of its channels/);
+  assert.match(done.stderr, /notification 3 of "billing" is not handled yet/);
+  assert.match(done.stderr, /notification 99 of "billing" is not in the log/);
+  const [row] = await sql("select due_at <= now() as due, attempts from hark.waiting");
+  assert.deepEqual(row, { due: true, attempts: 3 });
+  const dead = await ran(["retry", "billing", "1", "--dead"], { url });
+  assert.equal(dead.code, 1);
+  assert.match(dead.stderr, /1 of "billing" waits for its next attempt.*hark retry billing 1$/m);
+  const json = await ran(["discard", "billing", "1", "7", "99", "--json"], { url });
+  assert.deepEqual(JSON.parse(json.stdout), {
+    consumer: "billing",
+    discarded: 2,
+    left: [{ id: 99, place: "absent" }],
+  });
+  await sql("select hark.seek('billing', 'end')");
+  await refused(["retry", "billing", "3"], 1, /once more: hark replay billing --from 3 --to 3$/m, {
+    url,
+  });
+  assert.deepEqual(await sql("select id from hark.waiting"), []);
 });

@@ -16,6 +16,9 @@ const commands = [
   "pause",
   "resume",
   "dead",
+  "retry",
+  "discard",
+  "retention",
   "cleanup",
   "sql",
   "uninstall",
@@ -53,7 +56,7 @@ Deno.test("hark --version says the package's version", async () => {
 
 Deno.test("a mistyped command or option is answered with the one that was meant", async () => {
   await refused(["listne"], 2, /Did you mean `listen`/);
-  await refused(["cleanup", "--dayz", "3"], 2, /Did you mean `--days`/);
+  await refused(["cleanup", "--older-then", "3d"], 2, /Did you mean `--older-than`/);
   await refused(["completions"], 2, /Did you mean `completion`/);
   await refused(["notify", "orders", "-1"], 2, /comes after --/);
   await refused(["status", "extra"], 2, /does not take extra[^]*hark status --help/);

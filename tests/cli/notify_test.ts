@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
-import { parseDuration } from "../../src/cli/values.ts";
+import { parseDuration } from "../../src/duration.ts";
 import { hark, jsonOutput, oneByOne, output, ran, refused } from "./_support/hark.ts";
 
 const log = `select id::int as id, channel, payload::text as payload, key, headers
@@ -200,7 +200,7 @@ Deno.test("durations are read with their unit, and nothing else is", () => {
     assert.equal(parseDuration(text), ms, text);
   }
   for (
-    const text of ["", "5", "m", "-5m", "+5m", "5 m", "5M", "5min", "1h30m", ".5h", "1e3s", "∞d"]
+    const text of ["", "5", "m", "-5m", "+5m", "5 m", "5M", "5min", "1h 30m", ".5h", "1e3s", "∞d"]
   ) {
     assert.equal(parseDuration(text), undefined, text);
   }

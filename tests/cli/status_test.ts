@@ -52,8 +52,8 @@ test("status says what waits, who serves, what fails, and how large the log is",
   const process = `[^ ]*:${Deno.pid}(/[^ ]+)?`;
   assert.match(asText, new RegExp(`^failing +orders +0 +- +2 +0 +${process} +0 `, "m"));
   assert.match(asText, /^slow +orders, mail +3 +\d.* +0 +0 +no worker +0 +never$/m);
-  assert.match(asText, /^failing +notification +attempts +last attempt +error\n/m);
-  assert.match(asText, /^failing +1 +1 +\d.* ago +out of paper$/m);
+  assert.match(asText, /^failing +notification +attempts +last attempt +next attempt +error\n/m);
+  assert.match(asText, /^failing +1 +1 +\d.* ago +in \d+ \w+ +out of paper$/m);
   assert.match(asText, /^log +4 notifications, .*, schema version \d+/m);
   assert.deepEqual(
     asJson.consumers.map(({ consumer, unread }: { consumer: string; unread: number }) => ({
@@ -124,14 +124,14 @@ test("status shows control characters of others, and does not send them to the t
 });
 
 test("status --watch says it again and again until stopped", async ({ url, use }) => {
-  const child = use(hark(["status", "--watch", "0.1", "--json"], { url }));
+  const child = use(hark(["status", "--watch", "100ms", "--json"], { url }));
   await until(() => child.stdout.split("\n").length > 3);
   child.kill("SIGTERM");
   const { code, stdout } = await child.ended();
   assert.equal(code, 0);
   for (const line of stdout.trim().split("\n")) assert.deepEqual(JSON.parse(line).consumers, []);
   assert.match(await output(["status"], { url }), /^no consumer is registered\n\nlog /);
-  await refused(["status", "--watch", "0"], 2, /0\.1/);
+  await refused(["status", "--watch", "0"], 2, /100ms/);
 });
 
 test("status warns of consumers that hold back cleaning, from an age that is told", async ({ url, sql }) => {
@@ -140,12 +140,12 @@ test("status warns of consumers that hold back cleaning, from an age that is tol
   await sql("update hark.log set created_at = created_at - interval '3 days'");
   assert.doesNotMatch(await output(["status"], { url }), /holds back/);
   assert.match(
-    await output(["status", "--warn-days", "2"], { url }),
+    await output(["status", "--warn-after", "2d"], { url }),
     /^holds back cleanup .*\ngone +3 days ago +\d{4}-.*Z +has not read it, no worker serves it$/m,
   );
-  const { warnings } = await jsonOutput(["status", "--warn-days", "2.5"], { url });
+  const { warnings } = await jsonOutput(["status", "--warn-after", "2.5d"], { url });
   assert.deepEqual(warnings[0].reasons, ["behind", "inactive"]);
-  await refused(["status", "--warn-days", "-1"], 2, /DAYS is "-1"/, { url });
+  await refused(["status", "--warn-after", "-1d"], 2, /--warn-after is "-1d"/, { url });
 });
 
 test("on a terminal trouble is coloured, and nothing else is different", async ({ url, sql }) => {

@@ -34,7 +34,7 @@ test("every option is taken from the command line", async ({ url, sql }) => {
     ...["--channel", "people", "--name", "adults", "--on", "Insert,update", "--exclude", "email"],
     ...["--key", "email, id", "--when", "new.age > 17", "--if-changed", "age,email"],
     ...["--payload", "diff", "--header", "source=shell", "--header", "note=a=b"],
-    ...["--max-bytes", "2000", "--replicated", "--level", "row", "--lock-timeout", "0.5"],
+    ...["--max-bytes", "2000", "--replicated", "--level", "row", "--lock-timeout", "500ms"],
   ];
   const made = await jsonOutput(["watch", "add", "users", ...options], { url });
   assert.deepEqual([made.outcome, made.channel, made.name, made.level], [
@@ -181,7 +181,7 @@ test("a table that is being written to is waited for no longer than told", async
   const writer = await client();
   await writer.query("begin");
   await writer.query("insert into users values (1)");
-  const { code, stderr } = await ran(["watch", "add", "users", "--lock-timeout", "0.1"], { url });
+  const { code, stderr } = await ran(["watch", "add", "users", "--lock-timeout", "100ms"], { url });
   await writer.query("rollback");
   assert.match(stderr, /^hark: could not lock table users within 100 ms/m);
   assert.equal(code, 3);

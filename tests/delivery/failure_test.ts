@@ -77,7 +77,7 @@ for (const keyed of [true, false]) {
     await settled(context);
 
     broken = false;
-    const [{ moved }] = await context.sql("select hark.retry_dead('c')::int as moved");
+    const [{ moved }] = await context.sql("select hark.retry('c')::int as moved");
     assert.equal(moved, 1);
     await running.atLeast(23);
     await settled(context);
@@ -146,11 +146,11 @@ test('with onFailure "block" nothing overtakes a failing one, and it is never gi
   assert.deepEqual(await dead(context), []);
 });
 
-test("what failed is remembered over a restart of its worker: attempts go on, its key stays in order", async (context) => {
+test("a worker that restarts tries at once what failed: attempts go on, its key stays in order", async (context) => {
   const db = context.use(await connect(context.url));
   await publishKeyed(context, ["a", 1], ["b", 2], ["a", 3]);
   const first = new Running(db, {
-    retry: { initial: 5000, maximum: 5000 },
+    retry: { initial: 600_000, maximum: 600_000 },
     handle: (n) => {
       if (n.payload === 1) throw new Error("not yet");
     },
@@ -162,7 +162,10 @@ test("what failed is remembered over a restart of its worker: attempts go on, it
   await publishKeyed(context, ["a", 4], ["b", 5]);
   await second.atLeast(4);
   await settled(context);
-  assert.deepEqual(tries(second), ["5/1", "1/2", "3/1", "4/1"]);
+  const ofKey = (...payloads: number[]) =>
+    tries(second).filter((one) => payloads.includes(parseInt(one)));
+  assert.deepEqual(ofKey(1, 3, 4), ["1/2", "3/1", "4/1"]);
+  assert.deepEqual(ofKey(5), ["5/1"]);
 });
 
 test("RetryAfter says when it is tried again, sooner or later than the usual wait", async (context) => {

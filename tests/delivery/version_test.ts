@@ -58,9 +58,9 @@ test("the fields of a subclass are its options, and the options it is given win"
   class Writing extends Consumer<number> {
     override readonly id = "writing";
     override readonly channels = "c";
-    readonly transactional = true;
-    readonly maxAttempts = 1;
-    readonly partitions = 3;
+    override readonly transactional = true;
+    override readonly maxAttempts = 1;
+    override readonly partitions: number = 3;
     override async handle({ payload }: Notification<number>, { tx }: HandlerContext) {
       await tx.query("insert into public.written values ($1)", [payload]);
       if (payload === 2) throw new Error("broken");
@@ -75,10 +75,10 @@ test("the fields of a subclass are its options, and the options it is given win"
   const [{ attempts }] = await context.sql("select attempts from hark.dead");
   assert.equal(attempts, 1);
   assert.equal((await context.sql("select from hark.partitions")).length, 2);
-  const wrong = new (class extends Writing {
-    readonly concurrency = 0;
-  })(db);
-  await assert.rejects(wrong.drain(), { code: "BAD_OPTION", message: /concurrency is 0/ });
+  class Wrong extends Writing {
+    override readonly concurrency = 0;
+  }
+  assert.throws(() => new Wrong(db), { code: "BAD_OPTION", message: /concurrency is 0/ });
 });
 
 test("a handler that ends its transaction by itself, or whose COMMIT is refused, has failed", async (context) => {

@@ -5,7 +5,7 @@
  */
 
 import { parse } from "@optique/core/parser";
-import { commands, main, program } from "../../src/cli/main.ts";
+import { commands, main, program, withWord } from "../../src/cli/main.ts";
 
 /** The commands, with their subcommands, as their usage names them: "init", "watch add", … */
 export function commandNames(): string[] {
@@ -18,7 +18,13 @@ export function commandNames(): string[] {
 function subcommands(usage: unknown): string[] {
   if (Array.isArray(usage)) return [...new Set(usage.flatMap(subcommands))];
   if (usage === null || typeof usage !== "object") return [];
-  const { type, name, terms } = usage as { type?: string; name?: string; terms?: unknown };
+  const { type, name, terms, hidden } = usage as {
+    type?: string;
+    name?: string;
+    terms?: unknown;
+    hidden?: boolean;
+  };
+  if (hidden === true) return [];
   return type === "command" ? [name!, ...subcommands(terms)] : subcommands(terms);
 }
 
@@ -60,7 +66,7 @@ export async function helpOf(command: string): Promise<string> {
 export function refusal(args: readonly string[]): string | undefined {
   if (args.length === 0 || args.includes("--help") || args[0] === "--version") return undefined;
   if (args[0] === "completion") return undefined; // the runner's own command
-  const result = parse(program(args[0]), [...args]);
+  const result = parse(program(args[0]), [...withWord(args)]);
   return result.success ? undefined : JSON.stringify(result.error);
 }
 

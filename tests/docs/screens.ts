@@ -41,8 +41,8 @@ export async function screens(url: string): Promise<ReadonlyMap<string, string>>
   await show("consumers list", ["consumers", "list"]);
   await show("consumers show", ["consumers", "show", "billing"]);
   await show("dead list", ["dead", "list", "mail"]);
-  await show("cleanup", ["cleanup", "--days", "30"]);
-  await show("cleanup kept", ["cleanup", "--days", "0"]);
+  await show("cleanup", ["cleanup", "--older-than", "30d"]);
+  await show("cleanup kept", ["cleanup", "--older-than", "0d"]);
   made.set("listen", await listening(url));
   return made;
 }

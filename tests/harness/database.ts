@@ -35,6 +35,8 @@ export interface TestContext {
 export interface TestOptions {
   /** Whether Hark is installed in the database. @default {true} */
   readonly schema?: boolean;
+  /** The encoding of the database. @default The server's */
+  readonly encoding?: string;
   /** Milliseconds after which the test has failed. @default {60_000} */
   readonly timeout?: number;
   /** Whether to leave the test out. */
@@ -64,10 +66,10 @@ export function test(name: string, first: TestOptions | TestBody, second?: TestB
 /** The function of a `Deno.test` that runs `body` with a database of its own. */
 export function withDatabase(
   body: TestBody,
-  { schema = true, timeout = 60_000 }: TestOptions = {},
+  { schema = true, encoding, timeout = 60_000 }: TestOptions = {},
 ): (t: Deno.TestContext) => Promise<void> {
   return async (t) => {
-    const database = await createDatabase(schema);
+    const database = await createDatabase(schema, encoding);
     const plain = withDatabaseName(serverUrl(), database);
     const appName = ownName(t.name).replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 60);
     const url = new URL(plain);

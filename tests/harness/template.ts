@@ -30,8 +30,16 @@ export function newRunPrefix(ms: number = Date.now()): string {
 const processStart = Math.floor(performance.timeOrigin);
 
 /** Makes a database for one test and gives its name. */
-export async function createDatabase(schema: boolean): Promise<string> {
+export async function createDatabase(schema: boolean, encoding?: string): Promise<string> {
   const name = `${runPrefix()}_${crypto.randomUUID().slice(0, 8)}`;
+  if (encoding !== undefined) {
+    await background.ready();
+    await control.sql(
+      `create database ${name} template template0 encoding '${encoding}' lc_collate 'C' lc_ctype 'C'`,
+    );
+    if (schema) await install(withDatabaseName(serverUrl(), name));
+    return name;
+  }
   const template = schema ? await templateDatabase(serverUrl()) : "template0";
   const { strategy } = await traits();
   await background.ready();

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect, deadLetters, discardDead, retryDead } from "../../mod.ts";
+import { connect, deadLetters, discard, retry } from "../../mod.ts";
 import { test, type TestContext } from "../harness/mod.ts";
 import { odd, range } from "./_support/by_hand.ts";
 
@@ -63,9 +63,11 @@ test("dead letters that are retried wait for a worker with their copy, in their 
   const nudged: unknown[] = [];
   listener.on("notification", ({ payload }) => nudged.push(payload));
   await listener.query("listen hark_control");
-  assert.equal(await retryDead(db, "r", { ids: [2] }), 1);
-  assert.equal(await retryDead(db, "r", { ids: [2, 99] }), 0);
-  assert.equal(await retryDead(db, "r", { error: "ink" }), 3);
+  assert.equal(await retry(db, "r", { ids: [2] }), 1);
+  // It waits already: it is tried at once, and stays one.
+  assert.equal(await retry(db, "r", { ids: [2, 99] }), 1);
+  assert.equal(await retry(db, "r", { ids: [2], kind: "dead" }), 0);
+  assert.equal(await retry(db, "r", { error: "ink" }), 3);
   const waiting = await sql(
     `select id::int, partition = hark.partition_of(key, id, 4) as placed, state, attempts,
       due_at <= now() as due, channel, payload from hark.waiting order by id`,
@@ -81,29 +83,29 @@ test("dead letters that are retried wait for a worker with their copy, in their 
   });
   assert.deepEqual(waiting.map(({ id }) => id), [2, 8, 9, 10]);
   assert.deepEqual(await sql("select changes::int from hark.consumers where name = 'r'"), [{
-    changes: 3,
+    changes: 4,
   }]);
   assert(nudged.length > 0 && nudged.every((name) => name === "r"));
-  assert.equal(await retryDead(db, "r", { all: true }), 6);
+  assert.equal(await retry(db, "r", { all: true, kind: "dead" }), 6);
   assert.deepEqual(await deadLetters(db, { consumer: "r" }), []);
   // Nothing is left of this one but its id, and the log has it.
-  assert.equal(await retryDead(db, "s", { all: true }), 1);
+  assert.equal(await retry(db, "s", { all: true }), 1);
   assert.equal(
     (await sql("select channel from hark.waiting where consumer = 's'"))[0].channel,
     "c",
   );
   await sql("insert into hark.dead (consumer, id, attempts) values ('s', 4, 1)");
-  assert.equal(await retryDead(db, "s", { all: true }), 0);
+  assert.equal(await retry(db, "s", { all: true, kind: "dead" }), 0);
   assert.equal((await deadLetters(db, { consumer: "s" })).length, 1);
 });
 
 test("dead letters are discarded: one, some or all", async (context) => {
   const db = context.use(await connect(context.url));
   await tenDead(context);
-  assert.equal(await discardDead(db, "r", { ids: [1] }), 1);
-  assert.equal(await discardDead(db, "r", { channel: "d", error: "paper" }), 3);
-  assert.equal(await discardDead(db, "r", { all: true }), 6);
-  assert.equal(await discardDead(db, "r", { all: true }), 0);
+  assert.equal(await discard(db, "r", { ids: [1] }), 1);
+  assert.equal(await discard(db, "r", { channel: "d", error: "paper" }), 3);
+  assert.equal(await discard(db, "r", { all: true }), 6);
+  assert.equal(await discard(db, "r", { all: true }), 0);
   assert.equal((await deadLetters(db)).length, 1);
 });
 
@@ -131,25 +133,28 @@ test("wrong filters, no filter, and nobody are refused, and change nothing", asy
       { diedBefore: "2026-01-01" },
       { diedAfter: new Date(NaN) },
       { limit: 5 },
+      { all: true, kind: "behind" },
+      { kind: "dead" },
+      { kind: "waiting", diedAfter: new Date() },
       { colour: "red" },
     ]
   ) {
-    for (const change of [retryDead, discardDead]) {
+    for (const change of [retry, discard]) {
       await assert.rejects(change(db, "r", which as never), refused, JSON.stringify(which));
     }
   }
-  await assert.rejects(discardDead(db, "r", { channel: "" }), { code: "BAD_CHANNEL" });
+  await assert.rejects(discard(db, "r", { channel: "" }), { code: "BAD_CHANNEL" });
   for (const options of [{ limit: 0 }, { after: 3 }, { consumer: "" }, { after: -1 }]) {
     await assert.rejects(deadLetters(db, options), refused, JSON.stringify(options));
   }
   await assert.rejects(deadLetters(db, { consumer: "nobody" }), { code: "NO_CONSUMER" });
-  await assert.rejects(retryDead(db, "nobody", { all: true }), { code: "NO_CONSUMER" });
-  await assert.rejects(discardDead(db, odd, { all: true }), { code: "NO_CONSUMER" });
+  await assert.rejects(retry(db, "nobody", { all: true }), { code: "NO_CONSUMER" });
+  await assert.rejects(discard(db, odd, { all: true }), { code: "NO_CONSUMER" });
   assert.equal((await sql("select count(*)::int as n from hark.dead"))[0].n, 11);
   // An empty list of ids fits none, rather than all.
-  assert.equal((await sql("select hark.discard_dead('r', '{}')::int as n"))[0].n, 0);
-  await assert.rejects(sql("select hark.retry_dead('r', max_rows => 0)"), { code: "HK006" });
-  assert.equal((await sql("select hark.discard_dead('r')::int as n"))[0].n, 10);
+  assert.equal((await sql("select hark.discard('r', '{}')::int as n"))[0].n, 0);
+  await assert.rejects(sql("select hark.retry('r', max_rows => 0)"), { code: "HK006" });
+  assert.equal((await sql("select hark.discard('r')::int as n"))[0].n, 10);
 });
 
 test(

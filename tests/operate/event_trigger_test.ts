@@ -13,7 +13,7 @@ import {
 } from "../../mod.ts";
 import { publish, Running } from "../faults/_support/running.ts";
 import { said } from "../faults/_support/logs.ts";
-import { test, type TestContext } from "../harness/mod.ts";
+import { test, type TestContext, until } from "../harness/mod.ts";
 
 /** Bans every statement that changes a schema. */
 async function ban({ sql, use }: TestContext): Promise<void> {
@@ -42,6 +42,23 @@ test("where changes of the schema are banned, cleanup does its work and reports 
   assert.deepEqual({ removed, complete }, { removed: 3, complete: true });
   assert.deepEqual(await sql("select from hark.log"), []);
   await said("warning", /could not .* of the log: change requests only/, begun);
+});
+
+test("where changes of the schema are banned, workers remove what a setting of retention says", async (context) => {
+  const { sql, url, use } = context;
+  await publish(context, 1, 3);
+  assert.equal(
+    await new Consumer(use(await connect(url)), { id: "c", channels: "c", handle() {} }).drain(),
+    3,
+  );
+  await sql("select setval('hark.log_id_seq', 5000000)");
+  await sql("select hark.set_retention('1 ms')");
+  await ban(context);
+  await until(async () => {
+    await sql("update hark.retention set next_at = 'epoch'");
+    await sql("select hark.apply_retention()");
+    return (await sql("select from hark.log")).length === 0;
+  });
 });
 
 test("where changes of the schema are banned, consumers run, past the last segment too", async (context) => {

@@ -4,10 +4,10 @@ import {
   connect,
   consumerDetails,
   deadLetters,
-  discardDead,
+  discard,
   removeConsumer,
   replay,
-  retryDead,
+  retry,
   seek,
   setPartitions,
   status,
@@ -38,14 +38,14 @@ test("dead letters are handled again by a live worker once the cause is repaired
   await until(async () => (await deadLetters(db, { consumer: "c" })).length === 4);
   const [first] = await deadLetters(db, { error: "2 out of" });
   assert.deepEqual([first?.id, first?.payload, first?.attempts], [ids[1], 2, 1]);
-  assert.equal(await retryDead(db, "c", { ids: [ids[1]!] }), 1);
+  assert.equal(await retry(db, "c", { ids: [ids[1]!] }), 1);
   await until(async () => (await deadLetters(db, { ids: [ids[1]!] })).length === 1);
   broken = false;
-  assert.equal(await discardDead(db, "c", { ids: [ids[3]!] }), 1);
+  assert.equal(await discard(db, "c", { ids: [ids[3]!] }), 1);
   // The log may have lost them meanwhile: the copy is what is handled.
   await cleanup(db, { olderThan: new Date(Date.now() + 60_000), force: true });
   const before = running.payloads.length;
-  assert.equal(await retryDead(db, "c", { all: true }), 3);
+  assert.equal(await retry(db, "c", { all: true }), 3);
   await running.atLeast(before + 3, { deadline: 10_000 });
   await idle(db);
   assert.deepEqual(running.payloads.slice(before).sort(), [2, 6, 8]);
@@ -103,7 +103,7 @@ test("what waits to be tried again is given up by a seek past it, and comes agai
   const [dead] = await deadLetters(db);
   assert.deepEqual([dead?.id, dead?.error], [ids[2], "given up by a seek"]);
   broken = false;
-  await retryDead(db, "c", { all: true });
+  await retry(db, "c", { all: true });
   await running.atLeast(10);
   assert.deepEqual(running.payloads, [1, 2, 3, 4, 5, 2, 3, 4, 5, 3]);
 });

@@ -17,7 +17,7 @@ test("status warns of consumers that hold back old notifications, with the reaso
   }
   await sql("select hark.notify('c') from generate_series(1, 3)");
   await age(context, 10);
-  assert.deepEqual((await status(db, { warnDays: 11 })).warnings, []);
+  assert.deepEqual((await status(db, { warnAfter: "11d" })).warnings, []);
   for (const name of ["fine", "failing"]) {
     const worker = new ByHand(await client(), name);
     await worker.claim();
@@ -38,8 +38,8 @@ test("status warns of consumers that hold back old notifications, with the reaso
     ["failing", ["waiting"]],
   ]);
   assert(Math.abs(Date.now() - warnings[0]!.oldest.getTime() - 10 * 86_400_000) < 60_000);
-  for (const warnDays of [-1, NaN, "7", 100_001]) {
-    await assert.rejects(status(db, { warnDays: warnDays as number }), { code: "BAD_OPTION" });
+  for (const warnAfter of [-1, NaN, "7", 100_001 * 86_400_000]) {
+    await assert.rejects(status(db, { warnAfter: warnAfter as number }), { code: "BAD_OPTION" });
   }
 });
 
@@ -51,7 +51,7 @@ test("a worker that only has nothing to read is no reason to warn", async (conte
   await sql("select hark.notify('common') from generate_series(1, 3)");
   await age(context, 10);
   assert.deepEqual((await status(db)).warnings, []);
-  const { keptFor } = await cleanup(db, { olderThan: 1 });
+  const { keptFor } = await cleanup(db, { olderThan: "1d" });
   assert.deepEqual(keptFor.map(({ reasons }) => reasons), [["behind"]]);
 });
 
@@ -89,12 +89,12 @@ test("cleanup forgets workers that ended long ago, but not when a consumer was s
   await sql("select hark.register('r', array['c'])");
   await sql(`insert into hark.workers (consumer, owner, lease_until)
     select 'r', gen_random_uuid(), now() - n * interval '2 hours' from generate_series(0, 3) n`);
-  await cleanup(db, { olderThan: 1, dryRun: true });
+  await cleanup(db, { olderThan: "1d", dryRun: true });
   assert.equal((await sql("select count(*)::int as n from hark.workers"))[0].n, 4);
-  await cleanup(db, { olderThan: 1 });
+  await cleanup(db, { olderThan: "1d" });
   assert.equal((await sql("select count(*)::int as n from hark.workers"))[0].n, 1);
   await sql("update hark.workers set lease_until = now() - interval '5 hours'");
-  await cleanup(db, { olderThan: 1 });
+  await cleanup(db, { olderThan: "1d" });
   assert.equal((await sql("select count(*)::int as n from hark.workers"))[0].n, 1);
 });
 
@@ -118,17 +118,17 @@ test("consumers that nobody has served for long are removed where that is asked,
     "insert into hark.workers (consumer, owner, lease_until) values ('leased', gen_random_uuid(), now() - interval '3 days')",
   );
   const before = Date.now() - 99 * 86_400_000;
-  const dry = await cleanup(db, { olderThan: all, dropInactive: 90, dryRun: true });
+  const dry = await cleanup(db, { olderThan: all, dropInactive: "90d", dryRun: true });
   assert.deepEqual(dry.dropped.map(({ consumer }) => consumer), [odd]);
   assert(dry.dropped[0]!.lastServed.getTime() < before);
   assert.equal((await consumers(db)).length, 6);
   assert.deepEqual(
-    (await cleanup(db, { olderThan: all, dropInactive: 2, dryRun: true })).dropped.map((one) =>
+    (await cleanup(db, { olderThan: all, dropInactive: "2d", dryRun: true })).dropped.map((one) =>
       one.consumer
     ),
     ["acked", odd, "leased", "served"],
   );
-  const done = await cleanup(db, { olderThan: all, dropInactive: 90 });
+  const done = await cleanup(db, { olderThan: all, dropInactive: "90d" });
   assert.deepEqual(done.dropped.map(({ consumer }) => consumer), [odd]);
   assert.equal(done.removed, 0);
   const rest = await cleanup(db, { olderThan: all, dropInactive: 0 });
@@ -141,7 +141,7 @@ test("consumers that nobody has served for long are removed where that is asked,
   assert.deepEqual((await consumers(db)).map(({ consumer }) => consumer), ["live"]);
   for (const dropInactive of [-1, NaN, "90", null, Infinity]) {
     await assert.rejects(
-      cleanup(db, { olderThan: 1, dropInactive: dropInactive as number }),
+      cleanup(db, { olderThan: "1d", dropInactive: dropInactive as number }),
       { code: "BAD_OPTION" },
     );
   }

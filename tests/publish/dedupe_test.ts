@@ -255,16 +255,19 @@ test("a dedupe key that cannot be is refused with value, reason and remedy", asy
     [{ dedupe: "\0" }, /dedupe key .*cannot store/],
     [{ dedupe: "\ud800" }, /dedupe key .*cannot store/],
     [{ dedupe: null }, /dedupe is null\. Give a key/],
-    [{ dedupe: 42 }, /dedupe is 42/],
+    [{ dedupe: NaN }, /dedupe key is NaN/],
     [{ dedupe: ["k"] }, /dedupe is \["k"\]/],
     [{ dedupe: {} }, /dedupe key is undefined/],
-    [{ dedupe: { key: 7 } }, /dedupe key is 7/],
+    [{ dedupe: { key: true } }, /dedupe key is true/],
     [{ dedupe: { key: "k", whitin: 5 } }, /no option "whitin"/],
-    [{ dedupe: { key: "k", within: 0 } }, /within is 0\. Give milliseconds, more than 0/],
+    [
+      { dedupe: { key: "k", within: 0 } },
+      /within is 0\. Give milliseconds, more than 0 and at most/,
+    ],
     [{ dedupe: { key: "k", within: -5 } }, /within is -5/],
-    [{ dedupe: { key: "k", within: NaN } }, /within is "NaN"/],
-    [{ dedupe: { key: "k", within: Infinity } }, /within is "Infinity"/],
-    [{ dedupe: { key: "k", within: "1h" } }, /within is "1h"/],
+    [{ dedupe: { key: "k", within: NaN } }, /within is NaN/],
+    [{ dedupe: { key: "k", within: Infinity } }, /within is Infinity/],
+    [{ dedupe: { key: "k", within: "1 hour" } }, /within is "1 hour"/],
   ]);
   for (
     const call of [

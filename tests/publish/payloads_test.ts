@@ -83,12 +83,58 @@ test("null, strings, numbers, booleans, arrays and nothing at all are payloads",
     await notify(db, "c", value);
     await notifyMany(db, [{ channel: "c", payload: value }]);
   }
-  await notify(db, "c", undefined);
   await notify(db, "c");
-  await notifyMany(db, [{ channel: "c", payload: undefined }, { channel: "c" }]);
+  await notifyMany(db, [{ channel: "c" }]);
   const got = (await drained(db, "c")).map((n) => n.payload);
   const expected = values.flatMap((v) => [v, v]).map((v) => JSON.parse(JSON.stringify(v)));
-  assert.deepEqual(got, [...expected, {}, {}, {}, {}]);
+  assert.deepEqual(got, [...expected, {}, {}]);
+});
+
+test("what JSON keeps by itself or by toJSON is a payload, and is stored as JSON has it", async (context) => {
+  const db = context.use(await connect(context.url));
+  class Order {
+    readonly id = 1;
+    readonly #secret = 2;
+    get secret() {
+      return this.#secret;
+    }
+  }
+  const shared = { a: 1 };
+  const cases: [value: unknown, stored: unknown][] = [
+    [new Date(0), "1970-01-01T00:00:00.000Z"],
+    [new URL("http://x/y"), "http://x/y"],
+    [new Order(), { id: 1 }],
+    [{ a: undefined, b: { c: undefined } }, { b: {} }],
+    [-0, 0],
+    [[shared, shared], [{ a: 1 }, { a: 1 }]],
+    [Object.assign(Object.create(null), { a: 1 }), { a: 1 }],
+    [[new String("x"), new Number(1), new Boolean(false)], ["x", 1, false]],
+    [{ deep: { toJSON: () => [new Date(0)] } }, { deep: ["1970-01-01T00:00:00.000Z"] }],
+    [{ toJSON: (name: string) => `under "${name}"` }, 'under ""'],
+  ];
+  for (const [value] of cases) {
+    await notify(db, "c", value);
+    await notifyMany(db, [{ channel: "c", payload: { value }, headers: { value } }]);
+  }
+  const got = await drained(db, "c");
+  for (const [i, [, stored]] of cases.entries()) {
+    assert.deepEqual(got[2 * i]!.payload, stored);
+    if (typeof stored === "string" && stored.startsWith("under")) continue;
+    assert.deepEqual(got[2 * i + 1]!.payload, { value: stored });
+    assert.deepEqual(got[2 * i + 1]!.headers, { value: stored });
+  }
+});
+
+test("a number or a bigint as a key is its digits", async (context) => {
+  const db = context.use(await connect(context.url));
+  const keys = [5, -1, 1.5, 0, 12345678901234567890n];
+  for (const key of keys) {
+    await notify(db, "c", 1, { key, dedupe: key });
+    await notifyMany(db, [{ channel: "c", key, dedupe: { key } }]); // a duplicate
+  }
+  assert.deepEqual((await drained(db, "c")).map((n) => n.key), keys.map(String));
+  const only = new Consumer(db, { id: "f", channels: "c", filter: { key: [5, 0] }, handle() {} });
+  assert.equal(await only.drain(), 2);
 });
 
 test("text that only looks like U+0000 or a surrogate is stored", async (context) => {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect, type ConnectOptions, HarkError } from "../../mod.ts";
+import { connect, type ConnectOptions, Database, HarkError } from "../../mod.ts";
 import { cutProxy, patient, test } from "../harness/mod.ts";
 
 /** What connect() throws. */
@@ -103,6 +103,63 @@ Deno.test("no message shows a password, whatever characters it has", async () =>
       }
     }
   }
+});
+
+Deno.test("what is not a URL of PostgreSQL is never shown: it may hold a password in any form", async () => {
+  const port = closedPort();
+  for (
+    const url of [
+      "host=127.0.0.1 password=s3cret",
+      "host=127.0.0.1 user=u password='s3 cret'",
+      "password = s3cret",
+      "postgres:u:s3cret@127.0.0.1/d",
+      "u:s3cret@127.0.0.1/d",
+      "s3cret",
+      "POSTGRES://u:s3cret@127.0.0.1/d",
+      "jdbc:postgresql://127.0.0.1/d?user=u&password=s3cret",
+      "mysql://u:s3cret@127.0.0.1/d",
+      "mysql://127.0.0.1;password=s3cret/d",
+      " postgres://u:s3cret@127.0.0.1/d",
+      "'postgres://u:s3cret@127.0.0.1/d'",
+      "DATABASE_URL=postgres://u:s3cret@127.0.0.1/d",
+      "PGPASSWORD=s3cret",
+      "psql postgres://u:s3cret@127.0.0.1/d",
+      "postgres://u:s3cret",
+      `postgres://127.0.0.1:${port}/d;password=s3cret`,
+      `postgres://127.0.0.1:${port}/d%20password%3Ds3cret`,
+      `postgres://127.0.0.1:${port}/d?sslpassword=s3cret`,
+      `postgres://127.0.0.1:${port}/d?pass%77ord=s3cret&user=u`,
+      `postgres://127.0.0.1:${port}/d?PASSWORD=s3cret`,
+      `postgres://127.0.0.1:${port}/d?options=-c%20x.token%3Ds3cret`,
+      `postgres://127.0.0.1:${port}/d?password=x@s3cret`,
+      `postgres://127.0.0.1:${port}/d#s3cret`,
+      `postgres://u:12/s3cret@127.0.0.1:${port}/d`,
+      `postgres://u:12#s3cret@127.0.0.1:${port}/d`,
+    ]
+  ) {
+    for (const at of [() => thrown(url, { connectTimeout: 1000 }), () => constructed(url)]) {
+      for (let e: unknown = await at(); e instanceof Error; e = e.cause) {
+        assert.doesNotMatch(`${e.message}\n${e.stack}\n${Deno.inspect(e)}`, /3\+?\s?cret/, url);
+      }
+    }
+  }
+});
+
+/** What `new Database()` throws, which connects to nothing; undefined if it is a URL. */
+async function constructed(url: string): Promise<unknown> {
+  try {
+    await new Database(url).close();
+  } catch (error) {
+    assert.equal((error as HarkError).code, "BAD_OPTION");
+    return error;
+  }
+  return undefined;
+}
+
+Deno.test("a connection that fails names where it went: user, host, port and database", async () => {
+  const port = closedPort();
+  const error = await thrown(`postgres://u%20v:s3cret@127.0.0.1:${port}/d?sslmode=disable`);
+  assert(error.message.startsWith(`postgres://u%20v:***@127.0.0.1:${port}/d: `), error.message);
 });
 
 test("options of connect() are checked by name and bounds", { schema: false }, async (context) => {

@@ -67,14 +67,14 @@ test("of a segment that is not wholly old up to 50,000 go one by one; more stay,
   await context.sql("update hark.log set created_at = created_at - interval '9 days'");
   await publish(context, 1, 1);
   await notify(db, "c", 2, { dedupe: { key: "expired", within: 0.001 } });
-  const first = await cleanup(db, { olderThan: 7 });
+  const first = await cleanup(db, { olderThan: "7d" });
   assert.deepEqual([first.removed, first.more, first.complete], [0, true, true]);
   assert.deepEqual(
     await context.sql("select from hark.dedupe"),
     [],
     "what has expired goes all the same",
   );
-  const exactly = await cleanup(db, { olderThan: 7, exact: true });
+  const exactly = await cleanup(db, { olderThan: "7d", exact: true });
   assert.deepEqual([exactly.removed, exactly.more], [60_000, false]);
   assert.deepEqual(await context.sql("select id::int from hark.log order by id"), [{ id: 60_001 }, {
     id: 60_002,

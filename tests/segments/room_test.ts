@@ -33,7 +33,7 @@ test("a worker that makes room in the log blocks no publisher while much is in t
 test("cleanup makes room in the log, however much is in the overflow segment", async (context) => {
   await overflow(context);
   const db = context.use(await connect(context.url));
-  await cleanup(db, { olderThan: 1 });
+  await cleanup(db, { olderThan: "1d" });
   const [{ bytes }] = await context.sql(
     "select pg_relation_size('hark.log_overflow')::int as bytes",
   );

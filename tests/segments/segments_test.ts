@@ -86,6 +86,12 @@ test("a statement that publishes for long fails for no segment that is made mean
       `insert into hark.published (channel, payload)
         select 'c', to_jsonb(n) from generate_series(1, 6) n, lateral (select pg_sleep(0.3 + n * 0)) s`,
     );
+    inserted.catch(() => {}); // awaited below, unless the test fails before
+    await until(async () =>
+      (await context.sql(
+        "select from pg_locks where relation = 'hark.log'::regclass and mode = 'RowExclusiveLock'",
+      )).length > 0
+    );
     for (let n = 0; n < 10; n++) {
       assert.equal((await context.sql("select hark.extend() as made"))[0].made, 0);
     }

@@ -160,8 +160,8 @@ const filtered: Staging = {
     {
       rule: "when a page does not ask it",
       in: "hark.page",
-      from: "(filter is null or hark.matches(filter, s.key, s.payload, s.headers))",
-      to: "true",
+      from: "(filter is null or case when at_once",
+      to: "(true or case when at_once",
     },
     {
       rule: "when keys do not count",

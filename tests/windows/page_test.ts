@@ -28,14 +28,14 @@ const bytes: Staging = {
     {
       rule: "when bytes do not count",
       in: "hark.page",
-      from: "where coalesce(m.bytes_before, 0) < max_bytes",
+      from: "bytes >= bytes_wanted or",
       to: "",
     },
     {
       rule: "when they count as stored",
       in: "hark.page",
-      from: "octet_length(k.payload::text)",
-      to: "pg_column_size(k.payload)",
+      from: "octet_length(c.payload_text)",
+      to: "pg_column_size(r.payload)",
     },
   ],
   stage: async (lab) => {
@@ -59,7 +59,7 @@ const smallBytes: Staging = {
     {
       rule: "when a page of what is stored as it is does not count them",
       in: "hark.page",
-      from: "sum(k.stored) <= max_bytes and ",
+      from: "sum(k.stored) <= bytes_wanted and ",
       to: "",
     },
     {
@@ -113,7 +113,7 @@ const rareChannel: Staging = {
   breaks: [{
     rule: "when the rows looked at are not bounded",
     in: "hark.page",
-    from: "          limit max_scanned\n",
+    from: "          limit scanned\n",
     to: "\n",
   }],
   stage: async (lab) => {

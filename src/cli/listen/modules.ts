@@ -7,7 +7,7 @@
 import { getLogger } from "@logtape/logtape";
 import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { Consumer } from "../../consume/consumer.ts";
+import { checkConsumer, Consumer } from "../../consume/consumer.ts";
 import type { ConsumerOptions } from "../../consume/options.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
@@ -229,6 +229,11 @@ function make(given: ConsumerClass | ConsumerOptions, url: string, db: Queryable
   }
   if (channels === undefined || channels.length === 0) {
     throw noConsumer(`"${id}" in ${shown(url)} has no channels`, "Name at least one.");
+  }
+  try {
+    checkConsumer(consumer);
+  } catch (error) {
+    throw noConsumer(`${name} in ${shown(url)}: ${(error as Error).message}`, undefined, error);
   }
   return {
     id,

@@ -5,6 +5,7 @@
  */
 
 import { connect, type Database } from "../../database/database.ts";
+import { retention } from "../../operate/retention.ts";
 import { migrate, requireSchema } from "../../schema/migrate.ts";
 import { givenUrl } from "../database.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
@@ -12,6 +13,7 @@ import { configureLogs } from "../log.ts";
 import type { DatabaseOptions } from "../options.ts";
 import { refuse } from "../options.ts";
 import { print, printError, printJson } from "../output.ts";
+import { nothingIsRemoved } from "../retention.ts";
 import { leftRunning, ownCommand, type OwnServer, ownServer } from "../server.ts";
 import { stopping } from "../signals.ts";
 import { paintError, visible, visibleLines } from "../style.ts";
@@ -85,7 +87,11 @@ async function serve(
   await using db = await connect(to, { applicationName: "hark listen" });
   if (server !== undefined || o.install) await migrate(db);
   else await requireSchema(db);
-  if (!o.drain) await welcome(found, own);
+  if (!o.drain) {
+    await welcome(found, own);
+    if ((await retention(db)).length === 0) await printError(nothingIsRemoved);
+    await printError("Ctrl-C ends it.");
+  }
   return await run(db, to, stop.signal);
 }
 
@@ -118,7 +124,6 @@ async function welcome(found: readonly Known[], own: OwnServer | undefined): Pro
     const command = ownCommand(`notify ${shellWord(channel)} '{"id":42}'`);
     await printError(`In a second terminal: ${paintError("bold", command)}`);
   }
-  await printError("Ctrl-C ends it.");
 }
 
 /** Runs all consumers in this thread. */

@@ -25,6 +25,11 @@ export function sampleConsumer(db: Queryable): Found {
 export function notificationLine(n: Notification): string {
   const kind = n.isReplay ? paint("yellow", "replay") : paint("green", "live  ");
   const key = n.key === null ? "" : paint("dim", ` key=${visible(n.key)}`);
+  if (n.problem !== undefined) {
+    return `${kind} ${paint("cyan", visible(n.channel))} #${n.id} ${
+      paint("red", visible(`cannot be read: ${n.problem}`))
+    }${key}`;
+  }
   const headers = Object.keys(n.headers).length === 0
     ? ""
     : paint("dim", ` headers=${visible(JSON.stringify(n.headers))}`);

@@ -5,6 +5,7 @@
  */
 
 import { basename, dirname, join, resolve } from "node:path";
+import { bad, knownOptions, show } from "../../check.ts";
 import { HarkError } from "../../errors.ts";
 import { type Account, exists, makeFolder, reachablePlace, serverAccount } from "./account.ts";
 import { findBinaries, type Wanted } from "./binaries.ts";
@@ -241,16 +242,32 @@ async function wanted(dataDir: string, options: EmbeddedOptions): Promise<Wanted
   return { source, major: major ?? made, release };
 }
 
-function checkOptions({ port, version }: EmbeddedOptions): void {
+function checkOptions(options: EmbeddedOptions): void {
+  knownOptions("startEmbedded", options, [
+    "dataDir",
+    "port",
+    "version",
+    "binaries",
+    "settings",
+    "ephemeral",
+  ]);
+  const { port, version, ephemeral } = options;
+  for (const name of ["dataDir", "binaries", "version"] as const) {
+    const value = options[name];
+    if (value !== undefined && typeof value !== "string") bad(name, value, "Give text.");
+  }
+  if (ephemeral !== undefined && typeof ephemeral !== "boolean") {
+    bad("ephemeral", ephemeral, "Give true or false.");
+  }
   if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) {
-    throw new HarkError("BAD_OPTION", `port ${port} is not a TCP port`, {
+    throw new HarkError("BAD_OPTION", `port ${show(port)} is not a TCP port`, {
       remedy: "Give a whole number from 1 to 65535, or none to use a free port.",
     });
   }
   if (version !== undefined && !/^\d+(\.\d+\.\d+(-[\w.]+)?)?$/.test(version)) {
     throw new HarkError(
       "BAD_OPTION",
-      `version ${JSON.stringify(version)} is not a PostgreSQL version`,
+      `version ${show(version)} is not a PostgreSQL version`,
       {
         remedy: 'Give a major version such as "18", or a release such as "18.4.0-beta.17".',
       },

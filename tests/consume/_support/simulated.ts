@@ -8,12 +8,8 @@
 import assert from "node:assert/strict";
 import { DeadLetter, type Queryable } from "../../../mod.ts";
 import { Bell } from "../../../src/database/bell.ts";
-import {
-  type Attempts,
-  BatchFailed,
-  type Result,
-  type Work,
-} from "../../../src/consume/attempt.ts";
+import { type Attempts, BatchFailed, type Result } from "../../../src/consume/attempt.ts";
+import type { Work } from "../../../src/consume/batch.ts";
 import { completeOptions } from "../../../src/consume/checked.ts";
 import { Dispatcher } from "../../../src/consume/dispatch.ts";
 import { HeldPartition } from "../../../src/consume/held.ts";
@@ -437,6 +433,7 @@ export class Simulated {
               state: "failed",
               attempts: 0,
               due_ms: 0,
+              hurried: 0,
             }),
           ),
         });

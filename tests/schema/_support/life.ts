@@ -23,7 +23,7 @@ import {
   removeConsumer,
   replay,
   resume,
-  retryDead,
+  retry,
   seek,
   status,
   subscribe,
@@ -112,7 +112,7 @@ export async function live(
   assert.equal(await written(), 2);
   const [dead] = await deadLetters(db, { consumer: "tx" });
   assert.match(dead!.error ?? "", /poison: /);
-  assert.equal(await retryDead(db, "tx", { all: true }), 1);
+  assert.equal(await retry(db, "tx", { all: true }), 1);
   await transactional().drain();
   assert.equal((await deadLetters(db, { consumer: "tx" })).length, 1);
 

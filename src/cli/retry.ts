@@ -1,0 +1,118 @@
+/**
+ * `hark retry` and `hark discard`: try again, or give up, what a consumer has failed on.
+ *
+ * @module
+ */
+
+import type { Whereabouts } from "../operate/retry.ts";
+import { databaseCommand, type Description, given } from "./command.ts";
+import { filter, filterOf } from "./dead.ts";
+import { exitCodes } from "./exit_codes.ts";
+import { consumer, contradiction, refuse, toggle } from "./options.ts";
+import { printError } from "./output.ts";
+import { paintError } from "./style.ts";
+import { countText, named, shellWord } from "./text.ts";
+
+type How = "retry" | "discard";
+
+function change(how: How, description: Omit<Description, "name">) {
+  return databaseCommand({
+    name: how,
+    ...description,
+    options: {
+      consumer,
+      ...filter,
+      waiting: toggle("--waiting", "Only those that wait for their next attempt."),
+      dead: toggle("--dead", "Only dead letters."),
+      all: toggle("--all", "All that wait, and all dead letters."),
+    },
+    check(o) {
+      if (o.waiting && o.dead) contradiction("--waiting", "--dead");
+      if (o.waiting && (o.after ?? o.before) !== undefined) {
+        contradiction("--waiting", o.after === undefined ? "--before" : "--after");
+      }
+      const filtered = Object.keys(filterOf(o)).length > 0;
+      if (filtered !== o.all) return;
+      const remedy = `Give ids, a filter such as --error, or --all: hark ${how} --help`;
+      if (filtered) contradiction("--all", "a filter", remedy);
+      refuse(`hark ${how} does not know which notifications you mean`, remedy);
+    },
+    async run(db, o) {
+      const { discard, retry, whereabouts } = await import("../operate/retry.ts");
+      const kind = o.waiting ? "waiting" as const : o.dead ? "dead" as const : undefined;
+      const which = { ...(o.all ? { all: true as const } : filterOf(o)), ...given({ kind }) };
+      const ids = [...new Set(o.ids)];
+      // Before: what is discarded is nowhere afterwards.
+      const places = ids.length === 0 ? undefined : await whereabouts(db, o.consumer, ids);
+      const count = await (how === "retry" ? retry : discard)(db, o.consumer, which);
+      const left = [...places ?? []].filter(([, place]) =>
+        place !== "waiting" && place !== "dead" || kind !== undefined && place !== kind
+      );
+      for (const [id, place] of left) {
+        await printError(
+          `${paintError("red", "hark:")} ${sentence(how, o.consumer, id, place)}`,
+        );
+      }
+      return {
+        json: {
+          consumer: o.consumer,
+          [how === "retry" ? "retried" : "discarded"]: count,
+          ...(left.length === 0 ? {} : { left: left.map(([id, place]) => ({ id, place })) }),
+        },
+        text: count === 0 && left.length > 0
+          ? ""
+          : `${countText(count, "notification")} of ${named(o.consumer)} ${
+            how === "retry" ? "will be tried at once" : `${count === 1 ? "is" : "are"} given up`
+          }`,
+        code: left.length === 0 ? exitCodes.ok : exitCodes.failed,
+      };
+    },
+  });
+}
+
+/** Why a notification was left as it is, and what to do. */
+function sentence(how: How, consumer: string, id: number, place: Whereabouts): string {
+  const again = `hark replay ${shellWord(consumer)} --from ${id} --to ${id}`;
+  const reasons: Record<Whereabouts, string> = {
+    waiting: `waits for its next attempt. Leave out --dead: hark ${how} ${
+      shellWord(consumer)
+    } ${id}`,
+    dead: `is a dead letter. Leave out --waiting: hark ${how} ${shellWord(consumer)} ${id}`,
+    handled: how === "retry"
+      ? `is handled. To handle it once more: ${again}`
+      : "is handled already",
+    unread: "is not handled yet, and comes in its turn. See hark status",
+    foreign: "is not of its channels, or does not match its filter",
+    absent: "is not in the log, and was not given up",
+  };
+  return `notification ${id} of ${named(consumer)} ${reasons[place]}`;
+}
+
+/** `hark retry`. */
+export const retry = change("retry", {
+  brief: "Try at once what a consumer has failed on.",
+  description:
+    "Notifications that wait for their next attempt are tried at once, after a fix is deployed, for " +
+    "example. Dead letters start with their first attempt. The order within a key stays: what is " +
+    "behind a failed notification of its key comes after it. If a notification that is named neither " +
+    "waits nor is a dead letter, the exit code is 1.",
+  examples: [
+    ["hark retry billing --all", "all that it has failed on"],
+    ["hark retry billing 42 43", "these two"],
+    ["hark retry billing --error timeout", "those with this text in the error"],
+    ["hark retry billing --all --waiting", "without dead letters"],
+  ],
+});
+
+/** `hark discard`. */
+export const discard = change("discard", {
+  brief: "Give up for good what a consumer has failed on.",
+  description:
+    "Removes notifications that wait for their next attempt, and dead letters. What is behind a " +
+    "discarded notification of its key goes on. A handler that runs goes on to its end.",
+  examples: [
+    ["hark discard billing 42", "one that can never succeed"],
+    ["hark discard billing --all --dead", "all dead letters"],
+    ["hark discard billing --before 2026-01-01", "old dead letters"],
+  ],
+});

@@ -1,0 +1,127 @@
+/**
+ * The URL of a database: what is one, and how it is shown without its secrets.
+ *
+ * @module
+ */
+
+import { show } from "../check.ts";
+import { longestTimer } from "../duration.ts";
+import { HarkError } from "../errors.ts";
+import { kindOf } from "../show.ts";
+
+const remedy = "Give postgres://user:password@host:port/database";
+
+/** Schemes that people give by mistake. Any other beginning may be part of a secret. */
+const otherSchemes =
+  /^(https?|wss?|file|jdbc|mysql|mariadb|mssql|sqlserver|sqlite|mongodb|redis|prisma|pg|psql)(\+\w+)?:/i;
+
+/**
+ * Checks the URL of a database. A text that is none is never part of the message: it may hold a
+ * password in any form.
+ *
+ * @throws {HarkError} `BAD_OPTION`.
+ */
+export function databaseUrl(url: unknown): string {
+  if (url === undefined || url === "") {
+    throw new HarkError("BAD_OPTION", "there is no database URL", {
+      remedy: `Set DATABASE_URL, or give ${remedy.slice("Give ".length)}.`,
+    });
+  }
+  if (typeof url !== "string") throw noText(url);
+  if (!/^postgres(ql)?:\/\//.test(url)) {
+    throw refused(
+      otherSchemes.test(url)
+        ? `is ${place(url)}, of another kind`
+        : /(^|\s)\w+\s*=/.test(url)
+        ? 'has the form "host=… dbname=…", which is not a URL'
+        : "is not a URL",
+    );
+  }
+  if (!isReadable(url)) {
+    // No cause here: the parser's error holds the whole URL with its password.
+    throw refused("cannot be read", ", with special characters escaped (@ as %40, / as %2F)");
+  }
+  for (const [name, value] of new URL(url.replace("@/", "@socket/")).searchParams) {
+    if (durations.includes(name)) wholeMs(name, value);
+  }
+  return url;
+}
+
+function noText(given: unknown): HarkError {
+  const { query, url } = (given ?? {}) as { readonly query?: unknown; readonly url?: unknown };
+  const what = kindOf(given);
+  return new HarkError("BAD_OPTION", `the database URL is ${what}`, {
+    remedy: typeof query === "function"
+      ? "It needs no connect(): give it to Hark's functions as it is."
+      : typeof url === "string"
+      ? "Give its url."
+      : what === "a promise"
+      ? "Await it."
+      : `${remedy}.`,
+  });
+}
+
+/** The scheme and the host of another kind of URL. */
+function place(url: string): string {
+  const [found] = /^[a-z+]+:(?:\/\/[^/]*)?/i.exec(shownUrl(url) || url)!;
+  return withoutSecrets(found);
+}
+
+/** The parameters that `pg` takes as milliseconds. It would take `10s` for 10, and 2^31 for 1. */
+const durations = [
+  "query_timeout",
+  "statement_timeout",
+  "lock_timeout",
+  "idle_in_transaction_session_timeout",
+];
+
+function wholeMs(name: string, value: string): void {
+  if (/^\d{1,10}$/.test(value) && Number(value) <= longestTimer) return;
+  throw new HarkError("BAD_OPTION", `the parameter ${name} of the database URL is ${show(value)}`, {
+    remedy: `Give whole milliseconds from 0 to ${longestTimer}.`,
+  });
+}
+
+function refused(what: string, more = ""): HarkError {
+  return new HarkError("BAD_OPTION", `the database URL ${what}`, { remedy: `${remedy}${more}.` });
+}
+
+/**
+ * Whether `pg` can parse the URL as it was meant. The folder of a Unix socket may take the place of
+ * the host, as it may for `pg`. A part of a password that was not escaped must not be taken for a
+ * database, which the server would name in its error.
+ */
+function isReadable(url: string): boolean {
+  try {
+    const { username, password, pathname, hash } = new URL(url.replace("@/", "@socket/"));
+    decodeURIComponent(username + password);
+    const rest = decodeURIComponent(pathname) + hash;
+    return !(pathname.includes("@") || hash.includes("@")) && !secret.test(rest);
+  } catch {
+    return false;
+  }
+}
+
+/** A secret with its name, as in `password=…`, `sslpassword=…` and `PGPASSWORD=…`. */
+const secret = /(pass(?:word|wd|phrase)?|pwd|secret|token)(\s*=\s*)('[^']*'|"[^"]*"|[^\s&;,'"]+)/i;
+const secrets = new RegExp(secret, "gi");
+
+/** A URL as it may be shown: without password and without parameters, which can hold one too. */
+export function shownUrl(url: string): string {
+  const [, scheme = "", rest = ""] = /^([a-z][a-z0-9+.-]*:\/\/)(.*)$/is.exec(url) ?? [];
+  const authority = /^[^/?#]*/.exec(rest)![0];
+  const after = rest.slice(authority.length);
+  // What looks like a host may be the beginning of a password with a "/" or "?" in it.
+  if (after.includes("@")) return `${scheme}***`;
+  const at = authority.lastIndexOf("@");
+  const [user, password] = at < 0 ? [] : authority.slice(0, at).split(":");
+  const login = at < 0 ? "" : `${user}${password === undefined ? "" : ":***"}@`;
+  return `${scheme}${login}${authority.slice(at + 1)}${/^[^?#]*/.exec(after)![0]}`;
+}
+
+/** A text without the passwords of URLs and of settings in it. */
+export function withoutSecrets(text: string): string {
+  return text
+    .replaceAll(/\bpostgres(ql)?:\/\/[^\s"'`]*[@?][^\s"'`]*/gi, (url) => shownUrl(url))
+    .replaceAll(secrets, "$1$2***");
+}

@@ -1,0 +1,68 @@
+/**
+ * Hark's logger: LogTape, and standard error for as long as no program has configured LogTape.
+ *
+ * @module
+ */
+
+import { getLogger as getLogTape, inspectLogger, type Logger } from "@logtape/logtape";
+import { type Facts, key, lines } from "./text.ts";
+import { Thinning } from "./thinning.ts";
+
+/** What Hark logs with: sentences with `{names}` of facts. */
+export interface HarkLogger {
+  /** For work on Hark itself. */
+  debug(sentence: string, facts?: Facts): void;
+  /** For information. */
+  info(sentence: string, facts?: Facts): void;
+  /** For trouble that passes by itself. */
+  warn(sentence: string, facts?: Facts): void;
+  /** For failures, and for trouble that stays. */
+  error(sentence: string, facts?: Facts): void;
+}
+
+const thinning = new Thinning();
+let isHintPrinted = false;
+
+const hint =
+  "hark: warnings and errors are printed here until the program configures LogTape (https://logtape.org). " +
+  'To print nothing: configureSync({ sinks: {}, loggers: [{ category: "logtape", sinks: [] }] })';
+
+/**
+ * The logger of a category. Its records go to LogTape. LogTape drops them if the program has
+ * not configured it. Then warnings and errors are printed, so that no failure is silent.
+ */
+export function getLogger(
+  category: readonly ["hark", string, ...string[]],
+): HarkLogger {
+  const logger = getLogTape(category);
+  return {
+    debug: (sentence, facts = {}) => logger.debug(sentence, facts),
+    info: (sentence, facts = {}) => logger.info(sentence, facts),
+    warn(sentence, facts = {}) {
+      logger.warn(sentence, facts);
+      if (!isConfigured(logger)) print(sentence, facts);
+    },
+    error(sentence, facts = {}) {
+      logger.error(sentence, facts);
+      if (!isConfigured(logger)) print(sentence, facts);
+    },
+  };
+}
+
+/**
+ * Whether a program has configured LogTape, for whatever category. A program may have another copy
+ * of LogTape: all copies share their loggers, but older ones do not share that they are configured.
+ */
+function isConfigured(logger: Logger): boolean {
+  const { source, sinkPaths } = inspectLogger(logger);
+  return source !== "unconfigured" || sinkPaths.length > 0;
+}
+
+function print(sentence: string, facts: Facts): void {
+  const admitted = thinning.admit(key(sentence, facts), performance.now());
+  if (admitted === undefined) return;
+  for (const line of lines(sentence, facts, admitted)) console.error(line);
+  if (isHintPrinted) return;
+  isHintPrinted = true;
+  console.error(hint);
+}

@@ -1,0 +1,96 @@
+/**
+ * Log records as lines of text, without payloads and passwords.
+ *
+ * @module
+ */
+
+import { messageOf } from "../database/translate.ts";
+import { withoutSecrets } from "../database/url.ts";
+import type { Admitted } from "./thinning.ts";
+
+/** The facts of a record, by the names that its sentence uses. `error` is what was thrown. */
+export type Facts = Readonly<Record<string, unknown>>;
+
+/** How many places of the stack are printed. */
+const places = 3;
+/** The most characters of one line. */
+const widest = 500;
+
+/** Where Hark's own code is. Its places in a stack do not help to find a bug of the program. */
+const here = new URL("../", import.meta.url).href;
+
+/**
+ * What records have in common that say the same: the sentence, the consumer, and the reason without
+ * its numbers and quoted values.
+ */
+export function key(sentence: string, facts: Facts): string {
+  const reason = String(facts.reason ?? "").slice(0, widest)
+    .replaceAll(/"[^"]*"|'[^']*'|\d+/g, "#");
+  return [sentence, facts.consumer, reason].join("\n");
+}
+
+/** The lines of a record. If it is a repetition, its stack is left out and their number is said. */
+export function lines(sentence: string, facts: Facts, { alike, others }: Admitted): string[] {
+  const { error } = facts;
+  const words = sentence.replaceAll(/\{(\w+)\}/g, (_, name: string) => {
+    const value = facts[name];
+    if (name !== "reason") return shown(value);
+    return error instanceof Error ? headOf(error) : firstLine(String(value));
+  });
+  const found = [safe(`hark: ${words}${alike === 0 ? "" : ` (${alike} more like it)`}`)];
+  if (alike === 0 && error instanceof Error) {
+    found.push(...stackOf(error).map((place) => `    ${safe(place)}`));
+    for (let { cause } = error, depth = 0; cause instanceof Error && depth < 2; depth++) {
+      if (!messageOf(error).includes(messageOf(cause))) {
+        found.push(`    ${safe(`cause: ${headOf(cause)}`)}`);
+      }
+      cause = cause.cause;
+    }
+  }
+  if (others > 0) found.push(`hark: ${others} other warnings and errors were not printed`);
+  return found;
+}
+
+/** Only names and numbers belong into a sentence. */
+function shown(value: unknown): string {
+  return Array.isArray(value) ? value.map(shown).join(", ") : String(value);
+}
+
+/** An error's name, unless it says nothing, and the first line of its message. */
+function headOf(error: Error): string {
+  const message = firstLine(messageOf(error));
+  const { name } = error;
+  const isSaid = name === "Error" || typeof name !== "string" || message.startsWith(name);
+  return isSaid ? message : `${name}: ${message}`;
+}
+
+/** Later lines of a message are often the values that it is about. */
+function firstLine(message: string): string {
+  return message.split("\n", 1)[0]!;
+}
+
+/** The first places of an error's stack, beginning at the first file that is the user's own. */
+function stackOf(error: Error): string[] {
+  const all = String(error.stack ?? "").split("\n").map((line) => line.trim())
+    .filter((line) => line.startsWith("at ") && !line.includes(here))
+    .map((line) => line.replace("at Proxy.", "at ")); // a consumer that is a class
+  const first = all.findIndex((line) =>
+    /(file|https?):\/\//.test(line) && !/\/node_modules\/|\/npm\/|https:\/\/jsr\.io\//.test(line)
+  );
+  return all.slice(Math.max(0, first))
+    .filter((line) => !/\((ext|node):|<anonymous>/.test(line)).slice(0, places);
+}
+
+/**
+ * Text that does no harm on a terminal and shows no password of a database URL. Control characters
+ * and those that turn the direction of text are written as JSON does.
+ */
+function safe(text: string): string {
+  const open = withoutSecrets(text);
+  const short = open.length > widest ? `${open.slice(0, widest - 3)}...` : open;
+  return short.replaceAll(
+    // deno-lint-ignore no-control-regex -- control characters are what it is about
+    /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}

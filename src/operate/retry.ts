@@ -1,0 +1,129 @@
+/**
+ * Retrying and discarding what a consumer has failed on.
+ *
+ * @module
+ */
+
+import { bad, consumerName, knownOptions, toId } from "../check.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { translated } from "../database/translate.ts";
+import { HarkError } from "../errors.ts";
+import { requireSchema } from "../schema/migrate.ts";
+import { type DeadLetterFilter, filterNames, filterValues } from "./dead.ts";
+
+/** Options of {@linkcode retry} and {@linkcode discard}: a filter, or `all`. */
+export interface FailureChoice extends DeadLetterFilter {
+  /** All waiting notifications and dead letters of the consumer. You have to say so explicitly. */
+  readonly all?: true;
+  /**
+   * Only those that wait for their next attempt, or only dead letters.
+   * @default {both}
+   */
+  readonly kind?: "waiting" | "dead";
+}
+
+/**
+ * Has a consumer try at once what it has failed on: notifications that wait for their next attempt,
+ * and dead letters. Give a filter, or `all`. Returns how many will be tried.
+ *
+ * Running workers begin at once. A waiting notification keeps its number of attempts, and a dead
+ * letter starts with its first. The order within a key stays: a notification behind a failed one of
+ * its key comes after it, and the failed one is tried at once too. If the handler runs just then and
+ * fails, the next attempt follows at once. A dead letter of which only the id is left stays a dead
+ * letter.
+ *
+ * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`, also if neither a filter nor `all` is given;
+ * `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
+ * @example
+ * ```ts
+ * import { connect, retry } from "@hark/postgres";
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * console.log(await retry(db, "billing", { error: "out of paper" }));
+ * ```
+ */
+export async function retry(
+  db: Queryable,
+  consumer: string,
+  which: FailureChoice,
+): Promise<number> {
+  return await change(db, "retry", consumer, which);
+}
+
+/**
+ * Gives up for good what a consumer has failed on: notifications that wait for their next attempt,
+ * and dead letters. Give a filter, or `all`. Returns how many were removed.
+ *
+ * Notifications that wait behind a discarded one of their key go on. A handler that runs for a
+ * discarded notification goes on to its end. If it fails, it is not called again.
+ *
+ * @throws {HarkError} The errors of {@linkcode retry}.
+ * @example
+ * ```ts
+ * import { connect, discard } from "@hark/postgres";
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * const month = new Date(Date.now() - 30 * 86_400_000);
+ * console.log(await discard(db, "billing", { diedBefore: month }));
+ * ```
+ */
+export async function discard(
+  db: Queryable,
+  consumer: string,
+  which: FailureChoice,
+): Promise<number> {
+  return await change(db, "discard", consumer, which);
+}
+
+async function change(
+  db: Queryable,
+  how: "retry" | "discard",
+  consumer: string,
+  which: FailureChoice,
+): Promise<number> {
+  const name = consumerName(consumer);
+  knownOptions(how, which ?? null, [...filterNames, "all", "kind"]);
+  const values = filterValues(which);
+  const filtered = values.some((value) => value !== null);
+  const { all, kind } = which;
+  if (all !== undefined && all !== true) bad("all", all, "Give true, or leave it out.");
+  if (kind !== undefined && kind !== "waiting" && kind !== "dead") {
+    bad("kind", kind, 'Give "waiting" or "dead", or leave it out for both.');
+  }
+  if (filtered === (all === true)) {
+    throw new HarkError(
+      "BAD_OPTION",
+      filtered
+        ? "all and a filter contradict each other"
+        : `${how} was called without a choice of notifications`,
+      { remedy: "Give ids or another filter, or { all: true }." },
+    );
+  }
+  await requireSchema(db);
+  const { rows } = await translated(() =>
+    db.query(
+      `select hark.${how}($1::text, $2::text::bigint[], $3::text, $4::text, $5::text, $6::bigint,
+        $7::bigint, $8::text::timestamptz, $9::text::timestamptz, kind => $10::text) as count`,
+      [name, ...values, kind ?? null],
+    )
+  );
+  return Number(rows[0].count);
+}
+
+/** Where a notification stands for a consumer. */
+export type Whereabouts = "waiting" | "dead" | "handled" | "unread" | "foreign" | "absent";
+
+/** Where notifications stand for a consumer, by id. */
+export async function whereabouts(
+  db: Queryable,
+  consumer: string,
+  ids: readonly number[],
+): Promise<Map<number, Whereabouts>> {
+  return await translated(async () => {
+    const { rows } = await db.query(
+      "select id, place from hark.whereabouts($1::text, $2::text::bigint[])",
+      [consumer, `{${ids.join(",")}}`],
+    );
+    return new Map(rows.map((row) => [toId(row.id), row.place as Whereabouts]));
+  });
+}

@@ -1,0 +1,161 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { connect, Consumer, DeadLetter, notify, notifyMany } from "../../mod.ts";
+import { lines } from "../../src/log/text.ts";
+import { Thinning } from "../../src/log/thinning.ts";
+import { hark, writeModules } from "../cli/_support/hark.ts";
+import { scratch, spawnDeno, test, type TestContext, until } from "../harness/mod.ts";
+
+async function stderrOf({ url, use }: TestContext, when: string): Promise<string[]> {
+  const child = use(spawnDeno(["tests/consume/_support/silent.ts", url, when], {
+    permissions: ["-P=example"],
+  }));
+  const { code, stdout, stderr } = await child.ended();
+  assert.equal(code, 0, stderr);
+  assert.equal(stdout, "");
+  return stderr.trimEnd().split("\n").filter((line) => line !== "");
+}
+
+test("a bug in the README's program is printed, with the line of the user's own file", async (c) => {
+  const printed = await stderrOf(c, "never");
+  const text = printed.join("\n");
+  assert.match(
+    printed[0]!,
+    /^hark: billing: notification 1 failed at attempt 1, next attempt in \d+ ms: TypeError: Cannot read properties of undefined \(reading 'name'\)$/,
+  );
+  assert.match(printed[1]!, /^ +at bill \(file:.*_support\/silent\.ts:\d+:\d+\)$/);
+  assert.match(text, /^hark: billing: notification 1 became a dead letter after attempt 2: Type/m);
+  assert.doesNotMatch(text, /\/src\/|payload-4711/);
+  // One line, once, says how to turn it off.
+  assert.equal(text.match(/To print nothing: configureSync\(/g)?.length, 1, text);
+});
+
+test("what it says to do prints nothing", async (c) => {
+  assert.deepEqual(await stderrOf(c, "nothing"), []);
+});
+
+test("a program that configures LogTape later reads nothing twice", async (c) => {
+  const printed = await stderrOf(c, "later");
+  assert.equal(printed.filter((line) => /failed at attempt 1/.test(line)).length, 1);
+  const text = printed.join("\n");
+  assert.equal(printed.filter((line) => line === "app: error").length, 1, text);
+  assert.doesNotMatch(text, /dead letter/);
+});
+
+test("a program that configures LogTape for a category of its own decides what is printed", async (c) => {
+  assert.deepEqual(await stderrOf(c, "other"), []);
+});
+
+test("hark listen prints a failure once", async ({ url, sql, use }) => {
+  const folder = use(await scratch());
+  await writeModules(folder.path, {
+    "m.ts": `export const m = { id: "m", channels: "orders", maxAttempts: 1,
+      handle() { throw new Error("no such tax"); } };`,
+  });
+  await sql("select hark.notify('orders', '1')");
+  using printed = recorded();
+  const child = use(hark(["listen", join(folder.path, "m.ts"), "--drain"], { url }));
+  const { stderr } = await child.ended();
+  assert.equal(stderr.match(/no such tax/g)?.length, 1, stderr);
+  assert.deepEqual(printed.lines, []);
+});
+
+test("ten thousand failures of one kind are a few lines with their number", async (c) => {
+  const db = c.use(await connect(c.url));
+  await notifyMany(db, Array.from({ length: 10_000 }, (_, n) => ({ channel: "c", payload: n })));
+  using printed = recorded();
+  const consumer = new Consumer(db, {
+    id: "flood",
+    channels: "c",
+    handle({ id }) {
+      throw new DeadLetter(`order ${id} is not known`);
+    },
+  });
+  await consumer.drain();
+  const about = printed.lines.filter((line) => /became a dead letter/.test(line));
+  assert(about.length >= 4 && about.length <= 15, `${about.length} lines`);
+  assert.match(about[1]!, /\(8 more like it\)$/);
+});
+
+test("what is printed shows no payload, no password, and nothing that moves a terminal's cursor", async (c) => {
+  const db = c.use(await connect(c.url));
+  await notify(db, "c", { card: "4111-1111" });
+  await c.sql("create table people (email text unique)");
+  using printed = recorded();
+  const consumer = new Consumer(db, {
+    id: "quiet",
+    channels: "c",
+    maxAttempts: 4,
+    retry: { initial: 1 },
+    async handle(notification) {
+      if (notification.attempt === 1) throw notification.payload;
+      if (notification.attempt === 2) {
+        throw new Error("postgres://me:s3cr@et@db/x and password='p w' fail\nparams: 4111-1111");
+      }
+      if (notification.attempt === 3) throw new Error("\x1b[2Jgone\u202e");
+      for (let i = 0; i < 2; i++) await db.query("insert into people values ('4111-1111')");
+    },
+  });
+  await consumer.drain();
+  const text = printed.lines.join("\n");
+  assert.match(text, /postgres:\/\/me:\*\*\*@db\/x and password=\*\*\* fail/);
+  assert.match(text, /\\u001b\[2Jgone\\u202e/);
+  assert.match(text, /duplicate key value violates unique constraint/);
+  assert.doesNotMatch(text, /4111|s3cr|et@|p w/);
+  assert(!text.includes("\x1b"));
+});
+
+test("a lost connection is printed too", async (c) => {
+  const db = c.use(await connect(c.url));
+  await notify(db, "c", 1);
+  using printed = recorded();
+  const handled = Promise.withResolvers<void>();
+  const consumer = new Consumer(db, {
+    id: "lost",
+    channels: "c",
+    handle: ({ payload }) => payload === 2 && handled.resolve(),
+  });
+  const running = consumer.run();
+  await until(async () => (await c.sql("select handled from hark.status()"))[0]?.handled == 1);
+  await c.sql(
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
+    [
+      c.appName,
+    ],
+  );
+  await notify(c.admin, "c", 2);
+  await handled.promise;
+  await consumer.stop();
+  await running;
+  assert.match(printed.lines.join("\n"), /^hark: lost was interrupted, trying again in \d+ ms: /m);
+});
+
+Deno.test("a cause is printed below the error, without the places in Hark", () => {
+  const error = new RangeError("the tax is too high", { cause: new Error("row 7") });
+  const [first, ...more] = lines("{consumer}: {reason}", { consumer: "x", reason: "-", error }, {
+    alike: 0,
+    others: 3,
+  });
+  assert.equal(first, "hark: x: RangeError: the tax is too high");
+  assert.match(more[0]!, /printed_test\.ts/);
+  assert.deepEqual(more.slice(-2), [
+    "    cause: row 7",
+    "hark: 3 other warnings and errors were not printed",
+  ]);
+});
+
+Deno.test("failures of very many kinds are bounded too, and counted", () => {
+  const thinning = new Thinning();
+  let printed = 0;
+  for (let n = 0; n < 1000; n++) if (thinning.admit(`kind ${n}`, n) !== undefined) printed++;
+  assert.equal(printed, 20);
+  assert.deepEqual(thinning.admit("another", 20_000), { alike: 0, others: 980 });
+});
+
+/** What goes to the console. */
+function recorded(): Disposable & { lines: string[] } {
+  const { error } = console;
+  const lines: string[] = [];
+  console.error = (line: string) => void lines.push(line);
+  return { lines, [Symbol.dispose]: () => void (console.error = error) };
+}

@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { connect } from "../../mod.ts";
+import { test, until } from "../harness/mod.ts";
+import { publish, Reading, Running } from "../faults/_support/running.ts";
+import { UnregisteredReader } from "../windows/_support/reader.ts";
+
+/** Publishes texts of so many MiB that PostgreSQL stores in a hundredth. */
+const large = (count: number, mebibytes: number) => `
+  with payload as materialized (select to_jsonb(repeat('0123456789abcdef', ${mebibytes} * 65536)) as p)
+  select count(hark.notify('c', p, 'large')) from payload, generate_series(1, ${count})`;
+
+/** From here on, reading one notification takes the server so long. */
+const slow = (seconds: number) => `
+  alter function hark.contents(jsonb, jsonb) rename to contents_itself;
+  create function hark.contents(
+    payload jsonb, headers jsonb, out payload_text text, out headers_text text, out problem text
+  ) language plpgsql as $$ begin
+    perform pg_sleep(${seconds});
+    select * into payload_text, headers_text, problem from hark.contents_itself($1, $2);
+  end $$`;
+
+test("a page unpacks no more than its bytes and one notification, however well they are compressed", async (context) => {
+  await context.sql(large(12, 4));
+  await publish(context, 1, 3);
+  const [stored] = await context.sql(
+    "select sum(pg_column_size(payload))::int as bytes from hark.log",
+  );
+  assert(stored.bytes < 1_000_000, "all of them would fit as stored");
+  const reader = await UnregisteredReader.open(await context.client(), ["c"], undefined, {
+    bytes: 8_000_000,
+  });
+  await context.sql(`alter function hark.contents(jsonb, jsonb) rename to contents_itself;
+    create sequence hark.unpacked;
+    create function hark.contents(
+      payload jsonb, headers jsonb, out payload_text text, out headers_text text, out problem text
+    ) language plpgsql as $$ begin
+      perform nextval('hark.unpacked');
+      select * into payload_text, headers_text, problem from hark.contents_itself($1, $2);
+    end $$`);
+  const sizes: number[] = [];
+  for (let size; (size = (await reader.page()).rows.length) > 0;) sizes.push(size);
+  assert.deepEqual(sizes, [2, 2, 2, 2, 2, 2, 3]);
+  const [row] = await context.sql("select last_value::int as times from hark.unpacked");
+  assert.equal(row.times, 12, "each large one was unpacked once");
+});
+
+test("notifications behind large ones that compress well arrive, to a consumer and a subscription", async (context) => {
+  await context.sql(large(12, 8));
+  await publish(context, 1, 3);
+  const db = context.use(await connect(context.url));
+  await using running = new Running(db, {});
+  await using reading = new Reading(db, "c", { from: "beginning" });
+  await until(() => running.inbox.items.length === 15 && reading.inbox.items.length === 15);
+  assert.deepEqual(running.payloads.slice(12), [1, 2, 3]);
+  assert.deepEqual(reading.payloads.slice(12), [1, 2, 3]);
+});
+
+test("a filter unpacks no more payloads for a page than its bytes as stored", async (context) => {
+  await context.sql(large(12, 4));
+  await publish(context, 1, 3);
+  const [{ bytes }] = await context.sql(
+    "select pg_column_size(payload) as bytes from hark.log limit 1",
+  );
+  await context.sql(
+    `alter function hark.matches(jsonb, text, jsonb, jsonb) rename to matches_itself;
+    create sequence hark.compared;
+    create function hark.matches(filter jsonb, key text, payload jsonb, headers jsonb) returns boolean
+    language sql as $$
+      select hark.matches_itself($1, $2, $3, $4) from nextval('hark.compared')
+    $$`,
+  );
+  const page = `select g.ids, g.window_end, currval('hark.compared')::int as compared
+    from hark.window_open('("1:1:",0,0,{},{},,,,)'::hark.position) w,
+    hark.page(w, '{c}', 500, $1, 20000, null, '{"payload": 2}') g`;
+  const [first] = await context.sql(page, [3 * bytes]);
+  assert.deepEqual([first.ids, first.window_end, first.compared], [null, false, 3]);
+  const [whole] = await context.sql(page, [100 * bytes]);
+  assert.deepEqual([whole.ids, whole.window_end], ["14", true]);
+});
+
+test("a reader whose page times out asks for less, and one notification that takes long is still read", async (context) => {
+  await publish(context, 1, 4);
+  await context.sql("update hark.log set headers = jsonb_build_object('h', repeat('x', 100000))");
+  await context.sql(slow(0.4));
+  // All four take 1.2 s at least, as a page ends after a second. One takes longer than the timeout.
+  const db = context.use(await connect(context.url, { readerTimeout: 300 }));
+  await using running = new Running(db, { pageSize: 8 });
+  await using reading = new Reading(db, "c", { from: "beginning", pageSize: 8 });
+  await until(() => running.payloads.includes(4) && reading.payloads.includes(4));
+  assert.deepEqual(running.payloads, [1, 2, 3, 4]);
+  assert.deepEqual(reading.payloads, [1, 2, 3, 4]);
+});
+
+test("waiting notifications that take long to read are retried one by one", async (context) => {
+  await publish(context, 1, 4);
+  const failed = new Set<unknown>();
+  const options = {
+    retry: { initial: 1 },
+    handle: ({ payload }: { payload: number }) => {
+      if (failed.has(payload)) return;
+      failed.add(payload);
+      throw new Error("the first time");
+    },
+  };
+  const db = context.use(await connect(context.url, { readerTimeout: 300 }));
+  {
+    await using first = new Running(db, { ...options, retry: { initial: 600_000 } });
+    await until(async () => (await context.sql("select from hark.waiting")).length === 4);
+    assert.equal(first.inbox.items.length, 4);
+  }
+  await context.sql("update hark.waiting set due_at = now()");
+  await context.sql(slow(0.4));
+  await using running = new Running(db, options);
+  await until(() => running.inbox.items.length === 4);
+  assert.deepEqual(running.payloads.toSorted(), [1, 2, 3, 4]);
+});
