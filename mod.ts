@@ -71,7 +71,7 @@ export type {
   RetryOptions,
   RunOptions,
 } from "./src/consume/options.ts";
-export { DeadLetter, RetryAfter } from "./src/consume/outcomes.ts";
+export { DeadLetter, RetryAfter } from "./src/consume/retry.ts";
 export type { StartFrom } from "./src/consume/start.ts";
 export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
 export type { ConnectOptions } from "./src/database/connections.ts";

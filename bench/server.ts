@@ -5,7 +5,7 @@
  * @module
  */
 
-import { startEmbedded } from "../src/database/embedded/mod.ts";
+import { startEmbedded } from "../src/embedded/mod.ts";
 
 // The terminal sends Ctrl-C here as well: the bench ends first, and its input with it.
 Deno.addSignalListener("SIGINT", () => {});

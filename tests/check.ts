@@ -12,6 +12,7 @@ import { cycles } from "./checks/cycles.ts";
 import { filesBelow } from "./checks/files.ts";
 import { locks } from "./checks/locks.ts";
 import { checkSql } from "./checks/sql.ts";
+import { wings } from "./checks/wings.ts";
 
 /** Steps that Deno does. */
 const steps: [name: string, args: string[]][] = [
@@ -33,6 +34,7 @@ const steps: [name: string, args: string[]][] = [
 /** The project's own rules: each gives what breaks it, one sentence each. */
 const rules: [name: string, check: () => Promise<string[]>][] = [
   ["no import circle", cycles],
+  ["the consumer's parts in order", wings],
   ["a light lock", locks],
   ["SQL told once, called, granted, carried", checkSql],
 ];

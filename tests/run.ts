@@ -13,7 +13,7 @@
 
 import { join } from "node:path";
 import config from "../deno.json" with { type: "json" };
-import { type EmbeddedServer, startEmbedded } from "../src/database/embedded/mod.ts";
+import { type EmbeddedServer, startEmbedded } from "../src/embedded/mod.ts";
 import { connect, disconnect } from "./harness/connect.ts";
 import { removePrepared } from "./harness/own_server.ts";
 import { dropRun, newRunPrefix } from "./harness/template.ts";

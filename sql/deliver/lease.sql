@@ -112,9 +112,9 @@ $$;
 
 -- Makes a worker the owner of those wanted partitions that no other worker has a right to. An owner that
 -- did not release a partition may have been ended by a notification that it was handling: `crashes`
--- counts these owners.
+-- counts these owners. With skip_locked it passes over partitions whose rows another transaction has locked.
 create or replace function hark.claim(
-  consumer text, wanted integer[], owner uuid, presume_gone boolean default false
+  consumer text, wanted integer[], owner uuid, presume_gone boolean default false, skip_locked boolean default false
 ) returns table (
   partition integer, epoch bigint, "position" text, in_window boolean, started text, crashes integer,
   suspect_id bigint, suspect_ends integer, incarnation text
@@ -130,8 +130,15 @@ begin
   ) then
     return;
   end if;
-  perform from hark.partitions s where s.consumer = $1 and s.partition = any (wanted)
-  order by s.partition for update;
+  if skip_locked then
+    wanted := array(
+      select s.partition from hark.partitions s where s.consumer = $1 and s.partition = any (wanted)
+      order by s.partition for update skip locked
+    );
+  else
+    perform from hark.partitions s where s.consumer = $1 and s.partition = any (wanted)
+    order by s.partition for update;
+  end if;
   return query
   with may as materialized (
     select s.partition, s.owner is not null and s.owner <> $3 as ended

@@ -92,7 +92,8 @@ begin
     -- of inherited tables.
     of_rows := case when mode = 'row' and root_kind = 'r' or operation = 'truncate' then hark.tree_of($1) else array[$1] end;
     foreach on_table in array of_rows loop
-      trigger_name := prefix || case when root_kind = 'p' or on_table <> $1 then tag else '' end || operation;
+      -- PostgreSQL cuts a name to 63 bytes, as this cast does. What is left tells the operations apart.
+      trigger_name := (prefix || case when root_kind = 'p' or on_table <> $1 then tag else '' end || operation)::name;
       on_relation := on_table;
       select c.relkind into kind from pg_class c where c.oid = on_table;
       if operation = 'truncate' then

@@ -5,7 +5,7 @@
  */
 
 import type { Notification } from "../consume/notification.ts";
-import { DeadLetter } from "../consume/outcomes.ts";
+import { DeadLetter } from "../consume/retry.ts";
 import type { Change, ChangeFacts, OversizedChange, WatchPayload } from "./change.ts";
 import { fitted, type RowSchema } from "./schema.ts";
 

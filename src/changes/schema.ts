@@ -4,7 +4,7 @@
  * @module
  */
 
-import { DeadLetter } from "../consume/outcomes.ts";
+import { DeadLetter } from "../consume/retry.ts";
 
 /**
  * The interface of a schema: Standard Schema, version 1 (https://standardschema.dev). Schemas of

@@ -7,7 +7,7 @@
 import { bad, channelName, knownOptions, show } from "../check.ts";
 import type { Handler, HandlerContext } from "../consume/handler.ts";
 import type { Notification } from "../consume/notification.ts";
-import { DeadLetter } from "../consume/outcomes.ts";
+import { DeadLetter } from "../consume/retry.ts";
 import { HarkError } from "../errors.ts";
 import type { Column, OversizedChange, WatchPayload } from "./change.ts";
 import { columns, payloadKind, watchName } from "./options.ts";

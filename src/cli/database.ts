@@ -6,7 +6,7 @@
 
 import { refuse } from "./options.ts";
 import { connect, type Database } from "../database/database.ts";
-import { findEmbedded } from "../database/embedded/record.ts";
+import { findEmbedded } from "../embedded/record.ts";
 import { HarkError } from "../errors.ts";
 import { configureLogs } from "./log.ts";
 import type { DatabaseOptions } from "./options.ts";

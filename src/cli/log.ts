@@ -6,6 +6,7 @@
  */
 
 import { configure, getJsonLinesFormatter, type LogRecord } from "@logtape/logtape";
+import { placesOf } from "../log/text.ts";
 import { paintError, visible, visibleLines } from "./style.ts";
 import { surroundings } from "./surroundings.ts";
 import { durationText } from "./text.ts";
@@ -72,7 +73,10 @@ function line(record: LogRecord, worker?: string): string {
     : level === "warning"
     ? "yellow"
     : "dim";
-  return `${time} ${paintError(style, level)} ${from}${category.join(".")}: ${words}\n`;
+  const { error } = record.properties;
+  const places = error instanceof Error ? placesOf(error) : [];
+  const where = places.map((place) => `    ${paintError("dim", visible(place))}\n`).join("");
+  return `${time} ${paintError(style, level)} ${from}${category.join(".")}: ${words}\n${where}`;
 }
 
 /** A record's sentence. A number of milliseconds becomes a duration that people read. */

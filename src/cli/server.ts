@@ -5,9 +5,9 @@
  */
 
 import { relative } from "node:path";
-import type { EmbeddedOptions, EmbeddedServer } from "../database/embedded/options.ts";
-import { findEmbedded } from "../database/embedded/record.ts";
-import { startEmbedded } from "../database/embedded/start.ts";
+import type { EmbeddedOptions, EmbeddedServer } from "../embedded/options.ts";
+import { findEmbedded } from "../embedded/record.ts";
+import { startEmbedded } from "../embedded/start.ts";
 import { printError } from "./output.ts";
 
 /** The server of this folder, in use until disposed of. */

@@ -6,7 +6,7 @@
 
 import { nearest, show } from "../check.ts";
 import { HarkError } from "../errors.ts";
-import { checkOptions, consumerOptionNames, functionNames } from "./checked.ts";
+import { checkOptions, consumerOptionNames, functionNames } from "./check_options.ts";
 import type { ConsumerOptions } from "./options.ts";
 
 /** Names that other tools have for an option. In a class they would be taken for its own fields. */
@@ -50,8 +50,9 @@ export function withFields<T extends object>(
       if (typeof name !== "string") return Reflect.defineProperty(target, name, field);
       refuseAlmost(name, field.value, made, base);
       if (!isOption(name)) return Reflect.defineProperty(target, name, field);
-      if (options[name] !== undefined) field = { ...field, value: options[name] };
-      else if (field.value !== undefined) checkOptions({ [name]: field.value }, true);
+      if (options[name] !== undefined) {
+        field = { value: options[name], configurable: true, enumerable: true, writable: true };
+      } else if (field.value !== undefined) checkOptions({ [name]: field.value }, true);
       return Reflect.defineProperty(target, name, field);
     },
   });

@@ -7,7 +7,7 @@
 import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import type { Notification } from "./notification.ts";
-import { checkOptions, completeOptions } from "./checked.ts";
+import { checkOptions, completeOptions } from "./check_options.ts";
 import { optionsOf, withFields } from "./class_fields.ts";
 import type { HandlerContext } from "./handler.ts";
 import type { ConsumerOptions, RunOptions } from "./options.ts";

@@ -10,8 +10,8 @@ import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import type { RunOptions } from "./options.ts";
-import type { CheckedOptions } from "./run.ts";
-import { supervise } from "./supervise.ts";
+import type { CheckedOptions } from "./state/context.ts";
+import { supervise } from "./worker/supervisor.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 

@@ -4,20 +4,21 @@
  * @module
  */
 
+import { getLogger } from "../log/logger.ts";
 import { abortSignal, bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
 import { aDay, type Duration, durationMs } from "../duration.ts";
-import { backoff, Bell, pause } from "../database/bell.ts";
+import { Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
 import { type Queryable, requireQueryable } from "../database/queryable.ts";
-import { Session } from "../database/session.ts";
+import { ownSession, type Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
-import { getLogger } from "../log/logger.ts";
-import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
+import { Link } from "./link.ts";
 import { Notification } from "./notification.ts";
-import { MemoryReader } from "./memory_reader.ts";
-import type { Page } from "./page.ts";
+import { EphemeralReader } from "./read/ephemeral_reader.ts";
+import type { Page } from "./read/page.ts";
 import { type StartFrom, startValues } from "./start.ts";
-import { type Standing, Waking } from "./waking.ts";
+import { Wakeup } from "./read/wakeup.ts";
+import type { Standing } from "./state/context.ts";
 
 const logger = getLogger(["hark", "subscribe"]);
 
@@ -106,40 +107,40 @@ export async function* subscribe<Payload = any>(
   const signal = abortSignal("signal", options.signal);
   if (signal?.aborted) return;
 
-  const connections = connectionsOf(db);
-  const open = async () => connections === undefined ? db : await connections.session();
   const closed = new AbortController();
   const over = signal === undefined ? closed.signal : AbortSignal.any([signal, closed.signal]);
-  let session: Queryable | undefined;
-  let waking: Waking | undefined;
+  let link: Link | undefined;
+  let waking: Wakeup | undefined;
   let detach = () => {};
   const release = async () => {
     detach();
-    if (!(session instanceof Session)) return;
-    if (waking !== undefined && session.alive) await farewell(waking, session);
-    await session.close();
+    const session = ownSession(link?.session);
+    if (waking !== undefined && session?.alive) await farewell(waking, session);
+    await link?.close();
   };
   // The database may be closed while the loop body runs. This function is suspended then, so only
   // this callback can release the session.
-  const forget = connections?.beforeClose(async () => {
+  const forget = connectionsOf(db)?.beforeClose(async () => {
     closed.abort();
     await release();
   });
   try {
-    session = await open();
-    await requireSchema(session);
+    link = await Link.open(db);
     const bell = new Bell();
     const nudged = new Bell(bell);
-    const listener = await connections?.listener();
+    const listener = await link.connections?.listener();
     if (listener !== undefined) {
-      waking = new Waking(bell, listener, crypto.randomUUID(), names, pollInterval);
+      waking = new Wakeup(bell, listener, crypto.randomUUID(), names, pollInterval);
       const detached = [listener.attach(waking.heard, names), listener.attachControl(nudged, "")];
       detach = () => detached.forEach((end) => end());
     }
-    const reader = new MemoryReader(names, { rows, bytes, scanned: Math.max(20_000, rows) });
-    await reader.start(session, start);
+    const reader = new EphemeralReader(names, {
+      rows,
+      bytes,
+      scanned: Math.max(20_000, rows),
+    });
+    await reader.start(link.session, start);
     onReady?.();
-    let failures = 0;
     // The bell's count before the window was opened. Rings after that, during any of its pages,
     // announce notifications outside the window.
     let rung = bell.count;
@@ -152,24 +153,17 @@ export async function* subscribe<Payload = any>(
       let page: Page;
       if (opening) rung = bell.count;
       try {
-        if (session instanceof Session && !session.alive) {
-          session = await open();
-          await session.query("select hark.rebase()");
-        }
-        page = await reader.read(session);
+        page = await reader.read(await link.alive());
         opening = page.windowEnd;
-        failures = 0;
+        link.worked();
         standing.found += page.rows.length;
         if (page.rows.length > 0) standing.busyAt = performance.now();
       } catch (error) {
         if (over.aborted) break;
-        const reason = translate(error);
-        if (!isPassing(reason)) throw await withSchemaReason(session, reason);
-        if (reason.code === "WINDOW_LOST") reader.lost = opening = true;
-        else if (session instanceof Session) await session.close();
-        const wait = backoff(++failures, 50, 5000);
-        logger.warn("Reading was interrupted: {reason}", { reason: messageOf(reason) });
-        await pause(wait, over);
+        await link.failed(error, over, (reason) => {
+          if (reason.code === "WINDOW_LOST") reader.lost = opening = true;
+          logger.warn("Reading was interrupted: {reason}", { reason: messageOf(reason) });
+        });
         continue;
       }
       for (const row of page.rows) {
@@ -180,9 +174,9 @@ export async function* subscribe<Payload = any>(
       const idle = page.rows.length === 0;
       if (idle && nudged.count !== nudges || performance.now() >= dueAt) {
         nudges = nudged.count;
-        dueAt = performance.now() + await deliverDue(session, pollInterval);
+        dueAt = performance.now() + await deliverDue(link.session, pollInterval);
       }
-      const look = Math.min(dueAt, await tend(session, waking, standing));
+      const look = Math.min(dueAt, await tend(link.session, waking, standing));
       const wait = look - performance.now();
       if (idle && wait > 0) await bell.wait(rung, wait, over);
     }
@@ -198,7 +192,7 @@ export async function* subscribe<Payload = any>(
  */
 async function tend(
   session: Queryable,
-  waking: Waking | undefined,
+  waking: Wakeup | undefined,
   standing: Pick<Standing, "busyAt" | "found">,
 ): Promise<number> {
   if (waking === undefined) return Infinity;
@@ -222,7 +216,7 @@ async function tend(
  * Removes the request to be woken. A server that does not answer gets one second only: the request
  * expires by itself.
  */
-async function farewell(waking: Waking, session: Session): Promise<void> {
+async function farewell(waking: Wakeup, session: Session): Promise<void> {
   const over = new AbortController();
   const leaving = waking.leave(session).catch((error) => {
     logger.debug("Could not remove the wake-up registration: {reason}", {

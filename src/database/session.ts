@@ -191,3 +191,8 @@ export class Session implements Queryable {
     }
   }
 }
+
+/** A connection of Hark's own; undefined for a caller's driver. */
+export function ownSession(db: Queryable | undefined): Session | undefined {
+  return db instanceof Session ? db : undefined;
+}

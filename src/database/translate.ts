@@ -5,6 +5,7 @@
  */
 
 import { HarkError, type HarkErrorCode } from "../errors.ts";
+import { kindOf } from "../show.ts";
 import { chainOf, codesIn, type ServerError, serverError, sqlState } from "./driver_error.ts";
 import rights from "./rights.json" with { type: "json" };
 
@@ -50,10 +51,20 @@ export function messageOf(error: unknown): string {
     return error.errors.map(messageOf).join("; ");
   }
   try {
-    return error instanceof Error ? String(error.message) || String(error) : String(error);
+    if (error instanceof Error) return String(error.message) || String(error);
+    if (typeof error !== "object" || error === null) return String(error);
+    const { message } = error as { readonly message?: unknown };
+    if (typeof message === "string" && message !== "") return message;
+    return `${withFields(error)} was thrown, which is no Error`;
   } catch {
-    return Object.prototype.toString.call(error); // such as an object without a prototype
+    return "an object was thrown, which is no Error"; // a getter or a Proxy of it throws
   }
+}
+
+/** A thrown object that is no error. Its fields are only named: they may be secret. */
+function withFields(object: object): string {
+  const names = Array.isArray(object) ? [] : Object.keys(object).slice(0, 10);
+  return `${kindOf(object)}${names.length === 0 ? "" : ` with ${names.join(", ")}`}`;
 }
 
 /** Turns any error into a {@linkcode HarkError}. A HarkError is returned as it is. */

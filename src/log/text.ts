@@ -39,7 +39,7 @@ export function lines(sentence: string, facts: Facts, { alike, others }: Admitte
   });
   const found = [safe(`hark: ${words}${alike === 0 ? "" : ` (${alike} more like it)`}`)];
   if (alike === 0 && error instanceof Error) {
-    found.push(...stackOf(error).map((place) => `    ${safe(place)}`));
+    found.push(...placesOf(error).map((place) => `    ${safe(place)}`));
     for (let { cause } = error, depth = 0; cause instanceof Error && depth < 2; depth++) {
       if (!messageOf(error).includes(messageOf(cause))) {
         found.push(`    ${safe(`cause: ${headOf(cause)}`)}`);
@@ -70,7 +70,7 @@ function firstLine(message: string): string {
 }
 
 /** The first places of an error's stack, beginning at the first file that is the user's own. */
-function stackOf(error: Error): string[] {
+export function placesOf(error: Error): string[] {
   const all = String(error.stack ?? "").split("\n").map((line) => line.trim())
     .filter((line) => line.startsWith("at ") && !line.includes(here))
     .map((line) => line.replace("at Proxy.", "at ")); // a consumer that is a class

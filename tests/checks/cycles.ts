@@ -10,7 +10,7 @@ import config from "../../deno.json" with { type: "json" };
 import { filesBelow } from "./files.ts";
 
 /** The modules that a module imports, by their paths from the project's folder. */
-type Imports = ReadonlyMap<string, readonly string[]>;
+export type Imports = ReadonlyMap<string, readonly string[]>;
 
 /** Every way to name another module. A comment's example begins with an asterisk and is not found. */
 const imported = [
@@ -21,13 +21,18 @@ const imported = [
 
 /** Gives each circle, as the paths along it. */
 export async function cycles(): Promise<string[]> {
-  const files = (await filesBelow("src", "bench", "tests", "examples"))
-    .filter((path) => path.endsWith(".ts"));
+  const imports = await importsIn("src", "bench", "tests", "examples");
+  return circles(imports).map((circle) => `import circle: ${circle.join(" -> ")}`);
+}
+
+/** What the modules of some folders, and the package's own two, import. */
+export async function importsIn(...folders: readonly string[]): Promise<Imports> {
+  const files = (await filesBelow(...folders)).filter((path) => path.endsWith(".ts"));
   const imports = new Map<string, readonly string[]>();
   for (const path of ["mod.ts", "cli.ts", ...files]) {
     imports.set(path, importsOf(path, await Deno.readTextFile(path)));
   }
-  return circles(imports).map((circle) => `import circle: ${circle.join(" -> ")}`);
+  return imports;
 }
 
 function importsOf(path: string, text: string): string[] {
@@ -44,7 +49,7 @@ function importsOf(path: string, text: string): string[] {
 }
 
 /** Walks depth first; a step back onto the path closes a circle. One is given for each such step. */
-function circles(imports: Imports): string[][] {
+export function circles(imports: Imports): string[][] {
   const found: string[][] = [];
   const finished = new Set<string>();
   const path: string[] = [];

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { reachablePlace } from "../../src/database/embedded/account.ts";
+import { reachablePlace } from "../../src/embedded/account.ts";
 import { type Child, once, PROJECT, scratch, spawnDeno, test } from "../harness/mod.ts";
 import { hark, jsonOutput, output, ran, rightsOf } from "./_support/hark.ts";
 

@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import process from "node:process";
-import { completeOptions } from "../../src/consume/checked.ts";
-import { HeldPartition } from "../../src/consume/held.ts";
-import { Member } from "../../src/consume/member.ts";
-import { Reader } from "../../src/consume/reader.ts";
+import { completeOptions } from "../../src/consume/check_options.ts";
+import { OwnedPartition } from "../../src/consume/state/partition.ts";
+import { Membership } from "../../src/consume/lease/membership.ts";
+import { WindowReader } from "../../src/consume/read/window_reader.ts";
 import type { Queryable } from "../../src/database/queryable.ts";
 import { Session } from "../../src/database/session.ts";
 import { connect, Consumer } from "../../mod.ts";
@@ -23,13 +23,13 @@ async function reading({ url, sql }: TestContext) {
     handle() {},
     handleBatch: undefined,
   });
-  const member = new Member(identity);
+  const member = new Membership(identity);
   const session = await open(url);
-  await member.attend(session, undefined, true);
+  await member.heartbeat(session, undefined, true);
   const claimed = await member.claim(session, [0, 1], false);
-  const held = claimed.map((one) => new HeldPartition(one, 4000, new AbortController().signal));
-  const readerOf = (partitions: HeldPartition[]) => {
-    const reader = new Reader(claimed[0]!.position, claimed[0]!.inWindow);
+  const held = claimed.map((one) => new OwnedPartition(one, 4000, new AbortController().signal));
+  const readerOf = (partitions: OwnedPartition[]) => {
+    const reader = new WindowReader(claimed[0]!.position, claimed[0]!.inWindow);
     for (const one of partitions) reader.partitions.add(one);
     return reader;
   };
@@ -40,7 +40,7 @@ async function reading({ url, sql }: TestContext) {
       return session.query(text, values);
     },
   });
-  const pages = async (reader: Reader, on: Queryable, most = Infinity) => {
+  const pages = async (reader: WindowReader, on: Queryable, most = Infinity) => {
     const rows: { id: number; partition: number }[] = [];
     for (let n = 0; n < most; n++) {
       const page = await reader.read(on, {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import {
   connect,
   Consumer,
+  type ConsumerOptions,
   type HandlerContext,
   type Notification,
   notify,
@@ -119,6 +120,16 @@ Deno.test("a consumer shows what it runs with", () => {
     assert.equal(lease, undefined);
   }
   assert.equal(new Four(nowhere).concurrency, 4);
+  class Accessor extends Orders {
+    constructor(db: Queryable, options?: ConsumerOptions) {
+      super(db, options);
+      Object.defineProperty(this, "concurrency", { get: () => 4, configurable: true });
+    }
+  }
+  assert.deepEqual([new Accessor(nowhere, given).concurrency, new Accessor(nowhere).concurrency], [
+    8,
+    4,
+  ]);
   assert.equal(new Four(nowhere).id, "orders");
   assert(four instanceof Four && four instanceof Consumer);
 });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
-import { Agenda, Fifo } from "../../src/consume/fifo.ts";
+import { Agenda, Fifo } from "../../src/consume/state/fifo.ts";
 
 const numbers = fc.array(fc.nat(9), { maxLength: 8 });
 const moves = fc.array(

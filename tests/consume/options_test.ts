@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
 import { Consumer, type ConsumerOptions, HarkError, type Queryable } from "../../mod.ts";
-import { checkOptions, completeOptions } from "../../src/consume/checked.ts";
+import { checkOptions, completeOptions } from "../../src/consume/check_options.ts";
 
 const handle = () => {};
 const handlers = { handle, handleBatch: undefined };

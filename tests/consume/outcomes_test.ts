@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
 import { DeadLetter, HarkError, RetryAfter } from "../../mod.ts";
-import { type RetryPolicy, verdict } from "../../src/consume/outcomes.ts";
+import { type RetryPolicy, verdict } from "../../src/consume/retry.ts";
 
 const policy: RetryPolicy = {
   retryInitial: 500,

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { configure, getConfig, reset } from "@logtape/logtape";
 import { connect, Consumer, DeadLetter, notify, notifyMany } from "../../mod.ts";
 import { lines } from "../../src/log/text.ts";
 import { Thinning } from "../../src/log/thinning.ts";
@@ -53,17 +54,18 @@ test("hark listen prints a failure once", async ({ url, sql, use }) => {
       handle() { throw new Error("no such tax"); } };`,
   });
   await sql("select hark.notify('orders', '1')");
-  using printed = recorded();
+  await using printed = await recorded();
   const child = use(hark(["listen", join(folder.path, "m.ts"), "--drain"], { url }));
   const { stderr } = await child.ended();
   assert.equal(stderr.match(/no such tax/g)?.length, 1, stderr);
+  assert.match(stderr, /^ +at .*m\.ts:\d+:\d+/m, "with the line of the module");
   assert.deepEqual(printed.lines, []);
 });
 
 test("ten thousand failures of one kind are a few lines with their number", async (c) => {
   const db = c.use(await connect(c.url));
   await notifyMany(db, Array.from({ length: 10_000 }, (_, n) => ({ channel: "c", payload: n })));
-  using printed = recorded();
+  await using printed = await recorded();
   const consumer = new Consumer(db, {
     id: "flood",
     channels: "c",
@@ -81,7 +83,7 @@ test("what is printed shows no payload, no password, and nothing that moves a te
   const db = c.use(await connect(c.url));
   await notify(db, "c", { card: "4111-1111" });
   await c.sql("create table people (email text unique)");
-  using printed = recorded();
+  await using printed = await recorded();
   const consumer = new Consumer(db, {
     id: "quiet",
     channels: "c",
@@ -98,6 +100,7 @@ test("what is printed shows no payload, no password, and nothing that moves a te
   });
   await consumer.drain();
   const text = printed.lines.join("\n");
+  assert.match(text, /: an object with card was thrown, which is no Error$/m);
   assert.match(text, /postgres:\/\/me:\*\*\*@db\/x and password=\*\*\* fail/);
   assert.match(text, /\\u001b\[2Jgone\\u202e/);
   assert.match(text, /duplicate key value violates unique constraint/);
@@ -108,7 +111,7 @@ test("what is printed shows no payload, no password, and nothing that moves a te
 test("a lost connection is printed too", async (c) => {
   const db = c.use(await connect(c.url));
   await notify(db, "c", 1);
-  using printed = recorded();
+  await using printed = await recorded();
   const handled = Promise.withResolvers<void>();
   const consumer = new Consumer(db, {
     id: "lost",
@@ -152,10 +155,18 @@ Deno.test("failures of very many kinds are bounded too, and counted", () => {
   assert.deepEqual(thinning.admit("another", 20_000), { alike: 0, others: 980 });
 });
 
-/** What goes to the console. */
-function recorded(): Disposable & { lines: string[] } {
+/** What goes to the console, as long as no program has configured LogTape: another test may have. */
+async function recorded(): Promise<AsyncDisposable & { lines: string[] }> {
+  const before = getConfig();
+  await reset();
   const { error } = console;
   const lines: string[] = [];
   console.error = (line: string) => void lines.push(line);
-  return { lines, [Symbol.dispose]: () => void (console.error = error) };
+  return {
+    lines,
+    [Symbol.asyncDispose]: async () => {
+      console.error = error;
+      if (before !== null) await configure({ ...before, reset: true });
+    },
+  };
 }

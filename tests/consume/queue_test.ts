@@ -134,6 +134,28 @@ const cases: [name: string, kinds: Partial<Kind>[], steps: Step[]][] = [
       wake,
     ],
   ],
+  [
+    "one that was read again behind a waiting one of its key keeps its place when too many wait",
+    [{ batchSize: 4, concurrency: 3, maxWaiting: 3 }],
+    [
+      publish("a"),
+      read,
+      settle("throws"),
+      publish("a"),
+      { what: "release", partition: 0 },
+      wake,
+      settle("succeeds"),
+      read,
+      { what: "lose", partition: 0 },
+      read,
+      settle("loses its connection"),
+      publish("a", 2),
+      read,
+      wake,
+      settle("succeeds"),
+      wake,
+    ],
+  ],
 ];
 
 for (const [name, kinds, steps] of cases) {

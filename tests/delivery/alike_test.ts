@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
 import { Bell } from "../../src/database/bell.ts";
-import { completeOptions } from "../../src/consume/checked.ts";
-import { HeldPartition } from "../../src/consume/held.ts";
-import { Intake } from "../../src/consume/intake.ts";
-import { Member } from "../../src/consume/member.ts";
-import { Reader } from "../../src/consume/reader.ts";
-import { State } from "../../src/consume/state.ts";
+import { completeOptions } from "../../src/consume/check_options.ts";
+import { OwnedPartition } from "../../src/consume/state/partition.ts";
+import { Fetcher } from "../../src/consume/read/fetcher.ts";
+import { Membership } from "../../src/consume/lease/membership.ts";
+import { WindowReader } from "../../src/consume/read/window_reader.ts";
+import { State } from "../../src/consume/state/state.ts";
 import { ownServer } from "../harness/mod.ts";
 
 // A server of its own: any transaction that ends, in any database, would hide the fault.
@@ -18,13 +18,14 @@ Deno.test("a transaction that stays open over two windows is not lost where part
     handleBatch: undefined,
   });
   await db.query("select hark.register('c', array['c'], 'beginning', partitions => 2)");
-  const member = new Member(options.identity);
-  await member.attend(db, undefined, true);
+  const member = new Membership(options.identity);
+  await member.heartbeat(db, undefined, true);
   const claimed = await member.claim(db, [0, 1], false);
 
   const never = new AbortController().signal;
   const bell = new Bell();
-  const state = new State(options, {
+  const readers: WindowReader[] = [];
+  const run = {
     stopping: never,
     abandon: never,
     wake: new Bell(),
@@ -32,18 +33,19 @@ Deno.test("a transaction that stays open over two windows is not lost where part
     control: new Bell(),
     listener: undefined,
     drain: false,
-  });
+  };
+  const state = new State(options, run, readers);
   // Partitions of two claims: each has a reader of its own until they have read to one snapshot.
   for (const one of claimed) {
     state.started ??= one.started;
-    const held = new HeldPartition(one, options.readAhead, never);
+    const held = new OwnedPartition(one, options.readAhead, never);
     state.partitions.set(held.number, held);
-    const reader = new Reader(one.position, one.inWindow);
+    const reader = new WindowReader(one.position, one.inWindow);
     reader.partitions.add(held);
     held.reader = reader;
-    state.readers.push(reader);
+    readers.push(reader);
   }
-  const intake = new Intake(state);
+  const intake = new Fetcher(state, readers);
   const second = state.partitions.get(1)!;
   const read = () => second.entries().map(({ id }) => id);
 
@@ -66,8 +68,8 @@ Deno.test("a transaction that stays open over two windows is not lost where part
   await early.query("commit");
 
   // The first reader's window is empty, the second's has one; both end, and nothing is acknowledged yet.
-  const first = state.readers.find((reader) => reader !== second.reader);
-  const together = state.readers;
+  const first = readers.find((reader) => reader !== second.reader);
+  const together = readers;
   for (const reader of together) reader.caughtUp = false; // each reads for itself, as after two claims
   await intake.read(db);
   assert.deepEqual(read(), [5]);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { reachablePlace, SHARED_FOLDER } from "../../src/database/embedded/account.ts";
-import { findEmbedded, startEmbedded } from "../../src/database/embedded/mod.ts";
+import { reachablePlace, SHARED_FOLDER } from "../../src/embedded/account.ts";
+import { findEmbedded, startEmbedded } from "../../src/embedded/mod.ts";
 import { once, PROJECT, scratch, spawnDeno } from "../harness/mod.ts";
 
 const ROOT = Deno.build.os !== "windows" && Deno.uid() === 0;

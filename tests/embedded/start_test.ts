@@ -1,11 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { HarkError } from "../../src/errors.ts";
-import {
-  type EmbeddedOptions,
-  findEmbedded,
-  startEmbedded,
-} from "../../src/database/embedded/mod.ts";
+import { type EmbeddedOptions, findEmbedded, startEmbedded } from "../../src/embedded/mod.ts";
 import { once, scratch } from "../harness/mod.ts";
 
 const WINDOWS = Deno.build.os === "windows";

@@ -6,7 +6,7 @@
 
 import { fileURLToPath } from "node:url";
 import { dirname, join } from "node:path";
-import { reachablePlace, serverAccount } from "../../src/database/embedded/account.ts";
+import { reachablePlace, serverAccount } from "../../src/embedded/account.ts";
 
 /** The project's own folder. */
 export const PROJECT: string = fileURLToPath(new URL("../../", import.meta.url));

@@ -4,14 +4,10 @@
  * @module
  */
 
-import {
-  type EmbeddedServer,
-  startEmbedded,
-  type StopMode,
-} from "../../src/database/embedded/mod.ts";
+import { type EmbeddedServer, startEmbedded, type StopMode } from "../../src/embedded/mod.ts";
 import { join } from "node:path";
-import { lock } from "../../src/database/embedded/locks.ts";
-import { startCopy } from "../../src/database/embedded/start.ts";
+import { lock } from "../../src/embedded/locks.ts";
+import { startCopy } from "../../src/embedded/start.ts";
 import { type Client, connect, disconnect, once, type Row } from "./connect.ts";
 import { PROJECT } from "./files.ts";
 import { install } from "./template.ts";

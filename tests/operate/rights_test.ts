@@ -18,6 +18,7 @@ import {
 } from "../../mod.ts";
 import type { Queryable } from "../../mod.ts";
 import { join } from "node:path";
+import { filesBelow } from "../checks/files.ts";
 import { PROJECT, test } from "../harness/mod.ts";
 import { role } from "../schema/_support/role.ts";
 
@@ -91,8 +92,8 @@ test("others may not operate, and are told whom to ask", async (context) => {
 /** The functions of the schema that the modules of a folder call. */
 async function called(folder: string): Promise<string[]> {
   const names = new Set<string>();
-  for await (const { name } of Deno.readDir(join(PROJECT, folder))) {
-    const text = await Deno.readTextFile(join(PROJECT, folder, name));
+  for (const path of await filesBelow(join(PROJECT, folder))) {
+    const text = await Deno.readTextFile(path);
     // Not in comments, and not where a message advises a call.
     const code = text.replaceAll(/^ *(\/\/|\*|\/\*).*$/gm, "");
     for (const [, called] of code.matchAll(/hark\.([a-z_]+)\(/g)) names.add(called!);

@@ -120,6 +120,72 @@ Deno.test("Hark does all it does on PGlite", async (t) => {
       assert.deepEqual(seen, [101, 102, 103]);
       assert.deepEqual(await drainedOn(lite), [0, []]);
     });
+    await step(
+      "a transactional handler that uses the database itself fails, and says so",
+      async () => {
+        await lite.query("create table bills (id integer)");
+        await notify(lite, "c", 1);
+        const wrong: Record<string, () => Promise<unknown>> = {
+          query: () => lite.query("insert into bills values (1)"),
+          sql: () => lite.sql`select 1`,
+          exec: () => lite.exec("select 1"),
+          transaction: () => lite.transaction((tx) => tx.query("select 1")),
+          notify: () => notify(lite, "c", 2),
+          "query after another await": async () => {
+            await new Promise((resolve) => setTimeout(resolve, 1));
+            await lite.query("insert into bills values (1)");
+          },
+        };
+        const errors: string[] = [];
+        for (const [name, use] of Object.entries(wrong)) {
+          for (const batch of [false, true]) {
+            const options: ConsumerOptions = {
+              id: `${name} ${batch}`,
+              channels: "c",
+              transactional: true,
+              maxAttempts: 1,
+              onDeadLetter: (error) => void errors.push(String(error)),
+            };
+            const consumer = new Consumer(
+              lite,
+              batch
+                ? { ...options, handleBatch: async () => void await use() }
+                : { ...options, handle: async () => void await use() },
+            );
+            assert.equal(await within(consumer.drain(), { deadline: 5000, what: name }), 0, name);
+          }
+        }
+        assert.equal(errors.length, 2 * Object.keys(wrong).length);
+        for (const error of errors) assert.match(error, /one session.*Use context\.tx/);
+        const right = new Consumer(lite, {
+          id: "right",
+          channels: "c",
+          transactional: true,
+          handle: async (_, { tx }) => {
+            await tx.query("insert into bills values (2)");
+            await notify(tx, "d", 1);
+          },
+        });
+        assert.equal(await right.drain(), 1);
+        const { rows } = await lite.query("select id from bills");
+        assert.deepEqual(rows, [{ id: 2 }], "and nothing of what failed was written");
+      },
+    );
+    await step("timeout ends a transactional handler that waits for ever", async () => {
+      await notify(lite, "c", 1);
+      const errors: string[] = [];
+      const consumer = new Consumer(lite, {
+        id: "waits",
+        channels: "c",
+        transactional: true,
+        timeout: 50,
+        maxAttempts: 1,
+        onDeadLetter: (error) => void errors.push(String(error)),
+        handle: () => new Promise(() => {}),
+      });
+      assert.equal(await within(consumer.drain(), { deadline: 5000 }), 0);
+      assert.match(errors[0]!, /took longer than 50 ms/);
+    });
     await step("watches a table", async () => {
       await lite.query("create table users (id integer primary key, email text)");
       await lite.query("insert into users values (1, 'a')");

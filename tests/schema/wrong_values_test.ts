@@ -37,7 +37,7 @@ import {
   watches,
   watchSql,
 } from "../../mod.ts";
-import { startEmbedded } from "../../src/database/embedded/mod.ts";
+import { startEmbedded } from "../../src/embedded/mod.ts";
 import { show } from "../../src/show.ts";
 import { test } from "../harness/mod.ts";
 

@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import { MemoryReader } from "../../src/consume/memory_reader.ts";
+import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
 import { RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
 import type { Client } from "../harness/mod.ts";
 import { type Lab, NotStaged, type Staging, stagings } from "./_support/staging.ts";
@@ -155,7 +155,7 @@ const passing: Staging = {
     to: "if false then",
   }],
   stage: async (lab) => {
-    const reader = new MemoryReader(["c"], { rows: 100, bytes: 1_000_000, scanned: 1000 });
+    const reader = new EphemeralReader(["c"], { rows: 100, bytes: 1_000_000, scanned: 1000 });
     const seen: number[] = [];
     const read = async (on: Client) => {
       const page = await reader.read(on);
@@ -187,7 +187,13 @@ const stored: Staging = {
   stage: async (lab) => {
     await lab.publish(20);
     const limits = { rows: 8 };
-    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"], undefined, limits);
+    const reader = await RegisteredReader.open(
+      await lab.client(),
+      "r",
+      ["c"],
+      undefined,
+      limits,
+    );
     const late = await lab.writer();
     await late.notify();
     await lab.publish(5);

@@ -62,8 +62,8 @@ const faults: readonly (Break & { cleaning?: boolean; seed?: number })[] = [
   {
     rule: "cleaning goes by age alone",
     in: "hark.clean",
-    from: "and l.created_at < cutoff\n      and (forced",
-    to: "and l.created_at < cutoff\n      and (true or forced",
+    from: "where (forced or floor_of_all",
+    to: "where (true or forced or floor_of_all",
     cleaning: true,
   },
   {

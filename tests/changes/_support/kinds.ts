@@ -52,3 +52,12 @@ export async function level(on: Sql): Promise<[string, string | null]> {
   const [row] = await on.sql("select level, reason from hark.watches()");
   return [row.level, row.reason];
 }
+
+/** The triggers of Hark, and its functions that are left. */
+export async function ours(on: Sql): Promise<string[]> {
+  const rows = await on.sql(
+    `select tgname || ' on ' || tgrelid::regclass as what from pg_trigger where tgname ~ 'hark'
+      union all select proname from pg_proc where proname ~ '^hark_(watch|snapshot)_' order by 1`,
+  );
+  return rows.map((row) => row.what);
+}

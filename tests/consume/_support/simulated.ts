@@ -8,19 +8,19 @@
 import assert from "node:assert/strict";
 import { DeadLetter, type Queryable } from "../../../mod.ts";
 import { Bell } from "../../../src/database/bell.ts";
-import { type Attempts, BatchFailed, type Result } from "../../../src/consume/attempt.ts";
-import type { Work } from "../../../src/consume/batch.ts";
-import { completeOptions } from "../../../src/consume/checked.ts";
-import { Dispatcher } from "../../../src/consume/dispatch.ts";
-import { HeldPartition } from "../../../src/consume/held.ts";
-import { Intake } from "../../../src/consume/intake.ts";
-import { Waiting } from "../../../src/consume/waiting.ts";
-import type { Claimed } from "../../../src/consume/member.ts";
-import type { Entry } from "../../../src/consume/queue.ts";
-import type { Reader } from "../../../src/consume/reader.ts";
-import type { CheckedOptions, Run } from "../../../src/consume/run.ts";
-import { State } from "../../../src/consume/state.ts";
-import { Unsure } from "../../../src/consume/transactions.ts";
+import type { HandlerCalls } from "../../../src/consume/dispatch/handler_call.ts";
+import { completeOptions } from "../../../src/consume/check_options.ts";
+import { Dispatcher } from "../../../src/consume/dispatch/dispatcher.ts";
+import { OwnedPartition } from "../../../src/consume/state/partition.ts";
+import { Fetcher } from "../../../src/consume/read/fetcher.ts";
+import { Waiting } from "../../../src/consume/read/waiting.ts";
+import { type Entry, isPassable } from "../../../src/consume/state/entry.ts";
+import type { Claimed } from "../../../src/consume/state/identity.ts";
+import type { WindowReader } from "../../../src/consume/read/window_reader.ts";
+import type { CheckedOptions, Run } from "../../../src/consume/state/context.ts";
+import { State } from "../../../src/consume/state/state.ts";
+import { BatchFailed, type Result, Unsure, type Work } from "../../../src/consume/state/work.ts";
+import { Settlement } from "../../../src/consume/settle/settlement.ts";
 
 /** What kind of worker it is. */
 export interface Kind {
@@ -65,17 +65,21 @@ class Watched extends State {
   picking = false;
   broken: Error | undefined;
 
-  override follow(entry: Entry): void {
-    if (this.followed.has(entry) && !this.options.block) {
-      this.broken ??= new Error(`follow is called twice for ${entry.id}`);
-    }
-    this.followed.add(entry);
-    super.follow(entry);
+  constructor(options: CheckedOptions, run: Run, readers: WindowReader[]) {
+    super(options, run, readers);
+    const follow = this.entries.follow.bind(this.entries);
+    this.entries.follow = (entry) => {
+      if (this.followed.has(entry) && !this.options.block) {
+        this.broken ??= new Error(`follow is called twice for ${entry.id}`);
+      }
+      this.followed.add(entry);
+      follow(entry);
+    };
   }
 
-  override halt(held: HeldPartition, why: NonNullable<HeldPartition["halted"]>): void {
+  override halt(held: OwnedPartition, why: NonNullable<OwnedPartition["halted"]>): void {
     for (const entry of held.entries()) {
-      const begun = entry.settled || this.begun.has(entry) || this.picking;
+      const begun = isPassable(entry) || this.begun.has(entry) || this.picking;
       if (!begun) this.halting.add(entry);
     }
     super.halt(held, why);
@@ -97,13 +101,13 @@ export class Simulated {
   readonly #done = new Set<number>();
   readonly #positions: number[];
   readonly #read: number[];
-  readonly #heldOf = new WeakMap<Entry, HeldPartition>();
-  readonly #endedUnder = new Map<number, HeldPartition>();
+  readonly #heldOf = new WeakMap<Entry, OwnedPartition>();
+  readonly #endedUnder = new Map<number, OwnedPartition>();
   readonly #stored = new Set<number>();
   readonly #inHand = new Set<Entry>();
   readonly #succeeded = new Set<Entry>();
   readonly #dispatcher: Dispatcher;
-  readonly #intake: Intake;
+  readonly #fetcher: Fetcher;
   readonly #waiting: Waiting;
   #epoch = 0;
   #most = 0;
@@ -137,11 +141,19 @@ export class Simulated {
       listener: undefined,
       drain: false,
     };
-    this.state = new Watched(options, run);
-    this.#intake = new Intake(this.state);
+    const reader = { inWindow: true, read: () => Promise.resolve(this.#page()) };
+    const readers = [reader as unknown as WindowReader];
+    this.state = new Watched(options, run, readers);
+    this.#fetcher = new Fetcher(this.state, readers);
     this.#waiting = new Waiting(this.state);
-    const attempts = { run: (work: Work) => this.#begin(work) } as unknown as Attempts;
-    this.#dispatcher = new Dispatcher(this.state, attempts, () => true, async () => {});
+    const attempts = { run: (work: Work) => this.#begin(work) } as unknown as HandlerCalls;
+    this.#dispatcher = new Dispatcher(
+      this.state,
+      attempts,
+      new Settlement(this.state),
+      () => true,
+      async () => {},
+    );
     const pump = this.#dispatcher.pump.bind(this.#dispatcher);
     this.#dispatcher.pump = () => {
       this.state.picking = true;
@@ -149,8 +161,6 @@ export class Simulated {
       this.state.picking = false;
     };
     this.#dispatcher.open = true;
-    const reader = { inWindow: true, read: () => Promise.resolve(this.#page()) };
-    this.state.readers.push(reader as unknown as Reader);
     this.#positions = range(kind.partitions).map(() => 0);
     this.#read = [...this.#positions];
   }
@@ -171,7 +181,7 @@ export class Simulated {
   async read(most: number): Promise<void> {
     this.#most = most;
     const before = [...this.#read];
-    await this.#intake.read(this.#session);
+    await this.#fetcher.read(this.#session);
     for (const held of this.state.partitions.values()) {
       for (const entry of held.entries()) this.#heldOf.set(entry, held);
       if (held.halted === undefined) continue;
@@ -240,7 +250,7 @@ export class Simulated {
       const { id, lane, partition } = entry;
       const held = state.partitions.get(partition);
       assert(
-        !entry.dropped && held === this.#heldOf.get(entry),
+        entry.phase !== "dropped" && held === this.#heldOf.get(entry),
         `${says(id)} is of a lost partition`,
       );
       assert(!state.halting.has(entry), `${says(id)} was not begun when its partition was halted`);
@@ -252,7 +262,7 @@ export class Simulated {
         assert(other.lane !== lane, `${says(id)} begins beside ${other.id} of its key`);
       }
       const before = log.filter((n) =>
-        state.laneOf(n.partition, n.key) === lane && n.id < id && !ended.has(n.id) &&
+        state.entries.laneOf(n.partition, n.key) === lane && n.id < id && !ended.has(n.id) &&
         !ids.slice(0, i).includes(n.id)
       );
       assert.deepEqual(before, [], `${says(id)} comes before earlier ones of its key`);
@@ -292,7 +302,7 @@ export class Simulated {
       await this.#turns();
       for (const held of call.held) held.regain(held.epoch);
     } else if (how === "commits or not" && transactional) {
-      const lost = entries.some((entry) => entry.dropped);
+      const lost = entries.some((entry) => entry.phase === "dropped");
       if (chosen[0] && !lost) { for (const entry of entries) this.#end(entry); }
       finish(all(new Unsure(error)));
     } else if (how === "fails some" || how === "gives up") {
@@ -309,7 +319,7 @@ export class Simulated {
 
   /** It is done with; where handlers have transactions that is stored at once. */
   #end(entry: Entry): void {
-    if (entry.dropped && this.kind.transactional) return; // fenced: it did not commit
+    if (entry.phase === "dropped" && this.kind.transactional) return; // fenced: it did not commit
     this.ended.add(entry.id);
     const held = this.#heldOf.get(entry)!;
     this.#endedUnder.set(entry.id, held);
@@ -326,11 +336,11 @@ export class Simulated {
   /** What succeeded is over, unless it counts as not handled; so is what was given up. */
   #note(): void {
     for (const entry of this.#succeeded) {
-      if (entry.dropped) this.ended.add(entry.id); // but nobody knows
-      else if (entry.settled && !entry.parked) this.#end(entry);
+      if (entry.phase === "dropped") this.ended.add(entry.id); // but nobody knows
+      else if (entry.phase === "settled" && !entry.stored) this.#end(entry);
     }
     this.#succeeded.clear();
-    for (const { kind, entry } of this.state.outcomes.values()) {
+    for (const { kind, entry } of this.state.entries.outcomes.values()) {
       if (kind !== "dead") continue;
       this.ended.add(entry.id);
       this.#endedUnder.set(entry.id, this.#heldOf.get(entry)!);
@@ -340,31 +350,30 @@ export class Simulated {
   /** Time passes: for all that waits, or for the first that is due. */
   async wake(all: boolean): Promise<void> {
     await this.finishHalts();
-    const { queue } = this.state;
+    const { queue } = this.state.entries;
     queue.wake(all ? 1e300 : queue.nextDue);
     if (queue.wantsLoading) await this.#waiting.load(this.#session);
   }
 
   /** Handlers have run for long: the position is to pass them. */
   makeRoom(): void {
-    if (!this.#dispatcher.hasRoom || this.state.queue.hasReady) return;
-    for (const entry of this.state.running) {
-      if (entry.parked || entry.dropped) continue;
-      this.state.park(entry, "running", performance.now(), null);
-      this.state.queue.park(entry);
+    if (!this.#dispatcher.hasRoom || this.state.entries.queue.hasReady) return;
+    for (const entry of this.state.entries.running) {
+      if (entry.stored || entry.phase === "dropped") continue;
+      this.state.entries.pass(entry, performance.now());
     }
   }
 
   /** Stores outcomes and positions, as hark.acknowledge does. */
   acknowledge(): void {
     this.#note();
-    for (const [id, { kind }] of this.state.outcomes) {
+    for (const [id, { kind }] of this.state.entries.outcomes) {
       if (kind !== "wait") {
         this.waiting.delete(id);
         this.#done.add(id); // until the position has passed it
       } else if (!this.#done.has(id)) this.waiting.set(id, this.log[id - 1]!);
     }
-    this.state.outcomes.clear();
+    this.state.entries.outcomes.clear();
     for (const held of this.state.partitions.values()) {
       const through = held.oldest === undefined ? this.#read[held.number]! : held.oldest.id - 1;
       this.#positions[held.number] = through;
@@ -405,12 +414,12 @@ export class Simulated {
 
   async #claim(number: number): Promise<void> {
     const claimed = { partition: number, epoch: ++this.#epoch, position: "page", crashes: 0 };
-    const held = new HeldPartition(claimed as Claimed, 1000, this.state.run.abandon);
+    const held = new OwnedPartition(claimed as Claimed, 1000, this.state.run.abandon);
     this.state.partitions.set(number, held);
     this.#read[number] = this.#positions[number]!;
     for (const id of this.#done) if (this.log[id - 1]!.partition === number) held.done.add(id);
     await this.#waiting.findWaiting(this.#session, [held]);
-    for (const entry of this.state.waiting.values()) {
+    for (const entry of this.state.entries.waiting.values()) {
       if (entry.partition === number) this.#heldOf.set(entry, held);
     }
   }
@@ -462,7 +471,9 @@ export class Simulated {
       this.acknowledge();
       await this.finishHalts();
       await this.wake(true);
-      if (this.ended.size + this.calls.length !== before || this.state.queue.hasReady) idle = 0;
+      if (this.ended.size + this.calls.length !== before || this.state.entries.queue.hasReady) {
+        idle = 0;
+      }
     }
     const left = this.log.filter(({ id }) => !this.ended.has(id)).map(({ id }) => id);
     assert.deepEqual(left, [], "forgotten");

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { startEmbedded } from "../../../src/database/embedded/mod.ts";
+import { startEmbedded } from "../../../src/embedded/mod.ts";
 
 const asked = Promise.withResolvers<void>();
 if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", asked.resolve);

@@ -5,7 +5,7 @@
  */
 
 import { join } from "node:path";
-import { startEmbedded } from "../../../src/database/embedded/mod.ts";
+import { startEmbedded } from "../../../src/embedded/mod.ts";
 import type { OwnServer } from "../../harness/mod.ts";
 
 /** A standby, to be promoted or to be read. */

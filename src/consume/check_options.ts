@@ -1,0 +1,232 @@
+/**
+ * Checks the options of a consumer and fills in the defaults.
+ *
+ * @module
+ */
+
+import { bad, channelNames, consumerName, knownOptions, show, wholeNumber } from "../check.ts";
+import { aDay, aYear, durationMs, longestTimer } from "../duration.ts";
+import { HarkError } from "../errors.ts";
+import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
+import type { BatchHandler, Handler } from "./handler.ts";
+import type { ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
+import type { CheckedOptions } from "./state/context.ts";
+import { type StartFrom, startValues } from "./start.ts";
+
+/** How many rows are scanned for one page. Bounds how long a read of a rare channel takes. */
+const scannedPerPage = 20_000;
+
+/** The names of all options of a consumer. */
+export const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
+  "id",
+  "channels",
+  "filter",
+  "handle",
+  "handleBatch",
+  "batchSize",
+  "from",
+  "partitions",
+  "version",
+  "concurrency",
+  "transactional",
+  "timeout",
+  "retry",
+  "maxAttempts",
+  "maxCrashes",
+  "onFailure",
+  "maxWaiting",
+  "onHandled",
+  "onError",
+  "onDeadLetter",
+  "pollInterval",
+  "pageSize",
+  "pageBytes",
+  "readAhead",
+  "readAheadBytes",
+  "acknowledgeCount",
+  "acknowledgeInterval",
+  "lease",
+  "stopTimeout",
+];
+
+/** The names of the options that are functions. */
+export const functionNames = [
+  "handle",
+  "handleBatch",
+  "onHandled",
+  "onError",
+  "onDeadLetter",
+] as const;
+
+/** The handler of a consumer: one of these functions. */
+export interface GivenHandlers {
+  readonly handle: Handler | undefined;
+  readonly handleBatch: BatchHandler | undefined;
+}
+
+/** The names of the channels, without their starts. */
+export function namesOf(channels: ConsumerOptions["channels"]): string | string[] | undefined {
+  if (!Array.isArray(channels)) return channels as string | undefined;
+  return channels.map((channel: string | ChannelStart) => {
+    // Anything else is refused as the name of a channel.
+    if (Object.prototype.toString.call(channel) !== "[object Object]") return channel as string;
+    const start = channel as ChannelStart;
+    knownOptions("a channel", start, ["name", "from"]);
+    return start.name;
+  });
+}
+
+/** Checks the options as far as possible before `id`, `channels` and the handler are final. */
+export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
+  knownOptions("a consumer", o, consumerOptionNames);
+  knownOptions("retry", o.retry ?? {}, ["initial", "maximum"]);
+  for (const name of functionNames) {
+    if (o[name] !== undefined && typeof o[name] !== "function") {
+      bad(name, o[name], "Give a function.");
+    }
+  }
+  if (o.id !== undefined) consumerName(o.id);
+  if (o.handle !== undefined && o.handleBatch !== undefined) throw both(o.id);
+  // A subclass may have either handler as a method.
+  const batches = o.handleBatch !== undefined || o.batchSize !== undefined && subclass;
+  completeOptions(o, "unnamed", o.channels === undefined ? ["unnamed"] : o.channels, {
+    handle: batches ? o.handle : o.handle ?? (() => {}),
+    handleBatch: batches ? o.handleBatch ?? (() => {}) : undefined,
+  });
+}
+
+/** Checks all of a consumer's options and fills in the defaults. */
+export function completeOptions(
+  o: ConsumerOptions,
+  id: unknown,
+  channels: ConsumerOptions["channels"],
+  handlers: GivenHandlers,
+): CheckedOptions {
+  const consumer = consumerName(id);
+  const { handle, handleBatch } = handlers;
+  if (handle === undefined && handleBatch === undefined) {
+    throw new HarkError("BAD_OPTION", `consumer "${consumer}" has no handler`, {
+      remedy:
+        "Give handle(notification) or handleBatch(notifications) as an option, or as a method of a subclass.",
+    });
+  }
+  if (handle !== undefined && handleBatch !== undefined) {
+    throw both(consumer);
+  }
+  const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
+  const acknowledgeInterval = durationMs("acknowledgeInterval", o.acknowledgeInterval, 200, {
+    least: 0,
+    most: aDay,
+  });
+  const block = oneOf("onFailure", o.onFailure, ["wait", "block"]) === "block";
+  return {
+    identity: {
+      consumer,
+      owner: crypto.randomUUID(),
+      lease: durationMs("lease", o.lease, 15_000, { least: 100, most: aDay }),
+      channels: channelNames(namesOf(channels)).sort(),
+      filter: filterText(o.filter),
+      transactional: boolean("transactional", o.transactional),
+    },
+    partitionsGiven: o.partitions !== undefined,
+    version: wholeNumber("version", o.version, 0, 0, 2_147_483_647),
+    partitions: wholeNumber("partitions", o.partitions, 1, 1, 1024),
+    start: startValues(o.from === undefined ? "beginning" : o.from),
+    channelStarts: startsOf(channels),
+    limits: {
+      rows,
+      bytes: wholeNumber("pageBytes", o.pageBytes, 8 * 1024 * 1024, 1),
+      scanned: Math.max(scannedPerPage, rows),
+    },
+    readAhead: wholeNumber("readAhead", o.readAhead, Math.max(4000, rows), 1, 1_000_000),
+    readAheadBytes: wholeNumber("readAheadBytes", o.readAheadBytes, 16 * 1024 * 1024, 1),
+    concurrency: wholeNumber("concurrency", o.concurrency, 1, 1, 10_000),
+    batchSize: handleBatch === undefined
+      ? unless(o.batchSize, "batchSize", "handleBatch", 1)
+      : wholeNumber("batchSize", o.batchSize, 100, 1, 10_000),
+    pollInterval: durationMs("pollInterval", o.pollInterval, 3000, { least: 1, most: aDay }),
+    acknowledgeCount: acknowledgeInterval === 0
+      ? 1
+      : wholeNumber("acknowledgeCount", o.acknowledgeCount, 4000, 1),
+    acknowledgeInterval,
+    retryInitial: durationMs("retry.initial", o.retry?.initial, 500, { least: 0, most: aYear }),
+    retryMaximum: durationMs("retry.maximum", o.retry?.maximum, 600_000, { least: 0, most: aYear }),
+    maxAttempts: o.maxAttempts === Infinity
+      ? Infinity
+      : wholeNumber("maxAttempts", o.maxAttempts, block ? Infinity : 20, 1, 1_000_000_000),
+    maxCrashes: wholeNumber("maxCrashes", o.maxCrashes, 4, 4, 1000),
+    maxWaiting: wholeNumber("maxWaiting", o.maxWaiting, 10_000, 1, 1_000_000),
+    block,
+    stopTimeout: durationMs("stopTimeout", o.stopTimeout, 30_000, { least: 0, most: aDay }),
+    random: Math.random,
+    handling: {
+      handle,
+      handleBatch,
+      timeout: durationMs("timeout", o.timeout, undefined, { least: 1, most: longestTimer }),
+    },
+    hooks: { onHandled: o.onHandled, onError: o.onError, onDeadLetter: o.onDeadLetter },
+  };
+}
+
+function both(id: string | undefined): HarkError {
+  const what = id === undefined ? "a consumer" : `consumer ${show(id)}`;
+  return new HarkError("BAD_OPTION", `${what} has both handle and handleBatch`, {
+    remedy: "Give only one of them.",
+  });
+}
+
+function boolean(name: string, value: unknown): boolean {
+  if (value !== undefined && typeof value !== "boolean") bad(name, value, "Give true or false.");
+  return value === true;
+}
+
+function oneOf(name: string, value: unknown, known: readonly string[]): string {
+  if (value === undefined) return known[0]!;
+  if (typeof value !== "string" || !known.includes(value)) {
+    bad(name, value, `Give one of: ${known.join(", ")}.`);
+  }
+  return value;
+}
+
+function unless(value: unknown, name: string, needed: string, otherwise: number): number {
+  if (value !== undefined) bad(name, value, `Give it only together with ${needed}.`);
+  return otherwise;
+}
+
+/** The filter in the form that the database stores: JSON text with the keys as a list. */
+function filterText(filter: ConsumerFilter | undefined): string | null {
+  if (filter === undefined || filter === null) return null;
+  knownOptions("filter", filter, ["key", "payload", "headers"]);
+  const parts: string[] = [];
+  if (filter.key !== undefined) {
+    const keys: readonly unknown[] = Array.isArray(filter.key) ? filter.key : [filter.key];
+    if (keys.length === 0 || keys.some((key) => wordOf(key) === undefined)) {
+      bad("filter.key", filter.key, "Give a key, or a list of at least one key.");
+    }
+    parts.push(`"key":${JSON.stringify(keys.map((key) => keyText(key, "filter.key")))}`);
+  }
+  if (filter.payload !== undefined) {
+    parts.push(`"payload":${payloadText(filter.payload, "filter.payload")}`);
+  }
+  if (filter.headers === null) bad("filter.headers", null, "Give an object, or leave it out.");
+  if (filter.headers !== undefined) {
+    parts.push(`"headers":${headersText(filter.headers, "filter.headers")}`);
+  }
+  if (parts.length === 0) bad("filter", filter, "Give a key, a payload or headers to match.");
+  return `{${parts.join(",")}}`;
+}
+
+/** The starts of single channels, as hark.register takes them: JSON text, or null. */
+function startsOf(channels: ConsumerOptions["channels"]): string | null {
+  if (!Array.isArray(channels)) return null;
+  const starts = channels.filter((channel) => channel !== null && typeof channel === "object")
+    .map((channel: ChannelStart) => {
+      const from: StartFrom | undefined = channel.from;
+      if (from === undefined) {
+        bad(`from of channel "${channel.name}"`, from, "Give a start, or leave from out.");
+      }
+      const [kind, id, time] = startValues(from);
+      return { channel: channel.name, kind, id, time };
+    });
+  return starts.length === 0 ? null : JSON.stringify(starts);
+}

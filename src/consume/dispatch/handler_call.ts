@@ -1,0 +1,153 @@
+/**
+ * Calls handlers: for one notification or a batch, with a timeout, in a transaction if wanted.
+ *
+ * @module
+ */
+
+import type { Queryable } from "../../database/queryable.ts";
+import { longestTimer } from "../../duration.ts";
+import { HarkError } from "../../errors.ts";
+import type { Notification } from "../notification.ts";
+import type { HandlerContext } from "../handler.ts";
+import type { Handling } from "../state/context.ts";
+import { BatchFailed, type Result, type Work } from "../state/work.ts";
+import { isThenable, settled } from "./await_result.ts";
+import { BatchInHand } from "./batch.ts";
+import type { Transactions } from "./transactions.ts";
+
+const succeeded: readonly Result[] = [undefined];
+
+function noTransaction(): never {
+  throw new HarkError("BAD_OPTION", "context.tx needs a transactional consumer", {
+    remedy: "Set transactional: true.",
+  });
+}
+
+function noBatch(): never {
+  throw new HarkError("BAD_OPTION", "fail() was called in handle, but it is for handleBatch", {
+    remedy: "Throw an error instead.",
+  });
+}
+
+/** Calls the handlers of one consumer. */
+export class HandlerCalls {
+  readonly #handling: Handling;
+  readonly #transactions: Transactions | undefined;
+  readonly #abandon: AbortSignal;
+  /** One context for each partition's signal. Most calls need no context of their own. */
+  readonly #contexts = new WeakMap<AbortSignal, HandlerContext>();
+
+  constructor(
+    handling: Handling,
+    transactions: Transactions | undefined,
+    abandon: AbortSignal,
+  ) {
+    this.#handling = handling;
+    this.#transactions = transactions;
+    this.#abandon = abandon;
+  }
+
+  /** Calls the handler. Errors that it throws are in the results. */
+  run(work: Work): readonly Result[] | Promise<readonly Result[]> {
+    const { handle, timeout } = this.#handling;
+    if (handle === undefined || timeout !== undefined || this.#transactions !== undefined) {
+      return this.#guarded(work);
+    }
+    try {
+      const result = handle(work.notifications[0]!, this.#context(work.held[0]!.signal));
+      return isThenable(result) ? this.#settled(result) : succeeded;
+    } catch (error) {
+      return [{ error }];
+    }
+  }
+
+  #context(signal: AbortSignal): HandlerContext {
+    let context = this.#contexts.get(signal);
+    if (context === undefined) {
+      context = {
+        signal,
+        get tx(): Queryable {
+          return noTransaction();
+        },
+        fail: noBatch,
+        isBehindFailure: () => false,
+      };
+      this.#contexts.set(signal, context);
+    }
+    return context;
+  }
+
+  async #settled(result: PromiseLike<unknown>): Promise<readonly Result[]> {
+    try {
+      await settled(result, this.#abandon);
+      return succeeded;
+    } catch (error) {
+      return [{ error }];
+    }
+  }
+
+  async #guarded(work: Work): Promise<readonly Result[]> {
+    const { timeout } = this.#handling;
+    const late = new AbortController();
+    const signal = AbortSignal.any([...work.held.map((h) => h.signal), late.signal]);
+    const given = new AbortController();
+    const tooLong = new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError");
+    const timers = timeout === undefined ? [] : [
+      setTimeout(() => late.abort(tooLong), timeout),
+      setTimeout(() => given.abort(tooLong), Math.min(2 * timeout, longestTimer)),
+    ];
+    const batch = new BatchInHand(work);
+    const { failed } = batch;
+    const call = async (tx: Queryable | undefined): Promise<void> => {
+      const context: HandlerContext = {
+        signal,
+        get tx(): Queryable {
+          return tx ?? noTransaction();
+        },
+        fail: this.#handling.handleBatch === undefined ? noBatch : batch.fail,
+        isBehindFailure: batch.isBehindFailure,
+      };
+      const { handle, handleBatch } = this.#handling;
+      const result = handle !== undefined
+        ? handle(work.notifications[0]!, context)
+        : handleBatch!(batch.notifications, context);
+      // After the timeout the result no longer counts. The handler is still awaited for as long
+      // again, so that no other handler of its key starts beside it.
+      if (isThenable(result)) {
+        await settled(result, AbortSignal.any([this.#abandon, given.signal]));
+      }
+      late.signal.throwIfAborted();
+    };
+    try {
+      if (this.#transactions === undefined) await call(undefined);
+      else await this.#inTransaction(work, late.signal, failed, call);
+      return work.notifications.map((n) => failed.has(n) ? { error: failed.get(n) } : undefined);
+    } catch (error) {
+      return work.notifications.map((n) => ({ error: failed.get(n) ?? error }));
+    } finally {
+      timers.forEach(clearTimeout);
+    }
+  }
+
+  /**
+   * Runs a batch in a transaction. The writes for a single notification of a batch cannot be rolled
+   * back alone. So one failed notification rolls back the batch. The other notifications are not to
+   * blame, and are delivered again.
+   */
+  async #inTransaction(
+    work: Work,
+    late: AbortSignal,
+    failed: ReadonlyMap<Notification, unknown>,
+    call: (tx: Queryable) => Promise<void>,
+  ): Promise<void> {
+    await this.#transactions!.run(
+      work.held,
+      AbortSignal.any([this.#abandon, late]),
+      async (tx) => {
+        await call(tx);
+        if (failed.size > 0) throw new BatchFailed();
+        return work.entries;
+      },
+    );
+  }
+}

@@ -1,0 +1,230 @@
+/**
+ * Transactions for handlers, each on a connection of its own.
+ *
+ * @module
+ */
+
+import { connectionsOf } from "../../database/database.ts";
+import { lent, type Queryable } from "../../database/queryable.ts";
+import type { Session } from "../../database/session.ts";
+import { reset } from "../../database/settings.ts";
+import { translate, translated } from "../../database/translate.ts";
+import { HarkError } from "../../errors.ts";
+import type { OwnedPartition } from "../state/partition.ts";
+import type { Entry } from "../state/entry.ts";
+import { type Identity, numbersText } from "../state/identity.ts";
+import { Unsure } from "../state/work.ts";
+import { inTransactionOf, outside } from "./one_session.ts";
+
+/** A database whose driver runs transactions itself, such as PGlite. */
+interface Transacting extends Queryable {
+  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>;
+}
+
+/**
+ * The transaction that a handler writes on. After its end it refuses queries, so that none slips
+ * into the next transaction.
+ */
+class Transaction implements Queryable {
+  readonly #inner: Queryable;
+  readonly [lent] = true;
+  over = false;
+
+  constructor(inner: Queryable) {
+    this.#inner = inner;
+  }
+
+  async query(text: string, values?: unknown[]) {
+    if (this.over) {
+      throw new HarkError("CONFLICT", "this transaction is over", {
+        remedy: "Await every query before the handler returns.",
+      });
+    }
+    return await translated(() => outside(() => this.#inner.query(text, values)));
+  }
+}
+
+/**
+ * Checks that a database can run transactions.
+ *
+ * @throws {HarkError} `BAD_OPTION`
+ */
+export function requireTransactions(db: Queryable): void {
+  if (connectionsOf(db) !== undefined) return;
+  if (typeof (db as Partial<Transacting>).transaction === "function") return;
+  throw new HarkError(
+    "BAD_OPTION",
+    "a transactional consumer needs a database that can open transactions",
+    {
+      remedy: "Give a Database of connect(), or a driver with transaction(), such as PGlite.",
+    },
+  );
+}
+
+/** Runs the handler's part of a transaction. Returns the entries that are handled. */
+async function handle(
+  inner: Queryable,
+  work: (tx: Queryable) => Promise<readonly Entry[]>,
+): Promise<readonly Entry[]> {
+  const tx = new Transaction(inner);
+  try {
+    return await work(tx);
+  } finally {
+    tx.over = true;
+  }
+}
+
+/** Runs handlers in transactions that also store what was handled. */
+export class Transactions {
+  readonly #db: Queryable;
+  readonly #identity: Identity;
+  readonly #idle: Session[] = [];
+  /** Sessions on which a handler has run. */
+  readonly #used = new WeakSet<Session>();
+  readonly #open = new Set<Session>();
+
+  constructor(db: Queryable, identity: Identity) {
+    this.#db = db;
+    this.#identity = identity;
+  }
+
+  /**
+   * Runs `work` in a transaction. The transaction also stores that the entries returned by `work`
+   * are handled.
+   *
+   * @throws {Unsure} if the connection was lost during the commit. After any other error, nothing
+   *   was committed.
+   */
+  async run(
+    held: readonly OwnedPartition[],
+    abandon: AbortSignal,
+    work: (tx: Queryable) => Promise<readonly Entry[]>,
+  ): Promise<void> {
+    const connections = connectionsOf(this.#db);
+    if (connections === undefined) {
+      const db = this.#db as Transacting;
+      const { consumer, owner, lease } = this.#identity;
+      await outside(() =>
+        db.transaction(async (inner) => {
+          const { rows: [before] } = await translated(() =>
+            inner.query(
+              "select hark.begin_handling($1::uuid, $2::integer), current_setting('role') as role",
+              [owner, lease],
+            )
+          );
+          const done = await handle(
+            inner,
+            (tx) => inTransactionOf(db, consumer, () => work(tx)),
+          );
+          await translated(async () => {
+            // The handler may have set another, which has no rights here, and would keep it.
+            await inner.query("select set_config('role', $1::text, false)", [before.role]);
+            await inner.query(this.#finish(held, done));
+          });
+        })
+      );
+      return;
+    }
+    const session = await this.#take(async () => await connections.handlerSession());
+    // A handler that was given up may still be using the session.
+    const cut = () => void session.close();
+    abandon.addEventListener("abort", cut, { once: true });
+    let committing = false;
+    try {
+      await session.query(this.#begin(session));
+      const done = await handle(session, work);
+      committing = true;
+      await session.query(
+        `reset session authorization; reset role${session.setUp.locals}; ${
+          this.#finish(held, done)
+        }; commit`,
+      );
+      committing = false;
+      this.#idle.push(session);
+    } catch (error) {
+      // If the server has answered, it has refused the commit, for example because of a deferred
+      // constraint.
+      if (committing && !session.alive) {
+        await this.#discard(session);
+        throw new Unsure(error);
+      }
+      if (session.alive) {
+        try {
+          await session.query("rollback");
+          this.#idle.push(session);
+        } catch {
+          await this.#discard(session); // the server rolls back when the connection ends
+        }
+      } else await this.#discard(session);
+      throw error;
+    } finally {
+      abandon.removeEventListener("abort", cut);
+    }
+  }
+
+  /**
+   * The statements that begin a handler's transaction, sent at once. First they take back what an
+   * earlier handler has left in the session.
+   */
+  #begin(session: Session): string {
+    const { owner, lease } = this.#identity;
+    const { direct, locals } = session.setUp;
+    // Behind a pooler the next transaction may run on another session, shared with other clients.
+    const clean = direct && this.#used.has(session) ? `begin; ${reset}; commit; ` : "";
+    this.#used.add(session);
+    return `${clean}begin isolation level read committed read write${locals}; ` +
+      `select hark.begin_handling('${owner}', ${lease})`;
+  }
+
+  /**
+   * The statement that ends a handler's transaction. It has no parameters, so that others can be
+   * sent with it. It is ASCII, as the handler may have changed the client's encoding, and names
+   * everything in full, as it may have changed the search_path.
+   */
+  #finish(held: readonly OwnedPartition[], done: readonly Entry[]): string {
+    const { consumer, owner } = this.#identity;
+    const hex = Array.from(
+      new TextEncoder().encode(consumer),
+      (byte) => byte.toString(16).padStart(2, "0"),
+    ).join("");
+    const numbers = (type: string, values: readonly number[]) =>
+      `'${numbersText(values)}'::pg_catalog.${type}[]`;
+    return `select hark.finish(${
+      [
+        `pg_catalog.convert_from(pg_catalog.decode('${hex}', 'hex'), 'UTF8')`,
+        `'${owner}'::pg_catalog.uuid`,
+        numbers("int4", held.map((h) => h.number)),
+        numbers("int8", held.map((h) => h.epoch)),
+        numbers("int8", done.map((entry) => entry.id)),
+        numbers("int4", done.map((entry) => entry.partition)),
+      ].join(", ")
+    })`;
+  }
+
+  async #take(open: () => Promise<Session>): Promise<Session> {
+    for (let idle; (idle = this.#idle.pop()) !== undefined;) {
+      if (idle.alive) return idle;
+      await this.#discard(idle);
+    }
+    try {
+      const session = await open();
+      this.#open.add(session);
+      return session;
+    } catch (error) {
+      throw translate(error);
+    }
+  }
+
+  async #discard(session: Session): Promise<void> {
+    this.#open.delete(session);
+    await session.close();
+  }
+
+  /** Closes the connections. */
+  async close(): Promise<void> {
+    const open = [...this.#open];
+    this.#open.clear();
+    this.#idle.length = 0;
+    await Promise.all(open.map((session) => session.close()));
+  }
+}

@@ -1,0 +1,340 @@
+/**
+ * Which partitions a worker serves: its fair share, including partitions of workers that have gone.
+ *
+ * @module
+ */
+
+import { getLogger } from "../../log/logger.ts";
+import type { Queryable } from "../../database/queryable.ts";
+import { HarkError } from "../../errors.ts";
+import type { Claimed } from "../state/identity.ts";
+import type { State } from "../state/state.ts";
+import type { Heartbeat, Membership } from "./membership.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** How often a worker checks on the other workers, in milliseconds. */
+const watchInterval = 500;
+/** How long an owner whose session has ended may take to come back, in milliseconds. */
+const grace = 1000;
+
+/** What a worker does for its partitions: see Service. */
+export interface Serves {
+  /**
+   * Begins to serve partitions that were claimed.
+   *
+   * @param alone Whether no other worker was alive when this run began.
+   */
+  adopt(session: Queryable, claimed: readonly Claimed[], alone: boolean): Promise<void>;
+  /** Looks for rows that others have put into hark.waiting. */
+  reload(session: Queryable): Promise<void>;
+}
+
+/** The reason for which a partition is lost. */
+export function takenOver(consumer: string, partition: number): HarkError {
+  return new HarkError(
+    "FENCED",
+    `this worker no longer serves partition ${partition} of consumer "${consumer}"`,
+    { remedy: "Another worker has taken over, or a seek or a removal has ended the claim." },
+  );
+}
+
+/** Keeps a worker's lease and its share of the partitions. */
+export class Assignment {
+  readonly #state: State;
+  readonly #membership: Membership;
+  readonly #duty: Serves;
+  /** When each partition was first seen without its owner's session. */
+  readonly #goneSince = new Map<number, number>();
+  #sessionKey: bigint | undefined;
+  #hurried = false;
+  #told = false;
+  #changes: number | undefined;
+  /** Whether no other worker was alive when this run began. Undefined before the first heartbeat. */
+  #alone: boolean | undefined;
+  #standing: "serving" | "standby" | "outdated" | undefined;
+  /** When the lease was last renewed. */
+  renewedAt = -Infinity;
+  /** When the next heartbeat is due. */
+  due = -Infinity;
+  last: Heartbeat | undefined;
+
+  readonly #register: (session: Queryable) => Promise<void>;
+  /** Since when this outdated worker has seen no worker serve the consumer. */
+  #unservedSince: number | undefined;
+
+  constructor(
+    state: State,
+    member: Membership,
+    duty: Serves,
+    register: (session: Queryable) => Promise<void>,
+  ) {
+    this.#register = register;
+    this.#state = state;
+    this.#membership = member;
+    this.#duty = duty;
+  }
+
+  get #consumer(): string {
+    return this.#state.options.identity.consumer;
+  }
+
+  /** Whether, at a given time, certainly no other worker has taken over. */
+  certain(now: number): boolean {
+    return now - this.renewedAt < this.#state.options.identity.lease;
+  }
+
+  /** Makes a heartbeat due at once, even if one is running now. */
+  hurry(): void {
+    this.#hurried = true;
+    this.due = -Infinity;
+  }
+
+  /** Sends a heartbeat, renews the lease when it is time, and takes or gives back partitions. */
+  async heartbeat(session: Queryable, wanting: boolean): Promise<void> {
+    const { options, run } = this.#state;
+    const { lease } = options.identity;
+    const sessionKey = run.listener?.sessionKey;
+    const sent = performance.now();
+    const renew = sent - this.renewedAt >= lease / 4 || sessionKey !== this.#sessionKey;
+    this.#hurried = false;
+    const heartbeat = await this.#membership.heartbeat(session, sessionKey, renew);
+    if (renew) this.renewedAt = sent;
+    this.#sessionKey = sessionKey;
+    this.#alone ??= heartbeat.workers === 1;
+    this.last = heartbeat;
+    this.#state.partitionCount = heartbeat.partitions;
+    const alone = heartbeat.outcome === "serve" && heartbeat.workers === 1 &&
+      heartbeat.mine.size === heartbeat.partitions && !heartbeat.replays;
+    this.due = this.#hurried
+      ? -Infinity
+      : sent + Math.min(alone ? lease / 4 : watchInterval, lease / 4);
+    this.#tell(heartbeat);
+    for (const held of [...this.#state.partitions.values()]) {
+      if (heartbeat.mine.get(held.number) !== held.epoch) {
+        logger.warn(
+          "{consumer}: partition {partition} was taken over by another worker, or moved by a seek; {count} " +
+            "notifications that were handled but not stored may be handled again",
+          { consumer: this.#consumer, partition: held.number, count: held.handled },
+        );
+        this.#state.forget(held, takenOver(this.#consumer, held.number));
+      }
+    }
+    if (heartbeat.outcome === "outdated") return await this.#standIn(session, heartbeat);
+    this.#unservedSince = undefined;
+    if (options.partitionsGiven && options.partitions !== heartbeat.partitions && !this.#told) {
+      this.#told = true;
+      logger.warn(
+        "{consumer} has {count} partitions, so the option partitions ({given}) has no effect; change the " +
+          "number with hark consumers partitions",
+        { consumer: this.#consumer, count: heartbeat.partitions, given: options.partitions },
+      );
+    }
+    await this.#reload(session, heartbeat);
+    await this.#reclaim(session, heartbeat);
+    if (heartbeat.releasing) this.#giveBack(0);
+    else if (this.#serving > heartbeat.share) this.#giveBack(heartbeat.share);
+    else if (wanting) await this.#claimMore(session, heartbeat);
+    if (heartbeat.replays) await this.#moveReplays(session);
+  }
+
+  /**
+   * If no worker has served the changed consumer for one lease, this worker registers its own
+   * definition again.
+   */
+  async #standIn(session: Queryable, { workers }: Heartbeat): Promise<void> {
+    const now = performance.now();
+    if (workers > 0) this.#unservedSince = undefined;
+    else this.#unservedSince ??= now;
+    const { lease } = this.#state.options.identity;
+    if (this.#unservedSince === undefined || now - this.#unservedSince < lease) return;
+    this.#unservedSince = now;
+    try {
+      await this.#register(session);
+    } catch (error) {
+      // Another worker was quicker: this one goes on standing by.
+      if (!(error instanceof HarkError && error.code === "CONFLICT")) throw error;
+    }
+  }
+
+  /** Logs the role of this worker when it changes. An outdated drain fails instead. */
+  #tell({ outcome, share, workers }: Heartbeat): void {
+    const standing = outcome === "outdated" ? outcome : share === 0 ? "standby" : "serving";
+    if (standing === this.#standing) return;
+    const before = this.#standing;
+    this.#standing = standing;
+    const consumer = this.#consumer;
+    if (standing === "outdated") {
+      if (this.#state.run.drain) {
+        throw new HarkError(
+          "OUTDATED",
+          `consumer "${consumer}" is served by workers whose channels, filter or transactional differ from this one's`,
+          {
+            remedy:
+              "Give this worker the same definition or a higher version, or stop the other workers.",
+          },
+        );
+      }
+      logger.warn(
+        "{consumer}: another worker has changed its channels, filter or transactional; this worker stands by " +
+          "until that is undone, or until no worker has served the consumer for one lease",
+        { consumer },
+      );
+    } else if (standing === "standby") {
+      logger.info(
+        "{consumer}: other workers serve all partitions, {count} workers in all; standing by",
+        {
+          consumer,
+          count: workers,
+        },
+      );
+    } else if (before !== undefined) {
+      logger.info("{consumer}: this worker now serves partitions", { consumer });
+    }
+  }
+
+  /**
+   * From now on, what is published is no replay for this worker, even if it claims a partition only
+   * later.
+   */
+  async begin(session: Queryable): Promise<void> {
+    if (this.#state.started !== undefined) return;
+    const { rows } = await session.query("select pg_current_snapshot()::text as started");
+    this.#state.started ??= rows[0].started;
+  }
+
+  /** How many partitions this worker serves and means to keep. */
+  get #serving(): number {
+    let count = 0;
+    for (const held of this.#state.partitions.values()) if (held.halted !== "release") count++;
+    return count;
+  }
+
+  /**
+   * Claims again the partitions left from an earlier claim of this worker, such as a claim whose
+   * answer was lost.
+   */
+  async #reclaim(session: Queryable, { mine, releasing }: Heartbeat): Promise<void> {
+    const left = [...mine.keys()].filter((number) => !this.#state.partitions.has(number));
+    if (left.length === 0) return;
+    if (!releasing) return await this.claim(session, left, false);
+    // No partition may be claimed until all are given back.
+    const held = left.map((number) => ({ number, epoch: mine.get(number)! }));
+    await this.#membership.release(session, held);
+  }
+
+  #giveBack(share: number): void {
+    const surplus = [...this.#state.partitions.values()]
+      .filter((held) => held.halted !== "release")
+      .sort((a, b) => b.number - a.number)
+      .slice(0, this.#serving - share);
+    for (const held of surplus) this.#state.halt(held, "release");
+  }
+
+  async #claimMore(session: Queryable, { share, free, gone }: Heartbeat): Promise<void> {
+    const now = performance.now();
+    for (const number of this.#goneSince.keys()) {
+      if (!gone.includes(number)) this.#goneSince.delete(number);
+    }
+    for (const number of gone) {
+      if (!this.#goneSince.has(number)) this.#goneSince.set(number, now);
+    }
+    const room = () => share - this.#serving;
+    if (room() > 0 && free.length > 0) {
+      await this.claim(session, spread(free, this.#state.options.random).slice(0, room()), false);
+    }
+    const left = gone.filter((number) => now - this.#goneSince.get(number)! >= grace);
+    if (room() > 0 && left.length > 0) {
+      await this.claim(session, left.slice(0, room()), true);
+    } else if (gone.length > 0) {
+      this.due = Math.min(this.due, now + 250);
+    }
+  }
+
+  /** Claims partitions and begins to serve those that this worker gets. */
+  async claim(
+    session: Queryable,
+    numbers: readonly number[],
+    presumeGone: boolean,
+  ): Promise<void> {
+    const claimed = await this.#membership.claim(session, numbers, presumeGone);
+    await this.#duty.adopt(session, claimed, this.#alone === true);
+  }
+
+  /**
+   * Called after a reconnect. Claims the worker's partitions again, so that nothing still in
+   * transit on the old connection counts. All entries stay valid if no other worker owned their
+   * partition since, and if the server did not crash.
+   */
+  async resume(session: Queryable): Promise<void> {
+    const { partitions } = this.#state;
+    this.due = -Infinity;
+    const { identity } = this.#state.options;
+    const sent = performance.now();
+    const heartbeat = await this.#membership.heartbeat(
+      session,
+      this.#state.run.listener?.sessionKey,
+      true,
+    );
+    this.renewedAt = sent;
+    this.#alone ??= heartbeat.workers === 1;
+    if (partitions.size === 0) return;
+    // Rows may have been discarded while their storing was in doubt: look at all of them again.
+    this.#changes = -1;
+    const claimed = heartbeat.outcome === "outdated"
+      ? []
+      : await this.#membership.claim(session, [...partitions.keys()], false);
+    const fresh: Claimed[] = [];
+    for (const held of [...partitions.values()]) {
+      const again = claimed.find((one) => one.partition === held.number);
+      if (
+        again !== undefined && again.epoch === held.epoch + 1 &&
+        again.incarnation === held.incarnation && held.halted !== "unsure" && held.complete
+      ) {
+        held.regain(again.epoch);
+        continue;
+      }
+      const lost = [...held.entries()].filter(({ phase, stored }) =>
+        phase === "settled" && !stored
+      ).length;
+      if (lost > 0) {
+        logger.warn(
+          "{consumer}: could not store that {count} notifications were handled; they will be handled again",
+          {
+            consumer: identity.consumer,
+            count: lost,
+          },
+        );
+      }
+      this.#state.forget(held, takenOver(identity.consumer, held.number));
+      if (again !== undefined) fresh.push(again);
+    }
+    await this.#duty.adopt(session, fresh, this.#alone === true);
+  }
+
+  /** Looks for rows that others have put into hark.waiting. */
+  async #reload(session: Queryable, { changes }: Heartbeat): Promise<void> {
+    const changed = this.#changes !== undefined && this.#changes !== changes;
+    if (changed) await this.#duty.reload(session);
+    this.#changes = changes;
+  }
+
+  /** Moves some of the notifications to be replayed into hark.waiting, if few wait there. */
+  async #moveReplays(session: Queryable): Promise<void> {
+    const { partitions, options, entries: { waiting } } = this.#state;
+    if (partitions.size === 0 || waiting.size > options.maxWaiting / 4) return;
+    const { rows: [row] } = await session.query("select hark.move_replays($1::text) as looked", [
+      this.#consumer,
+    ]);
+    if (Number(row.looked) > 0) this.due = -Infinity;
+  }
+}
+
+/**
+ * Begins the list at a random place, so that workers that claim at the same time do not all want
+ * the same partitions.
+ */
+function spread(numbers: readonly number[], random: () => number): number[] {
+  const start = Math.floor(random() * numbers.length);
+  return [...numbers.slice(start), ...numbers.slice(0, start)];
+}

@@ -1,0 +1,222 @@
+/**
+ * A worker's membership among the workers of its consumer: its lease, its share, its claims.
+ *
+ * @module
+ */
+
+import { getLogger } from "../../log/logger.ts";
+import { toId } from "../../check.ts";
+import { sqlState } from "../../database/driver_error.ts";
+import type { Queryable, QueryResult } from "../../database/queryable.ts";
+import { messageOf, translate, translated } from "../../database/translate.ts";
+import { type Claimed, type Held, type Identity, numbersText } from "../state/identity.ts";
+import { processName } from "./process_name.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** The answer to a heartbeat: see hark.heartbeat. */
+export interface Heartbeat {
+  readonly outcome: "serve" | "outdated";
+  readonly share: number;
+  readonly partitions: number;
+  readonly workers: number;
+  /** The partitions that this worker owns, with the epoch of each. */
+  readonly mine: ReadonlyMap<number, number>;
+  readonly free: readonly number[];
+  readonly gone: readonly number[];
+  readonly paused: boolean;
+  readonly releasing: boolean;
+  readonly changes: number;
+  readonly replays: boolean;
+  /** Milliseconds from now until the next delayed notification is due. Null if there is none. */
+  readonly nextDue: number | null;
+  /** Whether old notifications are to be removed: see hark.apply_retention. */
+  readonly retentionDue: boolean;
+}
+
+/** Makes the membership calls of one worker, on the session it currently has. */
+export class Membership {
+  readonly identity: Identity;
+  readonly #channels: string;
+  /** The partitions that were locked when it last claimed, as they were told. */
+  #locked = "";
+
+  constructor(identity: Identity) {
+    this.identity = identity;
+    this.#channels = JSON.stringify(identity.channels);
+  }
+
+  /**
+   * Sends a heartbeat. With `renew` it renews the lease, otherwise it only asks.
+   *
+   * @throws {HarkError} `NO_CONSUMER` if the consumer was removed.
+   */
+  async heartbeat(
+    session: Queryable,
+    sessionKey: bigint | undefined,
+    renew: boolean,
+  ): Promise<Heartbeat> {
+    const { consumer, owner, lease, filter, transactional } = this.identity;
+    const { rows: [row] } = await translated(() =>
+      session.query(
+        `select outcome, share, partitions, workers, pg_catalog.to_json(mine)::text as mine,
+          pg_catalog.to_json(epochs)::text as epochs, pg_catalog.to_json(free)::text as free,
+          pg_catalog.to_json(gone)::text as gone, paused, releasing, changes, replays, next_due_ms,
+          retention_due
+         from hark.heartbeat($1::text, $2::uuid, $3::bigint, $4::integer, $5::boolean,
+          array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::jsonb, $8::boolean,
+          $9::text)`,
+        [
+          consumer,
+          owner,
+          sessionKey === undefined ? null : String(sessionKey),
+          lease,
+          renew,
+          this.#channels,
+          filter,
+          transactional,
+          processName(),
+        ],
+      )
+    );
+    const epochs: number[] = JSON.parse(row.epochs);
+    return {
+      outcome: row.outcome,
+      share: Number(row.share),
+      partitions: Number(row.partitions),
+      workers: Number(row.workers),
+      mine: new Map((JSON.parse(row.mine) as number[]).map((n, i) => [n, epochs[i]!])),
+      free: JSON.parse(row.free),
+      gone: JSON.parse(row.gone),
+      paused: row.paused,
+      releasing: row.releasing,
+      changes: toId(row.changes),
+      replays: row.replays,
+      nextDue: row.next_due_ms === null ? null : Number(row.next_due_ms),
+      retentionDue: row.retention_due === true,
+    };
+  }
+
+  /** Claims partitions. Returns those that this worker got. */
+  async claim(
+    session: Queryable,
+    wanted: readonly number[],
+    presumeGone: boolean,
+  ): Promise<Claimed[]> {
+    const { consumer, owner } = this.identity;
+    const ask = (skipLocked: boolean) =>
+      session.query(
+        `select partition, epoch, "position", in_window, started, crashes, suspect_id, suspect_ends,
+          incarnation
+         from hark.claim($1::text, $2::text::integer[], $3::uuid, $4::boolean, $5::boolean)
+         order by partition`,
+        [consumer, numbersText(wanted), owner, presumeGone, skipLocked],
+      );
+    let rows: QueryResult["rows"];
+    try {
+      ({ rows } = await ask(false));
+    } catch (error) {
+      const reason = translate(error);
+      if (sqlState(reason) !== "55P03") throw reason;
+      // A transaction of the last owner is still open: its handler hangs, or its process was
+      // stopped.
+      await this.#endOwners(session, wanted);
+      // Any other transaction, such as one of psql, may hold the rows for as long as it likes.
+      ({ rows } = await translated(() => ask(true)));
+      const locked = wanted.filter((number) =>
+        !rows.some((row) => Number(row.partition) === number)
+      );
+      const partitions = locked.toSorted((a, b) => a - b).join(", ");
+      if (partitions !== "" && partitions !== this.#locked) {
+        logger.warn(
+          "{consumer}: could not claim partitions {partitions}: another transaction has locked " +
+            "their rows in hark.partitions. Each heartbeat tries again",
+          { consumer, partitions },
+        );
+      }
+      this.#locked = partitions;
+    }
+    return rows.map((row) => ({
+      partition: Number(row.partition),
+      epoch: toId(row.epoch),
+      position: row.position,
+      inWindow: row.in_window,
+      started: row.started,
+      crashes: Number(row.crashes),
+      suspectId: row.suspect_id === null ? undefined : toId(row.suspect_id),
+      suspectEnds: Number(row.suspect_ends),
+      incarnation: row.incarnation,
+    }));
+  }
+
+  /** Ends the sessions in which earlier owners' handlers have open transactions. */
+  async #endOwners(session: Queryable, partitions: readonly number[]): Promise<void> {
+    const { consumer, owner } = this.identity;
+    try {
+      const { rows } = await session.query(
+        `select pg_catalog.count(*)::integer as ended from (
+          select pg_catalog.pg_terminate_backend(l.pid)
+          from hark.lost_owners($1::text, $2::text::integer[], $3::uuid) o,
+            lateral (select (o.key >> 32)::bit(32)::bigint as high, o.key::bit(32)::bigint as low) k,
+            pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+          where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+            -- Any role can hold this lock. To end a session of another role would be an error.
+            and pg_catalog.pg_has_role(a.usesysid, 'usage')
+            and l.classid::bigint = k.high and l.objid::bigint = k.low
+            and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
+        ) t`,
+        [consumer, numbersText(partitions), owner],
+      );
+      const count = Number(rows[0].ended);
+      if (count === 0) return;
+      logger.warn("{consumer}: ended {count} sessions that the previous owner had left open", {
+        consumer,
+        count,
+      });
+    } catch (error) {
+      logger.warn(
+        "{consumer}: could not end the previous owner's open transaction; it ends with that owner's lease: {reason}",
+        { consumer, reason: messageOf(error) },
+      );
+    }
+  }
+
+  /** Gives partitions back. Partitions that the worker no longer owns are ignored. */
+  async release(session: Queryable, held: Held): Promise<void> {
+    const { consumer, owner } = this.identity;
+    await translated(() =>
+      session.query(
+        "select hark.release($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[])",
+        [
+          consumer,
+          owner,
+          numbersText(held.map((h) => h.number)),
+          numbersText(held.map((h) => h.epoch)),
+        ],
+      )
+    );
+  }
+
+  /** Removes this worker from the workers of the consumer. */
+  async leave(session: Queryable): Promise<void> {
+    const { consumer, owner } = this.identity;
+    await translated(() =>
+      session.query("select hark.leave($1::text, $2::uuid)", [consumer, owner])
+    );
+  }
+
+  /** Stores which notification is about to be handled alone. */
+  async beginAlone(
+    session: Queryable,
+    held: { number: number; epoch: number },
+    id: number,
+  ): Promise<void> {
+    const { consumer, owner } = this.identity;
+    await translated(() =>
+      session.query(
+        "select hark.begin_alone($1::text, $2::uuid, $3::integer, $4::bigint, $5::bigint)",
+        [consumer, owner, held.number, held.epoch, id],
+      )
+    );
+  }
+}

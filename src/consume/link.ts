@@ -1,0 +1,98 @@
+/**
+ * The session that a consumer or a subscription works on, opened again whenever it is lost.
+ *
+ * @module
+ */
+
+import { backoff, pause } from "../database/bell.ts";
+import type { Connections } from "../database/connections.ts";
+import { connectionsOf } from "../database/database.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { ownSession } from "../database/session.ts";
+import { isPassing, translate, translated } from "../database/translate.ts";
+import type { HarkError } from "../errors.ts";
+import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
+
+/** Longer than this, in milliseconds, and a connection has worked: the next failure is a first one. */
+const worked = 10_000;
+
+/** Whether a caller's own `pg.Client` has ended. Unlike a pool, a client never connects again. */
+function isOver(reason: HarkError): boolean {
+  return /not queryable/.test(reason.message);
+}
+
+/** One session after the other. */
+export class Link {
+  /** What opens sessions. Undefined if the caller's own driver is used instead. */
+  readonly connections: Connections | undefined;
+  readonly #db: Queryable;
+  #session: Queryable;
+  #failures = 0;
+  #openedAt = performance.now();
+
+  private constructor(db: Queryable, session: Queryable) {
+    this.#db = db;
+    this.#session = session;
+    this.connections = connectionsOf(db);
+  }
+
+  /** Opens the first session, which must succeed, and checks the schema. */
+  static async open(db: Queryable): Promise<Link> {
+    const link = new Link(db, await connectionsOf(db)?.session() ?? db);
+    try {
+      await requireSchema(link.#session);
+    } catch (error) {
+      await link.close();
+      throw error;
+    }
+    return link;
+  }
+
+  /** The session as it is now, alive or not. */
+  get session(): Queryable {
+    return this.#session;
+  }
+
+  /** The session, opened again if it was lost. */
+  async alive(): Promise<Queryable> {
+    if (ownSession(this.#session)?.alive === false) {
+      this.#session = await this.connections?.session() ?? this.#db;
+      await translated(() => this.#session.query("select hark.rebase()"));
+    }
+    this.#openedAt = performance.now();
+    return this.#session;
+  }
+
+  /** Work on the session has succeeded: the next failure is a first one. */
+  worked(): void {
+    this.#failures = 0;
+  }
+
+  /**
+   * Work on the session has failed.
+   *
+   * @param report Called with what is to be logged: the reason, and how long the link waits now, in
+   *   milliseconds.
+   * @throws {HarkError} if it is no use to try again.
+   */
+  async failed(
+    error: unknown,
+    until: AbortSignal,
+    report: (reason: HarkError, wait: number) => void,
+  ): Promise<void> {
+    const reason = translate(error);
+    if (!isPassing(reason)) throw await withSchemaReason(this.#session, reason);
+    if (this.connections === undefined && isOver(reason)) throw reason;
+    if (performance.now() - this.#openedAt > worked) this.#failures = 0;
+    const wait = Math.round(backoff(++this.#failures, 50, 5000));
+    report(reason, wait);
+    // The server has forgotten the window, not the session.
+    if (reason.code !== "WINDOW_LOST") await this.close();
+    await pause(wait, until);
+  }
+
+  /** Closes the session, unless it is the caller's. */
+  async close(): Promise<void> {
+    await ownSession(this.#session)?.close();
+  }
+}

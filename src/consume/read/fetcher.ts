@@ -1,0 +1,220 @@
+/**
+ * Reads notifications from the log, page by page.
+ *
+ * @module
+ */
+
+import type { Queryable } from "../../database/queryable.ts";
+import { ownSession } from "../../database/session.ts";
+import type { PageLimits, Standing } from "../state/context.ts";
+import type { State } from "../state/state.ts";
+import { Caution } from "./caution.ts";
+import type { WindowReader } from "./window_reader.ts";
+
+/**
+ * If a page took longer than this to arrive, in milliseconds, the next one is not requested ahead.
+ * Unpacking takes little of such a time. All other queries of the worker would wait for the next
+ * page as well.
+ */
+const quick = 100;
+
+/**
+ * Reads for a worker, on the worker's own session, one query at a time. If a page is requested
+ * ahead, other queries of the worker come after that page.
+ */
+export class Fetcher {
+  readonly #state: State;
+  readonly #readers: WindowReader[];
+  /** The smallest page worth a query while there are entries to handle. */
+  readonly #worthReading: number;
+  readonly #meanwhile: () => void;
+  /** When rows were last read, by `performance.now()`. */
+  #rowsAt = -Infinity;
+  /** How many rows were read so far. */
+  #found = 0;
+  #span = 0;
+  readonly #caution: Caution;
+
+  /**
+   * @param meanwhile Called when a page has been requested, so that ready entries are handled while
+   *   the server reads.
+   */
+  constructor(
+    state: State,
+    readers: WindowReader[],
+    meanwhile: () => void = () => {},
+  ) {
+    this.#state = state;
+    this.#readers = readers;
+    this.#meanwhile = meanwhile;
+    const { limits, readAhead } = state.options;
+    this.#caution = new Caution(limits);
+    this.#worthReading = Math.max(1, Math.floor(Math.min(limits.rows, readAhead) / 2));
+  }
+
+  /** How many rows may be read now. 0 if there is no room. */
+  get #room(): number {
+    return this.#roomBeside({ rows: 0, bytes: 0 });
+  }
+
+  /** How many rows may be read in addition to a page that is coming. */
+  #roomBeside(coming: Pick<PageLimits, "rows" | "bytes">): number {
+    const { options, outstanding, entries: { bytes } } = this.#state;
+    if (bytes + coming.bytes >= options.readAheadBytes) return 0;
+    const room = Math.min(options.limits.rows, options.readAhead - outstanding - coming.rows);
+    return room >= this.#worthReading ? room : 0;
+  }
+
+  /** The limits of the page that another reader has requested ahead. */
+  #comingFor(reader: WindowReader): Pick<PageLimits, "rows" | "bytes"> {
+    const others = this.#readers.filter((other) => other !== reader);
+    return others.find((other) => other.ahead !== undefined)?.ahead ?? { rows: 0, bytes: 0 };
+  }
+
+  /** Whether there is no room to read more. */
+  get isFull(): boolean {
+    return this.#room === 0;
+  }
+
+  /** Whether the next page of an open window would be requested at once. */
+  get goesOn(): boolean {
+    return !this.isFull && this.#readers.some((reader) => reader.inWindow);
+  }
+
+  /** The situation of the reader, from which `Wakeup` decides whether to sleep. */
+  standing(open: boolean): Standing {
+    const readers = this.#readers;
+    return {
+      open: open && readers.length > 0,
+      full: this.isFull,
+      drained: readers.every((r) => !r.inWindow && r.openedAt > -Infinity),
+      busyAt: this.#rowsAt,
+      // With a filter, or beside other workers, publishers also wake this worker for notifications
+      // that it never reads.
+      found: this.#state.readsAll ? this.#found : undefined,
+      commitTime: this.#state.commitTime,
+    };
+  }
+
+  /** Whether a reader should look now. */
+  #wanted(reader: WindowReader, now: number): boolean {
+    const { bell, listener } = this.#state.run;
+    if (reader.settled) return now - reader.openedAt >= 500;
+    return reader.inWindow || bell.count !== reader.rung ||
+      now - reader.openedAt >= this.#state.options.pollInterval ||
+      // Without LISTEN nothing rings the bell, so the reader looks again until it finds no rows.
+      reader.hadRows && listener?.live !== true;
+  }
+
+  /** When a reader must look at the latest. */
+  nextLook(): number {
+    let next = Infinity;
+    for (const reader of this.#readers) {
+      if (this.#state.run.drain && reader.fresh && !reader.inWindow) continue;
+      const wait = reader.settled ? 500 : this.#state.options.pollInterval;
+      next = Math.min(next, reader.openedAt + wait);
+    }
+    return next;
+  }
+
+  /**
+   * Reads a page for each reader that should have one.
+   *
+   * @returns whether anything was read.
+   */
+  async read(session: Queryable): Promise<boolean> {
+    // A drain is over with a window that was opened after the drain began.
+    const readers = this.#readers.filter((r) => !this.#state.run.drain || !r.fresh || r.inWindow);
+    let read = false;
+    const atBoundary = readers.filter((r) => !r.inWindow && r.caughtUp);
+    const together = atBoundary.length > 1;
+    const now = performance.now();
+    let alike: WindowReader | undefined;
+    // Pass the ended windows before any reader opens its next one. Passing is the fence that the
+    // next window needs. Without that fence, late commits could be lost.
+    for (const reader of together ? atBoundary : []) {
+      if (reader.ended) await this.#pass(session, reader, false);
+    }
+    for (const reader of readers) {
+      if (!this.#readers.includes(reader)) continue; // its partitions were halted
+      const joins = together && atBoundary.includes(reader);
+      if (!joins && !this.#wanted(reader, now)) continue;
+      const room = this.#roomBeside(this.#comingFor(reader));
+      if (room === 0) break;
+      if (reader.ended) await this.#pass(session, reader, false);
+      await this.#readPage(session, reader, room, joins ? alike : undefined);
+      if (joins) alike ??= reader;
+      read = true;
+    }
+    if (together) await this.#merge(session, atBoundary);
+    return read;
+  }
+
+  async #readPage(
+    session: Queryable,
+    reader: WindowReader,
+    rows: number,
+    alike: WindowReader | undefined,
+  ): Promise<void> {
+    const { options, run, started } = this.#state;
+    const caution = this.#caution;
+    caution.prepare(session);
+    const reading = reader.read(session, {
+      identity: options.identity,
+      limits: caution.limits(rows),
+      started: started!,
+      rung: run.bell.count,
+      alike,
+      ahead: (page) => {
+        // One page ahead for all readers: the connection brings one at a time, and every page that
+        // is coming counts against the room.
+        const one = ownSession(session) !== undefined && this.#comingFor(reader).rows === 0;
+        const room = one && page.took < quick ? this.#roomBeside(page) : 0;
+        return room === 0 ? undefined : caution.limits(room);
+      },
+      failed: (error, took) => caution.failed(error, took),
+    });
+    this.#meanwhile();
+    const page = await reading;
+    caution.succeeded(page.took);
+    // Notifications that the filter excludes also ring the bell.
+    if (page.rows.length > 0 || options.identity.filter !== null && page.span !== this.#span) {
+      this.#rowsAt = performance.now();
+    }
+    this.#found += page.rows.length;
+    this.#span = page.span;
+    const { partitions, entries } = this.#state;
+    for (const row of page.rows) {
+      const held = partitions.get(row.partition);
+      if (held !== undefined && held.halted === undefined) entries.read(row, held, page.position);
+    }
+  }
+
+  /**
+   * Passes a window that was read to its end. An empty window is discarded instead, unless
+   * `always`.
+   */
+  async #pass(session: Queryable, reader: WindowReader, always: boolean): Promise<void> {
+    if (!always && !reader.counts) reader.discard();
+    else await reader.pass(session);
+  }
+
+  /** Merges readers that have read to the same snapshot. */
+  async #merge(session: Queryable, readers: readonly WindowReader[]): Promise<void> {
+    const state = this.#state;
+    const opened = readers.find((r) => r.ended);
+    const same = readers.filter((r) => r.ended && r.tag === opened!.tag);
+    if (same.length < 2) return;
+    for (const reader of same) await this.#pass(session, reader, true);
+    // A reader is no longer listed if all its partitions were halted.
+    const [first, ...others] = same.filter((r) => this.#readers.includes(r));
+    if (first === undefined) return;
+    for (const reader of others) {
+      if (!this.#readers.includes(reader)) continue;
+      await first.merge(session, reader);
+      state.removeWindowReader(reader);
+      if (!this.#readers.includes(first) && first.partitions.size > 0) this.#readers.push(first);
+    }
+    first.dirty = true; // the common position is not stored yet
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * Pages of a snapshot window, as the server returns them.
+ *
+ * @module
+ */
+
+import { toId } from "../../check.ts";
+import { HarkError } from "../../errors.ts";
+import type { LogRow } from "../notification.ts";
+
+/** A row of a page, with the partition it belongs to. */
+export interface PageRow extends LogRow {
+  readonly partition: number;
+}
+
+/** A page, and the reader's position after it. */
+export interface Page {
+  readonly rows: readonly PageRow[];
+  /** The position after the page. Its content is opaque. */
+  readonly position: string;
+  /** The position past the window, if the server returns it: see hark.page. */
+  readonly next: string | undefined;
+  /** Whether the window is read to its end. */
+  readonly windowEnd: boolean;
+  /** How many ids the window spans, from the floor. */
+  readonly span: number;
+  /** The columns of the row, including others that the query selected. */
+  readonly facts: Readonly<Record<string, unknown>>;
+}
+
+/** A page that has arrived and is not unpacked yet. */
+export interface PackedPage {
+  // deno-lint-ignore no-explicit-any -- rows as drivers return them
+  readonly rows: any[];
+}
+
+/**
+ * The position of the next page of the same window, and the size of this page. Undefined if this
+ * page ends the window.
+ */
+export function pageAfter(
+  { rows: [row] }: PackedPage,
+): { position: string; bytes: number } | undefined {
+  if (typeof row?.position !== "string" || row.window_end !== false) return undefined;
+  return {
+    position: row.position,
+    bytes: (row.payloads?.length ?? 0) + (row.header_list?.length ?? 0),
+  };
+}
+
+/** The columns to select from hark.page, under the alias g. {@linkcode parsePage} reads them. */
+export const pageColumns =
+  `g.ids, g.channel_list, g.keys, g.payloads, g.header_list, g.times, g.replays,
+ g.partition_list, g.problems, g."position"::text as "position", g.window_end, g.window_span,
+ g.next::text as next`;
+
+/**
+ * An empty window that spans more ids than this is stored, so that the next window need not scan
+ * them again.
+ */
+export const spanWorthStoring = 2000;
+
+/**
+ * Unpacks a page.
+ *
+ * @param channel The channel of rows that were sent without one.
+ */
+export function parsePage({ rows: [row] }: PackedPage, channel: string | null): Page {
+  if (typeof row?.position !== "string") {
+    throw new HarkError("DATABASE", "the server returned a page without its position");
+  }
+  const ids = numbersIn(row.ids);
+  if (ids.length > 0) toId(ids.at(-1)); // ids ascend, so the last one tells for all
+  const payloads = linesIn(row.payloads);
+  const headers = linesIn(row.header_list);
+  const times = numbersIn(row.times);
+  const partitions = numbersIn(row.partition_list);
+  const keys: (string | null)[] = JSON.parse(row.keys ?? "[]");
+  const channels: Record<number, string> = JSON.parse(row.channel_list ?? "{}");
+  const problems: Record<number, string> = JSON.parse(row.problems ?? "{}");
+  const rows = ids.map((id, i): PageRow => ({
+    id,
+    channel: channels[id] ?? channel!,
+    key: keys[i] ?? null,
+    payload: payloads[i] || null,
+    headers: headers[i] || null,
+    createdAt: times[i]! / 1000,
+    isReplay: row.replays === null || row.replays[i] === "1",
+    partition: partitions[i] ?? 0,
+    problem: problems[id],
+  }));
+  return {
+    rows,
+    position: row.position,
+    next: row.next ?? undefined,
+    windowEnd: row.window_end,
+    span: toId(row.window_span),
+    facts: row,
+  };
+}
+
+function numbersIn(list: string | null): number[] {
+  return list === null ? [] : JSON.parse(`[${list}]`);
+}
+
+function linesIn(list: string | null): string[] {
+  return list === null ? [] : list.split("\n");
+}

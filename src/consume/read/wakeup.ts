@@ -1,0 +1,279 @@
+/**
+ * Decides when a reader sleeps until it is notified, and when it keeps looking at the log instead.
+ *
+ * @module
+ */
+
+import { Bell } from "../../database/bell.ts";
+import type { Listener } from "../../database/listener.ts";
+import type { Queryable } from "../../database/queryable.ts";
+import { translated } from "../../database/translate.ts";
+import type { Standing, Wakes } from "../state/context.ts";
+
+/**
+ * How long a sleeper is woken without asking again, in milliseconds. A dead sleeper costs
+ * publishers for this long.
+ */
+const lasting = 120_000;
+/**
+ * How often an awake reader looks at the log, in milliseconds. The second value applies after
+ * nothing came for `awhile`.
+ */
+const glance = 3;
+const idleGlance = 10;
+const awhile = 200;
+/** How often a reader that is falling asleep looks at first, in milliseconds. */
+const firstLook = 5;
+/**
+ * Commits with NOTIFY wait for each other. If at some rate these waits would fill this share of the
+ * time, a reader stays awake, so that publishers need not wake it. The rate is per second, must
+ * last for a moment, and is kept within these bounds.
+ */
+const busyShare = 0.4;
+const leastBusyRate = 50;
+const mostBusyRate = 200;
+/** Rates are measured over `span` milliseconds. `spans` of them in a row must be high. */
+const span = 200;
+const spans = 2;
+/**
+ * A reader that stayed awake falls asleep again if nothing came for `quiet` milliseconds, or less
+ * than `calmShare` of the busy rate. The reader then sleeps at least `leastSleep` milliseconds
+ * before it stays awake again. Each change writes to rows that all publishers look at. 100,000
+ * changes under one open transaction make a look take a millisecond. So some changes in ten seconds
+ * are acceptable, and many in one second are not.
+ */
+const quiet = 3000;
+const calmShare = 0.7;
+const leastSleep = 400;
+
+/**
+ * Rings a reader's bell often enough that nothing is missed.
+ *
+ * To sleep, a reader stores a sleeper row in the database, where each publisher looks
+ * (sql/read/wake.sql). A transaction that looked before may commit later, without a NOTIFY. So the
+ * reader continues to look until the transactions that were publishing then have ended. Under load
+ * the reader removes its row and looks every few milliseconds, because NOTIFY makes all commits of
+ * the cluster wait for each other.
+ */
+export class Wakeup implements Wakes {
+  /** Must be attached to the listener. Rings the reader's bell. */
+  readonly heard: Bell;
+  readonly #bell: Bell;
+  readonly #listener: Listener;
+  readonly #sleeper: string;
+  readonly #channels: string | null;
+  readonly #pollInterval: number;
+  #state: "polling" | "idle" | "awake" | "arming" | "armed" = "polling";
+  /** The key of the LISTEN session that hears for this reader. */
+  #key: bigint | undefined;
+  /** Until when the sleeper row is valid, at least. */
+  #until = -Infinity;
+  #renewAt = -Infinity;
+  /** When the sleeper row was created or removed. */
+  #changedAt = -Infinity;
+  /** Whether the reader is awake because of load. */
+  #loaded = false;
+  /** When to look next, while the reader is awake or falls asleep. */
+  #next = -Infinity;
+  #step = firstLook;
+  /** The transactions to be waited for, as PostgreSQL writes an array. */
+  #awaited = "{}";
+  #rate = { since: -Infinity, count: 0, high: 0 };
+  /** While awake: the start of the span over which the reader's rate is measured. */
+  #found: { since: number; count: number | undefined } = { since: -Infinity, count: 0 };
+
+  /**
+   * @param bell The bell that the reader waits on.
+   * @param sleeper A uuid that no other reader uses.
+   * @param channels Null means all.
+   * @param pollInterval The longest time between two looks while falling asleep, in milliseconds.
+   */
+  constructor(
+    bell: Bell,
+    listener: Listener,
+    sleeper: string,
+    channels: readonly string[] | null,
+    pollInterval: number,
+  ) {
+    this.#bell = bell;
+    this.heard = new Bell(bell);
+    this.#listener = listener;
+    this.#sleeper = sleeper;
+    this.#channels = channels === null ? null : JSON.stringify(channels);
+    this.#pollInterval = pollInterval;
+  }
+
+  /**
+   * Does what is due. Call it whenever the reader has looked, was rung, or has waited until `due`.
+   */
+  async tend(session: Queryable, standing: Standing): Promise<void> {
+    const now = performance.now();
+    const key = this.#listener.live ? this.#listener.sessionKey : undefined;
+    if (key === undefined) {
+      this.#state = "polling"; // the reader polls
+      return;
+    }
+    if (!standing.open) {
+      this.#state = "idle";
+      if (now < this.#until && now >= this.#changedAt + leastSleep) {
+        await this.#disarm(session, now);
+      }
+      return;
+    }
+    if (this.#state === "polling" || this.#state === "idle" || key !== this.#key) {
+      this.#key = key;
+      this.#awaken(now, standing.found, false);
+      this.#bell.ring();
+    }
+    if (this.#state === "awake") await this.#watch(session, standing, now);
+    else {
+      await this.#advance(session, now);
+      await this.#renew(session, standing, now);
+      if (this.#isBusy(now, standing)) {
+        this.#awaken(now, standing.found, true); // first: after disarming no NOTIFY is certain
+        await this.#disarm(session, now);
+      }
+    }
+  }
+
+  /** When `tend` must be called at the latest, by `performance.now()`. */
+  due({ open, full }: Pick<Standing, "open" | "full">): number {
+    switch (this.#state) {
+      case "polling":
+        return Infinity;
+      case "idle":
+        return !open && performance.now() < this.#until ? this.#changedAt + leastSleep : Infinity;
+      case "awake":
+        return full ? Infinity : this.#next;
+      case "arming":
+        return this.#next;
+      case "armed":
+        return this.#renewAt;
+    }
+  }
+
+  /** Removes the sleeper row, so that publishers do not go on notifying a reader that has gone. */
+  async leave(session: Queryable): Promise<void> {
+    this.#state = "polling";
+    if (performance.now() < this.#until) await this.#disarm(session, performance.now());
+  }
+
+  #awaken(now: number, count: number | undefined, loaded: boolean): void {
+    this.#state = "awake";
+    this.#loaded = loaded;
+    this.#found = { since: now, count };
+    this.#next = now;
+  }
+
+  /** While awake: looks, or falls asleep if there is nothing to see. */
+  async #watch(session: Queryable, standing: Standing, now: number): Promise<void> {
+    const { drained, full, busyAt } = standing;
+    const calm = !this.#loaded || this.#isCalm(now, standing);
+    if (drained && !full && calm) {
+      await this.#arm(session, now);
+    } else if (now >= this.#next && !full) {
+      this.#next = now + (now - busyAt < awhile ? glance : idleGlance);
+      this.#bell.ring();
+    }
+  }
+
+  /** Whether the reader finds so little that publishers may as well wake it. */
+  #isCalm(now: number, { busyAt, full, found, commitTime }: Standing): boolean {
+    if (now - busyAt >= quiet) return true;
+    const { since, count } = this.#found;
+    const elapsed = now - since;
+    if (elapsed < quiet && !full) return false;
+    this.#found = { since: now, count: found };
+    if (full || found === undefined || count === undefined) return false;
+    return (found - count) * 1000 / elapsed < calmShare * busyRate(commitTime);
+  }
+
+  async #arm(session: Queryable, now: number): Promise<void> {
+    await this.#sleep(session);
+    this.#changedAt = now;
+    this.#rate = { since: now, count: this.heard.count, high: 0 };
+    this.#awaited = await this.#publishers(session, null);
+    this.#state = "arming";
+    this.#step = firstLook;
+    this.#next = now;
+    await this.#advance(session, now);
+  }
+
+  /**
+   * While falling asleep: looks until all transactions that may have missed the sleeper row have
+   * ended, and once more.
+   */
+  async #advance(session: Queryable, now: number): Promise<void> {
+    if (this.#state !== "arming" || now < this.#next) return;
+    if (this.#awaited !== "{}") this.#awaited = await this.#publishers(session, this.#awaited);
+    if (this.#awaited === "{}") this.#state = "armed";
+    this.#next = now + this.#step;
+    this.#step = Math.min(this.#step * 1.5, this.#pollInterval);
+    this.#bell.ring();
+  }
+
+  /**
+   * Renews the sleeper row. A row that has expired counts as missing, so falling asleep begins
+   * anew.
+   */
+  async #renew(session: Queryable, standing: Standing, now: number): Promise<void> {
+    if (now < this.#renewAt) return;
+    if (standing.drained) {
+      if (!await this.#sleep(session)) this.#awaken(now, standing.found, false);
+    } else if (now < this.#until) this.#renewAt = Math.min(now + 1000, this.#until);
+    else this.#awaken(now, standing.found, false);
+  }
+
+  /** Whether the reader is woken so often that it should stay awake. */
+  #isBusy(now: number, { commitTime }: Standing): boolean {
+    const elapsed = now - this.#rate.since;
+    if (elapsed >= span) {
+      const { count } = this.heard;
+      const high = (count - this.#rate.count) * 1000 / elapsed >= busyRate(commitTime);
+      this.#rate = { since: now, count, high: high ? this.#rate.high + 1 : 0 };
+    }
+    return this.#rate.high >= spans && now - this.#changedAt >= leastSleep;
+  }
+
+  /**
+   * Stores the sleeper row.
+   *
+   * @returns whether the reader was asleep all the time until now.
+   */
+  async #sleep(session: Queryable): Promise<boolean> {
+    const before = performance.now();
+    const { rows: [row] } = await translated(() =>
+      session.query(
+        `select hark.sleep($1::uuid,
+          case when $2::text is not null then array(select pg_catalog.json_array_elements_text($2::text::json)) end,
+          $3::bigint, $4::integer) as covered`,
+        [this.#sleeper, this.#channels, String(this.#key), lasting],
+      )
+    );
+    this.#until = before + lasting;
+    this.#renewAt = before + lasting / 2;
+    return row.covered;
+  }
+
+  async #publishers(session: Queryable, among: string | null): Promise<string> {
+    const { rows: [row] } = await translated(() =>
+      session.query("select hark.publishers($1::text::xid[])::text as left", [among])
+    );
+    return row.left;
+  }
+
+  async #disarm(session: Queryable, now: number): Promise<void> {
+    this.#until = -Infinity;
+    this.#changedAt = now;
+    await translated(async () => {
+      await session.query("select hark.wake_up($1::uuid)", [this.#sleeper]);
+      await session.query("select hark.shut_gate()");
+    });
+  }
+}
+
+/** The number of NOTIFYs per second from which a reader stays awake. */
+function busyRate(commitTime: number | undefined): number {
+  const rate = commitTime === undefined ? 0 : busyShare * 1000 / commitTime;
+  return Math.min(Math.max(rate, leastBusyRate), mostBusyRate);
+}

@@ -1,0 +1,165 @@
+/**
+ * Stores a worker's progress in groups. Updating a row for every notification would bloat it.
+ *
+ * @module
+ */
+
+import type { Queryable } from "../../database/queryable.ts";
+import { queryPrepared } from "../../database/prepared.ts";
+import { translated } from "../../database/translate.ts";
+import type { Move, OwnedPartition } from "../state/partition.ts";
+import type { Outcome } from "../state/entry.ts";
+import { numbersText } from "../state/identity.ts";
+import type { State } from "../state/state.ts";
+
+const acknowledgeSql = `select pg_catalog.to_json(hark.acknowledge($1::text, $2::uuid,
+ $3::text::integer[], $4::text::bigint[],
+ array(select pg_catalog.json_array_elements_text($5::text::json)),
+ pg_catalog.string_to_array($6::text, ',', '')::bigint[], $7::text::bigint[], $8::text::boolean[], $9::text::json))::text as positions`;
+
+/** Decides when to acknowledge and what. */
+export class Acknowledger {
+  readonly #state: State;
+  #at = performance.now();
+
+  constructor(state: State) {
+    this.#state = state;
+  }
+
+  /** When the next acknowledgement is due at the latest. Infinity if there is nothing to store. */
+  get due(): number {
+    const { options, entries: { unacknowledged, outcomes } } = this.#state;
+    if (unacknowledged >= options.acknowledgeCount) return -Infinity;
+    // Store a failure soon, so that a worker that takes over continues counting its attempts.
+    if (outcomes.size > 0) return this.#at + Math.min(options.acknowledgeInterval, 200);
+    if (unacknowledged > 0) return this.#at + options.acknowledgeInterval;
+    // Only positions have moved: in the middle of a scan for a rare channel, or past an empty
+    // window. Empty windows are stored now and then, because cleaning goes by the stored positions.
+    for (const reader of this.#state.readers) {
+      if (reader.dirty && reader.inWindow) return this.#at + 5 * options.acknowledgeInterval;
+      if (reader.dirty && !this.#isStored(reader.partitions)) {
+        return this.#at + options.acknowledgeInterval;
+      }
+      if (reader.span > 0 && reader.ended) return this.#at + 60_000;
+    }
+    return Infinity;
+  }
+
+  #isStored(partitions: Iterable<OwnedPartition>): boolean {
+    for (const held of partitions) if (held.move !== undefined) return false;
+    return true;
+  }
+
+  /** Whether the partitions are at their reader's position, with no unfinished entry. */
+  #isThere(partitions: Iterable<OwnedPartition>): boolean {
+    for (const held of partitions) {
+      if (held.oldest !== undefined || held.move !== undefined) return false;
+    }
+    return true;
+  }
+
+  /** Stores all progress and outcomes that are not stored yet. Sends nothing if there are none. */
+  async send(session: Queryable): Promise<void> {
+    const state = this.#state;
+    for (const reader of state.readers) if (reader.ended && reader.span > 0) reader.dirty = true;
+    const outcomes = [...state.entries.outcomes.values()];
+    const told = new Set(outcomes.map(({ entry }) => entry.partition));
+    const moves: {
+      held: OwnedPartition;
+      move: Move | undefined;
+      handled: number;
+      calm: boolean;
+    }[] = [];
+    for (const held of [...state.partitions.values()].sort((a, b) => a.number - b.number)) {
+      if (held.reader?.ended && held.oldest === undefined) held.tail = 0;
+      const { move, handled } = held;
+      const calm = held.crashes > 0 && held.tail === 0;
+      if (move === undefined && handled === 0 && !calm && !told.has(held.number)) continue;
+      moves.push({ held, move, handled, calm });
+    }
+    this.#at = performance.now();
+    if (moves.length === 0) return;
+    const { consumer, owner } = state.options.identity;
+    // If a page is requested ahead, the acknowledgement comes after it. The time measured here
+    // would then include that page, so it is not used.
+    const waits = state.readers.some((reader) => reader.ahead !== undefined);
+    const { rows } = await translated(() =>
+      queryPrepared(session, acknowledgeSql, [
+        consumer,
+        owner,
+        numbersText(moves.map(({ held }) => held.number)),
+        numbersText(moves.map(({ held }) => held.epoch)),
+        JSON.stringify(moves.map(({ move }) => move?.position ?? null)),
+        // Not as an array's text: with array_nulls off, which may be the default, that has no nulls.
+        moves.map(({ move }) => move?.through ?? "").join(","),
+        numbersText(moves.map(({ handled }) => handled)),
+        `{${moves.map(({ calm }) => calm ? "t" : "f").join(",")}}`,
+        outcomes.length === 0 ? null : outcomesText(outcomes),
+      ])
+    );
+    const took = performance.now() - this.#at;
+    if (!waits) state.commitTime = (state.commitTime ?? took) * 0.8 + took * 0.2;
+    const positions: (string | null)[] = JSON.parse(rows[0].positions);
+    for (const [i, { held, move, handled, calm }] of moves.entries()) {
+      if (state.partitions.get(held.number) !== held) continue;
+      held.handled -= handled;
+      state.entries.unacknowledged -= handled;
+      if (calm) held.crashes = 0;
+      if (move === undefined) continue;
+      const { reader } = held;
+      if (
+        move.through === null && reader !== undefined && reader.ended &&
+        move.position === reader.position
+      ) reader.passed(positions[i]!);
+      held.stored(move.through === null ? { position: positions[i]!, through: null } : move);
+    }
+    for (const reader of state.readers) {
+      if (!reader.inWindow && !reader.ended && this.#isThere(reader.partitions)) {
+        reader.dirty = false;
+      }
+    }
+    for (const outcome of outcomes) {
+      if (outcome.kind === "wait") state.entries.confirm(outcome.entry);
+      if (state.entries.outcomes.get(outcome.entry.id) === outcome) {
+        state.entries.outcomes.delete(outcome.entry.id);
+      }
+    }
+  }
+}
+
+function outcomesText(outcomes: readonly Outcome[]): string {
+  const now = performance.now();
+  return JSON.stringify(outcomes.map((outcome) => {
+    const { id, partition, key, attempts, wait } = outcome.entry;
+    const stored = wait?.certain === true;
+    switch (outcome.kind) {
+      case "wait":
+        return {
+          kind: "wait",
+          id,
+          partition,
+          key,
+          attempts,
+          state: outcome.state,
+          due_ms: Math.max(0, Math.round(outcome.due - now)),
+          error: quoted(outcome.error),
+          stored,
+        };
+      case "end":
+        return { kind: "end", id, partition };
+      case "dead":
+        return { kind: "dead", id, partition, attempts, error: quoted(outcome.error), stored };
+    }
+  }));
+}
+
+/**
+ * The text of a JSON string, in ASCII: the database may lack a character, and no failure may be
+ * lost for that.
+ */
+function quoted(error: string | null): string | null {
+  return error === null
+    ? null
+    : JSON.stringify(error).replaceAll(/[^\x20-\x7e]/g, (character) =>
+      `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}

@@ -1,0 +1,220 @@
+/**
+ * What happens to notifications after their handlers were called.
+ *
+ * @module
+ */
+
+import { getLogger } from "../../log/logger.ts";
+import { messageOf, translate } from "../../database/translate.ts";
+import { Notification } from "../notification.ts";
+import { verdict } from "../retry.ts";
+import type { Entry } from "../state/entry.ts";
+import type { State } from "../state/state.ts";
+import { type Batch, BatchFailed, type Result, Unsure } from "../state/work.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** Decides what to store for each notification, and which entry may come next. */
+export class Settlement {
+  readonly #state: State;
+
+  constructor(state: State) {
+    this.#state = state;
+  }
+
+  /**
+   * Gives up an entry that cannot be handled, without calling its handler.
+   *
+   * @returns whether the entry was given up.
+   */
+  isHopeless(entry: Entry): boolean {
+    const { options, partitions } = this.#state;
+    const held = partitions.get(entry.partition)!;
+    if (entry.row!.payload === null) {
+      this.#giveUp(entry, new Error(`it cannot be read: ${entry.row!.problem}`), 0);
+      return true;
+    }
+    // Two crashes are required: a worker that is ended from outside also has some entry in hand.
+    const found = held.suspectId === entry.id && held.suspectEnds >= 2;
+    if (!found || held.crashes < options.maxCrashes) return false;
+    held.suspectId = undefined;
+    const attempts = Math.max(entry.attempts, held.crashes);
+    // No entry after it has crashed a worker, so those entries start without earlier attempts.
+    held.tail = 0;
+    this.#giveUp(entry, new Error(`its worker crashed ${attempts} times`), attempts);
+    return true;
+  }
+
+  #giveUp(entry: Entry, error: Error, attempts: number): void {
+    const notification = new Notification(entry.row!, Math.max(1, attempts));
+    this.#bury(entry, notification, error, attempts, error.message);
+  }
+
+  /** Processes the results of handlers that have returned or thrown. */
+  told(work: Batch, results: readonly Result[]): void {
+    const { entries: all } = this.#state;
+    const { entries } = work;
+    all.returned(entries, work.held);
+    if (entries.length === 1 && results[0] === undefined) {
+      all.settle(entries[0]!);
+      this.#succeeded(entries[0]!, work.notifications[0]!);
+      return;
+    }
+    all.queue.putBehind(followers(entries));
+    const failedLanes = new Set<string>();
+    const failed = entries.map((entry, i) => {
+      const fails = results[i] !== undefined ||
+        entry.lane !== undefined && failedLanes.has(entry.lane);
+      if (fails && entry.lane !== undefined) failedLanes.add(entry.lane);
+      // Before any outcome, so that no settled entry is taken for one that is still to be handled.
+      if (!fails) all.settle(entry);
+      return fails;
+    });
+    // The signals as they were when the call began. A partition that was lost for a moment has a
+    // new signal by now.
+    const interrupted = work.signals.some((signal) => signal.aborted);
+    const again: Entry[] = [];
+    const rolledBack = new Set<string>();
+    for (const [i, entry] of entries.entries()) {
+      const notification = work.notifications[i]!;
+      if (entry.lane !== undefined && results[i]?.error instanceof BatchFailed) {
+        rolledBack.add(entry.lane);
+      }
+      if (!failed[i]) {
+        this.#succeeded(entry, notification);
+        continue;
+      }
+      const error = entry.lane !== undefined && rolledBack.has(entry.lane)
+        ? new BatchFailed()
+        : results[i]?.error;
+      if (!this.#failed(entry, notification, error, interrupted)) again.push(entry);
+    }
+    if (again.length > 0) all.repeat(again);
+  }
+
+  #succeeded(entry: Entry, notification: Notification): void {
+    this.#state.entries.succeed(entry);
+    const { hooks } = this.#state.options;
+    if (hooks.onHandled !== undefined) {
+      void this.#report("onHandled", () => hooks.onHandled?.(notification));
+    }
+  }
+
+  /**
+   * Processes a failed attempt.
+   *
+   * @returns whether the entry is dealt with. False if its handler must be called again, as if it
+   *   had not been called.
+   */
+  #failed(
+    entry: Entry,
+    notification: Notification,
+    error: unknown,
+    interrupted: boolean,
+  ): boolean {
+    const { options, partitions, run, entries } = this.#state;
+    const held = partitions.get(entry.partition);
+    const untold = error instanceof BatchFailed || interrupted || run.abandon.aborted;
+    if (
+      entry.phase === "dropped" || held === undefined ||
+      // The entry is read again when reading continues.
+      held.halted !== undefined && !entry.stored && (untold || entries.queue.isBehind(entry))
+    ) {
+      entries.drop(entry);
+      return true;
+    }
+    // An earlier entry of its lane in the same batch has failed, so this one counts as not handled.
+    if (entries.comesAgain(entry)) return true;
+    if (error instanceof Unsure || this.#isFenced(error)) {
+      const reason = error instanceof Unsure ? error.cause : error;
+      logger.warn(
+        "{consumer}: could not learn whether notification {id} is stored as done: {reason}",
+        { consumer: options.identity.consumer, id: entry.id, reason: messageOf(reason) },
+      );
+      held.lose(translate(reason));
+      entries.unsure(entry, held, () => this.#state.halt(held, "unsure"));
+      return true;
+    }
+    if (untold) return false;
+    const { wait } = entry;
+    if (wait?.discarded) {
+      logger.info("{consumer}: notification {id} failed once more and is discarded, as was asked", {
+        consumer: options.identity.consumer,
+        id: entry.id,
+      });
+      entries.finish(entry);
+      return true;
+    }
+    const attempt = entry.attempts + (wait?.extraUntil === undefined ? 1 : 0);
+    const next = verdict(error, attempt, options);
+    void this.#report("onError", () => options.hooks.onError?.(error, notification));
+    if (next.kind === "dead") {
+      this.#bury(entry, notification, error, attempt, next.reason);
+      return true;
+    }
+    const now = performance.now();
+    const pause = wait?.again
+      ? 0
+      : wait?.extraUntil !== undefined && !next.asked
+      ? Math.max(0, Math.round(wait.extraUntil - now))
+      : next.wait;
+    logger.error(
+      "{consumer}: notification {id} failed at attempt {attempt}, next attempt in {wait} ms: {reason}",
+      {
+        consumer: options.identity.consumer,
+        id: entry.id,
+        attempt,
+        reason: next.reason,
+        error,
+        wait: pause,
+      },
+    );
+    entries.retry(entry, attempt, now + pause, next.reason);
+    return true;
+  }
+
+  #isFenced(error: unknown): boolean {
+    return this.#state.options.identity.transactional &&
+      (error as { code?: unknown } | undefined)?.code === "FENCED";
+  }
+
+  #bury(
+    entry: Entry,
+    notification: Notification,
+    error: unknown,
+    attempts: number,
+    reason: string,
+  ): void {
+    logger.error(
+      "{consumer}: notification {id} became a dead letter after attempt {attempts}: {reason}",
+      { consumer: this.#state.options.identity.consumer, id: entry.id, attempts, reason, error },
+    );
+    this.#state.entries.bury(entry, attempts, reason);
+    const { onDeadLetter } = this.#state.options.hooks;
+    void this.#report("onDeadLetter", () => onDeadLetter?.(error, notification));
+  }
+
+  async #report(name: string, call: () => unknown): Promise<void> {
+    try {
+      await call();
+    } catch (error) {
+      logger.error("{consumer}: the hook {hook} failed: {reason}", {
+        hook: name,
+        consumer: this.#state.options.identity.consumer,
+        reason: messageOf(error),
+        error,
+      });
+    }
+  }
+}
+
+/** The entries of a batch that were taken from behind another one. */
+function followers(entries: readonly Entry[]): Entry[] {
+  const heads = new Set<string>();
+  return entries.filter((entry) => {
+    if (entry.lane === undefined) return false;
+    if (heads.has(entry.lane)) return true;
+    heads.add(entry.lane);
+    return false;
+  });
+}

@@ -1,0 +1,254 @@
+/**
+ * The order in which entries are handled: as read, one at a time for a key. Failed entries come
+ * later.
+ *
+ * @module
+ */
+
+import { type Entry, isOver } from "./entry.ts";
+import { Agenda, Fifo } from "./fifo.ts";
+
+interface Lane {
+  /** The entry that runs, is ready, or waits for its retry. The others come after it. */
+  head: Entry;
+  readonly queue: Fifo<Entry>;
+}
+
+/** Orders the entries of one worker. This class reads no clock: callers pass the time. */
+export class KeyQueue {
+  readonly #lanes = new Map<string, Lane>();
+  readonly #ready = new Fifo<Entry>();
+  /** Entries that had to be read again. They come before ready entries, which are younger. */
+  readonly #loaded = new Fifo<Entry>();
+  readonly #loading = new Fifo<Entry>();
+  readonly #waiting = new Agenda<Entry>();
+  /** An entry that was looked at, and is taken next. */
+  #next: Entry | undefined;
+  readonly #follow: (entry: Entry) => void;
+
+  /** @param follow Called for an entry that must wait behind a waiting one of its lane. */
+  constructor(follow: (entry: Entry) => void) {
+    this.#follow = follow;
+  }
+
+  /** When the next waiting entry is due, by the clock of {@linkcode KeyQueue.wait}. */
+  get nextDue(): number {
+    return this.#waiting.next;
+  }
+
+  /** Whether entries must be read again before they can be taken. */
+  get wantsLoading(): boolean {
+    return this.#loading.size > 0;
+  }
+
+  /** How many entries have been read again and not been taken yet. */
+  get loadedCount(): number {
+    return this.#loaded.size;
+  }
+
+  /** Whether an entry could be taken now. */
+  get hasReady(): boolean {
+    return this.#next !== undefined || this.#ready.size > 0 || this.#loaded.size > 0;
+  }
+
+  /** Adds an entry that was read from the log. */
+  add(entry: Entry): void {
+    if (entry.lane === undefined) {
+      this.#ready.push(entry);
+      return;
+    }
+    const lane = this.#lanes.get(entry.lane);
+    if (lane !== undefined) this.#goBehind(entry, lane);
+    else {
+      this.#lanes.set(entry.lane, { head: entry, queue: new Fifo() });
+      this.#ready.push(entry);
+    }
+  }
+
+  /** Adds an entry that was found waiting. Such entries must be added in order of their ids. */
+  addWaiting(entry: Entry, due: number): void {
+    const lane = entry.lane === undefined ? undefined : this.#lanes.get(entry.lane);
+    if (lane !== undefined) {
+      lane.queue.push(entry);
+      return;
+    }
+    if (entry.lane !== undefined) {
+      this.#lanes.set(entry.lane, { head: entry, queue: new Fifo() });
+    }
+    this.#waiting.add(due, entry);
+  }
+
+  #goBehind(entry: Entry, lane: Lane): void {
+    lane.queue.push(entry);
+    if (lane.head.stored && !entry.stored) this.#follow(entry);
+  }
+
+  /** Takes the next entry to handle. */
+  take(): Entry | undefined {
+    if (this.#next !== undefined) {
+      const next = this.#next;
+      this.#next = undefined;
+      return next;
+    }
+    for (;;) {
+      const entry = this.#loaded.shift() ?? this.#ready.shift();
+      if (entry === undefined) return undefined;
+      if (isOver(entry)) continue;
+      if (entry.row === undefined) this.#loading.push(entry);
+      else return entry;
+    }
+  }
+
+  /** Returns the next entry to handle without taking it. */
+  peek(): Entry | undefined {
+    return this.#next ??= this.take();
+  }
+
+  /** Takes up to `most` entries behind an entry in its lane, for the same batch. */
+  takeBehind(entry: Entry, most: number): Entry[] {
+    const lane = entry.lane === undefined ? undefined : this.#lanes.get(entry.lane);
+    const taken: Entry[] = [];
+    while (lane !== undefined && taken.length < most) {
+      const next = lane.queue.peek();
+      if (next !== undefined && isOver(next)) {
+        lane.queue.shift();
+        continue;
+      }
+      if (
+        next === undefined || next.row === undefined || next.alone || next.attempts > 0 ||
+        next.row.payload === null
+      ) {
+        break;
+      }
+      taken.push(lane.queue.shift()!);
+    }
+    return taken;
+  }
+
+  /** Puts back what {@linkcode KeyQueue.takeBehind} took, before the result of each is told. */
+  putBehind(entries: readonly Entry[]): void {
+    for (const entry of entries.toReversed()) {
+      this.#lanes.get(entry.lane!)?.queue.unshift([entry]);
+    }
+  }
+
+  /** Ends an entry that is handled or given up. The next of its lane may then be taken. */
+  end(entry: Entry): void {
+    if (this.#next === entry) this.#next = undefined;
+    if (entry.lane === undefined) return;
+    const lane = this.#lanes.get(entry.lane);
+    if (lane === undefined || lane.head !== entry) return;
+    let next = lane.queue.shift();
+    while (next !== undefined && isOver(next)) next = lane.queue.shift();
+    if (next === undefined) this.#lanes.delete(entry.lane);
+    else {
+      lane.head = next;
+      if (next.stored) this.#followAll(lane);
+      if (next.startedAt > 0) return; // of the same batch: its result is told next
+      if (next.row === undefined) this.#loading.push(next);
+      else this.#ready.push(next);
+    }
+  }
+
+  /** Whether an entry has to come after another one of its lane. */
+  isBehind(entry: Entry): boolean {
+    const lane = entry.lane === undefined ? undefined : this.#lanes.get(entry.lane);
+    return lane !== undefined && lane.head !== entry;
+  }
+
+  /** Makes a failed entry wait until `due`. The entries of its lane wait behind it. */
+  wait(entry: Entry, due: number): void {
+    this.#waiting.add(due, entry);
+    this.hold(entry);
+  }
+
+  /** A row of hark.waiting replaces an entry. Entries behind it in its lane get rows too. */
+  hold(entry: Entry): void {
+    if (entry.lane === undefined) return;
+    let lane = this.#lanes.get(entry.lane);
+    if (lane === undefined) {
+      lane = { head: entry, queue: new Fifo() };
+      this.#lanes.set(entry.lane, lane);
+    } else if (lane.head !== entry) {
+      if (lane.head.stored && !entry.stored) this.#follow(entry);
+      return;
+    }
+    this.#followAll(lane);
+  }
+
+  /**
+   * What is behind a waiting entry waits too. Otherwise a partition in which too many wait would drop
+   * it, although later entries of its lane stay.
+   */
+  #followAll({ queue }: Lane): void {
+    for (const entry of [...queue]) {
+      if (!entry.stored && !isOver(entry)) this.#follow(entry);
+    }
+  }
+
+  /** Moves due entries to those that are to be read again. Returns whether any was due. */
+  wake(now: number): boolean {
+    let woken = false;
+    for (let entry; (entry = this.#waiting.take(now)) !== undefined; woken = true) {
+      if (!isOver(entry)) this.#loading.push(entry);
+    }
+    return woken;
+  }
+
+  /** Makes waiting entries due now. Entries that are behind another of their lane stay there. */
+  hurry(chosen: ReadonlySet<Entry>): void {
+    const due: Entry[] = [];
+    this.#waiting.keep((entry) => {
+      if (!chosen.has(entry)) return true;
+      due.push(entry);
+      return false;
+    });
+    for (const entry of due.sort((a, b) => a.id - b.id)) {
+      if (!isOver(entry)) this.#loading.push(entry);
+    }
+  }
+
+  /** Takes up to `most` entries that are to be read again. */
+  takeLoading(most: number): Entry[] {
+    const taken: Entry[] = [];
+    for (let entry; taken.length < most && (entry = this.#loading.shift()) !== undefined;) {
+      if (!isOver(entry)) taken.push(entry);
+    }
+    return taken;
+  }
+
+  /** Takes back entries that could not be read again. */
+  notLoaded(entries: readonly Entry[]): void {
+    this.#loading.unshift(entries);
+  }
+
+  /** Adds entries that have been read again. */
+  loaded(entries: readonly Entry[]): void {
+    for (const entry of entries) this.#loaded.push(entry);
+  }
+
+  /**
+   * Takes back entries that were handed out. They are handed out before all ready entries, which
+   * are younger.
+   */
+  putBack(entries: readonly Entry[]): void {
+    const next = this.#next === undefined ? [] : [this.#next];
+    this.#next = undefined;
+    this.#loaded.unshift([...entries, ...next]);
+  }
+
+  /** Removes the entries that `drops` has dropped. A running one keeps its lane. */
+  drop(drops: (entry: Entry) => boolean): void {
+    const kept = (entry: Entry) => !drops(entry);
+    if (this.#next !== undefined && !kept(this.#next)) this.#next = undefined;
+    this.#ready.keep(kept);
+    this.#loaded.keep(kept);
+    this.#loading.keep(kept);
+    this.#waiting.keep(kept);
+    for (const [name, lane] of this.#lanes) {
+      lane.queue.keep(kept);
+      // A running entry keeps its lane, so that no other handler of its key starts beside it.
+      if (lane.head.phase === "dropped" && lane.head.startedAt === 0) this.#lanes.delete(name);
+    }
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * What a worker holds in memory: its partitions, the entries read from them, and what is yet to be
+ * stored.
+ *
+ * @module
+ */
+
+import { getLogger } from "../../log/logger.ts";
+import type { OwnedPartition, PositionSource } from "./partition.ts";
+import { Entries } from "./entries.ts";
+import { isPassable } from "./entry.ts";
+import type { CheckedOptions, Run } from "./context.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** The state of one run of a consumer in this process. This state outlives sessions. */
+export class State {
+  readonly options: CheckedOptions;
+  readonly run: Run;
+  readonly partitions = new Map<number, OwnedPartition>();
+  /** What reads for the partitions. */
+  readonly readers: PositionSource[];
+  readonly entries: Entries;
+  /** The consumer's number of partitions, as of the last heartbeat. */
+  partitionCount = 0;
+  /** How long storing an acknowledgement took recently, with the round trip, in milliseconds. */
+  commitTime: number | undefined;
+  /** The snapshot taken when the run started. Notifications visible in it are replays. */
+  started: string | undefined;
+
+  constructor(options: CheckedOptions, run: Run, readers: PositionSource[]) {
+    this.readers = readers;
+    this.options = options;
+    this.run = run;
+    this.entries = new Entries(options, this.partitions, (held, why) => this.halt(held, why));
+  }
+
+  /** Whether this worker handles everything that is published on its channels. */
+  get readsAll(): boolean {
+    return this.options.identity.filter === null && this.partitions.size === this.partitionCount;
+  }
+
+  /** How many notifications were read and not yet passed. */
+  get outstanding(): number {
+    let sum = 0;
+    // Nothing is read for a halted partition. Its unfinished entries must not keep other partitions
+    // from being read.
+    for (const held of this.partitions.values()) {
+      if (held.halted === undefined) sum += held.outstanding;
+    }
+    return sum;
+  }
+
+  /**
+   * Stops reading a partition. Entries that were not begun are dropped, and read again when reading
+   * continues.
+   */
+  halt(held: OwnedPartition, why: NonNullable<OwnedPartition["halted"]>): void {
+    if (held.halted === "release") return;
+    if (why === "full") {
+      logger.error(
+        "{consumer}: partition {partition} has {count} waiting notifications; reading stops until half of " +
+          "maxWaiting is left. Look at hark status and hark dead list.",
+        {
+          consumer: this.options.identity.consumer,
+          count: held.waiting,
+          partition: held.number,
+        },
+      );
+    }
+    held.halted = why;
+    this.#leaveWindowReader(held);
+    // Waiting entries are still retried, unless the partition is given back or claimed again as
+    // soon as nothing runs.
+    this.entries.dropAll(held, why === "release" || why === "unsure");
+    this.entries.countBytes();
+    this.run.wake.ring();
+  }
+
+  /**
+   * Called before a partition is given back or claimed again. Entries that were handled after an
+   * unhandled one are stored as done, because they will be read again together with it.
+   */
+  tellDone(held: OwnedPartition): void {
+    const { outcomes, waiting } = this.entries;
+    let behind = false;
+    for (const entry of held.entries()) {
+      behind ||= !isPassable(entry);
+      if (
+        behind && entry.phase === "settled" && !entry.stored && !outcomes.has(entry.id) &&
+        !waiting.has(entry.id)
+      ) {
+        outcomes.set(entry.id, { kind: "end", entry });
+      }
+    }
+  }
+
+  /**
+   * Forgets a partition that is no longer this worker's. The results of handlers still running for
+   * it do not count.
+   */
+  forget(held: OwnedPartition, reason: Error): void {
+    if (this.partitions.get(held.number) !== held) return;
+    this.partitions.delete(held.number);
+    this.#leaveWindowReader(held);
+    this.entries.forget(held);
+    held.lose(reason);
+    this.entries.countBytes();
+  }
+
+  /** Removes a reader from the list, if it is listed. */
+  removeWindowReader(reader: PositionSource): void {
+    const at = this.readers.findIndex((one) => one === reader);
+    if (at >= 0) this.readers.splice(at, 1);
+  }
+
+  #leaveWindowReader(held: OwnedPartition): void {
+    const { reader } = held;
+    held.reader = undefined;
+    if (reader === undefined) return;
+    reader.partitions.delete(held);
+    if (reader.partitions.size === 0) this.removeWindowReader(reader);
+  }
+}

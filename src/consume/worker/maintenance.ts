@@ -1,0 +1,94 @@
+/**
+ * Maintenance that each worker does for all consumers while it runs: the worker delivers delayed
+ * notifications, stores waymarks and creates segments of the log. A waymark is a stored point of
+ * the log with its time, at which a later reader can begin.
+ *
+ * @module
+ */
+
+import type { Queryable } from "../../database/queryable.ts";
+import { isPassing, messageOf, translate, translated } from "../../database/translate.ts";
+import { getLogger } from "../../log/logger.ts";
+import { extendLog } from "../read/extend_log.ts";
+import type { State } from "../state/state.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** The maintenance of one worker. */
+export class Maintenance {
+  readonly #state: State;
+  /** When to look at delayed notifications next, by `performance.now()`. */
+  deliverAt = -Infinity;
+  /** When to remove old notifications next. */
+  #retainAt = Infinity;
+  #waymark = { at: performance.now(), handled: 0 };
+
+  constructor(state: State) {
+    this.#state = state;
+  }
+
+  /** When there is something to do, by `performance.now()`. */
+  get due(): number {
+    return Math.min(this.deliverAt, this.#retainAt);
+  }
+
+  /** The heartbeat says that old notifications are to be removed. */
+  retainNow(): void {
+    this.#retainAt = Math.min(this.#retainAt, performance.now());
+  }
+
+  /**
+   * Publishes the delayed notifications that are due. Any running worker does this for all
+   * consumers.
+   */
+  async deliverDue(session: Queryable): Promise<void> {
+    if (this.deliverAt > performance.now()) return;
+    const { rows: [row] } = await translated(() =>
+      session.query("select moved, next_ms from hark.deliver_due()")
+    );
+    const wait = row.next_ms === null ? Infinity : Number(row.next_ms);
+    // If this worker sleeps, the NOTIFY of this call would wake it only a moment later.
+    if (Number(row.moved) > 0) this.#state.run.bell.ring();
+    // If notifications are due and none was moved, another worker is moving them.
+    const least = Number(row.moved) === 0 ? 100 : 0;
+    this.deliverAt = performance.now() + Math.max(wait, least);
+  }
+
+  /**
+   * Removes old notifications as the settings of retention say, a batch at a time. Any running
+   * worker does this for all consumers, one worker at a time.
+   */
+  async retain(session: Queryable): Promise<void> {
+    if (this.#retainAt > performance.now()) return;
+    this.#retainAt = Infinity;
+    try {
+      const { rows: [row] } = await session.query(
+        "select removed, next_ms from hark.apply_retention()",
+      );
+      // While there is more. Otherwise the heartbeat tells when it is due again.
+      if (row.next_ms !== null && Number(row.next_ms) <= 2000) {
+        this.#retainAt = performance.now() + Math.max(Number(row.next_ms), 50);
+      }
+      if (Number(row.removed) > 0) {
+        logger.debug("Removed {count} old notifications", { count: Number(row.removed) });
+      }
+    } catch (error) {
+      const reason = translate(error);
+      if (isPassing(reason)) throw reason;
+      logger.warn("Could not remove old notifications: {reason}", { reason: messageOf(reason) });
+    }
+  }
+
+  /** Stores a waymark now and then, while this worker reads. */
+  async waymark(session: Queryable): Promise<void> {
+    const { handled } = this.#state.entries;
+    const now = performance.now();
+    if (handled === this.#waymark.handled) return;
+    const since = now - this.#waymark.at;
+    // A replay passes many notifications a second. All of them lie far behind the last waymark.
+    if (since < 1000 || since < 10_000 && handled - this.#waymark.handled < 10_000) return;
+    this.#waymark = { at: now, handled };
+    await translated(() => session.query("select hark.waymark()"));
+    await extendLog(session);
+  }
+}

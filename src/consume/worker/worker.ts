@@ -1,0 +1,358 @@
+/**
+ * Serves a consumer for one run, over one session after the other: reads, calls handlers,
+ * acknowledges.
+ *
+ * @module
+ */
+
+import { getLogger } from "../../log/logger.ts";
+import { pause } from "../../database/bell.ts";
+import type { Queryable } from "../../database/queryable.ts";
+import { ownSession } from "../../database/session.ts";
+import { messageOf, translate } from "../../database/translate.ts";
+import { Acknowledger } from "../settle/acknowledger.ts";
+import { HandlerCalls } from "../dispatch/handler_call.ts";
+import { Dispatcher } from "../dispatch/dispatcher.ts";
+import { OwnershipGuard } from "../lease/ownership.ts";
+import { Drain } from "./drain.ts";
+import { Halts } from "./halts.ts";
+import { Maintenance } from "./maintenance.ts";
+import { Service } from "./service.ts";
+import { Settlement } from "../settle/settlement.ts";
+import type { WindowReader } from "../read/window_reader.ts";
+import { Fetcher } from "../read/fetcher.ts";
+import { Membership } from "../lease/membership.ts";
+import type { CheckedOptions, Run } from "../state/context.ts";
+import { Assignment } from "../lease/assignment.ts";
+import { State } from "../state/state.ts";
+import { StopReport } from "./stop_report.ts";
+import { Transactions } from "../dispatch/transactions.ts";
+import { Waiting } from "../read/waiting.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/** Handlers slower than this, in milliseconds, no longer keep the worker from reading further. */
+const slow = 2000;
+/** At most ten heartbeats per this many milliseconds in response to control notifications. */
+const rest = 250;
+
+/** One run of a consumer in this process. */
+export class Worker implements AsyncDisposable {
+  readonly #options: CheckedOptions;
+  readonly #run: Run;
+  readonly #state: State;
+  readonly #membership: Membership;
+  readonly #fetcher: Fetcher;
+  readonly #waiting: Waiting;
+  readonly #assignment: Assignment;
+  readonly #dispatcher: Dispatcher;
+  readonly #acknowledger: Acknowledger;
+  readonly #transactions: Transactions | undefined;
+  readonly #drain: Drain | undefined;
+  readonly #maintenance: Maintenance;
+  readonly #halts: Halts;
+  readonly #stopReport: StopReport;
+  #session: Queryable | undefined;
+  #controlSeen = -1;
+  #asked = { since: -Infinity, times: 0 };
+  #paused = false;
+  #ready = false;
+  readonly #ownership: OwnershipGuard;
+
+  constructor(
+    db: Queryable,
+    options: CheckedOptions,
+    run: Run,
+    register: (session: Queryable) => Promise<void>,
+  ) {
+    this.#options = options;
+    this.#run = run;
+    const readers: WindowReader[] = [];
+    this.#state = new State(options, run, readers);
+    this.#membership = new Membership(options.identity);
+    this.#ownership = new OwnershipGuard(this.#state.partitions);
+    this.#fetcher = new Fetcher(this.#state, readers, () => this.#dispatcher.pump());
+    this.#waiting = new Waiting(this.#state);
+    this.#assignment = new Assignment(
+      this.#state,
+      this.#membership,
+      new Service(this.#state, readers, this.#waiting),
+      register,
+    );
+    this.#acknowledger = new Acknowledger(this.#state);
+    this.#maintenance = new Maintenance(this.#state);
+    this.#halts = new Halts(this.#state);
+    this.#transactions = options.identity.transactional
+      ? new Transactions(db, options.identity)
+      : undefined;
+    this.#dispatcher = new Dispatcher(
+      this.#state,
+      new HandlerCalls(options.handling, this.#transactions, run.abandon),
+      new Settlement(this.#state),
+      (now) => this.#assignment.certain(now),
+      async (held, id) => await this.#membership.beginAlone(this.#session!, held, id),
+    );
+    this.#stopReport = new StopReport(this.#state, this.#dispatcher);
+    this.#drain = run.drain
+      ? new Drain(this.#state, this.#assignment, this.#dispatcher)
+      : undefined;
+  }
+
+  /** How many notifications were handled so far. */
+  get handled(): number {
+    return this.#state.entries.handled;
+  }
+
+  /** How many handled notifications have an acknowledgement that is not known to be stored. */
+  get unstored(): number {
+    return this.#state.entries.unacknowledged;
+  }
+
+  /**
+   * Serves over a session until stopped or drained. If the session fails, this throws. Then call
+   * `serve` again.
+   */
+  async serve(session: Queryable): Promise<void> {
+    this.#session = session;
+    const forget = this.#run.listener?.onLoss(() => {
+      // Another worker takes over one second after the lock of this worker's session is free. A
+      // heartbeat within that second prevents this. The loop below sends one at once. If that
+      // fails, handlers learn that their results may not count.
+      this.#assignment.hurry();
+      this.#ownership.lost();
+      this.#run.wake.ring();
+    });
+    void ownSession(session)?.ended.then(() => this.#run.wake.ring());
+    try {
+      await this.#assignment.resume(session);
+      this.#ownership.certain();
+      await this.#work(session);
+    } catch (error) {
+      this.#ownership.lost();
+      throw error;
+    } finally {
+      this.#dispatcher.open = false;
+      forget?.();
+    }
+  }
+
+  async #work(session: Queryable): Promise<void> {
+    const { wake, stopping, abandon, drain } = this.#run;
+    const own = ownSession(session);
+    for (;;) {
+      const seen = wake.count;
+      const stop = stopping.aborted;
+      if (own?.alive === false) throw await own.ended;
+      if (stop && (this.#dispatcher.idle || abandon.aborted)) break;
+      if (stop) this.#stopReport.tell();
+      await this.#heartbeat(session, !stop);
+      await this.#maintenance.deliverDue(session);
+      if (!stop) await this.#maintenance.retain(session);
+      await this.#finishHalts(session);
+      await this.#halts.tell(session, () => this.#acknowledge(session));
+      if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
+        this.#dispatcher.wantsStoring = false;
+        await this.#acknowledge(session);
+      }
+      this.#dispatcher.open = !stop && this.#assignment.last!.outcome === "serve" &&
+        !this.#assignment.last!.paused;
+      if (this.#assignment.last!.paused !== this.#paused) {
+        this.#paused = !this.#paused;
+        logger.info("{consumer} is {what}", {
+          consumer: this.#options.identity.consumer,
+          what: this.#paused ? "paused: no handler starts until hark resume" : "resumed",
+        });
+      }
+      if (drain && this.#assignment.last!.paused) {
+        logger.info("{consumer} is paused, so the drain ends", {
+          consumer: this.#options.identity.consumer,
+        });
+        break;
+      }
+      await this.#run.waking?.tend(session, this.#fetcher.standing(this.#dispatcher.open));
+      let busy = false;
+      if (this.#dispatcher.open) {
+        this.#state.entries.queue.wake(performance.now());
+        if (this.#waiting.mayLoad) await this.#waiting.load(session);
+        await this.#guarded(session, async () => {
+          busy = await this.#fetcher.read(session);
+        });
+        // Otherwise handlers are called with the next page, while the server reads it.
+        if (!busy || !this.#fetcher.goesOn) this.#dispatcher.pump();
+        this.#makeRoom();
+        if (await this.#drain?.isOver(session)) {
+          // Store now, while it is known how far was read. That is beyond the last notification
+          // handled.
+          await this.#acknowledge(session);
+          break;
+        }
+      }
+      await this.#maintenance.waymark(session);
+      // A handler that returns synchronously rings no bell when the next notification of its key
+      // has to be read again.
+      const loads = this.#dispatcher.hasRoom && this.#waiting.mayLoad;
+      if (busy || loads || this.#dispatcher.wantsStoring) continue;
+      if (this.#dispatcher.hasRoom && this.#state.entries.queue.hasReady) {
+        await pause(0); // give timers and sockets a turn
+        continue;
+      }
+      await wake.wait(seen, this.#untilNext());
+    }
+    await this.#leave(session);
+  }
+
+  async #heartbeat(session: Queryable, wanting: boolean): Promise<void> {
+    const { control } = this.#run;
+    const now = performance.now();
+    if (now - this.#asked.since >= rest) this.#asked = { since: now, times: 0 };
+    const rung = control.count !== this.#controlSeen && this.#asked.times < 10;
+    if (now < this.#assignment.due && !rung) return;
+    this.#asked.times++;
+    this.#controlSeen = control.count;
+    await this.#assignment.heartbeat(session, wanting);
+    this.#ownership.certain();
+    const { nextDue, outcome, retentionDue } = this.#assignment.last!;
+    if (!this.#ready && outcome === "serve") {
+      // A worker that stands by has claimed nothing, so it has no snapshot of its start yet.
+      if (!this.#run.drain) await this.#assignment.begin(session);
+      this.#ready = true;
+      this.#run.ready?.();
+    }
+    this.#maintenance.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
+    if (retentionDue) this.#maintenance.retainNow();
+  }
+
+  /**
+   * Once no handler runs for a halted partition, stores its results. Then gives the partition back
+   * or claims it again.
+   */
+  async #finishHalts(session: Queryable): Promise<void> {
+    const { partitions, readers } = this.#state;
+    for (const reader of [...readers]) {
+      // This reader has read to the snapshot at which the number of partitions changes.
+      const held = [...reader.partitions];
+      if (
+        !reader.settled || !reader.ended || held.some((h) => h.outstanding > 0 || h.running > 0)
+      ) {
+        continue;
+      }
+      await this.#acknowledge(session);
+      for (const one of held) this.#state.halt(one, "release");
+    }
+    const over = [...partitions.values()].filter((held) =>
+      (held.halted === "release" || held.halted === "unsure") && held.running === 0
+    );
+    if (over.length === 0) return;
+    for (const held of over) this.#state.tellDone(held);
+    await this.#acknowledge(session);
+    // A partition that was lost or claimed again in between is another object by now.
+    const left = over.filter((held) => partitions.get(held.number) === held);
+    const released = left.filter((held) => held.halted === "release");
+    if (released.length > 0) {
+      await this.#membership.release(session, released);
+      for (const held of released) this.#state.forget(held, new Error("given back"));
+    }
+    const unsure = left.filter((held) => held.halted === "unsure").map((held) => held.number);
+    if (unsure.length > 0) await this.#assignment.claim(session, unsure, false);
+  }
+
+  /** Stores all progress. If part of it is refused, the rest is sent again. */
+  async #acknowledge(session: Queryable): Promise<void> {
+    for (let tries = 0; tries < 10; tries++) {
+      if (await this.#guarded(session, () => this.#acknowledger.send(session))) return;
+    }
+  }
+
+  /** Runs work that is refused if partitions were lost, and then finds out which. */
+  async #guarded(session: Queryable, work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      const reason = translate(error);
+      if (reason.code === "FENCED") {
+        // The heartbeat tells which partitions were lost. The rest is sent again.
+        this.#assignment.due = -Infinity;
+        await this.#heartbeat(session, false);
+      } else if (reason.code === "WINDOW_LOST") {
+        logger.warn(
+          "{consumer}: the server has restarted after a crash; reading continues from the stored position",
+          {
+            consumer: this.#options.identity.consumer,
+          },
+        );
+        await this.#assignment.claim(session, [...this.#state.partitions.keys()], false);
+      } else throw reason;
+      return false;
+    }
+  }
+
+  /**
+   * If all entries that were read are behind slow handlers, the slow entries become waiting. The
+   * position may then pass them, so that more can be read.
+   */
+  #makeRoom(): void {
+    const { entries } = this.#state;
+    if (!this.#dispatcher.hasRoom || entries.queue.hasReady || !this.#fetcher.isFull) return;
+    const now = performance.now();
+    for (const entry of entries.running) {
+      if (entry.phase !== "running" || entry.stored || now - entry.startedAt < slow) continue;
+      entries.pass(entry, now);
+    }
+  }
+
+  /** How long nothing is due unless a bell rings, in milliseconds. */
+  #untilNext(): number {
+    const { run, entries: { queue, running } } = this.#state;
+    let next = Math.min(this.#assignment.due, this.#acknowledger.due, this.#maintenance.due);
+    if (run.waking !== undefined) {
+      next = Math.min(next, run.waking.due(this.#fetcher.standing(this.#dispatcher.open)));
+    }
+    if (run.control.count !== this.#controlSeen) next = Math.min(next, this.#asked.since + rest);
+    if (run.stopping.aborted) next = Math.min(next, this.#stopReport.due);
+    if (this.#dispatcher.open) {
+      next = Math.min(next, queue.nextDue);
+      if (!this.#fetcher.isFull) next = Math.min(next, this.#fetcher.nextLook());
+      else {
+        const now = performance.now();
+        for (const { startedAt, stored } of running) {
+          if (!stored && startedAt + slow > now) next = Math.min(next, startedAt + slow);
+        }
+      }
+      if (run.drain) next = Math.min(next, performance.now() + 100);
+    }
+    return Math.min(Math.max(next - performance.now(), 1), 60_000);
+  }
+
+  /**
+   * Stores the last progress, gives all partitions back, and removes this worker from the
+   * consumer's workers.
+   */
+  async #leave(session: Queryable): Promise<void> {
+    for (const held of this.#state.partitions.values()) {
+      this.#state.halt(held, "release");
+      this.#state.tellDone(held);
+    }
+    await this.#acknowledge(session);
+    const held = [...this.#state.partitions.values()];
+    if (held.length > 0) await this.#membership.release(session, held);
+    await this.#run.waking?.leave(session);
+    await this.#membership.leave(session);
+    for (const one of held) this.#state.forget(one, new Error("the consumer has stopped"));
+  }
+
+  /** Ends what is left of the run: timers, and the connections of handlers. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ownership.forget();
+    for (const held of [...this.#state.partitions.values()]) {
+      this.#state.forget(held, new Error("the consumer has stopped"));
+    }
+    try {
+      await this.#transactions?.close();
+    } catch (error) {
+      logger.debug("Could not close the connection of a handler: {reason}", {
+        reason: messageOf(error),
+      });
+    }
+  }
+}
