@@ -10,7 +10,10 @@ as $$
     ]),
     ('{consume, operate}', array[
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
-      'delayed_status', 'extend', 'retention_settings', 'apply_retention'
+      'delayed_status', 'extend', 'retention_settings', 'apply_retention',
+      -- Reading the log without a consumer, as hark tail does.
+      'waymark', 'timeline', 'start_position', 'window_open', 'page', 'window_advance', 'window',
+      'merged', 'window_skip', 'deliver_due', 'sleep', 'wake_up', 'shut_gate', 'publishers'
     ]),
     ('{publish, operate}', array['cancel_delayed']),
     ('{publish}', array[
@@ -31,11 +34,9 @@ as $$
       'prepare_snapshot'
     ]),
     ('{consume}', array[
-      'waymark', 'timeline', 'start_position', 'window_open', 'page', 'window_advance',
-      'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'window', 'merged', 'is_behind',
-      'window_skip', 'acknowledge', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
-      'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'deliver_due', 'request_look', 'sleep', 'wake_up',
-      'shut_gate', 'publishers'
+      'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'is_behind',
+      'acknowledge', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
+      'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'request_look'
     ]),
     ('{operate}', array[
       'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry', 'discard', 'whereabouts',
@@ -113,8 +114,8 @@ create or replace function hark.grant_operate(role_name text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$ select hark.grant_rights(role_name, 'operate') $$;
 comment on function hark.grant_operate(text) is
-  'Lets a role look at, move, pause and remove every consumer, handle dead letters, and clean. Run it as '
-  'the owner of the schema.';
+  'Lets a role look at, move, pause and remove every consumer, retry and discard what they fail on, read the '
+  'log, and clean. Run it as the owner of the schema.';
 
 -- Grants each role what its kind of rights has in this version. What a plain REVOKE removed since stays
 -- removed. A role counts if it may still call a function that no other kind has. After DROP ROLE no role has

@@ -6,13 +6,14 @@
 
 import { refuse } from "./options.ts";
 import { connect, type Database } from "../database/database.ts";
+import { urlFromVariables } from "../database/environment.ts";
 import { findEmbedded } from "../embedded/record.ts";
 import { HarkError } from "../errors.ts";
 import { configureLogs } from "./log.ts";
 import type { DatabaseOptions } from "./options.ts";
 import { surroundings } from "./surroundings.ts";
 
-/** The URL from `--database-url`, or else from the environment. */
+/** The URL from `--database-url`, or else from the environment: DATABASE_URL, PGHOST and the like. */
 export function givenUrl({ databaseUrl }: DatabaseOptions): string | undefined {
   if (databaseUrl === "") {
     refuse(
@@ -20,7 +21,8 @@ export function givenUrl({ databaseUrl }: DatabaseOptions): string | undefined {
       "Give postgres://user:password@host:port/database, or leave it out.",
     );
   }
-  return databaseUrl ?? (surroundings().variable("DATABASE_URL") || undefined);
+  const { variable } = surroundings();
+  return databaseUrl ?? (variable("DATABASE_URL") || urlFromVariables(variable));
 }
 
 /** The given URL, or else the URL of the server that another process runs in this folder. */
@@ -28,8 +30,8 @@ async function findUrl(options: DatabaseOptions): Promise<string> {
   const url = givenUrl(options) ?? (await mayLook() ? await findEmbedded() : undefined);
   if (url !== undefined) return url;
   throw new HarkError("UNREACHABLE", "no database is set, and no server runs in this folder", {
-    remedy: "Set DATABASE_URL or give --database-url. For a server of this folder, run " +
-      "`hark dev` or `hark listen` in another terminal.",
+    remedy: "Set DATABASE_URL, or PGHOST, PGDATABASE and the like, or give --database-url. For a " +
+      "server of this folder, run `hark dev` or `hark listen` in another terminal.",
   });
 }
 

@@ -16,7 +16,7 @@ import { consumers } from "./consumers.ts";
 import { dead } from "./dead.ts";
 import { dev } from "./dev.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit_codes.ts";
-import { listen } from "./listen/command.ts";
+import { listen, withIdsJoined } from "./listen/command.ts";
 import { replay, seek } from "./move.ts";
 import { notify } from "./notify.ts";
 import { plainText } from "./options.ts";
@@ -109,24 +109,26 @@ export async function main(args: readonly string[], other?: Surroundings): Promi
 /** The word that a group takes if none follows it. */
 const wordsLeftOut: Readonly<Record<string, string>> = { retention: "show" };
 
-/** The arguments with the word that a group takes if none follows it. */
-export function withWord(args: readonly string[]): readonly string[] {
+/** The arguments as the grammar takes them, where people may write less or otherwise. */
+export function asGrammar(args: readonly string[]): readonly string[] {
   const [first = "", second = "-"] = args;
+  if (first === "listen") return withIdsJoined(args);
   const word = wordsLeftOut[first];
   if (word === undefined || !second.startsWith("-") || second === "--help") return args;
   return [first, word, ...args.slice(1)];
 }
 
 function read(given: readonly string[]): () => Promise<number> {
-  const args = withWord(given);
+  const args = asGrammar(given);
   const texts: string[] = [];
   return runSync(program(args[0]), {
     programName: "hark",
     args: args.length === 0 ? ["--help"] : args,
     brief: plainText("Durable LISTEN/NOTIFY for PostgreSQL."),
     description: plainText(
-      "The database comes from --database-url or from DATABASE_URL. Without either, commands use " +
-        "the server that `hark dev` or `hark listen` runs in this folder.",
+      "The database comes from --database-url, from DATABASE_URL, or from PGHOST, PGPORT, PGUSER, " +
+        "PGPASSWORD and PGDATABASE. Without any, commands use the server that `hark dev` or " +
+        "`hark listen` runs in this folder.",
     ),
     examples: exampleLines([
       ["hark listen", "run the sample consumer, on a server of its own"],

@@ -148,7 +148,7 @@ export const database = {
   databaseUrl: maybe(
     "--database-url",
     words("URL"),
-    "postgres://user:password@host:port/database. Default: DATABASE_URL.",
+    "postgres://user:password@host:port/database. Default: DATABASE_URL, or PGHOST, PGDATABASE …",
   ),
   ...logging,
 };

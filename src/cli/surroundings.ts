@@ -5,6 +5,8 @@
  * @module
  */
 
+import { ownVariable } from "../database/environment.ts";
+
 /** Where a command writes. */
 export interface Output {
   /** Writes some of the bytes and gives their number. */
@@ -42,7 +44,8 @@ const process: Surroundings = {
   stdin: Deno.stdin,
   stdout: Deno.stdout,
   stderr: Deno.stderr,
-  variable: (name) => Deno.env.get(name),
+  // The variables of libpq count where they may be read. The right to others is asked for.
+  variable: (name) => name.startsWith("PG") ? ownVariable(name) : Deno.env.get(name),
   addSignalListener: (signal, listener) => Deno.addSignalListener(signal, listener),
   removeSignalListener: (signal, listener) => Deno.removeSignalListener(signal, listener),
   exit: (code) => Deno.exit(code),

@@ -8,7 +8,7 @@ import { multiple } from "@optique/core/modifiers";
 import { channelName } from "../check.ts";
 import type { Notification } from "../consume/notification.ts";
 import { databaseCommand } from "./command.ts";
-import { contradiction, maybe, number, positional, words } from "./options.ts";
+import { contradiction, maybe, number, positional, toggle, words } from "./options.ts";
 import { jsonText, Lines } from "./output.ts";
 import { stopping } from "./signals.ts";
 import { visible } from "./style.ts";
@@ -25,6 +25,7 @@ export const tail = databaseCommand({
     ["hark tail", "all channels, from now"],
     ["hark tail orders mail --since 10m", "two channels, from 10 minutes ago"],
     ["hark tail --from beginning --json --limit 100", "the first hundred, for a program"],
+    ["hark tail orders --no-follow", "what there is, and end"],
   ],
   options: {
     channels: multiple(positional(words("CHANNEL"), "The channels to show. Default: all.")),
@@ -38,9 +39,14 @@ export const tail = databaseCommand({
       duration("--since", { least: 0, most: Date.now() }),
       "Start this long ago: 30s, 10m, 2h, 7d.",
     ),
+    noFollow: toggle(
+      "--no-follow",
+      "End after what had been published when it began. Default for --from: beginning.",
+    ),
     limit: maybe("--limit", number("N", { least: 1 }), "End after this many."),
   },
   check(o) {
+    if (o.noFollow && o.from === "now") contradiction("--no-follow", "--from now");
     if (o.from !== undefined && o.since !== undefined) contradiction("--from", "--since");
     o.channels.forEach(channelName);
   },
@@ -48,14 +54,15 @@ export const tail = databaseCommand({
     const { subscribe } = await import("../consume/subscribe.ts");
     const { notificationLine } = await import("./listen/sample.ts");
     using stop = stopping();
-    const from = o.since === undefined ? o.from ?? "now" : { time: new Date(Date.now() - o.since) };
+    const begin = o.from ?? (o.noFollow ? "beginning" : "now");
+    const from = o.since === undefined ? begin : { time: new Date(Date.now() - o.since) };
     const earliest = typeof from === "object" && "time" in from ? from.time : undefined;
     const unread = new AbortController();
     const lines = new Lines((error) => unread.abort(error));
     const signal = AbortSignal.any([stop.signal, unread.signal]);
     const channels = o.channels.length === 0 ? null : o.channels;
     let shown = 0;
-    for await (const n of subscribe(db, channels, { from, signal })) {
+    for await (const n of subscribe(db, channels, { from, signal, follow: !o.noFollow })) {
       // A start at a time begins at the waymark before it, which may be much earlier.
       if (earliest !== undefined && n.isReplay && n.createdAt < earliest) continue;
       await lines.add(o.json ? jsonLine(n) : notificationLine(n));

@@ -8,12 +8,18 @@ import { abortSignal, knownOptions } from "../check.ts";
 import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
-import { getLogger } from "../log/logger.ts";
+import { getLogger, printLeftOut } from "../log/logger.ts";
 import type { RunOptions } from "./options.ts";
 import type { CheckedOptions } from "./state/context.ts";
 import { supervise } from "./worker/supervisor.ts";
 
 const logger = getLogger(["hark", "consumer"]);
+
+/** A run that has ended. */
+interface Ended {
+  readonly consumer: string;
+  readonly handled: number;
+}
 
 /** The runs of one Consumer object. */
 export class Runner {
@@ -50,18 +56,20 @@ export class Runner {
     if (this.#running === undefined && this.#ready.isSettled) this.#ready = new Readiness();
     const ready = this.#ready;
     try {
-      const handled = await this.#run(options, drain, () => ready.resolve());
+      const { consumer, handled } = await this.#run(options, drain, () => ready.resolve());
       if (drain) ready.resolve();
-      else ready.reject(stoppedBefore());
+      else ready.reject(stoppedBefore(consumer));
       return handled;
     } catch (error) {
       // A second call is refused while the first one still runs.
       if (this.#running === undefined) ready.reject(error);
       throw error;
+    } finally {
+      printLeftOut();
     }
   }
 
-  async #run(options: RunOptions, drain: boolean, ready: () => void): Promise<number> {
+  async #run(options: RunOptions, drain: boolean, ready: () => void): Promise<Ended> {
     knownOptions(drain ? "drain" : "run", options, ["signal"]);
     abortSignal("signal", options.signal);
     const worker = this.#checked();
@@ -101,7 +109,7 @@ export class Runner {
       () => stop.signal.aborted ? undefined : `consumer "${consumer}"`,
     );
     try {
-      return await done;
+      return { consumer, handled: await done };
     } finally {
       forget?.();
       clearTimeout(timer);
@@ -132,8 +140,8 @@ class Readiness {
   }
 }
 
-function stoppedBefore(): HarkError {
-  return new HarkError("CONFLICT", "the consumer was stopped before it was ready", {
+function stoppedBefore(consumer: string): HarkError {
+  return new HarkError("CONFLICT", `consumer "${consumer}" was stopped before it was ready`, {
     remedy: "Run it again, or stop it later.",
   });
 }

@@ -30,6 +30,13 @@ export interface SubscribeOptions {
    * @default {"now"}
    */
   readonly from?: StartFrom;
+  /**
+   * Whether to go on with what is published later. With `false` the iteration ends after all that
+   * had committed when it began.
+   *
+   * @default {true}
+   */
+  readonly follow?: boolean;
   /** End the iteration when this signal aborts. */
   readonly signal?: AbortSignal;
   /**
@@ -85,6 +92,7 @@ export async function* subscribe<Payload = any>(
 ): AsyncGenerator<Notification<Payload>, void, undefined> {
   knownOptions("subscribe", options, [
     "from",
+    "follow",
     "signal",
     "pollInterval",
     "pageSize",
@@ -100,6 +108,8 @@ export async function* subscribe<Payload = any>(
     most: aDay,
   });
   const start = startValues(options.from ?? "now");
+  const { follow = true } = options;
+  if (typeof follow !== "boolean") bad("follow", follow, "Give true or false.");
   const { onReady } = options;
   if (onReady !== undefined && typeof onReady !== "function") {
     bad("onReady", onReady, "Give a function.");
@@ -128,7 +138,7 @@ export async function* subscribe<Payload = any>(
     link = await Link.open(db);
     const bell = new Bell();
     const nudged = new Bell(bell);
-    const listener = await link.connections?.listener();
+    const listener = follow ? await link.connections?.listener() : undefined;
     if (listener !== undefined) {
       waking = new Wakeup(bell, listener, crypto.randomUUID(), names, pollInterval);
       const detached = [listener.attach(waking.heard, names), listener.attachControl(nudged, "")];
@@ -171,6 +181,7 @@ export async function* subscribe<Payload = any>(
         if (over.aborted) return;
       }
       if (!page.windowEnd) continue;
+      if (!follow) return;
       const idle = page.rows.length === 0;
       if (idle && nudged.count !== nudges || performance.now() >= dueAt) {
         nudges = nudged.count;

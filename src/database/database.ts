@@ -109,7 +109,9 @@ export function connectionsOf(db: Queryable): Connections | undefined {
  * database: READ COMMITTED, transactions that may write, no `lock_timeout`, and a
  * `statement_timeout` of the query's timeout and 1 s.
  *
- * @param url `postgres://user:password@host:port/database`
+ * @param url `postgres://user:password@host:port/database`. If it is undefined or empty, PGHOST,
+ * PGPORT, PGUSER, PGPASSWORD and PGDATABASE name the database, as for `psql`. One of PGHOST and
+ * PGDATABASE must be set, and the process must have the right to read them.
  * @throws {HarkError} `UNREACHABLE` or `TIMEOUT` if the first query fails; `BAD_OPTION`.
  * @example
  * ```ts
@@ -122,7 +124,8 @@ export async function connect(
   url: string | undefined,
   options: ConnectOptions = {},
 ): Promise<Database> {
-  const database = new Database(url as string, options);
+  const place = databaseUrl(url);
+  const database = new Database(place, options);
   try {
     await database.query("select 1");
     return database;
@@ -131,7 +134,7 @@ export async function connect(
     const reason = translate(error);
     const { code, remedy } = reason;
     const what = remedy === undefined ? reason.message : reason.message.replace(`. ${remedy}`, "");
-    throw new HarkError(code, `${shownUrl(url as string)}: ${withoutSecrets(what)}`, {
+    throw new HarkError(code, `${shownUrl(place)}: ${withoutSecrets(what)}`, {
       cause: error,
       ...(remedy === undefined ? {} : { remedy }),
     });

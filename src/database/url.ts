@@ -8,6 +8,7 @@ import { show } from "../check.ts";
 import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { kindOf } from "../show.ts";
+import { ownVariable, urlFromVariables } from "./environment.ts";
 
 const remedy = "Give postgres://user:password@host:port/database";
 
@@ -16,15 +17,19 @@ const otherSchemes =
   /^(https?|wss?|file|jdbc|mysql|mariadb|mssql|sqlserver|sqlite|mongodb|redis|prisma|pg|psql)(\+\w+)?:/i;
 
 /**
- * Checks the URL of a database. A text that is none is never part of the message: it may hold a
+ * Checks the URL of a database. Without one it is made of the variables of libpq, such as PGHOST
+ * and PGDATABASE. A text that is no URL is never part of the message: it may hold a
  * password in any form.
  *
  * @throws {HarkError} `BAD_OPTION`.
  */
-export function databaseUrl(url: unknown): string {
-  if (url === undefined || url === "") {
+export function databaseUrl(given: unknown): string {
+  const url = given === undefined || given === "" ? urlFromVariables(ownVariable) : given;
+  if (url === undefined) {
     throw new HarkError("BAD_OPTION", "there is no database URL", {
-      remedy: `Set DATABASE_URL, or give ${remedy.slice("Give ".length)}.`,
+      remedy: `Set DATABASE_URL, or PGHOST, PGDATABASE and the like, or give ${
+        remedy.slice("Give ".length)
+      }.`,
     });
   }
   if (typeof url !== "string") throw noText(url);

@@ -5,7 +5,7 @@
  */
 
 import { getLogger as getLogTape, inspectLogger, type Logger } from "@logtape/logtape";
-import { type Facts, key, lines } from "./text.ts";
+import { type Facts, keysOf, lines, notPrinted } from "./text.ts";
 import { Thinning } from "./thinning.ts";
 
 /** What Hark logs with: sentences with `{names}` of facts. */
@@ -20,7 +20,7 @@ export interface HarkLogger {
   error(sentence: string, facts?: Facts): void;
 }
 
-const thinning = new Thinning();
+const thinning = new Thinning<{ readonly sentence: string; readonly facts: Facts }>();
 let isHintPrinted = false;
 
 const hint =
@@ -59,10 +59,25 @@ function isConfigured(logger: Logger): boolean {
 }
 
 function print(sentence: string, facts: Facts): void {
-  const admitted = thinning.admit(key(sentence, facts), performance.now());
+  const what = { sentence, facts };
+  const { group, kind } = keysOf(sentence, facts);
+  const admitted = thinning.admit(group, kind, performance.now(), what);
   if (admitted === undefined) return;
   for (const line of lines(sentence, facts, admitted)) console.error(line);
   if (isHintPrinted) return;
   isHintPrinted = true;
   console.error(hint);
+}
+
+/**
+ * Prints how many records were left out since the last one like them. For the end of a run: the
+ * program may end too, and nothing would be printed after it.
+ */
+export function printLeftOut(): void {
+  const { last, others } = thinning.takeHidden();
+  if (isConfigured(getLogTape("hark"))) return;
+  for (const [{ sentence, facts }, alike] of last) {
+    for (const line of lines(sentence, facts, { alike, others: 0 }, false)) console.error(line);
+  }
+  if (others > 0) console.error(notPrinted(others));
 }

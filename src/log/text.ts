@@ -20,17 +20,27 @@ const widest = 500;
 const here = new URL("../", import.meta.url).href;
 
 /**
- * What records have in common that say the same: the sentence, the consumer, and the reason without
- * its numbers and quoted values.
+ * What records have in common: the sentence and the consumer, and those that say the same also the
+ * reason, without its numbers and quoted values.
  */
-export function key(sentence: string, facts: Facts): string {
+export function keysOf(sentence: string, facts: Facts): { group: string; kind: string } {
+  const group = [sentence, facts.consumer].join("\n");
   const reason = String(facts.reason ?? "").slice(0, widest)
     .replaceAll(/"[^"]*"|'[^']*'|\d+/g, "#");
-  return [sentence, facts.consumer, reason].join("\n");
+  return { group, kind: `${group}\n${reason}` };
 }
 
-/** The lines of a record. If it is a repetition, its stack is left out and their number is said. */
-export function lines(sentence: string, facts: Facts, { alike, others }: Admitted): string[] {
+/**
+ * The lines of a record. If others like it were not printed, their number is said.
+ *
+ * @param isNew Whether to print where the error comes from: not if that was printed before.
+ */
+export function lines(
+  sentence: string,
+  facts: Facts,
+  { alike, others }: Admitted,
+  isNew: boolean = alike === 0,
+): string[] {
   const { error } = facts;
   const words = sentence.replaceAll(/\{(\w+)\}/g, (_, name: string) => {
     const value = facts[name];
@@ -38,7 +48,7 @@ export function lines(sentence: string, facts: Facts, { alike, others }: Admitte
     return error instanceof Error ? headOf(error) : firstLine(String(value));
   });
   const found = [safe(`hark: ${words}${alike === 0 ? "" : ` (${alike} more like it)`}`)];
-  if (alike === 0 && error instanceof Error) {
+  if (isNew && error instanceof Error) {
     found.push(...placesOf(error).map((place) => `    ${safe(place)}`));
     for (let { cause } = error, depth = 0; cause instanceof Error && depth < 2; depth++) {
       if (!messageOf(error).includes(messageOf(cause))) {
@@ -47,8 +57,13 @@ export function lines(sentence: string, facts: Facts, { alike, others }: Admitte
       cause = cause.cause;
     }
   }
-  if (others > 0) found.push(`hark: ${others} other warnings and errors were not printed`);
+  if (others > 0) found.push(notPrinted(others));
   return found;
+}
+
+/** The line that says how many records were left out. */
+export function notPrinted(count: number): string {
+  return `hark: ${count} other warnings and errors were not printed`;
 }
 
 /** Only names and numbers belong into a sentence. */

@@ -132,7 +132,8 @@ class Strict {
 
   /** What toJSON returns, if the value has that. */
   #simplified(name: string, given: unknown): unknown {
-    if (given instanceof Date && Number.isNaN(given.getTime())) {
+    // By its tag: it may come from another realm, where Date is another class.
+    if (tagOf(given) === "Date" && Number.isNaN(Number(given))) {
       this.#refuse("is an invalid Date, which is not JSON", "Give a valid Date, or null.");
     }
     if (typeof given !== "object" && typeof given !== "bigint" || given === null) return given;
@@ -234,7 +235,7 @@ function isStorable(text: string): boolean {
 function lossy(value: object): string | undefined {
   const prototype = Object.getPrototypeOf(value);
   if (prototype === null || Object.getPrototypeOf(prototype) === null) return undefined;
-  const tag = Object.prototype.toString.call(value).slice("[object ".length, -1);
+  const tag = tagOf(value);
   if (tag === "String" || tag === "Boolean" || tag === "Number") return undefined;
   if (value instanceof Error) return "Give { name, message } of it, or its text.";
   if (typeof (value as { then?: unknown }).then === "function") return "Await it.";
@@ -246,4 +247,8 @@ function lossy(value: object): string | undefined {
   }
   if (Object.keys(value).length > 0) return undefined;
   return "Give a plain object, or give its class a toJSON() method.";
+}
+
+function tagOf(value: unknown): string {
+  return Object.prototype.toString.call(value).slice("[object ".length, -1);
 }

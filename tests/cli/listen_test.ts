@@ -250,3 +250,47 @@ test("logs go to standard error, as text or as JSON, as much as asked for", asyn
   assert.deepEqual([level, properties.consumer], ["INFO", "c"]);
   await refused(["listen", "--log-level", "loud"], 2, /--log-level/, { url, here: true });
 });
+
+test("listen finds the folder consumers/ beside it, and says so", async ({ url, sql, use }) => {
+  const folder = use(await scratch());
+  await Deno.mkdir(join(folder.path, "consumers"));
+  await writeModules(join(folder.path, "consumers"), {
+    "billing.ts": printer("billing"),
+    "mail.ts": classes,
+  });
+  await sql("select hark.notify('orders', '1')");
+  const cwd = folder.path;
+  const { code, stdout, stderr } = await ran(["listen", "--drain"], { url, cwd });
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /taking the consumers of consumers\/, as no module is named/);
+  assert.match(stdout, /^billing +1\nmail +1$/m);
+  const ids = async (...args: string[]) =>
+    (await jsonOutput(["listen", "--list-consumers", ...args], { url, cwd }))
+      .map(({ id }: { id: string }) => id);
+  assert.deepEqual(await ids(), ["billing", "mail"]);
+});
+
+test("the consumers to run are given by commas, by spaces, and more than once", async ({ url, use }) => {
+  const folder = use(await scratch());
+  await writeModules(folder.path, {
+    "a.ts": printer("a"),
+    "b.ts": printer("b"),
+    "c.ts": printer("c"),
+  });
+  await oneByOne<[string[], string[]]>([
+    [["--consumers", "a,b"], ["a", "b"]],
+    [["--consumers", "a", "b"], ["a", "b"]],
+    [["--consumers=a", "b"], ["a", "b"]],
+    [["--consumers", "a", "--consumers", "b"], ["a", "b"]],
+    [["--consumers", "a,b", "c"], ["a", "b", "c"]],
+    [["--exclude-consumers", "a", "b"], ["c"]],
+    [["--exclude-consumers", "a", "--exclude-consumers", "b", "--consumers", "b", "c"], ["c"]],
+  ], async ([options, wanted]) => {
+    for (const args of [[folder.path, ...options], [...options, folder.path]]) {
+      const listed = await jsonOutput(["listen", "--list-consumers", ...args], { url, here: true });
+      assert.deepEqual(listed.map(({ id }: { id: string }) => id), wanted, args.join(" "));
+    }
+  });
+  const unknown = ["listen", folder.path, "--consumers", "a", "z"];
+  await refused(unknown, 2, /no consumer "z"\. There are: a, b, c/, { url, here: true });
+});

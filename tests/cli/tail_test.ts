@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { connect, subscribe } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
+import { role } from "../schema/_support/role.ts";
 import { hark, oneByOne, output, refused } from "./_support/hark.ts";
 
 async function following(url: string, args: string[], sql: (text: string) => Promise<unknown[]>) {
@@ -111,4 +113,57 @@ test("tail shows control characters, and does not send them to the terminal", as
   // deno-lint-ignore no-control-regex -- control characters are what it is about
   assert.doesNotMatch(text, /[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]/);
   assert.match(text, / or\\u001b\[2Jders #1 "a\\u009b\\u007f\\u202e" key=k\\u0007\\u000a\n$/);
+});
+
+test("tail --no-follow shows what there is and ends, also for a role that may only operate", async (context) => {
+  const { url, sql } = context;
+  assert.equal(await output(["tail", "--no-follow"], { url }), "");
+  await sql(
+    "select hark.notify(case when n = 5 then 'b' else 'a' end) from generate_series(1, 9) n",
+  );
+  const ids = async (...args: string[]) =>
+    (await output(["tail", "--json", "--no-follow", ...args], { url })).trim().split("\n")
+      .map((line) => JSON.parse(line).id);
+  assert.deepEqual(await ids("--from", "beginning", "--limit", "100"), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assert.deepEqual(await ids(), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assert.deepEqual(await ids("--from", "8"), [8, 9]);
+  assert.deepEqual(await ids("b", "--since", "1h"), [5]);
+  assert.deepEqual(await ids("--limit", "2"), [1, 2]);
+  await refused(["tail", "--no-follow", "--from", "now"], 2, /contradict/, { url });
+  const operator = await role(context);
+  await sql("select hark.grant_operate($1)", [operator.name]);
+  const lines = await output(["tail", "--no-follow", "--json"], { url: operator.url });
+  assert.equal(lines.trim().split("\n").length, 9);
+  // It follows, too.
+  const child = context.use(hark(["tail", "--json"], { url: operator.url }));
+  await until(async () => {
+    await sql("select hark.notify('c')");
+    return child.stdout.includes('"c"');
+  });
+  child.kill("SIGINT");
+  assert.equal((await child.ended()).code, 0);
+});
+
+test("a subscription that does not follow ends with what had committed when it began", async ({ url, client, sql, use }) => {
+  const db = use(await connect(url));
+  await sql("select hark.notify('a', to_jsonb(n)) from generate_series(1, 1200) n");
+  const late = await client();
+  await late.query("begin");
+  await late.query("select hark.notify('a', '-1')");
+  const seen: number[] = [];
+  for await (const { payload } of subscribe(db, "a", { from: "beginning", follow: false })) {
+    if (seen.push(payload) === 1) {
+      await late.query("commit");
+      await sql("select hark.notify('a', '-2')");
+    }
+  }
+  assert.equal(seen.length, 1200);
+  assert(seen.every((payload) => payload > 0));
+  await assert.rejects(
+    async () => {
+      // deno-lint-ignore no-explicit-any -- wrong on purpose
+      for await (const _ of subscribe(db, "a", { follow: 1 as any }));
+    },
+    { code: "BAD_OPTION", message: /follow is 1/ },
+  );
 });

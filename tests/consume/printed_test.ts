@@ -77,6 +77,48 @@ test("ten thousand failures of one kind are a few lines with their number", asyn
   const about = printed.lines.filter((line) => /became a dead letter/.test(line));
   assert(about.length >= 4 && about.length <= 15, `${about.length} lines`);
   assert.match(about[1]!, /\(8 more like it\)$/);
+  const counted = about.map((line) => 1 + Number(/\((\d+) more like it\)$/.exec(line)?.[1] ?? 0));
+  assert.equal(counted.reduce((a, b) => a + b), 10_000, "none is left out of the count");
+});
+
+test("at the end of a drain, what was left out is told", async (c) => {
+  const db = c.use(await connect(c.url));
+  await notifyMany(db, [1, 2, 3, 4, 5].map((payload) => ({ channel: "c", payload })));
+  await using printed = await recorded();
+  const consumer = new Consumer(db, {
+    id: "five",
+    channels: "c",
+    handle({ payload }) {
+      if (payload > 1) throw new DeadLetter("no such tax");
+    },
+  });
+  assert.equal(await consumer.drain(), 1);
+  const about = printed.lines.filter((line) => line.startsWith("hark: five"));
+  assert.deepEqual(about, [
+    "hark: five: notification 2 became a dead letter after attempt 1: DeadLetter: no such tax",
+    "hark: five: notification 5 became a dead letter after attempt 1: DeadLetter: no such tax (2 more like it)",
+  ]);
+});
+
+test("failures for very many reasons are bounded, and told at the end", async (c) => {
+  const db = c.use(await connect(c.url));
+  const reasons = Array.from({ length: 300 }, (_, n) => "x".repeat(n + 1));
+  await notifyMany(db, reasons.map((payload) => ({ channel: "c", payload })));
+  await using printed = await recorded();
+  const consumer = new Consumer(db, {
+    id: "many",
+    channels: "c",
+    handle({ payload }) {
+      throw new DeadLetter(`no ${payload}`);
+    },
+  });
+  await consumer.drain();
+  const { length } = printed.lines.filter((line) => line.startsWith("hark: many: "));
+  assert(length <= 20, `${length} lines`);
+  const left = /^hark: (\d+) other warnings and errors were not printed$/.exec(
+    printed.lines.at(-1)!,
+  );
+  assert.equal(Number(left?.[1]) + length, 300);
 });
 
 test("what is printed shows no payload, no password, and nothing that moves a terminal's cursor", async (c) => {
@@ -150,9 +192,12 @@ Deno.test("a cause is printed below the error, without the places in Hark", () =
 Deno.test("failures of very many kinds are bounded too, and counted", () => {
   const thinning = new Thinning();
   let printed = 0;
-  for (let n = 0; n < 1000; n++) if (thinning.admit(`kind ${n}`, n) !== undefined) printed++;
+  for (let n = 0; n < 1000; n++) {
+    if (thinning.admit("one", `kind ${n}`, n, n) !== undefined) printed++;
+  }
   assert.equal(printed, 20);
-  assert.deepEqual(thinning.admit("another", 20_000), { alike: 0, others: 980 });
+  // Another consumer's failures are printed meanwhile.
+  assert.deepEqual(thinning.admit("two", "kind", 1000, 0), { alike: 0, others: 980 });
 });
 
 /** What goes to the console, as long as no program has configured LogTape: another test may have. */

@@ -77,7 +77,7 @@ test("a run that is stopped before it is ready rejects ready, and ends itself in
   const run = consumer.run({ signal: AbortSignal.abort() });
   await assert.rejects(consumer.ready, {
     code: "CONFLICT",
-    message: /stopped before it was ready/,
+    message: /^consumer "c" was stopped before it was ready/,
   });
   await run;
   // A second run at the same time does not touch the first one's promise.

@@ -249,6 +249,34 @@ test("a worker that is killed and started again tries what waits at once, withou
   assert(later < 5000, `its next attempt moved by ${later} ms`);
 });
 
+for (
+  const how of ["is stopped after the new one has started", "is killed and listens to nothing"]
+) {
+  test(`a deployment tries at once what waits if the old worker ${how}`, async (context) => {
+    await publish(context, 1, 2);
+    const listen = how.startsWith("is stopped");
+    await using old = startWorker(context.url, "old", {
+      options: { retry: { initial: 7_200_000, maximum: 7_200_000 }, lease: 1000 },
+      connect: { listen },
+      fails: [1],
+      say: true,
+    });
+    await old.line(/^handled 2/);
+    await waitingRows(context, 1);
+    if (!listen) old.kill("SIGKILL");
+    const db = context.use(await connect(context.url));
+    const next = context.use(new Running(db, { lease: 1000 }));
+    if (listen) {
+      await until(async () => (await context.sql("select from hark.workers")).length === 2);
+      old.kill("SIGTERM");
+    }
+    await old.ended();
+    await next.atLeast(1, { deadline: 15_000 });
+    await settled(context);
+    assert.deepEqual(next.payloads, [1]);
+  });
+}
+
 test("a second worker leaves the waiting ones of the first alone", async (context) => {
   await publish(context, 1, 1);
   const { db, running } = await broken(context, [1]);

@@ -5,7 +5,7 @@
  */
 
 import { parse } from "@optique/core/parser";
-import { commands, main, program, withWord } from "../../src/cli/main.ts";
+import { asGrammar, commands, main, program } from "../../src/cli/main.ts";
 
 /** The commands, with their subcommands, as their usage names them: "init", "watch add", … */
 export function commandNames(): string[] {
@@ -66,7 +66,7 @@ export async function helpOf(command: string): Promise<string> {
 export function refusal(args: readonly string[]): string | undefined {
   if (args.length === 0 || args.includes("--help") || args[0] === "--version") return undefined;
   if (args[0] === "completion") return undefined; // the runner's own command
-  const result = parse(program(args[0]), [...withWord(args)]);
+  const result = parse(program(args[0]), [...asGrammar(args)]);
   return result.success ? undefined : JSON.stringify(result.error);
 }
 

@@ -15,6 +15,7 @@ import {
   seek,
   setPartitions,
   status,
+  subscribe,
 } from "../../mod.ts";
 import type { Queryable } from "../../mod.ts";
 import { join } from "node:path";
@@ -40,12 +41,17 @@ const operating: ((db: Queryable) => Promise<unknown>)[] = [
   (db) => removeConsumer(db, "r"),
 ];
 
-test("a role that may operate does all of it, and neither publishes nor reads payloads of the log", async (context) => {
+test("a role that may operate does all of it and follows the log, and neither publishes nor touches a table", async (context) => {
   await context.sql("select hark.register('r', array['c'])");
   await context.sql("select hark.notify('c')");
   const operator = await role(context);
   await context.sql("select hark.grant_operate($1)", [operator.name]);
   const db = context.use(await connect(operator.url));
+  const read = [];
+  for await (const { id } of subscribe(db, null, { from: "beginning", follow: false })) {
+    read.push(id);
+  }
+  assert.deepEqual(read, [1]);
   for (const call of [...looking, ...operating]) await call(db);
   const refused = { name: "HarkError", code: "NO_PERMISSION" };
   await assert.rejects(notify(db, "c"), refused);

@@ -5,14 +5,13 @@
  */
 
 import { object } from "@optique/core/constructs";
-import { multiple, withDefault } from "@optique/core/modifiers";
+import { map, multiple, withDefault } from "@optique/core/modifiers";
 import { describedCommand } from "../command.ts";
 import {
   contradiction,
   database,
   json,
   list,
-  maybe,
   needed,
   number,
   positional,
@@ -21,16 +20,50 @@ import {
   words,
 } from "../options.ts";
 
+/** The ids of consumers, or undefined: a list, given once or more often. */
+function ids(name: `--${string}`, description: string) {
+  return map(
+    multiple(needed(name, list("IDS"), description)),
+    (lists) => lists.length === 0 ? undefined : lists.flat(),
+  );
+}
+
+/** What can only be a module: a path, a file or a URL. */
+const looksLikeModule = /[/\\]|^\.|\.[cm]?[jt]sx?$|^\w[\w+.-]*:/;
+
+/**
+ * Joins the words after `--consumers` to one list, as in `--consumers billing mail`. A word that can
+ * only be a module stays one.
+ */
+export function withIdsJoined(args: readonly string[]): readonly string[] {
+  const end = args.includes("--") ? args.indexOf("--") : args.length;
+  const joined: string[] = [];
+  for (let i = 0; i < end; i++) {
+    const arg = args[i]!;
+    joined.push(arg);
+    if (!/^--(exclude-)?consumers(=|$)/.test(arg)) continue;
+    const words = arg.includes("=") ? [joined.pop()!] : [];
+    for (; i + 1 < end; i++) {
+      const next = args[i + 1]!;
+      if (next.startsWith("-") || looksLikeModule.test(next)) break;
+      words.push(next);
+    }
+    if (words.length > 0) joined.push(words.join(","));
+  }
+  return [...joined, ...args.slice(end)];
+}
+
 const options = object({
   modules: multiple(
     positional(
       words("MODULE"),
-      "A file, a folder (each .ts, .js, .mts, .mjs in it) or a URL. Default: a sample that prints " +
-        'the notifications of "orders", only for the server in .hark/.',
+      "A file, a folder (each .ts, .js, .mts, .mjs in it) or a URL. Default: the folder consumers/. " +
+        'Without it, a sample that prints the notifications of "orders", only for the server in ' +
+        ".hark/.",
     ),
   ),
-  consumers: maybe("--consumers", list("IDS"), "Run only these, separated by commas."),
-  excluded: maybe("--exclude-consumers", list("IDS"), "Run all except these."),
+  consumers: ids("--consumers", "Run only these, separated by commas or spaces. Repeatable."),
+  excluded: ids("--exclude-consumers", "Run all except these."),
   workers: withDefault(
     needed(
       "--workers",
@@ -60,12 +93,12 @@ export const listen = describedCommand(
       "task has few: an environment variable that it may not read is undefined. To give more: " +
       "deno run -P=listen --allow-env=DATABASE_URL,NAME --allow-write=PATH cli.ts listen MODULE",
     examples: [
-      ["hark listen", "the sample consumer"],
-      ["hark listen consumers/", "all consumers of a folder"],
-      ["hark listen consumers/ --consumers billing,mail", "two of them"],
-      ["hark listen consumers/ --workers 4", "on four cores"],
+      ["hark listen", "all consumers of consumers/, else the sample consumer"],
+      ["hark listen billing.ts more/", "all consumers of a file and of a folder"],
+      ["hark listen --consumers billing mail", "two of them"],
+      ["hark listen --workers 4", "on four cores"],
       ["hark listen billing.ts --drain", "from a cron job"],
-      ["hark listen consumers/ --list-consumers --json", "what there is, for a program"],
+      ["hark listen --list-consumers --json", "what there is, for a program"],
     ],
   },
   options,

@@ -40,14 +40,20 @@ export interface ListenOptions extends Work, DatabaseOptions {
   readonly json: boolean;
 }
 
+/** Where consumers are looked for if no module is named. */
+const usualFolder = "consumers/";
+
 /** Runs `hark listen`; gives the exit code. */
-export async function runConsumers(o: ListenOptions): Promise<number> {
-  await configureLogs(o, "info");
-  const url = givenUrl(o);
+export async function runConsumers(given: ListenOptions): Promise<number> {
+  await configureLogs(given, "info");
+  const url = givenUrl(given);
+  const o = { ...given, modules: await modulesOf(given) };
   if (o.modules.length === 0 && url !== undefined && !o.list) {
     refuse(
-      "there is no module, and the sample consumer is not registered in a database of yours",
-      "Name a module: hark listen consumers/. To only watch notifications: hark tail.",
+      `there is no module and no folder ${usualFolder} here, and the sample consumer is not ` +
+        "registered in a database of yours",
+      `Put modules into ${usualFolder}, or name one: hark listen billing.ts. To only watch ` +
+        "notifications: hark tail.",
     );
   }
   if (o.workers > 1 && !o.list) {
@@ -64,6 +70,24 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
     deferred.become(db);
     return o.drain ? drain(selected, signal, o.json) : runHere(selected, signal);
   });
+}
+
+/** The modules that are named, or else the usual folder, if there is one. */
+async function modulesOf({ modules }: ListenOptions): Promise<readonly string[]> {
+  if (modules.length > 0 || !await isFolder(usualFolder)) return modules;
+  await printError(`taking the consumers of ${usualFolder}, as no module is named`);
+  return [usualFolder];
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  const { state } = await Deno.permissions.query({ name: "read", path });
+  if (state !== "granted") return false;
+  try {
+    return (await Deno.stat(path)).isDirectory;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 /** Runs consumers on a connected database until the signal; gives the exit code. */

@@ -17,15 +17,20 @@ const logger = getLogger(["hark", "consumer"]);
 const watchInterval = 500;
 /** How long an owner whose session has ended may take to come back, in milliseconds. */
 const grace = 1000;
+/**
+ * How long a run counts as just started, in milliseconds; at least two leases. In a deployment the
+ * old worker may stop after the new one has started. If it was killed, its lease has to end first.
+ */
+const starting = 60_000;
 
 /** What a worker does for its partitions: see Service. */
 export interface Serves {
   /**
    * Begins to serve partitions that were claimed.
    *
-   * @param alone Whether no other worker was alive when this run began.
+   * @param restarted Whether this run has just started, and no other worker is alive.
    */
-  adopt(session: Queryable, claimed: readonly Claimed[], alone: boolean): Promise<void>;
+  adopt(session: Queryable, claimed: readonly Claimed[], restarted: boolean): Promise<void>;
   /** Looks for rows that others have put into hark.waiting. */
   reload(session: Queryable): Promise<void>;
 }
@@ -50,8 +55,7 @@ export class Assignment {
   #hurried = false;
   #told = false;
   #changes: number | undefined;
-  /** Whether no other worker was alive when this run began. Undefined before the first heartbeat. */
-  #alone: boolean | undefined;
+  readonly #begunAt = performance.now();
   #standing: "serving" | "standby" | "outdated" | undefined;
   /** When the lease was last renewed. */
   renewedAt = -Infinity;
@@ -101,7 +105,6 @@ export class Assignment {
     const heartbeat = await this.#membership.heartbeat(session, sessionKey, renew);
     if (renew) this.renewedAt = sent;
     this.#sessionKey = sessionKey;
-    this.#alone ??= heartbeat.workers === 1;
     this.last = heartbeat;
     this.#state.partitionCount = heartbeat.partitions;
     const alone = heartbeat.outcome === "serve" && heartbeat.workers === 1 &&
@@ -258,7 +261,14 @@ export class Assignment {
     presumeGone: boolean,
   ): Promise<void> {
     const claimed = await this.#membership.claim(session, numbers, presumeGone);
-    await this.#duty.adopt(session, claimed, this.#alone === true);
+    await this.#duty.adopt(session, claimed, this.#hasJustStarted(this.last));
+  }
+
+  /** Whether this run has just started, and no other worker is alive. */
+  #hasJustStarted(heartbeat: Heartbeat | undefined): boolean {
+    const { lease } = this.#state.options.identity;
+    return heartbeat?.workers === 1 &&
+      performance.now() - this.#begunAt < Math.max(starting, 2 * lease);
   }
 
   /**
@@ -277,7 +287,6 @@ export class Assignment {
       true,
     );
     this.renewedAt = sent;
-    this.#alone ??= heartbeat.workers === 1;
     if (partitions.size === 0) return;
     // Rows may have been discarded while their storing was in doubt: look at all of them again.
     this.#changes = -1;
@@ -309,7 +318,7 @@ export class Assignment {
       this.#state.forget(held, takenOver(identity.consumer, held.number));
       if (again !== undefined) fresh.push(again);
     }
-    await this.#duty.adopt(session, fresh, this.#alone === true);
+    await this.#duty.adopt(session, fresh, this.#hasJustStarted(heartbeat));
   }
 
   /** Looks for rows that others have put into hark.waiting. */

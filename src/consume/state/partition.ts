@@ -64,7 +64,7 @@ export class OwnedPartition {
   /** Whether the partition's waiting and done notifications are known. */
   complete = false;
   /**
-   * Whether what waits is tried once at once: this worker has just started, and it was alone. The
+   * Whether what waits is tried once at once: this worker has just started, and it is alone. The
    * cause of a failure may have been repaired with the restart.
    */
   restarted = false;

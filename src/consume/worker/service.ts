@@ -30,7 +30,7 @@ export class Service implements Serves {
   }
 
   /** Reads for the partitions from now on. Partitions of the same position share a reader. */
-  async adopt(session: Queryable, claimed: readonly Claimed[], alone: boolean): Promise<void> {
+  async adopt(session: Queryable, claimed: readonly Claimed[], restarted: boolean): Promise<void> {
     const state = this.#state;
     const { consumer } = state.options.identity;
     const adopted: OwnedPartition[] = [];
@@ -41,7 +41,7 @@ export class Service implements Serves {
       const held = new OwnedPartition(one, state.options.readAhead, state.run.abandon);
       state.partitions.set(held.number, held);
       // Not in a drain, which is started often. Not after two crashes: what waits may be the cause.
-      held.restarted = alone && !state.run.drain && held.crashes < 2 &&
+      held.restarted = restarted && !state.run.drain && held.crashes < 2 &&
         !this.#served.has(held.number);
       this.#served.add(held.number);
       let reader = this.#readers.find((r) =>

@@ -36,9 +36,13 @@ export class Within implements AsyncDisposable {
       stdin: { readable, isTerminal: () => false },
       stdout: this.#output("stdout", terminal),
       stderr: this.#output("stderr", terminal),
-      // Colours depend on the test alone, not on how it was started.
+      // Colours and the database depend on the test alone, not on how it was started.
       variable: (name) =>
-        name === "DATABASE_URL" ? url : /_COLOR$/.test(name) ? variables[name] : Deno.env.get(name),
+        name === "DATABASE_URL"
+          ? url
+          : /^PG|_COLOR$/.test(name)
+          ? variables[name]
+          : Deno.env.get(name),
       addSignalListener: (signal, listener) => {
         const set = this.#listeners.get(signal) ?? new Set();
         this.#listeners.set(signal, set.add(listener));
