@@ -125,7 +125,7 @@ begin
     -- One session at a time: two sessions that skip each other's rows would give a later notification of a
     -- key the lower id. The lock is freed after the commit is visible, so the next session to get it sees
     -- the moved rows.
-    if pg_try_advisory_xact_lock(hashtextextended('hark.deliver_due', 5237)) then
+    if hark.try_lock('delivery_lock') then
       -- A statement of its own, before ids are drawn: see hark.log.
       writer := pg_current_xact_id();
       begin
