@@ -271,26 +271,6 @@ test("quotes, SQL, emoji and 5 MB arrive as they were, late", async (context) =>
   assert.deepEqual(reading.payloads.slice(-2), [big, null]);
 });
 
-test("large payloads that are due at once are moved in bites, in order, and small ones come between", async (context) => {
-  // Text that does not compress, of 3 MiB.
-  await context.sql(`insert into hark.delayed (channel, payload, deliver_at, owner)
-    select 'c', to_jsonb(n || (select string_agg(md5(g::text), '') from generate_series(1, 98304) g)),
-      now() - interval '1 minute' + n * interval '1 second', 'x' from generate_series(1, 8) n`);
-  await context.sql("select hark.notify_at('c', '9', deliver_at => now() - interval '1 second')");
-  const moved: number[] = [];
-  const bites = await until(async () => {
-    const { moved: some, next } = await deliverDue(context);
-    moved.push(some);
-    assert(next === null || next <= 0, "more are due now");
-    return next === null && moved;
-  });
-  assert.deepEqual(bites, [3, 3, 3]);
-  const [{ order }] = await context.sql(
-    "select string_agg(left(payload #>> '{}', 1), '' order by id) as order from hark.log",
-  );
-  assert.equal(order, "123456789");
-});
-
 test("a delay that cannot be is refused with value, reason and remedy", async (context) => {
   const db = context.use(await connect(context.url));
   await refusals(context, db, [
