@@ -54,7 +54,7 @@ export class Entries {
     this.#options = options;
     this.#partitions = partitions;
     this.#halt = halt;
-    this.queue = new KeyQueue((entry) => this.follow(entry));
+    this.queue = new KeyQueue(options.concurrency === 1, (entry) => this.follow(entry));
   }
 
   /** The lane in which an entry keeps its order. */
@@ -250,12 +250,13 @@ export class Entries {
   }
 
   /**
-   * Leaves an entry of a batch behind another one of its lane, if that one is still to be handled.
-   * If so, no result of the entry counts.
+   * Puts an entry of a batch back behind another one of its lane, if that one is still to be
+   * handled. If so, no result of the entry counts.
    */
   comesAgain(entry: Entry): boolean {
     if (!this.queue.isBehind(entry)) return false;
     this.#unbegin(entry);
+    this.queue.comeBehind(entry);
     return true;
   }
 
