@@ -28,7 +28,8 @@ export class KeyQueue {
   readonly #follow: (entry: Entry) => void;
 
   /**
-   * @param serial Whether one entry at a time is taken. Then only waiting entries need lanes.
+   * @param serial Whether one entry at a time is taken. Then all are taken in the order read, and
+   *   only waiting entries need lanes.
    * @param follow Called for an entry that must wait behind a waiting one of its lane.
    */
   constructor(serial: boolean, follow: (entry: Entry) => void) {
