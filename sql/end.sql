@@ -15,6 +15,11 @@ begin
 end
 $$;
 
+-- Deletes the row of a watch that is marked as removed, also in a session with session_replication_role = replica.
+create or replace trigger remove after insert or update of removed on hark.watches
+for each row when (new.removed) execute function hark.drop_watch_row();
+alter table hark.watches enable always trigger remove;
+
 revoke execute on all functions in schema hark from public;
 select hark.renew_grants();
 select hark.renew_watches();

@@ -46,14 +46,14 @@ as $$
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
       'acting_role', 'add_segments', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind',
-      'contents', 'dead_matching', 'last_drawn_id',
+      'contents', 'dead_matching', 'drop_watch_row', 'error_text', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'hold_gate', 'holders_of', 'id_at',
       'in_context', 'incarnation', 'is_consumed', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'last_served',
-      'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'raise_fenced',
+      'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'postpone_damaged', 'raise_fenced',
       'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse_invalid', 'renew_grants',
       'renew_watches', 'retention_due', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
-      'sendable', 'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'turn_partitions',
+      'sendable', 'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'try_lock', 'turn_partitions',
       'unread_of', 'waiting_matching', 'wake_all', 'wake_one', 'window_open_to', 'without_own'
     ])
 $$;
@@ -88,7 +88,11 @@ begin
   end loop;
   if kind = 'publish' then
     execute format('grant insert on hark.published to %I', role_name);
-    execute format('grant select, insert, update, delete on hark.watches to %I', role_name);
+    -- By columns: with UPDATE or DELETE on the table, a role could lock it against readers.
+    execute format('grant select on hark.watches to %I', role_name);
+    execute format('grant insert (%1$s), update (%1$s) on hark.watches to %2$I',
+      (select string_agg(quote_ident(a.attname), ', ') from pg_attribute a
+        where a.attrelid = 'hark.watches'::regclass and a.attnum > 0 and not a.attisdropped), role_name);
   end if;
   insert into hark.grants values ($1, $2) on conflict do nothing;
 end

@@ -124,6 +124,12 @@ create unlogged table hark.sleepers (
 ) with (fillfactor = 10);
 comment on table hark.sleepers is 'Which readers to wake by NOTIFY for which channel; publishers look here.';
 
+-- Tables without rows, each for one lock that only Hark's functions can take (hark.hold_gate, hark.try_lock). Not advisory locks:
+-- any role that may connect can take those, and pg_locks shows it their numbers.
+create table hark.gate_lock ();
+create table hark.delivery_lock ();
+create table hark.segments_lock ();
+
 create sequence hark.gate minvalue -9223372036854775808 cache 1;
 select setval('hark.gate', 0);
 
@@ -342,6 +348,8 @@ create table hark.watches (
   snapshot_count bigint not null default 0,
   snapshot_done_at timestamptz,
   created_at timestamptz not null default clock_timestamp(),
+  -- Set to remove the row: a role with DELETE on the table could lock it as a whole.
+  removed boolean not null default false,
   primary key (function_schema, function_name, owner)
 );
 comment on table hark.watches is 'Which tables are watched, and how: see hark.watch and hark.watches().';

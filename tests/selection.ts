@@ -73,6 +73,7 @@ const SLOW: Readonly<Record<string, number>> = {
   "tests/delivery/failure_test.ts": 26,
   "tests/delivery/rebalance_test.ts": 29,
   "tests/delivery/shares_test.ts": 20,
+  "tests/schema/settings_test.ts": 45,
   "tests/docs/docs_test.ts": 53,
   "tests/examples/changes_test.ts": 25,
   "tests/examples/examples_test.ts": 57,

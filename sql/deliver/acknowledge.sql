@@ -7,6 +7,7 @@
 --     {"kind": "wait", "id", "partition", "key", "state", "attempts", "due_ms", "error"}  it waits
 --     {"kind": "end", "id", "partition"}                                                  it is finished
 --     {"kind": "dead", "id", "partition", "attempts", "error"}                            it is given up
+--   An error is the text of a JSON string: see hark.error_text.
 --   "stored": true in an outcome says that the notification has a row in hark.waiting. If the row is gone by
 --   now, the notification was discarded, and the outcome does not count.
 --
@@ -86,6 +87,18 @@ begin
 end
 $$;
 
+-- The text of an error, from the text of a JSON string. Characters that the database's encoding lacks stay
+-- written as they are in JSON, such as \u2014. No failure may be lost for them.
+create or replace function hark.error_text(quoted text) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return left(quoted::jsonb #>> '{}', 10000);
+exception when untranslatable_character or invalid_text_representation or feature_not_supported then
+  return left(quoted, 10000);
+end
+$$;
+
 -- Stores the outcomes of hark.acknowledge, which has checked that the caller owns the partitions.
 create or replace function hark.settle(consumer text, outcomes json) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -93,7 +106,7 @@ as $$
 begin
   insert into hark.waiting (consumer, id, partition, key, state, attempts, due_at, last_error, failed_at)
   select $1, o.id, o.partition, o.key, o.state, o.attempts,
-    clock_timestamp() + make_interval(secs => coalesce(o.due_ms, 0) / 1000.0), left(o.error, 10000),
+    clock_timestamp() + make_interval(secs => coalesce(o.due_ms, 0) / 1000.0), hark.error_text(o.error),
     case when o.error is not null then clock_timestamp() end
   from json_to_recordset(outcomes) as o (
     kind text, id bigint, partition integer, key text, state text, attempts integer,
@@ -109,7 +122,7 @@ begin
     state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at,
     last_error = coalesce(excluded.last_error, waiting.last_error),
     failed_at = coalesce(excluded.failed_at, waiting.failed_at);
-  perform hark.bury($1, o.id, o.attempts, left(o.error, 10000))
+  perform hark.bury($1, o.id, o.attempts, hark.error_text(o.error))
   from json_to_recordset(outcomes) as o (kind text, id bigint, attempts integer, error text, stored boolean)
   where o.kind = 'dead'
     and (o.stored is not true or exists (select from hark.waiting w where w.consumer = $1 and w.id = o.id));
@@ -164,7 +177,9 @@ as $$
 begin
   perform set_config('idle_in_transaction_session_timeout', lease_ms::text, true);
   perform set_config('hark.handling', owner::text, true);
-  perform pg_advisory_xact_lock_shared(hark.owner_key(owner));
+  -- Not waited for: any role can take this lock. Then a worker that takes over does not find this session, and
+  -- waits until the server ends it.
+  perform pg_try_advisory_xact_lock_shared(hark.owner_key(owner));
 end
 $$;
 

@@ -111,7 +111,7 @@ begin
     return;
   end if;
   -- Without the incarnation, which only says under which one the position was stored.
-  select count(distinct regexp_replace(s.position::text, ',[^,]*\)$', '')) into places
+  select count(distinct regexp_replace(s.position::text, ',[^,]*[)]$', '')) into places
   from hark.partitions s where s.consumer = $1;
   if places > 1 then
     if c.barrier is null then

@@ -199,7 +199,19 @@ begin
   perform hark.rebase();
   -- Waits for registrations, seeks and replays in progress, and holds new ones back for this batch: see
   -- hark.register. Without it a position could go back below rows that are being removed.
-  lock table hark.consumers in share row exclusive mode;
+  begin
+    -- Registrations wait behind this while it waits. Not as a SET clause: a caller may have set less.
+    if current_setting('lock_timeout') = '0' then
+      perform set_config('lock_timeout', '2s', true);
+      lock table hark.consumers in share row exclusive mode;
+      perform set_config('lock_timeout', '0', true);
+    else
+      lock table hark.consumers in share row exclusive mode;
+    end if;
+  exception when lock_not_available then
+    raise exception 'an open transaction holds a lock on hark.consumers, and cleaning has waited for it in vain'
+      using errcode = 'lock_not_available', hint = 'Clean again later. pg_locks shows which session it is.';
+  end;
   if not dry_run then
     perform hark.tidy(batch);
   end if;

@@ -20,8 +20,8 @@ create or replace function hark.segments() returns table (segment oid, name text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select c.oid, c.relname::text,
-    case when b.bound like '%FROM (MINVALUE)%' then 0 else substring(b.bound from 'FROM \(''(-?\d+)''\)')::bigint end,
-    substring(b.bound from 'TO \(''(-?\d+)''\)')::bigint, pg_relation_size(c.oid)
+    case when b.bound like '%FROM (MINVALUE)%' then 0 else substring(b.bound from 'FROM [(]''(-?[0-9]+)''[)]')::bigint end,
+    substring(b.bound from 'TO [(]''(-?[0-9]+)''[)]')::bigint, pg_relation_size(c.oid)
   from pg_inherits i
   join pg_class c on c.oid = i.inhrelid
   cross join lateral (select pg_get_expr(c.relpartbound, c.oid)) b (bound)
@@ -110,7 +110,7 @@ create or replace function hark.require_read_committed() returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
+  if not starts_with(current_setting('transaction_isolation'), 'read ') then
     raise exception 'the log cannot be cleaned in a % transaction: it would not see consumers that register later',
         upper(current_setting('transaction_isolation'))
       using errcode = 'HK002', hint = 'Use READ COMMITTED. For a role: alter role ... set default_transaction_isolation = ''read committed''.';
@@ -118,17 +118,32 @@ begin
 end
 $$;
 
+-- Locks one of the tables for that until this transaction ends. Returns false if another session has it.
+--
+-- SHARE UPDATE EXCLUSIVE is the weakest lock that two sessions cannot have. A role that may use the schema can get
+-- up to ROW EXCLUSIVE on any of its tables, without a right to them, by PREPARE.
+create or replace function hark.try_lock(what text) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format('lock table hark.%I in share update exclusive mode nowait', what);
+  return true;
+exception when lock_not_available then
+  return false;
+end
+$$;
+
 -- Makes segments for the next ids if there are too few. Readers and cleaning call it now and then, in a
 -- transaction of its own: its locks block others until that ends. Returns how many segments it made.
 --
--- If another session is in the way, this waits for 50 ms and leaves the work to the next call.
--- Turning a large overflow segment into a segment takes a second a gigabyte: above 128 MB that is
--- done only if `patient`.
+-- If another session is in the way, this waits for 50 ms and leaves the work to the next call. PostgreSQL reads
+-- the whole overflow segment for each segment that is made, and all publishers wait until it has. So above 16 MB the
+-- overflow segment is read only once and becomes a segment. Above 64 MB that is done only if `patient`.
 create or replace function hark.extend(patient boolean default false) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms'
 as $$
 declare
-  quick constant bigint := 134217728;
+  quick constant bigint := 67108864;
   rest_bytes bigint;
   n record;
   first_id bigint;
@@ -142,7 +157,7 @@ begin
   end if;
   perform hark.require_read_committed();
   select * into n from hark.next_segment();
-  if n.top - hark.last_drawn_id() >= n.wanted or not pg_try_advisory_xact_lock(hashtextextended('hark.extend', 5237)) then
+  if n.top - hark.last_drawn_id() >= n.wanted or not hark.try_lock('segments_lock') then
     return 0;
   end if;
   -- A statement that began earlier knows only the segments of that time. If it still runs when ids of the new
@@ -152,10 +167,13 @@ begin
   if not hark.is_passable() then
     return 0;
   end if;
+  select f.bytes into rest_bytes from hark.segments() f where f.upper is null;
+  if rest_bytes > quick and not patient then
+    return 0;
+  end if;
   begin
-    select f.bytes into rest_bytes from hark.segments() f where f.upper is null;
     lock table hark.log_overflow in access exclusive mode;
-    if rest_bytes > 33554432 and (patient or rest_bytes <= quick) then
+    if rest_bytes > 16777216 then
       -- ATTACH would scan the overflow segment each time. So it becomes a segment itself, if all its rows fit
       -- between two others.
       lock table only hark.log in access exclusive mode;

@@ -169,7 +169,7 @@ declare
   -- False once a row turns out not to be readable. Then each row is read by itself, to find it.
   at_once boolean := true;
   scanned integer := max_scanned;
-  found bigint;
+  matched bigint;
   whole boolean;
   last_id bigint;
   r record;
@@ -219,7 +219,7 @@ begin
         case when not bool_and(k.is_replay) then string_agg(case when k.is_replay then '1' else '0' end, '') end,
         case when partitions > 1 then string_agg(hark.partition_of(k.key, k.id, partitions)::text, ',') end,
         at_once and coalesce(sum(k.stored) <= bytes_wanted and bool_and(k.plain), true)
-      into last_id, found, ids, channel_list, keys, payloads, header_list, times, replays, partition_list, whole
+      into last_id, matched, ids, channel_list, keys, payloads, header_list, times, replays, partition_list, whole
       from (
         select s.id, s.channel, s.key, s.payload, s.headers, s.created_at,
           case when s.id <= complete_through then true else pg_visible_in_snapshot(s.xid, started) end as is_replay,
@@ -291,7 +291,7 @@ begin
     problems := '{' || problems || '}';
     payloads := array_to_string(texts, E'\n');
     header_list := case when header_list is not null then array_to_string(header_texts, E'\n') end;
-    if cardinality(kept) < found then
+    if cardinality(kept) < matched then
       -- The rows after the page, and those that have been removed since.
       select string_agg(f.id, ','), case when keys is not null then json_agg(f.key)::text end,
         string_agg(f.micros, ','), string_agg(f.replay, ''), string_agg(f.partition, ',')
@@ -305,9 +305,9 @@ begin
   end if;
   if cut then
     null; -- the next page begins after the last row of this one
-  elsif found < max_rows and target_max - after_id <= scanned then
+  elsif matched < max_rows and target_max - after_id <= scanned then
     last_id := target_max;
-  elsif found < max_rows then
+  elsif matched < max_rows then
     select coalesce(
       (select l.id from hark.log l where l.id > after_id and l.id <= target_max
         order by l.id offset scanned - 1 limit 1),
@@ -317,7 +317,7 @@ begin
   "position" := row(p.seen, p.seen_max, p.floor, p.stragglers, p.lows, p.target, p.target_max, last_id, p.incarnation);
   window_end := last_id >= p.target_max;
   window_span := p.target_max - least(p.floor, p.last_id);
-  if fence and window_end and found > 0 and pg_current_xact_id_if_assigned() is null then
+  if fence and window_end and matched > 0 and pg_current_xact_id_if_assigned() is null then
     if pg_current_xact_id() is not null then
       next := hark.window_advance("position");
     end if;

@@ -58,10 +58,11 @@ begin
     raise exception 'this transaction has already written: its own notifications would count as read'
       using errcode = 'HK001', hint = 'Read in a transaction of its own, outside yours.';
   end if;
-  if current_setting('transaction_isolation') <> 'read committed' then
+  if not starts_with(current_setting('transaction_isolation'), 'read ') then
     raise exception 'reading needs READ COMMITTED, and this transaction is %',
       upper(current_setting('transaction_isolation'))
-      using errcode = 'HK002', hint = 'Read in a READ COMMITTED transaction of its own.';
+      using errcode = 'HK002', hint = 'Read in a READ COMMITTED transaction of its own, or give Hark a Database of connect(). '
+        'For a role: alter role ... set default_transaction_isolation = ''read committed''.';
   end if;
 end
 $$;

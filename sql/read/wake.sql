@@ -34,15 +34,8 @@ declare
   bits constant bigint := hark.gate_bits(names);
   covered boolean;
 begin
-  delete from hark.sleepers s
-  using (
-    select x.channel, x.sleeper from hark.sleepers x
-    where x.sleeper <> $1
-      and (x.until <= clock_timestamp()
-        or case when x.session is null then false else pg_try_advisory_xact_lock_shared(x.session) end)
-    for update skip locked
-  ) gone
-  where s.channel = gone.channel and s.sleeper = gone.sleeper;
+  -- Locks are taken in this order: the own rows, the gate, the rows of others. Only the first two are waited for. A
+  -- session that held rows of others while it waited for its own would deadlock with one that does the same.
   perform from hark.sleepers s where s.sleeper = $1 order by s.channel for update;
   select count(*) = cardinality(names) into covered
   from hark.sleepers s where s.sleeper = $1 and s.until > clock_timestamp();
@@ -56,6 +49,15 @@ begin
   select n.name, $1, $3, clock_timestamp() + make_interval(secs => $4 / 1000.0)
   from unnest(names) n (name)
   on conflict on constraint sleepers_pkey do update set session = excluded.session, until = excluded.until;
+  delete from hark.sleepers s
+  using (
+    select x.channel, x.sleeper from hark.sleepers x
+    where x.sleeper <> $1
+      and (x.until <= clock_timestamp()
+        or case when x.session is null then false else pg_try_advisory_xact_lock_shared(x.session) end)
+    for update skip locked
+  ) gone
+  where s.channel = gone.channel and s.sleeper = gone.sleeper;
   return covered;
 end
 $$;
@@ -70,14 +72,19 @@ as $$
 $$;
 
 create or replace function hark.hold_gate() returns void
-language sql volatile set search_path = pg_catalog, pg_temp
-as $$ select pg_advisory_xact_lock(hashtextextended('hark.gate', 5237)) $$;
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  lock table hark.gate_lock in share update exclusive mode;
+end
+$$;
 
 -- Ends a reader's sleep: publishers no longer wake it. Call hark.shut_gate once this has committed.
 create or replace function hark.wake_up(sleeper uuid) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform from hark.sleepers s where s.sleeper = $1 order by s.channel for update;
   delete from hark.sleepers s where s.sleeper = $1;
 end
 $$;
@@ -91,7 +98,7 @@ as $$
 declare
   bits bigint;
 begin
-  if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed' then
+  if pg_current_xact_id_if_assigned() is not null or not starts_with(current_setting('transaction_isolation'), 'read ') then
     return;
   end if;
   perform hark.hold_gate();
@@ -151,7 +158,7 @@ language plpgsql volatile set enable_seqscan = off
 as $$
 begin
   perform pg_catalog.pg_notify('hark', $1)
-  where (pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+  where (not pg_catalog.starts_with(pg_catalog.current_setting('transaction_isolation'), 'read ')
       or exists (select from hark.sleepers s
         where s.channel operator(pg_catalog.=) ($1 collate pg_catalog."C")
           and s.until operator(pg_catalog.>) pg_catalog.statement_timestamp())

@@ -24,7 +24,7 @@ declare
   w hark.position := p;
 begin
   if pg_is_in_recovery() or pg_current_xact_id_if_assigned() is not null
-    or current_setting('transaction_isolation') <> 'read committed'
+    or not starts_with(current_setting('transaction_isolation'), 'read ')
   then
     perform hark.require_fresh_snapshot();
   end if;

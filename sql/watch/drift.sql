@@ -178,7 +178,7 @@ begin
   end loop;
   select string_agg(quote_ident(c.value), ', ' order by c.value) into gone
   from jsonb_each_text(d -> 'columns') c
-  where d ->> 'condition' ~ ('(^|[^[:alnum:]_])' || regexp_replace(c.value, '([^[:alnum:]_])', '\\\1', 'g') || '($|[^[:alnum:]_])')
+  where d ->> 'condition' ~ ('(^|[^[:alnum:]_])' || regexp_replace(c.value, '([^[:alnum:]_])', E'\\\\\\1', 'g') || '($|[^[:alnum:]_])')
     and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = c.value and a.attnum > 0 and not a.attisdropped);
   if gone is not null then
     found_drift := found_drift || format('its condition names %s, which is gone or has another name: all changes are published; watch the table with another condition', gone);

@@ -24,8 +24,8 @@ as $$
   select case
     when value is null then null
     when octet_length(value::text) > 16777216
-      or strpos(value::text, '\u') > 0
-        and (getdatabaseencoding() <> 'UTF8' or value::text ~* '\\u(0000|d[89a-f])')
+      or strpos(value::text, E'\\u') > 0
+        and (getdatabaseencoding() <> 'UTF8' or value::text ~* E'\\\\u(0000|d[89a-f])')
       or value::text ~ '[0-9][eE][+-]?[0-9]{3,}' or value::text ~ '[0-9]{255}'
       or length(value::text) - length(translate(value::text, '[{', '')) > 1000
     then hark.json_tried(value::text)
@@ -109,7 +109,7 @@ as $$
     when t.oid = 'json'::regtype then format('hark.json_value(%s)', b.reference)
     -- A value from 128 up is half a character, which PostgreSQL before 16 outputs as it is.
     when t.oid = '"char"'::regtype then format(
-      'to_jsonb(case when (%1$s)::int4 < 0 then ''\'' || ((%1$s)::int4 + 256) / 64'
+      E'to_jsonb(case when (%1$s)::int4 < 0 then E''\\\\'' || ((%1$s)::int4 + 256) / 64'
       ' || ((%1$s)::int4 + 256) / 8 %% 8 || ((%1$s)::int4 + 256) %% 8 else (%1$s)::text end)', b.reference)
     when e.oid is not null and e.typdelim = ',' then
       format('to_jsonb((%s)::text[])', hark.output_of($1, $2))

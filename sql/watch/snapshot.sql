@@ -168,7 +168,7 @@ declare
   kind "char" := (select c.relkind from pg_class c where c.oid = relation);
   function text;
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
+  if not starts_with(current_setting('transaction_isolation'), 'read ') then
     raise exception 'a snapshot cannot be taken in a % transaction', upper(current_setting('transaction_isolation'))
       using errcode = 'HK002', hint = 'Use READ COMMITTED. Otherwise rows that are written during the snapshot are missed.';
   end if;
@@ -220,7 +220,7 @@ begin
   if batch is null or batch not between 1 and 100000 then
     raise exception 'a batch cannot have % rows', coalesce(batch::text, 'null')
       using errcode = 'HK006', hint = 'Give 1 to 100000.';
-  elsif current_setting('transaction_isolation') <> 'read committed' then
+  elsif not starts_with(current_setting('transaction_isolation'), 'read ') then
     raise exception 'a snapshot cannot be taken in a % transaction', upper(current_setting('transaction_isolation'))
       using errcode = 'HK002', hint = 'Use READ COMMITTED. The snapshot waits for rows that are being changed.';
   end if;

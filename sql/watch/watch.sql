@@ -309,8 +309,9 @@ comment on function hark.unwatch(regclass, text) is
 create or replace function hark.delete_watch(watch hark.watches) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-  delete from hark.watches w where w.function_schema = $1.function_schema and w.function_name = $1.function_name
-    and w.owner = $1.owner
+  -- A trigger then calls hark.drop_watch_row().
+  update hark.watches w set removed = true
+  where w.function_schema = $1.function_schema and w.function_name = $1.function_name and w.owner = $1.owner
 $$;
 
 -- Drops the function of a watch that has no triggers any more, with the function of its snapshot. A function of
@@ -356,6 +357,17 @@ begin
     perform hark.drop_watch_function(known.function);
   end if;
   return true;
+end
+$$;
+
+-- Removes the row of a watch for a role that may change it: see the column.
+create or replace function hark.drop_watch_row() returns trigger
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from hark.watches w
+  where w.function_schema = new.function_schema and w.function_name = new.function_name and w.owner = new.owner;
+  return null;
 end
 $$;
 

@@ -12,7 +12,9 @@ import { type Duration, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import { Listener } from "./listener.ts";
+import type { QueryResult } from "./queryable.ts";
 import { clientConfig, cutOff, Session, type SessionOptions } from "./session.ts";
+import { runAlone, type SetUp, setUp } from "./settings.ts";
 import { messageOf } from "./translate.ts";
 
 const logger = getLogger(["hark", "database"]);
@@ -68,6 +70,8 @@ export class Connections {
   };
   readonly #closing = new Map<() => Promise<void>, () => string | undefined>();
   #listener: Promise<Listener> | undefined;
+  /** How the pool's connections were set up; they are all alike. */
+  #setUp: SetUp | undefined;
   #closed: Promise<void> | undefined;
   #ended = false;
 
@@ -101,6 +105,9 @@ export class Connections {
     this.#queryTimeout = durationMs("queryTimeout", options.queryTimeout, 30_000, timeout);
     this.pool = new pg.Pool({
       ...clientConfig({ ...this.#session, queryTimeout: this.#queryTimeout }),
+      onConnect: async (client) => {
+        this.#setUp = await setUp(client, { queryTimeout: this.#queryTimeout, shared: true });
+      },
       max: wholeNumber("poolSize", options.poolSize, 4, 1, 1000),
       idleTimeoutMillis: 30_000,
       // A script that does not close the database ends with its last await, not 30 s after it.
@@ -122,6 +129,30 @@ export class Connections {
     });
   }
 
+  /** Runs one statement on a connection of the pool, which `run` is given. */
+  async query(run: (on: pg.Pool | pg.ClientBase) => Promise<QueryResult>): Promise<QueryResult> {
+    if (this.#setUp?.alone === false) return await run(this.pool);
+    const client = await this.pool.connect();
+    let broken: Error | undefined;
+    try {
+      return await runAlone(client, this.#setUp!, () => run(client));
+    } catch (error) {
+      broken = error as Error;
+      throw error;
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  /**
+   * The statement that begins a transaction of the user's on the pool. It has the isolation level
+   * that is the default of the role or the database, and may write.
+   */
+  get begin(): string {
+    const { direct, isolation, locals } = this.#setUp!;
+    return `begin isolation level ${isolation} read write${direct ? "" : locals}`;
+  }
+
   /** Opens a connection for one owner. The caller closes it. */
   async session(): Promise<Session> {
     this.#mustBeOpen();
@@ -134,7 +165,11 @@ export class Connections {
    */
   async handlerSession(): Promise<Session> {
     this.#mustBeOpen();
-    return await Session.open({ ...this.#session, queryTimeout: this.#queryTimeout });
+    return await Session.open({
+      ...this.#session,
+      queryTimeout: this.#queryTimeout,
+      shared: true,
+    });
   }
 
   /**

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { bad } from "../check.ts";
 import { HarkError } from "../errors.ts";
 import { attachPrepared, Preparing } from "./prepared.ts";
 import { Connections, type ConnectOptions } from "./connections.ts";
@@ -31,18 +32,20 @@ export class Database implements Queryable, AsyncDisposable {
 
   /** Runs one statement on a connection of the pool. @throws {HarkError} */
   async query(text: string, values: unknown[] = []): Promise<QueryResult> {
-    return await translated(() => this.#connections.pool.query(text, values));
+    return await translated(() => this.#connections.query((on) => on.query(text, values)));
   }
 
   static {
     attachPrepared<Database>(this.prototype.query, async function (text, values) {
-      return await translated(() => this.#preparing.query(this.#connections.pool, text, values));
+      return await translated(() =>
+        this.#connections.query((on) => this.#preparing.query(on, text, values))
+      );
     });
   }
 
   /**
    * Runs `work` in a transaction. It commits when `work` returns, and rolls back when `work`
-   * throws.
+   * throws. The isolation level is the default of the role or the database.
    *
    * @example
    * ```ts
@@ -56,10 +59,13 @@ export class Database implements Queryable, AsyncDisposable {
    * ```
    */
   async transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
+    if (typeof work !== "function") {
+      bad("work", work, "Give a function that is called with the transaction.");
+    }
     const client = await translated(() => this.#connections.pool.connect());
     let broken: Error | undefined;
     try {
-      await translated(() => client.query("begin"));
+      await translated(() => client.query(this.#connections.begin));
       const tx: Queryable & { readonly [lent]: true } = {
         query: (text, values = []) => translated(() => client.query(text, values)),
         [lent]: true,
@@ -102,6 +108,10 @@ export function connectionsOf(db: Queryable): Connections | undefined {
 
 /**
  * Connects to a database and checks that it answers.
+ *
+ * Its connections have the settings that Hark needs, whatever is the default of the role or the
+ * database: READ COMMITTED, transactions that may write, no `lock_timeout`, and a
+ * `statement_timeout` of the query's timeout and 1 s.
  *
  * @param url `postgres://user:password@host:port/database`. If it is undefined or empty, PGHOST,
  * PGPORT, PGUSER, PGPASSWORD and PGDATABASE name the database, as for `psql`. One of PGHOST and

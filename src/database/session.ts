@@ -10,6 +10,7 @@ import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { attachPrepared, Preparing } from "./prepared.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
+import { runAlone, type SetUp, setUp } from "./settings.ts";
 import { translate } from "./translate.ts";
 
 /** Options of a session. */
@@ -22,6 +23,8 @@ export interface SessionOptions {
   readonly queryTimeout: number;
   /** The `application_name` of the connection, as in `pg_stat_activity`. */
   readonly applicationName: string;
+  /** Whether it is for transactions in which statements of the user's run. @default {false} */
+  readonly shared?: boolean;
 }
 
 /** The configuration of a `pg.Client` for these options. */
@@ -57,28 +60,37 @@ export class Session implements Queryable {
   /** Why the connection can no longer be used; undefined while it can. */
   #reason: Error | undefined;
   readonly #preparing = new Preparing();
+  #setUp: SetUp | undefined;
+  readonly #shared: boolean;
   /** Resolves when the running query has ended. */
   #running: Promise<void> | undefined;
 
-  private constructor(client: pg.Client, queryTimeout: number) {
+  private constructor(client: pg.Client, { queryTimeout, shared = false }: SessionOptions) {
     this.#client = client;
     this.#queryTimeout = queryTimeout;
+    this.#shared = shared;
     client.on("error", (error) => this.#end(error));
     client.on("end", () => this.#end(new Error("Connection terminated")));
   }
 
-  /** Opens a session. @throws {HarkError} `UNREACHABLE`, `TIMEOUT`. */
+  /** Opens a session with the settings that Hark needs. @throws {HarkError} `UNREACHABLE`, `TIMEOUT`. */
   static async open(options: SessionOptions): Promise<Session> {
     const client = new pg.Client(clientConfig(options));
-    const session = new Session(client, options.queryTimeout);
+    const session = new Session(client, options);
     try {
       await client.connect();
+      session.#setUp = await setUp(client, { ...options, shared: session.#shared });
     } catch (error) {
       session.#end(translate(error));
       await session.close();
       throw translate(error);
     }
     return session;
+  }
+
+  /** How the session was set up. */
+  get setUp(): SetUp {
+    return this.#setUp!;
   }
 
   /** Whether the connection is believed to be up. */
@@ -101,13 +113,21 @@ export class Session implements Queryable {
    * leaves the connection in an unknown state, so the session is closed.
    */
   query(text: string, values: unknown[] = []): Promise<QueryResult> {
-    return this.#inTurn(() => this.#client.query({ text, values, ...this.#timeout }));
+    return this.#inTurn(() =>
+      this.#alone(() => this.#client.query({ text, values, ...this.#timeout }))
+    );
   }
 
   static {
     attachPrepared<Session>(this.prototype.query, function (text, values) {
-      return this.#inTurn(() => this.#preparing.query(this.#client, text, values, this.#timeout));
+      return this.#inTurn(() =>
+        this.#alone(() => this.#preparing.query(this.#client, text, values, this.#timeout))
+      );
     });
+  }
+
+  #alone(run: () => Promise<QueryResult>): Promise<QueryResult> {
+    return this.#setUp?.alone && !this.#shared ? runAlone(this.#client, this.#setUp, run) : run();
   }
 
   get #timeout(): { query_timeout?: number } {

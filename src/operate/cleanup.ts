@@ -6,10 +6,13 @@
 
 import { bad, knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
+import { getLogger } from "../log/logger.ts";
+import { messageOf, translate, translated } from "../database/translate.ts";
 import { ageBounds, type Duration, durationMs, requiredMs } from "../duration.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { holding, type HoldingConsumer, timeAgo } from "./holding.ts";
+
+const logger = getLogger(["hark", "cleanup"]);
 
 /** Options of {@linkcode cleanup}. */
 export interface CleanupOptions {
@@ -183,10 +186,8 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
     // hark.clean also removes expired dedupe keys, a batch at a time. If that loop did not run, do
     // it here.
     if (more) { while (await tidied(db, batch) >= batch); }
-    await translated(async () => {
-      await db.query("select hark.drop_segments()");
-      await db.query("select hark.extend(true)");
-    });
+    await arrange(db, "drop empty segments", "select hark.drop_segments()");
+    await arrange(db, "create segments in advance", "select hark.extend(true)");
   }
   const keptFor = kept === 0 && !more ? [] : await holding(db, cutoff);
   return {
@@ -200,6 +201,21 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
     keptFor: keptFor.filter(({ consumer }) => !without.includes(consumer)),
     dropped,
   };
+}
+
+/**
+ * Arranges the segments of the log. What was removed is removed, whatever happens here. Rows have
+ * room in the overflow segment, and the next cleanup tries again.
+ */
+async function arrange(db: Queryable, what: string, statement: string): Promise<void> {
+  try {
+    await db.query(statement);
+  } catch (error) {
+    logger.warn("cleanup removed what it reports, but could not {what} of the log: {reason}", {
+      what,
+      reason: messageOf(translate(error)),
+    });
+  }
 }
 
 async function tidied(db: Queryable, batch: number): Promise<number> {

@@ -103,7 +103,22 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
           },
         );
       }
-      if (server?.code === "42P06") throw notOurs(error);
+      if (server?.code === "2D000") {
+        throw new HarkError(
+          "IN_TRANSACTION",
+          "the schema cannot be installed in a transaction that is read-only",
+          {
+            cause: error,
+            remedy: "Begin your transaction with READ WRITE, or migrate outside it.",
+          },
+        );
+      }
+      if (server?.code === "42P06") {
+        // In REPEATABLE READ the statement does not see what another call installed while it waited.
+        const now = await translated(() => foundVersion(db)).catch(() => undefined);
+        if (now === schemaVersion) return { from: found, to: now, changed: false };
+        throw notOurs(error);
+      }
       throw translate(error);
     }
   }

@@ -9,10 +9,6 @@
 
 import { compareVersions, schemaVersion } from "./version.ts";
 
-// The key of the advisory lock that serialises installs. Any number serves, but it must never
-// change: two installs must not collide.
-const lockKey = "4750199211";
-
 /** The result of {@linkcode loadSchema}. */
 export interface SchemaScript {
   /** The SQL statement. */
@@ -70,26 +66,45 @@ do $hark_schema$
 declare
   installed integer[];
   installed_functions text;
-  path constant text := pg_catalog.current_setting('search_path');
-  bodies constant text := pg_catalog.current_setting('check_function_bodies');
+  -- What this statement needs, whatever is the default here. It gives the caller's settings back at its end.
+  names constant text[] := array[${settings.map(([name]) => `'${name}'`).join(", ")}];
+  wanted constant text[] := array[${settings.map(([, value]) => `'${value}'`).join(", ")}];
+  before text[];
+  patience constant interval := pg_catalog.current_setting('statement_timeout')::pg_catalog.interval;
 begin
-  perform pg_catalog.pg_advisory_xact_lock(${lockKey});
-  -- Not to_regclass: it may answer from this session's cache, filled before it waited for the lock. A scan
-  -- locks the catalog, and so sees what other sessions have changed.
-  if exists (
-    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n
-      on n.oid operator(pg_catalog.=) c.relnamespace
-    where n.nspname operator(pg_catalog.=) 'hark' and c.relname operator(pg_catalog.=) 'schema_version'
-  ) then
-    execute 'select pg_catalog.string_to_array(v.version, ''.'')::integer[], v.functions from hark.schema_version v'
-    into installed, installed_functions;
-    if installed operator(pg_catalog.>) ${versionArray(version)}
-      or installed operator(pg_catalog.=) ${versionArray(version)}
-        and installed_functions operator(pg_catalog.=) '${digest}'
-    then
-      return;
-    end if;
+  if pg_catalog.current_setting('transaction_read_only') operator(pg_catalog.=) 'on' and not pg_catalog.pg_is_in_recovery() then
+    -- Nothing has been done yet. Inside the caller's own read-only transaction this is refused.
+    commit;
+    set transaction isolation level read committed read write;
   end if;
+  for attempt in 1 .. 2 loop
+    installed := null;
+    before := array(
+      select pg_catalog.current_setting(n.name, true)
+      from pg_catalog.unnest(names) with ordinality n (name, place) order by n.place
+    );
+    begin
+      for place in 1 .. pg_catalog.cardinality(names) loop
+        if before[place] is not null then
+          perform pg_catalog.set_config(names[place], wanted[place], true);
+        end if;
+      end loop;
+      -- Not to_regclass: it may answer from this session's cache, filled before it waited for a lock. A scan
+      -- locks the catalog, and so sees what other sessions have changed.
+      if exists (
+        select from pg_catalog.pg_class c join pg_catalog.pg_namespace n
+          on n.oid operator(pg_catalog.=) c.relnamespace
+        where n.nspname operator(pg_catalog.=) 'hark' and c.relname operator(pg_catalog.=) 'schema_version'
+      ) then
+        -- One upgrade at a time. Not an advisory lock, which any role can take.
+        execute 'lock table hark.schema_version in share update exclusive mode';
+        execute 'select pg_catalog.string_to_array(v.version, ''.'')::pg_catalog.int4[], v.functions from hark.schema_version v'
+        into installed, installed_functions;
+      end if;
+      if installed is null or installed operator(pg_catalog.<) ${versionArray(version)}
+        or installed operator(pg_catalog.=) ${versionArray(version)}
+          and installed_functions operator(pg_catalog.<>) '${digest}'
+      then
 ${execute("begin.sql")}
 if installed is null then
 ${execute("tables.sql")}
@@ -100,12 +115,48 @@ ${execute("end.sql")}
 insert into hark.schema_version as v (version, functions) values ('${version}', '${digest}')
 on conflict (singleton) do update
 set version = excluded.version, functions = excluded.functions, changed_at = clock_timestamp();
-perform pg_catalog.set_config('search_path', path, true);
-perform pg_catalog.set_config('check_function_bodies', bodies, true);
+      end if;
+      for place in 1 .. pg_catalog.cardinality(names) loop
+        if before[place] is not null then
+          perform pg_catalog.set_config(names[place], before[place], true);
+        end if;
+      end loop;
+      exit;
+    exception when duplicate_schema or unique_violation then
+      -- Another session has created the schema in this moment. Or it is not Hark's.
+      if attempt operator(pg_catalog.>) 1 then
+        raise;
+      end if;
+    when query_canceled then
+      -- A statement cannot lengthen its own timeout, which runs from its beginning. But it ends only once, so
+      -- the second attempt has all the time it needs.
+      if attempt operator(pg_catalog.>) 1 or patience operator(pg_catalog.=) interval '0'
+        or pg_catalog.clock_timestamp() operator(pg_catalog.-) pg_catalog.statement_timestamp()
+          operator(pg_catalog.<) patience
+      then
+        raise;
+      end if;
+    end;
+  end loop;
 end
 $hark_schema$;
 `;
 }
+
+/** The settings that the statement runs with, with their values. */
+const settings = [
+  ["search_path", "pg_catalog, pg_temp"],
+  // Functions call each other in circles, so in any order some bodies could not be checked. A test
+  // checks them all.
+  ["check_function_bodies", "off"],
+  ["lock_timeout", "0"],
+  ["transaction_timeout", "0"],
+  ["standard_conforming_strings", "on"],
+  ["quote_all_identifiers", "off"],
+  ["array_nulls", "on"],
+  ["row_security", "on"],
+  ["jit", "off"],
+] as const;
 
 function versionArray(version: string): string {
   return `'{${version.split(".").join(",")}}'::pg_catalog.int4[]`;

@@ -118,7 +118,7 @@ test("a row of hark.watches that names others' functions has a superuser touch n
     ]]
   ) {
     await other.sql(
-      "delete from hark.watches; drop table other.mine; create table other.mine (id integer primary key)",
+      "update hark.watches set removed = true; drop table other.mine; create table other.mine (id integer primary key)",
     );
     await other.sql("select hark.watch('other.mine')");
     await other.sql("update hark.watches set function_schema = $1, function_name = $2", [

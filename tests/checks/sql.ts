@@ -3,6 +3,7 @@
  *
  * - the program carries them as they are (`deno task bundle`), and loads them only to install;
  * - they are ASCII, so that they install in a database of any encoding;
+ * - a literal with a backslash is written E'...', as standard_conforming_strings may be off for its caller;
  * - each function is defined once, is called by something, and stands in one list of rights;
  * - a released version is never changed: a change of the SQL raises `schemaVersion`.
  *
@@ -25,6 +26,7 @@ export async function checkSql(): Promise<string[]> {
     ...await notBundled(generated),
     ...await loadedTooEarly(),
     ...notAscii(files),
+    ...plainBackslashes(files),
     ...definitions(files),
     ...await unused(files),
     ...rights(files),
@@ -64,6 +66,15 @@ function notAscii(files: Readonly<Record<string, string>>): string[] {
       const found = /[^\x00-\x7f]/u.exec(line);
       return found === null ? [] : [`sql/${path}:${index + 1} holds "${found[0]}": ASCII only`];
     })
+  );
+}
+
+function plainBackslashes(files: Readonly<Record<string, string>>): string[] {
+  return Object.entries(files).flatMap(([path, text]) =>
+    // With what continues a literal on the next line.
+    [...text.replaceAll(/--.*$/gm, "").matchAll(/(E?)('(?:[^']|'')*'(?:\s*\n\s*'(?:[^']|'')*')*)/g)]
+      .filter(([, escaped, literal]) => escaped === "" && literal!.includes("\\"))
+      .map(([literal]) => `sql/${path} holds ${literal.slice(0, 60)}: write it as E'...'`)
   );
 }
 

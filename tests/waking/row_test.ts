@@ -191,8 +191,8 @@ const renewed: Staging = {
     await replaceIn(lab.url, {
       rule: "",
       in: "hark.wake_one",
-      from: "where (pg_catalog.current_setting(",
-      to: "where (pg_advisory_xact_lock_shared(77) is null or pg_catalog.current_setting(",
+      from: "where (not pg_catalog.starts_with(",
+      to: "where (pg_advisory_xact_lock_shared(77) is null or not pg_catalog.starts_with(",
     });
     const ears = await Ears.open(await lab.client());
     await lab.sql("select hark.sleep($1, array['c'], null, 1500)", [me]);

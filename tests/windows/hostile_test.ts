@@ -251,8 +251,8 @@ test("a trap is seen when a function falls into one", async (context) => {
       ["wake_one", "operator(pg_catalog.<) 0.5", "< 0.5::pg_catalog.float8"],
       [
         "wake_one",
-        "operator(pg_catalog.<>) 'read committed'",
-        "<> 'read committed'::pg_catalog.text",
+        "pg_catalog.current_setting('transaction_isolation')",
+        "current_setting('transaction_isolation')",
       ],
     ] as const
   ) {

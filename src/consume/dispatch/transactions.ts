@@ -7,6 +7,7 @@
 import { connectionsOf } from "../../database/database.ts";
 import { lent, type Queryable } from "../../database/queryable.ts";
 import type { Session } from "../../database/session.ts";
+import { reset } from "../../database/settings.ts";
 import { translate, translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
 import type { OwnedPartition } from "../state/partition.ts";
@@ -60,11 +61,26 @@ export function requireTransactions(db: Queryable): void {
   );
 }
 
+/** Runs the handler's part of a transaction. Returns the entries that are handled. */
+async function handle(
+  inner: Queryable,
+  work: (tx: Queryable) => Promise<readonly Entry[]>,
+): Promise<readonly Entry[]> {
+  const tx = new Transaction(inner);
+  try {
+    return await work(tx);
+  } finally {
+    tx.over = true;
+  }
+}
+
 /** Runs handlers in transactions that also store what was handled. */
 export class Transactions {
   readonly #db: Queryable;
   readonly #identity: Identity;
   readonly #idle: Session[] = [];
+  /** Sessions on which a handler has run. */
+  readonly #used = new WeakSet<Session>();
   readonly #open = new Set<Session>();
 
   constructor(db: Queryable, identity: Identity) {
@@ -87,11 +103,24 @@ export class Transactions {
     const connections = connectionsOf(this.#db);
     if (connections === undefined) {
       const db = this.#db as Transacting;
-      const { consumer } = this.#identity;
+      const { consumer, owner, lease } = this.#identity;
       await outside(() =>
         db.transaction(async (inner) => {
-          await this.#begin(inner);
-          await this.#work(inner, held, (tx) => inTransactionOf(db, consumer, () => work(tx)));
+          const { rows: [before] } = await translated(() =>
+            inner.query(
+              "select hark.begin_handling($1::uuid, $2::integer), current_setting('role') as role",
+              [owner, lease],
+            )
+          );
+          const done = await handle(
+            inner,
+            (tx) => inTransactionOf(db, consumer, () => work(tx)),
+          );
+          await translated(async () => {
+            // The handler may have set another, which has no rights here, and would keep it.
+            await inner.query("select set_config('role', $1::text, false)", [before.role]);
+            await inner.query(this.#finish(held, done));
+          });
         })
       );
       return;
@@ -102,11 +131,14 @@ export class Transactions {
     abandon.addEventListener("abort", cut, { once: true });
     let committing = false;
     try {
-      await session.query("begin isolation level read committed read write");
-      await this.#begin(session);
-      await this.#work(session, held, work);
+      await session.query(this.#begin(session));
+      const done = await handle(session, work);
       committing = true;
-      await session.query("commit");
+      await session.query(
+        `reset session authorization; reset role${session.setUp.locals}; ${
+          this.#finish(held, done)
+        }; commit`,
+      );
       committing = false;
       this.#idle.push(session);
     } catch (error) {
@@ -130,40 +162,43 @@ export class Transactions {
     }
   }
 
-  async #begin(tx: Queryable): Promise<void> {
+  /**
+   * The statements that begin a handler's transaction, sent at once. First they take back what an
+   * earlier handler has left in the session.
+   */
+  #begin(session: Session): string {
     const { owner, lease } = this.#identity;
-    await translated(() =>
-      tx.query("select hark.begin_handling($1::uuid, $2::integer)", [owner, lease])
-    );
+    const { direct, locals } = session.setUp;
+    // Behind a pooler the next transaction may run on another session, shared with other clients.
+    const clean = direct && this.#used.has(session) ? `begin; ${reset}; commit; ` : "";
+    this.#used.add(session);
+    return `${clean}begin isolation level read committed read write${locals}; ` +
+      `select hark.begin_handling('${owner}', ${lease})`;
   }
 
-  async #work(
-    inner: Queryable,
-    held: readonly OwnedPartition[],
-    work: (tx: Queryable) => Promise<readonly Entry[]>,
-  ): Promise<void> {
-    const tx = new Transaction(inner);
-    let done: readonly Entry[];
-    try {
-      done = await work(tx);
-    } finally {
-      tx.over = true;
-    }
+  /**
+   * The statement that ends a handler's transaction. It has no parameters, so that others can be
+   * sent with it. It is ASCII, as the handler may have changed the client's encoding, and names
+   * everything in full, as it may have changed the search_path.
+   */
+  #finish(held: readonly OwnedPartition[], done: readonly Entry[]): string {
     const { consumer, owner } = this.#identity;
-    await translated(() =>
-      inner.query(
-        `select hark.finish($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[],
-          $5::text::bigint[], $6::text::integer[])`,
-        [
-          consumer,
-          owner,
-          numbersText(held.map((h) => h.number)),
-          numbersText(held.map((h) => h.epoch)),
-          numbersText(done.map((entry) => entry.id)),
-          numbersText(done.map((entry) => entry.partition)),
-        ],
-      )
-    );
+    const hex = Array.from(
+      new TextEncoder().encode(consumer),
+      (byte) => byte.toString(16).padStart(2, "0"),
+    ).join("");
+    const numbers = (type: string, values: readonly number[]) =>
+      `'${numbersText(values)}'::pg_catalog.${type}[]`;
+    return `select hark.finish(${
+      [
+        `pg_catalog.convert_from(pg_catalog.decode('${hex}', 'hex'), 'UTF8')`,
+        `'${owner}'::pg_catalog.uuid`,
+        numbers("int4", held.map((h) => h.number)),
+        numbers("int8", held.map((h) => h.epoch)),
+        numbers("int8", done.map((entry) => entry.id)),
+        numbers("int4", done.map((entry) => entry.partition)),
+      ].join(", ")
+    })`;
   }
 
   async #take(open: () => Promise<Session>): Promise<Session> {

@@ -158,8 +158,10 @@ export class Membership {
           select pg_catalog.pg_terminate_backend(l.pid)
           from hark.lost_owners($1::text, $2::text::integer[], $3::uuid) o,
             lateral (select (o.key >> 32)::bit(32)::bigint as high, o.key::bit(32)::bigint as low) k,
-            pg_catalog.pg_locks l
+            pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
           where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+            -- Any role can hold this lock. To end a session of another role would be an error.
+            and pg_catalog.pg_has_role(a.usesysid, 'usage')
             and l.classid::bigint = k.high and l.objid::bigint = k.low
             and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
         ) t`,

@@ -15,7 +15,7 @@ import type { State } from "../state/state.ts";
 const acknowledgeSql = `select pg_catalog.to_json(hark.acknowledge($1::text, $2::uuid,
  $3::text::integer[], $4::text::bigint[],
  array(select pg_catalog.json_array_elements_text($5::text::json)),
- $6::text::bigint[], $7::text::bigint[], $8::text::boolean[], $9::text::json))::text as positions`;
+ pg_catalog.string_to_array($6::text, ',', '')::bigint[], $7::text::bigint[], $8::text::boolean[], $9::text::json))::text as positions`;
 
 /** Decides when to acknowledge and what. */
 export class Acknowledger {
@@ -90,7 +90,8 @@ export class Acknowledger {
         numbersText(moves.map(({ held }) => held.number)),
         numbersText(moves.map(({ held }) => held.epoch)),
         JSON.stringify(moves.map(({ move }) => move?.position ?? null)),
-        numbersText(moves.map(({ move }) => move?.through ?? null)),
+        // Not as an array's text: with array_nulls off, which may be the default, that has no nulls.
+        moves.map(({ move }) => move?.through ?? "").join(","),
         numbersText(moves.map(({ handled }) => handled)),
         `{${moves.map(({ calm }) => calm ? "t" : "f").join(",")}}`,
         outcomes.length === 0 ? null : outcomesText(outcomes),
@@ -141,13 +142,24 @@ function outcomesText(outcomes: readonly Outcome[]): string {
           attempts,
           state: outcome.state,
           due_ms: Math.max(0, Math.round(outcome.due - now)),
-          error: outcome.error,
+          error: quoted(outcome.error),
           stored,
         };
       case "end":
         return { kind: "end", id, partition };
       case "dead":
-        return { kind: "dead", id, partition, attempts, error: outcome.error, stored };
+        return { kind: "dead", id, partition, attempts, error: quoted(outcome.error), stored };
     }
   }));
+}
+
+/**
+ * The text of a JSON string, in ASCII: the database may lack a character, and no failure may be
+ * lost for that.
+ */
+function quoted(error: string | null): string | null {
+  return error === null
+    ? null
+    : JSON.stringify(error).replaceAll(/[^\x20-\x7e]/g, (character) =>
+      `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }

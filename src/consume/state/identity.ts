@@ -33,7 +33,7 @@ export interface Claimed {
 /** Partitions, and the epochs under which the worker owns them. */
 export type Held = readonly { readonly number: number; readonly epoch: number }[];
 
-/** Writes an array as PostgreSQL does. Numbers and nulls only. */
-export function numbersText(values: readonly (number | null)[]): string {
-  return `{${values.map((value) => value ?? "NULL").join(",")}}`;
+/** Writes an array of numbers as PostgreSQL does. */
+export function numbersText(values: readonly number[]): string {
+  return `{${values.join(",")}}`;
 }

@@ -9,7 +9,10 @@
 export class Line implements AsyncDisposable {
   /** The port of 127.0.0.1 that new connections are led to. */
   target: number;
-  /** Whether notifications to clients are taken out, as a transaction pooler does. */
+  /**
+   * Whether it seems a transaction pooler: notifications to clients are taken out, and a client is
+   * told another number than that of the server's process.
+   */
   deaf = false;
   /** How many connections were asked for. */
   asked = 0;
@@ -114,7 +117,7 @@ async function pump(
 }
 
 /**
- * Takes NotificationResponse messages out of what a server sends.
+ * Takes NotificationResponse messages out of what a server sends, and changes BackendKeyData.
  * https://www.postgresql.org/docs/current/protocol-message-formats.html
  */
 class Deafness {
@@ -130,6 +133,7 @@ class Deafness {
     while (at + 5 <= all.length) {
       const end = at + 1 + view.getUint32(at + 1);
       if (end > all.length) break;
+      if (deaf && all[at] === "K".charCodeAt(0)) view.setInt32(at + 5, -view.getInt32(at + 5));
       if (!(deaf && all[at] === "A".charCodeAt(0))) kept.push(all.subarray(at, end));
       at = end;
     }

@@ -1,0 +1,146 @@
+/** What a transactional handler sets in its session. */
+
+import assert from "node:assert/strict";
+import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
+import {
+  connect,
+  Consumer,
+  type ConsumerOptions,
+  migrate,
+  notify,
+  type Queryable,
+} from "../../mod.ts";
+import { role } from "../schema/_support/role.ts";
+import { test, type TestContext } from "../harness/mod.ts";
+
+/** Handles each payload, an SQL text, in one transaction after the other on one session. */
+async function handleEach(
+  db: Queryable,
+  statements: readonly (string | ((tx: Queryable) => Promise<void>))[],
+  options: ConsumerOptions = {},
+): Promise<void> {
+  for (const n of statements.keys()) await notify(db, "c", n);
+  await new Consumer(db, {
+    id: "c",
+    channels: "c",
+    transactional: true,
+    maxAttempts: 1,
+    async handle({ payload }, { tx }) {
+      const what = statements[payload]!;
+      if (typeof what === "string") await tx!.query(what);
+      else await what(tx!);
+    },
+    ...options,
+  }).drain();
+}
+
+/** Asserts that no notification was given up. */
+async function noneDead({ sql }: TestContext): Promise<void> {
+  assert.deepEqual(await sql("select id, error from hark.dead"), []);
+}
+
+for (const local of ["local ", ""]) {
+  test(`a transactional handler may set ${local}role, to one without rights in Hark`, async (context) => {
+    const { name } = await role(context);
+    const { sql, url, use } = context;
+    await sql(`create table mine (who text); grant insert on mine to ${name}`);
+    const insert = "insert into mine values (current_user)";
+    await handleEach(use(await connect(url)), [
+      `set ${local}role ${name}`,
+      insert,
+      async (tx) => {
+        await tx.query(`set ${local}role ${name}`);
+        await tx.query(insert);
+      },
+      `set ${local}session authorization ${name}`,
+      insert,
+    ]);
+    await noneDead(context);
+    assert.deepEqual((await sql("select who from mine")).map(({ who }) => who), [
+      "postgres",
+      name,
+      "postgres",
+    ]);
+  });
+}
+
+test("what a transactional handler leaves in its session reaches no later handler", async (context) => {
+  const { sql, url, use } = context;
+  const db = use(await connect(url));
+  const seen: unknown[] = [];
+  const look = async (tx: Queryable) => {
+    const { rows: [row] } = await tx.query(
+      `select current_setting('search_path') as path, current_setting('timezone') as zone,
+        coalesce(current_setting('my.own', true), '') as own, current_setting('statement_timeout') as timeout,
+        to_regclass('pg_temp.leftover') is not null as temporary,
+        (select count(*)::int from pg_prepared_statements) as prepared,
+        (select count(*)::int from pg_cursors where name <> '') as cursors,
+        (select count(*)::int from pg_listening_channels()) as listening,
+        (select count(*)::int from pg_locks l where l.locktype = 'advisory' and l.pid = pg_backend_pid()) as locks`,
+    );
+    seen.push(row);
+  };
+  await handleEach(db, [
+    look,
+    async (tx) => {
+      for (
+        const statement of [
+          "set search_path = nowhere",
+          "set timezone = 'Asia/Kathmandu'",
+          "set my.own = 'x'",
+          "set statement_timeout = '20s'",
+          "create temp table leftover (n int)",
+          "prepare leftover as select 1",
+          "declare leftover cursor with hold for select 1",
+          "listen leftover",
+          "select pg_advisory_lock(1)",
+        ]
+      ) await tx.query(statement);
+    },
+    look,
+    (tx) => tx.query("set search_path = nowhere").then(() => Promise.reject(new Error("failed"))),
+    look,
+  ]);
+  assert.deepEqual(await sql("select error from hark.dead"), [{ error: "failed" }]);
+  assert.equal(seen.length, 3);
+  assert.deepEqual(seen[1], seen[0]);
+  assert.deepEqual(seen[2], seen[0]);
+});
+
+test("what a transactional handler sets does not keep its own transaction from committing", async (context) => {
+  const { sql, url, use } = context;
+  await sql(
+    "create schema traps; create function traps.finish() returns int language sql as 'select 1'",
+  );
+  await handleEach(use(await connect(url)), [
+    "set search_path = traps",
+    "set standard_conforming_strings = off",
+    "set array_nulls = off",
+    "set local lock_timeout = '1ms'",
+    "set row_security = off",
+    "set datestyle = 'German'",
+    "set client_encoding = 'LATIN1'",
+    "set plpgsql.extra_errors = 'all'",
+  ], { id: "日本 'quoted' \\ $$" });
+  await noneDead(context);
+});
+
+test("on PGlite a handler may set a role too, and the session keeps its own", async () => {
+  await using db = await PGlite.create();
+  await migrate(db);
+  await db.exec("create role other; create table mine (who text); grant insert on mine to other");
+  const insert = "insert into mine values (current_user)";
+  await handleEach(db, [
+    async (tx) => {
+      await tx.query("set role other");
+      await tx.query(insert);
+    },
+    async (tx) => {
+      await tx.query("set local role other");
+      await tx.query(insert);
+    },
+    insert,
+  ]);
+  const { rows } = await db.query<{ who: string }>("select who from mine");
+  assert.deepEqual(rows.map(({ who }) => who), ["other", "other", "postgres"]);
+});

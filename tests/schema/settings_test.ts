@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { connect } from "../../mod.ts";
+import { Line } from "../faults/_support/line.ts";
+import { test, type TestContext, withDatabaseName } from "../harness/mod.ts";
+import { type LifeOptions, lifeTables, live } from "./_support/life.ts";
+
+type Settings = Readonly<Record<string, string>>;
+
+/** The defaults of a database, and what they keep the user's own sessions from. */
+const defaults: readonly [Settings, LifeOptions?][] = [
+  [{ default_transaction_isolation: "repeatable read" }, { reads: false }],
+  [{ default_transaction_isolation: "serializable", default_transaction_deferrable: "on" }, {
+    reads: false,
+  }],
+  [{ default_transaction_isolation: "read uncommitted" }],
+  [{ default_transaction_read_only: "on" }, { writes: false }],
+  [{ statement_timeout: "150ms" }],
+  [{ lock_timeout: "1ms" }, { reads: false }],
+  [{ idle_in_transaction_session_timeout: "20ms" }],
+  [{ idle_session_timeout: "20ms" }, { reads: false }],
+  [{ array_nulls: "off", transform_null_equals: "on" }],
+  [{ standard_conforming_strings: "off", backslash_quote: "off" }],
+  [{ "plpgsql.extra_errors": "all", "plpgsql.extra_warnings": "all" }],
+  [{ "plpgsql.variable_conflict": "use_column" }],
+  [{ "plpgsql.variable_conflict": "use_variable" }],
+  [{ search_path: "nowhere, public, pg_catalog" }],
+  [{ timezone: "Asia/Kathmandu", datestyle: "German", intervalstyle: "sql_standard" }],
+  [{ datestyle: "SQL, DMY", extra_float_digits: "-15", bytea_output: "escape", xmlbinary: "hex" }],
+  [{ client_encoding: "LATIN1" }],
+  [{ row_security: "off" }],
+  [{ default_toast_compression: "lz4" }],
+  [{ jit: "on", jit_above_cost: "0" }],
+  [{ plan_cache_mode: "force_custom_plan", work_mem: "64kB", enable_indexscan: "off" }],
+  [{ plan_cache_mode: "force_generic_plan", enable_seqscan: "off", force_parallel_mode: "on" }],
+  [{ session_replication_role: "replica" }, { triggers: false }],
+  [{ log_statement: "all", synchronous_commit: "off", application_name: "x" }],
+  [{ quote_all_identifiers: "on" }],
+];
+
+async function set({ sql, database }: TestContext, settings: Settings): Promise<void> {
+  for (const [name, value] of Object.entries(settings)) {
+    // Versions differ in their settings: force_parallel_mode has another name since PostgreSQL 16.
+    const [known] = await sql("select from pg_settings where name = $1", [name]);
+    if (known === undefined && !name.includes(".")) continue;
+    await sql(`alter database ${database} set ${name} = '${value}'`);
+  }
+}
+
+for (const [settings, options] of defaults) {
+  const text = Object.entries(settings).map(([name, value]) => `${name} = '${value}'`).join(", ");
+  test(`Hark works where the default is ${text}`, { schema: false }, async (context) => {
+    await context.sql(lifeTables);
+    await set(context, settings);
+    await live(context.url, options);
+  });
+}
+
+test("behind a transaction pooler Hark works whatever the defaults are, and changes no session", {
+  schema: false,
+}, async (context) => {
+  await context.sql(lifeTables);
+  await set(context, {
+    default_transaction_isolation: "serializable",
+    default_transaction_read_only: "on",
+    statement_timeout: "1s",
+    lock_timeout: "1ms",
+    array_nulls: "off",
+  });
+  await using line = new Line(Number(new URL(context.url).port));
+  line.deaf = true;
+  const url = line.through(context.url);
+  await live(url, { writes: false, options: { listen: false } });
+  const db = context.use(await connect(url, { listen: false }));
+  const shown = async (name: string) =>
+    (await db.query(`select current_setting('${name}') as value`)).rows[0].value;
+  assert.equal(await shown("transaction_isolation"), "read committed");
+  assert.equal(await shown("default_transaction_isolation"), "serializable");
+});
+
+test(
+  "a role's own defaults count no more than the database's",
+  { schema: false },
+  async (context) => {
+    const { sql, database, url } = context;
+    await sql(lifeTables);
+    await sql(
+      `alter role postgres in database ${database} set default_transaction_isolation = 'serializable'`,
+    );
+    await live(url, { reads: false });
+  },
+);
+
+test("a transaction of the user's on a Database keeps the isolation level that is the default", async (context) => {
+  await set(context, { default_transaction_isolation: "serializable" });
+  const db = context.use(await connect(context.url));
+  const isolation = "select current_setting('transaction_isolation') as level";
+  const { rows } = await db.transaction((tx) => tx.query(isolation));
+  assert.equal(rows[0].level, "serializable");
+});
+
+test("no variable of a function has the name of another, so that plpgsql.extra_errors finds nothing", async ({ sql, client }) => {
+  const functions = await sql(
+    `select pg_get_functiondef(p.oid) as text from pg_proc p join pg_language l on l.oid = p.prolang
+     where p.pronamespace = 'hark'::regnamespace and l.lanname = 'plpgsql'`,
+  );
+  const strict = await client();
+  await strict.query("set plpgsql.extra_errors = 'all'");
+  for (const { text } of functions) await strict.query(text);
+});
+
+/** A text in each encoding. Those of a server only; each converts to UTF-8. */
+const encodings: Readonly<Record<string, string>> = {
+  UTF8: "日本 🐘",
+  LATIN1: "Größe",
+  LATIN9: "5 €",
+  WIN1252: "“5 €”",
+  KOI8R: "жизнь",
+  EUC_JP: "日本",
+  EUC_KR: "한국",
+  EUC_TW: "台灣",
+  SQL_ASCII: "Größe",
+};
+
+for (const [encoding, text] of Object.entries(encodings)) {
+  test(
+    `Hark works in a database whose encoding is ${encoding}`,
+    { schema: false },
+    async ({ url, sql, database, use }) => {
+      const name = `${database}_${encoding.toLowerCase()}`;
+      await sql(
+        `create database ${name} template template0 encoding '${encoding}' lc_collate 'C' lc_ctype 'C'`,
+      );
+      use({
+        [Symbol.asyncDispose]: async () => void await sql(`drop database ${name} with (force)`),
+      });
+      const inside = withDatabaseName(url, name);
+      const db = await connect(inside);
+      await db.query(lifeTables);
+      await db.close();
+      await live(inside, { text });
+    },
+  );
+}
