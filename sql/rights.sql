@@ -50,7 +50,7 @@ as $$
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'hold_gate', 'holders_of', 'id_at',
       'in_context', 'incarnation', 'is_consumed', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'last_served',
-      'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'raise_fenced',
+      'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'postpone_damaged', 'raise_fenced',
       'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse_invalid', 'renew_grants',
       'renew_watches', 'retention_due', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
       'sendable', 'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'try_lock', 'turn_partitions',

@@ -94,3 +94,25 @@ function articled(name: string): string {
 function tagOf(value: unknown): string {
   return Object.prototype.toString.call(value).slice("[object ".length, -1);
 }
+
+/** A number with thousands separators. */
+export function numberText(value: number): string {
+  return String(value).replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ",");
+}
+
+/** The units of durations, each with the duration from which on the next one is used. */
+const units: readonly (readonly [limit: number, size: number, name: string])[] = [
+  [120_000, 1000, "s"],
+  [7_200_000, 60_000, "min"],
+  [172_800_000, 3_600_000, "h"],
+  [Infinity, 86_400_000, "days"],
+];
+
+/** A duration in milliseconds: `0.3 s`, `5.6 min`, `3 h`, `41 days`. */
+export function durationText(ms: number): string {
+  const [, size, name] = units.find(([limit]) => ms < limit) ?? units.at(-1)!;
+  const value = Math.max(0, ms) / size;
+  return `${
+    value < 9.95 ? value.toFixed(1).replace(/\.0$/, "") : numberText(Math.round(value))
+  } ${name}`;
+}

@@ -98,7 +98,8 @@ $$;
 
 -- Moves a part of the oldest replay to hark.waiting. Takes notifications of its range that match the
 -- consumer's channels and filter, if the positions had passed them when the replay was asked for. The other
--- notifications are delivered in their turn. Returns how many ids were looked at.
+-- notifications are delivered in their turn. Returns how many ids were looked at: `batch`, or fewer if a filter
+-- has to unpack more than 8 MB as stored.
 create or replace function hark.move_replays(consumer text, batch integer default 500) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -118,8 +119,14 @@ begin
   select i.rebased_through into complete_through from hark.install i;
   select max(l.id), count(*) into through, looked
   from (
-    select l.id from hark.log l where l.id >= r.next_id and l.id <= r.to_id order by l.id limit batch
-  ) l;
+    select l.id, sum(l.size) over (order by l.id rows between unbounded preceding and 1 preceding) as size_before
+    from (
+      select l.id, case when c.filter ?| '{payload,headers}'
+        then pg_column_size(l.payload) + coalesce(pg_column_size(l.headers), 0) else 0 end as size
+      from hark.log l where l.id >= r.next_id and l.id <= r.to_id order by l.id limit batch
+    ) l
+  ) l
+  where coalesce(l.size_before, 0) < 8388608;
   insert into hark.waiting (consumer, id, partition, key, state)
   select $1, l.id, s.partition, l.key, 'replay'
   from hark.log l
@@ -131,7 +138,7 @@ begin
     and hark.is_consumed(l.id, l.xid,
       r.positions[1 + hark.partition_of(l.key, l.id, greatest(1, cardinality(r.positions)))], complete_through)
   on conflict do nothing;
-  if looked < batch then
+  if looked = 0 or not exists (select from hark.log l where l.id > through and l.id <= r.to_id) then
     delete from hark.replays x where x.number = r.number;
   else
     update hark.replays x set next_id = through + 1 where x.number = r.number;

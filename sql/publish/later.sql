@@ -95,7 +95,7 @@ $$;
 -- Moves due notifications into the log, by deliver_at, then number, and wakes sleeping readers. next_ms says
 -- in how many ms the next one is due: null if none is left, 0 or less if more are due now. Rows that another
 -- session is cancelling or delivering are skipped; next_ms then says when to look again. Writes nothing if no
--- notification is due.
+-- notification is due. A call moves at most `batch` rows, and ends with the row that passes 32 MB as stored.
 --
 -- Workers and subscriptions call it, in a transaction of its own. If that transaction stays open, other
 -- sessions cannot deliver.
@@ -109,6 +109,7 @@ declare
   in_other_hands constant double precision := 250;
   next_at timestamptz;
   held boolean := false;
+  more boolean := false;
   writer xid8;
   numbers bigint[];
   ids bigint[];
@@ -127,28 +128,48 @@ begin
     if hark.try_lock('delivery_lock') then
       -- A statement of its own, before ids are drawn: see hark.log.
       writer := pg_current_xact_id();
-      with due as materialized (
-        select d.number from hark.delayed d
-        where d.deliver_at <= until_then
-        order by d.deliver_at, d.number
-        limit batch
-        for update skip locked
-      ),
-      gone as materialized (
-        delete from hark.delayed d using due u where d.number = u.number
-        returning d.number, d.channel, d.key, d.payload, d.headers, d.deliver_at
-      ),
-      published as (
-        -- The current time, because ids and times rise together in the log (hark.clean).
-        insert into hark.log (xid, channel, key, payload, headers, created_at)
-        select writer, g.channel, g.key, g.payload, g.headers, clock_timestamp()
-        from gone g order by g.deliver_at, g.number
-        returning log.id, log.channel
-      )
-      select count(*), array_agg(p.id order by p.id), array_agg(distinct p.channel),
-        (select array_agg(g.number order by g.deliver_at, g.number) from gone g)
-      into moved, ids, channels, numbers
-      from published p;
+      begin
+        with due as materialized (
+          select d.number, d.deliver_at, pg_column_size(d.payload) + coalesce(pg_column_size(d.headers), 0) as size
+          from hark.delayed d
+          where d.deliver_at <= until_then
+          order by d.deliver_at, d.number
+          limit batch
+          for update skip locked
+        ),
+        chosen as materialized (
+          select u.number
+          from (
+            select u.number,
+              sum(u.size) over (order by u.deliver_at, u.number rows between unbounded preceding and 1 preceding) as size_before
+            from due u
+          ) u
+          where coalesce(u.size_before, 0) < 33554432
+        ),
+        gone as materialized (
+          delete from hark.delayed d using chosen u where d.number = u.number
+          returning d.number, d.channel, d.key, d.payload, d.headers, d.deliver_at
+        ),
+        published as (
+          -- The current time, because ids and times rise together in the log (hark.clean).
+          insert into hark.log (xid, channel, key, payload, headers, created_at)
+          select writer, g.channel, g.key, g.payload, g.headers, clock_timestamp()
+          from gone g order by g.deliver_at, g.number
+          returning log.id, log.channel
+        )
+        select count(*), array_agg(p.id order by p.id), array_agg(distinct p.channel),
+          (select array_agg(g.number order by g.deliver_at, g.number) from gone g),
+          count(*) = batch or count(*) < (select count(*) from due)
+        into moved, ids, channels, numbers, more
+        from published p;
+      exception when others then
+        if not hark.is_of_a_value(sqlstate) then
+          raise;
+        end if;
+        perform hark.postpone_damaged(until_then, batch);
+        moved := 0;
+        more := true;
+      end;
       -- A session that holds one of these rows has found it expired, so no caller will be told its id.
       with known as (
         select k.channel, k.dedupe_key, m.id
@@ -159,7 +180,7 @@ begin
       from known n where k.channel = n.channel and k.dedupe_key = n.dedupe_key;
       perform hark.wake_all(channels);
     end if;
-    if moved = batch then
+    if more then
       select d.deliver_at into next_at from hark.delayed d order by d.deliver_at, d.number limit 1;
     else
       held := exists (select from hark.delayed d where d.deliver_at <= until_then);
@@ -176,6 +197,32 @@ end
 $$;
 comment on function hark.deliver_due(integer) is
   'Moves due delayed notifications into the log; says in how many ms the next one is due.';
+
+-- Puts off by a day those due notifications whose stored bytes are damaged. They cannot be moved, and would keep
+-- all others from being moved.
+create or replace function hark.postpone_damaged(until_then timestamptz, batch integer) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  d record;
+begin
+  for d in
+    select x.number, x.payload, x.headers from hark.delayed x
+    where x.deliver_at <= until_then order by x.deliver_at, x.number limit batch
+  loop
+    begin
+      perform jsonb_build_array(d.payload, d.headers);
+    exception when others then
+      if not hark.is_of_a_value(sqlstate) then
+        raise;
+      end if;
+      raise warning 'delayed notification % cannot be read, and is put off by a day: %', d.number, sqlerrm
+        using hint = 'Remove it with hark.cancel_delayed.';
+      update hark.delayed x set deliver_at = clock_timestamp() + interval '1 day' where x.number = d.number;
+    end;
+  end loop;
+end
+$$;
 
 -- Takes a dedupe key for a time. If the key is taken already, returns what was published under it. Waits for
 -- an open transaction that took the same key. If this transaction's snapshot is older than that (REPEATABLE

@@ -38,7 +38,7 @@ function change(how: How, description: Omit<Description, "name">) {
       refuse(`hark ${how} does not know which notifications you mean`, remedy);
     },
     async run(db, o) {
-      const { discard, retry, whereabouts } = await import("../operate/retry.ts");
+      const { discard, hasWorker, retry, whereabouts } = await import("../operate/retry.ts");
       const kind = o.waiting ? "waiting" as const : o.dead ? "dead" as const : undefined;
       const which = { ...(o.all ? { all: true as const } : filterOf(o)), ...given({ kind }) };
       const ids = [...new Set(o.ids)];
@@ -62,7 +62,11 @@ function change(how: How, description: Omit<Description, "name">) {
         text: count === 0 && left.length > 0
           ? ""
           : `${countText(count, "notification")} of ${named(o.consumer)} ${
-            how === "retry" ? "will be tried at once" : `${count === 1 ? "is" : "are"} given up`
+            how === "discard"
+              ? `${count === 1 ? "is" : "are"} given up`
+              : count === 0 || await hasWorker(db, o.consumer)
+              ? "will be tried at once"
+              : "will be tried as soon as a worker runs: none does now"
           }`,
         code: left.length === 0 ? exitCodes.ok : exitCodes.failed,
       };

@@ -4,12 +4,10 @@
  * @module
  */
 
+import { durationText, numberText } from "../show.ts";
 import { visible } from "./style.ts";
 
-/** A number with thousands separators. */
-export function numberText(value: number): string {
-  return String(value).replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ",");
-}
+export { durationText, numberText };
 
 /** A count and its noun: `1 consumer`, `2,000 consumers`. */
 export function countText(count: number, what: string): string {
@@ -26,22 +24,6 @@ export function bytesText(bytes: number): string {
     unit++;
   }
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
-}
-
-const units: readonly (readonly [limit: number, size: number, name: string])[] = [
-  [120_000, 1000, "s"],
-  [7_200_000, 60_000, "min"],
-  [172_800_000, 3_600_000, "h"],
-  [Infinity, 86_400_000, "days"],
-];
-
-/** A duration in milliseconds: `0.3 s`, `5.6 min`, `3 h`, `41 days`. */
-export function durationText(ms: number): string {
-  const [, size, name] = units.find(([limit]) => ms < limit) ?? units.at(-1)!;
-  const value = Math.max(0, ms) / size;
-  return `${
-    value < 9.95 ? value.toFixed(1).replace(/\.0$/, "") : numberText(Math.round(value))
-  } ${name}`;
 }
 
 /** How long ago a time was; `never` for null. */

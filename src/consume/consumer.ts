@@ -146,8 +146,8 @@ export class Consumer<Payload = any> {
   /**
    * Resolves when a run is ready, in this process: it has registered the consumer, listens, and has
    * claimed its share of the partitions. The share is nothing while other workers serve all of
-   * them. What is published from then on has `isReplay` false. What was published before has it
-   * true.
+   * them. A worker with an outdated definition is not ready. What is published from then on has
+   * `isReplay` false. What was published before has it true.
    *
    * The promise belongs to the current run, or to the next one if none has begun. It rejects with
    * the error of `run` if that fails earlier, and with `CONFLICT` if the consumer is stopped

@@ -40,8 +40,10 @@ export class DeadLetter extends Error {
  *
  * async function handle() {
  *   const response = await fetch("https://example.com/hook", { method: "POST" });
- *   const seconds = Number(response.headers.get("retry-after") ?? 1);
- *   if (response.status === 429) throw new RetryAfter(seconds * 1000);
+ *   if (response.status !== 429) return;
+ *   const after = response.headers.get("retry-after") ?? ""; // seconds, or a date
+ *   const wait = Number(after) * 1000 || Date.parse(after) - Date.now();
+ *   throw new RetryAfter(wait > 0 ? wait : "1s");
  * }
  * ```
  */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { bad } from "../check.ts";
 import { HarkError } from "../errors.ts";
 import { attachPrepared, Preparing } from "./prepared.ts";
 import { Connections, type ConnectOptions } from "./connections.ts";
@@ -58,6 +59,9 @@ export class Database implements Queryable, AsyncDisposable {
    * ```
    */
   async transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
+    if (typeof work !== "function") {
+      bad("work", work, "Give a function that is called with the transaction.");
+    }
     const client = await translated(() => this.#connections.pool.connect());
     let broken: Error | undefined;
     try {

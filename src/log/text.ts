@@ -6,6 +6,7 @@
 
 import { messageOf } from "../database/translate.ts";
 import { withoutSecrets } from "../database/url.ts";
+import { durationText } from "../show.ts";
 import type { Admitted } from "./thinning.ts";
 
 /** The facts of a record, by the names that its sentence uses. `error` is what was thrown. */
@@ -16,8 +17,13 @@ const places = 3;
 /** The most characters of one line. */
 const widest = 500;
 
-/** Where Hark's own code is. Its places in a stack do not help to find a bug of the program. */
-const here = new URL("../", import.meta.url).href;
+/**
+ * Where Hark's own code is. Its places in a stack do not help to find a bug of the program. In a
+ * bundle all code is in one file, and no place is left out.
+ */
+const here = /\/log\/text\.[jt]s$/.test(import.meta.url)
+  ? new URL("../", import.meta.url).href
+  : undefined;
 
 /**
  * What records have in common: the sentence and the consumer, and those that say the same also the
@@ -42,9 +48,10 @@ export function lines(
   isNew: boolean = alike === 0,
 ): string[] {
   const { error } = facts;
-  const words = sentence.replaceAll(/\{(\w+)\}/g, (_, name: string) => {
+  const words = sentence.replaceAll(/\{(\w+)\}( ms\b)?/g, (_, name: string, unit = "") => {
     const value = facts[name];
-    if (name !== "reason") return shown(value);
+    if (unit !== "" && typeof value === "number" && value >= 1000) return durationText(value);
+    if (name !== "reason") return `${shown(value)}${unit}`;
     return error instanceof Error ? headOf(error) : firstLine(String(value));
   });
   const found = [safe(`hark: ${words}${alike === 0 ? "" : ` (${alike} more like it)`}`)];
@@ -87,7 +94,7 @@ function firstLine(message: string): string {
 /** The first places of an error's stack, beginning at the first file that is the user's own. */
 export function placesOf(error: Error): string[] {
   const all = String(error.stack ?? "").split("\n").map((line) => line.trim())
-    .filter((line) => line.startsWith("at ") && !line.includes(here))
+    .filter((line) => line.startsWith("at ") && (here === undefined || !line.includes(here)))
     .map((line) => line.replace("at Proxy.", "at ")); // a consumer that is a class
   const first = all.findIndex((line) =>
     /(file|https?):\/\//.test(line) && !/\/node_modules\/|\/npm\/|https:\/\/jsr\.io\//.test(line)

@@ -110,6 +110,17 @@ async function change(
   return Number(rows[0].count);
 }
 
+/** Whether a worker serves a consumer now. */
+export async function hasWorker(db: Queryable, consumer: string): Promise<boolean> {
+  return await translated(async () => {
+    const { rows } = await db.query(
+      "select exists (select from hark.workers_of($1::text) w where w.alive) as served",
+      [consumer],
+    );
+    return rows[0].served === true;
+  });
+}
+
 /** Where a notification stands for a consumer. */
 export type Whereabouts = "waiting" | "dead" | "handled" | "unread" | "foreign" | "absent";
 

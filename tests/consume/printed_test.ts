@@ -172,7 +172,10 @@ test("a lost connection is printed too", async (c) => {
   await handled.promise;
   await consumer.stop();
   await running;
-  assert.match(printed.lines.join("\n"), /^hark: lost was interrupted, trying again in \d+ ms: /m);
+  assert.match(
+    printed.lines.join("\n"),
+    /^hark: lost was interrupted, trying again in \d+ ms: /m,
+  );
 });
 
 Deno.test("a cause is printed below the error, without the places in Hark", () => {
@@ -187,6 +190,12 @@ Deno.test("a cause is printed below the error, without the places in Hark", () =
     "    cause: row 7",
     "hark: 3 other warnings and errors were not printed",
   ]);
+});
+
+Deno.test("a long wait is printed as people read it", () => {
+  const wait = (ms: number) => lines("next in {wait} ms: x", { wait: ms }, { alike: 0, others: 0 });
+  assert.deepEqual(wait(412), ["hark: next in 412 ms: x"]);
+  assert.deepEqual(wait(336_120), ["hark: next in 5.6 min: x"]);
 });
 
 Deno.test("failures of very many kinds are bounded too, and counted", () => {

@@ -1,5 +1,6 @@
 /** Whatever fails, is retried, is lost and comes back: what a worker hands out, and in which order. */
 
+import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
 import { type Ending, type Kind, Simulated } from "./_support/simulated.ts";
 
@@ -247,5 +248,21 @@ for (const concurrency of [1, 3]) {
         await worker.finish();
       },
     ));
+  });
+}
+
+for (const batchSize of [1, 4]) {
+  Deno.test(`one handler at a time handles all keys in the order read, ${batchSize} a call`, async () => {
+    const worker = new Simulated({ ...plain, batchSize });
+    await worker.start();
+    for (const key of ["a", "a", "b", null, "a", "b"]) await take(worker, publish(key));
+    await take(worker, read);
+    const handled: number[] = [];
+    while (worker.calls.length > 0) {
+      handled.push(...worker.calls[0]!.entries.map(({ id }) => id));
+      await take(worker, settle("succeeds"));
+    }
+    assert.deepEqual(handled, [1, 2, 3, 4, 5, 6]);
+    await worker.finish();
   });
 }

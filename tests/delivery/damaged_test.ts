@@ -27,7 +27,7 @@ async function damage({ sql }: TestContext): Promise<void> {
   for (
     const { toast } of await sql(
       `select c.reltoastrelid::regclass::text as toast from pg_class c
-      where c.relnamespace = 'hark'::regnamespace and c.relname ~ '^(log_\\d+|waiting)$'`,
+      where c.relnamespace = 'hark'::regnamespace and c.relname ~ '^(log_\\d+|waiting|delayed)$'`,
     )
   ) {
     await sql(`set allow_system_table_mods = on;
@@ -234,3 +234,25 @@ test(
     assert.match(letter!.error!, /invalid byte sequence/);
   },
 );
+
+test("a damaged delayed notification keeps no other from being delivered", async (context) => {
+  const { sql } = context;
+  await sql(
+    `select hark.notify_at('c', to_jsonb(${noise}), deliver_at => now() + interval '1 hour')`,
+  );
+  for (const n of [1, 2]) {
+    await sql("select hark.notify_at('c', $1::jsonb, deliver_at => now() + interval '1 hour')", [
+      n,
+    ]);
+  }
+  await damage(context);
+  await sql("update hark.delayed set deliver_at = now()");
+  const db = context.use(await connect(context.url));
+  await using running = new Running(db, {});
+  await until(() => running.inbox.items.length === 2);
+  assert.deepEqual(running.payloads, [1, 2]);
+  const [row] = await sql(
+    "select deliver_at > now() + interval '1 hour' as later from hark.delayed",
+  );
+  assert.equal(row.later, true, "it is tried again");
+});

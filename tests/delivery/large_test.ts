@@ -114,3 +114,34 @@ test("waiting notifications that take long to read are retried one by one", asyn
   await until(() => running.inbox.items.length === 4);
   assert.deepEqual(running.payloads.toSorted(), [1, 2, 3, 4]);
 });
+
+test("a replay with a filter looks at a bounded part of large payloads at a time", async (context) => {
+  await context.sql(large(4, 1));
+  await publish(context, 1, 2);
+  // As if they were stored in megabytes.
+  await context.sql("alter table hark.log_0 alter payload set storage external");
+  await context.sql("update hark.log set payload = to_jsonb(repeat('ab', 2500000)) where id <= 4");
+  await context.sql(`select hark.register('c', '{c}', 'now', filter => '{"payload": 2}')`);
+  await context.sql("select hark.replay('c', 1)");
+  const looked: number[] = [];
+  for (let n; (n = (await context.sql("select hark.move_replays('c') as n"))[0].n) > 0;) {
+    looked.push(n);
+  }
+  assert.deepEqual(looked, [2, 2, 2]);
+  assert.deepEqual(await context.sql("select id::int from hark.waiting"), [{ id: 6 }]);
+});
+
+test("due notifications move into the log by a bounded number of bytes, all of them", async (context) => {
+  await context.sql("alter table hark.delayed alter payload set storage external");
+  await context.sql(
+    `select hark.notify_at('c', to_jsonb(repeat('ab', 8000000)), deliver_at => now() + interval '1 hour')
+    from generate_series(1, 5)`,
+  );
+  await context.sql("update hark.delayed set deliver_at = now()");
+  const moved: number[] = [];
+  for (let row; (row = (await context.sql("select * from hark.deliver_due()"))[0]).moved > 0;) {
+    moved.push(row.moved);
+    assert.equal(row.next_ms === null || row.next_ms <= 0, true, "more is due at once");
+  }
+  assert.deepEqual(moved, [3, 2]);
+});

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect, type Database, seek, setPartitions, status } from "../../mod.ts";
+import { connect, Consumer, type Database, seek, setPartitions, status } from "../../mod.ts";
 import { output } from "../cli/_support/hark.ts";
 import { numbers, publish, Running } from "../faults/_support/running.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
@@ -160,4 +160,23 @@ test("a seek during a change of partitions moves all of them and ends the change
   open();
   assert.deepEqual(await count(context), { partitions: 8, next_partitions: null });
   await until(() => running.inbox.items.filter(({ id }) => id === 20).length === 2);
+});
+
+test("a drain that a failure holds up leaves word of it", async (context) => {
+  const db = context.use(await connect(context.url));
+  await publish(context, 1, 8);
+  const consumer = new Consumer(db, {
+    id: "c",
+    channels: "c",
+    partitions,
+    onFailure: "block",
+    retry: { initial: 600_000, maximum: 600_000 },
+    handle: ({ id }) => {
+      if (id === 1) throw new Error("out of paper");
+    },
+  });
+  assert.equal(await consumer.drain(), 6);
+  assert.equal((await halted(db))[0]?.id, 1);
+  await context.sql(`update hark.partitions set "position".seen_max = 0 where partition = 0`);
+  await assert.rejects(setPartitions(db, "c", 8), { code: "CONFLICT" });
 });

@@ -8,6 +8,7 @@ import {
   Consumer,
   consumerDetails,
   consumers,
+  Database,
   DeadLetter,
   deadLetters,
   discard,
@@ -102,6 +103,7 @@ const calls: [name: string, call: (value: Any) => unknown, otherwise?: readonly 
   ["applicationName", (v) => connect(url, { applicationName: v }), ['""', "y"]],
   ["listen", (v) => connect(url, { listen: v }), ["true"]],
   ["the delay of RetryAfter", (v) => new RetryAfter(v)],
+  ["work", (v) => new Database(url).transaction(v), ["function", "class"]],
   ["port", (v) => startEmbedded({ port: v })],
 ];
 

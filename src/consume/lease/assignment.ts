@@ -10,6 +10,7 @@ import { HarkError } from "../../errors.ts";
 import type { Claimed } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
 import type { Heartbeat, Membership } from "./membership.ts";
+import { Standing } from "./standing.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -56,7 +57,7 @@ export class Assignment {
   #told = false;
   #changes: number | undefined;
   readonly #begunAt = performance.now();
-  #standing: "serving" | "standby" | "outdated" | undefined;
+  readonly #standing: Standing;
   /** When the lease was last renewed. */
   renewedAt = -Infinity;
   /** When the next heartbeat is due. */
@@ -76,6 +77,7 @@ export class Assignment {
     this.#register = register;
     this.#state = state;
     this.#membership = member;
+    this.#standing = new Standing(state.options.identity.consumer, state.run.drain);
     this.#duty = duty;
   }
 
@@ -112,7 +114,7 @@ export class Assignment {
     this.due = this.#hurried
       ? -Infinity
       : sent + Math.min(alone ? lease / 4 : watchInterval, lease / 4);
-    this.#tell(heartbeat);
+    this.#standing.tell(heartbeat);
     for (const held of [...this.#state.partitions.values()]) {
       if (heartbeat.mine.get(held.number) !== held.epoch) {
         logger.warn(
@@ -157,42 +159,6 @@ export class Assignment {
     } catch (error) {
       // Another worker was quicker: this one goes on standing by.
       if (!(error instanceof HarkError && error.code === "CONFLICT")) throw error;
-    }
-  }
-
-  /** Logs the role of this worker when it changes. An outdated drain fails instead. */
-  #tell({ outcome, share, workers }: Heartbeat): void {
-    const standing = outcome === "outdated" ? outcome : share === 0 ? "standby" : "serving";
-    if (standing === this.#standing) return;
-    const before = this.#standing;
-    this.#standing = standing;
-    const consumer = this.#consumer;
-    if (standing === "outdated") {
-      if (this.#state.run.drain) {
-        throw new HarkError(
-          "OUTDATED",
-          `consumer "${consumer}" is served by workers whose channels, filter or transactional differ from this one's`,
-          {
-            remedy:
-              "Give this worker the same definition or a higher version, or stop the other workers.",
-          },
-        );
-      }
-      logger.warn(
-        "{consumer}: another worker has changed its channels, filter or transactional; this worker stands by " +
-          "until that is undone, or until no worker has served the consumer for one lease",
-        { consumer },
-      );
-    } else if (standing === "standby") {
-      logger.info(
-        "{consumer}: other workers serve all partitions, {count} workers in all; standing by",
-        {
-          consumer,
-          count: workers,
-        },
-      );
-    } else if (before !== undefined) {
-      logger.info("{consumer}: this worker now serves partitions", { consumer });
     }
   }
 

@@ -60,7 +60,9 @@ export class Settlement {
       this.#succeeded(entries[0]!, work.notifications[0]!);
       return;
     }
-    all.queue.putBehind(followers(entries));
+    if (entries.length > 1 && this.#state.options.concurrency > 1) {
+      all.queue.putBehind(followers(entries));
+    }
     const failedLanes = new Set<string>();
     const failed = entries.map((entry, i) => {
       const fails = results[i] !== undefined ||

@@ -7,25 +7,12 @@
 
 import type { LogRow } from "../notification.ts";
 import type { CheckedOptions } from "./context.ts";
-import { type Entry, type Outcome, sizeOf, type WaitingRow } from "./entry.ts";
+import { type Entry, type Outcome, sizeOf, type WaitingRow, waitingRow } from "./entry.ts";
+import { foundEntry, type FoundRow, readEntry } from "./new_entry.ts";
 import { KeyQueue } from "./key_queue.ts";
 import type { OwnedPartition } from "./partition.ts";
 
 type Halt = (held: OwnedPartition, why: "blocked" | "full") => void;
-
-/** A row of hark.waiting, as it was found. */
-export interface FoundRow {
-  readonly id: number;
-  readonly key: string | null;
-  readonly state: string;
-  readonly attempts: number;
-  /** In how many milliseconds the next attempt is due. */
-  readonly wait: number;
-  /** Whether the position has passed the notification. */
-  readonly passed: boolean;
-  /** The number of the last change that asked for the next attempt at once. */
-  readonly hurried: number;
-}
 
 /** The entries of one worker. */
 export class Entries {
@@ -54,7 +41,7 @@ export class Entries {
     this.#options = options;
     this.#partitions = partitions;
     this.#halt = halt;
-    this.queue = new KeyQueue((entry) => this.follow(entry));
+    this.queue = new KeyQueue(options.concurrency === 1, (entry) => this.follow(entry));
   }
 
   /** The lane in which an entry keeps its order. */
@@ -64,54 +51,22 @@ export class Entries {
 
   /** A notification was read from the log: it becomes ready, or settled if that is known. */
   read(row: LogRow, held: OwnedPartition, page: string): void {
-    const isDone = held.done.delete(row.id);
-    const entry: Entry = {
-      id: row.id,
-      partition: held.number,
-      lane: this.laneOf(held.number, row.key),
-      key: row.key,
-      row: isDone ? undefined : row,
-      page,
-      phase: isDone ? "settled" : "ready",
-      stored: false,
-      attempts: held.tail > 0 ? held.crashes : 0,
-      startedAt: 0,
-      alone: held.crashes >= 2 && held.tail > 0,
-      isReplay: row.isReplay,
-      wait: undefined,
-    };
+    const entry = readEntry(row, held, page, this.laneOf(held.number, row.key));
     held.add(entry);
-    if (isDone) return;
+    if (entry.phase === "settled") return;
     this.bytes += sizeOf(entry);
     this.queue.add(entry);
   }
 
   /** A row of hark.waiting was found: its entry waits. */
   find(row: FoundRow, held: OwnedPartition): void {
-    const { id, key } = row;
+    const { id } = row;
     const now = performance.now();
-    const due = now + row.wait;
-    const extra = held.restarted && row.state === "failed" && row.wait > 0;
-    const crashed = held.crashes > 0 && held.outstanding === 0 && row.state !== "behind";
-    const entry: Entry = {
-      id,
-      partition: held.number,
-      lane: this.laneOf(held.number, key),
-      key,
-      row: undefined,
-      page: undefined,
-      phase: "waiting",
-      stored: true,
-      attempts: row.attempts + (crashed ? held.crashes : 0),
-      startedAt: 0,
-      alone: held.crashes >= 2,
-      isReplay: true,
-      wait: waitingRow(true, row.hurried, extra ? due : undefined),
-    };
+    const entry = foundEntry(row, held, now, this.laneOf(held.number, row.key));
     if (!row.passed) held.done.add(id);
     this.waiting.set(id, entry);
     held.waiting++;
-    this.queue.addWaiting(entry, extra ? now : due);
+    this.queue.addWaiting(entry, entry.wait?.extraUntil === undefined ? now + row.wait : now);
   }
 
   /** The row of a waiting entry is certainly stored. */
@@ -250,12 +205,13 @@ export class Entries {
   }
 
   /**
-   * Leaves an entry of a batch behind another one of its lane, if that one is still to be handled.
-   * If so, no result of the entry counts.
+   * Puts an entry of a batch back behind another one of its lane, if that one is still to be
+   * handled. If so, no result of the entry counts.
    */
   comesAgain(entry: Entry): boolean {
     if (!this.queue.isBehind(entry)) return false;
     this.#unbegin(entry);
+    this.queue.comeBehind(entry);
     return true;
   }
 
@@ -375,9 +331,4 @@ function change(entry: Entry): Changing<Entry> {
 
 function changeRow(row: WaitingRow): Changing<WaitingRow> {
   return row;
-}
-
-/** A row of hark.waiting of which nothing was asked yet. */
-function waitingRow(certain: boolean, hurried = 0, extraUntil?: number): WaitingRow {
-  return { certain, hurried, again: false, discarded: false, extraUntil };
 }

@@ -65,6 +65,11 @@ export interface WaitingRow {
   readonly extraUntil: number | undefined;
 }
 
+/** A row of hark.waiting of which nothing was asked yet. */
+export function waitingRow(certain: boolean, hurried = 0, extraUntil?: number): WaitingRow {
+  return { certain, hurried, again: false, discarded: false, extraUntil };
+}
+
 /** Whether the position may pass an entry. */
 export function isPassable({ phase, stored }: Entry): boolean {
   return stored || phase === "settled";

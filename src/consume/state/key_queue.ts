@@ -24,10 +24,16 @@ export class KeyQueue {
   readonly #waiting = new Agenda<Entry>();
   /** An entry that was looked at, and is taken next. */
   #next: Entry | undefined;
+  readonly #serial: boolean;
   readonly #follow: (entry: Entry) => void;
 
-  /** @param follow Called for an entry that must wait behind a waiting one of its lane. */
-  constructor(follow: (entry: Entry) => void) {
+  /**
+   * @param serial Whether one entry at a time is taken. Then all are taken in the order read, and
+   *   only waiting entries need lanes.
+   * @param follow Called for an entry that must wait behind a waiting one of its lane.
+   */
+  constructor(serial: boolean, follow: (entry: Entry) => void) {
+    this.#serial = serial;
     this.#follow = follow;
   }
 
@@ -53,7 +59,9 @@ export class KeyQueue {
 
   /** Adds an entry that was read from the log. */
   add(entry: Entry): void {
-    if (entry.lane === undefined) {
+    // In serial mode, an entry of a waiting lane is put behind it only when its turn comes. Others
+    // of the lane may still be ready before this one.
+    if (entry.lane === undefined || this.#serial) {
       this.#ready.push(entry);
       return;
     }
@@ -94,6 +102,13 @@ export class KeyQueue {
       const entry = this.#loaded.shift() ?? this.#ready.shift();
       if (entry === undefined) return undefined;
       if (isOver(entry)) continue;
+      if (this.#serial && entry.lane !== undefined && this.#lanes.size > 0) {
+        const lane = this.#lanes.get(entry.lane);
+        if (lane !== undefined && lane.head !== entry) {
+          this.#goBehind(entry, lane);
+          continue;
+        }
+      }
       if (entry.row === undefined) this.#loading.push(entry);
       else return entry;
     }
@@ -135,7 +150,8 @@ export class KeyQueue {
   /** Ends an entry that is handled or given up. The next of its lane may then be taken. */
   end(entry: Entry): void {
     if (this.#next === entry) this.#next = undefined;
-    if (entry.lane === undefined) return;
+    // In serial mode lanes are rare, and looking one up hashes the key.
+    if (entry.lane === undefined || this.#lanes.size === 0) return;
     const lane = this.#lanes.get(entry.lane);
     if (lane === undefined || lane.head !== entry) return;
     let next = lane.queue.shift();
@@ -156,6 +172,12 @@ export class KeyQueue {
     return lane !== undefined && lane.head !== entry;
   }
 
+  /** Puts an entry of a batch behind another one of its lane again. See {@linkcode KeyQueue.isBehind}. */
+  comeBehind(entry: Entry): void {
+    // Otherwise `putBehind` has done so.
+    if (this.#serial && !entry.stored) this.#goBehind(entry, this.#lanes.get(entry.lane!)!);
+  }
+
   /** Makes a failed entry wait until `due`. The entries of its lane wait behind it. */
   wait(entry: Entry, due: number): void {
     this.#waiting.add(due, entry);
@@ -170,7 +192,8 @@ export class KeyQueue {
       lane = { head: entry, queue: new Fifo() };
       this.#lanes.set(entry.lane, lane);
     } else if (lane.head !== entry) {
-      if (lane.head.stored && !entry.stored) this.#follow(entry);
+      if (this.#serial) this.#goBehind(entry, lane);
+      else if (lane.head.stored && !entry.stored) this.#follow(entry);
       return;
     }
     this.#followAll(lane);

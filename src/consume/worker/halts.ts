@@ -1,5 +1,5 @@
 /**
- * Tells the database which partitions are halted, so that status names them.
+ * What follows when the reading of a partition is halted.
  *
  * @module
  */
@@ -7,28 +7,74 @@
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import { getLogger } from "../../log/logger.ts";
+import type { Assignment } from "../lease/assignment.ts";
+import type { Membership } from "../lease/membership.ts";
 import { numbersText } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** The halts of a worker's partitions that are not stored yet. */
+/** The halted partitions of a worker. */
 export class Halts {
   readonly #state: State;
+  readonly #membership: Membership;
+  readonly #assignment: Assignment;
+  readonly #store: (session: Queryable) => Promise<void>;
 
-  constructor(state: State) {
+  /** @param store Stores all progress. */
+  constructor(
+    state: State,
+    membership: Membership,
+    assignment: Assignment,
+    store: (session: Queryable) => Promise<void>,
+  ) {
     this.#state = state;
+    this.#membership = membership;
+    this.#assignment = assignment;
+    this.#store = store;
   }
 
   /**
-   * Stores the new halts. While the number of partitions is being changed, that takes the change
-   * back: a halted partition does not reach the point at which all are changed.
-   *
-   * @param store Stores what the halted partitions wait for.
+   * Once no handler runs for a halted partition, stores its results. Then gives the partition back
+   * or claims it again.
    */
-  async tell(session: Queryable, store: () => Promise<void>): Promise<void> {
+  async finish(session: Queryable): Promise<void> {
+    const { partitions, readers } = this.#state;
+    for (const reader of [...readers]) {
+      // This reader has read to the snapshot at which the number of partitions changes.
+      const held = [...reader.partitions];
+      if (
+        !reader.settled || !reader.ended || held.some((h) => h.outstanding > 0 || h.running > 0)
+      ) {
+        continue;
+      }
+      await this.#store(session);
+      for (const one of held) this.#state.halt(one, "release");
+    }
+    const over = [...partitions.values()].filter((held) =>
+      (held.halted === "release" || held.halted === "unsure") && held.running === 0
+    );
+    if (over.length === 0) return;
+    for (const held of over) this.#state.tellDone(held);
+    await this.#store(session);
+    // A partition that was lost or claimed again in between is another object by now.
+    const left = over.filter((held) => partitions.get(held.number) === held);
+    const released = left.filter((held) => held.halted === "release");
+    if (released.length > 0) {
+      await this.#membership.release(session, released);
+      for (const held of released) this.#state.forget(held, new Error("given back"));
+    }
+    const unsure = left.filter((held) => held.halted === "unsure").map((held) => held.number);
+    if (unsure.length > 0) await this.#assignment.claim(session, unsure, false);
+  }
+
+  /**
+   * Tells the database which partitions are halted, so that status names them. While the number of partitions is being changed, that takes the change
+   * back: a halted partition does not reach the point at which all are changed.
+   */
+  async tell(session: Queryable): Promise<void> {
     if (this.#untold().length === 0) return;
-    await store();
+    await this.#store(session);
     const halted = this.#untold();
     if (halted.length === 0) return;
     const { consumer, owner } = this.#state.options.identity;

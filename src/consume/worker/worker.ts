@@ -81,7 +81,9 @@ export class Worker implements AsyncDisposable {
     );
     this.#acknowledger = new Acknowledger(this.#state);
     this.#maintenance = new Maintenance(this.#state);
-    this.#halts = new Halts(this.#state);
+    this.#halts = new Halts(this.#state, this.#membership, this.#assignment, (session) => {
+      return this.#acknowledge(session);
+    });
     this.#transactions = options.identity.transactional
       ? new Transactions(db, options.identity)
       : undefined;
@@ -148,8 +150,8 @@ export class Worker implements AsyncDisposable {
       await this.#heartbeat(session, !stop);
       await this.#maintenance.deliverDue(session);
       if (!stop) await this.#maintenance.retain(session);
-      await this.#finishHalts(session);
-      await this.#halts.tell(session, () => this.#acknowledge(session));
+      await this.#halts.finish(session);
+      await this.#halts.tell(session);
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
         this.#dispatcher.wantsStoring = false;
         await this.#acknowledge(session);
@@ -220,40 +222,6 @@ export class Worker implements AsyncDisposable {
     }
     this.#maintenance.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
     if (retentionDue) this.#maintenance.retainNow();
-  }
-
-  /**
-   * Once no handler runs for a halted partition, stores its results. Then gives the partition back
-   * or claims it again.
-   */
-  async #finishHalts(session: Queryable): Promise<void> {
-    const { partitions, readers } = this.#state;
-    for (const reader of [...readers]) {
-      // This reader has read to the snapshot at which the number of partitions changes.
-      const held = [...reader.partitions];
-      if (
-        !reader.settled || !reader.ended || held.some((h) => h.outstanding > 0 || h.running > 0)
-      ) {
-        continue;
-      }
-      await this.#acknowledge(session);
-      for (const one of held) this.#state.halt(one, "release");
-    }
-    const over = [...partitions.values()].filter((held) =>
-      (held.halted === "release" || held.halted === "unsure") && held.running === 0
-    );
-    if (over.length === 0) return;
-    for (const held of over) this.#state.tellDone(held);
-    await this.#acknowledge(session);
-    // A partition that was lost or claimed again in between is another object by now.
-    const left = over.filter((held) => partitions.get(held.number) === held);
-    const released = left.filter((held) => held.halted === "release");
-    if (released.length > 0) {
-      await this.#membership.release(session, released);
-      for (const held of released) this.#state.forget(held, new Error("given back"));
-    }
-    const unsure = left.filter((held) => held.halted === "unsure").map((held) => held.number);
-    if (unsure.length > 0) await this.#assignment.claim(session, unsure, false);
   }
 
   /** Stores all progress. If part of it is refused, the rest is sent again. */
@@ -329,6 +297,7 @@ export class Worker implements AsyncDisposable {
    * consumer's workers.
    */
   async #leave(session: Queryable): Promise<void> {
+    await this.#halts.tell(session, () => this.#acknowledge(session));
     for (const held of this.#state.partitions.values()) {
       this.#state.halt(held, "release");
       this.#state.tellDone(held);
