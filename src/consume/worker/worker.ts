@@ -297,7 +297,7 @@ export class Worker implements AsyncDisposable {
    * consumer's workers.
    */
   async #leave(session: Queryable): Promise<void> {
-    await this.#halts.tell(session, () => this.#acknowledge(session));
+    await this.#halts.tell(session);
     for (const held of this.#state.partitions.values()) {
       this.#state.halt(held, "release");
       this.#state.tellDone(held);
