@@ -42,7 +42,10 @@ export function withFields<T extends object>(
 ): T {
   if (made === base) return consumer;
   for (let one = made; one !== base; one = Object.getPrototypeOf(one)) {
-    for (const [name, { value }] of ownOf(one.prototype)) refuseAlmost(name, value, made, base);
+    for (const [name, { value }] of ownOf(one.prototype)) {
+      refuseAlmost(name, value, made, base);
+      if (isOption(name) && value !== undefined) checkOptions({ [name]: value }, true);
+    }
     for (const [name] of ownOf(one)) refuseStatic(name, made);
   }
   return new Proxy(consumer, {
