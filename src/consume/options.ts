@@ -5,7 +5,7 @@
  */
 
 import type { Duration } from "../duration.ts";
-import type { BatchHandler, Handler } from "./handler.ts";
+import type { Around, AroundBatch, BatchHandler, Handled, Handler } from "./handler.ts";
 import type { Notification } from "./notification.ts";
 import type { StartFrom } from "./start.ts";
 
@@ -74,6 +74,16 @@ export interface ConsumerOptions<Payload = any> {
   readonly handle?: Handler<Payload>;
   /** The function that handles several notifications in one call. Give it instead of `handle`. */
   readonly handleBatch?: BatchHandler<Payload>;
+  /**
+   * A function around each call of `handle`, or a list of them, the outermost first. Each receives the
+   * notification, the context and `next`, and calls the handler by `await next()`, once. What it
+   * returns is the handler's result, and an error that it throws is the handler's error. If it does
+   * not call `next`, the notification counts as handled. The `timeout` and the transaction include
+   * it.
+   */
+  readonly around?: Around<Payload> | readonly Around<Payload>[];
+  /** A function around each call of `handleBatch`, or a list of them, as `around` has them. */
+  readonly aroundBatch?: AroundBatch<Payload> | readonly AroundBatch<Payload>[];
   /**
    * The most notifications in a batch, 1 to 10000. A batch takes the notifications that are ready,
    * and never waits for more.
@@ -164,8 +174,11 @@ export interface ConsumerOptions<Payload = any> {
    * @default {10000}
    */
   readonly maxWaiting?: number;
-  /** Called after a notification was handled. An error that it throws is logged. */
-  onHandled?(notification: Notification<Payload>): unknown;
+  /**
+   * Called after a notification was handled, with what the handler returned and how long it took. An
+   * error that it throws is logged.
+   */
+  onHandled?(notification: Notification<Payload>, handled: Handled): unknown;
   /** Called after each failed attempt. An error that it throws is logged. */
   onError?(error: unknown, notification: Notification<Payload>): unknown;
   /**

@@ -185,6 +185,22 @@ for (const name of ["handle", "handleBatch", "onHandled", "onError", "onDeadLett
   });
 }
 
+Deno.test("around and aroundBatch are functions or lists of them, each for its kind of handler", () => {
+  const handleBatch = () => {};
+  for (
+    const [name, remedy] of [["around", /with handle\./], ["aroundBatch", /handleBatch/]] as const
+  ) {
+    for (const value of [null, "f", 1, {}, [null], [handle, 1]]) {
+      refused({ [name]: value }, new RegExp(`^${name} is `));
+    }
+    const other = name === "around" ? { handleBatch } : { handle };
+    const given = name === "around" ? { handle: undefined, handleBatch } : handlers;
+    assert.throws(() => checkOptions({ [name]: handle, ...other }), { remedy });
+    assert.throws(() => complete({ [name]: [handle] }, given), { remedy });
+    assert.doesNotThrow(() => complete({ [name]: [] }, given));
+  }
+});
+
 Deno.test("a consumer has either handle or handleBatch, and batchSize goes with the latter", () => {
   const handleBatch = () => {};
   assert.throws(() => checkOptions({ handle, handleBatch }), {
