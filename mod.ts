@@ -76,6 +76,8 @@ export type {
   ChannelStart,
   ConsumerFilter,
   ConsumerOptions,
+  ErrorKind,
+  RetryDecision,
   RetryOptions,
   RunOptions,
 } from "./src/consume/options.ts";

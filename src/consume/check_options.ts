@@ -5,13 +5,14 @@
  */
 
 import { bad, channelNames, consumerName, knownOptions, show, wholeNumber } from "../check.ts";
-import { aDay, aYear, durationMs, longestTimer } from "../duration.ts";
+import { aDay, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
 import { type AnyAround, aroundList, withAround } from "./around.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
 import type { ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
 import type { CheckedOptions } from "./state/context.ts";
+import { retryPolicy } from "./retry.ts";
 import { type StartFrom, startValues } from "./start.ts";
 
 /** How many rows are scanned for one page. Bounds how long a read of a rare channel takes. */
@@ -82,7 +83,6 @@ export function namesOf(channels: ConsumerOptions["channels"]): string | string[
 /** Checks the options as far as possible before `id`, `channels` and the handler are final. */
 export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
   knownOptions("a consumer", o, consumerOptionNames);
-  knownOptions("retry", o.retry ?? {}, ["initial", "maximum"]);
   for (const name of functionNames) {
     if (o[name] !== undefined && typeof o[name] !== "function") {
       bad(name, o[name], "Give a function.");
@@ -155,8 +155,7 @@ export function completeOptions(
       ? 1
       : wholeNumber("acknowledgeCount", o.acknowledgeCount, 4000, 1),
     acknowledgeInterval,
-    retryInitial: durationMs("retry.initial", o.retry?.initial, 500, { least: 0, most: aYear }),
-    retryMaximum: durationMs("retry.maximum", o.retry?.maximum, 600_000, { least: 0, most: aYear }),
+    ...retryPolicy(o.retry),
     maxAttempts: o.maxAttempts === Infinity
       ? Infinity
       : wholeNumber("maxAttempts", o.maxAttempts, block ? Infinity : 20, 1, 1_000_000_000),

@@ -155,11 +155,17 @@ export class Settlement {
       return true;
     }
     const attempt = entry.attempts + (wait?.extraUntil === undefined ? 1 : 0);
-    const next = verdict(error, attempt, options);
+    const next = verdict(error, attempt, options, notification);
     void this.#report("onError", () => options.hooks.onError?.(error, notification));
     if (next.kind === "dead") {
       this.#bury(entry, notification, error, attempt, next.reason);
       return true;
+    }
+    if (next.problem !== undefined) {
+      logger.error(
+        "{consumer}: the function retry could not decide about notification {id}, which waits as by default: {reason}",
+        { consumer: options.identity.consumer, id: entry.id, reason: next.problem },
+      );
     }
     const now = performance.now();
     const pause = wait?.again
