@@ -48,6 +48,9 @@ Deno.test("a misspelt option of a class is refused as it is made, with the name 
     ["transactionnal", true, "transactional"],
     ["onErrors", () => {}, "onError"],
     ["form", "now", "from"],
+    ["rettry", () => "dead", "retry"],
+    ["rettry", { initial: 5 }, "retry"],
+    ["arround", [() => {}], "around"],
   ];
   for (const [field, value, meant] of cases) {
     assert.throws(() => new (withFields({ [field]: value }))(nowhere), {
@@ -127,6 +130,7 @@ Deno.test("the compiler refuses an option of a wrong type in a class", () => {
 Deno.test("what is a class's own is not taken for a misspelt option", () => {
   class Own extends Orders {
     handled = 0;
+    round = 1;
     readonly cache = new Map<string, number>();
     #maxAttemps = 1;
     readonly logger = console;
