@@ -122,6 +122,14 @@ export {
   unsetRetention,
 } from "./src/operate/retention.ts";
 export type { HoldingConsumer, HoldingReason } from "./src/operate/holding.ts";
+export {
+  type Schedule,
+  schedule,
+  type ScheduleOptions,
+  schedules,
+  type SchedulesStatus,
+  unschedule,
+} from "./src/operate/schedules.ts";
 export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
 export {
   type ConsumerStatus,

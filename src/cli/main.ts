@@ -24,6 +24,7 @@ import { columns, printError, printErrorSync, printSync } from "./output.ts";
 import { pause, resume } from "./pause.ts";
 import { retention } from "./retention.ts";
 import { discard, retry } from "./retry.ts";
+import { scheduling as schedule } from "./schedule.ts";
 import { init, sql, uninstall } from "./schema.ts";
 import { status } from "./status.ts";
 import { paintError, visibleLines } from "./style.ts";
@@ -47,6 +48,7 @@ export const commands: Readonly<Record<string, Command>> = {
   dead,
   retry,
   discard,
+  schedule,
   retention,
   cleanup,
   sql,

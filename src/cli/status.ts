@@ -11,6 +11,7 @@ import { pause } from "../database/bell.ts";
 import type { WatchStatus } from "../changes/watches.ts";
 import { aDay, ageBounds } from "../duration.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
+import type { SchedulesStatus } from "../operate/schedules.ts";
 import type { ConsumerStatus, DelayedStatus, Status } from "../operate/status.ts";
 import { databaseCommand, given } from "./command.ts";
 import { maybe, needed, plainText } from "./options.ts";
@@ -79,7 +80,7 @@ export const status = databaseCommand({
 });
 
 function text(
-  { consumers, delayed, log, retention, schemaVersion, warnings, watches }: Status,
+  { consumers, delayed, log, retention, schedules, schemaVersion, warnings, watches }: Status,
 ): string {
   const halted = consumers.flatMap((one) =>
     one.halted.map((each) => [one.consumer, each] as const)
@@ -130,6 +131,7 @@ function text(
       ["log", `${rows}, ${bytesText(log.bytes)}, schema version ${schemaVersion}`],
       ["retention", retention.length === 0 ? nothingIsRemoved : retentionText(retention)],
       ...delayedFacts(delayed),
+      ...scheduleFacts(schedules),
     ]),
   );
 }
@@ -156,6 +158,23 @@ function delayedFacts({ count, capped, nextAt }: DelayedStatus): [string, Cell][
       style: "yellow",
     },
   ]];
+}
+
+function scheduleFacts({ count, nextAt, problems }: SchedulesStatus): [string, Cell][] {
+  if (count === 0) return [];
+  const isLate = nextAt !== null && Date.now() - nextAt.getTime() >= overdue;
+  const next = nextAt === null
+    ? "none is due"
+    : isLate
+    ? `the first was due ${ago(nextAt)}: it seems that no worker runs to publish it`
+    : `the first is due ${until(nextAt)}`;
+  const wrong = problems.length === 0
+    ? ""
+    : `; ${countText(problems.length, "schedule")} cannot be published: hark schedule list`;
+  return [["schedules", {
+    text: `${countText(count, "schedule")}, ${next}${wrong}`,
+    style: isLate || wrong !== "" ? "yellow" : undefined,
+  }]];
 }
 
 function served(one: ConsumerStatus): Cell {

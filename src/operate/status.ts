@@ -13,6 +13,7 @@ import { requireSchema } from "../schema/migrate.ts";
 import { schemaVersion } from "../schema/version.ts";
 import { holding, type HoldingConsumer, timeAgo } from "./holding.ts";
 import { type RetentionSetting, retentionSettings } from "./retention.ts";
+import { type SchedulesStatus, schedulesStatus } from "./schedules.ts";
 import { date, ms } from "./times.ts";
 
 /** Options of {@linkcode status}. */
@@ -185,6 +186,8 @@ export interface Status {
    * The notifications that were published with `delay` or `deliverAt` and are not in the log yet.
    */
   readonly delayed: DelayedStatus;
+  /** What is published again and again, by {@linkcode schedule}. */
+  readonly schedules: SchedulesStatus;
   /** How long notifications are kept. Empty if nothing is ever removed by itself. */
   readonly retention: readonly RetentionSetting[];
   /** Every consumer, by name. */
@@ -248,6 +251,7 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
         capped: Number(later.waiting) >= maxCount,
         nextAt: date(later.next_at),
       },
+      schedules: await schedulesStatus(db),
       retention: await retentionSettings(db),
       consumers,
       warnings: worthWarning(await holding(db, before), consumers, before),

@@ -18,6 +18,7 @@ const commands = [
   "dead",
   "retry",
   "discard",
+  "schedule",
   "retention",
   "cleanup",
   "sql",
