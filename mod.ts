@@ -63,11 +63,21 @@ export type { ChangeOf, IdOf, IsOne, UncheckedPart, Watched } from "./src/change
 export { watches, type WatchStatus } from "./src/changes/watches.ts";
 export { Consumer } from "./src/consume/consumer.ts";
 export { type ChangeAction, type LogRow, Notification } from "./src/consume/notification.ts";
-export type { BatchHandler, Handler, HandlerContext } from "./src/consume/handler.ts";
+export type {
+  Around,
+  AroundBatch,
+  BatchHandler,
+  Handled,
+  Handler,
+  HandlerContext,
+  HandlingWorker,
+} from "./src/consume/handler.ts";
 export type {
   ChannelStart,
   ConsumerFilter,
   ConsumerOptions,
+  ErrorKind,
+  RetryDecision,
   RetryOptions,
   RunOptions,
 } from "./src/consume/options.ts";

@@ -410,8 +410,8 @@ create policy of_its_table on hark.watches for select using (exists (
   where p.proname = function_name and p.pronamespace = to_regnamespace(quote_ident(function_schema))
     and pg_get_userbyid(p.proowner) in (owner, pg_get_userbyid(c.relowner)) and pg_has_role(c.relowner, 'usage')
 ));
-create policy ends_with_its_table on hark.watches for delete using (exists (
+create policy ends_with_its_table on hark.watches for update using (exists (
   select from pg_proc p join pg_trigger t on t.tgfoid = p.oid join pg_class c on c.oid = t.tgrelid
   where p.proname = function_name and p.pronamespace = to_regnamespace(quote_ident(function_schema))
     and pg_get_userbyid(p.proowner) in (owner, pg_get_userbyid(c.relowner)) and pg_has_role(c.relowner, 'usage')
-));
+)) with check (removed);

@@ -36,12 +36,12 @@ as $$
 $$;
 
 -- Notifications given up, of one consumer or of all, by consumer and id. Payload and headers are null if they
--- cannot be read. To go on after the last one, give its id as after_id.
+-- cannot be read, and without `contents`: a list of large ones takes long to read. To go on after the last one, give its id as after_id.
 create or replace function hark.dead_letters(
   consumer text default null, channel text default null, key text default null, error text default null,
   from_id bigint default null, to_id bigint default null, died_after timestamptz default null,
   died_before timestamptz default null, max_rows bigint default 100, after_id bigint default null,
-  ids bigint[] default null
+  ids bigint[] default null, contents boolean default true
 ) returns setof hark.dead
 language plpgsql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
 as $$
@@ -49,11 +49,13 @@ begin
   perform hark.check_dead($1, $9, $10);
   return query
   select d.consumer, d.id, hark.sendable(d.channel), hark.sendable(d.key),
-    case when c.problem is null then d.payload end, case when c.problem is null then d.headers end,
+    case when c.readable then d.payload end, case when c.readable then d.headers end,
     d.created_at, d.attempts, d.error, d.died_at
   from hark.dead_matching($1, $11, $2, $3, $4, $5, $6, $7, $8, $9, $10) m
   join hark.dead d on d.consumer = m.whose and d.id = m.its_id
-  cross join lateral hark.contents(d.payload, d.headers) c
+  cross join lateral (
+    select case when $12 then (hark.contents(d.payload, d.headers)).problem is null end as readable offset 0
+  ) c
   order by d.consumer, d.id;
 end
 $$;

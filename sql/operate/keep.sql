@@ -59,9 +59,10 @@ as $$
 $$;
 
 -- Applies one due setting: empties one old segment, or looks at one batch of notifications. One worker at a time
--- works at a setting, as it locks the row. A setting that is done is due again after a minute. It waits for no
--- other session longer than 50 ms, and keeps what cleaning keeps. Returns how many were removed, and in how many
--- ms to call it again; null if there is no setting. Call it in a transaction of its own.
+-- works at a setting, as it locks the row. A setting that is done is due again after a minute, or after a
+-- tenth of a shorter time to keep. It waits for no other session longer than 50 ms, and keeps what cleaning
+-- keeps. Returns how many were removed, and in how many ms to call it again; null if there is no setting. Call
+-- it in a transaction of its own.
 create or replace function hark.apply_retention(batch integer default 2000) returns table (
   removed bigint, next_ms double precision
 )
@@ -84,7 +85,7 @@ begin
   if found then
     cutoff := clock_timestamp() - r.keep;
     begin
-      r.next_at := clock_timestamp() + interval '1 minute';
+      r.next_at := clock_timestamp() + least(interval '1 minute', greatest(interval '1 second', r.keep / 10));
       if r.begun_at is null or r.begun_at < clock_timestamp() - interval '1 day' then
         -- Now and then from the start: a transaction that commits late has ids below the last batch.
         r.begun_at := clock_timestamp();

@@ -5,7 +5,7 @@ create or replace function hark.watch_definition(
   relation oid, channel text, name text, operations text[], include text[], exclude text[], key text[], condition text,
   if_changed text[], payload text, headers jsonb, max_bytes bigint, replicated boolean, level text
 ) returns jsonb
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
 as $$
 declare
   chosen record;
@@ -95,7 +95,7 @@ $$;
 
 -- The text of the trigger function.
 create or replace function hark.watch_body(relation oid, definition jsonb) returns text
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
 as $$
 declare
   d jsonb := definition;

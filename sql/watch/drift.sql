@@ -8,7 +8,7 @@
 --   is_own    the function is the watch's. A role can write any function's name into its own rows.
 create or replace function hark.known_watches()
 returns table (relation oid, function oid, watch hark.watches, left_on oid, is_live boolean, is_own boolean)
-language sql stable set search_path = pg_catalog, pg_temp
+language sql stable set search_path = pg_catalog, pg_temp set row_security = on
 as $$
   select case when k.is_owned then k.table_id end, k.function, k.watch, case when not k.is_owned then k.table_id end,
     k.root is not null and (k.is_owned or k.is_own), k.is_own
@@ -61,7 +61,7 @@ $$;
 -- The triggers that a watch needs: the table, the trigger's name, its statement, and its type in pg_trigger.
 create or replace function hark.watch_triggers(relation oid, definition jsonb, function text)
 returns table (on_relation oid, trigger_name text, statement text, type smallint)
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
 as $$
 declare
   d jsonb := definition;
@@ -128,7 +128,7 @@ $$;
 -- The drift of a watch: what is not as it should be with its triggers and their function. Empty if
 -- all is well.
 create or replace function hark.drift_of(relation oid, function oid, definition jsonb) returns text[]
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
 as $$
 declare
   d jsonb := definition;

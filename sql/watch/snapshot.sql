@@ -67,7 +67,7 @@ $$;
 -- later. A writer that changed one before is waited for, and has published by then. The end of a page is a
 -- key that is looked up first: after a wait a row may have another key.
 create or replace function hark.snapshot_body(relation oid, definition jsonb) returns text
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
 as $$
 declare
   d jsonb := definition || '{"operations": ["insert"]}';
@@ -133,7 +133,7 @@ $$;
 
 -- Runs the owner's function for a page, as that owner, and stores how far it came.
 create or replace function hark.snapshot_page(watch hark.watches, batch integer, out made integer, out last jsonb)
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set row_security = on
 as $$
 declare
   function text := hark.snapshot_function((watch).function_schema, (watch).function_name);
@@ -210,7 +210,7 @@ $$;
 -- the right order.
 create or replace function hark.snapshot(relation regclass, name text default 'watch', batch integer default 1000)
 returns table (published integer, total bigint, done boolean)
-language plpgsql volatile rows 1 set search_path = pg_catalog, pg_temp
+language plpgsql volatile rows 1 set search_path = pg_catalog, pg_temp set row_security = on
 as $$
 declare
   w hark.watches;
@@ -261,7 +261,7 @@ $$;
 
 -- Starts the snapshot anew, from the first row.
 create or replace function hark.restart_snapshot(relation regclass, name text default 'watch') returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set row_security = on
 as $$
 declare
   w hark.watches;

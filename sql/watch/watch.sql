@@ -85,7 +85,7 @@ create or replace function hark.watch(
   headers jsonb default null, max_bytes bigint default 16777216, replicated boolean default false,
   level text default 'auto', snapshot boolean default false
 ) returns text
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set row_security = on
 as $$
 declare
   d jsonb;
@@ -307,7 +307,7 @@ comment on function hark.unwatch(regclass, text) is
 
 -- Deletes the row of a watch. Row security finds it by the triggers, so they must still be there.
 create or replace function hark.delete_watch(watch hark.watches) returns void
-language sql volatile set search_path = pg_catalog, pg_temp
+language sql volatile set search_path = pg_catalog, pg_temp set row_security = on
 as $$
   -- A trigger then calls hark.drop_watch_row().
   update hark.watches w set removed = true

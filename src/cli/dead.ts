@@ -63,6 +63,7 @@ const list = databaseCommand({
       ...filterOf(o),
       ...given({ consumer: o.consumer, after: o.afterId }),
       limit,
+      contents: o.json === true,
     });
     return { json: found, text: found.length === 0 ? "no dead letter" : listText(found, limit) };
   },

@@ -5,12 +5,14 @@
  */
 
 import { bad, channelNames, consumerName, knownOptions, show, wholeNumber } from "../check.ts";
-import { aDay, aYear, durationMs, longestTimer } from "../duration.ts";
+import { aDay, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
+import { type AnyAround, aroundList, withAround } from "./around.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
 import type { ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
 import type { CheckedOptions } from "./state/context.ts";
+import { retryPolicy } from "./retry.ts";
 import { type StartFrom, startValues } from "./start.ts";
 
 /** How many rows are scanned for one page. Bounds how long a read of a rare channel takes. */
@@ -23,6 +25,8 @@ export const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
   "filter",
   "handle",
   "handleBatch",
+  "around",
+  "aroundBatch",
   "batchSize",
   "from",
   "partitions",
@@ -79,7 +83,6 @@ export function namesOf(channels: ConsumerOptions["channels"]): string | string[
 /** Checks the options as far as possible before `id`, `channels` and the handler are final. */
 export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
   knownOptions("a consumer", o, consumerOptionNames);
-  knownOptions("retry", o.retry ?? {}, ["initial", "maximum"]);
   for (const name of functionNames) {
     if (o[name] !== undefined && typeof o[name] !== "function") {
       bad(name, o[name], "Give a function.");
@@ -88,7 +91,8 @@ export function checkOptions(o: ConsumerOptions, subclass: boolean = false): voi
   if (o.id !== undefined) consumerName(o.id);
   if (o.handle !== undefined && o.handleBatch !== undefined) throw both(o.id);
   // A subclass may have either handler as a method.
-  const batches = o.handleBatch !== undefined || o.batchSize !== undefined && subclass;
+  const batches = o.handleBatch !== undefined ||
+    subclass && (o.batchSize !== undefined || o.aroundBatch !== undefined);
   completeOptions(o, "unnamed", o.channels === undefined ? ["unnamed"] : o.channels, {
     handle: batches ? o.handle : o.handle ?? (() => {}),
     handleBatch: batches ? o.handleBatch ?? (() => {}) : undefined,
@@ -113,6 +117,8 @@ export function completeOptions(
   if (handle !== undefined && handleBatch !== undefined) {
     throw both(consumer);
   }
+  const around = aroundOf("around", o.around, handle);
+  const aroundBatch = aroundOf("aroundBatch", o.aroundBatch, handleBatch);
   const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
   const acknowledgeInterval = durationMs("acknowledgeInterval", o.acknowledgeInterval, 200, {
     least: 0,
@@ -149,8 +155,7 @@ export function completeOptions(
       ? 1
       : wholeNumber("acknowledgeCount", o.acknowledgeCount, 4000, 1),
     acknowledgeInterval,
-    retryInitial: durationMs("retry.initial", o.retry?.initial, 500, { least: 0, most: aYear }),
-    retryMaximum: durationMs("retry.maximum", o.retry?.maximum, 600_000, { least: 0, most: aYear }),
+    ...retryPolicy(o.retry),
     maxAttempts: o.maxAttempts === Infinity
       ? Infinity
       : wholeNumber("maxAttempts", o.maxAttempts, block ? Infinity : 20, 1, 1_000_000_000),
@@ -160,8 +165,8 @@ export function completeOptions(
     stopTimeout: durationMs("stopTimeout", o.stopTimeout, 30_000, { least: 0, most: aDay }),
     random: Math.random,
     handling: {
-      handle,
-      handleBatch,
+      handle: handle && withAround(handle, around),
+      handleBatch: handleBatch && withAround(handleBatch, aroundBatch),
       timeout: durationMs("timeout", o.timeout, undefined, { least: 1, most: longestTimer }),
     },
     hooks: { onHandled: o.onHandled, onError: o.onError, onDeadLetter: o.onDeadLetter },
@@ -173,6 +178,15 @@ function both(id: string | undefined): HarkError {
   return new HarkError("BAD_OPTION", `${what} has both handle and handleBatch`, {
     remedy: "Give only one of them.",
   });
+}
+
+/** The functions around a handler. Refused for a handler of the other kind. */
+function aroundOf(name: string, value: unknown, handler: unknown): readonly AnyAround[] {
+  const list = aroundList(name, value);
+  if (list.length > 0 && handler === undefined) {
+    bad(name, value, `Give it only together with ${name === "around" ? "handle" : "handleBatch"}.`);
+  }
+  return list;
 }
 
 function boolean(name: string, value: unknown): boolean {

@@ -42,7 +42,10 @@ export function withFields<T extends object>(
 ): T {
   if (made === base) return consumer;
   for (let one = made; one !== base; one = Object.getPrototypeOf(one)) {
-    for (const [name, { value }] of ownOf(one.prototype)) refuseAlmost(name, value, made, base);
+    for (const [name, { value }] of ownOf(one.prototype)) {
+      refuseAlmost(name, value, made, base);
+      if (isOption(name) && value !== undefined) checkOptions({ [name]: value }, true);
+    }
     for (const [name] of ownOf(one)) refuseStatic(name, made);
   }
   return new Proxy(consumer, {
@@ -71,13 +74,20 @@ function refuseAlmost(name: string, value: unknown, made: Class, base: Class): v
   if (isOption(name) || name in base.prototype) return;
   const near = Object.hasOwn(foreign, name) ? foreign[name] : nearest(name, consumerOptionNames);
   // A counter "handled" is not meant to be the function "handle".
-  const isFunction = (functionNames as readonly (string | undefined)[]).includes(near);
-  if (near === undefined || isFunction !== (typeof value === "function")) return;
+  if (near === undefined || !couldBe(near, value)) return;
   throw new HarkError(
     "BAD_OPTION",
     `class ${nameOf(made)} has a member ${show(name)}, which is no option of a consumer`,
     { remedy: `Did you mean ${near}? If the member is your own, make it private: #${name}.` },
   );
+}
+
+/** Whether an option may have a value of such a kind. */
+function couldBe(name: string, value: unknown): boolean {
+  const isFunction = typeof value === "function";
+  if (name === "retry") return isFunction || typeof value === "object";
+  if (name === "around" || name === "aroundBatch") return isFunction || Array.isArray(value);
+  return isFunction === (functionNames as readonly string[]).includes(name);
 }
 
 function refuseStatic(name: string, made: Class): void {

@@ -7,8 +7,23 @@
 import type { Queryable } from "../database/queryable.ts";
 import type { Notification } from "./notification.ts";
 
+/** The worker that calls a handler. */
+export interface HandlingWorker {
+  /**
+   * The name of the process: `HOST:PID`, and `/THREAD` in a named thread. Without the right to read
+   * the host's name it begins with the colon.
+   */
+  readonly name: string;
+  /** The id of the consumer. */
+  readonly consumer: string;
+  /** The partition of the notification. Undefined for a batch of more than one partition. */
+  readonly partition: number | undefined;
+}
+
 /** What a handler receives besides the notification. */
 export interface HandlerContext {
+  /** The worker that calls the handler. */
+  readonly worker: HandlingWorker;
   /**
    * Aborts when the handler's result will no longer count. The reasons: another worker has taken
    * over, the handler's `timeout` has passed, or stopping took longer than `stopTimeout`.
@@ -56,3 +71,35 @@ export type BatchHandler<Payload = any> = (
   notifications: readonly Notification<Payload>[],
   context: HandlerContext,
 ) => unknown;
+
+/**
+ * A function around a handler: see the option `around`. It calls the handler, or the next function
+ * of the list, by `next()`.
+ */
+// deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
+export type Around<Payload = any> = (
+  notification: Notification<Payload>,
+  context: HandlerContext,
+  next: () => Promise<unknown>,
+) => unknown;
+
+/** A function around a batch handler: see the option `aroundBatch`. */
+// deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
+export type AroundBatch<Payload = any> = (
+  notifications: readonly Notification<Payload>[],
+  context: HandlerContext,
+  next: () => Promise<unknown>,
+) => unknown;
+
+/** How a notification was handled: what `onHandled` receives. */
+export interface Handled {
+  /** What the handler returned, or the outermost function of `around`. Of a batch, the same for each. */
+  readonly result: unknown;
+  /** The number of the attempt, as the notification has it. */
+  readonly attempt: number;
+  /**
+   * How long the handler took, in milliseconds, accurate to about 1 ms. With `transactional` the
+   * transaction is included. Of a batch, how long the batch took.
+   */
+  readonly milliseconds: number;
+}

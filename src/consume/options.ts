@@ -5,15 +5,30 @@
  */
 
 import type { Duration } from "../duration.ts";
-import type { BatchHandler, Handler } from "./handler.ts";
+import type { Around, AroundBatch, BatchHandler, Handled, Handler } from "./handler.ts";
 import type { Notification } from "./notification.ts";
 import type { StartFrom } from "./start.ts";
 
-/** How Hark retries a failed notification. Each duration is a {@linkcode Duration}. */
+/** A class of errors, or the `name` of errors, such as `"TimeoutError"`. */
+export type ErrorKind = (abstract new (...given: never[]) => object) | string;
+
+/**
+ * How Hark retries a failed notification. Each duration is a {@linkcode Duration}. Up to half of each
+ * wait is subtracted at random.
+ *
+ * @example
+ * ```ts
+ * import type { RetryOptions } from "@hark/postgres";
+ *
+ * const constant: RetryOptions = { initial: "10s", factor: 1 };
+ * const linear: RetryOptions = { initial: "10s", step: "10s" }; // 10 s, 20 s, 30 s, …
+ * const exponential: RetryOptions = { initial: "1s", factor: 3, maximum: "1h" };
+ * const some: RetryOptions = { only: ["TimeoutError", TypeError], never: [SyntaxError] };
+ * ```
+ */
 export interface RetryOptions {
   /**
-   * The wait after the first failed attempt. The wait doubles with each further failure, and up to
-   * half of it is subtracted at random. From 0 to 366 days.
+   * The wait after the first failed attempt. From 0 to 366 days.
    *
    * @default {500}
    */
@@ -24,7 +39,46 @@ export interface RetryOptions {
    * @default {600000, ten minutes}
    */
   readonly maximum?: Duration;
+  /**
+   * By what the wait is multiplied with each further failure, 1 to 100. With 1 all waits are equal.
+   *
+   * @default {2}
+   */
+  readonly factor?: number;
+  /** What is added to the wait with each further failure, instead of `factor`. From 0 to 366 days. */
+  readonly step?: Duration;
+  /**
+   * Retry only these errors. A notification that failed with any other becomes a dead letter at once.
+   * {@linkcode RetryAfter} is always retried. A handler's `timeout` is a `"TimeoutError"`.
+   */
+  readonly only?: readonly ErrorKind[];
+  /**
+   * Never retry these errors, also if `only` has them: the notification becomes a dead letter at
+   * once.
+   */
+  readonly never?: readonly ErrorKind[];
 }
+
+/**
+ * Decides what follows a failed attempt: returns how long to wait, from 0 to 366 days, or `"dead"` for
+ * a dead letter. The wait is taken as it is. `attempt` is 1 after the first failure. The function is
+ * not called for {@linkcode RetryAfter} and {@linkcode DeadLetter}, nor after the last of
+ * `maxAttempts`. If it throws or returns anything else, Hark logs it and waits as it would by default.
+ *
+ * @example
+ * ```ts
+ * import type { RetryDecision } from "@hark/postgres";
+ *
+ * const patient: RetryDecision = (error, attempt, { key }) =>
+ *   error instanceof TypeError ? "dead" : key === "vip" ? "1s" : attempt * 10_000;
+ * ```
+ */
+// deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
+export type RetryDecision<Payload = any> = (
+  error: unknown,
+  attempt: number,
+  notification: Notification<Payload>,
+) => Duration | "dead";
 
 /** A channel with its own start, for when the channel is added to an existing consumer. */
 export interface ChannelStart {
@@ -74,6 +128,16 @@ export interface ConsumerOptions<Payload = any> {
   readonly handle?: Handler<Payload>;
   /** The function that handles several notifications in one call. Give it instead of `handle`. */
   readonly handleBatch?: BatchHandler<Payload>;
+  /**
+   * A function around each call of `handle`, or a list of them, the outermost first. Each receives the
+   * notification, the context and `next`, and calls the handler by `await next()`, once. What it
+   * returns is the handler's result, and an error that it throws is the handler's error. If it does
+   * not call `next`, the notification counts as handled. The `timeout` and the transaction include
+   * it.
+   */
+  readonly around?: Around<Payload> | readonly Around<Payload>[];
+  /** A function around each call of `handleBatch`, or a list of them, as `around` has them. */
+  readonly aroundBatch?: AroundBatch<Payload> | readonly AroundBatch<Payload>[];
   /**
    * The most notifications in a batch, 1 to 10000. A batch takes the notifications that are ready,
    * and never waits for more.
@@ -129,8 +193,8 @@ export interface ConsumerOptions<Payload = any> {
    * @default {none}
    */
   readonly timeout?: Duration;
-  /** How to retry a failed notification. */
-  readonly retry?: RetryOptions;
+  /** How to retry a failed notification: options, or a function that decides. */
+  readonly retry?: RetryOptions | RetryDecision<Payload>;
   /**
    * How many failed attempts turn a notification into a dead letter, 1 to 1000000000 or `Infinity`.
    * A dead letter is kept with its error, and can be listed, retried or discarded. With
@@ -164,8 +228,11 @@ export interface ConsumerOptions<Payload = any> {
    * @default {10000}
    */
   readonly maxWaiting?: number;
-  /** Called after a notification was handled. An error that it throws is logged. */
-  onHandled?(notification: Notification<Payload>): unknown;
+  /**
+   * Called after a notification was handled, with what the handler returned and how long it took. An
+   * error that it throws is logged.
+   */
+  onHandled?(notification: Notification<Payload>, handled: Handled): unknown;
   /** Called after each failed attempt. An error that it throws is logged. */
   onError?(error: unknown, notification: Notification<Payload>): unknown;
   /**

@@ -4,10 +4,11 @@
  * @module
  */
 
-import { show } from "../check.ts";
-import { backoff } from "../database/bell.ts";
+import { bad, knownOptions, show } from "../check.ts";
 import { messageOf } from "../database/translate.ts";
-import { aYear, type Duration, requiredMs } from "../duration.ts";
+import { aYear, type Duration, durationMs, requiredMs } from "../duration.ts";
+import type { Notification } from "./notification.ts";
+import type { ErrorKind, RetryDecision, RetryOptions } from "./options.ts";
 
 /**
  * A handler throws this to give a notification up at once. The notification becomes a dead letter,
@@ -70,11 +71,62 @@ export class RetryAfter extends Error {
 }
 
 /** When and how often a failed notification is retried. Durations are milliseconds. */
-export interface RetryPolicy {
-  readonly retryInitial: number;
-  readonly retryMaximum: number;
+export interface RetryPolicy extends CheckedRetry {
   readonly maxAttempts: number;
   readonly random: () => number;
+}
+
+/** The option `retry`, checked and complete. */
+export interface CheckedRetry {
+  readonly retryInitial: number;
+  readonly retryMaximum: number;
+  /** By what each wait is multiplied. */
+  readonly retryFactor: number;
+  /** What is added to each wait instead. Undefined if the factor counts. */
+  readonly retryStep: number | undefined;
+  /** The errors that are retried. Undefined for all. */
+  readonly retryOnly: readonly ErrorKind[] | undefined;
+  /** The errors that are not retried. */
+  readonly retryNever: readonly ErrorKind[];
+  readonly retryDecide: RetryDecision | undefined;
+}
+
+/**
+ * Checks the option `retry` and fills in the defaults.
+ *
+ * @throws {HarkError} `BAD_OPTION`.
+ */
+export function retryPolicy(retry: RetryOptions | RetryDecision | undefined): CheckedRetry {
+  const o: RetryOptions = typeof retry === "function" ? {} : retry ?? {};
+  knownOptions("retry", o, ["initial", "maximum", "factor", "step", "only", "never"]);
+  const bounds = { least: 0, most: aYear };
+  const { factor, step } = o;
+  if (factor !== undefined && !(typeof factor === "number" && factor >= 1 && factor <= 100)) {
+    bad("retry.factor", factor, "Give a number from 1 (equal waits) to 100.");
+  }
+  if (factor !== undefined && step !== undefined) {
+    bad("retry.step", step, "Give either factor or step.");
+  }
+  return {
+    retryInitial: durationMs("retry.initial", o.initial, 500, bounds),
+    retryMaximum: durationMs("retry.maximum", o.maximum, 600_000, bounds),
+    retryFactor: factor ?? 2,
+    retryStep: durationMs("retry.step", step, undefined, bounds),
+    retryOnly: errorKinds("retry.only", o.only),
+    retryNever: errorKinds("retry.never", o.never) ?? [],
+    retryDecide: typeof retry === "function" ? retry : undefined,
+  };
+}
+
+function errorKinds(name: string, kinds: unknown): readonly ErrorKind[] | undefined {
+  if (kinds === undefined) return undefined;
+  const isKind = (one: unknown) =>
+    typeof one === "string" && one !== "" ||
+    typeof one === "function" && typeof one.prototype === "object" && one.prototype !== null;
+  if (!Array.isArray(kinds) || kinds.length === 0 || !kinds.every(isKind)) {
+    bad(name, kinds, "Give a list of at least one class of errors, or name of errors.");
+  }
+  return [...kinds];
 }
 
 /** What follows a failed attempt: a retry after a wait, or a dead letter. */
@@ -85,18 +137,55 @@ export type Verdict =
     readonly reason: string;
     /** Whether the handler has set the wait itself. */
     readonly asked: boolean;
+    /** Why the function `retry` was of no use, if it was not. */
+    readonly problem?: string;
   }
   | { readonly kind: "dead"; readonly reason: string };
 
 /** Decides what follows attempt number `attempt` (1, 2, …), which failed with `error`. */
-export function verdict(error: unknown, attempt: number, policy: RetryPolicy): Verdict {
+export function verdict(
+  error: unknown,
+  attempt: number,
+  policy: RetryPolicy,
+  notification: Notification,
+): Verdict {
   const reason = messageOf(error).replaceAll("\0", "\uFFFD").toWellFormed();
   // Compared by name: a module of consumers may have imported another copy of this package.
   const { name, delay } = (error ?? {}) as { name?: unknown; delay?: unknown };
   if (name === "DeadLetter" || attempt >= policy.maxAttempts) return { kind: "dead", reason };
-  const asked = name === "RetryAfter" && typeof delay === "number" && delay >= 0 && delay <= aYear;
-  const wait = asked
-    ? delay
-    : backoff(attempt, policy.retryInitial, policy.retryMaximum, policy.random);
-  return { kind: "retry", wait: Math.round(wait), reason, asked };
+  if (name === "RetryAfter" && typeof delay === "number" && delay >= 0 && delay <= aYear) {
+    return { kind: "retry", wait: Math.round(delay), reason, asked: true };
+  }
+  const { retryOnly, retryNever, retryDecide } = policy;
+  const is = (kinds: readonly ErrorKind[]) => kinds.some((kind) => isOf(kind, error, name));
+  if (is(retryNever) || retryOnly !== undefined && !is(retryOnly)) return { kind: "dead", reason };
+  const usual = { kind: "retry", wait: usualWait(attempt, policy), reason, asked: false } as const;
+  if (retryDecide === undefined) return usual;
+  try {
+    const decided = retryDecide(error, attempt, notification);
+    if (decided === "dead") return { kind: "dead", reason };
+    const bounds = { least: 0, most: aYear, fractions: true };
+    const wait = requiredMs('what retry returned, which is no "dead",', decided, bounds);
+    return { ...usual, wait: Math.round(wait) };
+  } catch (problem) {
+    // The notification must not be lost by a fault in the function.
+    return { ...usual, problem: messageOf(problem) };
+  }
+}
+
+function isOf(kind: ErrorKind, error: unknown, name: unknown): boolean {
+  return typeof kind === "string" ? name === kind : error instanceof kind;
+}
+
+/**
+ * The wait after an attempt, in milliseconds. It is random within the upper half of the full wait, so
+ * that many workers do not return at the same moment.
+ */
+function usualWait(attempt: number, policy: RetryPolicy): number {
+  const { retryInitial: initial, retryMaximum, retryFactor, retryStep, random } = policy;
+  const grown = retryStep !== undefined ? initial + retryStep * (attempt - 1) : initial === 0
+    ? 0 // times infinity, it would be no number
+    : initial * retryFactor ** (attempt - 1);
+  const full = Math.min(retryMaximum, grown);
+  return Math.round(full / 2 + random() * full / 2);
 }

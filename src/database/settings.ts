@@ -132,6 +132,8 @@ export const reset = [
   "reset session authorization",
   "reset role",
   "reset all",
+  // What only the session can have: see setUp.
+  "set idle_session_timeout = 0",
   "close all",
   "unlisten *",
   "deallocate all",

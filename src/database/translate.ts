@@ -47,10 +47,11 @@ const network = new Set([
 
 /** The message of an error, if it has one. */
 export function messageOf(error: unknown): string {
-  if (error instanceof AggregateError && error.message === "") {
-    return error.errors.map(messageOf).join("; ");
-  }
   try {
+    // It may hold itself; then the stack overflows here.
+    if (error instanceof AggregateError && error.message === "") {
+      return error.errors.map(messageOf).join("; ");
+    }
     if (error instanceof Error) return String(error.message) || String(error);
     if (typeof error !== "object" || error === null) return String(error);
     const { message } = error as { readonly message?: unknown };
@@ -58,6 +59,22 @@ export function messageOf(error: unknown): string {
     return `${withFields(error)} was thrown, which is no Error`;
   } catch {
     return "an object was thrown, which is no Error"; // a getter or a Proxy of it throws
+  }
+}
+
+/**
+ * A thrown value, or an error in its place if looking at the value throws: a getter of it, or a
+ * Proxy.
+ */
+export function readable(error: unknown): unknown {
+  if (error === null || typeof error !== "object" && typeof error !== "function") return error;
+  try {
+    const fields = error as Readonly<Record<string, unknown>>;
+    for (const name of ["name", "message", "code", "cause", "stack", "delay"]) void fields[name];
+    void (error instanceof Error);
+    return error;
+  } catch {
+    return new Error("a value was thrown that cannot be read: a getter or a Proxy of it throws");
   }
 }
 

@@ -10,7 +10,9 @@ import { HarkError } from "../errors.ts";
 import { kindOf } from "../show.ts";
 import { ownVariable, urlFromVariables } from "./environment.ts";
 
-const remedy = "Give postgres://user:password@host:port/database";
+/** What a URL looks like. It is shown as it is. */
+const sample = "postgres://user:password@host:port/database";
+const remedy = `Give ${sample}`;
 
 /** Schemes that people give by mistake. Any other beginning may be part of a secret. */
 const otherSchemes =
@@ -127,6 +129,9 @@ export function shownUrl(url: string): string {
 /** A text without the passwords of URLs and of settings in it. */
 export function withoutSecrets(text: string): string {
   return text
-    .replaceAll(/\bpostgres(ql)?:\/\/[^\s"'`]*[@?][^\s"'`]*/gi, (url) => shownUrl(url))
+    .replaceAll(
+      /\bpostgres(ql)?:\/\/[^\s"'`]*[@?][^\s"'`]*/gi,
+      (url) => url.startsWith(sample) ? url : shownUrl(url),
+    )
     .replaceAll(secrets, "$1$2***");
 }

@@ -73,6 +73,11 @@ export interface DeadLetterOptions extends DeadLetterFilter {
    * `consumer`.
    */
   readonly after?: number;
+  /**
+   * Whether to read payloads and headers. Without them, `payload` is null and `headers` empty, and a
+   * list of large dead letters comes at once. @default {true}
+   */
+  readonly contents?: boolean;
 }
 
 /** The names of the fields of {@linkcode DeadLetterFilter}. */
@@ -137,11 +142,13 @@ export async function deadLetters(
   db: Queryable,
   options: DeadLetterOptions = {},
 ): Promise<DeadNotification[]> {
-  knownOptions("deadLetters", options, [...filterNames, "consumer", "limit", "after"]);
+  knownOptions("deadLetters", options, [...filterNames, "consumer", "limit", "after", "contents"]);
   const consumer = options.consumer === undefined ? null : consumerName(options.consumer);
   const values = filterValues(options);
   const limit = wholeNumber("limit", options.limit, 100, 1, 1_000_000);
   const after = options.after === undefined ? null : wholeNumber("after", options.after, 0, 0);
+  const { contents = true } = options;
+  if (typeof contents !== "boolean") bad("contents", contents, "Give true or false.");
   await requireSchema(db);
   const { rows } = await translated(() =>
     db.query(
@@ -150,8 +157,8 @@ export async function deadLetters(
       from hark.dead_letters(consumer => $1::text, ids => $2::text::bigint[], channel => $3::text,
         key => $4::text, error => $5::text, from_id => $6::bigint, to_id => $7::bigint,
         died_after => $8::text::timestamptz, died_before => $9::text::timestamptz,
-        max_rows => $10::bigint, after_id => $11::bigint)`,
-      [consumer, ...values, limit, after],
+        max_rows => $10::bigint, after_id => $11::bigint, contents => $12::boolean)`,
+      [consumer, ...values, limit, after, contents],
     )
   );
   return rows.map((row) => ({

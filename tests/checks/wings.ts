@@ -15,7 +15,7 @@ const folder = "src/consume/";
 
 /** From the ground up. Parts of one line stand side by side. */
 const floors: readonly (readonly string[])[] = [
-  ["handler", "link", "notification", "options", "retry", "start"],
+  ["around", "handler", "link", "notification", "options", "retry", "start"],
   ["state"],
   ["dispatch", "lease", "read", "settle"],
   ["worker"],

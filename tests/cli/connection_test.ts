@@ -26,7 +26,9 @@ Deno.test("every command says that the server cannot be reached, and exits with 
 
 Deno.test("a URL that is none is refused, and so is a missing one", async () => {
   await using folder = await scratch();
-  await refused(["status"], 2, /mysql:\/\/a.*Give postgres:\/\//, { url: "mysql://a" });
+  await refused(["status"], 2, /mysql:\/\/a.*Give postgres:\/\/user:password@host/, {
+    url: "mysql://a",
+  });
   await refused(["status", "--database-url", ""], 2, /--database-url is empty/);
   await refused(["status"], 3, /no database[^]*hark dev/, { cwd: folder.path });
 });

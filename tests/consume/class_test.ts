@@ -48,6 +48,9 @@ Deno.test("a misspelt option of a class is refused as it is made, with the name 
     ["transactionnal", true, "transactional"],
     ["onErrors", () => {}, "onError"],
     ["form", "now", "from"],
+    ["rettry", () => "dead", "retry"],
+    ["rettry", { initial: 5 }, "retry"],
+    ["arround", [() => {}], "around"],
   ];
   for (const [field, value, meant] of cases) {
     assert.throws(() => new (withFields({ [field]: value }))(nowhere), {
@@ -87,6 +90,35 @@ Deno.test("a value of a class's option is checked as it is made", () => {
   }
 });
 
+Deno.test("a method where an option is no function is refused as the object is made", () => {
+  class Predicate extends Orders {}
+  Object.defineProperty(Predicate.prototype, "filter", { value: () => true });
+  assert.throws(() => new Predicate(nowhere), {
+    code: "BAD_OPTION",
+    message: /^filter is (a|the) function.*, not an object of options/,
+  });
+});
+
+Deno.test("a class between gives its options to those below it, which may set others", () => {
+  abstract class Careful extends Consumer {
+    override readonly maxAttempts: number = 5;
+    override readonly onFailure = "block";
+  }
+  class Mail extends Careful {
+    override readonly id = "mail";
+    override readonly channels = "mail";
+    override readonly maxAttempts = 3;
+    override handle(): void {}
+  }
+  const { id, maxAttempts, onFailure } = new Mail(nowhere);
+  assert.deepEqual({ id, maxAttempts, onFailure }, {
+    id: "mail",
+    maxAttempts: 3,
+    onFailure: "block",
+  });
+  checkConsumer(new Mail(nowhere));
+});
+
 Deno.test("the compiler refuses an option of a wrong type in a class", () => {
   class Typed extends Orders {
     // @ts-expect-error a number
@@ -98,6 +130,7 @@ Deno.test("the compiler refuses an option of a wrong type in a class", () => {
 Deno.test("what is a class's own is not taken for a misspelt option", () => {
   class Own extends Orders {
     handled = 0;
+    round = 1;
     readonly cache = new Map<string, number>();
     #maxAttemps = 1;
     readonly logger = console;

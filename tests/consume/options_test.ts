@@ -45,6 +45,7 @@ const numbers: Record<string, [least: number, most: number, otherwise: number | 
   timeout: [1, 2_000_000_000, undefined],
   "retry.initial": [0, year, 500],
   "retry.maximum": [0, year, 600_000],
+  "retry.step": [0, year, undefined],
 };
 
 /** Options with one set; `retry.initial` is one of an inner object. */
@@ -63,6 +64,7 @@ function given(name: string, options: unknown): unknown {
     timeout: handling.timeout,
     "retry.initial": o.retryInitial,
     "retry.maximum": o.retryMaximum,
+    "retry.step": o.retryStep,
   };
   return name in places ? places[name] : (o as Record<string, unknown>)[name];
 }
@@ -167,7 +169,7 @@ Deno.test("unknown names are told, with the known ones", () => {
   });
   assert.throws(() => checkOptions({ retry: { max: 3 } } as ConsumerOptions), {
     code: "BAD_OPTION",
-    message: /retry has no option "max".*initial, maximum/,
+    message: /retry has no option "max".*initial, maximum, factor, step, only, never/,
   });
   refused({ filter: { keys: ["a"] } }, /filter has no option "keys".*key, payload, headers/);
   refused({ channels: [{ name: "c", start: "now" }] }, /no option "start".*name, from/);
@@ -184,6 +186,41 @@ for (const name of ["handle", "handleBatch", "onHandled", "onError", "onDeadLett
     }
   });
 }
+
+Deno.test("retry is a function, or options with a factor or a step and with kinds of errors", () => {
+  assert.equal(complete({}).retryFactor, 2);
+  for (const factor of [1, 1.5, 100]) {
+    assert.equal(complete({ retry: { factor } }).retryFactor, factor);
+  }
+  for (const factor of [0, 0.9, 101, NaN, Infinity, "2", null, 2n, {}]) {
+    refused({ retry: { factor } }, /^retry\.factor is /);
+  }
+  refused({ retry: { factor: 2, step: 5 } }, /^retry\.step is 5.*either factor or step/);
+  for (const name of ["only", "never"]) {
+    for (const kinds of [[], [""], [5], [null], Error, "Error", [() => {}], [Error, {}]]) {
+      refused({ retry: { [name]: kinds } }, new RegExp(`^retry\\.${name} is `));
+    }
+    complete({ retry: { [name]: [Error, "TimeoutError", class extends TypeError {}] } });
+  }
+  for (const retry of [5, "5s", true, [], new Map()]) refused({ retry }, /^retry is .*options/);
+  assert.equal(typeof complete({ retry: () => 5 }).retryDecide, "function");
+});
+
+Deno.test("around and aroundBatch are functions or lists of them, each for its kind of handler", () => {
+  const handleBatch = () => {};
+  for (
+    const [name, remedy] of [["around", /with handle\./], ["aroundBatch", /handleBatch/]] as const
+  ) {
+    for (const value of [null, "f", 1, {}, [null], [handle, 1]]) {
+      refused({ [name]: value }, new RegExp(`^${name} is `));
+    }
+    const other = name === "around" ? { handleBatch } : { handle };
+    const given = name === "around" ? { handle: undefined, handleBatch } : handlers;
+    assert.throws(() => checkOptions({ [name]: handle, ...other }), { remedy });
+    assert.throws(() => complete({ [name]: [handle] }, given), { remedy });
+    assert.doesNotThrow(() => complete({ [name]: [] }, given));
+  }
+});
 
 Deno.test("a consumer has either handle or handleBatch, and batchSize goes with the latter", () => {
   const handleBatch = () => {};

@@ -3,15 +3,23 @@
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
 import { DeadLetter, HarkError, RetryAfter } from "../../mod.ts";
-import { type RetryPolicy, verdict } from "../../src/consume/retry.ts";
+import type { ConsumerOptions } from "../../mod.ts";
+import { Notification } from "../../src/consume/notification.ts";
+import { type RetryPolicy, retryPolicy, verdict as verdictFor } from "../../src/consume/retry.ts";
 
 const policy: RetryPolicy = {
-  retryInitial: 500,
-  retryMaximum: 600_000,
+  ...retryPolicy(undefined),
   maxAttempts: Infinity,
   random: Math.random,
 };
 const error = new Error("failed");
+const notification = new Notification(
+  { id: 7, channel: "c", key: "k", payload: "{}", headers: null, createdAt: 0, isReplay: false },
+  1,
+);
+const verdict = (error: unknown, attempt: number, policy: RetryPolicy) =>
+  verdictFor(error, attempt, policy, notification);
+const by = (retry: ConsumerOptions["retry"]): RetryPolicy => ({ ...policy, ...retryPolicy(retry) });
 
 /** The wait that follows; fails where none does. */
 function waitOf(error: unknown, attempt: number, given: Partial<RetryPolicy> = {}): number {
@@ -161,4 +169,88 @@ Deno.test("whatever an error says, it can be stored as text", () => {
       },
     ),
   );
+});
+
+Deno.test("waits are constant, linear or exponential, up to the maximum", () => {
+  const waits = (retry: ConsumerOptions["retry"], ...attempts: number[]) =>
+    attempts.map((n) => waitOf(error, n, { ...by(retry), random: () => 1 }));
+  assert.deepEqual(waits({ initial: "10s", factor: 1 }, 1, 2, 50), [10_000, 10_000, 10_000]);
+  assert.deepEqual(waits({ initial: "10s", step: "5s" }, 1, 2, 3, 1e6), [
+    10_000,
+    15_000,
+    20_000,
+    600_000,
+  ]);
+  assert.deepEqual(waits({ step: 0 }, 1, 9), [500, 500]);
+  assert.deepEqual(waits({ initial: 100, factor: 3, maximum: "1s" }, 1, 2, 3, 4), [
+    100,
+    300,
+    900,
+    1000,
+  ]);
+  assert.deepEqual(waits({ initial: 1000, factor: 1.5 }, 1, 2, 3), [1000, 1500, 2250]);
+  assert.deepEqual(waits({ initial: 0, factor: 100 }, 1, 1e6), [0, 0]);
+});
+
+class Busy extends Error {}
+class VeryBusy extends Busy {}
+class Wrong extends Error {}
+
+Deno.test("only some errors are retried; others are dead letters at once", () => {
+  const kind = (error: unknown, retry: ConsumerOptions["retry"]) =>
+    verdict(error, 1, by(retry)).kind;
+  const late = new DOMException("late", "TimeoutError");
+  const only = { only: [Busy, "TimeoutError"] };
+  for (const retried of [new Busy(), new VeryBusy(), late, new RetryAfter(5)]) {
+    assert.equal(kind(retried, only), "retry", String(retried));
+  }
+  for (const dead of [new Wrong(), error, "text", null, undefined, 5, new DeadLetter()]) {
+    assert.equal(kind(dead, only), "dead", String(dead));
+  }
+  const never = { never: [Busy, "TimeoutError"] };
+  for (const retried of [new Wrong(), error, "text", null, undefined]) {
+    assert.equal(kind(retried, never), "retry");
+  }
+  for (const dead of [new Busy(), new VeryBusy(), late]) assert.equal(kind(dead, never), "dead");
+  assert.equal(kind(new VeryBusy(), { only: [Busy], never: [VeryBusy] }), "dead");
+  assert.equal(kind(new Busy(), { only: [Busy], never: [VeryBusy] }), "retry");
+});
+
+Deno.test("a function decides, by the error, the attempt and the notification", () => {
+  const seen: unknown[] = [];
+  const retry = by((error, attempt, { id, key }) => {
+    seen.push([error, attempt, id, key]);
+    return attempt === 3 ? "dead" : attempt === 2 ? "1.5s" : 0.4;
+  });
+  assert.equal(waitOf(error, 1, retry), 0);
+  assert.equal(waitOf(error, 2, retry), 1500);
+  assert.deepEqual(verdict(error, 3, retry), { kind: "dead", reason: "failed" });
+  assert.deepEqual(seen, [1, 2, 3].map((attempt) => [error, attempt, 7, "k"]));
+});
+
+Deno.test("a function does not decide about what the handler has decided, nor after the last attempt", () => {
+  const retry = by(() => {
+    throw new Error("called");
+  });
+  assert.equal(waitOf(new RetryAfter(70), 1, retry), 70);
+  assert.equal(verdict(new DeadLetter("bad"), 1, retry).kind, "dead");
+  assert.equal(verdict(error, 20, { ...retry, maxAttempts: 20 }).kind, "dead");
+});
+
+Deno.test("a function that fails or returns nonsense loses nothing: the notification waits as by default", () => {
+  const wrong: unknown[] = [undefined, null, NaN, -1, Infinity, "soon", "DEAD", {}, true, 1e300];
+  wrong.push(Promise.resolve(5), 5n, Symbol("s"));
+  for (const value of [...wrong, new Error("broken")]) {
+    const next = verdict(error, 1, {
+      ...by(
+        (() => {
+          if (value instanceof Error) throw value;
+          return value;
+        }) as ConsumerOptions["retry"],
+      ),
+      random: () => 1,
+    });
+    assert(next.kind === "retry" && next.wait === 500, String(value));
+    assert.match(next.problem!, value instanceof Error ? /broken/ : /what retry returned.*"10s"/);
+  }
 });

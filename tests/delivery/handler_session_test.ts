@@ -44,6 +44,7 @@ for (const local of ["local ", ""]) {
     const { name } = await role(context);
     const { sql, url, use } = context;
     await sql(`create table mine (who text); grant insert on mine to ${name}`);
+    const [{ owner }] = await sql("select current_user as owner");
     const insert = "insert into mine values (current_user)";
     await handleEach(use(await connect(url)), [
       `set ${local}role ${name}`,
@@ -57,21 +58,23 @@ for (const local of ["local ", ""]) {
     ]);
     await noneDead(context);
     assert.deepEqual((await sql("select who from mine")).map(({ who }) => who), [
-      "postgres",
+      owner,
       name,
-      "postgres",
+      owner,
     ]);
   });
 }
 
 test("what a transactional handler leaves in its session reaches no later handler", async (context) => {
-  const { sql, url, use } = context;
+  const { sql, url, use, database } = context;
+  await sql(`alter database ${database} set idle_session_timeout = '1h'`);
   const db = use(await connect(url));
-  const seen: unknown[] = [];
+  const seen: { idle: string }[] = [];
   const look = async (tx: Queryable) => {
     const { rows: [row] } = await tx.query(
       `select current_setting('search_path') as path, current_setting('timezone') as zone,
         coalesce(current_setting('my.own', true), '') as own, current_setting('statement_timeout') as timeout,
+        current_setting('idle_session_timeout') as idle,
         to_regclass('pg_temp.leftover') is not null as temporary,
         (select count(*)::int from pg_prepared_statements) as prepared,
         (select count(*)::int from pg_cursors where name <> '') as cursors,
@@ -103,6 +106,7 @@ test("what a transactional handler leaves in its session reaches no later handle
   ]);
   assert.deepEqual(await sql("select error from hark.dead"), [{ error: "failed" }]);
   assert.equal(seen.length, 3);
+  assert.equal(seen[0]!.idle, "0");
   assert.deepEqual(seen[1], seen[0]);
   assert.deepEqual(seen[2], seen[0]);
 });

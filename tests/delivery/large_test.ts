@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { connect } from "../../mod.ts";
+import { connect, deadLetters } from "../../mod.ts";
+import { output } from "../cli/_support/hark.ts";
 import { test, until } from "../harness/mod.ts";
 import { publish, Reading, Running } from "../faults/_support/running.ts";
 import { UnregisteredReader } from "../windows/_support/reader.ts";
@@ -144,4 +145,22 @@ test("due notifications move into the log by a bounded number of bytes, all of t
     assert.equal(row.next_ms === null || row.next_ms <= 0, true, "more is due at once");
   }
   assert.deepEqual(moved, [3, 2]);
+});
+
+test("a list of large dead letters need not read them", async (context) => {
+  await context.sql(large(3, 4));
+  await context.sql("select hark.register('c', '{c}')");
+  await context.sql(
+    `insert into hark.dead (consumer, id, channel, payload, headers, attempts)
+    select 'c', l.id, l.channel, l.payload, '{"h": 1}', 1 from hark.log l`,
+  );
+  await context.sql(slow(60)); // reading one of them fails the test by its deadline
+  const db = context.use(await connect(context.url));
+  const found = await deadLetters(db, { contents: false });
+  assert.deepEqual(found.map((one) => [one.id, one.payload, one.headers]), [
+    [1, null, {}],
+    [2, null, {}],
+    [3, null, {}],
+  ]);
+  assert.match(await output(["dead", "list"], { url: context.url }), /^c +3 +c/m);
 });

@@ -151,6 +151,17 @@ test("retention waits for nobody, and nobody waits for it: one worker of all app
   assert(done.rows[0].next_ms > 50_000, "it is due again after a minute");
 });
 
+test("a short retention is applied more often than every minute", async (context) => {
+  const db = context.use(await connect(context.url));
+  context.use(new Running(db, { lease: 400 }));
+  await setRetention(db, "1s");
+  await until(async () =>
+    (await context.sql("select applied_at from hark.retention"))[0].applied_at
+  );
+  await notify(db, "c", 1);
+  await until(async () => (await left(context)).length === 0, { deadline: 10_000 });
+});
+
 test("a retention that cannot be is refused", async (context) => {
   const db = context.use(await connect(context.url));
   for (const keep of [0, -1, NaN, "30", "a month", "100001d", undefined, null]) {

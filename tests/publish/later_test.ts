@@ -271,6 +271,25 @@ test("quotes, SQL, emoji and 5 MB arrive as they were, late", async (context) =>
   assert.deepEqual(reading.payloads.slice(-2), [big, null]);
 });
 
+test("large payloads that are due at once are moved in bites, in order", async (context) => {
+  // Text of 12 MB that does not compress.
+  await context.sql(`with big as materialized (
+      select string_agg(md5(g::text), '') as text from generate_series(1, 375000) g
+    )
+    insert into hark.delayed (channel, payload, deliver_at, owner)
+    select 'c', to_jsonb(n || text), now() - interval '1 minute' + n * interval '1 second', 'x'
+    from generate_series(1, 4) n, big`);
+  await context.sql("select hark.notify_at('c', '5', deliver_at => now() - interval '1 second')");
+  assert.deepEqual([(await deliverDue(context)).moved, await deliverDue(context)], [3, {
+    moved: 2,
+    next: null,
+  }]);
+  const [{ order }] = await context.sql(
+    "select string_agg(left(payload #>> '{}', 1), '' order by id) as order from hark.log",
+  );
+  assert.equal(order, "12345");
+});
+
 test("a delay that cannot be is refused with value, reason and remedy", async (context) => {
   const db = context.use(await connect(context.url));
   await refusals(context, db, [

@@ -35,13 +35,13 @@ function leaversOf(signal: AbortSignal): Set<(reason: unknown) => void> {
  * again while it still runs. If the handler succeeds, it need not be called again at all, unless
  * another worker has taken over.
  */
-export function settled(result: PromiseLike<unknown>, abandon: AbortSignal): Promise<void> {
+export function settled(result: PromiseLike<unknown>, abandon: AbortSignal): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const leavers = leaversOf(abandon);
     leavers.add(reject);
-    Promise.resolve(result).then(() => {
+    Promise.resolve(result).then((value) => {
       leavers.delete(reject);
-      resolve();
+      resolve(value);
     }, (error) => {
       leavers.delete(reject);
       reject(error);

@@ -5,7 +5,7 @@
  */
 
 import { getLogger } from "../../log/logger.ts";
-import { messageOf } from "../../database/translate.ts";
+import { messageOf, readable } from "../../database/translate.ts";
 import { Notification } from "../notification.ts";
 import type { Entry } from "../state/entry.ts";
 import type { OwnedPartition } from "../state/partition.ts";
@@ -205,6 +205,9 @@ export class Dispatcher {
   #ended(work: Batch, results: readonly Result[]): void {
     this.#calls--;
     this.#alone = this.#waits = false;
-    this.#settlement.told(work, results);
+    const read = results.some((one) => one !== undefined)
+      ? results.map((one) => one && { ...one, error: readable(one.error) })
+      : results;
+    this.#settlement.told(work, read);
   }
 }

@@ -8,7 +8,8 @@ import type { Queryable } from "../../database/queryable.ts";
 import { longestTimer } from "../../duration.ts";
 import { HarkError } from "../../errors.ts";
 import type { Notification } from "../notification.ts";
-import type { HandlerContext } from "../handler.ts";
+import type { HandlerContext, HandlingWorker } from "../handler.ts";
+import type { OwnedPartition } from "../state/partition.ts";
 import type { Handling } from "../state/context.ts";
 import { BatchFailed, type Result, type Work } from "../state/work.ts";
 import { isThenable, settled } from "./await_result.ts";
@@ -34,6 +35,7 @@ export class HandlerCalls {
   readonly #handling: Handling;
   readonly #transactions: Transactions | undefined;
   readonly #abandon: AbortSignal;
+  readonly #worker: Omit<HandlingWorker, "partition">;
   /** One context for each partition's signal. Most calls need no context of their own. */
   readonly #contexts = new WeakMap<AbortSignal, HandlerContext>();
 
@@ -41,7 +43,9 @@ export class HandlerCalls {
     handling: Handling,
     transactions: Transactions | undefined,
     abandon: AbortSignal,
+    worker: Omit<HandlingWorker, "partition">,
   ) {
+    this.#worker = worker;
     this.#handling = handling;
     this.#transactions = transactions;
     this.#abandon = abandon;
@@ -54,17 +58,20 @@ export class HandlerCalls {
       return this.#guarded(work);
     }
     try {
-      const result = handle(work.notifications[0]!, this.#context(work.held[0]!.signal));
-      return isThenable(result) ? this.#settled(result) : succeeded;
+      const result = handle(work.notifications[0]!, this.#context(work.held[0]!));
+      if (isThenable(result)) return this.#settled(work, result);
+      work.returned = result;
+      return succeeded;
     } catch (error) {
       return [{ error }];
     }
   }
 
-  #context(signal: AbortSignal): HandlerContext {
+  #context({ signal, number }: OwnedPartition): HandlerContext {
     let context = this.#contexts.get(signal);
     if (context === undefined) {
       context = {
+        worker: { ...this.#worker, partition: number },
         signal,
         get tx(): Queryable {
           return noTransaction();
@@ -77,9 +84,9 @@ export class HandlerCalls {
     return context;
   }
 
-  async #settled(result: PromiseLike<unknown>): Promise<readonly Result[]> {
+  async #settled(work: Work, result: PromiseLike<unknown>): Promise<readonly Result[]> {
     try {
-      await settled(result, this.#abandon);
+      work.returned = await settled(result, this.#abandon);
       return succeeded;
     } catch (error) {
       return [{ error }];
@@ -100,6 +107,10 @@ export class HandlerCalls {
     const { failed } = batch;
     const call = async (tx: Queryable | undefined): Promise<void> => {
       const context: HandlerContext = {
+        worker: {
+          ...this.#worker,
+          partition: work.held.length === 1 ? work.held[0]!.number : undefined,
+        },
         signal,
         get tx(): Queryable {
           return tx ?? noTransaction();
@@ -113,9 +124,9 @@ export class HandlerCalls {
         : handleBatch!(batch.notifications, context);
       // After the timeout the result no longer counts. The handler is still awaited for as long
       // again, so that no other handler of its key starts beside it.
-      if (isThenable(result)) {
-        await settled(result, AbortSignal.any([this.#abandon, given.signal]));
-      }
+      work.returned = isThenable(result)
+        ? await settled(result, AbortSignal.any([this.#abandon, given.signal]))
+        : result;
       late.signal.throwIfAborted();
     };
     try {

@@ -57,7 +57,7 @@ export class Settlement {
     all.returned(entries, work.held);
     if (entries.length === 1 && results[0] === undefined) {
       all.settle(entries[0]!);
-      this.#succeeded(entries[0]!, work.notifications[0]!);
+      this.#succeeded(work, 0);
       return;
     }
     if (entries.length > 1 && this.#state.options.concurrency > 1) {
@@ -83,7 +83,7 @@ export class Settlement {
         rolledBack.add(entry.lane);
       }
       if (!failed[i]) {
-        this.#succeeded(entry, notification);
+        this.#succeeded(work, i);
         continue;
       }
       const error = entry.lane !== undefined && rolledBack.has(entry.lane)
@@ -94,12 +94,19 @@ export class Settlement {
     if (again.length > 0) all.repeat(again);
   }
 
-  #succeeded(entry: Entry, notification: Notification): void {
+  #succeeded(work: Batch, i: number): void {
+    const entry = work.entries[i]!;
+    const { startedAt } = entry;
     this.#state.entries.succeed(entry);
     const { hooks } = this.#state.options;
-    if (hooks.onHandled !== undefined) {
-      void this.#report("onHandled", () => hooks.onHandled?.(notification));
-    }
+    if (hooks.onHandled === undefined) return;
+    const notification = work.notifications[i]!;
+    const handled = {
+      result: work.returned,
+      attempt: notification.attempt,
+      milliseconds: Math.max(0, performance.now() - startedAt),
+    };
+    void this.#report("onHandled", () => hooks.onHandled?.(notification, handled));
   }
 
   /**
@@ -148,11 +155,17 @@ export class Settlement {
       return true;
     }
     const attempt = entry.attempts + (wait?.extraUntil === undefined ? 1 : 0);
-    const next = verdict(error, attempt, options);
+    const next = verdict(error, attempt, options, notification);
     void this.#report("onError", () => options.hooks.onError?.(error, notification));
     if (next.kind === "dead") {
       this.#bury(entry, notification, error, attempt, next.reason);
       return true;
+    }
+    if (next.problem !== undefined) {
+      logger.error(
+        "{consumer}: the function retry could not decide about notification {id}, which waits as by default: {reason}",
+        { consumer: options.identity.consumer, id: entry.id, reason: next.problem },
+      );
     }
     const now = performance.now();
     const pause = wait?.again

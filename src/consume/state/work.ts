@@ -16,6 +16,8 @@ export interface Work {
   readonly entries: readonly Entry[];
   readonly notifications: readonly Notification[];
   readonly held: readonly OwnedPartition[];
+  /** What the handler returned, once it has. */
+  returned?: unknown;
 }
 
 /** Entries that were handled together, and the signals that their handlers were given. */

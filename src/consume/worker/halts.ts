@@ -69,8 +69,9 @@ export class Halts {
   }
 
   /**
-   * Tells the database which partitions are halted, so that status names them. While the number of partitions is being changed, that takes the change
-   * back: a halted partition does not reach the point at which all are changed.
+   * Tells the database which partitions are halted, so that status names them. While the number of
+   * partitions is being changed, that takes the change back: a halted partition does not reach the
+   * point at which all are changed.
    */
   async tell(session: Queryable): Promise<void> {
     if (this.#untold().length === 0) return;

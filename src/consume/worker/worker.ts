@@ -22,6 +22,7 @@ import { Settlement } from "../settle/settlement.ts";
 import type { WindowReader } from "../read/window_reader.ts";
 import { Fetcher } from "../read/fetcher.ts";
 import { Membership } from "../lease/membership.ts";
+import { processName } from "../lease/process_name.ts";
 import type { CheckedOptions, Run } from "../state/context.ts";
 import { Assignment } from "../lease/assignment.ts";
 import { State } from "../state/state.ts";
@@ -89,7 +90,10 @@ export class Worker implements AsyncDisposable {
       : undefined;
     this.#dispatcher = new Dispatcher(
       this.#state,
-      new HandlerCalls(options.handling, this.#transactions, run.abandon),
+      new HandlerCalls(options.handling, this.#transactions, run.abandon, {
+        name: processName(),
+        consumer: options.identity.consumer,
+      }),
       new Settlement(this.#state),
       (now) => this.#assignment.certain(now),
       async (held, id) => await this.#membership.beginAlone(this.#session!, held, id),
@@ -297,7 +301,7 @@ export class Worker implements AsyncDisposable {
    * consumer's workers.
    */
   async #leave(session: Queryable): Promise<void> {
-    await this.#halts.tell(session, () => this.#acknowledge(session));
+    await this.#halts.tell(session);
     for (const held of this.#state.partitions.values()) {
       this.#state.halt(held, "release");
       this.#state.tellDone(held);
