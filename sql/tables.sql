@@ -341,7 +341,7 @@ create type hark.not_due as (
   problem text
 );
 
--- What people have deleted from the log by hand: who, when, why, and how much. It outlives the notifications,
+-- Deletions from the log by hand: by which role, when, why, and how much. It outlives the notifications,
 -- so it has none of their contents. `choice` names what they were chosen by, without values: a key may be the
 -- very thing that had to be erased. Rows are added and completed (hark.delete_notifications), never removed.
 create table hark.deletions (
@@ -360,7 +360,7 @@ create table hark.deletions (
   delayed bigint not null default 0,
   constraint reason_is_1_to_1000_characters check (char_length(reason) between 1 and 1000)
 );
-comment on table hark.deletions is 'Who deleted notifications by hand, when and why: see hark.delete_notifications.';
+comment on table hark.deletions is 'Deletions by hand: by which role, when and why: see hark.delete_notifications.';
 
 -- The watches of tables, and the progress of each one's snapshot. Row security lets each role see and change
 -- the watches of the owners it belongs to. Functions that act on a watch check that the table still belongs

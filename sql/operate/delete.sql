@@ -36,7 +36,7 @@ declare
   removed bigint;
 begin
   waiting := 0; dead := 0; delayed := 0;
-  -- First: what hark.deliver_due moves to the log meanwhile is found there.
+  -- First: what hark.deliver_due moves to the log during this deletion is found there.
   if $1 is null and $6 is null and $7 is null then
     with gone as (
       delete from hark.delayed d
@@ -81,7 +81,7 @@ end
 $$;
 
 -- Deletes notifications for good: from the log, with what waits, dead letters and delayed ones. It takes those that
--- match every condition; ids or a condition must be given. The first call records who deletes and why, and deletes
+-- match every condition; ids or a condition must be given. The first call records the role and the reason, and deletes
 -- delayed notifications and copies. Each call looks at max_scanned notifications of the log. To go on, call it
 -- again with the same conditions, and with the `deletion` and `next_id` that it returned as `continued` and `at_id`,
 -- until next_id is null.
@@ -185,7 +185,7 @@ begin
 end
 $$;
 comment on function hark.delete_notifications is
-  'Deletes notifications for good, with every copy, and records who did so, when and why.';
+  'Deletes notifications for good, with every copy, and records the role, the time and the reason.';
 
 -- Deletions by hand, the newest first. To go on, give the last one's number as before_number.
 create or replace function hark.deletions(max_rows integer default 100, before_number bigint default null)
@@ -194,4 +194,4 @@ language sql stable security definer rows 100 set search_path = pg_catalog, pg_t
 as $$
   select d.* from hark.deletions d where $2 is null or d.number < $2 order by d.number desc limit least($1, 10000)
 $$;
-comment on function hark.deletions(integer, bigint) is 'Who deleted notifications by hand, when and why.';
+comment on function hark.deletions(integer, bigint) is 'Deletions by hand: by which role, when and why.';

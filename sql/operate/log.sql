@@ -28,7 +28,7 @@ end
 $$;
 
 -- The ids from the first to the last that can be meant. Times are widened by ten seconds, as ids and times do not
--- rise together at every moment: whoever reads this range compares the times of its rows.
+-- rise together at every moment. So a caller also compares the times of the rows.
 create or replace function hark.id_range(
   from_id bigint, to_id bigint, from_time timestamptz, to_time timestamptz, out first_id bigint, out last_id bigint
 )

@@ -1,5 +1,5 @@
 /**
- * `hark log delete` and `hark log deletions`: delete from the log, and who did.
+ * `hark log delete` and `hark log deletions`: delete from the log, and the record of that.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export const remove = databaseCommand({
   description:
     "Read or not: from the log, with what waits for a retry, dead letters and delayed notifications. " +
     "For what should not have been published, and to erase one customer's data. It looks through the " +
-    "whole log unless --from or --to is given. A record stays of who deleted, when and why: hark log " +
+    "whole log unless --from or --to is given. A record of the role, the time and the reason stays: hark log " +
     "deletions. See what would go with hark log list and the same options.",
   examples: [
     ["hark log delete 7 8 --reason 'published by mistake'", "these two"],
@@ -33,7 +33,7 @@ export const remove = databaseCommand({
     reason: needed(
       "--reason",
       words("TEXT"),
-      "Why: kept with the record. Name nobody whose data they are.",
+      "Why: kept with the record. Leave out names of persons.",
     ),
   },
   check(o) {
@@ -69,7 +69,7 @@ export const remove = databaseCommand({
 /** `hark log deletions`. */
 export const deletions = databaseCommand({
   name: "log deletions",
-  brief: "Show who deleted notifications, when and why.",
+  brief: "Show deletions: by which role, when and why.",
   description: "The newest first. A deletion that was interrupted has no end.",
   examples: [["hark log deletions", "the last 100"]],
   options: {

@@ -22,7 +22,7 @@ const list = databaseCommand({
   name: "log list",
   brief: "Show notifications, the newest first.",
   description:
-    "A page of the log. The log has no index but that of its ids, so a page also ends after 100,000 " +
+    "A page of the log. The log has no index beside its primary key, the id, so a page also ends after 100,000 " +
     "notifications that do not match, and says how far it looked. With --json also payload and headers " +
     "in full.",
   examples: [
@@ -49,6 +49,7 @@ const list = databaseCommand({
   },
   async run(db, o) {
     const { notifications } = await import("../operate/notifications.ts");
+    const limit = o.limit ?? 20;
     const page = await notifications(db, {
       ...filterOf(o),
       ...given({
@@ -58,7 +59,7 @@ const list = databaseCommand({
         maxScanned: o.scan,
       }),
       newestFirst: !o.oldestFirst,
-      limit: o.limit ?? 20,
+      limit,
     });
     const { notifications: found, looked, lookedThrough, more } = page;
     const way = o.oldestFirst ? "--after" : "--before";
@@ -67,8 +68,9 @@ const list = databaseCommand({
       text: blocks(
         found.length === 0 ? "no notification matches" : listText(found),
         more
-          ? `Looked at ${countText(looked, "notification")}, through id ${lookedThrough}. ` +
-            `To go on: add ${way} ${lookedThrough}`
+          ? (found.length < limit
+            ? `Looked at ${countText(looked, "notification")}, through id ${lookedThrough}. `
+            : "") + `To go on: add ${way} ${lookedThrough}`
           : "",
       ),
     };
@@ -98,7 +100,7 @@ const show = databaseCommand({
     "With its payload, headers and size. For each consumer: handled, unread, waiting with the next " +
     "attempt and the last error, dead, filtered (by its filter), foreign (not of its channels), or " +
     "absent (no longer in the log). If it is nowhere, the exit code is 1.",
-  examples: [["hark log show 42", "who has handled it?"]],
+  examples: [["hark log show 42", "which consumers have handled it?"]],
   options: { id: positional(id, "The id of the notification.") },
   async run(db, o) {
     const { notification } = await import("../operate/notification.ts");

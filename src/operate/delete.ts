@@ -20,7 +20,7 @@ export interface DeletionChoice extends Omit<LogFilter, "channels"> {
 
 /** Options of {@linkcode deleteNotifications}. */
 export interface DeletionOptions {
-  /** Why they are deleted, in 1 to 1,000 characters: it is kept. Name nobody whose data they are. */
+  /** Why they are deleted, in 1 to 1,000 characters: it is kept. Leave out names of persons. */
   readonly reason: string;
   /** Called after each batch, with what was deleted so far. */
   readonly onProgress?: (deleted: DeletionResult) => void;
@@ -62,7 +62,7 @@ export interface Deletion extends DeletionResult {
  * Deletes notifications for good, read or not: from the log, with what waits for a retry, dead
  * letters, and delayed notifications. For what should not have been published, and to erase one
  * customer's data. Give ids, or a filter; delayed notifications have no id, and only a filter without
- * ids chooses them. A record stays of who deleted, when, why and how many: {@linkcode deletions}.
+ * ids chooses them. A record of the role, the time, the reason and the counts stays: {@linkcode deletions}.
  *
  * It looks through the whole log unless a range is given, 20,000 notifications at a time. If `db` is
  * a database or a pool, each batch commits by itself, so an error leaves what was deleted deleted.
@@ -170,7 +170,8 @@ export interface DeletionsOptions {
 }
 
 /**
- * Who has deleted notifications with {@linkcode deleteNotifications}, when and why; the newest first.
+ * Lists what was deleted with {@linkcode deleteNotifications}: by which role, when and why. The newest
+ * first.
  *
  * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
  * @example

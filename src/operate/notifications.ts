@@ -120,7 +120,7 @@ function place(name: string, value: unknown): [id: number | null, time: string |
  * A page of the log: notifications that match every condition, the newest first unless told
  * otherwise. Nothing is marked as read.
  *
- * The log has no index but that of its ids, so a page is bounded: it ends at `limit` notifications,
+ * The log has no index beside its primary key, the id, so a page is bounded: it ends at `limit` notifications,
  * after `maxScanned` looked at, after some seconds, or at 16 MB of text, and says how far it looked.
  * Go on from there while `more` is true. A transaction that is open now may later add notifications
  * among those that were looked at.
