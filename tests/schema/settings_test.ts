@@ -35,7 +35,7 @@ const defaults: readonly [Settings, LifeOptions?][] = [
   [{ plan_cache_mode: "force_generic_plan", enable_seqscan: "off", force_parallel_mode: "on" }],
   [{ session_replication_role: "replica" }, { triggers: false }],
   [{ log_statement: "all", synchronous_commit: "off", application_name: "x" }],
-  [{ quote_all_identifiers: "on" }],
+  [{ quote_all_identifiers: "on", default_tablespace: "pg_default" }],
 ];
 
 async function set({ sql, database }: TestContext, settings: Settings): Promise<void> {
