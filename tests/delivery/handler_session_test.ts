@@ -44,6 +44,7 @@ for (const local of ["local ", ""]) {
     const { name } = await role(context);
     const { sql, url, use } = context;
     await sql(`create table mine (who text); grant insert on mine to ${name}`);
+    const [{ owner }] = await sql("select current_user as owner");
     const insert = "insert into mine values (current_user)";
     await handleEach(use(await connect(url)), [
       `set ${local}role ${name}`,
@@ -57,9 +58,9 @@ for (const local of ["local ", ""]) {
     ]);
     await noneDead(context);
     assert.deepEqual((await sql("select who from mine")).map(({ who }) => who), [
-      "postgres",
+      owner,
       name,
-      "postgres",
+      owner,
     ]);
   });
 }

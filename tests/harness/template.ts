@@ -34,9 +34,7 @@ export async function createDatabase(schema: boolean, encoding?: string): Promis
   const name = `${runPrefix()}_${crypto.randomUUID().slice(0, 8)}`;
   if (encoding !== undefined) {
     await background.ready();
-    await control.sql(
-      `create database ${name} template template0 encoding '${encoding}' lc_collate 'C' lc_ctype 'C'`,
-    );
+    await control.sql(await createEncoded(name, encoding));
     if (schema) await install(withDatabaseName(serverUrl(), name));
     return name;
   }
@@ -45,6 +43,15 @@ export async function createDatabase(schema: boolean, encoding?: string): Promis
   await background.ready();
   await control.sql(`create database ${name} template ${template} ${strategy}`);
   return name;
+}
+
+/** The statement that makes a database of an encoding, whatever the locale of the server's own. */
+export async function createEncoded(name: string, encoding: string): Promise<string> {
+  const [{ version }] = await control.sql(
+    "select current_setting('server_version_num')::int as version",
+  );
+  const provider = version < 150_000 ? "" : "locale_provider libc";
+  return `create database ${name} template template0 encoding '${encoding}' locale 'C' ${provider}`;
 }
 
 /**
