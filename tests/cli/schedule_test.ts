@@ -55,6 +55,6 @@ test("hark status says what is scheduled, what is late, and what cannot be publi
     /^schedules +2 schedules, .*; 1 schedule cannot be published: hark schedule list$/m,
   );
   assert.match(await output(["schedule", "list"], { url }), /^b +cron is "nonsense"/m);
-  const [{ nextAt }] = await schedules(db) as [{ nextAt: Date }];
+  const nextAt = (await schedules(db))[0]!.nextAt!;
   assert.deepEqual((await status(db)).schedules, { count: 2, nextAt, problems: ["b"] });
 });

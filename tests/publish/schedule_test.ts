@@ -140,7 +140,7 @@ test("the server's clock decides, not the program's", async (context) => {
   } finally {
     Date.now = now;
   }
-  const [{ nextAt }] = await schedules(db) as [{ nextAt: Date }];
+  const nextAt = (await schedules(db))[0]!.nextAt!;
   assert(nextAt.getTime() < real + 86_460_000, String(nextAt));
   assert.equal((await published(context)).length, 1);
 });
