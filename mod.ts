@@ -106,6 +106,33 @@ export {
   type WaitingNotification,
   type WorkerStatus,
 } from "./src/operate/consumers.ts";
+export {
+  type DelayedNotification,
+  delayedNotifications,
+  type DelayedOptions,
+} from "./src/operate/delayed.ts";
+export {
+  deleteNotifications,
+  type Deletion,
+  type DeletionChoice,
+  type DeletionOptions,
+  type DeletionResult,
+  deletions,
+  type DeletionsOptions,
+} from "./src/operate/delete.ts";
+export {
+  type ConsumerVerdict,
+  notification,
+  type NotificationDetails,
+  type Verdict,
+} from "./src/operate/notification.ts";
+export {
+  type LogFilter,
+  type LoggedNotification,
+  notifications,
+  type NotificationsOptions,
+  type NotificationsPage,
+} from "./src/operate/notifications.ts";
 export { pause, removeConsumer, resume, setPartitions } from "./src/operate/pause.ts";
 export {
   type DeadLetterFilter,
@@ -113,7 +140,7 @@ export {
   deadLetters,
   type DeadNotification,
 } from "./src/operate/dead.ts";
-export { discard, type FailureChoice, retry } from "./src/operate/retry.ts";
+export { discard, type FailureChoice, retry, type Whereabouts } from "./src/operate/retry.ts";
 export {
   retention,
   type RetentionOptions,
@@ -122,6 +149,7 @@ export {
   unsetRetention,
 } from "./src/operate/retention.ts";
 export type { HoldingConsumer, HoldingReason } from "./src/operate/holding.ts";
+export { type ReplayedId, replayIds, type ReplayIdsOptions } from "./src/operate/replay_ids.ts";
 export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
 export {
   type ConsumerStatus,

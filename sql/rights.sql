@@ -41,15 +41,17 @@ as $$
     ('{operate}', array[
       'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry', 'discard', 'whereabouts',
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
-      'tidy', 'drop_segments', 'cancel_any_delayed', 'set_retention', 'unset_retention'
+      'tidy', 'drop_segments', 'cancel_any_delayed', 'set_retention', 'unset_retention',
+      'notifications', 'notification', 'verdicts', 'delete_notifications', 'deletions', 'replay_ids',
+      'delayed_notifications'
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
       'acting_role', 'add_segments', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind',
-      'contents', 'dead_matching', 'drop_watch_row', 'error_text', 'last_drawn_id',
+      'contents', 'dead_matching', 'delete_copies', 'delete_ids', 'id_range', 'drop_watch_row', 'error_text', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
-      'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'hold_gate', 'holders_of', 'id_at',
-      'in_context', 'incarnation', 'is_consumed', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'last_served',
+      'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'has_content', 'hold_gate', 'holders_of', 'id_at',
+      'id_before', 'in_context', 'incarnation', 'is_consumed', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'last_served',
       'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'postpone_damaged', 'raise_fenced',
       'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse_invalid', 'renew_grants',
       'renew_watches', 'retention_due', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',

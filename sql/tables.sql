@@ -315,6 +315,53 @@ create table hark.retention (
   constraint channel_is_at_most_200_characters check (char_length(channel) <= 200)
 ) with (fillfactor = 50);
 
+-- Rows of hark.notifications and of hark.delayed_notifications.
+create type hark.found as (
+  id bigint,
+  channel text,
+  key text,
+  payload text,
+  headers text,
+  created_at timestamptz,
+  bytes bigint,            -- of payload and headers as stored
+  problem text,            -- why they cannot be read
+  looked_through bigint,   -- only in the last row of a page, as the next two
+  looked bigint,
+  more boolean
+);
+create type hark.not_due as (
+  number bigint,
+  channel text,
+  key text,
+  payload text,
+  headers text,
+  deliver_at timestamptz,
+  created_at timestamptz,
+  owner text,
+  problem text
+);
+
+-- Deletions from the log by hand: by which role, when, why, and how much. It outlives the notifications,
+-- so it has none of their contents. `choice` names what they were chosen by, without values: a key may be the
+-- very thing that had to be erased. Rows are added and completed (hark.delete_notifications), never removed.
+create table hark.deletions (
+  number bigint generated always as identity primary key,
+  role text not null,                -- the role that deleted
+  login text not null,               -- the role that had logged in
+  reason text not null,
+  channel text,
+  choice text[] not null,
+  through_id bigint not null,        -- ids above it are not looked at
+  begun_at timestamptz not null default clock_timestamp(),
+  finished_at timestamptz,
+  log bigint not null default 0,
+  waiting bigint not null default 0,
+  dead bigint not null default 0,
+  delayed bigint not null default 0,
+  constraint reason_is_1_to_1000_characters check (char_length(reason) between 1 and 1000)
+);
+comment on table hark.deletions is 'Deletions by hand: by which role, when and why: see hark.delete_notifications.';
+
 -- The watches of tables, and the progress of each one's snapshot. Row security lets each role see and change
 -- the watches of the owners it belongs to. Functions that act on a watch check that the table still belongs
 -- to its owner.

@@ -14,9 +14,11 @@ import { cleanup } from "./cleanup.ts";
 import { anyOf, type Command, exampleLines } from "./command.ts";
 import { consumers } from "./consumers.ts";
 import { dead } from "./dead.ts";
+import { delayed } from "./delayed.ts";
 import { dev } from "./dev.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit_codes.ts";
 import { listen, withIdsJoined } from "./listen/command.ts";
+import { log } from "./look.ts";
 import { replay, seek } from "./move.ts";
 import { notify } from "./notify.ts";
 import { plainText } from "./options.ts";
@@ -38,12 +40,14 @@ export const commands: Readonly<Record<string, Command>> = {
   notify,
   tail,
   status,
+  log,
   watch,
   consumers,
   seek,
   replay,
   pause,
   resume,
+  delayed,
   dead,
   retry,
   discard,
