@@ -86,9 +86,10 @@ export class Settlement {
         this.#succeeded(work, i);
         continue;
       }
-      const error = entry.lane !== undefined && rolledBack.has(entry.lane)
-        ? new BatchFailed()
-        : results[i]?.error;
+      // One that did not fail itself comes again, even if the one before it is given up.
+      const isBehind = results[i] === undefined ||
+        entry.lane !== undefined && rolledBack.has(entry.lane);
+      const error = isBehind ? new BatchFailed() : results[i]?.error;
       if (!this.#failed(entry, notification, error, interrupted)) again.push(entry);
     }
     if (again.length > 0) all.repeat(again);
