@@ -81,7 +81,7 @@ export type {
   RetryOptions,
   RunOptions,
 } from "./src/consume/options.ts";
-export { DeadLetter, RetryAfter } from "./src/consume/retry.ts";
+export { DeadLetter, NewerVersion, RetryAfter } from "./src/consume/retry.ts";
 export type { StartFrom } from "./src/consume/start.ts";
 export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
 export type { ConnectOptions } from "./src/database/connections.ts";
@@ -165,6 +165,7 @@ export {
   type FailingNotification,
   type HaltedPartition,
   type LogStatus,
+  type NewerNotifications,
   type Status,
   status,
   type StatusOptions,

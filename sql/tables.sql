@@ -274,7 +274,8 @@ create table hark.waiting (
   id bigint not null,
   partition integer not null,
   key text,
-  state text not null check (state in ('failed', 'behind', 'running', 'replay', 'retry')),
+  -- newer: only a worker of a newer program can handle it.
+  state text not null check (state in ('failed', 'newer', 'behind', 'running', 'replay', 'retry')),
   attempts integer not null default 0,
   due_at timestamptz not null default clock_timestamp(),
   last_error text,
