@@ -61,6 +61,31 @@ export { rewatch, unwatch, watch, type WatchResult, watchSql } from "./src/chang
 export { watched, type WatchedOptions } from "./src/changes/watched.ts";
 export type { ChangeOf, IdOf, IsOne, UncheckedPart, Watched } from "./src/changes/watched_table.ts";
 export { watches, type WatchStatus } from "./src/changes/watches.ts";
+// Typed channels.
+export { channel } from "./src/channels/channel.ts";
+export type {
+  AnyChannel,
+  Channel,
+  ChannelInput,
+  ChannelKey,
+  ChannelName,
+  ChannelOutput,
+} from "./src/channels/kind.ts";
+export {
+  type By,
+  type ChannelHandler,
+  type EventOptions,
+  type Handlers,
+  on,
+} from "./src/channels/on.ts";
+export type {
+  SchemaInput,
+  SchemaOutput,
+  StandardIssue,
+  StandardResult,
+  StandardSchema,
+} from "./src/standard_schema.ts";
+// Consumers.
 export { Consumer } from "./src/consume/consumer.ts";
 export { type ChangeAction, type LogRow, Notification } from "./src/consume/notification.ts";
 export type {
@@ -73,10 +98,12 @@ export type {
   HandlingWorker,
 } from "./src/consume/handler.ts";
 export type {
+  ChannelGiven,
   ChannelStart,
   ConsumerFilter,
   ConsumerOptions,
   ErrorKind,
+  HandlesChannels,
   RetryDecision,
   RetryOptions,
   RunOptions,

@@ -74,7 +74,7 @@ export class RetryAfter extends Error {
  * A handler throws this if a notification is newer than this program: a newer version of the program
  * has published it. That is no failure, so the attempt does not count and no dead letter is made. The
  * notification and later ones of its key wait until another worker, of a newer program, claims their
- * partition.
+ * partition. Handlers of typed channels throw it by themselves.
  *
  * @example
  * ```ts
