@@ -1,5 +1,7 @@
 /**
  * Typed channels: a module for publishers and consumers alike. examples/typed.ts uses it.
+ *
+ *     deno task channels examples/channels.ts
  */
 import { z } from "npm:zod@4.6.7";
 import { channel } from "@hark/postgres";

@@ -11,6 +11,7 @@ const commands = [
   "status",
   "log",
   "watch",
+  "channels",
   "consumers",
   "seek",
   "replay",
