@@ -166,7 +166,9 @@ function read(given: readonly string[]): () => Promise<number> {
     stderr: (text) => texts.push(text),
     onExit: (code) => {
       if (texts.length > 0) {
-        printErrorSync(withoutSecrets(texts.join("\n")).replace(/^Error: /, "hark: "));
+        // The parser puts the option before a message of ours that begins with it.
+        const said = texts.join("\n").replace(/^Error: (?:`([^`]+)`: (?=\1 ))?/, "hark: ");
+        printErrorSync(withoutSecrets(said));
         printErrorSync(`Try: hark ${commandIn(args)}--help`);
       }
       throw new Shown(args.length === 0 ? exitCodes.usage : code);

@@ -132,7 +132,10 @@ export function completeOptions(
   if (handle !== undefined && handleBatch !== undefined) {
     throw both(consumer);
   }
-  const names = channelNames(namesOf(channels));
+  const names = channelNames(
+    namesOf(channels),
+    o.id === undefined ? undefined : `consumer ${show(o.id)}`,
+  );
   const around = aroundOf("around", o.around, handle);
   const aroundBatch = aroundOf("aroundBatch", o.aroundBatch, handleBatch);
   const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
@@ -172,9 +175,14 @@ export function completeOptions(
       : wholeNumber("acknowledgeCount", o.acknowledgeCount, 4000, 1),
     acknowledgeInterval,
     ...retryPolicy(o.retry),
-    maxAttempts: o.maxAttempts === Infinity
-      ? Infinity
-      : wholeNumber("maxAttempts", o.maxAttempts, block ? Infinity : 20, 1, 1_000_000_000),
+    maxAttempts: o.maxAttempts === Infinity ? Infinity : wholeNumber(
+      "maxAttempts",
+      o.maxAttempts,
+      block ? Infinity : 20,
+      1,
+      1_000_000_000,
+      "or Infinity",
+    ),
     maxCrashes: wholeNumber("maxCrashes", o.maxCrashes, 4, 4, 1000),
     maxWaiting: wholeNumber("maxWaiting", o.maxWaiting, 10_000, 1, 1_000_000),
     block,

@@ -70,6 +70,8 @@ export class Connections {
   };
   readonly #closing = new Map<() => Promise<void>, () => string | undefined>();
   #listener: Promise<Listener> | undefined;
+  /** The role that the pool's connections log in as; undefined before the first. */
+  role: string | undefined;
   /** How the pool's connections were set up; they are all alike. */
   #setUp: SetUp | undefined;
   #closed: Promise<void> | undefined;
@@ -106,6 +108,7 @@ export class Connections {
     this.pool = new pg.Pool({
       ...clientConfig({ ...this.#session, queryTimeout: this.#queryTimeout }),
       onConnect: async (client) => {
+        this.role = (client as pg.Client).user;
         this.#setUp = await setUp(client, { queryTimeout: this.#queryTimeout, shared: true });
       },
       max: wholeNumber("poolSize", options.poolSize, 4, 1, 1000),

@@ -58,7 +58,7 @@ test("without an id, channels or a handler run() says which is missing", async (
   const handle = () => {};
   const cases: [ConsumerOptions, RegExp][] = [
     [{ channels: "c", handle }, /a consumer has no id/],
-    [{ id: "c", handle }, /channels is undefined/],
+    [{ id: "c", handle }, /channels of consumer "c" is undefined/],
     [{ id: "c", channels: "c" }, /consumer "c" has no handler/],
   ];
   for (const [options, message] of cases) {

@@ -202,7 +202,9 @@ Deno.test("retry is a function, or options with a factor or a step and with kind
     }
     complete({ retry: { [name]: [Error, "TimeoutError", class extends TypeError {}] } });
   }
-  for (const retry of [5, "5s", true, [], new Map()]) refused({ retry }, /^retry is .*options/);
+  for (const retry of [5, "5s", true, [], new Map()]) {
+    refused({ retry }, /^retry was given .*options/);
+  }
   assert.equal(typeof complete({ retry: () => 5 }).retryDecide, "function");
 });
 
@@ -277,7 +279,7 @@ Deno.test("headers of a filter that are null would match nothing, so they are re
 
 Deno.test("a filter that says nothing, or what cannot be, is refused", () => {
   for (const filter of [{}, { key: undefined }, "a", 1, true]) refused({ filter }, /^filter /);
-  refused({ filter: [] }, /^filter is \[\]/);
+  refused({ filter: [] }, /^filter was given \[\]/);
   for (const key of [[], NaN, [2 ** 53], true, null, {}, ["a", undefined]]) {
     refused({ filter: { key } }, /^filter\.key is /);
   }
