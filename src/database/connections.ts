@@ -16,6 +16,7 @@ import type { QueryResult } from "./queryable.ts";
 import { clientConfig, cutOff, Session, type SessionOptions } from "./session.ts";
 import { runAlone, type SetUp, setUp } from "./settings.ts";
 import { messageOf } from "./translate.ts";
+import { withoutEffect } from "./url.ts";
 
 const logger = getLogger(["hark", "database"]);
 
@@ -105,6 +106,12 @@ export class Connections {
       maxReconnectDelay: durationMs("maxReconnectDelay", options.maxReconnectDelay, 5000, interval),
     };
     this.#queryTimeout = durationMs("queryTimeout", options.queryTimeout, 30_000, timeout);
+    for (const [name, instead] of withoutEffect(url)) {
+      logger.warn("The parameter {name} of the database URL has no effect. {instead}", {
+        name,
+        instead,
+      });
+    }
     this.pool = new pg.Pool({
       ...clientConfig({ ...this.#session, queryTimeout: this.#queryTimeout }),
       onConnect: async (client) => {

@@ -144,7 +144,11 @@ function ofServer(
       return [
         "UNREACHABLE",
         `the server refused the login: ${message}`,
-        "Check the user and the password.",
+        /no (encryption|SSL off|SSL)/i.test(message)
+          ? "Give sslmode=verify-full in the URL if the server asks for TLS, or allow the login in pg_hba.conf."
+          : /pg_hba\.conf/.test(message)
+          ? "Allow the login in the server's pg_hba.conf."
+          : "Check the user and the password.",
       ];
     case "3D000":
       return ["UNREACHABLE", message, "Create the database, or correct its name in the URL."];
@@ -226,6 +230,20 @@ function ofConnection(error: unknown, message: string): Translation | undefined 
       "TIMEOUT",
       `the server did not answer in time (${message})`,
       "Check the network and the load of the server.",
+    ];
+  }
+  if (/server does not support SSL/i.test(message)) {
+    return [
+      "UNREACHABLE",
+      message,
+      "Turn TLS on in the server. Or give sslmode=disable if nobody can listen in on the network.",
+    ];
+  }
+  if (/certificate|altnames/i.test(message)) {
+    return [
+      "UNREACHABLE",
+      `the server's certificate is not trusted: ${message}`,
+      "Give sslrootcert=FILE with the authority's certificate, and the host's name that the certificate has.",
     ];
   }
   if (/after calling end on the pool/.test(message)) {
