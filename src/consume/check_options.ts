@@ -95,7 +95,11 @@ export function withChannels<Options extends ConsumerOptions>(o: Options): Optio
   return channels === undefined || channels.length === 0 ? o : { ...o, channels };
 }
 
-/** Checks the options as far as possible before `id`, `channels` and the handler are final. */
+/**
+ * Checks the options.
+ *
+ * @param subclass Whether a class may still give what is missing, as `id`, `channels` and a handler.
+ */
 export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
   knownOptions("a consumer", o, consumerOptionNames);
   for (const name of functionNames) {
@@ -112,6 +116,10 @@ export function checkOptions(o: ConsumerOptions, subclass: boolean = false): voi
     handle: batches ? o.handle : o.handle ?? (() => {}),
     handleBatch: batches ? o.handleBatch ?? (() => {}) : undefined,
   });
+  // What is wrong is told before what is missing.
+  if (!subclass) {
+    completeOptions(o, o.id, o.channels, { handle: o.handle, handleBatch: o.handleBatch });
+  }
 }
 
 /** Checks all of a consumer's options and fills in the defaults. */

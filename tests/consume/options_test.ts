@@ -373,3 +373,32 @@ Deno.test("a transactional consumer is refused a connection that has no transact
   });
   assert.deepEqual(asked, [], "before anything is asked or registered");
 });
+
+Deno.test("a consumer without id, channels or handler is refused where it is made", () => {
+  const silent: Queryable = { query: () => Promise.reject(new Error("sent")) };
+  const make = (o: object) => () => new Consumer(silent, o);
+  const whole = { id: "c", channels: "c", handle() {} };
+  const { id: _id, ...anonymous } = whole;
+  const { channels: _channels, ...deaf } = whole;
+  const { handle: _handle, ...idle } = whole;
+  assert.throws(make(anonymous), { code: "BAD_OPTION", message: /^a consumer has no id/ });
+  assert.throws(make(deaf), { code: "BAD_OPTION", message: /^channels of consumer "c"/ });
+  assert.throws(make(idle), { code: "BAD_OPTION", message: /^consumer "c" has no handler/ });
+  assert.throws(make({}), { code: "BAD_OPTION" });
+  make(whole)();
+  class Later extends Consumer {
+    override id = "c";
+    override channels = "c";
+    override handle() {}
+  }
+  new Later(silent);
+});
+
+Deno.test("waits between attempts that contradict each other are refused", () => {
+  refused({ retry: { initial: "1h", maximum: "1m" } }, /^retry\.maximum is "1m".*"1h"/);
+  refused({ retry: { initial: 1000, maximum: 999 } }, /^retry\.maximum is 999/);
+  // A default gives way.
+  assert.equal(complete({ retry: { initial: "1h" } }).retryMaximum, 3_600_000);
+  assert.equal(complete({ retry: { maximum: 5 } }).retryInitial, 5);
+  assert.equal(complete({}).retryMaximum, 600_000);
+});
