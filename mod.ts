@@ -77,6 +77,8 @@ export type {
   ConsumerFilter,
   ConsumerOptions,
   ErrorKind,
+  LimitOptions,
+  RateOptions,
   RetryDecision,
   RetryOptions,
   RunOptions,
