@@ -61,6 +61,31 @@ export { rewatch, unwatch, watch, type WatchResult, watchSql } from "./src/chang
 export { watched, type WatchedOptions } from "./src/changes/watched.ts";
 export type { ChangeOf, IdOf, IsOne, UncheckedPart, Watched } from "./src/changes/watched_table.ts";
 export { watches, type WatchStatus } from "./src/changes/watches.ts";
+// Typed channels.
+export { channel } from "./src/channels/channel.ts";
+export type {
+  AnyChannel,
+  Channel,
+  ChannelInput,
+  ChannelKey,
+  ChannelName,
+  ChannelOutput,
+} from "./src/channels/kind.ts";
+export {
+  type By,
+  type ChannelHandler,
+  type EventOptions,
+  type Handlers,
+  on,
+} from "./src/channels/on.ts";
+export type {
+  SchemaInput,
+  SchemaOutput,
+  StandardIssue,
+  StandardResult,
+  StandardSchema,
+} from "./src/standard_schema.ts";
+// Consumers.
 export { Consumer } from "./src/consume/consumer.ts";
 export { type ChangeAction, type LogRow, Notification } from "./src/consume/notification.ts";
 export type {
@@ -73,15 +98,17 @@ export type {
   HandlingWorker,
 } from "./src/consume/handler.ts";
 export type {
+  ChannelGiven,
   ChannelStart,
   ConsumerFilter,
   ConsumerOptions,
   ErrorKind,
+  HandlesChannels,
   RetryDecision,
   RetryOptions,
   RunOptions,
 } from "./src/consume/options.ts";
-export { DeadLetter, RetryAfter } from "./src/consume/retry.ts";
+export { DeadLetter, NewerVersion, RetryAfter } from "./src/consume/retry.ts";
 export type { StartFrom } from "./src/consume/start.ts";
 export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
 export type { ConnectOptions } from "./src/database/connections.ts";
@@ -106,6 +133,33 @@ export {
   type WaitingNotification,
   type WorkerStatus,
 } from "./src/operate/consumers.ts";
+export {
+  type DelayedNotification,
+  delayedNotifications,
+  type DelayedOptions,
+} from "./src/operate/delayed.ts";
+export {
+  deleteNotifications,
+  type Deletion,
+  type DeletionChoice,
+  type DeletionOptions,
+  type DeletionResult,
+  deletions,
+  type DeletionsOptions,
+} from "./src/operate/delete.ts";
+export {
+  type ConsumerVerdict,
+  notification,
+  type NotificationDetails,
+  type Verdict,
+} from "./src/operate/notification.ts";
+export {
+  type LogFilter,
+  type LoggedNotification,
+  notifications,
+  type NotificationsOptions,
+  type NotificationsPage,
+} from "./src/operate/notifications.ts";
 export { pause, removeConsumer, resume, setPartitions } from "./src/operate/pause.ts";
 export {
   type DeadLetterFilter,
@@ -113,7 +167,7 @@ export {
   deadLetters,
   type DeadNotification,
 } from "./src/operate/dead.ts";
-export { discard, type FailureChoice, retry } from "./src/operate/retry.ts";
+export { discard, type FailureChoice, retry, type Whereabouts } from "./src/operate/retry.ts";
 export {
   retention,
   type RetentionOptions,
@@ -122,6 +176,15 @@ export {
   unsetRetention,
 } from "./src/operate/retention.ts";
 export type { HoldingConsumer, HoldingReason } from "./src/operate/holding.ts";
+export { type ReplayedId, replayIds, type ReplayIdsOptions } from "./src/operate/replay_ids.ts";
+export {
+  type Schedule,
+  schedule,
+  type ScheduleOptions,
+  schedules,
+  type SchedulesStatus,
+  unschedule,
+} from "./src/operate/schedules.ts";
 export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
 export {
   type ConsumerStatus,
@@ -129,6 +192,7 @@ export {
   type FailingNotification,
   type HaltedPartition,
   type LogStatus,
+  type NewerNotifications,
   type Status,
   status,
   type StatusOptions,

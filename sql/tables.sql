@@ -154,6 +154,34 @@ create index delayed_by_time on hark.delayed (deliver_at, number);
 comment on table hark.delayed is
   'Notifications that are not due yet: hark.deliver_due moves them to the log.';
 
+-- What is published again and again (publish/schedule.sql). next_at is null if the pattern names no further
+-- time, or if there is a problem.
+create table hark.schedules (
+  name text primary key,
+  cron text not null,            -- the pattern, with 5 or 6 fields
+  timezone text not null,        -- in which the pattern is read
+  next_at timestamptz,           -- in whole seconds
+  channel text not null,
+  payload jsonb not null,
+  key text,
+  headers jsonb,
+  missed text not null,          -- what happens to a time at which no worker ran
+  last_at timestamptz,           -- the time that was published last
+  last_id bigint,                -- its notification
+  problem text,                  -- why it can no longer be published
+  created_at timestamptz not null default clock_timestamp(),
+  owner text not null,           -- the role that stored it, and may replace and remove it
+  constraint schedule_name_is_1_to_200_characters check (char_length(name) between 1 and 200),
+  constraint cron_is_1_to_200_characters check (char_length(cron) between 1 and 200),
+  constraint timezone_is_1_to_100_characters check (char_length(timezone) between 1 and 100),
+  constraint channel_is_1_to_200_characters check (char_length(channel) between 1 and 200),
+  constraint key_is_at_most_1000_characters check (char_length(key) <= 1000),
+  constraint headers_are_an_object check (jsonb_typeof(headers) = 'object'),
+  constraint missed_is_once_or_skip check (missed in ('once', 'skip'))
+);
+create index schedules_by_time on hark.schedules (next_at) where next_at is not null;
+comment on table hark.schedules is 'Schedules: hark.run_schedule publishes what is due.';
+
 -- What was published under a publisher's own dedupe key, so that the next call with that key publishes
 -- nothing. `id` and `delayed` are both null only inside the call that took the key.
 create table hark.dedupe (
@@ -246,7 +274,8 @@ create table hark.waiting (
   id bigint not null,
   partition integer not null,
   key text,
-  state text not null check (state in ('failed', 'behind', 'running', 'replay', 'retry')),
+  -- newer: only a worker of a newer program can handle it.
+  state text not null check (state in ('failed', 'newer', 'behind', 'running', 'replay', 'retry')),
   attempts integer not null default 0,
   due_at timestamptz not null default clock_timestamp(),
   last_error text,
@@ -314,6 +343,53 @@ create table hark.retention (
   removed bigint not null default 0,
   constraint channel_is_at_most_200_characters check (char_length(channel) <= 200)
 ) with (fillfactor = 50);
+
+-- Rows of hark.notifications and of hark.delayed_notifications.
+create type hark.found as (
+  id bigint,
+  channel text,
+  key text,
+  payload text,
+  headers text,
+  created_at timestamptz,
+  bytes bigint,            -- of payload and headers as stored
+  problem text,            -- why they cannot be read
+  looked_through bigint,   -- only in the last row of a page, as the next two
+  looked bigint,
+  more boolean
+);
+create type hark.not_due as (
+  number bigint,
+  channel text,
+  key text,
+  payload text,
+  headers text,
+  deliver_at timestamptz,
+  created_at timestamptz,
+  owner text,
+  problem text
+);
+
+-- Deletions from the log by hand: by which role, when, why, and how much. It outlives the notifications,
+-- so it has none of their contents. `choice` names what they were chosen by, without values: a key may be the
+-- very thing that had to be erased. Rows are added and completed (hark.delete_notifications), never removed.
+create table hark.deletions (
+  number bigint generated always as identity primary key,
+  role text not null,                -- the role that deleted
+  login text not null,               -- the role that had logged in
+  reason text not null,
+  channel text,
+  choice text[] not null,
+  through_id bigint not null,        -- ids above it are not looked at
+  begun_at timestamptz not null default clock_timestamp(),
+  finished_at timestamptz,
+  log bigint not null default 0,
+  waiting bigint not null default 0,
+  dead bigint not null default 0,
+  delayed bigint not null default 0,
+  constraint reason_is_1_to_1000_characters check (char_length(reason) between 1 and 1000)
+);
+comment on table hark.deletions is 'Deletions by hand: by which role, when and why: see hark.delete_notifications.';
 
 -- The watches of tables, and the progress of each one's snapshot. Row security lets each role see and change
 -- the watches of the owners it belongs to. Functions that act on a watch check that the table still belongs

@@ -174,6 +174,59 @@ $$;
 comment on function hark.replay(text, bigint, bigint, text[], timestamptz, timestamptz) is
   'Makes a consumer handle a range of ids, or of times, once more; returns the replay''s number.';
 
+-- Has one consumer, or each (null), handle notifications once more. What it has handled is replayed. What it has
+-- failed on is tried at once: dead letters start with their first attempt. Returns where each notification stood,
+-- as hark.whereabouts does, and whether it comes again by this call. Unread ones come in their turn. If no consumer
+-- is named, those that are foreign or absent are left out.
+create or replace function hark.replay_ids(consumer text, ids bigint[]) returns table (
+  whose text, id bigint, place text, again boolean
+)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  c hark.consumers;
+  wanted bigint[];
+  places text[];
+  moved bigint[];
+begin
+  if $2 is null or cardinality($2) not between 1 and 10000 or array_position($2, null) is not null then
+    raise exception 'a replay was given % ids', coalesce(cardinality($2), 0)
+      using errcode = 'HK006', hint = 'Give 1 to 10000 ids.';
+  end if;
+  if $1 is not null then
+    perform hark.require_consumer($1);
+  end if;
+  for whose in select k.name from hark.consumers k where $1 is null or k.name = $1 order by k.name loop
+    c := hark.changed(whose);
+    perform from hark.partitions s where s.consumer = whose order by s.partition for update;
+    select array_agg(w.id), array_agg(w.place) into wanted, places
+    from hark.whereabouts(whose, array(select distinct n.id from unnest($2) n (id))) w;
+    with chosen as (
+      insert into hark.waiting (consumer, id, partition, key, state)
+      select whose, l.id, s.partition, l.key, 'replay'
+      from unnest(wanted, places) w (id, place)
+      join hark.log l on l.id = w.id
+      join hark.partitions s on s.consumer = whose and s.partition = hark.partition_of(l.key, l.id, c.partitions)
+      cross join hark.install i
+      -- What is finished ahead of its position is not replayed yet: its worker still has it in hand.
+      where w.place = 'handled' and hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+      on conflict do nothing
+      returning waiting.id
+    )
+    select coalesce(array_agg(x.id), '{}') into moved from chosen x;
+    perform hark.retry(whose, array(select w.id from unnest(wanted, places) w (id, place) where w.place in ('waiting', 'dead')));
+    return query
+    select whose, w.id, w.place, w.id = any (moved) or w.place in ('waiting', 'dead')
+    from unnest(wanted, places) w (id, place)
+    where $1 is not null or w.place not in ('foreign', 'absent')
+    order by w.id;
+  end loop;
+end
+$$;
+comment on function hark.replay_ids(text, bigint[]) is
+  'Has one consumer, or each, handle notifications once more; returns where each one stood.';
+
 -- Stops the workers of a consumer from starting anything new; they finish what is in hand. Returns whether
 -- this changed anything.
 create or replace function hark.pause(consumer text) returns boolean

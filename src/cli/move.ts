@@ -4,10 +4,25 @@
  * @module
  */
 
-import { multiple } from "@optique/core/modifiers";
+import { multiple, optional } from "@optique/core/modifiers";
 import type { StartFrom } from "../consume/start.ts";
-import { databaseCommand, given } from "./command.ts";
-import { consumer, maybe, needed, positional, words } from "./options.ts";
+import type { Database } from "../database/database.ts";
+import type { Whereabouts } from "../operate/retry.ts";
+import { type Answer, databaseCommand, given } from "./command.ts";
+import { exitCodes } from "./exit_codes.ts";
+import {
+  consumer,
+  contradiction,
+  kind,
+  maybe,
+  needed,
+  positional,
+  refuse,
+  toggle,
+  words,
+} from "./options.ts";
+import { printError } from "./output.ts";
+import { paintError } from "./style.ts";
 import { countText, named } from "./text.ts";
 import { beginning, place } from "./values.ts";
 
@@ -49,20 +64,32 @@ function said(to: StartFrom | "end"): string {
   return "id" in to ? `at id ${to.id}` : `at ${to.time.toISOString()}`;
 }
 
+/** Ids, separated by commas. */
+const ids = kind("IDS", [] as readonly number[], (input) => {
+  const found = input.split(",").map((one) => /^\s*\d+\s*$/.test(one) ? Number(one) : 0);
+  if (found.every((one) => Number.isSafeInteger(one) && one > 0)) return found;
+  throw new Error(`IDS is ${JSON.stringify(input)}. Give ids of notifications, such as 41,42.`);
+});
+
 /** `hark replay`. */
 export const replay = databaseCommand({
   name: "replay",
-  brief: "Deliver a range to a consumer again.",
+  brief: "Deliver a range, or chosen notifications, to a consumer again.",
   description:
     "The consumer handles the range again, beside new notifications. Its position stays. What it " +
-    "has not reached yet comes once, in its turn.",
+    "has not reached yet comes once, in its turn. With --ids also what it has failed on: dead letters " +
+    "start with their first attempt. If one of the ids does not come again, the exit code is 1.",
   examples: [
     ["hark replay billing --from 1000 --to 2000", "a range of ids"],
     ["hark replay billing --from 2026-11-21T10:00:00Z --channel orders", "since a time"],
+    ["hark replay billing --ids 41,42", "these two"],
+    ["hark replay --all-consumers --ids 42", "one, for every consumer that reads it"],
   ],
   options: {
-    consumer,
-    from: needed("--from", place, "The first id, or a time (ISO 8601)."),
+    consumer: optional(consumer),
+    allConsumers: toggle("--all-consumers", "Every consumer, instead of one; needs --ids."),
+    ids: multiple(needed("--ids", ids, "Only these notifications. Repeatable.")),
+    from: maybe("--from", place, "The first id, or a time (ISO 8601)."),
     to: maybe("--to", place, "The last id, or a time. Default: the end of the log."),
     channel: multiple(
       needed(
@@ -72,17 +99,75 @@ export const replay = databaseCommand({
       ),
     ),
   },
+  check(o) {
+    const ranged = o.from !== undefined || o.to !== undefined || o.channel.length > 0;
+    if (o.ids.length > 0 && ranged) contradiction("--ids", "a range");
+    if (o.allConsumers && o.consumer !== undefined) contradiction("--all-consumers", "CONSUMER");
+    if (o.allConsumers && o.ids.length === 0) {
+      refuse("--all-consumers was given without --ids", "Name the notifications, or one CONSUMER.");
+    }
+    if (!o.allConsumers && o.consumer === undefined) {
+      refuse("hark replay was given no CONSUMER", "Name one, or give --all-consumers with --ids.");
+    }
+    if (o.ids.length === 0 && o.from === undefined) {
+      refuse("hark replay was not told what to deliver again", "Give --from, or --ids.");
+    }
+  },
   async run(db, o) {
+    if (o.ids.length > 0) return await again(db, o.ids.flat(), o.consumer);
     const { replay } = await import("../operate/seek.ts");
-    const number = await replay(db, o.consumer, {
-      from: o.from,
+    const number = await replay(db, o.consumer!, {
+      from: o.from!,
       ...given({ to: o.to, channels: o.channel.length === 0 ? undefined : o.channel }),
     });
     return {
       json: { consumer: o.consumer, replay: number },
       text: number === null
         ? "nothing was published in that range"
-        : `replay ${number} of ${named(o.consumer)} begins when a worker next looks`,
+        : `replay ${number} of ${named(o.consumer!)} begins when a worker next looks`,
     };
   },
 });
+
+async function again(
+  db: Database,
+  ids: readonly number[],
+  consumer: string | undefined,
+): Promise<Answer> {
+  const { replayIds } = await import("../operate/replay_ids.ts");
+  const done = await replayIds(db, ids, given({ consumer }));
+  for (const one of done.filter(({ again }) => !again)) {
+    await printError(
+      `${paintError("red", "hark:")} notification ${one.id} of ${named(one.consumer)} ${
+        reasons[one.place]
+      }`,
+    );
+  }
+  const missing = [...new Set(ids)].filter((id) => !done.some((one) => one.id === id));
+  for (const id of missing) {
+    await printError(`${paintError("red", "hark:")} no consumer reads notification ${id}`);
+  }
+  const names = [...new Set(done.map(({ consumer }) => consumer))];
+  return {
+    json: done,
+    text: names.map((name) => {
+      const count = done.filter(({ consumer, again }) => again && consumer === name).length;
+      return `${countText(count, "notification")} of ${named(name)} ${
+        count === 1 ? "comes" : "come"
+      } again when a worker next looks`;
+    }).join("\n"),
+    code: missing.length === 0 && done.every(({ again }) => again)
+      ? exitCodes.ok
+      : exitCodes.failed,
+  };
+}
+
+/** Why a notification does not come again. */
+const reasons: Record<Whereabouts, string> = {
+  handled: "is still in hand. Try again in a moment",
+  unread: "is not handled yet, and comes in its turn",
+  foreign: "is not of its channels, or does not match its filter",
+  absent: "is not in the log",
+  waiting: "waits already",
+  dead: "is a dead letter of which only the id is left",
+};

@@ -121,7 +121,10 @@ export async function hasWorker(db: Queryable, consumer: string): Promise<boolea
   });
 }
 
-/** Where a notification stands for a consumer. */
+/**
+ * Where a notification stands for a consumer. `"foreign"`: it is not of its channels, or does not
+ * match its filter. `"absent"`: it is not in the log.
+ */
 export type Whereabouts = "waiting" | "dead" | "handled" | "unread" | "foreign" | "absent";
 
 /** Where notifications stand for a consumer, by id. */

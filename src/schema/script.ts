@@ -155,6 +155,8 @@ const settings = [
   ["quote_all_identifiers", "off"],
   ["array_nulls", "on"],
   ["row_security", "on"],
+  // PostgreSQL refuses a partitioned table in the database's own tablespace if that is named.
+  ["default_tablespace", ""],
   ["jit", "off"],
 ] as const;
 

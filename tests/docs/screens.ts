@@ -38,6 +38,8 @@ export async function screens(url: string): Promise<ReadonlyMap<string, string>>
   await mailing(db);
   await using _billing = await billing(db);
   await show("status", ["status"]);
+  await show("log list", ["log", "list", "orders", "--limit", "3"]);
+  await show("log show", ["log", "show", "2"]);
   await show("consumers list", ["consumers", "list"]);
   await show("consumers show", ["consumers", "show", "billing"]);
   await show("dead list", ["dead", "list", "mail"]);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, unwatch, watch, watches } from "../../mod.ts";
 import { Line } from "../faults/_support/line.ts";
-import { test, type TestContext, withDatabaseName } from "../harness/mod.ts";
+import { patient, test, type TestContext, withDatabaseName } from "../harness/mod.ts";
 import { createEncoded } from "../harness/template.ts";
 import { role } from "./_support/role.ts";
 import { type LifeOptions, lifeTables, live } from "./_support/life.ts";
@@ -16,10 +16,11 @@ const defaults: readonly [Settings, LifeOptions?][] = [
   }],
   [{ default_transaction_isolation: "read uncommitted" }],
   [{ default_transaction_read_only: "on" }, { writes: false }],
-  [{ statement_timeout: "150ms" }],
+  [{ statement_timeout: `${patient(100)}ms` }],
   [{ lock_timeout: "1ms" }, { reads: false }],
-  [{ idle_in_transaction_session_timeout: "20ms" }],
-  [{ idle_session_timeout: "20ms" }, { reads: false }],
+  // Shorter than the life, longer than what a busy machine takes between two statements of the user's.
+  [{ idle_in_transaction_session_timeout: `${patient(100)}ms` }],
+  [{ idle_session_timeout: `${patient(100)}ms` }, { reads: false }],
   [{ array_nulls: "off", transform_null_equals: "on" }],
   [{ standard_conforming_strings: "off", backslash_quote: "off" }],
   [{ "plpgsql.extra_errors": "all", "plpgsql.extra_warnings": "all" }],
@@ -36,7 +37,7 @@ const defaults: readonly [Settings, LifeOptions?][] = [
   [{ plan_cache_mode: "force_generic_plan", enable_seqscan: "off", force_parallel_mode: "on" }],
   [{ session_replication_role: "replica" }, { triggers: false }],
   [{ log_statement: "all", synchronous_commit: "off", application_name: "x" }],
-  [{ quote_all_identifiers: "on" }],
+  [{ quote_all_identifiers: "on", default_tablespace: "pg_default" }],
 ];
 
 async function set({ sql, database }: TestContext, settings: Settings): Promise<void> {

@@ -1,0 +1,115 @@
+/**
+ * `hark log delete` and `hark log deletions`: delete from the log, and the record of that.
+ *
+ * @module
+ */
+
+import { multiple } from "@optique/core/modifiers";
+import type { Deletion } from "../operate/delete.ts";
+import { databaseCommand, given } from "./command.ts";
+import { filter, filterOf } from "./log_filter.ts";
+import { contradiction, maybe, needed, number, positional, refuse, words } from "./options.ts";
+import { blocks, type Cell, plain, table } from "./table.ts";
+import { countText, numberText, shellWord, shortened, timeText } from "./text.ts";
+import { id } from "./values.ts";
+
+/** `hark log delete`. */
+export const remove = databaseCommand({
+  name: "log delete",
+  brief: "Delete notifications for good, with every copy.",
+  description:
+    "Read or not: from the log, with what waits for a retry, dead letters and delayed notifications. " +
+    "For what should not have been published, and to erase one customer's data. It looks through the " +
+    "whole log unless --from or --to is given. A record of the role, the time and the reason stays: hark log " +
+    "deletions. See what would go with hark log list and the same options.",
+  examples: [
+    ["hark log delete 7 8 --reason 'published by mistake'", "these two"],
+    ["hark log delete --key customer-42 --reason 'erasure, ticket 1234'", "one customer's data"],
+  ],
+  options: {
+    ids: multiple(positional(id, "Only these notifications.")),
+    channel: maybe("--channel", words("CHANNEL"), "Only of this channel."),
+    ...filter,
+    reason: needed(
+      "--reason",
+      words("TEXT"),
+      "Why: kept with the record. Leave out names of persons.",
+    ),
+  },
+  check(o) {
+    const filtered = o.channel !== undefined || Object.keys(filterOf(o)).length > 0;
+    if (o.ids.length > 0 && filtered) contradiction("ids", "a filter");
+    if (o.ids.length === 0 && !filtered) {
+      refuse(
+        "hark log delete does not know which notifications you mean",
+        "Give ids, or a filter such as --key: hark log delete --help",
+      );
+    }
+  },
+  async run(db, o) {
+    const { deleteNotifications } = await import("../operate/delete.ts");
+    const which = o.ids.length > 0 ? o.ids : { ...filterOf(o), ...given({ channel: o.channel }) };
+    const done = await deleteNotifications(db, which, { reason: o.reason });
+    const copies = ([
+      ["that waited", done.waiting],
+      ["given up", done.dead],
+      ["delayed", done.delayed],
+    ] as const).filter(([, count]) => count > 0).map(([what, count]) =>
+      `${numberText(count)} ${what}`
+    );
+    return {
+      json: done,
+      text: `${countText(done.log, "notification")} deleted from the log` +
+        (copies.length === 0 ? "" : `, and ${copies.join(", ")}`) +
+        `; recorded as deletion ${done.deletion}`,
+    };
+  },
+});
+
+/** `hark log deletions`. */
+export const deletions = databaseCommand({
+  name: "log deletions",
+  brief: "Show deletions: by which role, when and why.",
+  description: "The newest first. A deletion that was interrupted has no end.",
+  examples: [["hark log deletions", "the last 100"]],
+  options: {
+    limit: maybe(
+      "--limit",
+      number("N", { least: 1, most: 10_000 }),
+      "Show at most this many. Default: 100.",
+    ),
+    before: maybe("--before", id, "Only deletions below this number: the next page."),
+  },
+  async run(db, o) {
+    const { deletions } = await import("../operate/delete.ts");
+    const limit = o.limit ?? 100;
+    const found = await deletions(db, { ...given({ before: o.before }), limit });
+    return {
+      json: found,
+      text: blocks(
+        found.length === 0 ? "nothing was deleted by hand" : deletionsText(found),
+        found.length < limit ? "" : `To go on: add --before ${found.at(-1)!.deletion}`,
+      ),
+    };
+  },
+});
+
+function deletionsText(found: readonly Deletion[]): string {
+  return table(
+    "deletion, when, role, chosen by, log, waiting, dead, delayed, reason",
+    found.map((one): Cell[] => [
+      plain(one.deletion),
+      timeText(one.begunAt),
+      one.role === one.login ? one.role : `${one.role} (${one.login})`,
+      one.choice.map((what) => what === "channel" ? `channel ${shellWord(one.channel!)}` : what)
+        .join(", "),
+      one.log,
+      one.waiting,
+      one.dead,
+      one.delayed,
+      one.finishedAt === null
+        ? { text: `${shortened(one.reason, 80)} (not finished)`, style: "yellow" }
+        : shortened(one.reason, 80),
+    ]),
+  );
+}

@@ -1,0 +1,35 @@
+/**
+ * The options that choose notifications of the log.
+ *
+ * @module
+ */
+
+import type { LogFilter } from "../operate/notifications.ts";
+import { given, type Values } from "./command.ts";
+import { kind, maybe, words } from "./options.ts";
+import { place } from "./values.ts";
+
+/** JSON that a payload is to contain. */
+const json = kind<unknown>("JSON", null, (input) => {
+  try {
+    return JSON.parse(input);
+  } catch {
+    throw new Error(`JSON is ${JSON.stringify(input)}. Give JSON, such as '{"city":"Bern"}'.`);
+  }
+});
+
+/** The options that choose notifications of the log. */
+export const filter = {
+  key: maybe("--key", words("KEY"), "Only with this key."),
+  contains: maybe("--contains", json, "Only if the payload contains this JSON."),
+  search: maybe("--search", words("TEXT"), "Only if the payload's text has this in it."),
+  from: maybe("--from", place, "From this id or time (ISO 8601) on."),
+  to: maybe("--to", place, "Up to this id or time, included."),
+};
+
+/** The filter that these options make. */
+export function filterOf(
+  { key, contains, search, from, to }: Values<typeof filter>,
+): Omit<LogFilter, "channels"> {
+  return given({ key, contains, search, from, to });
+}

@@ -1,0 +1,172 @@
+/**
+ * `hark log`: look at the log, and delete from it.
+ *
+ * @module
+ */
+
+import { multiple } from "@optique/core/modifiers";
+import type { NotificationDetails } from "../operate/notification.ts";
+import type { LoggedNotification } from "../operate/notifications.ts";
+import { commandGroup, databaseCommand, given } from "./command.ts";
+import { deletions, remove } from "./deletions.ts";
+import { exitCodes } from "./exit_codes.ts";
+import { filter, filterOf } from "./log_filter.ts";
+import { maybe, number, positional, toggle, words } from "./options.ts";
+import { printError } from "./output.ts";
+import { paintError } from "./style.ts";
+import { blocks, type Cell, facts, plain, table } from "./table.ts";
+import { ago, bytesText, countText, shortened, timeText, until } from "./text.ts";
+import { id } from "./values.ts";
+
+const list = databaseCommand({
+  name: "log list",
+  brief: "Show notifications, the newest first.",
+  description:
+    "A page of the log. The log has no index beside its primary key, the id, so a page also ends after 100,000 " +
+    "notifications that do not match, and says how far it looked. With --json also payload and headers " +
+    "in full.",
+  examples: [
+    ["hark log list orders --key ada", "the newest of one customer"],
+    ["hark log list --from 2026-11-21T10:00:00Z --oldest-first", "from a time on"],
+    ['hark log list --contains \'{"city":"Bern"}\'', "by what is in the payload"],
+  ],
+  options: {
+    channels: multiple(positional(words("CHANNEL"), "Only these channels. Default: all.")),
+    ...filter,
+    oldestFirst: toggle("--oldest-first", "The lowest id first."),
+    limit: maybe(
+      "--limit",
+      number("N", { least: 1, most: 10_000 }),
+      "Show at most this many. Default: 20.",
+    ),
+    before: maybe("--before", id, "Only ids below this one: the next page."),
+    after: maybe("--after", id, "Only ids above this one: the next page, with --oldest-first."),
+    scan: maybe(
+      "--scan",
+      number("N", { least: 1, most: 1_000_000 }),
+      "Look at no more than this many. Default: 100,000.",
+    ),
+  },
+  async run(db, o) {
+    const { notifications } = await import("../operate/notifications.ts");
+    const limit = o.limit ?? 20;
+    const page = await notifications(db, {
+      ...filterOf(o),
+      ...given({
+        channels: o.channels.length === 0 ? undefined : o.channels,
+        before: o.before,
+        after: o.after,
+        maxScanned: o.scan,
+      }),
+      newestFirst: !o.oldestFirst,
+      limit,
+    });
+    const { notifications: found, looked, lookedThrough, more } = page;
+    const way = o.oldestFirst ? "--after" : "--before";
+    return {
+      json: page,
+      text: blocks(
+        found.length === 0 ? "no notification matches" : listText(found),
+        more
+          ? (found.length < limit
+            ? `Looked at ${countText(looked, "notification")}, through id ${lookedThrough}. `
+            : "") + `To go on: add ${way} ${lookedThrough}`
+          : "",
+      ),
+    };
+  },
+});
+
+function listText(found: readonly LoggedNotification[]): string {
+  return table(
+    "id, channel, key, published, size, payload",
+    found.map((one): Cell[] => [
+      plain(one.id),
+      shortened(one.channel, 30),
+      shortened(one.key ?? "-", 30),
+      timeText(one.createdAt),
+      { text: bytesText(one.bytes), right: true },
+      one.problem === null
+        ? shortened(JSON.stringify(one.payload), 80)
+        : { text: one.problem, style: "red" },
+    ]),
+  );
+}
+
+const show = databaseCommand({
+  name: "log show",
+  brief: "Show one notification, and what became of it at each consumer.",
+  description:
+    "With its payload, headers and size. For each consumer: handled, unread, waiting with the next " +
+    "attempt and the last error, dead, filtered (by its filter), foreign (not of its channels), or " +
+    "absent (no longer in the log). If it is nowhere, the exit code is 1.",
+  examples: [["hark log show 42", "which consumers have handled it?"]],
+  options: { id: positional(id, "The id of the notification.") },
+  async run(db, o) {
+    const { notification } = await import("../operate/notification.ts");
+    const found = await notification(db, o.id);
+    if (found === null) {
+      await printError(
+        `${
+          paintError("red", "hark:")
+        } notification ${o.id} is not in the log, and no consumer has kept it`,
+      );
+    }
+    return {
+      json: found,
+      text: found === null ? "" : detailsText(found),
+      code: found === null ? exitCodes.failed : exitCodes.ok,
+    };
+  },
+});
+
+function detailsText(one: NotificationDetails): string {
+  return blocks(
+    facts([
+      ["notification", plain(one.id)],
+      ["channel", one.channel ?? "-"],
+      ["key", one.key ?? "-"],
+      [
+        "published",
+        one.createdAt === null ? "-" : `${timeText(one.createdAt)}, ${ago(one.createdAt)}`,
+      ],
+      ["size", bytesText(one.bytes)],
+      ["where", one.inLog ? "in the log" : "no longer in the log: a consumer's copy"],
+      ["headers", JSON.stringify(one.headers)],
+      [
+        "payload",
+        one.problem === null
+          ? JSON.stringify(one.payload, null, 2)
+          : { text: one.problem, style: "red" },
+      ],
+    ]),
+    one.consumers.length === 0 ? "no consumer is registered" : table(
+      "consumer, verdict, attempts, next attempt, failed, error",
+      one.consumers.map((
+        { consumer, verdict, state, attempts, nextAttemptAt, failedAt, error },
+      ) => [
+        consumer,
+        state === null ? verdict : `${verdict} (${state})`,
+        attempts,
+        nextAttemptAt === null ? "-" : until(nextAttemptAt),
+        failedAt === null ? "-" : ago(failedAt),
+        {
+          text: shortened(error ?? "-", 80).replaceAll("\n", " "),
+          style: error === null ? undefined : "red",
+        },
+      ]),
+    ),
+  );
+}
+
+/** `hark log`. */
+export const log = commandGroup({
+  name: "log",
+  brief: "Look at the log, and delete from it.",
+  description: "The log is what was published and is kept. To follow it as it grows: hark tail.",
+  examples: [
+    ["hark log list orders", "the newest of a channel"],
+    ["hark log show 42", "one, and what became of it"],
+    ["hark log deletions", "what was deleted by hand"],
+  ],
+}, { list, show, delete: remove, deletions });
