@@ -36,11 +36,11 @@ export const check = databaseCommand({
     maxLag: maybe(
       "--max-lag",
       duration("--max-lag", ageBounds),
-      "The oldest unread notification may be this old, and a delayed one overdue for so long.",
+      "The oldest unread notification may be this old, and a delayed one this long overdue.",
     ),
-    maxUnread: maybe("--max-unread", count, "So many may be unread."),
-    maxDead: maybe("--max-dead", count, "There may be so many dead letters."),
-    maxWaiting: maybe("--max-waiting", count, "So many may wait, for a retry for example."),
+    maxUnread: maybe("--max-unread", count, "Up to N notifications may be unread."),
+    maxDead: maybe("--max-dead", count, "There may be up to N dead letters."),
+    maxWaiting: maybe("--max-waiting", count, "Up to N may wait, for a retry for example."),
     maxAge: maybe(
       "--max-age",
       duration("--max-age", ageBounds),

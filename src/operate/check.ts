@@ -15,8 +15,8 @@ import { timeAgo } from "./holding.ts";
 import { type ConsumerStatus, consumerStatuses } from "./status.ts";
 import { date, ms } from "./times.ts";
 
-/** The limits of {@linkcode check}. One that is left out is not checked. */
-export interface CheckLimits {
+/** Options of {@linkcode check}. A limit that is left out is not checked. */
+export interface CheckOptions {
   /** Only these consumers. All of them unless given. */
   readonly consumers?: readonly string[];
   /**
@@ -79,7 +79,7 @@ export interface CheckResult {
  * for (const { message } of causes) console.log(level, message);
  * ```
  */
-export async function check(db: Queryable, limits: CheckLimits = {}): Promise<CheckResult> {
+export async function check(db: Queryable, limits: CheckOptions = {}): Promise<CheckResult> {
   knownOptions("check", limits, [
     "consumers",
     "maxLag",

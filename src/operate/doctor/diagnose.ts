@@ -26,9 +26,9 @@ export interface Finding {
 
 /** From when on something is too much. */
 export interface Thresholds {
-  /** A transaction is open for long after so many ms. */
+  /** After how many ms a transaction is open for too long. */
   readonly longTransaction: number;
-  /** The log is large from so many bytes on. */
+  /** From how many bytes on the log is too large. */
   readonly maxLogBytes: number;
 }
 
