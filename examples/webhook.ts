@@ -1,11 +1,12 @@
 /**
- * A webhook: each change is posted to another party's server. A change that the server refuses
- * temporarily is sent again, with growing delays. A header lets the server recognise a change that
- * it already has, because its answer may have been lost.
+ * A webhook: each change is posted to another party's server, signed by Standard Webhooks. A change
+ * that the server refuses temporarily is sent again, with growing delays. The header `webhook-id` lets
+ * the server recognise a change that it already has, because its answer may have been lost.
  *
  *     DATABASE_URL=postgres://… deno run -P=example examples/webhook.ts
  */
-import { connect, Consumer, DeadLetter, migrate, watch, watched } from "@hark/postgres";
+import { connect, Consumer, migrate, watch, watched } from "@hark/postgres";
+import { webhook, WebhookError } from "@hark/postgres/handlers";
 
 interface Shipment {
   id: number;
@@ -26,7 +27,7 @@ await db.query("insert into example_shipments values (1, 'packed'), (2, 'packed'
 const taken = new Set<string>();
 let requests = 0;
 const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
-  const key = request.headers.get("idempotency-key")!;
+  const key = request.headers.get("webhook-id")!;
   const { id, new: row } = await request.json();
   if (id === 3) return new Response("lost is not a known state", { status: 422 });
   if (id === 1) requests++;
@@ -35,33 +36,24 @@ const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, asy
   taken.add(key);
   return new Response("", { status: id === 1 && requests === 2 ? 500 : 200 });
 });
-const url = `http://127.0.0.1:${server.addr.port}/shipments`;
 
 const consumer = new Consumer(db, {
   id: "example-webhook",
   channels: shipments.channel,
   concurrency: 10, // the changes of one shipment still come in order
-  timeout: 10_000,
-  retry: { initial: 50 },
-  handle: shipments.handler(async ({ notification }, { signal }) => {
-    const response = await fetch(url, {
-      method: "POST",
-      headers: {
-        "content-type": "application/json",
-        "idempotency-key": `${notification.channel}-${notification.id}`,
-      },
-      body: notification.payloadText,
-      signal,
-    });
-    const said = `${response.status} ${await response.text()}`.trim();
-    if (response.ok) return;
-    // An error in the request itself does not go away with time.
-    const { status } = response;
-    if (status < 500 && status !== 408 && status !== 429) throw new DeadLetter(said);
-    throw new Error(said);
+  handle: webhook({
+    url: `http://127.0.0.1:${server.addr.port}/shipments`,
+    secret: "whsec_dGhpcyBpcyBubyBzZWNyZXQsIGJ1dCBhbiBleGFtcGxl",
+    timeout: "10s",
+    allowPrivateAddresses: true, // only as the server of this example is on this machine
   }),
+  // An error in the request itself does not go away with time.
+  retry: (error, attempt) =>
+    error instanceof WebhookError && error.status === 422 ? "dead" : attempt * 50,
   onError: (error, { key, attempt }) =>
-    console.log(`${key} failed, attempt ${attempt}: ${(error as Error).message}`),
+    console.log(
+      `${key} failed, attempt ${attempt}: ${(error as Error).message.replace(/^.* answered /, "")}`,
+    ),
 });
 console.log(await consumer.drain(), "handled");
 await server.shutdown();

@@ -4,22 +4,12 @@
  * @module
  */
 
+import { visible } from "../visible.ts";
 import { type Output, surroundings } from "./surroundings.ts";
 
-// Control characters (C0, DEL, C1), line separators, and characters that turn the direction of text.
-const unsafe =
-  // deno-lint-ignore no-control-regex -- control characters are what it is about
-  /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+export { visible };
 
-/** Writes each control character and each one that changes the direction of text as JSON does. */
-export function visible(text: string): string {
-  return text.replaceAll(
-    unsafe,
-    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
-}
-
-/** The same for several lines, indented after the first so that none passes for a line of ours. */
+/** As {@linkcode visible} for several lines, indented after the first so that none passes for a line of ours. */
 export function visibleLines(text: string): string {
   return text.split("\n").map(visible).join("\n    ");
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { visible } from "../visible.ts";
 import { messageOf } from "../database/translate.ts";
 import { withoutSecrets } from "../database/url.ts";
 import { durationText } from "../show.ts";
@@ -110,9 +111,5 @@ export function placesOf(error: Error): string[] {
 function safe(text: string): string {
   const open = withoutSecrets(text);
   const short = open.length > widest ? `${open.slice(0, widest - 3)}...` : open;
-  return short.replaceAll(
-    // deno-lint-ignore no-control-regex -- control characters are what it is about
-    /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+  return visible(short);
 }

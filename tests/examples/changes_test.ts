@@ -36,13 +36,13 @@ test(
     const of = (id: number) => lines.filter((line) => line.startsWith(`${id} `));
     assert.equal(lines.length, 7);
     assert.deepEqual(of(1), [
-      "1 failed, attempt 1: 503 we are closed",
+      "1 failed, attempt 1: 503: we are closed",
       "1 is accepted: packed",
       "1 failed, attempt 2: 500",
       "1 was received before",
     ]);
     assert.deepEqual(of(2).slice(0, 1), ["2 is accepted: packed"]);
-    assert.deepEqual(of(3), ["3 failed, attempt 1: 422 lost is not a known state"]);
+    assert.deepEqual(of(3), ["3 failed, attempt 1: 422: lost is not a known state"]);
     assert.equal(lines.at(-1), "2 handled");
   },
 );

@@ -1,0 +1,18 @@
+/**
+ * Text of others made safe for a terminal.
+ *
+ * @module
+ */
+
+// Control characters (C0, DEL, C1), line separators, and characters that turn the direction of text.
+const unsafe =
+  // deno-lint-ignore no-control-regex -- control characters are what it is about
+  /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/** Writes each control character and each one that changes the direction of text as JSON does. */
+export function visible(text: string): string {
+  return text.replaceAll(
+    unsafe,
+    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
