@@ -124,7 +124,12 @@ export {
   type CleanupResult,
   type DroppedConsumer,
 } from "./src/operate/cleanup.ts";
-export { check, type CheckCause, type CheckOptions, type CheckResult } from "./src/operate/check.ts";
+export {
+  check,
+  type CheckCause,
+  type CheckOptions,
+  type CheckResult,
+} from "./src/operate/check.ts";
 export { doctor, type DoctorOptions, type Finding } from "./src/operate/doctor/doctor.ts";
 export {
   type ConsumerDetails,

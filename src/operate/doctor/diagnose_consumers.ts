@@ -6,8 +6,8 @@
 
 import { durationText, numberText } from "../../show.ts";
 import type { Status } from "../status.ts";
-import type { Find, Finding, Thresholds } from "./diagnose.ts";
 import type { Facts } from "./facts.ts";
+import type { Find, Finding, Thresholds } from "./finding.ts";
 
 /** How long a delivery, or a removal, may be late before it seems that no worker runs to do it, in ms. */
 const late = { delayed: 30_000, retention: 600_000 };

@@ -8,8 +8,9 @@ import { knownOptions, wholeNumber } from "../../check.ts";
 import { type Queryable, requireQueryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import { ageBounds, type Duration, durationMs } from "../../duration.ts";
-import { diagnose, type Finding } from "./diagnose.ts";
+import { diagnose } from "./diagnose.ts";
 import { facts } from "./facts.ts";
+import type { Finding } from "./finding.ts";
 
 export type { Finding };
 
