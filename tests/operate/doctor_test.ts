@@ -10,6 +10,7 @@ import {
   type Finding,
   notify,
   type Queryable,
+  schedule,
   setRetention,
   watch,
 } from "../../mod.ts";
@@ -24,7 +25,7 @@ async function found(
   options: DoctorOptions = {},
 ): Promise<Finding[]> {
   return (await doctor(db, options)).filter(({ code, problem }) =>
-    !(code === "settings" && /^\w+ is off/.test(problem)) &&
+    !(code === "settings" && /^\w+ is off:/.test(problem)) &&
     !(code === "connections" && !problem.includes(" of 2 ")) &&
     !(code === "long-transaction" && !problem.includes(appName))
   );
@@ -155,6 +156,16 @@ const faults: readonly Planted[] = [
     },
     code: "delayed",
     problem: /^1 delayed, and the first has been due for/,
+    remedy: /Run a worker/,
+  },
+  {
+    fault: "no worker publishes what is scheduled",
+    async plant({ sql }, db) {
+      await schedule(db, "nightly", "0 3 * * *", { channel: "c" });
+      await sql("update hark.schedules set next_at = now() - interval '1 hour'");
+    },
+    code: "schedules",
+    problem: /^a schedule has been due for .*: no worker publishes it$/,
     remedy: /Run a worker/,
   },
   {

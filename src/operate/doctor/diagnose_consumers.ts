@@ -21,6 +21,7 @@ export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): F
     ...unserved(status, find),
     ...retention(facts, status, find),
     ...delayed(status, find),
+    ...scheduled(status, find),
     ...size(facts, status, thresholds, find),
     ...holding(status, find),
     ...facts.polling.map(({ consumer, worker }) =>
@@ -53,6 +54,16 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
         `Let it succeed, or hark discard ${consumer} ${id}.`,
       )
     );
+    if (one.newer !== null) {
+      found.push(find(
+        "warning",
+        "newer",
+        `${
+          numberText(one.newer.count)
+        } of "${consumer}" wait for a newer worker: ${one.newer.reason}`,
+        "Deploy the version of the program that has published them.",
+      ));
+    }
     const work = unread + waiting + replays;
     if (pausedAt !== null && work > 0) {
       found.push(find(
@@ -118,6 +129,26 @@ function delayed({ delayed: { count, nextAt } }: Status, find: Find): Finding[] 
     }: no worker delivers it`,
     "Run a worker or a subscription.",
   )];
+}
+
+function scheduled({ schedules: { nextAt, problems } }: Status, find: Find): Finding[] {
+  const overdue = nextAt === null ? 0 : Date.now() - nextAt.getTime();
+  return [
+    ...overdue < late.delayed ? [] : [find(
+      "warning",
+      "schedules",
+      `a schedule has been due for ${durationText(overdue)}: no worker publishes it`,
+      "Run a worker.",
+    )],
+    ...problems.map((name) =>
+      find(
+        "warning",
+        "schedules",
+        `the schedule "${name}" publishes nothing any more`,
+        "See hark schedule list.",
+      )
+    ),
+  ];
 }
 
 function size(
