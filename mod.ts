@@ -125,6 +125,13 @@ export {
   type DroppedConsumer,
 } from "./src/operate/cleanup.ts";
 export {
+  check,
+  type CheckCause,
+  type CheckOptions,
+  type CheckResult,
+} from "./src/operate/check.ts";
+export { doctor, type DoctorOptions, type Finding } from "./src/operate/doctor/doctor.ts";
+export {
   type ConsumerDetails,
   consumerDetails,
   consumers,
