@@ -61,6 +61,31 @@ export { rewatch, unwatch, watch, type WatchResult, watchSql } from "./src/chang
 export { watched, type WatchedOptions } from "./src/changes/watched.ts";
 export type { ChangeOf, IdOf, IsOne, UncheckedPart, Watched } from "./src/changes/watched_table.ts";
 export { watches, type WatchStatus } from "./src/changes/watches.ts";
+// Typed channels.
+export { channel } from "./src/channels/channel.ts";
+export type {
+  AnyChannel,
+  Channel,
+  ChannelInput,
+  ChannelKey,
+  ChannelName,
+  ChannelOutput,
+} from "./src/channels/kind.ts";
+export {
+  type By,
+  type ChannelHandler,
+  type EventOptions,
+  type Handlers,
+  on,
+} from "./src/channels/on.ts";
+export type {
+  SchemaInput,
+  SchemaOutput,
+  StandardIssue,
+  StandardResult,
+  StandardSchema,
+} from "./src/standard_schema.ts";
+// Consumers.
 export { Consumer } from "./src/consume/consumer.ts";
 export { type ChangeAction, type LogRow, Notification } from "./src/consume/notification.ts";
 export type {
@@ -73,17 +98,19 @@ export type {
   HandlingWorker,
 } from "./src/consume/handler.ts";
 export type {
+  ChannelGiven,
   ChannelStart,
   ConsumerFilter,
   ConsumerOptions,
   ErrorKind,
+  HandlesChannels,
   LimitOptions,
   RateOptions,
   RetryDecision,
   RetryOptions,
   RunOptions,
 } from "./src/consume/options.ts";
-export { DeadLetter, RetryAfter } from "./src/consume/retry.ts";
+export { DeadLetter, NewerVersion, RetryAfter } from "./src/consume/retry.ts";
 export type { StartFrom } from "./src/consume/start.ts";
 export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
 export type { ConnectOptions } from "./src/database/connections.ts";
@@ -99,6 +126,13 @@ export {
   type CleanupResult,
   type DroppedConsumer,
 } from "./src/operate/cleanup.ts";
+export {
+  check,
+  type CheckCause,
+  type CheckOptions,
+  type CheckResult,
+} from "./src/operate/check.ts";
+export { doctor, type DoctorOptions, type Finding } from "./src/operate/doctor/doctor.ts";
 export {
   type ConsumerDetails,
   consumerDetails,
@@ -152,6 +186,14 @@ export {
 } from "./src/operate/retention.ts";
 export type { HoldingConsumer, HoldingReason } from "./src/operate/holding.ts";
 export { type ReplayedId, replayIds, type ReplayIdsOptions } from "./src/operate/replay_ids.ts";
+export {
+  type Schedule,
+  schedule,
+  type ScheduleOptions,
+  schedules,
+  type SchedulesStatus,
+  unschedule,
+} from "./src/operate/schedules.ts";
 export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
 export {
   type ConsumerStatus,
@@ -159,6 +201,7 @@ export {
   type FailingNotification,
   type HaltedPartition,
   type LogStatus,
+  type NewerNotifications,
   type Status,
   status,
   type StatusOptions,

@@ -10,15 +10,15 @@ as $$
     ]),
     ('{consume, operate}', array[
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
-      'delayed_status', 'extend', 'retention_settings', 'apply_retention',
+      'delayed_status', 'schedules', 'extend', 'retention_settings', 'apply_retention',
       -- Reading the log without a consumer, as hark tail does.
       'waymark', 'timeline', 'start_position', 'window_open', 'page', 'window_advance', 'window',
       'merged', 'window_skip', 'deliver_due', 'sleep', 'wake_up', 'shut_gate', 'publishers'
     ]),
-    ('{publish, operate}', array['cancel_delayed']),
+    ('{publish, operate}', array['cancel_delayed', 'unschedule']),
     ('{publish}', array[
       'notify', 'smart_notify', 'notify_many', 'notify_at', 'cancel_own_delayed', 'notify_once',
-      'notify_each', 'set_context', 'notify_data_change', 'watch', 'rewatch', 'watch_sql',
+      'notify_each', 'schedule', 'remove_own_schedule', 'set_context', 'notify_data_change', 'watch', 'rewatch', 'watch_sql',
       'unwatch', 'forget_watch', 'snapshot', 'restart_snapshot',
       -- Functions that those above, and the triggers that they make, call with the rights of
       -- the table's owner.
@@ -36,12 +36,13 @@ as $$
     ('{consume}', array[
       'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'is_behind',
       'acknowledge', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
-      'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'request_look'
+      'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'request_look',
+      'next_schedules', 'run_schedule'
     ]),
     ('{operate}', array[
       'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry', 'discard', 'whereabouts',
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
-      'tidy', 'drop_segments', 'cancel_any_delayed', 'set_retention', 'unset_retention',
+      'tidy', 'drop_segments', 'cancel_any_delayed', 'remove_any_schedule', 'set_retention', 'unset_retention',
       'notifications', 'notification', 'verdicts', 'delete_notifications', 'deletions', 'replay_ids',
       'delayed_notifications'
     ]),
@@ -50,11 +51,11 @@ as $$
       'acting_role', 'add_segments', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind',
       'contents', 'dead_matching', 'delete_copies', 'delete_ids', 'id_range', 'drop_watch_row', 'error_text', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
-      'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'has_content', 'hold_gate', 'holders_of', 'id_at',
+      'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'has_content', 'has_rights_of', 'hold_gate', 'holders_of', 'id_at',
       'id_before', 'in_context', 'incarnation', 'is_consumed', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'last_served',
       'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'postpone_damaged', 'raise_fenced',
       'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse_invalid', 'renew_grants',
-      'renew_watches', 'retention_due', 'require_consumer', 'require_fresh_snapshot', 'require_read_committed',
+      'renew_watches', 'retention_due', 'require_consumer', 'require_schedule_rights', 'require_fresh_snapshot', 'require_read_committed',
       'sendable', 'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'try_lock', 'turn_partitions',
       'unread_of', 'waiting_matching', 'wake_all', 'wake_one', 'window_open_to', 'without_own'
     ])

@@ -154,6 +154,34 @@ create index delayed_by_time on hark.delayed (deliver_at, number);
 comment on table hark.delayed is
   'Notifications that are not due yet: hark.deliver_due moves them to the log.';
 
+-- What is published again and again (publish/schedule.sql). next_at is null if the pattern names no further
+-- time, or if there is a problem.
+create table hark.schedules (
+  name text primary key,
+  cron text not null,            -- the pattern, with 5 or 6 fields
+  timezone text not null,        -- in which the pattern is read
+  next_at timestamptz,           -- in whole seconds
+  channel text not null,
+  payload jsonb not null,
+  key text,
+  headers jsonb,
+  missed text not null,          -- what happens to a time at which no worker ran
+  last_at timestamptz,           -- the time that was published last
+  last_id bigint,                -- its notification
+  problem text,                  -- why it can no longer be published
+  created_at timestamptz not null default clock_timestamp(),
+  owner text not null,           -- the role that stored it, and may replace and remove it
+  constraint schedule_name_is_1_to_200_characters check (char_length(name) between 1 and 200),
+  constraint cron_is_1_to_200_characters check (char_length(cron) between 1 and 200),
+  constraint timezone_is_1_to_100_characters check (char_length(timezone) between 1 and 100),
+  constraint channel_is_1_to_200_characters check (char_length(channel) between 1 and 200),
+  constraint key_is_at_most_1000_characters check (char_length(key) <= 1000),
+  constraint headers_are_an_object check (jsonb_typeof(headers) = 'object'),
+  constraint missed_is_once_or_skip check (missed in ('once', 'skip'))
+);
+create index schedules_by_time on hark.schedules (next_at) where next_at is not null;
+comment on table hark.schedules is 'Schedules: hark.run_schedule publishes what is due.';
+
 -- What was published under a publisher's own dedupe key, so that the next call with that key publishes
 -- nothing. `id` and `delayed` are both null only inside the call that took the key.
 create table hark.dedupe (
@@ -246,7 +274,8 @@ create table hark.waiting (
   id bigint not null,
   partition integer not null,
   key text,
-  state text not null check (state in ('failed', 'behind', 'running', 'replay', 'retry')),
+  -- newer: only a worker of a newer program can handle it.
+  state text not null check (state in ('failed', 'newer', 'behind', 'running', 'replay', 'retry')),
   attempts integer not null default 0,
   due_at timestamptz not null default clock_timestamp(),
   last_error text,
@@ -404,14 +433,17 @@ alter table hark.watches enable row level security;
 create policy of_its_owner on hark.watches
   using (exists (select from pg_roles r where r.rolname = owner and pg_has_role(r.oid, 'usage')));
 -- A table that gets another owner keeps its triggers. Its owner sees the watch that they belong to, and may end
--- it. The function must belong to one of the two: no role can put another role's function on a table.
+-- it. The owner of a table below it may not. The function must belong to one of the two: no role can put another
+-- role's function on a table.
 create policy of_its_table on hark.watches for select using (exists (
   select from pg_proc p join pg_trigger t on t.tgfoid = p.oid join pg_class c on c.oid = t.tgrelid
   where p.proname = function_name and p.pronamespace = to_regnamespace(quote_ident(function_schema))
     and pg_get_userbyid(p.proowner) in (owner, pg_get_userbyid(c.relowner)) and pg_has_role(c.relowner, 'usage')
+    and not exists (select from pg_inherits i join pg_trigger a on a.tgrelid = i.inhparent where i.inhrelid = c.oid and a.tgfoid = p.oid)
 ));
 create policy ends_with_its_table on hark.watches for update using (exists (
   select from pg_proc p join pg_trigger t on t.tgfoid = p.oid join pg_class c on c.oid = t.tgrelid
   where p.proname = function_name and p.pronamespace = to_regnamespace(quote_ident(function_schema))
     and pg_get_userbyid(p.proowner) in (owner, pg_get_userbyid(c.relowner)) and pg_has_role(c.relowner, 'usage')
+    and not exists (select from pg_inherits i join pg_trigger a on a.tgrelid = i.inhparent where i.inhrelid = c.oid and a.tgfoid = p.oid)
 )) with check (removed);

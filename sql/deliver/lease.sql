@@ -17,7 +17,7 @@ create or replace function hark.heartbeat(
 ) returns table (
   outcome text, partitions integer, share integer, workers integer, mine integer[], epochs bigint[],
   free integer[], gone integer[], paused boolean, releasing boolean, changes bigint, replays boolean,
-  next_due_ms double precision, retention_due boolean
+  next_due_ms double precision, next_schedule_ms double precision, retention_due boolean
 )
 language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
 as $$
@@ -96,6 +96,8 @@ begin
   replays := exists (select from hark.replays r where r.consumer = $1);
   select extract(epoch from d.deliver_at - clock_timestamp())::double precision * 1000 into next_due_ms
   from hark.delayed d order by d.deliver_at limit 1;
+  select extract(epoch from s.next_at - clock_timestamp())::double precision * 1000 into next_schedule_ms
+  from hark.schedules s where s.next_at is not null order by s.next_at limit 1;
   retention_due := hark.retention_due();
   if renew then
     -- Workers that ended without leaving. The end of their last lease is stored for hark.drop_inactive.

@@ -192,6 +192,8 @@ create or replace function hark.notification(id bigint) returns table (
   channel text, key text, payload text, headers text, created_at timestamptz, bytes bigint, problem text, place text
 )
 language sql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+-- Each row by its primary key, whatever statistics say.
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
   select hark.sendable(n.channel), hark.sendable(n.key), c.payload_text, c.headers_text, n.created_at,
     pg_column_size(n.payload) + coalesce(pg_column_size(n.headers), 0)::bigint, c.problem, n.place
@@ -217,6 +219,8 @@ create or replace function hark.verdicts(id bigint) returns table (
   consumer text, verdict text, state text, attempts integer, next_attempt_at timestamptz, error text, failed_at timestamptz
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
+-- Each row by its primary key, whatever statistics say.
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
   select c.name,
     case

@@ -11,6 +11,7 @@ import { pause } from "../database/bell.ts";
 import type { WatchStatus } from "../changes/watches.ts";
 import { aDay, ageBounds } from "../duration.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
+import type { SchedulesStatus } from "../operate/schedules.ts";
 import type { ConsumerStatus, DelayedStatus, Status } from "../operate/status.ts";
 import { databaseCommand, given } from "./command.ts";
 import { maybe, needed, plainText } from "./options.ts";
@@ -38,7 +39,7 @@ export const status = databaseCommand({
   description:
     "For each consumer: its channels, how many notifications it has not read, the age of the " +
     "oldest of these (lag), how many wait for a retry, its dead letters, the worker that serves " +
-    "it, what it fails on, and when that is tried next. Then the consumers that hold back cleanup, the watches that have " +
+    "it, what it fails on, and when that is tried next. Then what waits for a worker of a newer program, the consumers that hold back cleanup, the watches that have " +
     "drifted, and the size of the log.",
   examples: [
     ["hark status", "once"],
@@ -79,12 +80,13 @@ export const status = databaseCommand({
 });
 
 function text(
-  { consumers, delayed, log, retention, schemaVersion, warnings, watches }: Status,
+  { consumers, delayed, log, retention, schedules, schemaVersion, warnings, watches }: Status,
 ): string {
   const halted = consumers.flatMap((one) =>
     one.halted.map((each) => [one.consumer, each] as const)
   );
   const failing = consumers.filter((one) => one.failing !== null);
+  const newer = consumers.filter((one) => one.newer !== null);
   const rows = `${log.exact ? "" : "about "}${countText(log.rows, "notification")}`;
   return blocks(
     consumers.length === 0 ? "no consumer is registered" : table(
@@ -112,6 +114,15 @@ function text(
         { text: one.failing!.error ?? "no message", style: "red" },
       ]),
     ),
+    newer.length === 0 ? "" : table(
+      "waits for a newer worker, notifications, the first, reason",
+      newer.map((one) => [
+        one.consumer,
+        count(one.newer!.count),
+        plain(one.newer!.id),
+        { text: one.newer!.reason, style: "yellow" },
+      ]),
+    ),
     halted.length === 0 ? "" : table(
       "held up, partition, by notification, what to do",
       halted.map(([consumer, { partition, id }]) => [
@@ -130,6 +141,7 @@ function text(
       ["log", `${rows}, ${bytesText(log.bytes)}, schema version ${schemaVersion}`],
       ["retention", retention.length === 0 ? nothingIsRemoved : retentionText(retention)],
       ...delayedFacts(delayed),
+      ...scheduleFacts(schedules),
     ]),
   );
 }
@@ -156,6 +168,23 @@ function delayedFacts({ count, capped, nextAt }: DelayedStatus): [string, Cell][
       style: "yellow",
     },
   ]];
+}
+
+function scheduleFacts({ count, nextAt, problems }: SchedulesStatus): [string, Cell][] {
+  if (count === 0) return [];
+  const isLate = nextAt !== null && Date.now() - nextAt.getTime() >= overdue;
+  const next = nextAt === null
+    ? "none is due"
+    : isLate
+    ? `the first was due ${ago(nextAt)}: it seems that no worker runs to publish it`
+    : `the first is due ${until(nextAt)}`;
+  const wrong = problems.length === 0
+    ? ""
+    : `; ${countText(problems.length, "schedule")} cannot be published: hark schedule list`;
+  return [["schedules", {
+    text: `${countText(count, "schedule")}, ${next}${wrong}`,
+    style: isLate || wrong !== "" ? "yellow" : undefined,
+  }]];
 }
 
 function served(one: ConsumerStatus): Cell {

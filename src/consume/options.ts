@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Channel } from "../channels/kind.ts";
 import type { Duration } from "../duration.ts";
 import type { Around, AroundBatch, BatchHandler, Handled, Handler } from "./handler.ts";
 import type { Notification } from "./notification.ts";
@@ -131,9 +132,9 @@ export interface LimitOptions {
 }
 
 /** A channel with its own start, for when the channel is added to an existing consumer. */
-export interface ChannelStart {
+export interface ChannelStart<Name extends string = string> {
   /** The name of the channel, 1 to 200 characters. */
-  readonly name: string;
+  readonly name: Name;
   /**
    * Where to begin reading the channel when it is new to the consumer. Notifications published on
    * it since that start are handled even if the consumer's position is already past them. They are
@@ -158,24 +159,41 @@ export interface ConsumerFilter {
   readonly headers?: Readonly<Record<string, unknown>>;
 }
 
-/** Options of a {@linkcode Consumer}. Each duration is a {@linkcode Duration}, such as `"10s"`. */
+/** A channel that a reader asks for: its name, or a typed channel. */
+// deno-lint-ignore no-explicit-any -- of whatever types
+export type ChannelGiven<Name extends string = string> = Name | Channel<any, any, Name, any>;
+
+/** What a table of handlers, made by `on()`, says of itself. A function says nothing. */
+export interface HandlesChannels<Name extends string> {
+  /** Whether the table has a handler for a channel. */
+  readonly handles?: (channel: Name) => boolean;
+}
+
+/**
+ * Options of a {@linkcode Consumer}. Each duration is a {@linkcode Duration}, such as `"10s"`.
+ * `Name`: the names of its channels. The compiler refuses a table of handlers that lacks one of them.
+ */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
-export interface ConsumerOptions<Payload = any> {
+export interface ConsumerOptions<Payload = any, Name extends string = any> {
   /** The name under which the database keeps the consumer's position, 1 to 200 characters. */
   readonly id?: string;
   /**
-   * The channels to read: one or several. A channel that is added to an existing consumer is read
+   * The channels to read: one or several, names or typed channels. A typed channel's payloads are
+   * what its schema made of them. With `handle: on(…)` the channels follow from the handlers. A channel that is added to an existing consumer is read
    * from the consumer's position, unless `from` is given for that channel. Raise `version` with
    * each change of the channels, the filter or `transactional`.
    */
-  readonly channels?: string | readonly (string | ChannelStart)[];
+  readonly channels?:
+    | ChannelGiven<Name>
+    | readonly (ChannelGiven<Name> | ChannelStart<Name>)[];
   /** Which notifications of its channels the consumer wants. By default it wants all. */
   readonly filter?: ConsumerFilter;
   /**
    * The function that handles one notification. Hark calls it in id order. Two things change that
-   * order: a `concurrency` above 1, and retries of failed notifications.
+   * order: a `concurrency` above 1, and retries of failed notifications. Give `on(…)` for one handler
+   * or more for each channel.
    */
-  readonly handle?: Handler<Payload>;
+  readonly handle?: Handler<Payload> & HandlesChannels<Name>;
   /** The function that handles several notifications in one call. Give it instead of `handle`. */
   readonly handleBatch?: BatchHandler<Payload>;
   /**

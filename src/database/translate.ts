@@ -25,6 +25,10 @@ const constraints: Record<string, [HarkErrorCode, string]> = {
   channel_is_1_to_200_characters: ["BAD_CHANNEL", "Give a channel of 1 to 200 characters."],
   key_is_at_most_1000_characters: ["BAD_PAYLOAD", "Give a key of at most 1,000 characters."],
   headers_are_an_object: ["BAD_PAYLOAD", "Give headers as an object."],
+  schedule_name_is_1_to_200_characters: ["BAD_OPTION", "Give a name of 1 to 200 characters."],
+  cron_is_1_to_200_characters: ["BAD_OPTION", "Give a cron pattern such as 0 3 * * *."],
+  timezone_is_1_to_100_characters: ["BAD_OPTION", "Give a time zone such as Europe/Berlin."],
+  missed_is_once_or_skip: ["BAD_OPTION", "Give once or skip."],
 };
 
 const network = new Set([

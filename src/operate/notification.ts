@@ -38,7 +38,7 @@ export interface ConsumerVerdict {
   /** Where the notification stands. */
   readonly verdict: Verdict;
   /**
-   * Why it waits: `"failed"`, `"behind"` an earlier one of its key, `"running"` for long, `"replay"`,
+   * Why it waits: `"failed"`, `"behind"` an earlier one of its key, `"newer"` than its worker, `"running"` for long, `"replay"`,
    * or `"retry"` from the dead letters. Null unless it waits.
    */
   readonly state: string | null;

@@ -32,6 +32,9 @@ const publishing = [
   `select hark.notify_many('[{"channel": "c", "payload": 1, "key": "k", "headers": {}}, {"channel": "d"}]')`,
   "select hark.notify_at('c', '1', 'k', '{}', '2020-01-01')",
   "select hark.cancel_delayed(0)",
+  "select hark.schedule('s', '0 3 * * *', 'UTC', '2020-01-01', 'c', '1', 'k', '{}', 'skip')",
+  "select hark.schedule('s', '0 3 * * *', 'UTC', '2020-01-01', 'c')",
+  "select hark.unschedule('t')",
   "select * from hark.notify_once('c', '1', 'k', '{}', 'once', '1 hour')",
   "select * from hark.notify_once('c', '1', 'k', '{}', 'once', '1 hour')",
   `select * from hark.notify_each('[{"channel": "c", "dedupe_key": "each"}, {"channel": "c", "delay_ms": 0}]')`,
@@ -90,6 +93,9 @@ const consuming = [
   "select * from hark.replays_of('r')",
   "select * from hark.holding()",
   "select * from hark.delayed_status()",
+  "select * from hark.schedules()",
+  "select * from hark.next_schedules(1)",
+  "select hark.run_schedule('s', '0 3 * * *', 'UTC', 1577836800000, 1577836801000)",
   `select hark.sleep(${me}, array['c', 'd'], 1, 60000)`,
   `select hark.sleep(${me}, null, null, 60000)`,
   "select hark.publishers()",
@@ -186,7 +192,7 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
   await runAll(client, publishing.slice(0, 4));
   await assert.rejects(client.query("select hark.notify('')"), { code: "23514" });
   const [{ count }] = await sql("select count(*)::int from hark.log");
-  assert.equal(count, 15, "each call published what it was to publish");
+  assert.equal(count, 16, "each call published what it was to publish");
   await client.query(tablesToWatch);
   await runAll(client, watching);
   await sql(prepared);

@@ -30,6 +30,8 @@ export interface Heartbeat {
   readonly replays: boolean;
   /** Milliseconds from now until the next delayed notification is due. Null if there is none. */
   readonly nextDue: number | null;
+  /** In how many ms the next schedule is due; null if there is none. */
+  readonly nextSchedule: number | null;
   /** Whether old notifications are to be removed: see hark.apply_retention. */
   readonly retentionDue: boolean;
 }
@@ -62,7 +64,7 @@ export class Membership {
         `select outcome, share, partitions, workers, pg_catalog.to_json(mine)::text as mine,
           pg_catalog.to_json(epochs)::text as epochs, pg_catalog.to_json(free)::text as free,
           pg_catalog.to_json(gone)::text as gone, paused, releasing, changes, replays, next_due_ms,
-          retention_due
+          next_schedule_ms, retention_due
          from hark.heartbeat($1::text, $2::uuid, $3::bigint, $4::integer, $5::boolean,
           array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::jsonb, $8::boolean,
           $9::text)`,
@@ -93,6 +95,7 @@ export class Membership {
       changes: toId(row.changes),
       replays: row.replays,
       nextDue: row.next_due_ms === null ? null : Number(row.next_due_ms),
+      nextSchedule: row.next_schedule_ms === null ? null : Number(row.next_schedule_ms),
       retentionDue: row.retention_due === true,
     };
   }

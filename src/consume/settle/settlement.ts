@@ -14,6 +14,12 @@ import { type Batch, BatchFailed, type Result, Unsure } from "../state/work.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
+/**
+ * After how long, in milliseconds, a worker tries again what needs a newer one. It is the same
+ * program by then. A newer worker tries at once when it claims the partition.
+ */
+const newerWait = 3_600_000;
+
 /** Decides what to store for each notification, and which entry may come next. */
 export class Settlement {
   readonly #state: State;
@@ -86,9 +92,10 @@ export class Settlement {
         this.#succeeded(work, i);
         continue;
       }
-      const error = entry.lane !== undefined && rolledBack.has(entry.lane)
-        ? new BatchFailed()
-        : results[i]?.error;
+      // One that did not fail itself comes again, even if the one before it is given up.
+      const isBehind = results[i] === undefined ||
+        entry.lane !== undefined && rolledBack.has(entry.lane);
+      const error = isBehind ? new BatchFailed() : results[i]?.error;
       if (!this.#failed(entry, notification, error, interrupted)) again.push(entry);
     }
     if (again.length > 0) all.repeat(again);
@@ -132,9 +139,20 @@ export class Settlement {
       entries.drop(entry);
       return true;
     }
+    const isUnsure = error instanceof Unsure || this.#isFenced(error);
+    const { wait } = entry;
+    // Also if it is not to blame, and would be called again.
+    if (wait?.discarded && !isUnsure) {
+      logger.info("{consumer}: notification {id} was not handled and is discarded, as was asked", {
+        consumer: options.identity.consumer,
+        id: entry.id,
+      });
+      entries.finish(entry);
+      return true;
+    }
     // An earlier entry of its lane in the same batch has failed, so this one counts as not handled.
     if (entries.comesAgain(entry)) return true;
-    if (error instanceof Unsure || this.#isFenced(error)) {
+    if (isUnsure) {
       const reason = error instanceof Unsure ? error.cause : error;
       logger.warn(
         "{consumer}: could not learn whether notification {id} is stored as done: {reason}",
@@ -145,17 +163,12 @@ export class Settlement {
       return true;
     }
     if (untold) return false;
-    const { wait } = entry;
-    if (wait?.discarded) {
-      logger.info("{consumer}: notification {id} failed once more and is discarded, as was asked", {
-        consumer: options.identity.consumer,
-        id: entry.id,
-      });
-      entries.finish(entry);
-      return true;
-    }
     const attempt = entry.attempts + (wait?.extraUntil === undefined ? 1 : 0);
     const next = verdict(error, attempt, options, notification);
+    if (next.kind === "newer") {
+      this.#leaveToNewer(entry, next.reason);
+      return true;
+    }
     void this.#report("onError", () => options.hooks.onError?.(error, notification));
     if (next.kind === "dead") {
       this.#bury(entry, notification, error, attempt, next.reason);
@@ -186,6 +199,16 @@ export class Settlement {
     );
     entries.retry(entry, attempt, now + pause, next.reason);
     return true;
+  }
+
+  #leaveToNewer(entry: Entry, reason: string): void {
+    const { options, entries } = this.#state;
+    logger.warn(
+      "{consumer}: notification {id} waits, with its key, for a worker of a newer program: {reason}",
+      { consumer: options.identity.consumer, id: entry.id, reason },
+    );
+    const due = performance.now() + (entry.wait?.again ? 0 : newerWait);
+    entries.retry(entry, entry.attempts, due, reason, "newer");
   }
 
   #isFenced(error: unknown): boolean {

@@ -72,7 +72,9 @@ export class Entries {
     if (!row.passed) held.done.add(id);
     this.waiting.set(id, entry);
     held.waiting++;
-    this.queue.addWaiting(entry, entry.wait?.extraUntil === undefined ? now + row.wait : now);
+    // What needs a newer worker is tried at once: this one may be it.
+    const atOnce = row.state === "newer" || entry.wait?.extraUntil !== undefined;
+    this.queue.addWaiting(entry, atOnce ? now : now + row.wait);
   }
 
   /** The row of a waiting entry is certainly stored. */
@@ -160,15 +162,24 @@ export class Entries {
     this.#over(entry);
   }
 
-  /** An attempt has failed, and the handler is called again when the entry is due. */
-  retry(entry: Entry, attempts: number, due: number, error: string): void {
+  /**
+   * An attempt has failed, or needs a newer worker. The handler is called again when the entry is
+   * due.
+   */
+  retry(
+    entry: Entry,
+    attempts: number,
+    due: number,
+    error: string,
+    state: "failed" | "newer" = "failed",
+  ): void {
     change(entry).attempts = attempts;
     if (entry.wait !== undefined) {
       const row = changeRow(entry.wait);
       row.again = false;
       row.extraUntil = undefined;
     }
-    this.#store(entry, "failed", due, error);
+    this.#store(entry, state, due, error);
     this.queue.wait(entry, due);
     change(entry).startedAt = 0;
   }
@@ -290,7 +301,7 @@ export class Entries {
   /** Gives an entry a row in hark.waiting, so that the position may pass it. */
   #store(
     entry: Entry,
-    state: "failed" | "behind" | "running",
+    state: "failed" | "newer" | "behind" | "running",
     due: number,
     error: string | null,
   ): void {
@@ -308,8 +319,9 @@ export class Entries {
     }
     this.outcomes.set(entry.id, { kind: "wait", entry, state, due, error });
     if (held === undefined || held.halted !== undefined) return;
+    const holdsUp = state === "failed" || state === "newer";
     if (held.waiting >= this.#options.maxWaiting) this.#halt(held, "full");
-    else if (this.#options.block && state === "failed") this.#halt(held, "blocked");
+    else if (this.#options.block && holdsUp) this.#halt(held, "blocked");
   }
 
   /** Ends the waiting of an entry, if it was waiting. */

@@ -1,6 +1,6 @@
 /**
  * Maintenance that each worker does for all consumers while it runs: the worker delivers delayed
- * notifications, stores waymarks and creates segments of the log. A waymark is a stored point of
+ * notifications, publishes what is scheduled, stores waymarks and creates segments of the log. A waymark is a stored point of
  * the log with its time, at which a later reader can begin.
  *
  * @module
@@ -9,8 +9,10 @@
 import type { Queryable } from "../../database/queryable.ts";
 import { isPassing, messageOf, translate, translated } from "../../database/translate.ts";
 import { getLogger } from "../../log/logger.ts";
+import type { Heartbeat } from "../lease/membership.ts";
 import { extendLog } from "../read/extend_log.ts";
 import type { State } from "../state/state.ts";
+import { Schedules } from "./schedules.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -18,7 +20,8 @@ const logger = getLogger(["hark", "consumer"]);
 export class Maintenance {
   readonly #state: State;
   /** When to look at delayed notifications next, by `performance.now()`. */
-  deliverAt = -Infinity;
+  #deliverAt = -Infinity;
+  readonly #schedules = new Schedules();
   /** When to remove old notifications next. */
   #retainAt = Infinity;
   #waymark = { at: performance.now(), handled: 0 };
@@ -29,12 +32,15 @@ export class Maintenance {
 
   /** When there is something to do, by `performance.now()`. */
   get due(): number {
-    return Math.min(this.deliverAt, this.#retainAt);
+    return Math.min(this.#deliverAt, this.#schedules.due, this.#retainAt);
   }
 
-  /** The heartbeat says that old notifications are to be removed. */
-  retainNow(): void {
-    this.#retainAt = Math.min(this.#retainAt, performance.now());
+  /** Takes from a heartbeat what is due, and when. */
+  plan({ nextDue, nextSchedule, retentionDue }: Heartbeat): void {
+    const now = performance.now();
+    this.#deliverAt = nextDue === null ? Infinity : now + nextDue;
+    this.#schedules.plan(nextSchedule);
+    if (retentionDue) this.#retainAt = Math.min(this.#retainAt, now);
   }
 
   /**
@@ -42,7 +48,7 @@ export class Maintenance {
    * consumers.
    */
   async deliverDue(session: Queryable): Promise<void> {
-    if (this.deliverAt > performance.now()) return;
+    if (this.#deliverAt > performance.now()) return;
     const { rows: [row] } = await translated(() =>
       session.query("select moved, next_ms from hark.deliver_due()")
     );
@@ -51,7 +57,13 @@ export class Maintenance {
     if (Number(row.moved) > 0) this.#state.run.bell.ring();
     // If notifications are due and none was moved, another worker is moving them.
     const least = Number(row.moved) === 0 ? 100 : 0;
-    this.deliverAt = performance.now() + Math.max(wait, least);
+    this.#deliverAt = performance.now() + Math.max(wait, least);
+  }
+
+  /** Publishes the schedules that are due. Any running worker does this for all consumers. */
+  async publishScheduled(session: Queryable): Promise<void> {
+    // If this worker sleeps, the NOTIFY of this call would wake it only a moment later.
+    if (await this.#schedules.publishDue(session)) this.#state.run.bell.ring();
   }
 
   /**

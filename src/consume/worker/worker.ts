@@ -153,6 +153,7 @@ export class Worker implements AsyncDisposable {
       if (stop) this.#stopReport.tell();
       await this.#heartbeat(session, !stop);
       await this.#maintenance.deliverDue(session);
+      await this.#maintenance.publishScheduled(session);
       if (!stop) await this.#maintenance.retain(session);
       await this.#halts.finish(session);
       await this.#halts.tell(session);
@@ -220,15 +221,14 @@ export class Worker implements AsyncDisposable {
     this.#controlSeen = control.count;
     await this.#assignment.heartbeat(session, wanting);
     this.#ownership.certain();
-    const { nextDue, outcome, retentionDue } = this.#assignment.last!;
+    const { outcome } = this.#assignment.last!;
     if (!this.#ready && outcome === "serve") {
       // A worker that stands by has claimed nothing, so it has no snapshot of its start yet.
       if (!this.#run.drain) await this.#assignment.begin(session);
       this.#ready = true;
       this.#run.ready?.();
     }
-    this.#maintenance.deliverAt = nextDue === null ? Infinity : performance.now() + nextDue;
-    if (retentionDue) this.#maintenance.retainNow();
+    this.#maintenance.plan(this.#assignment.last!);
   }
 
   /** Stores all progress. If part of it is refused, the rest is sent again. */
