@@ -139,9 +139,20 @@ export class Settlement {
       entries.drop(entry);
       return true;
     }
+    const isUnsure = error instanceof Unsure || this.#isFenced(error);
+    const { wait } = entry;
+    // Also if it is not to blame, and would be called again.
+    if (wait?.discarded && !isUnsure) {
+      logger.info("{consumer}: notification {id} was not handled and is discarded, as was asked", {
+        consumer: options.identity.consumer,
+        id: entry.id,
+      });
+      entries.finish(entry);
+      return true;
+    }
     // An earlier entry of its lane in the same batch has failed, so this one counts as not handled.
     if (entries.comesAgain(entry)) return true;
-    if (error instanceof Unsure || this.#isFenced(error)) {
+    if (isUnsure) {
       const reason = error instanceof Unsure ? error.cause : error;
       logger.warn(
         "{consumer}: could not learn whether notification {id} is stored as done: {reason}",
@@ -152,15 +163,6 @@ export class Settlement {
       return true;
     }
     if (untold) return false;
-    const { wait } = entry;
-    if (wait?.discarded) {
-      logger.info("{consumer}: notification {id} failed once more and is discarded, as was asked", {
-        consumer: options.identity.consumer,
-        id: entry.id,
-      });
-      entries.finish(entry);
-      return true;
-    }
     const attempt = entry.attempts + (wait?.extraUntil === undefined ? 1 : 0);
     const next = verdict(error, attempt, options, notification);
     if (next.kind === "newer") {

@@ -153,10 +153,14 @@ export class KeyQueue {
     // In serial mode lanes are rare, and looking one up hashes the key.
     if (entry.lane === undefined || this.#lanes.size === 0) return;
     const lane = this.#lanes.get(entry.lane);
-    if (lane === undefined || lane.head !== entry) return;
+    if (lane?.head === entry) this.#advance(entry.lane, lane);
+  }
+
+  /** The next entry of a lane becomes its head. */
+  #advance(name: string, lane: Lane): void {
     let next = lane.queue.shift();
     while (next !== undefined && isOver(next)) next = lane.queue.shift();
-    if (next === undefined) this.#lanes.delete(entry.lane);
+    if (next === undefined) this.#lanes.delete(name);
     else {
       lane.head = next;
       if (next.stored) this.#followAll(lane);
@@ -270,8 +274,9 @@ export class KeyQueue {
     this.#waiting.keep(kept);
     for (const [name, lane] of this.#lanes) {
       lane.queue.keep(kept);
-      // A running entry keeps its lane, so that no other handler of its key starts beside it.
-      if (lane.head.phase === "dropped" && lane.head.startedAt === 0) this.#lanes.delete(name);
+      // A running entry keeps its lane, so that no other handler of its key starts beside it. What
+      // waits behind a dropped one stays: a retried dead letter, or one to be replayed.
+      if (lane.head.phase === "dropped" && lane.head.startedAt === 0) this.#advance(name, lane);
     }
   }
 }
