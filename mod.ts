@@ -104,6 +104,8 @@ export type {
   ConsumerOptions,
   ErrorKind,
   HandlesChannels,
+  LimitOptions,
+  RateOptions,
   RetryDecision,
   RetryOptions,
   RunOptions,
