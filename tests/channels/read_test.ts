@@ -47,6 +47,10 @@ for (const [library, typed] of Object.entries(orders)) {
     await new Reads(db).drain();
     for await (const n of subscribe(db, typed, { from: "beginning", follow: false })) handle(n);
     assert.deepEqual(seen, Array(10).fill(made));
+    for await (const n of subscribe(db, [typed, "other"], { from: "beginning", follow: false })) {
+      assert.deepEqual(n.payload, made);
+      assert.deepEqual(JSON.parse(JSON.stringify(n)).payload, given);
+    }
   });
 }
 
