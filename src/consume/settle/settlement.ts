@@ -209,7 +209,8 @@ export class Settlement {
       { consumer: options.identity.consumer, id: entry.id, reason },
     );
     const due = performance.now() + (entry.wait?.again ? 0 : newerWait);
-    entries.retry(entry, entry.attempts, due, reason, "newer");
+    // Of one that was just read, the attempts are the crashes of earlier owners, which it did not cause.
+    entries.retry(entry, entry.stored ? entry.attempts : 0, due, reason, "newer");
   }
 
   #isFenced(error: unknown): boolean {
