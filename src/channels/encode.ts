@@ -61,16 +61,12 @@ async function remedyOf(schema: StandardSchema, input: unknown): Promise<string>
     : "Correct the payload, or give the channel a new version of its schema.";
 }
 
+/** The headers with the version. One of a forwarded notification gives way. */
 function withVersion(headers: NotifyOptions["headers"], version: number): string {
-  const text = headersText(headers) ?? "{}";
   if (headers !== undefined && headers !== null && Object.hasOwn(headers, versionHeader)) {
-    throw new HarkError(
-      "BAD_PAYLOAD",
-      `headers has ${show(versionHeader)}, which Hark sets itself`,
-      {
-        remedy: "Leave it out: the channel knows its version.",
-      },
-    );
+    const { [versionHeader]: _, ...rest } = headers;
+    return withVersion(rest, version);
   }
+  const text = headersText(headers) ?? "{}";
   return `${text.slice(0, -1)}${text === "{}" ? "" : ","}"${versionHeader}":${version}}`;
 }

@@ -252,7 +252,8 @@ export class Notification<Payload = any> {
       id: this.id,
       channel: this.channel,
       key: this.key,
-      payload: this.problem === undefined ? this.payload : null,
+      // As it was published: a schema may have made a Set or a bigint of it, which is no JSON.
+      payload: this.#payloadText === null ? null : JSON.parse(this.#payloadText),
       headers: this.headers,
       createdAt: this.createdAt,
       isReplay: this.isReplay,

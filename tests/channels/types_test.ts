@@ -86,11 +86,14 @@ export function compiled(db: Database): void {
   on(orders.zod, (order) => same<typeof order, Made>());
   on(orders.valibot, (order) => same<typeof order, Made>());
   on(orders.arktype, (order) => same<typeof order, Made>());
-  const paid = subscribe(db, second);
-  same<
-    typeof paid,
-    ReturnType<typeof subscribe<{ id: string; total: number; currency: string }>>
-  >();
+  void (async () => {
+    for await (const { payload } of subscribe(db, second)) {
+      same<typeof payload, { id: string; total: number; currency: string }>();
+    }
+    for await (const { payload } of subscribe(db, [orders.zod, refunded])) {
+      same<typeof payload, Made | { id: string; total: number }>();
+    }
+  });
   void subscribe<{ id: number }>(db, ["a", second]);
   void watched;
 }

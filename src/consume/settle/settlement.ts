@@ -6,6 +6,7 @@
 
 import { getLogger } from "../../log/logger.ts";
 import { messageOf, translate } from "../../database/translate.ts";
+import { aDay } from "../../duration.ts";
 import { Notification } from "../notification.ts";
 import { verdict } from "../retry.ts";
 import type { Entry } from "../state/entry.ts";
@@ -18,7 +19,7 @@ const logger = getLogger(["hark", "consumer"]);
  * After how long, in milliseconds, a worker tries again what needs a newer one. It is the same
  * program by then. A newer worker tries at once when it claims the partition.
  */
-const newerWait = 3_600_000;
+const newerWait = 2 * aDay; // longer than any pollInterval, so that no drain waits for it
 
 /** Decides what to store for each notification, and which entry may come next. */
 export class Settlement {
@@ -208,7 +209,8 @@ export class Settlement {
       { consumer: options.identity.consumer, id: entry.id, reason },
     );
     const due = performance.now() + (entry.wait?.again ? 0 : newerWait);
-    entries.retry(entry, entry.attempts, due, reason, "newer");
+    // Of one that was just read, the attempts are the crashes of earlier owners, which it did not cause.
+    entries.retry(entry, entry.stored ? entry.attempts : 0, due, reason, "newer");
   }
 
   #isFenced(error: unknown): boolean {
