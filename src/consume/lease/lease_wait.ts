@@ -16,7 +16,7 @@ const quiet = 1000;
 
 /**
  * A worker without a LISTEN session, such as a drain, that was killed looks like one that lives until
- * its lease ends. Whoever waits for it says so, once for each worker.
+ * its lease ends. A worker that waits for it says so, once for each.
  */
 export class LeaseWait {
   readonly #identity: Identity;
@@ -47,7 +47,7 @@ export class LeaseWait {
     );
     for (const row of rows) {
       const left = Math.round(Number(row.remaining));
-      // A drain waits for whoever serves. To stand by beside a worker that lives is ordinary: its
+      // A drain waits for all that serve. To stand by beside a worker that lives is ordinary: its
       // lease is renewed every quarter.
       const isWorthTelling = this.#drain || !row.listening && left < lease / 2;
       if (!isWorthTelling || this.#told.has(row.owner)) continue;
