@@ -157,6 +157,12 @@ export {
   type DeletionsOptions,
 } from "./src/operate/delete.ts";
 export {
+  type LogChannel,
+  type LogChannels,
+  logChannels,
+  type LogChannelsOptions,
+} from "./src/operate/log_channels.ts";
+export {
   type ConsumerVerdict,
   notification,
   type NotificationDetails,
