@@ -104,6 +104,8 @@ export type {
   ConsumerOptions,
   ErrorKind,
   HandlesChannels,
+  LimitOptions,
+  RateOptions,
   RetryDecision,
   RetryOptions,
   RunOptions,
@@ -154,6 +156,12 @@ export {
   deletions,
   type DeletionsOptions,
 } from "./src/operate/delete.ts";
+export {
+  type LogChannel,
+  type LogChannels,
+  logChannels,
+  type LogChannelsOptions,
+} from "./src/operate/log_channels.ts";
 export {
   type ConsumerVerdict,
   notification,

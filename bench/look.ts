@@ -1,6 +1,6 @@
 /**
  * Looking at a large log: how long a page of `hark log list` takes with each filter, and how long
- * `hark log show`. A page either is full, or says how far it looked.
+ * `hark log channels` and `hark log show`. A page either is full, or says how far it looked.
  *
  *     deno task bench look [--rows 2000000] [--bytes 200] [--repeats 5] [--json]
  *
@@ -9,7 +9,12 @@
  * @module
  */
 
-import { notification, notifications, type NotificationsOptions } from "@hark/postgres";
+import {
+  logChannels,
+  notification,
+  notifications,
+  type NotificationsOptions,
+} from "@hark/postgres";
 import { fillLog } from "./fill.ts";
 import { flags, median, round } from "./flags.ts";
 import { ownDatabase } from "./own.ts";
@@ -72,6 +77,14 @@ for (const [name, options] of Object.entries(pages)) {
     "through id": more ? lookedThrough : null,
   });
 }
+const counted = await timed(() => logChannels(db));
+measured.push({
+  page: "hark log channels",
+  ms: counted.ms,
+  found: counted.result.channels.length,
+  looked: counted.result.looked,
+  "through id": counted.result.lookedThrough,
+});
 const { ms } = await timed(() => notification(db, Math.floor(rows / 3)));
 measured.push({ page: "hark log show", ms, found: 1, looked: 1, "through id": null });
 await print({

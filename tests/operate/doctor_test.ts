@@ -201,6 +201,15 @@ const faults: readonly Planted[] = [
     remedy: /hark init/,
   },
   {
+    fault: "the schema has other functions than the program",
+    async plant({ sql }) {
+      await sql("update hark.schema_version set functions = 'another'");
+    },
+    code: "schema",
+    problem: /functions are not those of this program/,
+    remedy: /hark init/,
+  },
+  {
     fault: "autovacuum is off for a table",
     async plant({ sql }) {
       await sql("alter table hark.partitions set (autovacuum_enabled = off)");

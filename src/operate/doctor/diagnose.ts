@@ -28,7 +28,9 @@ function when(condition: boolean, found: () => Finding): Finding[] {
   return condition ? [found()] : [];
 }
 
-function ofSchema({ schema, statusError, grantees, listens, role }: Facts): Finding[] {
+function ofSchema(
+  { sameFunctions, schema, statusError, grantees, listens, role }: Facts,
+): Finding[] {
   const told = ({ message, remedy = "" }: HarkError) =>
     [remedy === "" ? message : message.replace(`. ${remedy}`, ""), remedy] as const;
   return [
@@ -38,6 +40,13 @@ function ofSchema({ schema, statusError, grantees, listens, role }: Facts): Find
         ? find("error", "rights", `role "${role}": ${problem}`, remedy)
         : find("error", "schema", problem, remedy || "Run hark init.");
     }),
+    ...when(!sameFunctions, () =>
+      find(
+        "warning",
+        "schema",
+        "the schema's functions are not those of this program, though the version is the same",
+        "Run hark init.",
+      )),
     // A role that only publishes may be as it should be.
     ...when(statusError !== undefined, () => {
       const [problem, remedy] = told(statusError!);

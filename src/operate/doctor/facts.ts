@@ -10,6 +10,7 @@ import { translate } from "../../database/translate.ts";
 import type { Session } from "../../database/session.ts";
 import type { HarkError } from "../../errors.ts";
 import { requireSchema } from "../../schema/migrate.ts";
+import { loadSchema } from "../../schema/script.ts";
 import { type Status, status } from "../status.ts";
 import { type Grantee, grantees } from "./rights.ts";
 
@@ -61,6 +62,8 @@ export interface Facts {
   readonly listens: boolean | undefined;
   /** Why the schema cannot be used; undefined if it can. */
   readonly schema: HarkError | undefined;
+  /** Whether the schema's functions are those of this program; true if they could not be compared. */
+  readonly sameFunctions: boolean;
   readonly grantees: readonly Grantee[];
   /** Tables of the schema for which autovacuum is off. */
   readonly unvacuumed: readonly string[];
@@ -91,6 +94,7 @@ export async function facts(db: Queryable): Promise<Facts> {
     ...server,
     schema,
     listens: server.standby ? undefined : await listens(db),
+    sameFunctions: usable ? await sameFunctions(db) : true,
     grantees: usable ? await grantees(db) : [],
     ...await tables(db),
     oldest: now === undefined ? null : await oldest(db),
@@ -211,6 +215,13 @@ async function listens(db: Queryable): Promise<boolean | undefined> {
   } finally {
     await Promise.all([listener, sender].map((one: Session) => one.close()));
   }
+}
+
+/** Programs of one version may differ while it is developed, and a migration tool may have run half of it. */
+async function sameFunctions(db: Queryable): Promise<boolean> {
+  const { digest } = await loadSchema();
+  const { rows: [row] } = await db.query("select hark.functions_digest() as digest");
+  return row.digest === digest;
 }
 
 async function tables(db: Queryable): Promise<Pick<Facts, "unvacuumed" | "overflow">> {
