@@ -69,7 +69,7 @@ const faults: readonly Planted[] = [
     },
     options: { longTransaction: 0 },
     code: "long-transaction",
-    problem: /^session \d+ \(postgres, .*\) has a transaction open .*idle in transaction/,
+    problem: /^session \d+ \(\w+, .*\) has a transaction open .*idle in transaction/,
     remedy: /pg_terminate_backend\(\d+\)/,
   },
   {
