@@ -9,7 +9,7 @@ import { HarkError } from "../errors.ts";
 import { headersText, keyText, payloadText } from "../publish/payload.ts";
 import type { NotifyOptions } from "../publish/options.ts";
 import { issuesText, type StandardSchema } from "../standard_schema.ts";
-import { type Definition, versionHeader } from "./kind.ts";
+import { type ChannelKey, type Definition, versionHeader } from "./kind.ts";
 
 /** A notification as the SQL functions take it: checked, as text. */
 export interface Encoded {
@@ -49,7 +49,9 @@ export async function encode(
   return {
     channel: name,
     payload,
-    key: keyText(options.key === undefined ? key?.(output) : options.key),
+    key: keyText(
+      options.key === undefined && key !== undefined ? keyOf(name, key(output)) : options.key,
+    ),
     headers: withVersion(options.headers, version),
   };
 }
@@ -59,6 +61,14 @@ async function remedyOf(schema: StandardSchema, input: unknown): Promise<string>
   return issues === undefined
     ? "The value itself fits, but its JSON does not. Let the schema take the JSON, such as text for a Date."
     : "Correct the payload, or give the channel a new version of its schema.";
+}
+
+function keyOf(name: string, key: ChannelKey | undefined): ChannelKey {
+  if (key !== undefined) return key;
+  // A misspelt field, most likely. Without a key, the order would be lost unseen.
+  throw new HarkError("BAD_PAYLOAD", `the key of channel ${show(name)} is undefined`, {
+    remedy: "Correct the function given to key(), or let it return null for no key.",
+  });
 }
 
 /** The headers with the version. One of a forwarded notification gives way. */

@@ -87,7 +87,7 @@ export class Notification<Payload = any> {
    */
   readonly isReplay: boolean;
   /**
-   * Why the notification cannot be read. Undefined if it can be read, which a consumer's handler may
+   * Why the notification cannot be read, or why its payload does not fit its typed channel. Undefined if it can be read, which a consumer's handler may
    * rely on. A subscription also gets notifications that cannot be read: then `payload`, `payloadText`
    * and what is taken from them throw `BAD_PAYLOAD`, and `headers` is empty.
    */

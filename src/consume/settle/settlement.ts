@@ -4,7 +4,7 @@
  * @module
  */
 
-import { getLogger } from "../../log/logger.ts";
+import { getLogger, settled } from "../../log/logger.ts";
 import { messageOf, translate } from "../../database/translate.ts";
 import { aDay } from "../../duration.ts";
 import { Notification } from "../notification.ts";
@@ -105,8 +105,9 @@ export class Settlement {
   #succeeded(work: Batch, i: number): void {
     const entry = work.entries[i]!;
     const { startedAt } = entry;
+    const { hooks, identity } = this.#state.options;
+    if (entry.wait !== undefined) settled(identity.consumer, entry.id);
     this.#state.entries.succeed(entry);
-    const { hooks } = this.#state.options;
     if (hooks.onHandled === undefined) return;
     const notification = work.notifications[i]!;
     const handled = {
@@ -148,6 +149,7 @@ export class Settlement {
         consumer: options.identity.consumer,
         id: entry.id,
       });
+      settled(options.identity.consumer, entry.id);
       entries.finish(entry);
       return true;
     }
@@ -225,9 +227,11 @@ export class Settlement {
     attempts: number,
     reason: string,
   ): void {
+    const { consumer } = this.#state.options.identity;
+    settled(consumer, entry.id);
     logger.error(
       "{consumer}: notification {id} became a dead letter after attempt {attempts}: {reason}",
-      { consumer: this.#state.options.identity.consumer, id: entry.id, attempts, reason, error },
+      { consumer, id: entry.id, attempts, reason, error },
     );
     this.#state.entries.bury(entry, attempts, reason);
     const { onDeadLetter } = this.#state.options.hooks;
