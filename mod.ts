@@ -104,6 +104,8 @@ export type {
   ConsumerOptions,
   ErrorKind,
   HandlesChannels,
+  LimitOptions,
+  RateOptions,
   RetryDecision,
   RetryOptions,
   RunOptions,
@@ -124,6 +126,13 @@ export {
   type CleanupResult,
   type DroppedConsumer,
 } from "./src/operate/cleanup.ts";
+export {
+  check,
+  type CheckCause,
+  type CheckOptions,
+  type CheckResult,
+} from "./src/operate/check.ts";
+export { doctor, type DoctorOptions, type Finding } from "./src/operate/doctor/doctor.ts";
 export {
   type ConsumerDetails,
   consumerDetails,
@@ -147,6 +156,12 @@ export {
   deletions,
   type DeletionsOptions,
 } from "./src/operate/delete.ts";
+export {
+  type LogChannel,
+  type LogChannels,
+  logChannels,
+  type LogChannelsOptions,
+} from "./src/operate/log_channels.ts";
 export {
   type ConsumerVerdict,
   notification,

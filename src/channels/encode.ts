@@ -9,7 +9,7 @@ import { HarkError } from "../errors.ts";
 import { headersText, keyText, payloadText } from "../publish/payload.ts";
 import type { NotifyOptions } from "../publish/options.ts";
 import { issuesText, type StandardSchema } from "../standard_schema.ts";
-import { type Definition, versionHeader } from "./kind.ts";
+import { type ChannelKey, type Definition, versionHeader } from "./kind.ts";
 
 /** A notification as the SQL functions take it: checked, as text. */
 export interface Encoded {
@@ -49,7 +49,9 @@ export async function encode(
   return {
     channel: name,
     payload,
-    key: keyText(options.key === undefined ? key?.(output) : options.key),
+    key: keyText(
+      options.key === undefined && key !== undefined ? keyOf(name, key(output)) : options.key,
+    ),
     headers: withVersion(options.headers, version),
   };
 }
@@ -61,16 +63,20 @@ async function remedyOf(schema: StandardSchema, input: unknown): Promise<string>
     : "Correct the payload, or give the channel a new version of its schema.";
 }
 
+function keyOf(name: string, key: ChannelKey | undefined): ChannelKey {
+  if (key !== undefined) return key;
+  // A misspelt field, most likely. Without a key, the order would be lost unseen.
+  throw new HarkError("BAD_PAYLOAD", `the key of channel ${show(name)} is undefined`, {
+    remedy: "Correct the function given to key(), or let it return null for no key.",
+  });
+}
+
+/** The headers with the version. One of a forwarded notification gives way. */
 function withVersion(headers: NotifyOptions["headers"], version: number): string {
-  const text = headersText(headers) ?? "{}";
   if (headers !== undefined && headers !== null && Object.hasOwn(headers, versionHeader)) {
-    throw new HarkError(
-      "BAD_PAYLOAD",
-      `headers has ${show(versionHeader)}, which Hark sets itself`,
-      {
-        remedy: "Leave it out: the channel knows its version.",
-      },
-    );
+    const { [versionHeader]: _, ...rest } = headers;
+    return withVersion(rest, version);
   }
+  const text = headersText(headers) ?? "{}";
   return `${text.slice(0, -1)}${text === "{}" ? "" : ","}"${versionHeader}":${version}}`;
 }

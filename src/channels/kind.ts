@@ -36,12 +36,15 @@ export interface Channel<Input, Output = Input, Name extends string = string, Ol
     schema: Older,
     upgrade: (old: SchemaOutput<Older>) => Oldest | Promise<Oldest>,
   ): Channel<Input, Output, Name, SchemaInput<Older>>;
-  /** Sets the key of each notification, from what handlers get. The option `key` wins over it. */
+  /**
+   * Sets the key of each notification, from what handlers get. Null is no key, and undefined is
+   * refused. The option `key` wins over it.
+   */
   key(of: (payload: Output) => ChannelKey): Channel<Input, Output, Name, Oldest>;
 }
 
-/** A key, or none. */
-export type ChannelKey = string | number | bigint | null | undefined;
+/** A key. Null for none. */
+export type ChannelKey = string | number | bigint | null;
 
 /** Any typed channel. */
 // deno-lint-ignore no-explicit-any -- of whatever types

@@ -12,11 +12,13 @@ import config from "../../deno.json" with { type: "json" };
 import { withoutSecrets } from "../database/url.ts";
 import { channels } from "./channels.ts";
 import { cleanup } from "./cleanup.ts";
+import { check } from "./check.ts";
 import { anyOf, type Command, exampleLines } from "./command.ts";
 import { consumers } from "./consumers.ts";
 import { dead } from "./dead.ts";
 import { delayed } from "./delayed.ts";
 import { dev } from "./dev.ts";
+import { doctor } from "./doctor.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit_codes.ts";
 import { listen, withIdsJoined } from "./listen/command.ts";
 import { log } from "./look.ts";
@@ -42,6 +44,8 @@ export const commands: Readonly<Record<string, Command>> = {
   notify,
   tail,
   status,
+  check,
+  doctor,
   log,
   watch,
   channels,

@@ -15,6 +15,7 @@ import { type AnyAround, aroundList, withAround } from "./around.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
 import type { ChannelGiven, ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
 import type { CheckedOptions } from "./state/context.ts";
+import { checkedLimits } from "./limits.ts";
 import { retryPolicy } from "./retry.ts";
 import { type StartFrom, startValues } from "./start.ts";
 
@@ -35,6 +36,7 @@ export const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
   "partitions",
   "version",
   "concurrency",
+  "limits",
   "transactional",
   "timeout",
   "retry",
@@ -151,6 +153,10 @@ export function completeOptions(
     least: 0,
     most: aDay,
   });
+  const sharing = checkedLimits(o.limits, consumer);
+  if (sharing !== undefined && handleBatch !== undefined) {
+    bad("limits", o.limits, "Give it only together with handle.");
+  }
   const block = oneOf("onFailure", o.onFailure, ["wait", "block"]) === "block";
   return {
     identity: {
@@ -171,7 +177,14 @@ export function completeOptions(
       bytes: wholeNumber("pageBytes", o.pageBytes, 8 * 1024 * 1024, 1),
       scanned: Math.max(scannedPerPage, rows),
     },
-    readAhead: wholeNumber("readAhead", o.readAhead, Math.max(4000, rows), 1, 1_000_000),
+    sharing,
+    readAhead: wholeNumber(
+      "readAhead",
+      o.readAhead,
+      Math.max(sharing === undefined ? 4000 : 20_000, rows),
+      1,
+      1_000_000,
+    ),
     readAheadBytes: wholeNumber("readAheadBytes", o.readAheadBytes, 16 * 1024 * 1024, 1),
     concurrency: wholeNumber("concurrency", o.concurrency, 1, 1, 10_000),
     batchSize: handleBatch === undefined

@@ -87,7 +87,7 @@ export class Notification<Payload = any> {
    */
   readonly isReplay: boolean;
   /**
-   * Why the notification cannot be read. Undefined if it can be read, which a consumer's handler may
+   * Why the notification cannot be read, or why its payload does not fit its typed channel. Undefined if it can be read, which a consumer's handler may
    * rely on. A subscription also gets notifications that cannot be read: then `payload`, `payloadText`
    * and what is taken from them throw `BAD_PAYLOAD`, and `headers` is empty.
    */
@@ -252,7 +252,8 @@ export class Notification<Payload = any> {
       id: this.id,
       channel: this.channel,
       key: this.key,
-      payload: this.problem === undefined ? this.payload : null,
+      // As it was published: a schema may have made a Set or a bigint of it, which is no JSON.
+      payload: this.#payloadText === null ? null : JSON.parse(this.#payloadText),
       headers: this.headers,
       createdAt: this.createdAt,
       isReplay: this.isReplay,

@@ -6,7 +6,7 @@
 
 import { typedAmong } from "../channels/consume.ts";
 import { decode } from "../channels/decode.ts";
-import type { Channel, Definition } from "../channels/kind.ts";
+import type { AnyChannel, ChannelOutput, Definition } from "../channels/kind.ts";
 import { getLogger } from "../log/logger.ts";
 import { abortSignal, bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
 import { aDay, type Duration, durationMs } from "../duration.ts";
@@ -90,12 +90,11 @@ export interface SubscribeOptions {
  * }
  * ```
  */
-export function subscribe<Payload>(
+export function subscribe<Typed extends AnyChannel>(
   db: Queryable,
-  // deno-lint-ignore no-explicit-any -- what publishers give does not matter here
-  channels: Channel<any, Payload, any, any> | readonly Channel<any, Payload, any, any>[],
+  channels: Typed | readonly Typed[],
   options?: SubscribeOptions,
-): AsyncGenerator<Notification<Payload>, void, undefined>;
+): AsyncGenerator<Notification<ChannelOutput<Typed>>, void, undefined>;
 /** With the names of channels. */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
 export function subscribe<Payload = any>(

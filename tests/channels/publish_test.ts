@@ -65,9 +65,18 @@ test("a typed channel writes its version and its key, and the caller's headers b
     { key: null, headers: null },
     { key: null, headers: { "hark-version": 1 } },
   ]);
+  const misspelt = first.key((order) => (order as unknown as { no: string }).no);
+  await assert.rejects(misspelt.notify(db, { id: "9", total: 1 }), {
+    code: "BAD_PAYLOAD",
+    message: /the key of channel "orders.paid" is undefined/,
+  });
+  // Headers of another notification may be passed on.
+  await first.notify(db, { id: "9", total: 1 }, { headers: { "hark-version": 7, by: "me" } });
+  const [last] = await context.sql("select headers from hark.log order by id desc limit 1");
+  assert.deepEqual(last, { headers: { by: "me", "hark-version": 1 } });
   await assert.rejects(
-    second.notify(db, { id: "7", total: 1, currency: "" }, { headers: { "hark-version": 1 } }),
-    /headers has "hark-version", which Hark sets itself/,
+    first.notify(db, { id: "9", total: 1 }, { headers: [] as never }),
+    { code: "BAD_PAYLOAD", message: /headers \[\] is not an object/ },
   );
 });
 

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { z } from "npm:zod@4.6.7";
 import {
   channel,
   connect,
@@ -47,8 +48,29 @@ for (const [library, typed] of Object.entries(orders)) {
     await new Reads(db).drain();
     for await (const n of subscribe(db, typed, { from: "beginning", follow: false })) handle(n);
     assert.deepEqual(seen, Array(10).fill(made));
+    for await (const n of subscribe(db, [typed, "other"], { from: "beginning", follow: false })) {
+      assert.deepEqual(n.payload, made);
+      assert.deepEqual(JSON.parse(JSON.stringify(n)).payload, given);
+    }
   });
 }
+
+test("schemas and handlers may be asynchronous, and each key stays in order", async (context) => {
+  const db = context.use(await connect(context.url));
+  const slow = channel("slow", z.number().refine((n) => Promise.resolve(n >= 0)))
+    .key((n) => n % 3);
+  await assert.rejects(slow.notify(db, -1), { code: "BAD_PAYLOAD" });
+  for (let n = 0; n < 30; n++) await slow.notify(db, n);
+  const seen: number[][] = [[], [], []];
+  const handle = on(slow, async (n, { key }) => {
+    await Promise.resolve();
+    seen[Number(key)]!.push(n);
+  }).on(slow, (n) => assert.equal(seen[n % 3]!.at(-1), n));
+  assert.equal(await new Consumer(db, { id: "c", concurrency: 8, handle }).drain(), 30);
+  for (const [key, all] of seen.entries()) {
+    assert.deepEqual(all, Array.from({ length: 10 }, (_, i) => 3 * i + key));
+  }
+});
 
 test("each channel has its handlers, one or several, and the consumer's channels follow from them", async (context) => {
   const db = context.use(await connect(context.url));

@@ -99,6 +99,31 @@ test("what is newer than the program waits with its key, counts no attempt, and 
   assert.equal((await status(db)).consumers[0]!.newer, null);
 });
 
+test("in a batch, what is newer waits with its key, and the others are handled", async (context) => {
+  const db = context.use(await connect(context.url));
+  for (const [id, total] of [["a", 1], ["b", 2], ["a", 3], ["b", 4]] as const) {
+    await (total === 1
+      ? second.notify(db, { id, total, currency: "CHF" })
+      : first.notify(db, { id, total }));
+  }
+  const seen: unknown[] = [];
+  const program = (typed: typeof first | typeof second, batchSize: number) =>
+    new Consumer(db, {
+      id: "c",
+      channels: typed,
+      maxAttempts: 1,
+      batchSize,
+      handleBatch: (batch) => {
+        for (const { payload, attempt } of batch) seen.push([payload.total, attempt]);
+      },
+    });
+  assert.equal(await program(first, 10).drain(), 2);
+  assert.deepEqual(seen.splice(0), [[2, 1], [4, 1]]);
+  assert.equal(await program(second, 10).drain(), 2);
+  assert.deepEqual(seen, [[1, 1], [3, 1]]);
+  assert.deepEqual(await deadLetters(db), []);
+});
+
 test("a rolling change of a version loses nothing, makes no dead letter, and keeps each key in order", async (context) => {
   const db = context.use(await connect(context.url));
   const keys = ["a", "b", "c", "d", "e", "f", "g", "h"];

@@ -77,5 +77,8 @@ test("hark status says what waits for a worker of a newer program", async (conte
     lines[at + 1]!,
     /^billing +2 +1 +notification 1 .*has version 3, and this program knows/,
   );
-  assert.match(await output(["consumers", "show", "billing"], context), /^ +1 +newer +0 /m);
+  assert.match(
+    await output(["consumers", "show", "billing"], context),
+    /^ +1 +newer +0 +when a newer worker comes /m,
+  );
 });

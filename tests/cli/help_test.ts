@@ -9,6 +9,8 @@ const commands = [
   "notify",
   "tail",
   "status",
+  "check",
+  "doctor",
   "log",
   "watch",
   "channels",

@@ -14,6 +14,8 @@ test("each command needs no more than its task's permission set", async ({ url, 
     ["notify", ["orders"]],
     ["tail", ["--from", "beginning", "--limit", "1"]],
     ["status", []],
+    ["check", ["--max-lag", "1d"]],
+    ["doctor", []],
     ["log", ["list"]],
     ["delayed", ["list"]],
     ["watch", ["add", "public.users", "--snapshot"]],
@@ -39,7 +41,10 @@ test("each command needs no more than its task's permission set", async ({ url, 
   ];
   for (const [command, args, to = url] of commands) {
     const step = command === "watch" ? `${command} ${args[0]}` : command;
-    await t.step(step, () => staysWithin(command, "cli.ts", [command, ...args], to));
+    await t.step(
+      step,
+      () => staysWithin(command === "check" ? "hark" : command, "cli.ts", [command, ...args], to),
+    );
   }
 });
 

@@ -127,3 +127,18 @@ test("what waits for a newer worker can be discarded", async (context) => {
   assert.deepEqual(seen, ["21 by 1"]);
   assert.deepEqual(await deadLetters(db), []);
 });
+
+test("a crash of the worker counts no attempt of what waits for a newer one", async (context) => {
+  const db = context.use(await connect(context.url));
+  const handle = knowing(1, []);
+  const program = () =>
+    new Consumer(db, { id: "c", channels: "n", handle: (n) => handle(n.payload) });
+  for (const key of ["a", "b"]) {
+    await notify(db, "n", 12, { key });
+    await program().drain();
+    await context.sql("update hark.partitions set crashes = 3");
+  }
+  await program().drain();
+  const rows = await context.sql("select state, attempts from hark.waiting");
+  assert.deepEqual(rows, Array(2).fill({ state: "newer", attempts: 0 }));
+});

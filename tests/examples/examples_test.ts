@@ -61,6 +61,19 @@ test(
 );
 
 test(
+  "the example fair.ts lets no tenant wait for the end of another one's burst",
+  { schema: false },
+  async ({ url }) => {
+    assert.deepEqual(await run("fair", "example", url), [
+      "1005 sent",
+      "small was done within the first 20",
+      "tiny was done within the first 20",
+      "big was done last",
+    ]);
+  },
+);
+
+test(
   "the example exactly_once.ts writes what it handles once, although a handler fails after it wrote",
   { schema: false },
   async ({ url }) => {

@@ -7,9 +7,10 @@
 
 import type { LogRow } from "../notification.ts";
 import type { CheckedOptions } from "./context.ts";
-import { type Entry, type Outcome, sizeOf, type WaitingRow, waitingRow } from "./entry.ts";
+import { type Entry, isOver, type Outcome, sizeOf, type WaitingRow, waitingRow } from "./entry.ts";
 import { foundEntry, type FoundRow, readEntry } from "./new_entry.ts";
 import { KeyQueue } from "./key_queue.ts";
+import { Turns } from "./turns.ts";
 import type { OwnedPartition } from "./partition.ts";
 
 type Halt = (held: OwnedPartition, why: "blocked" | "full") => void;
@@ -41,7 +42,12 @@ export class Entries {
     this.#options = options;
     this.#partitions = partitions;
     this.#halt = halt;
-    this.queue = new KeyQueue(options.concurrency === 1, (entry) => this.follow(entry));
+    const { concurrency, sharing } = options;
+    this.queue = new KeyQueue(
+      concurrency === 1 && sharing === undefined,
+      (entry) => this.follow(entry),
+      sharing && new Turns(sharing),
+    );
   }
 
   /** The lane in which an entry keeps its order. */
@@ -230,6 +236,32 @@ export class Entries {
   pass(entry: Entry, now: number): void {
     this.#store(entry, "running", now, null);
     this.queue.hold(entry);
+  }
+
+  /**
+   * Entries that limits hold back give their memory up, and get rows in hark.waiting, so that the
+   * position may pass them. They are read again when their turn comes. Half of what may wait is left
+   * for failures.
+   *
+   * @returns how many could not get a row, because too many wait.
+   */
+  setAside(): number {
+    const most = this.#options.maxWaiting / 2;
+    let kept = 0;
+    for (const entry of this.queue.heldBack()) {
+      const held = this.#partitions.get(entry.partition);
+      if (held === undefined || held.halted !== undefined || isOver(entry)) continue;
+      if (!entry.stored) {
+        // With "block" the position passes nothing that is not handled.
+        if (this.#options.block || held.waiting + this.queue.countBehind(entry) >= most) {
+          kept++;
+          continue;
+        }
+        this.#store(entry, "behind", 0, null);
+        this.queue.hold(entry);
+      } else this.#letGo(entry);
+    }
+    return kept;
   }
 
   /** An entry is behind a waiting one of its lane. */
