@@ -153,7 +153,7 @@ export function channelName(value: unknown): string {
 /**
  * Checks the channels that a reader asks for: one name or several. Returns them without repeats.
  *
- * @param reader Who asks for them, for the message, such as `consumer "billing"`.
+ * @param reader The reader, for the message, such as `consumer "billing"`.
  */
 export function channelNames(value: unknown, reader?: string): string[] {
   const names = typeof value === "string" ? [value] : value;

@@ -236,7 +236,7 @@ function ofConnection(error: unknown, message: string): Translation | undefined 
     return [
       "UNREACHABLE",
       message,
-      "Turn TLS on in the server. Or give sslmode=disable if nobody can listen in on the network.",
+      "Turn TLS on in the server. Or give sslmode=disable if the network is your own.",
     ];
   }
   if (/certificate|altnames/i.test(message)) {

@@ -126,7 +126,7 @@ function parametersOf(url: string): URLSearchParams {
   return new URL(url.replace("@/", "@socket/")).searchParams;
 }
 
-/** Refuses parameters that nobody knows: with a misspelt `sslmode`, `pg` connects without TLS. */
+/** Refuses unknown parameters: with a misspelt `sslmode`, `pg` connects without TLS. */
 function checkParameters(given: URLSearchParams): void {
   const known = Object.keys(parameters);
   // With an @, a name may be part of a password with a "?" in it.
