@@ -220,9 +220,9 @@ Deno.test("limits are a concurrency and rates of a key, a rate of all, and a fun
     { count: 5, per: 60_000 },
     { count: 5, per: 60_000 },
   ]);
-  for (const limits of [null, 5, [], "fair"]) refused({ limits }, /^limits is /);
+  for (const limits of [null, 5, [], "fair"]) refused({ limits }, /^limits was given /);
   refused({ limits: { fair: true } }, /limits has no option "fair".*perKey, rate, by/);
-  refused({ limits: { perKey: 5 } }, /^limits\.perKey is 5/);
+  refused({ limits: { perKey: 5 } }, /^limits\.perKey was given 5/);
   refused({ limits: { perKey: { count: 5 } } }, /limits\.perKey has no option "count"/);
   for (const concurrency of [0, 1.5, 10_001, Infinity, "2"]) {
     refused({ limits: { perKey: { concurrency } } }, /^limits\.perKey\.concurrency is /);
