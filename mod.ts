@@ -61,6 +61,31 @@ export { rewatch, unwatch, watch, type WatchResult, watchSql } from "./src/chang
 export { watched, type WatchedOptions } from "./src/changes/watched.ts";
 export type { ChangeOf, IdOf, IsOne, UncheckedPart, Watched } from "./src/changes/watched_table.ts";
 export { watches, type WatchStatus } from "./src/changes/watches.ts";
+// Typed channels.
+export { channel } from "./src/channels/channel.ts";
+export type {
+  AnyChannel,
+  Channel,
+  ChannelInput,
+  ChannelKey,
+  ChannelName,
+  ChannelOutput,
+} from "./src/channels/kind.ts";
+export {
+  type By,
+  type ChannelHandler,
+  type EventOptions,
+  type Handlers,
+  on,
+} from "./src/channels/on.ts";
+export type {
+  SchemaInput,
+  SchemaOutput,
+  StandardIssue,
+  StandardResult,
+  StandardSchema,
+} from "./src/standard_schema.ts";
+// Consumers.
 export { Consumer } from "./src/consume/consumer.ts";
 export { type ChangeAction, type LogRow, Notification } from "./src/consume/notification.ts";
 export type {
@@ -73,15 +98,19 @@ export type {
   HandlingWorker,
 } from "./src/consume/handler.ts";
 export type {
+  ChannelGiven,
   ChannelStart,
   ConsumerFilter,
   ConsumerOptions,
   ErrorKind,
+  HandlesChannels,
+  LimitOptions,
+  RateOptions,
   RetryDecision,
   RetryOptions,
   RunOptions,
 } from "./src/consume/options.ts";
-export { DeadLetter, RetryAfter } from "./src/consume/retry.ts";
+export { DeadLetter, NewerVersion, RetryAfter } from "./src/consume/retry.ts";
 export type { StartFrom } from "./src/consume/start.ts";
 export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
 export type { ConnectOptions } from "./src/database/connections.ts";
@@ -97,6 +126,13 @@ export {
   type CleanupResult,
   type DroppedConsumer,
 } from "./src/operate/cleanup.ts";
+export {
+  check,
+  type CheckCause,
+  type CheckOptions,
+  type CheckResult,
+} from "./src/operate/check.ts";
+export { doctor, type DoctorOptions, type Finding } from "./src/operate/doctor/doctor.ts";
 export {
   type ConsumerDetails,
   consumerDetails,
@@ -120,6 +156,12 @@ export {
   deletions,
   type DeletionsOptions,
 } from "./src/operate/delete.ts";
+export {
+  type LogChannel,
+  type LogChannels,
+  logChannels,
+  type LogChannelsOptions,
+} from "./src/operate/log_channels.ts";
 export {
   type ConsumerVerdict,
   notification,
@@ -165,6 +207,7 @@ export {
   type FailingNotification,
   type HaltedPartition,
   type LogStatus,
+  type NewerNotifications,
   type Status,
   status,
   type StatusOptions,

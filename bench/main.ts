@@ -33,6 +33,7 @@ const benches: Readonly<Record<string, Bench>> = {
     about: "A channel of one notification in 100,000, read from the beginning",
     spawns: true,
   },
+  look: { about: "Looking at a log of millions: hark log list, hark log show", spawns: false },
   clean: { about: "Removing half of the log while clients publish", spawns: false },
   writer: { about: "What watching a table costs its writers", spawns: false },
   idle: { about: "What an idle worker asks of the server", spawns: true },

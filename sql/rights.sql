@@ -43,7 +43,7 @@ as $$
       'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry', 'discard', 'whereabouts',
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
       'tidy', 'drop_segments', 'cancel_any_delayed', 'remove_any_schedule', 'set_retention', 'unset_retention',
-      'notifications', 'notification', 'verdicts', 'delete_notifications', 'deletions', 'replay_ids',
+      'notifications', 'notification', 'verdicts', 'log_channels', 'delete_notifications', 'deletions', 'replay_ids',
       'delayed_notifications'
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.

@@ -274,7 +274,8 @@ create table hark.waiting (
   id bigint not null,
   partition integer not null,
   key text,
-  state text not null check (state in ('failed', 'behind', 'running', 'replay', 'retry')),
+  -- newer: only a worker of a newer program can handle it.
+  state text not null check (state in ('failed', 'newer', 'behind', 'running', 'replay', 'retry')),
   attempts integer not null default 0,
   due_at timestamptz not null default clock_timestamp(),
   last_error text,
@@ -432,14 +433,17 @@ alter table hark.watches enable row level security;
 create policy of_its_owner on hark.watches
   using (exists (select from pg_roles r where r.rolname = owner and pg_has_role(r.oid, 'usage')));
 -- A table that gets another owner keeps its triggers. Its owner sees the watch that they belong to, and may end
--- it. The function must belong to one of the two: no role can put another role's function on a table.
+-- it. The owner of a table below it may not. The function must belong to one of the two: no role can put another
+-- role's function on a table.
 create policy of_its_table on hark.watches for select using (exists (
   select from pg_proc p join pg_trigger t on t.tgfoid = p.oid join pg_class c on c.oid = t.tgrelid
   where p.proname = function_name and p.pronamespace = to_regnamespace(quote_ident(function_schema))
     and pg_get_userbyid(p.proowner) in (owner, pg_get_userbyid(c.relowner)) and pg_has_role(c.relowner, 'usage')
+    and not exists (select from pg_inherits i join pg_trigger a on a.tgrelid = i.inhparent where i.inhrelid = c.oid and a.tgfoid = p.oid)
 ));
 create policy ends_with_its_table on hark.watches for update using (exists (
   select from pg_proc p join pg_trigger t on t.tgfoid = p.oid join pg_class c on c.oid = t.tgrelid
   where p.proname = function_name and p.pronamespace = to_regnamespace(quote_ident(function_schema))
     and pg_get_userbyid(p.proowner) in (owner, pg_get_userbyid(c.relowner)) and pg_has_role(c.relowner, 'usage')
+    and not exists (select from pg_inherits i join pg_trigger a on a.tgrelid = i.inhparent where i.inhrelid = c.oid and a.tgfoid = p.oid)
 )) with check (removed);

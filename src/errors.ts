@@ -10,7 +10,8 @@
  *
  * - `BAD_OPTION`: an argument or option has a wrong type or value.
  * - `BAD_CHANNEL`: a channel name is empty, is longer than 200 characters, or is not text.
- * - `BAD_PAYLOAD`: a payload, key or header cannot be stored as `jsonb` or text.
+ * - `BAD_PAYLOAD`: a payload, key or header cannot be stored as `jsonb` or text, or a payload does
+ *   not fit the schema of its channel.
  * - `UNREACHABLE`: no server answered, or the server refused the login or the database.
  * - `NOT_PRIMARY`: the server is a standby. A standby cannot LISTEN, and cannot tell which
  *   transactions are running.
@@ -25,7 +26,7 @@
  *   open.
  * - `IN_TRANSACTION`: the call needs a READ COMMITTED transaction of its own, with nothing written
  *   in it.
- * - `NO_CONSUMER`: no consumer of that name exists, or no module that exports one.
+ * - `NO_CONSUMER`: no consumer of that name exists, or no module that exports one or a channel.
  * - `CONFLICT`: the stored state contradicts the request.
  * - `TIMEOUT`: the server did not answer within the allowed time.
  * - `EMBEDDED`: the embedded server could not be found, created, started or stopped.

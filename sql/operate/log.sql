@@ -192,6 +192,8 @@ create or replace function hark.notification(id bigint) returns table (
   channel text, key text, payload text, headers text, created_at timestamptz, bytes bigint, problem text, place text
 )
 language sql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+-- Each row by its primary key, whatever statistics say.
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
   select hark.sendable(n.channel), hark.sendable(n.key), c.payload_text, c.headers_text, n.created_at,
     pg_column_size(n.payload) + coalesce(pg_column_size(n.headers), 0)::bigint, c.problem, n.place
@@ -217,6 +219,8 @@ create or replace function hark.verdicts(id bigint) returns table (
   consumer text, verdict text, state text, attempts integer, next_attempt_at timestamptz, error text, failed_at timestamptz
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
+-- Each row by its primary key, whatever statistics say.
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
   select c.name,
     case
@@ -263,3 +267,50 @@ as $$
   order by d.deliver_at, d.number
 $$;
 comment on function hark.delayed_notifications is 'Notifications that are not due yet, the next one due first.';
+
+-- What was published on each channel in a range of ids or times: the newest max_scanned notifications of it. The
+-- last row, whose channel is null, says how far it looked, as that of hark.notifications does. `consumers` is how
+-- many consumers read the channel now.
+create or replace function hark.log_channels(
+  from_id bigint default null, to_id bigint default null, from_time timestamptz default null,
+  to_time timestamptz default null, max_scanned integer default 1000000
+) returns table (
+  channel text, notifications bigint, bytes bigint, first_at timestamptz, last_at timestamptz, consumers integer,
+  looked_through bigint, looked bigint, more boolean
+)
+language plpgsql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set lock_timeout = '2s'
+as $$
+#variable_conflict use_column
+declare
+  first_id bigint;
+  last_id bigint;
+  low bigint;
+begin
+  if $5 is null or $5 < 1 then
+    raise exception 'max_scanned is %', $5 using errcode = 'HK006', hint = 'Give a number of at least 1.';
+  end if;
+  select i.first_id, i.last_id into first_id, last_id from hark.id_range($1, $2, $3, $4) i;
+  select min(s.id), count(*) into low, looked
+  from (
+    select l.id from hark.log l where l.id >= first_id and l.id <= last_id order by l.id desc limit $5
+  ) s;
+  return query
+  select hark.sendable(n.channel), n.notifications, n.bytes, n.first_at, n.last_at,
+    (select count(*)::integer from hark.consumers c where n.channel = any (c.channels)), null::bigint, null::bigint, null::boolean
+  from (
+    select l.channel, count(*) as notifications,
+      sum(pg_column_size(l.payload) + coalesce(pg_column_size(l.headers), 0))::bigint as bytes,
+      min(l.created_at) as first_at, max(l.created_at) as last_at
+    from hark.log l
+    where l.id >= low and l.id <= last_id
+      and ($3 is null or l.created_at >= $3) and ($4 is null or l.created_at <= $4)
+    group by l.channel order by 2 desc, l.channel collate "C" limit 10000
+  ) n
+  order by 2 desc, n.channel collate "C";
+  looked_through := coalesce(low, first_id);
+  more := exists (select from hark.log l where l.id >= first_id and l.id < low);
+  return next;
+end
+$$;
+comment on function hark.log_channels is 'How much was published on each channel, and how many consumers read it.';

@@ -64,7 +64,7 @@ begin
     ),
     heads as (
       select f.id from hark.waiting f
-      where f.consumer = $1 and f.state = 'failed' and f.key in (
+      where f.consumer = $1 and f.state in ('failed', 'newer') and f.key in (
         select b.key from hark.waiting b join chosen n on n.id = b.id where b.consumer = $1 and b.state = 'behind'
       )
     ),

@@ -69,7 +69,7 @@ create or replace function hark.status(max_count bigint default 100000) returns 
   workers integer, served integer, owner uuid, worker text, lease_until timestamptz, served_at timestamptz,
   handled bigint, acknowledged_at timestamptz,
   failing_id bigint, attempts integer, last_error text, failed_at timestamptz, next_attempt_at timestamptz, unread_capped boolean,
-  halted json
+  halted json, newer json
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
@@ -86,7 +86,16 @@ as $$
     (select count(*)::integer from hark.workers w where w.consumer = c.name and w.lease_until > clock_timestamp()),
     p.served, o.owner, o.name, o.lease_until, p.served_at, p.handled, p.acknowledged_at,
     f.id, coalesce(f.attempts, 0), f.last_error, f.failed_at, f.due_at, u.capped,
-    (select json_agg(h) from hark.halted_of(c.name) h)
+    (select json_agg(h) from hark.halted_of(c.name) h),
+    (
+      select json_build_object('count', count(*), 'id', min(n.id),
+        'reason', (array_agg(n.last_error order by n.id))[1])
+      from (
+        select w.id, w.last_error from hark.waiting w
+        where w.consumer = c.name and w.state = 'newer' order by w.id limit max_count
+      ) n
+      having count(*) > 0
+    )
   from hark.consumers c
   cross join lateral (
     select count(x.partition) as unread, min(x.published) as oldest,
@@ -108,7 +117,7 @@ as $$
   ) o on true
   left join lateral (
     select w.id, w.attempts, w.last_error, w.failed_at, w.due_at from hark.waiting w
-    where w.consumer = c.name and w.attempts > 0 order by w.id limit 1
+    where w.consumer = c.name and w.attempts > 0 and w.state <> 'newer' order by w.id limit 1
   ) f on true
   order by c.name
 $$;

@@ -49,8 +49,9 @@ begin
       or g.tgrelid = any (tree) and p.oid = any (array(
         select k.function from hark.known_watches() k
         where k.left_on = $1 and k.is_live and (k.watch).name = definition ->> 'name'))
-      -- Of a watch that is not recorded. A partition may have another owner, and a watch of that name.
-      or g.tgrelid = $1 and p.proname ~ '^hark_watch_'
+      -- Of a watch that is not recorded. A partition may have another owner, and a watch of that name; and the
+      -- table above may be watched.
+      or g.tgrelid = $1 and hark.watched_root($1, p.oid) = $1 and p.proname ~ '^hark_watch_'
         and p.proowner <> (select c.relowner from pg_class c where c.oid = $1)
         and regexp_replace(g.tgname::text, '(_[0-9a-f]{8})?_[a-z]+$', '') = any (array(
           select k.prefix || (definition ->> 'name') from unnest(array['00_hark_', '  hark_', '~hark_']) k (prefix))))

@@ -5,6 +5,7 @@
  */
 
 import { DeadLetter } from "../consume/retry.ts";
+import { issuesText } from "../standard_schema.ts";
 
 /**
  * The interface of a schema: Standard Schema, version 1 (https://standardschema.dev). Schemas of
@@ -49,9 +50,6 @@ export type InputOf<Schema extends RowSchema> = NonNullable<
   Schema["~standard"]["types"]
 >["input"];
 
-/** The number of issues that a message lists. Further issues are only counted. */
-const told = 20;
-
 /**
  * Validates a row, synchronously if the schema can.
  * @throws {DeadLetter} if the row does not match the schema.
@@ -66,12 +64,7 @@ export function fitted(schema: RowSchema, row: unknown, what: string): unknown {
 function valueOf(result: RowSchemaResult<unknown>, what: string): unknown {
   if (result.issues === undefined) return result.value;
   const { issues } = result;
-  const texts = issues.slice(0, told).map(({ message, path = [] }) => {
-    const names = path.map((step) => String(typeof step === "object" ? step.key : step));
-    return names.length === 0 ? message : `${names.join(".")}: ${message}`;
-  });
-  const more = issues.length > told ? `; and ${issues.length - told} more` : "";
-  throw new DeadLetter(`${what} does not fit its schema: ${texts.join("; ")}${more}`, {
+  throw new DeadLetter(`${what} does not fit its schema: ${issuesText(issues)}`, {
     cause: issues,
   });
 }

@@ -147,7 +147,7 @@ function headRow(one: WaitingNotification): Cell[] {
     plain(one.id),
     one.state,
     one.attempts,
-    until(one.dueAt),
+    one.state === "newer" ? "when a newer worker comes" : until(one.dueAt),
     one.key ?? "-",
     { text: one.error ?? "-", style: one.error === null ? undefined : "red" },
   ];

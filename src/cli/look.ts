@@ -10,6 +10,7 @@ import type { LoggedNotification } from "../operate/notifications.ts";
 import { commandGroup, databaseCommand, given } from "./command.ts";
 import { deletions, remove } from "./deletions.ts";
 import { exitCodes } from "./exit_codes.ts";
+import { channels } from "./log_channels.ts";
 import { filter, filterOf } from "./log_filter.ts";
 import { maybe, number, positional, toggle, words } from "./options.ts";
 import { printError } from "./output.ts";
@@ -169,4 +170,4 @@ export const log = commandGroup({
     ["hark log show 42", "one, and what became of it"],
     ["hark log deletions", "what was deleted by hand"],
   ],
-}, { list, show, delete: remove, deletions });
+}, { list, show, channels, delete: remove, deletions });

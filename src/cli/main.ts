@@ -10,12 +10,15 @@ import { createErrorWithSuggestions } from "@optique/core/suggestion";
 import { runSync } from "@optique/run";
 import config from "../../deno.json" with { type: "json" };
 import { withoutSecrets } from "../database/url.ts";
+import { channels } from "./channels.ts";
 import { cleanup } from "./cleanup.ts";
+import { check } from "./check.ts";
 import { anyOf, type Command, exampleLines } from "./command.ts";
 import { consumers } from "./consumers.ts";
 import { dead } from "./dead.ts";
 import { delayed } from "./delayed.ts";
 import { dev } from "./dev.ts";
+import { doctor } from "./doctor.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit_codes.ts";
 import { listen, withIdsJoined } from "./listen/command.ts";
 import { log } from "./look.ts";
@@ -41,8 +44,11 @@ export const commands: Readonly<Record<string, Command>> = {
   notify,
   tail,
   status,
+  check,
+  doctor,
   log,
   watch,
+  channels,
   consumers,
   seek,
   replay,
@@ -119,6 +125,8 @@ const wordsLeftOut: Readonly<Record<string, string>> = { retention: "show" };
 export function asGrammar(args: readonly string[]): readonly string[] {
   const [first = "", second = "-"] = args;
   if (first === "listen") return withIdsJoined(args);
+  const isModule = !["show", "check", "--help"].includes(second) && second !== "-";
+  if (first === "channels" && isModule) return [first, "show", ...args.slice(1)];
   const word = wordsLeftOut[first];
   if (word === undefined || !second.startsWith("-") || second === "--help") return args;
   return [first, word, ...args.slice(1)];

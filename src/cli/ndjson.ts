@@ -67,8 +67,8 @@ export interface LineOptions {
 export async function* notificationsIn(
   stream: ReadableStream<Uint8Array>,
   options: LineOptions,
-): AsyncGenerator<NewNotification[], void, undefined> {
-  let batch: NewNotification[] = [];
+): AsyncGenerator<NewNotification<string>[], void, undefined> {
+  let batch: NewNotification<string>[] = [];
   let characters = 0;
   let number = 0;
   const lines = linesIn(stream);
@@ -110,7 +110,7 @@ export async function* notificationsIn(
   if (batch.length > 0) yield batch;
 }
 
-function parseLine(line: string, options: LineOptions): NewNotification {
+function parseLine(line: string, options: LineOptions): NewNotification<string> {
   const value = options.text ? line : parseJson(line);
   const notification = options.envelope ? opened(value, options.channel) : {
     channel: options.channel!,
@@ -128,14 +128,14 @@ function parseLine(line: string, options: LineOptions): NewNotification {
 /** Fields that `hark tail --json` writes and that cannot be published. */
 const onlyInTail = ["id", "createdAt", "isReplay"];
 
-function opened(value: unknown, channel: string | undefined): NewNotification {
+function opened(value: unknown, channel: string | undefined): NewNotification<string> {
   if (value === null || typeof value !== "object" || Array.isArray(value)) {
     throw new HarkError("BAD_PAYLOAD", `${show(value)} is not an object`, {
       remedy: "With --envelope a line is {channel, payload, key, headers}.",
     });
   }
   knownOptions("a line", value, ["channel", "payload", "key", "headers", ...onlyInTail]);
-  const given = value as Partial<NewNotification>;
+  const given = value as Partial<NewNotification<string>>;
   const name = given.channel ?? channel;
   if (name === undefined) {
     throw new HarkError("BAD_CHANNEL", "the line has no channel", {

@@ -39,7 +39,7 @@ export const status = databaseCommand({
   description:
     "For each consumer: its channels, how many notifications it has not read, the age of the " +
     "oldest of these (lag), how many wait for a retry, its dead letters, the worker that serves " +
-    "it, what it fails on, and when that is tried next. Then the consumers that hold back cleanup, the watches that have " +
+    "it, what it fails on, and when that is tried next. Then what waits for a worker of a newer program, the consumers that hold back cleanup, the watches that have " +
     "drifted, and the size of the log.",
   examples: [
     ["hark status", "once"],
@@ -86,6 +86,7 @@ function text(
     one.halted.map((each) => [one.consumer, each] as const)
   );
   const failing = consumers.filter((one) => one.failing !== null);
+  const newer = consumers.filter((one) => one.newer !== null);
   const rows = `${log.exact ? "" : "about "}${countText(log.rows, "notification")}`;
   return blocks(
     consumers.length === 0 ? "no consumer is registered" : table(
@@ -111,6 +112,15 @@ function text(
         ago(one.failing!.failedAt),
         nextAttempt(one),
         { text: one.failing!.error ?? "no message", style: "red" },
+      ]),
+    ),
+    newer.length === 0 ? "" : table(
+      "waits for a newer worker, notifications, the first, reason",
+      newer.map((one) => [
+        one.consumer,
+        count(one.newer!.count),
+        plain(one.newer!.id),
+        { text: one.newer!.reason, style: "yellow" },
       ]),
     ),
     halted.length === 0 ? "" : table(

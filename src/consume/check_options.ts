@@ -4,14 +4,18 @@
  * @module
  */
 
+import { decoding, decodingBatch } from "../channels/consume.ts";
+import { definitionOf } from "../channels/kind.ts";
+import { insideOf } from "../channels/on.ts";
 import { bad, channelNames, consumerName, knownOptions, show, wholeNumber } from "../check.ts";
 import { aDay, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
 import { type AnyAround, aroundList, withAround } from "./around.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
-import type { ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
+import type { ChannelGiven, ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
 import type { CheckedOptions } from "./state/context.ts";
+import { checkedLimits } from "./limits.ts";
 import { retryPolicy } from "./retry.ts";
 import { type StartFrom, startValues } from "./start.ts";
 
@@ -32,6 +36,7 @@ export const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
   "partitions",
   "version",
   "concurrency",
+  "limits",
   "transactional",
   "timeout",
   "retry",
@@ -70,14 +75,26 @@ export interface GivenHandlers {
 
 /** The names of the channels, without their starts. */
 export function namesOf(channels: ConsumerOptions["channels"]): string | string[] | undefined {
-  if (!Array.isArray(channels)) return channels as string | undefined;
-  return channels.map((channel: string | ChannelStart) => {
+  if (!Array.isArray(channels)) return nameOf(channels) as string | undefined;
+  return channels.map((given: ChannelGiven | ChannelStart) => {
+    const channel = nameOf(given);
     // Anything else is refused as the name of a channel.
     if (Object.prototype.toString.call(channel) !== "[object Object]") return channel as string;
     const start = channel as ChannelStart;
     knownOptions("a channel", start, ["name", "from"]);
     return start.name;
   });
+}
+
+/** The name of a typed channel. Anything else as it is. */
+function nameOf<Given>(channel: Given): Given | string {
+  return definitionOf(channel)?.name ?? channel;
+}
+
+/** The options, with the channels that follow from a table of handlers. */
+export function withChannels<Options extends ConsumerOptions>(o: Options): Options {
+  const channels = o.channels === undefined ? insideOf(o.handle)?.channels : undefined;
+  return channels === undefined || channels.length === 0 ? o : { ...o, channels };
 }
 
 /** Checks the options as far as possible before `id`, `channels` and the handler are final. */
@@ -117,6 +134,7 @@ export function completeOptions(
   if (handle !== undefined && handleBatch !== undefined) {
     throw both(consumer);
   }
+  const names = channelNames(namesOf(channels));
   const around = aroundOf("around", o.around, handle);
   const aroundBatch = aroundOf("aroundBatch", o.aroundBatch, handleBatch);
   const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
@@ -124,13 +142,17 @@ export function completeOptions(
     least: 0,
     most: aDay,
   });
+  const sharing = checkedLimits(o.limits, consumer);
+  if (sharing !== undefined && handleBatch !== undefined) {
+    bad("limits", o.limits, "Give it only together with handle.");
+  }
   const block = oneOf("onFailure", o.onFailure, ["wait", "block"]) === "block";
   return {
     identity: {
       consumer,
       owner: crypto.randomUUID(),
       lease: durationMs("lease", o.lease, 15_000, { least: 100, most: aDay }),
-      channels: channelNames(namesOf(channels)).sort(),
+      channels: names.toSorted(),
       filter: filterText(o.filter),
       transactional: boolean("transactional", o.transactional),
     },
@@ -144,7 +166,14 @@ export function completeOptions(
       bytes: wholeNumber("pageBytes", o.pageBytes, 8 * 1024 * 1024, 1),
       scanned: Math.max(scannedPerPage, rows),
     },
-    readAhead: wholeNumber("readAhead", o.readAhead, Math.max(4000, rows), 1, 1_000_000),
+    sharing,
+    readAhead: wholeNumber(
+      "readAhead",
+      o.readAhead,
+      Math.max(sharing === undefined ? 4000 : 20_000, rows),
+      1,
+      1_000_000,
+    ),
     readAheadBytes: wholeNumber("readAheadBytes", o.readAheadBytes, 16 * 1024 * 1024, 1),
     concurrency: wholeNumber("concurrency", o.concurrency, 1, 1, 10_000),
     batchSize: handleBatch === undefined
@@ -165,8 +194,8 @@ export function completeOptions(
     stopTimeout: durationMs("stopTimeout", o.stopTimeout, 30_000, { least: 0, most: aDay }),
     random: Math.random,
     handling: {
-      handle: handle && withAround(handle, around),
-      handleBatch: handleBatch && withAround(handleBatch, aroundBatch),
+      handle: handle && withAround(decoding(handle, names, channels), around),
+      handleBatch: handleBatch && withAround(decodingBatch(handleBatch, channels), aroundBatch),
       timeout: durationMs("timeout", o.timeout, undefined, { least: 1, most: longestTimer }),
     },
     hooks: { onHandled: o.onHandled, onError: o.onError, onDeadLetter: o.onDeadLetter },
@@ -233,7 +262,8 @@ function filterText(filter: ConsumerFilter | undefined): string | null {
 /** The starts of single channels, as hark.register takes them: JSON text, or null. */
 function startsOf(channels: ConsumerOptions["channels"]): string | null {
   if (!Array.isArray(channels)) return null;
-  const starts = channels.filter((channel) => channel !== null && typeof channel === "object")
+  const starts = channels
+    .filter((one) => one !== null && typeof one === "object" && definitionOf(one) === undefined)
     .map((channel: ChannelStart) => {
       const from: StartFrom | undefined = channel.from;
       if (from === undefined) {

@@ -7,7 +7,7 @@
 import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import type { Notification } from "./notification.ts";
-import { checkOptions, completeOptions } from "./check_options.ts";
+import { checkOptions, completeOptions, withChannels } from "./check_options.ts";
 import { optionsOf, withFields } from "./class_fields.ts";
 import type { HandlerContext } from "./handler.ts";
 import type { ConsumerOptions, RunOptions } from "./options.ts";
@@ -63,7 +63,7 @@ function runnerOf(consumer: object): Runner {
  * ```
  */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
-export class Consumer<Payload = any> {
+export class Consumer<Payload = any, Name extends string = any> {
   /**
    * Checks the options. Does not connect yet.
    *
@@ -71,8 +71,9 @@ export class Consumer<Payload = any> {
    *   polls on that connection.
    * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
    */
-  constructor(db: Queryable, options: ConsumerOptions<Payload> = {}) {
+  constructor(db: Queryable, options: ConsumerOptions<Payload, Name> = {}) {
     requireQueryable(db);
+    options = withChannels(options);
     checkOptions(options, new.target !== Consumer);
     const self = withFields(this, options, new.target, Consumer);
     for (const [name, value] of Object.entries(options)) {
@@ -198,4 +199,5 @@ export class Consumer<Payload = any> {
 
 /** The options that a consumer was given, or that its class has as fields. */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
-export interface Consumer<Payload = any> extends ConsumerOptions<Payload> {}
+export interface Consumer<Payload = any, Name extends string = any>
+  extends ConsumerOptions<Payload> {}

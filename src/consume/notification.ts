@@ -35,6 +35,28 @@ export interface LogRow {
  */
 export type ChangeAction = "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" | "SNAPSHOT";
 
+/**
+ * The method that replaces what {@linkcode Notification.payload} gives. A registered symbol: a
+ * module of handlers may have imported another copy of this package than the program that runs them.
+ */
+const payloadKey: unique symbol = Symbol.for("@hark/postgres:payload:1") as never;
+
+/** Makes a value the payload of a notification: what the schema of its channel made of the JSON. */
+export function setPayload(notification: Notification, value: unknown): void {
+  given(notification)[payloadKey]({ value });
+}
+
+/** Makes the payload of a notification throw, because it fits no schema of its channel. */
+export function setProblem(notification: Notification, problem: string): void {
+  given(notification)[payloadKey]({ problem });
+}
+
+type Read = { readonly value: unknown } | { readonly problem: string };
+
+function given(notification: Notification): { [payloadKey](read: Read): void } {
+  return notification as never;
+}
+
 const actions: readonly ChangeAction[] = ["INSERT", "UPDATE", "DELETE", "TRUNCATE", "SNAPSHOT"];
 
 /**
@@ -65,19 +87,32 @@ export class Notification<Payload = any> {
    */
   readonly isReplay: boolean;
   /**
-   * Why the notification cannot be read. Undefined if it can be read, which a consumer's handler may
+   * Why the notification cannot be read, or why its payload does not fit its typed channel. Undefined if it can be read, which a consumer's handler may
    * rely on. A subscription also gets notifications that cannot be read: then `payload`, `payloadText`
    * and what is taken from them throw `BAD_PAYLOAD`, and `headers` is empty.
    */
-  readonly problem: string | undefined;
+  get problem(): string | undefined {
+    return this.#problem;
+  }
   /** The number of the delivery: 1 for the first known delivery, then 2, 3, …. */
   readonly attempt: number;
   readonly #payloadText: string | null;
   readonly #headersText: string | null;
   readonly #createdAt: number;
+  #problem: string | undefined;
   #date: Date | undefined;
   #payload: { readonly value: Payload } | undefined;
   #headers: Readonly<Record<string, unknown>> | undefined;
+
+  static {
+    // Not enumerable, and no member of the type.
+    Object.defineProperty(this.prototype, payloadKey, {
+      value(this: Notification, read: Read): void {
+        if ("value" in read) this.#payload = read;
+        else this.#problem = read.problem;
+      },
+    });
+  }
 
   /** Called by readers only. */
   constructor(row: LogRow, attempt: number = 1) {
@@ -88,7 +123,7 @@ export class Notification<Payload = any> {
     this.attempt = attempt;
     this.#payloadText = row.payload;
     this.#headersText = row.headers;
-    this.problem = row.problem;
+    this.#problem = row.problem;
     this.#createdAt = row.createdAt;
   }
 
@@ -98,10 +133,12 @@ export class Notification<Payload = any> {
   }
 
   /**
-   * The published value, parsed from JSON on first access. Numbers beyond 2^53 lose digits. To keep
+   * The published value, parsed from JSON on first access. On a typed channel: what its schema made
+   * of that. Numbers beyond 2^53 lose digits. To keep
    * them, use {@linkcode Notification.payloadText}.
    */
   get payload(): Payload {
+    if (this.#problem !== undefined) throw this.#unreadable();
     return (this.#payload ??= { value: JSON.parse(this.payloadText) as Payload }).value;
   }
 
@@ -113,16 +150,7 @@ export class Notification<Payload = any> {
    *   handler never receives such a notification: it becomes a dead letter.
    */
   get payloadText(): string {
-    if (this.#payloadText === null) {
-      throw new HarkError(
-        "BAD_PAYLOAD",
-        `notification ${this.id} cannot be read: ${this.problem}`,
-        {
-          remedy:
-            "Skip it. Publish a reference instead of a payload over 64 MB, and text that is UTF-8.",
-        },
-      );
-    }
+    if (this.#payloadText === null) throw this.#unreadable();
     return this.#payloadText;
   }
 
@@ -194,6 +222,18 @@ export class Notification<Payload = any> {
     return this.isDatabaseChange && this.action === "SNAPSHOT";
   }
 
+  #unreadable(): HarkError {
+    return new HarkError(
+      "BAD_PAYLOAD",
+      `notification ${this.id} cannot be read: ${this.problem}`,
+      {
+        remedy: this.#payloadText === null
+          ? "Skip it. Publish a reference instead of a payload over 64 MB, and text that is UTF-8."
+          : "Skip it, or read its payloadText.",
+      },
+    );
+  }
+
   #field(name: string): unknown {
     const payload: unknown = this.payload;
     return payload !== null && typeof payload === "object" && !Array.isArray(payload)
@@ -212,7 +252,8 @@ export class Notification<Payload = any> {
       id: this.id,
       channel: this.channel,
       key: this.key,
-      payload: this.problem === undefined ? this.payload : null,
+      // As it was published: a schema may have made a Set or a bigint of it, which is no JSON.
+      payload: this.#payloadText === null ? null : JSON.parse(this.#payloadText),
       headers: this.headers,
       createdAt: this.createdAt,
       isReplay: this.isReplay,

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Channel } from "../channels/kind.ts";
 import type { Duration } from "../duration.ts";
 import type { Around, AroundBatch, BatchHandler, Handled, Handler } from "./handler.ts";
 import type { Notification } from "./notification.ts";
@@ -80,10 +81,60 @@ export type RetryDecision<Payload = any> = (
   notification: Notification<Payload>,
 ) => Duration | "dead";
 
+/** A rate: at most `count` starts of handlers per `per`, in one worker. */
+export interface RateOptions {
+  /**
+   * How many starts, 1 to 1000000000. After a pause that many may follow each other at once. Then
+   * they come evenly, so at most twice as many fall into any `per`.
+   */
+  readonly count: number;
+  /** In how long, 1 ms to 1 day. */
+  readonly per: Duration;
+}
+
+/**
+ * How the keys of a consumer share a worker. Keys take turns, so that many notifications of one key do
+ * not keep the others waiting. The order inside each key stays. All limits are those of one worker:
+ * two workers of a consumer together do twice as much.
+ *
+ * @example
+ * ```ts
+ * import type { LimitOptions } from "@hark/postgres";
+ *
+ * const limits: LimitOptions = {
+ *   by: ({ payload }) => payload.tenant,
+ *   perKey: { concurrency: 2, rate: { count: 100, per: "1m" } },
+ *   rate: { count: 50, per: "1s" },
+ * };
+ * ```
+ */
+export interface LimitOptions {
+  /** The limits of each key, or of each group that `by` makes. Those without one have none. */
+  readonly perKey?: {
+    /**
+     * The most handlers of a group at a time, 1 to 10000. Without `by` at most one handler runs for a
+     * key anyway.
+     *
+     * @default {no limit}
+     */
+    readonly concurrency?: number;
+    /** The rate of each key or group. Each attempt counts. */
+    readonly rate?: RateOptions;
+  };
+  /** The rate of the whole worker. Each attempt counts. */
+  readonly rate?: RateOptions;
+  /**
+   * Makes the group that takes turns and has the limits, instead of the key: such as the tenant of a
+   * notification. A group should hold whole keys. If the keys of a group differ, they are handled in
+   * no order between them.
+   */
+  readonly by?: (notification: Notification) => string | number | bigint | null | undefined;
+}
+
 /** A channel with its own start, for when the channel is added to an existing consumer. */
-export interface ChannelStart {
+export interface ChannelStart<Name extends string = string> {
   /** The name of the channel, 1 to 200 characters. */
-  readonly name: string;
+  readonly name: Name;
   /**
    * Where to begin reading the channel when it is new to the consumer. Notifications published on
    * it since that start are handled even if the consumer's position is already past them. They are
@@ -108,24 +159,41 @@ export interface ConsumerFilter {
   readonly headers?: Readonly<Record<string, unknown>>;
 }
 
-/** Options of a {@linkcode Consumer}. Each duration is a {@linkcode Duration}, such as `"10s"`. */
+/** A channel that a reader asks for: its name, or a typed channel. */
+// deno-lint-ignore no-explicit-any -- of whatever types
+export type ChannelGiven<Name extends string = string> = Name | Channel<any, any, Name, any>;
+
+/** What a table of handlers, made by `on()`, says of itself. A function says nothing. */
+export interface HandlesChannels<Name extends string> {
+  /** Whether the table has a handler for a channel. */
+  readonly handles?: (channel: Name) => boolean;
+}
+
+/**
+ * Options of a {@linkcode Consumer}. Each duration is a {@linkcode Duration}, such as `"10s"`.
+ * `Name`: the names of its channels. The compiler refuses a table of handlers that lacks one of them.
+ */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
-export interface ConsumerOptions<Payload = any> {
+export interface ConsumerOptions<Payload = any, Name extends string = any> {
   /** The name under which the database keeps the consumer's position, 1 to 200 characters. */
   readonly id?: string;
   /**
-   * The channels to read: one or several. A channel that is added to an existing consumer is read
+   * The channels to read: one or several, names or typed channels. A typed channel's payloads are
+   * what its schema made of them. With `handle: on(…)` the channels follow from the handlers. A channel that is added to an existing consumer is read
    * from the consumer's position, unless `from` is given for that channel. Raise `version` with
    * each change of the channels, the filter or `transactional`.
    */
-  readonly channels?: string | readonly (string | ChannelStart)[];
+  readonly channels?:
+    | ChannelGiven<Name>
+    | readonly (ChannelGiven<Name> | ChannelStart<Name>)[];
   /** Which notifications of its channels the consumer wants. By default it wants all. */
   readonly filter?: ConsumerFilter;
   /**
    * The function that handles one notification. Hark calls it in id order. Two things change that
-   * order: a `concurrency` above 1, and retries of failed notifications.
+   * order: a `concurrency` above 1, and retries of failed notifications. Give `on(…)` for one handler
+   * or more for each channel.
    */
-  readonly handle?: Handler<Payload>;
+  readonly handle?: Handler<Payload> & HandlesChannels<Name>;
   /** The function that handles several notifications in one call. Give it instead of `handle`. */
   readonly handleBatch?: BatchHandler<Payload>;
   /**
@@ -177,6 +245,14 @@ export interface ConsumerOptions<Payload = any> {
    * @default {1}
    */
   readonly concurrency?: number;
+  /**
+   * How keys share this worker: in turn, and within rates. Only for `handle`. An empty object has the
+   * keys take turns without limits. Handlers then begin once the worker has read to the end, or as
+   * far as `readAhead`: keys beyond that take no turns yet.
+   *
+   * @default {none: in the order of ids}
+   */
+  readonly limits?: LimitOptions;
   /**
    * Give each handler a transaction, `context.tx`. The handler's writes there commit together with
    * the fact that the notification is handled. So the handler's effects in this database happen
@@ -263,7 +339,7 @@ export interface ConsumerOptions<Payload = any> {
    * The most notifications that are read but not yet passed by the position, 1 to 1000000. After a
    * crash, at most this many are repeated.
    *
-   * @default {4000, or pageSize if that is larger}
+   * @default {4000, or pageSize if that is larger; 20000 with limits}
    */
   readonly readAhead?: number;
   /**

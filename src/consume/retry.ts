@@ -70,6 +70,29 @@ export class RetryAfter extends Error {
   }
 }
 
+/**
+ * A handler throws this if a notification is newer than this program: a newer version of the program
+ * has published it. That is no failure, so the attempt does not count and no dead letter is made. The
+ * notification and later ones of its key wait until another worker, of a newer program, claims their
+ * partition. Handlers of typed channels throw it by themselves.
+ *
+ * @example
+ * ```ts
+ * import { NewerVersion, type Notification } from "@hark/postgres";
+ *
+ * function handle({ payload }: Notification) {
+ *   if (payload.version > 2) throw new NewerVersion(`version ${payload.version} is not known yet`);
+ * }
+ * ```
+ */
+export class NewerVersion extends Error {
+  /** Creates the error. */
+  constructor(message: string = "it needs a newer program", options: ErrorOptions = {}) {
+    super(typeof message === "string" ? message : show(message), options);
+    this.name = "NewerVersion";
+  }
+}
+
 /** When and how often a failed notification is retried. Durations are milliseconds. */
 export interface RetryPolicy extends CheckedRetry {
   readonly maxAttempts: number;
@@ -129,7 +152,7 @@ function errorKinds(name: string, kinds: unknown): readonly ErrorKind[] | undefi
   return [...kinds];
 }
 
-/** What follows a failed attempt: a retry after a wait, or a dead letter. */
+/** What follows a failed attempt: a retry after a wait, a newer worker, or a dead letter. */
 export type Verdict =
   | {
     readonly kind: "retry";
@@ -140,6 +163,7 @@ export type Verdict =
     /** Why the function `retry` was of no use, if it was not. */
     readonly problem?: string;
   }
+  | { readonly kind: "newer"; readonly reason: string }
   | { readonly kind: "dead"; readonly reason: string };
 
 /** Decides what follows attempt number `attempt` (1, 2, …), which failed with `error`. */
@@ -152,6 +176,7 @@ export function verdict(
   const reason = messageOf(error).replaceAll("\0", "\uFFFD").toWellFormed();
   // Compared by name: a module of consumers may have imported another copy of this package.
   const { name, delay } = (error ?? {}) as { name?: unknown; delay?: unknown };
+  if (name === "NewerVersion") return { kind: "newer", reason };
   if (name === "DeadLetter" || attempt >= policy.maxAttempts) return { kind: "dead", reason };
   if (name === "RetryAfter" && typeof delay === "number" && delay >= 0 && delay <= aYear) {
     return { kind: "retry", wait: Math.round(delay), reason, asked: true };

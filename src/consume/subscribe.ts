@@ -4,6 +4,9 @@
  * @module
  */
 
+import { typedAmong } from "../channels/consume.ts";
+import { decode } from "../channels/decode.ts";
+import type { AnyChannel, ChannelOutput, Definition } from "../channels/kind.ts";
 import { getLogger } from "../log/logger.ts";
 import { abortSignal, bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
 import { aDay, type Duration, durationMs } from "../duration.ts";
@@ -12,8 +15,10 @@ import { connectionsOf } from "../database/database.ts";
 import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { ownSession, type Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
+import { namesOf } from "./check_options.ts";
 import { Link } from "./link.ts";
-import { Notification } from "./notification.ts";
+import { Notification, setProblem } from "./notification.ts";
+import type { ChannelGiven } from "./options.ts";
 import { EphemeralReader } from "./read/ephemeral_reader.ts";
 import type { Page } from "./read/page.ts";
 import { type StartFrom, startValues } from "./start.ts";
@@ -72,7 +77,8 @@ export interface SubscribeOptions {
  *
  * The iteration reads as fast as the loop body takes notifications. Memory holds one page.
  *
- * @param channels One or several names. Null reads every channel.
+ * @param channels One or several names or typed channels. Null reads every channel. A payload
+ * that does not fit a typed channel is yielded too: `problem` says why, and `payload` throws.
  * @throws {HarkError} As {@linkcode Consumer.run}.
  * @example
  * ```ts
@@ -84,12 +90,23 @@ export interface SubscribeOptions {
  * }
  * ```
  */
-// deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
-export async function* subscribe<Payload = any>(
+export function subscribe<Typed extends AnyChannel>(
   db: Queryable,
-  channels: string | readonly string[] | null,
+  channels: Typed | readonly Typed[],
+  options?: SubscribeOptions,
+): AsyncGenerator<Notification<ChannelOutput<Typed>>, void, undefined>;
+/** With the names of channels. */
+// deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
+export function subscribe<Payload = any>(
+  db: Queryable,
+  channels: ChannelGiven | readonly ChannelGiven[] | null,
+  options?: SubscribeOptions,
+): AsyncGenerator<Notification<Payload>, void, undefined>;
+export async function* subscribe(
+  db: Queryable,
+  channels: ChannelGiven | readonly ChannelGiven[] | null,
   options: SubscribeOptions = {},
-): AsyncGenerator<Notification<Payload>, void, undefined> {
+): AsyncGenerator<Notification, void, undefined> {
   knownOptions("subscribe", options, [
     "from",
     "follow",
@@ -100,7 +117,8 @@ export async function* subscribe<Payload = any>(
     "onReady",
   ]);
   requireQueryable(db);
-  const names = channels === null ? null : channelNames(channels);
+  const names = channels === null ? null : channelNames(namesOf(channels));
+  const typed = typedAmong(channels);
   const rows = wholeNumber("pageSize", options.pageSize, 500, 1, 100_000);
   const bytes = wholeNumber("pageBytes", options.pageBytes, 8 * 1024 * 1024, 1);
   const pollInterval = durationMs("pollInterval", options.pollInterval, 3000, {
@@ -177,7 +195,10 @@ export async function* subscribe<Payload = any>(
         continue;
       }
       for (const row of page.rows) {
-        yield new Notification<Payload>(row);
+        const notification = new Notification(row);
+        const definition = typed.get(row.channel);
+        if (definition !== undefined) await decoded(definition, notification);
+        yield notification;
         if (over.aborted) return;
       }
       if (!page.windowEnd) continue;
@@ -194,6 +215,16 @@ export async function* subscribe<Payload = any>(
   } finally {
     forget?.();
     await release();
+  }
+}
+
+/** Decodes the payload. If that fails, the notification says why. */
+async function decoded(definition: Definition, notification: Notification): Promise<void> {
+  if (notification.problem !== undefined) return;
+  try {
+    await decode(definition, notification);
+  } catch (error) {
+    setProblem(notification, messageOf(error));
   }
 }
 

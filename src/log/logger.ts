@@ -5,7 +5,7 @@
  */
 
 import { getLogger as getLogTape, inspectLogger, type Logger } from "@logtape/logtape";
-import { type Facts, keysOf, lines, notPrinted } from "./text.ts";
+import { earlierLines, type Facts, keysOf, lines, notPrinted } from "./text.ts";
 import { Thinning } from "./thinning.ts";
 
 /** What Hark logs with: sentences with `{names}` of facts. */
@@ -60,8 +60,7 @@ function isConfigured(logger: Logger): boolean {
 
 function print(sentence: string, facts: Facts): void {
   const what = { sentence, facts };
-  const { group, kind } = keysOf(sentence, facts);
-  const admitted = thinning.admit(group, kind, performance.now(), what);
+  const admitted = thinning.admit(keysOf(sentence, facts), performance.now(), what);
   if (admitted === undefined) return;
   for (const line of lines(sentence, facts, admitted)) console.error(line);
   if (isHintPrinted) return;
@@ -70,14 +69,22 @@ function print(sentence: string, facts: Facts): void {
 }
 
 /**
- * Prints how many records were left out since the last one like them. For the end of a run: the
- * program may end too, and nothing would be printed after it.
+ * A notification is handled or given up. What was not printed about it is not told later: it would
+ * contradict what has happened since.
+ */
+export function settled(consumer: string, id: number): void {
+  thinning.settled(consumer, id);
+}
+
+/**
+ * Tells what was left out since the last record like it. For the end of a run: the program may end
+ * too, and nothing would be printed after it.
  */
 export function printLeftOut(): void {
   const { last, others } = thinning.takeHidden();
   if (isConfigured(getLogTape("hark"))) return;
   for (const [{ sentence, facts }, alike] of last) {
-    for (const line of lines(sentence, facts, { alike, others: 0 }, false)) console.error(line);
+    for (const line of earlierLines(sentence, facts, alike)) console.error(line);
   }
   if (others > 0) console.error(notPrinted(others));
 }

@@ -8,7 +8,8 @@ import { visible } from "../visible.ts";
 import { messageOf } from "../database/translate.ts";
 import { withoutSecrets } from "../database/url.ts";
 import { durationText } from "../show.ts";
-import type { Admitted } from "./thinning.ts";
+import type { Left } from "./hidden.ts";
+import type { Admitted, Keys } from "./thinning.ts";
 
 /** The facts of a record, by the names that its sentence uses. `error` is what was thrown. */
 export type Facts = Readonly<Record<string, unknown>>;
@@ -17,6 +18,8 @@ export type Facts = Readonly<Record<string, unknown>>;
 const places = 3;
 /** The most characters of one line. */
 const widest = 500;
+/** The most notifications that are named at the end of a line. */
+const mostNamed = 10;
 
 /**
  * Where Hark's own code is. Its places in a stack do not help to find a bug of the program. In a
@@ -30,11 +33,13 @@ const here = /\/log\/text\.[jt]s$/.test(import.meta.url)
  * What records have in common: the sentence and the consumer, and those that say the same also the
  * reason, without its numbers and quoted values.
  */
-export function keysOf(sentence: string, facts: Facts): { group: string; kind: string } {
-  const group = [sentence, facts.consumer].join("\n");
+export function keysOf(sentence: string, facts: Facts): Keys {
+  const { consumer, id } = facts;
+  const group = [sentence, consumer].join("\n");
   const reason = String(facts.reason ?? "").slice(0, widest)
     .replaceAll(/"[^"]*"|'[^']*'|\d+/g, "#");
-  return { group, kind: `${group}\n${reason}` };
+  const about = typeof id === "number" ? id : undefined;
+  return { group, kind: `${group}\n${reason}`, consumer, id: about };
 }
 
 /**
@@ -46,7 +51,7 @@ export function lines(
   sentence: string,
   facts: Facts,
   { alike, others }: Admitted,
-  isNew: boolean = alike === 0,
+  isNew: boolean = alike.count === 0,
 ): string[] {
   const { error } = facts;
   const words = sentence.replaceAll(/\{(\w+)\}( ms\b)?/g, (_, name: string, unit = "") => {
@@ -55,7 +60,7 @@ export function lines(
     if (name !== "reason") return `${shown(value)}${unit}`;
     return error instanceof Error ? headOf(error) : firstLine(String(value));
   });
-  const found = [safe(`hark: ${words}${alike === 0 ? "" : ` (${alike} more like it)`}`)];
+  const found = [safe(`hark: ${words}`, alikeText(alike))];
   if (isNew && error instanceof Error) {
     found.push(...placesOf(error).map((place) => `    ${safe(place)}`));
     for (let { cause } = error, depth = 0; cause instanceof Error && depth < 2; depth++) {
@@ -69,9 +74,37 @@ export function lines(
   return found;
 }
 
+/**
+ * The lines of a record that was not printed when it was new. It may say what was to come, which has
+ * come since: that is left out.
+ */
+export function earlierLines(sentence: string, facts: Facts, alike: Left): string[] {
+  const past = sentence.replace(/,[^,:{}]* in \{wait\} ms/, "");
+  const told = past.replace(/^(\{consumer\}: )?/, "$1earlier: ");
+  return lines(told, facts, { alike, others: 0 }, false);
+}
+
+/** How many records like it were not printed, and which notifications they are about. */
+function alikeText({ count, ids, andOthers }: Left): string {
+  if (count === 0) return "";
+  const named = ids.slice(0, mostNamed);
+  const hidden = ids.length - named.length;
+  const rest = andOthers ? " and others" : hidden > 0 ? ` and ${hidden} others` : "";
+  const about = ids.length === 0
+    ? ""
+    : ids.length === 1
+    ? `, of notification ${ids[0]}`
+    : `, of ${andOthers ? "more than " : ""}${ids.length} notifications: ${
+      named.join(", ")
+    }${rest}`;
+  return ` (${count} more like it${about})`;
+}
+
 /** The line that says how many records were left out. */
 export function notPrinted(count: number): string {
-  return `hark: ${count} other warnings and errors were not printed`;
+  return count === 1
+    ? "hark: 1 other warning or error was not printed"
+    : `hark: ${count} other warnings and errors were not printed`;
 }
 
 /** Only names and numbers belong into a sentence. */
@@ -107,9 +140,12 @@ export function placesOf(error: Error): string[] {
 /**
  * Text that does no harm on a terminal and shows no password of a database URL. Control characters
  * and those that turn the direction of text are written as JSON does.
+ *
+ * @param end What a long text does not push out of its line.
  */
-function safe(text: string): string {
+function safe(text: string, end = ""): string {
   const open = withoutSecrets(text);
-  const short = open.length > widest ? `${open.slice(0, widest - 3)}...` : open;
-  return visible(short);
+  const most = widest - end.length;
+  const short = open.length > most ? `${open.slice(0, most - 3)}...` : open;
+  return visible(short) + end;
 }

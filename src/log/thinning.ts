@@ -4,6 +4,8 @@
  * @module
  */
 
+import { Hidden, type Left } from "./hidden.ts";
+
 /** After a record is printed, those that are alike are only counted, for this many ms. */
 const rest = 10_000;
 /** The most records of one group that are printed in one `rest`. */
@@ -13,10 +15,29 @@ const mostKinds = 200;
 
 /** What is to be said besides a record that may be printed. */
 export interface Admitted {
-  /** How many like it were not printed since the last one that was. */
-  readonly alike: number;
+  /** Those like it that were not printed since the last one that was. */
+  readonly alike: Left;
   /** How many of other kinds were not printed since. */
   readonly others: number;
+}
+
+/** What is the same for records that belong together. */
+export interface Keys {
+  /** What is the same for records that differ in their reason alone. */
+  readonly group: string;
+  /** What is the same for records that say the same. */
+  readonly kind: string;
+  /** Whose notification a record is about. */
+  readonly consumer: unknown;
+  /** The id of that notification. */
+  readonly id: number | undefined;
+}
+
+interface Kind<What> {
+  since: number;
+  count: number;
+  readonly consumer: unknown;
+  readonly hidden: Hidden<What>;
 }
 
 /**
@@ -24,23 +45,15 @@ export interface Admitted {
  * 100th, and so on, and after each pause. No timer runs: one would keep tests from ending cleanly.
  */
 export class Thinning<What> {
-  readonly #kinds = new Map<
-    string,
-    { since: number; count: number; hidden: number; last: What | undefined }
-  >();
+  readonly #kinds = new Map<string, Kind<What>>();
   readonly #groups = new Map<string, { since: number; printed: number }>();
   #others = 0;
 
-  /**
-   * Counts a record. Undefined if it must not be printed now.
-   *
-   * @param group What is the same for records that differ in their reason alone.
-   * @param kind What is the same for records that say the same.
-   */
-  admit(group: string, kind: string, now: number, what: What): Admitted | undefined {
+  /** Counts a record. Undefined if it must not be printed now. */
+  admit({ group, kind, consumer, id }: Keys, now: number, what: What): Admitted | undefined {
     let known = this.#kinds.get(kind);
     if (known === undefined) {
-      known = { since: -Infinity, count: 0, hidden: 0, last: undefined };
+      known = { since: -Infinity, count: 0, consumer, hidden: new Hidden() };
       this.#kinds.set(kind, known);
       if (this.#kinds.size > mostKinds) this.#forget();
     }
@@ -51,8 +64,7 @@ export class Thinning<What> {
     known.count++;
     const period = this.#periodOf(group, now);
     if (!isPowerOfTen(known.count)) {
-      known.hidden++;
-      known.last = what;
+      known.hidden.add(what, id);
       return undefined;
     }
     if (period.printed >= most) {
@@ -60,10 +72,16 @@ export class Thinning<What> {
       return undefined;
     }
     period.printed++;
-    const admitted = { alike: known.hidden, others: this.#others };
-    known.hidden = this.#others = 0;
-    known.last = undefined;
+    const admitted = { alike: known.hidden.take(), others: this.#others };
+    this.#others = 0;
     return admitted;
+  }
+
+  /** A notification is settled: what was not printed about it is not told later. */
+  settled(consumer: unknown, id: number): void {
+    for (const known of this.#kinds.values()) {
+      if (known.hidden.count > 0 && known.consumer === consumer) known.hidden.forget(id);
+    }
   }
 
   #periodOf(group: string, now: number): { since: number; printed: number } {
@@ -80,15 +98,16 @@ export class Thinning<What> {
   }
 
   /**
-   * What was not printed since: the last record of each kind, how many more like it, and how many
-   * others that are not known any more.
+   * What was not printed since: the last record of each kind, those like it, and how many others
+   * that are not known any more.
    */
-  takeHidden(): { readonly last: readonly [what: What, alike: number][]; readonly others: number } {
-    const last: [What, number][] = [];
-    for (const known of this.#kinds.values()) {
-      if (known.hidden > 0) last.push([known.last!, known.hidden - 1]);
-      known.hidden = 0;
-      known.last = undefined;
+  takeHidden(): { readonly last: readonly [what: What, alike: Left][]; readonly others: number } {
+    const last: [What, Left][] = [];
+    for (const { hidden } of this.#kinds.values()) {
+      if (hidden.count === 0) continue;
+      const { what, besides } = hidden.takeLast();
+      if (what === undefined) this.#others += besides.count;
+      else last.push([what, besides]);
     }
     const others = this.#others;
     this.#others = 0;
@@ -99,7 +118,7 @@ export class Thinning<What> {
   #forget(): void {
     const [kind, { hidden }] = this.#kinds.entries().next().value!;
     this.#kinds.delete(kind);
-    this.#others += hidden;
+    this.#others += hidden.count;
   }
 }
 

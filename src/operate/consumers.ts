@@ -86,9 +86,10 @@ export interface WaitingNotification {
   readonly partition: number;
   /**
    * Why the notification waits: it has `failed`; its handler is still `running` while later
-   * notifications went on; it is part of a `replay`; or it is the `retry` of a dead letter.
+   * notifications went on; it is part of a `replay`; it is the `retry` of a dead letter; or it waits
+   * for a worker of a `newer` program.
    */
-  readonly state: "failed" | "running" | "replay" | "retry";
+  readonly state: "failed" | "newer" | "running" | "replay" | "retry";
   /** How often the notification was tried. */
   readonly attempts: number;
   /** When the notification is tried next, at the earliest. */

@@ -39,7 +39,8 @@ export interface ConsumerVerdict {
   readonly verdict: Verdict;
   /**
    * Why it waits: `"failed"`, `"behind"` an earlier one of its key, `"running"` for long, `"replay"`,
-   * or `"retry"` from the dead letters. Null unless it waits.
+   * `"retry"` from the dead letters, or `"newer"` than the programs of its workers. Null unless it
+   * waits.
    */
   readonly state: string | null;
   /** How often it was tried; 0 if that is not known. */

@@ -72,6 +72,19 @@ export interface HaltedPartition {
   readonly error: string | null;
 }
 
+/**
+ * The notifications that a newer version of the program has published, and that the running workers
+ * do not know. They wait, and later ones of their keys behind them, until a newer worker comes.
+ */
+export interface NewerNotifications {
+  /** How many there are, without those behind them; at most `maxCount`. */
+  readonly count: number;
+  /** The id of the first. */
+  readonly id: number;
+  /** Why it waits: the version that it has, and the version that its worker knows. */
+  readonly reason: string;
+}
+
 /** One consumer: its definition, its progress and its workers. */
 export interface ConsumerStatus {
   /** The consumer's name. */
@@ -147,6 +160,8 @@ export interface ConsumerStatus {
   readonly failing: FailingNotification | null;
   /** The partitions that are held up; empty if none is. */
   readonly halted: readonly HaltedPartition[];
+  /** What waits for a worker of a newer program; null if nothing does. */
+  readonly newer: NewerNotifications | null;
 }
 
 /** The size of the log. */
@@ -292,7 +307,7 @@ const statusSql =
   workers, served, owner::text as owner, worker, ${ms("lease_until")}, ${ms("served_at")}, handled,
   ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}, ${
     ms("next_attempt_at")
-  }, unread_capped, halted::text as halted
+  }, unread_capped, halted::text as halted, newer::text as newer
 from hark.status($1::bigint)`;
 
 /** Every consumer, by name. */
@@ -345,6 +360,7 @@ function consumerStatus(row: any): ConsumerStatus {
     handled: Number(row.handled),
     acknowledgedAt: date(row.acknowledged_at),
     halted: haltedPartitions(row.halted),
+    newer: row.newer === null ? null : JSON.parse(row.newer),
     failing: row.failing_id === null ? null : {
       id: toId(row.failing_id),
       attempts: Number(row.attempts),

@@ -5,33 +5,30 @@
  */
 
 import { bad, channelName, knownOptions, toId } from "../check.ts";
+import { encode, type Encoded } from "../channels/encode.ts";
+import {
+  type AnyChannel,
+  type Channel,
+  type ChannelInput,
+  definitionOf,
+} from "../channels/kind.ts";
 import { queryPrepared } from "../database/prepared.ts";
 import { firstQuery, type Queryable, requireQueryable } from "../database/queryable.ts";
 import { published } from "../database/translate.ts";
 import { errorAt, HarkError } from "../errors.ts";
-import { isForLater, type LaterOptions, laterOptions, laterText } from "./later.ts";
+import { isForLater, laterOptions, laterText } from "./later.ts";
+import type { NotifyOptions } from "./options.ts";
 import { headersText, keyText, payloadText } from "./payload.ts";
 
-/** Options of {@linkcode notify}. */
-export interface NotifyOptions extends LaterOptions {
-  /**
-   * The key: what the notification is about, at most 1,000 characters. A number is stored as its
-   * digits: 5 and "5" are the same key. Notifications with the same key are handled in order. Notifications without a key have no order across partitions.
-   */
-  readonly key?: string | number | bigint | null;
-  /**
-   * Facts about the notification, such as a trace id, the author or the reason. An object that JSON
-   * can hold.
-   */
-  readonly headers?: Readonly<Record<string, unknown>> | null;
-}
+export type { NotifyOptions };
 
 /** One notification for {@linkcode notifyMany}. */
-export interface NewNotification extends NotifyOptions {
-  /** The channel, 1 to 200 characters. */
-  readonly channel: string;
+export interface NewNotification<On extends string | AnyChannel = string | AnyChannel>
+  extends NotifyOptions {
+  /** The channel, 1 to 200 characters, or a typed channel. */
+  readonly channel: On;
   /** The payload: anything that JSON can hold, as {@linkcode notify} takes it. @default {{}} */
-  readonly payload?: unknown;
+  readonly payload?: ChannelInput<On>;
 }
 
 /** The result of publishing one notification. */
@@ -69,7 +66,8 @@ const optionNames = ["key", "headers", ...laterOptions];
  *
  * @param db A {@linkcode Queryable} that runs the query. Give your own transaction to publish
  * inside it.
- * @param channel The channel: 1 to 200 characters of any kind.
+ * @param channel The channel: 1 to 200 characters of any kind. Or a typed channel, of `channel()`:
+ * its schema checks the payload.
  * @param payload Anything that JSON can hold; `{}` if it is left out. What JSON would silently change
  * is refused with its place: NaN, a bigint, a function, a Map, an Error, an invalid Date, a typed
  * array, an object of a class without fields, undefined in an array. A Date becomes ISO text, an
@@ -96,9 +94,23 @@ const optionNames = ["key", "headers", ...laterOptions];
  * await notify(db, "reminders", { order: 42 }, { delay: 3_600_000, dedupe: "reminder-42" });
  * ```
  */
-export async function notify(
+export function notify<Input>(
+  db: Queryable,
+  // deno-lint-ignore no-explicit-any -- what handlers get does not matter here
+  channel: Channel<Input, any, any, any>,
+  payload: NoInfer<Input>,
+  options?: NotifyOptions,
+): Promise<number>;
+/** On a channel without a type. */
+export function notify(
   db: Queryable,
   channel: string,
+  payload?: unknown,
+  options?: NotifyOptions,
+): Promise<number>;
+export async function notify(
+  db: Queryable,
+  channel: string | AnyChannel,
   payload?: unknown,
   options: NotifyOptions = {},
 ): Promise<number> {
@@ -110,22 +122,21 @@ export async function notify(
 /** {@linkcode notify} with the full result. */
 export async function publish(
   db: Queryable,
-  channel: string,
+  channel: string | AnyChannel,
   payload: unknown,
   options: NotifyOptions,
 ): Promise<Published> {
   requireQueryable(db);
   knownOptions("notify", options, optionNames);
+  const typed = definitionOf(channel);
+  const one = typed === undefined
+    ? encodePlain(channel, payload, options)
+    : await encode(typed, payload, options);
   if (isForLater(options)) {
-    const [done] = await publishEach(db, [itemText({ ...options, channel, payload })]);
+    const [done] = await publishEach(db, [itemText(one, options)]);
     return done!;
   }
-  const values = [
-    channelName(channel),
-    payloadText(payload),
-    keyText(options.key),
-    headersText(options.headers),
-  ];
+  const values = [one.channel, one.payload, one.key, one.headers];
   return await published(async () => {
     const { rows } = await queryPrepared(
       db,
@@ -156,9 +167,9 @@ export async function publish(
  * ]);
  * ```
  */
-export async function notifyMany(
+export async function notifyMany<const Channels extends readonly (string | AnyChannel)[]>(
   db: Queryable,
-  notifications: readonly NewNotification[],
+  notifications: { readonly [At in keyof Channels]: NewNotification<Channels[At]> },
 ): Promise<number[]> {
   return (await publishMany(db, notifications)).map(({ id }) => id);
 }
@@ -173,15 +184,21 @@ export async function publishMany(
     bad("notifications", notifications, "Give an array of { channel, payload, key, headers }.");
   }
   if (notifications.length === 0) return [];
+  const items: string[] = [];
   // Not map(), which would pass over holes.
-  const items = Array.from(notifications, (n: NewNotification, i) => {
+  for (const [i, n] of notifications.entries()) {
     try {
       knownOptions("a notification", n, ["channel", "payload", ...optionNames]);
-      return itemText(n);
+      const payload = "payload" in n ? n.payload : {};
+      const typed = definitionOf(n.channel);
+      const one = typed === undefined
+        ? encodePlain(n.channel, payload, n)
+        : await encode(typed, payload, n);
+      items.push(itemText(one, n));
     } catch (error) {
       throw error instanceof HarkError ? errorAt(`notifications[${i}]`, error) : error;
     }
-  });
+  }
   if (notifications.some(isForLater)) return await publishEach(db, items);
   return await published(async () => {
     const { rows } = await firstQuery(db, "select hark.notify_many($1::text::json) as id", [
@@ -191,16 +208,22 @@ export async function publishMany(
   });
 }
 
+/** Checks a notification on a channel without a type. */
+function encodePlain(channel: unknown, payload: unknown, options: NotifyOptions): Encoded {
+  return {
+    channel: channelName(channel),
+    payload: payloadText(payload),
+    key: keyText(options.key),
+    headers: headersText(options.headers),
+  };
+}
+
 /** One notification as JSON text, for hark.notify_many and hark.notify_each. */
-function itemText(n: NewNotification): string {
-  const channel = JSON.stringify(channelName(n.channel));
-  const payload = payloadText("payload" in n ? n.payload : {});
-  const key = keyText(n.key);
-  const headers = headersText(n.headers);
-  return `{"channel":${channel},"payload":${payload}` +
+function itemText({ channel, payload, key, headers }: Encoded, options: NotifyOptions): string {
+  return `{"channel":${JSON.stringify(channel)},"payload":${payload}` +
     (key === null ? "" : `,"key":${JSON.stringify(key)}`) +
     (headers === null ? "" : `,"headers":${headers}`) +
-    `${isForLater(n) ? laterText(n) : ""}}`;
+    `${isForLater(options) ? laterText(options) : ""}}`;
 }
 
 async function publishEach(db: Queryable, items: readonly string[]): Promise<Published[]> {

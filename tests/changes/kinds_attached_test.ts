@@ -98,6 +98,44 @@ test("a partition of another owner keeps the watch that this owner made, under t
   ]);
 });
 
+test(
+  "a table that inherits and has another owner keeps the triggers of the watch above when this owner watches it",
+  {
+    schema: false,
+  },
+  async (context) => {
+    const { sql } = context;
+    const { owner, other } = await people(context);
+    await sql(
+      `create table a (id int primary key, v int); create table b (primary key (id)) inherits (a);
+    alter table a owner to ${owner.name}; alter table b owner to ${owner.name};
+    grant create on schema public to ${owner.name}, ${other.name}`,
+    );
+    await owner.sql("select hark.watch('a')");
+    await sql(`alter table b owner to ${other.name}`);
+    await other.sql("select hark.watch('b')");
+    await sql("insert into b values (1, 1)");
+    assert.deepEqual((await toldOf(context)).map(({ channel }) => channel).sort(), [
+      "public.a",
+      "public.b",
+    ]);
+  },
+);
+
+test("the owner of a partition neither sees nor ends the watch of the table above", {
+  schema: false,
+}, async (context) => {
+  const { sql } = context;
+  const { owner, other } = await people(context);
+  await sql(`${parted} alter table t owner to ${owner.name}; alter table low owner to ${owner.name};
+    grant create on schema public to ${owner.name}, ${other.name}`);
+  await owner.sql("select hark.watch('t')");
+  await sql(`alter table low owner to ${other.name}`);
+  assert.deepEqual(await other.sql("select name from hark.watches"), []);
+  await other.sql("update hark.watches set removed = true");
+  assert.deepEqual(await sql("select owner from hark.watches"), [{ owner: owner.name }]);
+});
+
 for (const name of ["x".repeat(40), "é".repeat(20), "x".repeat(33)]) {
   test(`a watch with a name of 33 bytes or more keeps its triggers on tables below: ${name}`, async (context) => {
     const { sql } = context;

@@ -19,7 +19,7 @@ const floors: readonly (readonly string[])[] = [
   ["state"],
   ["dispatch", "lease", "read", "settle"],
   ["worker"],
-  ["check_options", "class_fields", "consumer", "runner", "subscribe"],
+  ["check_options", "class_fields", "consumer", "limits", "runner", "subscribe"],
 ];
 
 /** The part that a file belongs to: its folder, or itself. */

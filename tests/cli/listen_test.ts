@@ -294,3 +294,20 @@ test("the consumers to run are given by commas, by spaces, and more than once", 
   const unknown = ["listen", folder.path, "--consumers", "a", "z"];
   await refused(unknown, 2, /no consumer "z"\. There are: a, b, c/, { url, here: true });
 });
+
+test("listen runs a consumer whose channels follow from its handlers", async (c) => {
+  const { url, sql, use } = c;
+  const folder = use(await scratch());
+  await writeModules(folder.path, {
+    "billing.ts": `import { channel, on } from "@hark/postgres";
+export const paid = channel("orders.paid", {
+  "~standard": { version: 1, vendor: "x", validate: (value) => ({ value: new Set(value) }) },
+});
+export default { id: "billing", handle: on(paid, (set) => console.log("handled", set.size)) };
+`,
+  });
+  await sql(`select hark.notify('orders.paid', '["a", "b"]')`);
+  const [found] = await jsonOutput(["listen", folder.path, "--list-consumers"], { here: true });
+  assert.deepEqual(found.channels, ["orders.paid"]);
+  assert.match(await output(["listen", folder.path, "--drain"], { url }), /^handled 2$/m);
+});

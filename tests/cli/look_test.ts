@@ -45,6 +45,28 @@ test("hark log show tells what became of a notification", async ({ url, sql }) =
   await refused(["log", "show", "99"], 1, /99 is not in the log/, { url });
 });
 
+test("hark log channels counts what was published, and says which channels no consumer reads", async ({ url, sql }) => {
+  assert.equal(await output(["log", "channels"], { url }), "nothing was published in that time\n");
+  await sql("select hark.register('billing', array['orders', 'stock'])");
+  await sql(fill);
+  await sql("select hark.notify('orders')");
+  await sql(
+    "insert into hark.log (channel, payload, created_at) values ('orders', '1', now() - interval '3 days')",
+  );
+  const text = await output(["log", "channels"], { url });
+  assert.match(text, /^channel +notifications +size +first +last +consumers$/m);
+  assert.match(text, /^orders +4 +\d+ B +\S+ \w+ ago +\S+ \w+ ago +1$/m);
+  assert.match(text, /^mail +3 +\d+ B +.* none reads it$/m);
+  const all = await jsonOutput(["log", "channels", "--since", "9d"], { url });
+  assert.deepEqual(
+    all.channels.map((c: Record<string, unknown>) => [c.channel, c.notifications, c.consumers]),
+    [["orders", 5, 1], ["mail", 3, 0]],
+  );
+  assert.deepEqual([all.looked, all.lookedThrough, all.more], [8, 1, false]);
+  const part = await output(["log", "channels", "--scan", "3"], { url });
+  assert.match(part, /^Looked at 3 notifications, through id 6\.$/m);
+});
+
 test("hark log delete deletes what was chosen, and hark log deletions says who, when and why", async ({ url, sql }) => {
   await sql(fill);
   const text = await output(["log", "delete", "--key", "ada", "--reason", "ticket 1"], { url });
@@ -61,7 +83,7 @@ test("hark log delete deletes what was chosen, and hark log deletions says who, 
     [["log", "delete", "1"], /--reason/],
     [["log", "list", "--contains", "{"], /JSON is "\{"/],
     [["log", "list", "--from", "yesterday"], /PLACE is "yesterday"/],
-    [["log"], /one more word: list, show, delete or deletions/],
+    [["log"], /one more word: list, show, channels, delete or deletions/],
   ], async ([args, sentence]) => await refused(args, 2, sentence, { url }));
 });
 

@@ -14,12 +14,15 @@ test("each command needs no more than its task's permission set", async ({ url, 
     ["notify", ["orders"]],
     ["tail", ["--from", "beginning", "--limit", "1"]],
     ["status", []],
+    ["check", ["--max-lag", "1d"]],
+    ["doctor", []],
     ["log", ["list"]],
     ["delayed", ["list"]],
     ["watch", ["add", "public.users", "--snapshot"]],
     ["watch", ["list"]],
     ["watch", ["sql", "public.users"]],
     ["watch", ["remove", "public.users"]],
+    ["channels", [join(PROJECT, "examples/channels.ts")], ""],
     ["consumers", ["list"]],
     ["dead", ["list"]],
     ["retry", ["r", "--all"]],
@@ -38,7 +41,10 @@ test("each command needs no more than its task's permission set", async ({ url, 
   ];
   for (const [command, args, to = url] of commands) {
     const step = command === "watch" ? `${command} ${args[0]}` : command;
-    await t.step(step, () => staysWithin(command, "cli.ts", [command, ...args], to));
+    await t.step(
+      step,
+      () => staysWithin(command === "check" ? "hark" : command, "cli.ts", [command, ...args], to),
+    );
   }
 });
 

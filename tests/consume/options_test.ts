@@ -206,6 +206,42 @@ Deno.test("retry is a function, or options with a factor or a step and with kind
   assert.equal(typeof complete({ retry: () => 5 }).retryDecide, "function");
 });
 
+Deno.test("limits are a concurrency and rates of a key, a rate of all, and a function", () => {
+  assert.equal(complete({}).sharing, undefined);
+  assert.deepEqual([complete({}).readAhead, complete({ limits: {} }).readAhead], [4000, 20_000]);
+  const rate = { count: 5, per: "1m" };
+  const { sharing } = complete({
+    limits: { perKey: { concurrency: 2, rate }, rate, by: () => "a" },
+  });
+  assert.deepEqual([sharing!.concurrency, sharing!.perGroup, sharing!.rate], [
+    2,
+    { count: 5, per: 60_000 },
+    { count: 5, per: 60_000 },
+  ]);
+  for (const limits of [null, 5, [], "fair"]) refused({ limits }, /^limits is /);
+  refused({ limits: { fair: true } }, /limits has no option "fair".*perKey, rate, by/);
+  refused({ limits: { perKey: 5 } }, /^limits\.perKey is 5/);
+  refused({ limits: { perKey: { count: 5 } } }, /limits\.perKey has no option "count"/);
+  for (const concurrency of [0, 1.5, 10_001, Infinity, "2"]) {
+    refused({ limits: { perKey: { concurrency } } }, /^limits\.perKey\.concurrency is /);
+  }
+  refused({ limits: { by: "tenant" } }, /^limits\.by is "tenant"/);
+  for (const place of ["limits.rate", "limits.perKey.rate"]) {
+    const at = (rate: unknown) => place === "limits.rate" ? { rate } : { perKey: { rate } };
+    const says = (end: string) => new RegExp(`^${place.replaceAll(".", "\\.")}${end}`);
+    for (const rate of [null, 5, "5/s"]) refused({ limits: at(rate) }, says(" is "));
+    for (const count of [undefined, 0, -1, 0.5, Infinity, "5"]) {
+      refused({ limits: at({ count, per: "1s" }) }, says("\\.count is "));
+    }
+    for (const per of [undefined, 0, "1", "2d", Infinity]) {
+      refused({ limits: at({ count: 5, per }) }, says("\\.per is "));
+    }
+    refused({ limits: at({ count: 5, per: 5, burst: 5 }) }, says(' has no option "burst"'));
+  }
+  const batch = { handle: undefined, handleBatch: () => {} };
+  assert.throws(() => complete({ limits: {} }, batch), { message: /^limits is .*with handle\./ });
+});
+
 Deno.test("around and aroundBatch are functions or lists of them, each for its kind of handler", () => {
   const handleBatch = () => {};
   for (

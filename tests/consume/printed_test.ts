@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { configure, getConfig, reset } from "@logtape/logtape";
 import { connect, Consumer, DeadLetter, notify, notifyMany } from "../../mod.ts";
 import { lines } from "../../src/log/text.ts";
-import { Thinning } from "../../src/log/thinning.ts";
+import type { Left } from "../../src/log/hidden.ts";
+import { type Keys, Thinning } from "../../src/log/thinning.ts";
 import { hark, writeModules } from "../cli/_support/hark.ts";
 import { scratch, spawnDeno, test, type TestContext, until } from "../harness/mod.ts";
 
@@ -76,8 +77,8 @@ test("ten thousand failures of one kind are a few lines with their number", asyn
   await consumer.drain();
   const about = printed.lines.filter((line) => /became a dead letter/.test(line));
   assert(about.length >= 4 && about.length <= 15, `${about.length} lines`);
-  assert.match(about[1]!, /\(8 more like it\)$/);
-  const counted = about.map((line) => 1 + Number(/\((\d+) more like it\)$/.exec(line)?.[1] ?? 0));
+  assert.match(about[1]!, /\(8 more like it, of 8 notifications: 2, 3, 4, 5, 6, 7, 8, 9\)$/);
+  const counted = about.map((line) => 1 + Number(/\((\d+) more like it,/.exec(line)?.[1] ?? 0));
   assert.equal(counted.reduce((a, b) => a + b), 10_000, "none is left out of the count");
 });
 
@@ -96,8 +97,59 @@ test("at the end of a drain, what was left out is told", async (c) => {
   const about = printed.lines.filter((line) => line.startsWith("hark: five"));
   assert.deepEqual(about, [
     "hark: five: notification 2 became a dead letter after attempt 1: DeadLetter: no such tax",
-    "hark: five: notification 5 became a dead letter after attempt 1: DeadLetter: no such tax (2 more like it)",
+    "hark: five: earlier: notification 5 became a dead letter after attempt 1: DeadLetter: no such tax (2 more like it, of 2 notifications: 3, 4)",
   ]);
+});
+
+test("what was left out says which notifications fail and how often, not what was to come", async (c) => {
+  const db = c.use(await connect(c.url));
+  await notifyMany(db, [1, 2, 3, 4].map((payload) => ({ channel: "c", payload })));
+  await using printed = await recorded();
+  let calls = 0;
+  const consumer = new Consumer(db, {
+    id: "four",
+    channels: "c",
+    // The first comes again within the drain, and all wait for the next one in the end.
+    retry: (_error, attempt, { id }) => id === 1 && attempt < 4 ? 1 : "1h",
+    handle() {
+      calls++;
+      throw new Error("no such tax");
+    },
+  });
+  assert.equal(await consumer.drain(), 0);
+  assert.equal(calls, 7);
+  const about = printed.lines.filter((line) => /^hark: four/.test(line));
+  assert.equal(about.length, 2, about.join("\n"));
+  assert.match(
+    about[0]!,
+    /^hark: four: notification 1 failed at attempt 1, next attempt in 1 ms: /,
+  );
+  assert.match(
+    about[1]!,
+    /^hark: four: earlier: notification \d failed at attempt \d: no such tax \(5 more like it, of \d notifications: /,
+  );
+  const named = new Set(about[1]!.match(/(?<=notification |notifications: .*)\d/g));
+  assert.deepEqual([...named].sort(), ["1", "2", "3", "4"]);
+});
+
+test("nothing is printed late about a notification that is handled or given up by then", async (c) => {
+  const db = c.use(await connect(c.url));
+  await notifyMany(db, [1, 2, 3].map((payload) => ({ channel: "c", payload })));
+  await using printed = await recorded();
+  const consumer = new Consumer(db, {
+    id: "settles",
+    channels: "c",
+    maxAttempts: 3,
+    retry: { initial: 1 },
+    handle({ payload, attempt }) {
+      if (payload === 1 || attempt < 3) throw new Error("no such tax");
+    },
+  });
+  assert.equal(await consumer.drain(), 2);
+  const about = printed.lines.filter((line) => /^hark: settles/.test(line));
+  assert.equal(about.length, 2, about.join("\n"));
+  assert.match(about[0]!, /: notification 1 failed at attempt 1, /);
+  assert.match(about[1]!, /^hark: settles: notification 1 became a dead letter after attempt 3: /);
 });
 
 test("failures for very many reasons are bounded, and told at the end", async (c) => {
@@ -181,7 +233,7 @@ test("a lost connection is printed too", async (c) => {
 Deno.test("a cause is printed below the error, without the places in Hark", () => {
   const error = new RangeError("the tax is too high", { cause: new Error("row 7") });
   const [first, ...more] = lines("{consumer}: {reason}", { consumer: "x", reason: "-", error }, {
-    alike: 0,
+    alike: none,
     others: 3,
   });
   assert.equal(first, "hark: x: RangeError: the tax is too high");
@@ -193,7 +245,8 @@ Deno.test("a cause is printed below the error, without the places in Hark", () =
 });
 
 Deno.test("a long wait is printed as people read it", () => {
-  const wait = (ms: number) => lines("next in {wait} ms: x", { wait: ms }, { alike: 0, others: 0 });
+  const wait = (ms: number) =>
+    lines("next in {wait} ms: x", { wait: ms }, { alike: none, others: 0 });
   assert.deepEqual(wait(412), ["hark: next in 412 ms: x"]);
   assert.deepEqual(wait(336_120), ["hark: next in 5.6 min: x"]);
 });
@@ -202,12 +255,39 @@ Deno.test("failures of very many kinds are bounded too, and counted", () => {
   const thinning = new Thinning();
   let printed = 0;
   for (let n = 0; n < 1000; n++) {
-    if (thinning.admit("one", `kind ${n}`, n, n) !== undefined) printed++;
+    if (thinning.admit(keys("one", `kind ${n}`), n, n) !== undefined) printed++;
   }
   assert.equal(printed, 20);
   // Another consumer's failures are printed meanwhile.
-  assert.deepEqual(thinning.admit("two", "kind", 1000, 0), { alike: 0, others: 980 });
+  assert.deepEqual(thinning.admit(keys("two", "kind"), 1000, 0), { alike: none, others: 980 });
 });
+
+Deno.test("failures of very many notifications are bounded, and counted", () => {
+  const thinning = new Thinning();
+  for (let id = 1; id <= 5000; id++) {
+    thinning.admit({ group: "g", kind: "k", consumer: "c", id }, id, id);
+  }
+  const { last: [[what, alike]], others } = thinning.takeHidden() as {
+    last: [[number, Left]];
+    others: number;
+  };
+  // Printed were 1, 10, 100 and 1000.
+  assert.deepEqual([what, alike.count, alike.ids.length, alike.andOthers, others], [
+    1020,
+    3999,
+    499,
+    true,
+    0,
+  ]);
+});
+
+/** No records. */
+const none: Left = { count: 0, ids: [], andOthers: false };
+
+/** The keys of a record about no notification. */
+function keys(group: string, kind: string): Keys {
+  return { group, kind, consumer: group, id: undefined };
+}
 
 /** What goes to the console, as long as no program has configured LogTape: another test may have. */
 async function recorded(): Promise<AsyncDisposable & { lines: string[] }> {

@@ -218,6 +218,91 @@ for (const concurrency of [1, 3, 5]) {
   }
 }
 
+const limits: NonNullable<Kind["limits"]>[] = [
+  {},
+  { grouped: true },
+  { grouped: true, perKey: { concurrency: 1 } },
+  { grouped: true, perKey: { concurrency: 2, rate: { count: 3, per: 1000 } } },
+  { perKey: { rate: { count: 2, per: 500 } }, rate: { count: 3, per: 400 } },
+  { rate: { count: 1, per: 300 } },
+];
+
+for (const one of limits) {
+  for (const transactional of [false, true]) {
+    const name = JSON.stringify({ ...one, transactional });
+    Deno.test(`keys that take turns are each in order, within their limits, and nothing is forgotten: ${name}`, async () => {
+      await fc.assert(
+        fc.asyncProperty(
+          fc.constantFrom(1, 3, 5),
+          fc.integer({ min: 1, max: 3 }),
+          fc.constantFrom(10_000, 10_000, 3, 8),
+          fc.boolean(),
+          anySteps(transactional),
+          (concurrency, partitions, maxWaiting, block, steps) =>
+            play({
+              concurrency,
+              batchSize: 1,
+              transactional,
+              block,
+              partitions,
+              maxWaiting,
+              limits: one,
+            }, steps),
+        ),
+        { numRuns: 300 },
+      );
+    });
+  }
+}
+
+/** Handles everything, one handler at a time. Returns the keys in the order handled. */
+async function keysHandled(kind: Kind, keys: readonly string[]): Promise<(string | null)[]> {
+  const worker = new Simulated(kind);
+  await worker.start();
+  for (const key of keys) worker.publish(key);
+  await take(worker, { what: "read", most: Infinity });
+  const handled: (string | null)[] = [];
+  while (worker.calls.length > 0) {
+    handled.push(worker.calls[0]!.entries[0]!.key);
+    await take(worker, settle("succeeds"));
+  }
+  await worker.finish();
+  return handled;
+}
+
+Deno.test("with limits, one handler at a time takes keys in turn; without, the order is as read", async () => {
+  const keys = [..."aaaaaabbcd"];
+  assert.equal((await keysHandled({ ...plain, limits: {} }, keys)).join(""), "abcdabaaaa");
+  assert.equal((await keysHandled(plain, keys)).join(""), "aaaaaabbcd");
+  const grouped = { ...plain, limits: { grouped: true } };
+  assert.equal((await keysHandled(grouped, keys)).join(""), "acbdabaaaa");
+});
+
+Deno.test("what a limit holds back is set aside, so that others can be read, and comes when its turn comes", async () => {
+  const limits = { grouped: true, perKey: { rate: { count: 1, per: 1000 } } };
+  const worker = new Simulated({ ...plain, concurrency: 3, limits });
+  await worker.start();
+  for (const key of ["a", "b", "a", "b"]) worker.publish(key);
+  await take(worker, read);
+  assert.deepEqual(worker.calls.map(({ entries }) => entries[0]!.id), [1]);
+  await take(worker, settle("succeeds"));
+  await take(worker, { what: "make room" });
+  await take(worker, { what: "acknowledge" });
+  assert.equal(
+    worker.state.partitions.get(0)!.oldest,
+    undefined,
+    "the position passes all of them",
+  );
+  assert.equal(worker.state.entries.bytes, 0, "and none is in memory");
+  worker.publish("c");
+  await take(worker, read);
+  assert.deepEqual(worker.calls.map(({ entries }) => entries[0]!.id), [5]);
+  await take(worker, wake); // a token is there: one is read again
+  await take(worker, wake);
+  assert.deepEqual(worker.calls.map(({ entries }) => entries[0]!.id), [5, 2]);
+  await worker.finish();
+});
+
 for (const concurrency of [1, 3]) {
   Deno.test(`a key that waits holds up no other, ${concurrency} at a time`, async () => {
     await fc.assert(fc.asyncProperty(

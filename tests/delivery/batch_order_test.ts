@@ -6,6 +6,7 @@ import {
   connect,
   Consumer,
   type ConsumerOptions,
+  DeadLetter,
   type Notification,
   notifyMany,
 } from "../../mod.ts";
@@ -112,3 +113,24 @@ test("a batch without a failure is the whole batch, by index and by loop", async
   assert.deepEqual(found, names);
   assert.deepEqual(sizes, [8, 8, 8]);
 });
+
+for (const concurrency of [1, 4]) {
+  test(`what is behind a notification that is given up at once counts no failed attempt, concurrency ${concurrency}`, async (c) => {
+    const db = c.use(await connect(c.url));
+    await notifyMany(db, ["a", "b", "c"].map((payload) => ({ channel: "c", payload, key: "k" })));
+    const handled: string[] = [];
+    await new Consumer(db, {
+      id: "c",
+      channels: "c",
+      concurrency,
+      onError: (error) => assert.equal((error as Error).message, "hopeless"),
+      handleBatch(batch, { fail }) {
+        for (const one of batch) {
+          if (one.payload === "a") fail(one, new DeadLetter("hopeless"));
+          else handled.push(`${one.payload}, attempt ${one.attempt}`);
+        }
+      },
+    }).drain();
+    assert.deepEqual(handled, ["b, attempt 1", "c, attempt 1"]);
+  });
+}

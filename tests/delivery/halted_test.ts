@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
-import { test, within } from "../harness/mod.ts";
+import { test, until, within } from "../harness/mod.ts";
 import { numbers, Running } from "../faults/_support/running.ts";
 
 test("a partition that is blocked keeps no other one of its worker from being read", async (context) => {
@@ -65,4 +65,31 @@ test("what waited behind a failed one of its key comes at once after it, one aft
   // Were each of them to wait for the next acknowledgement, it would take more than a minute.
   await running.atLeast(401, { deadline: 15_000 });
   assert.deepEqual(running.payloads, [1, ...numbers(1, 400)]);
+});
+
+test("a worker stores once that a partition is halted, not with each heartbeat", async (context) => {
+  const db = context.use(await connect(context.url));
+  const running = context.use(
+    new Running(db, {
+      partitions: 2,
+      onFailure: "block",
+      retry: { initial: 600_000, maximum: 600_000 },
+      handle: ({ id }) => {
+        if (id === 1) throw new Error("blocked");
+      },
+    }),
+  );
+  const stored = "select xmin::text from hark.partitions where halted = 'blocked'";
+  await context.sql("select hark.notify('c', '1')");
+  await until(async () => (await context.sql(stored)).length === 1);
+  const before = await context.sql(stored);
+  const [{ other }] = await context.sql(
+    "select n::text as other from generate_series(1, 50) n where hark.partition_of(n::text, 0, 2) = 0 limit 1",
+  );
+  for (const count of [2, 3, 4]) {
+    await context.sql("select hark.request_look('c')");
+    await context.sql("select hark.notify('c', '1', $1)", [other]);
+    await running.atLeast(count);
+  }
+  assert.deepEqual(await context.sql(stored), before);
 });

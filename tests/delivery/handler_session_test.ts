@@ -1,6 +1,8 @@
 /** What a transactional handler sets in its session. */
 
 import assert from "node:assert/strict";
+// @ts-types="npm:@types/pg@8.23.1"
+import pg from "pg";
 import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import {
   connect,
@@ -62,6 +64,52 @@ for (const local of ["local ", ""]) {
       name,
       owner,
     ]);
+  });
+}
+
+/** A user's own pool, which runs transactions itself. */
+function transacting({ url, use }: TestContext): Queryable {
+  const pool = new pg.Pool({ connectionString: url, max: 3 });
+  use({ [Symbol.asyncDispose]: () => pool.end() });
+  return Object.assign({ query: (text: string, values?: unknown[]) => pool.query(text, values) }, {
+    async transaction(work: (tx: Queryable) => Promise<unknown>) {
+      const client = await pool.connect();
+      try {
+        await client.query("begin");
+        await work(client);
+        await client.query("commit");
+      } finally {
+        client.release();
+      }
+    },
+  });
+}
+
+/** Notes who runs it at the end of a transaction. */
+const deferred = `
+  create table mine (n int);
+  create table who (name text);
+  create function note() returns trigger language plpgsql as 'begin insert into who values (current_user); return null; end';
+  create constraint trigger noted after insert on mine deferrable initially deferred for each row execute function note();`;
+
+for (const driver of ["connect()", "a driver with transaction()"]) {
+  test(`deferred triggers run as the role that the handler has set, not as the worker: ${driver}`, async (context) => {
+    const { name } = await role(context);
+    const { sql, url, use } = context;
+    await sql(`${deferred} grant insert on mine, who to ${name}`);
+    const db = driver === "connect()" ? use(await connect(url)) : transacting(context);
+    const sets = driver === "connect()"
+      ? ["set role", "set local role", "set session authorization"]
+      : ["set role", "set local role"];
+    await handleEach(
+      db,
+      sets.map((set) => async (tx) => {
+        await tx.query(`${set} ${name}`);
+        await tx.query("insert into mine values (1)");
+      }),
+    );
+    await noneDead(context);
+    assert.deepEqual(await sql("select distinct name from who"), [{ name }]);
   });
 }
 

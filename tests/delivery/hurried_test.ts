@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import {
   connect,
+  Consumer,
   type ConsumerOptions,
   type Database,
+  DeadLetter,
   discard,
   notifyMany,
   retry,
@@ -164,6 +166,49 @@ test("one that is discarded while its handler runs is not called again, and is n
   await settled(context);
   assert.deepEqual(tries(consumer), ["1/1", "1/2", "2/1"]);
   assert.deepEqual(await context.sql("select id from hark.dead"), []);
+});
+
+test("one that is discarded while its batch runs is not called again if that is rolled back for another one", async (context) => {
+  const db = context.use(await connect(context.url));
+  await context.sql("create table effects (payload integer)");
+  const gate = new Gate(1);
+  const batches: string[] = [];
+  let isBroken = true;
+  const consumer = new Consumer(db, {
+    id: "c",
+    channels: "c",
+    transactional: true,
+    concurrency: 2,
+    batchSize: 10,
+    retry: hours,
+    handleBatch: async (all, handling) => {
+      const [first] = all;
+      if (isBroken) return all.forEach((n) => handling.fail(n, new DeadLetter("broken")));
+      batches.push(all.map((n) => n.payload).join());
+      for (const { payload } of all) {
+        await handling.tx.query("insert into effects values ($1)", [payload]);
+      }
+      if (first!.payload !== 1) return;
+      await gate.handle(first!, handling);
+      handling.fail(first!, new DeadLetter("still broken"));
+    },
+  });
+  await publish(context, 1, 2);
+  const done = consumer.run();
+  context.use({ [Symbol.asyncDispose]: () => consumer.stop() });
+  await until(async () => (await context.sql("select from hark.dead")).length === 2);
+  isBroken = false;
+  assert.equal(await retry(db, "c", { all: true }), 2);
+  await gate.reached();
+  assert.equal(await discard(db, "c", { ids: [2] }), 1);
+  await publish(context, 3, 3);
+  await until(() => batches.includes("3"));
+  gate.open();
+  await settled(context);
+  assert.deepEqual(batches, ["1,2", "3"]);
+  assert.deepEqual(await context.sql("select payload from effects"), [{ payload: 3 }]);
+  await consumer.stop();
+  await done;
 });
 
 test('with onFailure "block" a discarded notification releases its partition', async (context) => {

@@ -1,9 +1,9 @@
 /** Changes of what waits, by an operator and by a deployment, while workers are at it. */
 
 import assert from "node:assert/strict";
-import { connect, Consumer, notifyMany, retry } from "../../mod.ts";
+import { connect, Consumer, DeadLetter, notifyMany, retry } from "../../mod.ts";
 import "../faults/_support/logs.ts";
-import { numbers, Running } from "../faults/_support/running.ts";
+import { Gate, numbers, Running } from "../faults/_support/running.ts";
 import { test, until } from "../harness/mod.ts";
 
 test("what is hurried again and again while it runs has each effect once", async (context) => {
@@ -59,4 +59,36 @@ test("a worker that starts with a lower maxWaiting than what waits goes on with 
   const after = context.use(new Running(db, { ...options, maxWaiting: 5 }));
   await after.atLeast(200);
   assert.equal(new Set(after.payloads).size, 200);
+});
+
+test("dead letters that are retried behind a newer one of their key come back, although they fill maxWaiting", async (context) => {
+  const db = context.use(await connect(context.url));
+  const publish = (...pairs: [key: string, payload: unknown][]) =>
+    notifyMany(db, pairs.map(([key, payload]) => ({ channel: "c", key, payload })));
+  const gate = new Gate("slow", 2);
+  let isBroken = true;
+  const running = context.use(
+    new Running(db, {
+      concurrency: 2,
+      maxWaiting: 3,
+      handle: async (notification, handling) => {
+        if (isBroken) throw new DeadLetter("broken");
+        await gate.handle(notification, handling);
+      },
+    }),
+  );
+  await publish(["k", 1], ["k", 2], ["k", 3]);
+  await until(async () => (await context.sql("select from hark.dead")).length === 3);
+  isBroken = false;
+  // Both slots are taken, and 4 is ready.
+  await publish(["a", "slow"], ["b", "slow"], ["k", 4]);
+  await running.atLeast(5);
+  assert.equal(await retry(db, "c", { all: true }), 3);
+  await until(
+    async () => (await context.sql("select from hark.partitions where halted = 'full'")).length > 0,
+    { what: "the partition to be full" },
+  );
+  gate.open();
+  await running.atLeast(9);
+  assert.deepEqual(running.payloads.slice(5).sort(), [1, 2, 3, 4]);
 });

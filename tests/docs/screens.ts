@@ -38,6 +38,11 @@ export async function screens(url: string): Promise<ReadonlyMap<string, string>>
   await mailing(db);
   await using _billing = await billing(db);
   await show("status", ["status"]);
+  await show("check", ["check", "--max-lag", "5m", "--max-dead", "0"]);
+  await show("doctor", ["doctor"]);
+  // Settings are the server's, not the page's.
+  const doctor = made.get("doctor")!.replaceAll(/^warning \(settings\): .*\n.*\n/gm, "");
+  made.set("doctor", doctor);
   await show("log list", ["log", "list", "orders", "--limit", "3"]);
   await show("log show", ["log", "show", "2"]);
   await show("consumers list", ["consumers", "list"]);

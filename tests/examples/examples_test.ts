@@ -12,6 +12,20 @@ test(
 );
 
 test(
+  "the example typed.ts checks, upgrades and decodes what is published",
+  { schema: false },
+  async ({ url }) => {
+    assert.deepEqual(await run("typed", "example", url), [
+      "BAD_PAYLOAD",
+      "order-1 20 CHF 2026 true",
+      "order-1 refunded order-1",
+      "order-2 5 EUR 2026 false",
+      "3 handled",
+    ]);
+  },
+);
+
+test(
   "the example transaction.ts publishes only what committed",
   { schema: false },
   async ({ url }) => {
@@ -43,6 +57,19 @@ test(
       "invoice 5 printed, attempt 1",
     ]);
     assert.equal(lines.length, 10);
+  },
+);
+
+test(
+  "the example fair.ts lets no tenant wait for the end of another one's burst",
+  { schema: false },
+  async ({ url }) => {
+    assert.deepEqual(await run("fair", "example", url), [
+      "1005 sent",
+      "small was done within the first 20",
+      "tiny was done within the first 20",
+      "big was done last",
+    ]);
   },
 );
 

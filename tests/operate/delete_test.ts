@@ -6,11 +6,12 @@ import {
   Consumer,
   deleteNotifications,
   deletions,
+  notification,
   notifications,
   notify,
   notifyMany,
 } from "../../mod.ts";
-import { test } from "../harness/mod.ts";
+import { test, until } from "../harness/mod.ts";
 import { role } from "../schema/_support/role.ts";
 
 test("one customer's data is erased from the log, from what waits, from dead letters and from what is delayed", async (context) => {
@@ -170,4 +171,54 @@ test("a deletion needs a choice and a reason, and the right to operate; the reco
     { code: "BAD_OPTION" },
   );
   await assert.rejects(operates.query("delete from hark.deletions"), { code: "NO_PERMISSION" });
+});
+
+test("a notification that is delivered during a deletion is found in the log", async ({ url, sql, use, client }) => {
+  const db = use(await connect(url));
+  await sql("select hark.notify_at('c', '1', 'ada', deliver_at => now() - interval '1 minute')");
+  const delivering = await client();
+  await delivering.query("begin");
+  await delivering.query("select * from hark.deliver_due()");
+  const deleting = deleteNotifications(db, { key: "ada" }, { reason: "erasure" });
+  await until(
+    async () =>
+      (await sql(
+        "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+      ))
+        .length > 0,
+    { what: "the deletion to wait for the delivery" },
+  );
+  await delivering.query("commit");
+  const { log, delayed } = await deleting;
+  assert.deepEqual([log, delayed], [1, 0]);
+  assert.deepEqual(await sql("select from hark.log"), []);
+});
+
+test("what waits behind a deleted notification of its key goes on while the worker runs", async ({ url, use }) => {
+  const db = use(await connect(url));
+  await notifyMany(db, [1, 2, 3].map((n) => ({ channel: "c", key: "ada", payload: { n } })));
+  const handled: number[] = [];
+  const failed = Promise.withResolvers<void>();
+  const consumer = new Consumer(db, {
+    id: "r",
+    channels: "c",
+    from: "beginning",
+    retry: { initial: 600_000 },
+    handle({ id }) {
+      if (id > 1) return void handled.push(id);
+      failed.resolve();
+      throw new Error("it can never succeed");
+    },
+  });
+  const running = consumer.run();
+  await failed.promise;
+  await until(async () => (await notification(db, 2))?.consumers[0]?.verdict === "waiting", {
+    what: "the second to wait",
+  });
+  const { log, waiting } = await deleteNotifications(db, [1, 3], { reason: "a mistake" });
+  assert.deepEqual([log, waiting], [2, 2]);
+  await until(() => handled.length > 0, { what: "the second to be handled" });
+  await consumer.stop();
+  await running;
+  assert.deepEqual(handled, [2]);
 });

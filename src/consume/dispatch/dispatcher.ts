@@ -48,6 +48,8 @@ export class Dispatcher {
   #clock = { tick: NaN, now: 0 };
   /** Whether new handlers may start. */
   open = false;
+  /** Whether handlers wait until more has been read, so that all keys take turns. */
+  held = false;
   /** Whether everything done so far must be stored before the next handler starts. */
   wantsStoring = false;
 
@@ -98,7 +100,7 @@ export class Dispatcher {
 
   /** Starts handlers while there are ready entries and free slots. */
   pump(): void {
-    if (this.#pumping) return;
+    if (this.#pumping || this.held) return;
     this.#pumping = true;
     try {
       const until = this.#now() + slice;

@@ -22,6 +22,12 @@ interface Transacting extends Queryable {
 }
 
 /**
+ * Runs deferred triggers as the role that the handler has set. Up to PostgreSQL 17 the commit would
+ * run them as the worker's role, and they may belong to others.
+ */
+const deferred = "set constraints all immediate";
+
+/**
  * The transaction that a handler writes on. After its end it refuses queries, so that none slips
  * into the next transaction.
  */
@@ -118,6 +124,7 @@ export class Transactions {
           );
           await translated(async () => {
             // The handler may have set another, which has no rights here, and would keep it.
+            await inner.query(deferred);
             await inner.query("select set_config('role', $1::text, false)", [before.role]);
             await inner.query(this.#finish(held, done));
           });
@@ -135,7 +142,7 @@ export class Transactions {
       const done = await handle(session, work);
       committing = true;
       await session.query(
-        `reset session authorization; reset role${session.setUp.locals}; ${
+        `${deferred}; reset session authorization; reset role${session.setUp.locals}; ${
           this.#finish(held, done)
         }; commit`,
       );

@@ -9,6 +9,7 @@ import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
 import type { Claimed } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
+import { LeaseWait } from "./lease_wait.ts";
 import type { Heartbeat, Membership } from "./membership.ts";
 import { Standing } from "./standing.ts";
 
@@ -58,6 +59,7 @@ export class Assignment {
   #changes: number | undefined;
   readonly #begunAt = performance.now();
   readonly #standing: Standing;
+  readonly #leaseWait: LeaseWait | undefined;
   /** When the lease was last renewed. */
   renewedAt = -Infinity;
   /** When the next heartbeat is due. */
@@ -77,7 +79,10 @@ export class Assignment {
     this.#register = register;
     this.#state = state;
     this.#membership = member;
-    this.#standing = new Standing(state.options.identity.consumer, state.run.drain);
+    const { identity } = state.options;
+    this.#standing = new Standing(identity.consumer, state.run.drain);
+    // A drain waits only if something is left to handle: see Drain.
+    this.#leaseWait = state.run.drain ? undefined : new LeaseWait(identity, false);
     this.#duty = duty;
   }
 
@@ -141,6 +146,8 @@ export class Assignment {
     else if (this.#serving > heartbeat.share) this.#giveBack(heartbeat.share);
     else if (wanting) await this.#claimMore(session, heartbeat);
     if (heartbeat.replays) await this.#moveReplays(session);
+    if (wanting && this.#serving === 0) await this.#leaseWait?.tell(session);
+    else this.#leaseWait?.over();
   }
 
   /**

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { getLogger } from "../../log/logger.ts";
+import { getLogger, settled } from "../../log/logger.ts";
 import { toId } from "../../check.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
@@ -111,6 +111,7 @@ export class Waiting {
     const { entries, options } = this.#state;
     // Handled, given up or lost since the rows were asked for.
     if (entries.waiting.get(entry.id) !== entry || !entries.discard(entry)) return;
+    settled(options.identity.consumer, entry.id);
     logger.info("{consumer}: waiting notification {id} was discarded", {
       consumer: options.identity.consumer,
       id: entry.id,
@@ -193,6 +194,7 @@ export class Waiting {
         this.#discarded(entry);
       } else if (row === undefined || row.channel === null) {
         // The row was removed by hand, or the notification by a forced cleanup.
+        settled(state.options.identity.consumer, entry.id);
         logger.warn(
           "{consumer}: waiting notification {id} is no longer stored, so it is not handled",
           {

@@ -4,8 +4,9 @@
  * @module
  */
 
-import { getLogger } from "../../log/logger.ts";
+import { getLogger, settled } from "../../log/logger.ts";
 import { messageOf, translate } from "../../database/translate.ts";
+import { aDay } from "../../duration.ts";
 import { Notification } from "../notification.ts";
 import { verdict } from "../retry.ts";
 import type { Entry } from "../state/entry.ts";
@@ -13,6 +14,12 @@ import type { State } from "../state/state.ts";
 import { type Batch, BatchFailed, type Result, Unsure } from "../state/work.ts";
 
 const logger = getLogger(["hark", "consumer"]);
+
+/**
+ * After how long, in milliseconds, a worker tries again what needs a newer one. It is the same
+ * program by then. A newer worker tries at once when it claims the partition.
+ */
+const newerWait = 2 * aDay; // longer than any pollInterval, so that no drain waits for it
 
 /** Decides what to store for each notification, and which entry may come next. */
 export class Settlement {
@@ -86,9 +93,10 @@ export class Settlement {
         this.#succeeded(work, i);
         continue;
       }
-      const error = entry.lane !== undefined && rolledBack.has(entry.lane)
-        ? new BatchFailed()
-        : results[i]?.error;
+      // One that did not fail itself comes again, even if the one before it is given up.
+      const isBehind = results[i] === undefined ||
+        entry.lane !== undefined && rolledBack.has(entry.lane);
+      const error = isBehind ? new BatchFailed() : results[i]?.error;
       if (!this.#failed(entry, notification, error, interrupted)) again.push(entry);
     }
     if (again.length > 0) all.repeat(again);
@@ -97,8 +105,9 @@ export class Settlement {
   #succeeded(work: Batch, i: number): void {
     const entry = work.entries[i]!;
     const { startedAt } = entry;
+    const { hooks, identity } = this.#state.options;
+    if (entry.wait !== undefined) settled(identity.consumer, entry.id);
     this.#state.entries.succeed(entry);
-    const { hooks } = this.#state.options;
     if (hooks.onHandled === undefined) return;
     const notification = work.notifications[i]!;
     const handled = {
@@ -132,9 +141,21 @@ export class Settlement {
       entries.drop(entry);
       return true;
     }
+    const isUnsure = error instanceof Unsure || this.#isFenced(error);
+    const { wait } = entry;
+    // Also if it is not to blame, and would be called again.
+    if (wait?.discarded && !isUnsure) {
+      logger.info("{consumer}: notification {id} was not handled and is discarded, as was asked", {
+        consumer: options.identity.consumer,
+        id: entry.id,
+      });
+      settled(options.identity.consumer, entry.id);
+      entries.finish(entry);
+      return true;
+    }
     // An earlier entry of its lane in the same batch has failed, so this one counts as not handled.
     if (entries.comesAgain(entry)) return true;
-    if (error instanceof Unsure || this.#isFenced(error)) {
+    if (isUnsure) {
       const reason = error instanceof Unsure ? error.cause : error;
       logger.warn(
         "{consumer}: could not learn whether notification {id} is stored as done: {reason}",
@@ -145,17 +166,12 @@ export class Settlement {
       return true;
     }
     if (untold) return false;
-    const { wait } = entry;
-    if (wait?.discarded) {
-      logger.info("{consumer}: notification {id} failed once more and is discarded, as was asked", {
-        consumer: options.identity.consumer,
-        id: entry.id,
-      });
-      entries.finish(entry);
-      return true;
-    }
     const attempt = entry.attempts + (wait?.extraUntil === undefined ? 1 : 0);
     const next = verdict(error, attempt, options, notification);
+    if (next.kind === "newer") {
+      this.#leaveToNewer(entry, next.reason);
+      return true;
+    }
     void this.#report("onError", () => options.hooks.onError?.(error, notification));
     if (next.kind === "dead") {
       this.#bury(entry, notification, error, attempt, next.reason);
@@ -188,6 +204,17 @@ export class Settlement {
     return true;
   }
 
+  #leaveToNewer(entry: Entry, reason: string): void {
+    const { options, entries } = this.#state;
+    logger.warn(
+      "{consumer}: notification {id} waits, with its key, for a worker of a newer program: {reason}",
+      { consumer: options.identity.consumer, id: entry.id, reason },
+    );
+    const due = performance.now() + (entry.wait?.again ? 0 : newerWait);
+    // Of one that was just read, the attempts are the crashes of earlier owners, which it did not cause.
+    entries.retry(entry, entry.stored ? entry.attempts : 0, due, reason, "newer");
+  }
+
   #isFenced(error: unknown): boolean {
     return this.#state.options.identity.transactional &&
       (error as { code?: unknown } | undefined)?.code === "FENCED";
@@ -200,9 +227,11 @@ export class Settlement {
     attempts: number,
     reason: string,
   ): void {
+    const { consumer } = this.#state.options.identity;
+    settled(consumer, entry.id);
     logger.error(
       "{consumer}: notification {id} became a dead letter after attempt {attempts}: {reason}",
-      { consumer: this.#state.options.identity.consumer, id: entry.id, attempts, reason, error },
+      { consumer, id: entry.id, attempts, reason, error },
     );
     this.#state.entries.bury(entry, attempts, reason);
     const { onDeadLetter } = this.#state.options.hooks;

@@ -12,6 +12,7 @@ import type { RetryPolicy } from "../retry.ts";
 import type { StartValues } from "../start.ts";
 import type { BatchHandler, Handler } from "../handler.ts";
 import type { Identity } from "./identity.ts";
+import type { CheckedLimits } from "./turns.ts";
 
 /** How large a page may be. */
 export interface PageLimits {
@@ -43,6 +44,8 @@ export interface CheckedOptions extends RetryPolicy {
   /** Starts of single channels: JSON text, or null. */
   readonly channelStarts: string | null;
   readonly limits: PageLimits;
+  /** How keys share the worker. Undefined if they do not take turns. */
+  readonly sharing: CheckedLimits | undefined;
   readonly readAhead: number;
   readonly readAheadBytes: number;
   readonly concurrency: number;

@@ -7,9 +7,10 @@
 
 import type { LogRow } from "../notification.ts";
 import type { CheckedOptions } from "./context.ts";
-import { type Entry, type Outcome, sizeOf, type WaitingRow, waitingRow } from "./entry.ts";
+import { type Entry, isOver, type Outcome, sizeOf, type WaitingRow, waitingRow } from "./entry.ts";
 import { foundEntry, type FoundRow, readEntry } from "./new_entry.ts";
 import { KeyQueue } from "./key_queue.ts";
+import { Turns } from "./turns.ts";
 import type { OwnedPartition } from "./partition.ts";
 
 type Halt = (held: OwnedPartition, why: "blocked" | "full") => void;
@@ -41,7 +42,12 @@ export class Entries {
     this.#options = options;
     this.#partitions = partitions;
     this.#halt = halt;
-    this.queue = new KeyQueue(options.concurrency === 1, (entry) => this.follow(entry));
+    const { concurrency, sharing } = options;
+    this.queue = new KeyQueue(
+      concurrency === 1 && sharing === undefined,
+      (entry) => this.follow(entry),
+      sharing && new Turns(sharing),
+    );
   }
 
   /** The lane in which an entry keeps its order. */
@@ -66,7 +72,9 @@ export class Entries {
     if (!row.passed) held.done.add(id);
     this.waiting.set(id, entry);
     held.waiting++;
-    this.queue.addWaiting(entry, entry.wait?.extraUntil === undefined ? now + row.wait : now);
+    // What needs a newer worker is tried at once: this one may be it.
+    const atOnce = row.state === "newer" || entry.wait?.extraUntil !== undefined;
+    this.queue.addWaiting(entry, atOnce ? now : now + row.wait);
   }
 
   /** The row of a waiting entry is certainly stored. */
@@ -154,15 +162,24 @@ export class Entries {
     this.#over(entry);
   }
 
-  /** An attempt has failed, and the handler is called again when the entry is due. */
-  retry(entry: Entry, attempts: number, due: number, error: string): void {
+  /**
+   * An attempt has failed, or needs a newer worker. The handler is called again when the entry is
+   * due.
+   */
+  retry(
+    entry: Entry,
+    attempts: number,
+    due: number,
+    error: string,
+    state: "failed" | "newer" = "failed",
+  ): void {
     change(entry).attempts = attempts;
     if (entry.wait !== undefined) {
       const row = changeRow(entry.wait);
       row.again = false;
       row.extraUntil = undefined;
     }
-    this.#store(entry, "failed", due, error);
+    this.#store(entry, state, due, error);
     this.queue.wait(entry, due);
     change(entry).startedAt = 0;
   }
@@ -221,6 +238,25 @@ export class Entries {
     this.queue.hold(entry);
   }
 
+  /**
+   * Entries that limits hold back give their memory up, and get rows in hark.waiting, so that the
+   * position may pass them. They are read again when their turn comes. Half of what may wait is left
+   * for failures.
+   */
+  setAside(): void {
+    if (this.#options.block) return; // the position passes nothing that is not handled
+    const most = this.#options.maxWaiting / 2;
+    for (const entry of this.queue.heldBack()) {
+      const held = this.#partitions.get(entry.partition);
+      if (held === undefined || held.halted !== undefined || isOver(entry)) continue;
+      if (!entry.stored) {
+        if (held.waiting + this.queue.countBehind(entry) >= most) continue;
+        this.#store(entry, "behind", 0, null);
+        this.queue.hold(entry);
+      } else this.#letGo(entry);
+    }
+  }
+
   /** An entry is behind a waiting one of its lane. */
   follow(entry: Entry): void {
     // With "block", reading has stopped, and entries already read are dropped: see State.halt.
@@ -265,7 +301,7 @@ export class Entries {
   /** Gives an entry a row in hark.waiting, so that the position may pass it. */
   #store(
     entry: Entry,
-    state: "failed" | "behind" | "running",
+    state: "failed" | "newer" | "behind" | "running",
     due: number,
     error: string | null,
   ): void {
@@ -283,8 +319,9 @@ export class Entries {
     }
     this.outcomes.set(entry.id, { kind: "wait", entry, state, due, error });
     if (held === undefined || held.halted !== undefined) return;
+    const holdsUp = state === "failed" || state === "newer";
     if (held.waiting >= this.#options.maxWaiting) this.#halt(held, "full");
-    else if (this.#options.block && state === "failed") this.#halt(held, "blocked");
+    else if (this.#options.block && holdsUp) this.#halt(held, "blocked");
   }
 
   /** Ends the waiting of an entry, if it was waiting. */

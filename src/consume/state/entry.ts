@@ -85,7 +85,7 @@ export type Outcome =
   | {
     readonly kind: "wait";
     readonly entry: Entry;
-    readonly state: "failed" | "behind" | "running";
+    readonly state: "failed" | "newer" | "behind" | "running";
     /** When to retry the notification, by `performance.now()`. */
     readonly due: number;
     readonly error: string | null;

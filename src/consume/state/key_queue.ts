@@ -7,6 +7,7 @@
 
 import { type Entry, isOver } from "./entry.ts";
 import { Agenda, Fifo } from "./fifo.ts";
+import { Arrival, type Ready } from "./ready.ts";
 
 interface Lane {
   /** The entry that runs, is ready, or waits for its retry. The others come after it. */
@@ -14,12 +15,13 @@ interface Lane {
   readonly queue: Fifo<Entry>;
 }
 
-/** Orders the entries of one worker. This class reads no clock: callers pass the time. */
+/**
+ * Orders the entries of one worker. This class reads no clock: callers pass the time. Only what is
+ * ready may know limits, and with them the time.
+ */
 export class KeyQueue {
   readonly #lanes = new Map<string, Lane>();
-  readonly #ready = new Fifo<Entry>();
-  /** Entries that had to be read again. They come before ready entries, which are younger. */
-  readonly #loaded = new Fifo<Entry>();
+  readonly #ready: Ready;
   readonly #loading = new Fifo<Entry>();
   readonly #waiting = new Agenda<Entry>();
   /** An entry that was looked at, and is taken next. */
@@ -31,15 +33,20 @@ export class KeyQueue {
    * @param serial Whether one entry at a time is taken. Then all are taken in the order read, and
    *   only waiting entries need lanes.
    * @param follow Called for an entry that must wait behind a waiting one of its lane.
+   * @param ready In which order ready entries are taken.
    */
-  constructor(serial: boolean, follow: (entry: Entry) => void) {
+  constructor(serial: boolean, follow: (entry: Entry) => void, ready: Ready = new Arrival()) {
     this.#serial = serial;
     this.#follow = follow;
+    this.#ready = ready;
   }
 
-  /** When the next waiting entry is due, by the clock of {@linkcode KeyQueue.wait}. */
+  /**
+   * When the next waiting entry is due, or the next one that a limit holds back, by the clock of
+   * {@linkcode KeyQueue.wait}.
+   */
   get nextDue(): number {
-    return this.#waiting.next;
+    return Math.min(this.#waiting.next, this.#ready.nextDue);
   }
 
   /** Whether entries must be read again before they can be taken. */
@@ -47,14 +54,14 @@ export class KeyQueue {
     return this.#loading.size > 0;
   }
 
-  /** How many entries have been read again and not been taken yet. */
+  /** How many entries have been read again and could be taken now. */
   get loadedCount(): number {
-    return this.#loaded.size;
+    return this.#ready.loadedCount;
   }
 
   /** Whether an entry could be taken now. */
   get hasReady(): boolean {
-    return this.#next !== undefined || this.#ready.size > 0 || this.#loaded.size > 0;
+    return this.#next !== undefined || this.#ready.hasReady;
   }
 
   /** Adds an entry that was read from the log. */
@@ -62,14 +69,14 @@ export class KeyQueue {
     // In serial mode, an entry of a waiting lane is put behind it only when its turn comes. Others
     // of the lane may still be ready before this one.
     if (entry.lane === undefined || this.#serial) {
-      this.#ready.push(entry);
+      this.#ready.add(entry);
       return;
     }
     const lane = this.#lanes.get(entry.lane);
     if (lane !== undefined) this.#goBehind(entry, lane);
     else {
       this.#lanes.set(entry.lane, { head: entry, queue: new Fifo() });
-      this.#ready.push(entry);
+      this.#ready.add(entry);
     }
   }
 
@@ -99,7 +106,7 @@ export class KeyQueue {
       return next;
     }
     for (;;) {
-      const entry = this.#loaded.shift() ?? this.#ready.shift();
+      const entry = this.#ready.take();
       if (entry === undefined) return undefined;
       if (isOver(entry)) continue;
       if (this.#serial && entry.lane !== undefined && this.#lanes.size > 0) {
@@ -150,19 +157,24 @@ export class KeyQueue {
   /** Ends an entry that is handled or given up. The next of its lane may then be taken. */
   end(entry: Entry): void {
     if (this.#next === entry) this.#next = undefined;
+    this.#ready.release(entry);
     // In serial mode lanes are rare, and looking one up hashes the key.
     if (entry.lane === undefined || this.#lanes.size === 0) return;
     const lane = this.#lanes.get(entry.lane);
-    if (lane === undefined || lane.head !== entry) return;
+    if (lane?.head === entry) this.#advance(entry.lane, lane);
+  }
+
+  /** The next entry of a lane becomes its head. */
+  #advance(name: string, lane: Lane): void {
     let next = lane.queue.shift();
     while (next !== undefined && isOver(next)) next = lane.queue.shift();
-    if (next === undefined) this.#lanes.delete(entry.lane);
+    if (next === undefined) this.#lanes.delete(name);
     else {
       lane.head = next;
       if (next.stored) this.#followAll(lane);
       if (next.startedAt > 0) return; // of the same batch: its result is told next
       if (next.row === undefined) this.#loading.push(next);
-      else this.#ready.push(next);
+      else this.#ready.add(next);
     }
   }
 
@@ -180,6 +192,7 @@ export class KeyQueue {
 
   /** Makes a failed entry wait until `due`. The entries of its lane wait behind it. */
   wait(entry: Entry, due: number): void {
+    this.#ready.release(entry);
     this.#waiting.add(due, entry);
     this.hold(entry);
   }
@@ -211,6 +224,7 @@ export class KeyQueue {
 
   /** Moves due entries to those that are to be read again. Returns whether any was due. */
   wake(now: number): boolean {
+    this.#ready.wake();
     let woken = false;
     for (let entry; (entry = this.#waiting.take(now)) !== undefined; woken = true) {
       if (!isOver(entry)) this.#loading.push(entry);
@@ -247,7 +261,7 @@ export class KeyQueue {
 
   /** Adds entries that have been read again. */
   loaded(entries: readonly Entry[]): void {
-    for (const entry of entries) this.#loaded.push(entry);
+    for (const entry of entries) this.#ready.addLoaded(entry);
   }
 
   /**
@@ -257,7 +271,9 @@ export class KeyQueue {
   putBack(entries: readonly Entry[]): void {
     const next = this.#next === undefined ? [] : [this.#next];
     this.#next = undefined;
-    this.#loaded.unshift([...entries, ...next]);
+    // Their handlers may have begun, so that they use up their share once more.
+    for (const entry of entries) this.#ready.release(entry);
+    this.#ready.putBack([...entries, ...next]);
   }
 
   /** Removes the entries that `drops` has dropped. A running one keeps its lane. */
@@ -265,13 +281,25 @@ export class KeyQueue {
     const kept = (entry: Entry) => !drops(entry);
     if (this.#next !== undefined && !kept(this.#next)) this.#next = undefined;
     this.#ready.keep(kept);
-    this.#loaded.keep(kept);
     this.#loading.keep(kept);
     this.#waiting.keep(kept);
     for (const [name, lane] of this.#lanes) {
       lane.queue.keep(kept);
-      // A running entry keeps its lane, so that no other handler of its key starts beside it.
-      if (lane.head.phase === "dropped" && lane.head.startedAt === 0) this.#lanes.delete(name);
+      // A running entry keeps its lane, so that no other handler of its key starts beside it. What
+      // waits behind a dropped one stays: a retried dead letter, or one to be replayed.
+      if (lane.head.phase === "dropped" && lane.head.startedAt === 0) this.#advance(name, lane);
     }
+    this.#ready.prune();
+  }
+
+  /** Entries that are held back by a limit, and are in memory. */
+  heldBack(): readonly Entry[] {
+    return this.#ready.heldBack();
+  }
+
+  /** How many entries are behind an entry in its lane. */
+  countBehind(entry: Entry): number {
+    const lane = entry.lane === undefined ? undefined : this.#lanes.get(entry.lane);
+    return lane?.head === entry ? lane.queue.size : 0;
   }
 }

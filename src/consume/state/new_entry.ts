@@ -55,7 +55,9 @@ export function foundEntry(
   lane: string | undefined,
 ): Entry {
   const extra = held.restarted && row.state === "failed" && row.wait > 0;
-  const crashed = held.crashes > 0 && held.outstanding === 0 && row.state !== "behind";
+  // Neither was handled when the last owner crashed.
+  const isUntried = row.state === "behind" || row.state === "newer";
+  const crashed = held.crashes > 0 && held.outstanding === 0 && !isUntried;
   return {
     id: row.id,
     partition: held.number,

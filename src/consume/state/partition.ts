@@ -125,8 +125,8 @@ export class OwnedPartition {
    * This worker certainly serves the partition again. Handlers called from now on get a new signal.
    */
   regain(epoch: number): void {
+    if (epoch !== this.epoch) this.haltTold = false; // a claim forgets it
     this.epoch = epoch;
-    this.haltTold = false; // a claim forgets it
     if (!this.#lost.signal.aborted) return;
     this.#lost = new AbortController();
     this.#signal = undefined;

@@ -8,6 +8,7 @@ import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { Dispatcher } from "../dispatch/dispatcher.ts";
 import type { Assignment } from "../lease/assignment.ts";
+import { LeaseWait } from "../lease/lease_wait.ts";
 import type { State } from "../state/state.ts";
 
 /** Checks whether a drain has anything left to do. */
@@ -15,12 +16,14 @@ export class Drain {
   readonly #state: State;
   readonly #assignment: Assignment;
   readonly #dispatcher: Dispatcher;
+  readonly #leaseWait: LeaseWait;
   #behindAt = -Infinity;
 
   constructor(state: State, shares: Assignment, dispatcher: Dispatcher) {
     this.#state = state;
     this.#assignment = shares;
     this.#dispatcher = dispatcher;
+    this.#leaseWait = new LeaseWait(state.options.identity, true);
   }
 
   /**
@@ -59,6 +62,7 @@ export class Drain {
         [this.#state.options.identity.consumer, `{${others.join(",")}}`, started ?? null],
       )
     );
+    if (row.behind) await this.#leaseWait.tell(session);
     return !row.behind;
   }
 }

@@ -184,8 +184,11 @@ export class Worker implements AsyncDisposable {
         await this.#guarded(session, async () => {
           busy = await this.#fetcher.read(session);
         });
-        // Otherwise handlers are called with the next page, while the server reads it.
-        if (!busy || !this.#fetcher.goesOn) this.#dispatcher.pump();
+        // Otherwise handlers are called with the next page, while the server reads it. If keys take
+        // turns, handlers wait for that page: the keys whose turn comes may be in it.
+        const goesOn = busy && this.#fetcher.goesOn;
+        this.#dispatcher.held = goesOn && this.#options.sharing !== undefined;
+        if (!goesOn) this.#dispatcher.pump();
         this.#makeRoom();
         if (await this.#drain?.isOver(session)) {
           // Store now, while it is known how far was read. That is beyond the last notification
@@ -260,8 +263,8 @@ export class Worker implements AsyncDisposable {
   }
 
   /**
-   * If all entries that were read are behind slow handlers, the slow entries become waiting. The
-   * position may then pass them, so that more can be read.
+   * If all entries that were read are behind slow handlers or held back by limits, those entries
+   * become waiting. The position may then pass them, so that more can be read.
    */
   #makeRoom(): void {
     const { entries } = this.#state;
@@ -271,6 +274,7 @@ export class Worker implements AsyncDisposable {
       if (entry.phase !== "running" || entry.stored || now - entry.startedAt < slow) continue;
       entries.pass(entry, now);
     }
+    entries.setAside();
   }
 
   /** How long nothing is due unless a bell rings, in milliseconds. */

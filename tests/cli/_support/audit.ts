@@ -85,7 +85,9 @@ async function audited(
     child.kill("SIGINT");
   }
   const { code, stderr } = await child.ended({ deadline: 90_000 });
-  assert.equal(code, 0, `${script} ${args.join(" ")}: ${stderr}`);
+  // These two find something: the state of the database and of the server.
+  const judges = args[0] === "check" || args[0] === "doctor";
+  assert(code === 0 || judges && code === 1, `${script} ${args.join(" ")}: ${stderr}`);
   assert.doesNotMatch(stderr, /Requires|--allow-|NotCapable/);
   const text = await Deno.readTextFile(audit).catch(() => "");
   return text.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Used);

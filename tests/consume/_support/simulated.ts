@@ -6,7 +6,7 @@
  */
 
 import assert from "node:assert/strict";
-import { DeadLetter, type Queryable } from "../../../mod.ts";
+import { DeadLetter, type LimitOptions, type Queryable } from "../../../mod.ts";
 import { Bell } from "../../../src/database/bell.ts";
 import type { HandlerCalls } from "../../../src/consume/dispatch/handler_call.ts";
 import { completeOptions } from "../../../src/consume/check_options.ts";
@@ -31,6 +31,11 @@ export interface Kind {
   readonly transactional: boolean;
   readonly block: boolean;
   readonly maxWaiting: number;
+  /** With which limits keys take turns. Without any they do not. */
+  readonly limits?: Pick<LimitOptions, "perKey" | "rate"> & {
+    /** Whether two keys are one group. */
+    readonly grouped?: boolean;
+  };
 }
 
 /** What a handler makes of what it was called with. `mask` chooses among the notifications of a batch. */
@@ -86,6 +91,9 @@ class Watched extends State {
   }
 }
 
+/** The group of a key: "a" and "b" are one, and "c" and "d". */
+const groupOf = (key: string): string => key <= "b" ? "ab" : "cd";
+
 const range = (count: number) => Array.from({ length: count }, (_, n) => n);
 
 /** The worker, and the rows it works on. */
@@ -111,12 +119,21 @@ export class Simulated {
   readonly #waiting: Waiting;
   #epoch = 0;
   #most = 0;
+  /** The time of limits. It goes on when the worker is to wake. */
+  #clock = 0;
+  /** When handlers of each group began. The worker's own are those of null. */
+  readonly #starts = new Map<string | null, number[]>();
   #broken: Error | undefined;
 
   constructor(kind: Kind) {
     this.kind = kind;
-    const options: CheckedOptions = completeOptions(
+    const { grouped = false, ...limits } = kind.limits ?? {};
+    const by = (n: { key: string | null }) => n.key === null ? n.key : groupOf(n.key);
+    const given: CheckedOptions = completeOptions(
       {
+        ...(kind.limits === undefined
+          ? {}
+          : { limits: grouped ? { ...limits, by } : { ...limits } }),
         concurrency: kind.concurrency,
         partitions: kind.partitions,
         transactional: kind.transactional,
@@ -131,6 +148,10 @@ export class Simulated {
         ? { handle: undefined, handleBatch: () => {} }
         : { handle: () => {}, handleBatch: undefined },
     );
+    const options: CheckedOptions = {
+      ...given,
+      sharing: given.sharing && { ...given.sharing, clock: () => this.#clock },
+    };
     const never = new AbortController().signal;
     const run: Run = {
       stopping: never,
@@ -228,6 +249,11 @@ export class Simulated {
       this.#broken ??= error as Error; // thrown where the test sees it
     }
     for (const entry of work.entries) {
+      try {
+        this.#checkLimits(entry);
+      } catch (error) {
+        this.#broken ??= error as Error;
+      }
       this.#inHand.add(entry);
       this.state.begun.add(entry);
     }
@@ -268,6 +294,28 @@ export class Simulated {
       assert.deepEqual(before, [], `${says(id)} comes before earlier ones of its key`);
       assert((first.get(lane) ?? 0) < id, `${says(id)} is out of order in its batch`);
       first.set(lane, id);
+    }
+  }
+
+  /** What limits promise: how many handlers of a group run, and how many begin in any time. */
+  #checkLimits({ id, key }: Entry): void {
+    const { limits } = this.kind;
+    if (limits === undefined) return;
+    const group = (key: string | null) =>
+      key === null || limits.grouped !== true ? key : groupOf(key);
+    const own = group(key);
+    const beside = [...this.#inHand].filter((other) => group(other.key) === own).length;
+    const { concurrency = Infinity, rate } = limits.perKey ?? {};
+    assert(own === null || beside < concurrency, `${id} begins beside ${beside} of its group`);
+    for (const [name, given] of [[own, rate], [null, limits.rate]] as const) {
+      if (given === undefined || own === null && given === rate) continue;
+      const starts = this.#starts.get(name) ?? [];
+      this.#starts.set(name, starts);
+      starts.push(this.#clock);
+      const recent = starts.filter((at) => at > this.#clock - Number(given.per)).length;
+      assert(recent <= 2 * given.count, `${id} is start ${recent} of ${name} in its time`);
+      const now = starts.filter((at) => at === this.#clock).length;
+      assert(now <= given.count, `${id} is start ${now} of ${name} at once`);
     }
   }
 
@@ -350,6 +398,7 @@ export class Simulated {
   /** Time passes: for all that waits, or for the first that is due. */
   async wake(all: boolean): Promise<void> {
     await this.finishHalts();
+    this.#clock += all ? 1000 : 100;
     const { queue } = this.state.entries;
     queue.wake(all ? 1e300 : queue.nextDue);
     if (queue.wantsLoading) await this.#waiting.load(this.#session);
@@ -362,6 +411,7 @@ export class Simulated {
       if (entry.stored || entry.phase === "dropped") continue;
       this.state.entries.pass(entry, performance.now());
     }
+    this.state.entries.setAside();
   }
 
   /** Stores outcomes and positions, as hark.acknowledge does. */

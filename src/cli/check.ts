@@ -1,0 +1,75 @@
+/**
+ * `hark check`: whether consumers are within limits, for monitoring systems.
+ *
+ * @module
+ */
+
+import { multiple } from "@optique/core/modifiers";
+import { ageBounds } from "../duration.ts";
+import { databaseCommand, given } from "./command.ts";
+import { maybe, number, positional, words } from "./options.ts";
+import { paint, visible } from "./style.ts";
+import { countText, named } from "./text.ts";
+import { duration } from "./values.ts";
+
+const count = number("N", { least: 0, most: 1_000_000 });
+
+/** The exit codes that monitoring systems expect. */
+const codes = { ok: 0, warning: 1, critical: 2 } as const;
+
+/** `hark check`. */
+export const check = databaseCommand({
+  name: "check",
+  brief: "Compare consumers with limits, for monitoring systems.",
+  description:
+    "Writes one line for each cause. The exit code is 0 if all is well, 2 if a limit is exceeded, and " +
+    "1 for a sign of trouble that no limit is about: a consumer with something to do that no worker " +
+    "serves, or a partition that is held up. It is 3 if the database was not reached, and 4 if the schema " +
+    "is missing.",
+  examples: [
+    ["hark check --max-lag 5m --max-dead 0", "every consumer"],
+    ["hark check --max-unread 1000 billing mail", "two of them"],
+    ["hark check --max-lag 5m --json", "for a program"],
+  ],
+  options: {
+    consumers: multiple(positional(words("CONSUMER"), "Only these consumers. Default: all.")),
+    maxLag: maybe(
+      "--max-lag",
+      duration("--max-lag", ageBounds),
+      "The oldest unread notification may be this old, and a delayed one this long overdue.",
+    ),
+    maxUnread: maybe("--max-unread", count, "Up to N notifications may be unread."),
+    maxDead: maybe("--max-dead", count, "There may be up to N dead letters."),
+    maxWaiting: maybe("--max-waiting", count, "Up to N may wait, for a retry for example."),
+    maxAge: maybe(
+      "--max-age",
+      duration("--max-age", ageBounds),
+      "The oldest notification that is unread or waits may be this old.",
+    ),
+  },
+  async run(db, o) {
+    const { check } = await import("../operate/check.ts");
+    const result = await check(
+      db,
+      given({
+        consumers: o.consumers.length === 0 ? undefined : o.consumers,
+        maxLag: o.maxLag,
+        maxUnread: o.maxUnread,
+        maxDead: o.maxDead,
+        maxWaiting: o.maxWaiting,
+        maxAge: o.maxAge,
+      }),
+    );
+    return {
+      json: result,
+      text: result.causes.length === 0
+        ? `${paint("green", "ok")}: ${countText(result.consumers, "consumer")}`
+        : result.causes.map(({ level, consumer, message }) =>
+          `${paint(level === "critical" ? "red" : "yellow", level)}: ${
+            consumer === null ? "" : `${named(consumer)}: `
+          }${visible(message)}`
+        ).join("\n"),
+      code: codes[result.level],
+    };
+  },
+});

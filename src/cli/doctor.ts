@@ -1,0 +1,54 @@
+/**
+ * `hark doctor`: what is wrong with a set-up, and how to mend it.
+ *
+ * @module
+ */
+
+import { ageBounds } from "../duration.ts";
+import { databaseCommand, given } from "./command.ts";
+import { exitCodes } from "./exit_codes.ts";
+import { maybe } from "./options.ts";
+import { paint, visible } from "./style.ts";
+import { duration } from "./values.ts";
+
+const colours = { error: "red", warning: "yellow", note: "dim" } as const;
+
+/** `hark doctor`. */
+export const doctor = databaseCommand({
+  name: "doctor",
+  brief: "Say what is wrong with a set-up, and how to mend it.",
+  description:
+    "Looks at the schema and at roles' rights, at the server's settings, clock, connections and NOTIFY " +
+    "queue, for a pooler that keeps LISTEN from working, at transactions and replication slots that hold " +
+    "things up, consumers that no worker serves, delayed notifications and retention that no worker " +
+    "applies, watches that have drifted, and the log's size. Changes nothing. If something is wrong, the " +
+    "exit code is 1. Run it with the URL and the role of the workers.",
+  examples: [
+    ["hark doctor", "after setting up, and when something is odd"],
+    ["hark doctor --json", "for a program"],
+  ],
+  options: {
+    longTransaction: maybe(
+      "--long-transaction",
+      duration("--long-transaction", ageBounds),
+      "A transaction is open for too long after this. Default: 5m.",
+    ),
+  },
+  async run(db, o) {
+    const { doctor } = await import("../operate/doctor/doctor.ts");
+    const found = await doctor(db, given({ longTransaction: o.longTransaction }));
+    const wrong = found.filter(({ level }) => level !== "note");
+    return {
+      json: found,
+      text: [
+        ...found.map(({ level, code, problem, remedy }) =>
+          `${paint(colours[level], `${level} (${code}):`)} ${visible(problem)}\n  ${
+            visible(remedy)
+          }`
+        ),
+        ...wrong.length === 0 ? ["nothing is wrong"] : [],
+      ].join("\n"),
+      code: wrong.length === 0 ? exitCodes.ok : exitCodes.failed,
+    };
+  },
+});

@@ -1,0 +1,61 @@
+/**
+ * `hark log channels`: how much was published on each channel.
+ *
+ * @module
+ */
+
+import { databaseCommand, given } from "./command.ts";
+import { maybe, number } from "./options.ts";
+import { blocks, type Cell, table } from "./table.ts";
+import { ago, bytesText, countText, shortened } from "./text.ts";
+import { duration } from "./values.ts";
+
+/** `hark log channels`. */
+export const channels = databaseCommand({
+  name: "log channels",
+  brief: "Show how much was published on each channel, and how many consumers read it.",
+  description:
+    "Of the last 24 hours, or of another time. It looks at the newest million notifications, and says " +
+    "how far it looked.",
+  examples: [
+    ["hark log channels", "the last day"],
+    ["hark log channels --since 1h", "the last hour"],
+  ],
+  options: {
+    since: maybe(
+      "--since",
+      duration("--since", { least: 0, most: Date.now() }),
+      "From this long ago on. Default: 24h.",
+    ),
+    scan: maybe(
+      "--scan",
+      number("N", { least: 1, most: 10_000_000 }),
+      "Look at no more than this many. Default: 1,000,000.",
+    ),
+  },
+  async run(db, o) {
+    const { logChannels } = await import("../operate/log_channels.ts");
+    const from = new Date(Date.now() - (o.since ?? 86_400_000));
+    const found = await logChannels(db, { from, ...given({ maxScanned: o.scan }) });
+    const { channels, looked, lookedThrough, more } = found;
+    return {
+      json: found,
+      text: blocks(
+        channels.length === 0 ? "nothing was published in that time" : table(
+          "channel, notifications, size, first, last, consumers",
+          channels.map((one): Cell[] => [
+            shortened(one.channel, 60),
+            one.notifications,
+            { text: bytesText(one.bytes), right: true },
+            ago(one.firstAt),
+            ago(one.lastAt),
+            one.consumers === 0
+              ? { text: "none reads it", style: "yellow" }
+              : String(one.consumers),
+          ]),
+        ),
+        more ? `Looked at ${countText(looked, "notification")}, through id ${lookedThrough}.` : "",
+      ),
+    };
+  },
+});

@@ -1,0 +1,69 @@
+/**
+ * The option `limits` of a consumer.
+ *
+ * @module
+ */
+
+import { bad, knownOptions, show, wholeNumber } from "../check.ts";
+import { messageOf } from "../database/translate.ts";
+import { aDay, requiredMs } from "../duration.ts";
+import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
+import { Notification } from "./notification.ts";
+import type { LimitOptions, RateOptions } from "./options.ts";
+import type { CheckedRate } from "./state/bucket.ts";
+import type { CheckedLimits } from "./state/turns.ts";
+
+const logger = getLogger(["hark", "consumer"]);
+
+/**
+ * Checks the option `limits` and fills in the defaults. Undefined if it is not given.
+ *
+ * @throws {HarkError} `BAD_OPTION`.
+ */
+export function checkedLimits(
+  limits: LimitOptions | undefined,
+  consumer: string,
+): CheckedLimits | undefined {
+  if (limits === undefined) return undefined;
+  knownOptions("limits", limits, ["perKey", "rate", "by"]);
+  const { perKey = {}, rate, by } = limits;
+  knownOptions("limits.perKey", perKey, ["concurrency", "rate"]);
+  if (by !== undefined && typeof by !== "function") bad("limits.by", by, "Give a function.");
+  return {
+    concurrency: wholeNumber("limits.perKey.concurrency", perKey.concurrency, Infinity, 1, 10_000),
+    perGroup: checkedRate("limits.perKey.rate", perKey.rate),
+    rate: checkedRate("limits.rate", rate),
+    groupOf: by === undefined ? ({ key }) => key ?? undefined : (entry) => {
+      try {
+        return groupName(by(new Notification(entry.row!, entry.attempts + 1)));
+      } catch (error) {
+        logger.error(
+          "{consumer}: limits.by failed for notification {id}, which takes its turn by its key: {reason}",
+          { consumer, id: entry.id, reason: messageOf(error), error },
+        );
+        return entry.key ?? undefined;
+      }
+    },
+    clock: () => performance.now(),
+  };
+}
+
+function checkedRate(name: string, rate: RateOptions | undefined): CheckedRate | undefined {
+  if (rate === undefined) return undefined;
+  knownOptions(name, rate, ["count", "per"]);
+  if (rate.count === undefined) bad(`${name}.count`, rate.count, "Give a number of starts.");
+  return {
+    count: wholeNumber(`${name}.count`, rate.count, 1, 1, 1_000_000_000),
+    per: requiredMs(`${name}.per`, rate.per, { least: 1, most: aDay }),
+  };
+}
+
+function groupName(name: unknown): string | undefined {
+  if (name === undefined || name === null) return undefined;
+  if (typeof name === "string") return name;
+  if (typeof name === "number" || typeof name === "bigint") return String(name);
+  throw new HarkError("BAD_OPTION", `limits.by returned ${show(name)}`, {
+    remedy: "Return a text or a number, or undefined for a notification without limits of its own.",
+  });
+}

@@ -1,0 +1,199 @@
+/**
+ * What is wrong with consumers, the log and watches, judged by the facts.
+ *
+ * @module
+ */
+
+import { durationText, numberText } from "../../show.ts";
+import type { Status } from "../status.ts";
+import type { Facts } from "./facts.ts";
+import type { Find, Finding, Thresholds } from "./finding.ts";
+
+/** How long a delivery, or a removal, may be late before it seems that no worker runs to do it, in ms. */
+const late = { delayed: 30_000, retention: 600_000 };
+const longAgo = 30 * 86_400_000;
+
+/** The findings about what Hark does. */
+export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): Finding[] {
+  const { status } = facts;
+  if (status === undefined) return [];
+  return [
+    ...unserved(status, find),
+    ...retention(facts, status, find),
+    ...delayed(status, find),
+    ...scheduled(status, find),
+    ...size(facts, status, thresholds, find),
+    ...holding(status, find),
+    ...facts.polling.map(({ consumer, worker }) =>
+      find(
+        "warning",
+        "polling",
+        `worker ${worker} of "${consumer}" is not woken, and only polls`,
+        "Connect it directly to the server: LISTEN does not work through a transaction pooler.",
+      )
+    ),
+    ...status.watches.filter(({ drift }) => drift.length > 0).map(({ table, name, drift }) =>
+      find(
+        "warning",
+        "drift",
+        `the watch "${name}" of ${table} has drifted: ${drift.join("; ")}`,
+        `hark watch repair ${table}, or hark watch remove ${table} if the table is gone.`,
+      )
+    ),
+  ];
+}
+
+function unserved({ consumers }: Status, find: Find): Finding[] {
+  return consumers.flatMap((one) => {
+    const { consumer, serving, unread, unreadCapped, waiting, replays, pausedAt, halted } = one;
+    const found: Finding[] = halted.map(({ partition, id, reason }) =>
+      find(
+        "warning",
+        "held-up",
+        `partition ${partition} of "${consumer}" is held up (${reason}) by notification ${id}`,
+        `Let it succeed, or hark discard ${consumer} ${id}.`,
+      )
+    );
+    if (one.newer !== null) {
+      found.push(find(
+        "warning",
+        "newer",
+        `${
+          numberText(one.newer.count)
+        } of "${consumer}" wait for a newer worker: ${one.newer.reason}`,
+        "Deploy the version of the program that has published them.",
+      ));
+    }
+    const work = unread + waiting + replays;
+    if (pausedAt !== null && work > 0) {
+      found.push(find(
+        "warning",
+        "paused",
+        `"${consumer}" was paused ${durationText(Date.now() - pausedAt.getTime())} ago, with ${
+          numberText(unread)
+        } unread`,
+        `hark resume ${consumer}.`,
+      ));
+    } else if (!serving && work > 0) {
+      found.push(find(
+        "warning",
+        "unserved",
+        `no worker serves "${consumer}": ${numberText(unread)}${
+          unreadCapped ? " or more" : ""
+        } unread, ${numberText(waiting)} waiting`,
+        `Start a worker, or hark consumers remove ${consumer} if it is gone for good.`,
+      ));
+    }
+    return found;
+  });
+}
+
+function retention({ oldest }: Facts, { retention }: Status, find: Find): Finding[] {
+  if (retention.length === 0) {
+    if (oldest === null || Date.now() - oldest.getTime() < longAgo) return [];
+    return [find(
+      "warning",
+      "retention",
+      `nothing is ever removed from the log: its oldest notification is ${
+        durationText(Date.now() - oldest.getTime())
+      } old`,
+      "Say how long to keep notifications: hark retention set 30d, or forever.",
+    )];
+  }
+  return retention.filter(({ keep, appliedAt, setAt }) =>
+    keep !== null && Date.now() - (appliedAt ?? setAt).getTime() > late.retention
+  ).map(({ channel, appliedAt }) =>
+    find(
+      "warning",
+      "retention",
+      `no worker applies the retention of ${
+        channel === null ? "all channels" : `channel "${channel}"`
+      }: ${
+        appliedAt === null
+          ? "never so far"
+          : `last ${durationText(Date.now() - appliedAt.getTime())} ago`
+      }`,
+      "Run a worker, or hark cleanup from cron.",
+    )
+  );
+}
+
+function delayed({ delayed: { count, nextAt } }: Status, find: Find): Finding[] {
+  const overdue = nextAt === null ? 0 : Date.now() - nextAt.getTime();
+  if (overdue < late.delayed) return [];
+  return [find(
+    "warning",
+    "delayed",
+    `${numberText(count)} delayed, and the first has been due for ${
+      durationText(overdue)
+    }: no worker delivers it`,
+    "Run a worker or a subscription.",
+  )];
+}
+
+function scheduled({ schedules: { nextAt, problems } }: Status, find: Find): Finding[] {
+  const overdue = nextAt === null ? 0 : Date.now() - nextAt.getTime();
+  return [
+    ...overdue < late.delayed ? [] : [find(
+      "warning",
+      "schedules",
+      `a schedule has been due for ${durationText(overdue)}: no worker publishes it`,
+      "Run a worker.",
+    )],
+    ...problems.map((name) =>
+      find(
+        "warning",
+        "schedules",
+        `the schedule "${name}" publishes nothing any more`,
+        "See hark schedule list.",
+      )
+    ),
+  ];
+}
+
+function size(
+  { overflow }: Facts,
+  { log }: Status,
+  { maxLogBytes }: Thresholds,
+  find: Find,
+): Finding[] {
+  const mb = (bytes: number) => `${numberText(Math.round(bytes / 1024 ** 2))} MB`;
+  return [
+    ...log.bytes > maxLogBytes
+      ? [find(
+        "warning",
+        "size",
+        `the log takes ${mb(log.bytes)} for about ${numberText(log.rows)} notifications`,
+        "Keep notifications for less: hark retention. See which consumers hold back cleanup: hark status.",
+      )]
+      : [],
+    ...overflow > 16 * 1024 ** 2
+      ? [find(
+        "warning",
+        "overflow",
+        `the log's overflow segment has ${mb(overflow)}: no worker has made segments in time`,
+        "Run a worker, or select hark.extend(true) while few publish.",
+      )]
+      : [],
+  ];
+}
+
+function holding({ warnings, consumers }: Status, find: Find): Finding[] {
+  // What is unserved or paused is told already.
+  const told = new Set(
+    consumers.filter(({ serving, pausedAt }) => !serving || pausedAt !== null)
+      .map(({ consumer }) => consumer),
+  );
+  return warnings.filter(({ consumer }) => !told.has(consumer)).map((
+    { consumer, oldest, reasons },
+  ) =>
+    find(
+      "warning",
+      "holding",
+      `"${consumer}" holds back cleanup of notifications from ${
+        durationText(Date.now() - oldest.getTime())
+      } ago (${reasons.join(", ")})`,
+      `See hark consumers show ${consumer}.`,
+    )
+  );
+}

@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { connect, Consumer, notify } from "../../mod.ts";
+import { logged, said, sentence } from "../faults/_support/logs.ts";
+import { test, type TestContext, until, within } from "../harness/mod.ts";
+
+/** As a drain leaves it that was killed: its lease runs, and it has no LISTEN session. */
+async function killed({ sql }: TestContext, consumer: string, left: string): Promise<void> {
+  await sql(
+    `insert into hark.workers (consumer, owner, name, lease_until)
+    values ($1, gen_random_uuid(), 'web-3:4711', clock_timestamp() + $2::interval)`,
+    [consumer, left],
+  );
+  await sql(
+    "update hark.partitions set owner = (select w.owner from hark.workers w where w.consumer = $1) where consumer = $1",
+    [consumer],
+  );
+}
+
+/** What was said about waiting. */
+function waits(): string[] {
+  return logged.items.map(sentence).filter((words) => /: waiting for /.test(words));
+}
+
+test("a drain that waits for the lease of a killed one says whose and how long", async (context) => {
+  const db = context.use(await connect(context.url));
+  const consumer = new Consumer(db, { id: "waits", channels: "c", handle() {} });
+  assert.equal(await consumer.drain(), 0);
+  await notify(db, "c", 1);
+  await killed(context, "waits", "2 s");
+  const begun = Date.now();
+  assert.equal(await within(consumer.drain(), { deadline: 20_000 }), 1);
+  await said(
+    "warning",
+    /^waits: waiting for web-3:4711, which serves partition 0; if it was killed, for the end of its lease, up to \d{2,3} ms$/,
+    begun,
+  );
+  assert.equal(waits().length, 1, waits().join("\n"));
+});
+
+test("a run that waits for the lease of a killed drain says so, and then serves", async (context) => {
+  const db = context.use(await connect(context.url));
+  const options = { id: "stands", channels: "c", handle() {} };
+  await new Consumer(db, options).drain();
+  await notify(db, "c", 1);
+  await killed(context, "stands", "2 s");
+  const begun = Date.now();
+  const consumer = new Consumer(db, options);
+  const running = consumer.run();
+  await until(async () =>
+    (await context.sql("select handled from hark.status()"))[0]?.handled == 1
+  );
+  await said("warning", /^stands: waiting for web-3:4711, which serves partition 0; /, begun);
+  await consumer.stop();
+  await running;
+  assert.equal(waits().filter((words) => words.startsWith("stands")).length, 1);
+});
