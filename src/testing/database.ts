@@ -33,9 +33,12 @@ export interface PGliteClass {
 }
 
 /** A database of PGlite, as far as it is used. */
-interface PGliteDatabase extends Queryable, AsyncDisposable {
+export interface PGliteDatabase extends Queryable, AsyncDisposable {
+  /** Runs `work` in a transaction. */
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T | undefined>;
+  /** Runs several statements. */
   exec(sql: string): Promise<unknown>;
+  /** The data of the database. */
   dumpDataDir(compression: "none"): Promise<Blob>;
 }
 
@@ -62,7 +65,7 @@ export interface TestDatabase extends Queryable, AsyncDisposable {
 }
 
 /**
- * Makes a database for a test. Each call gives another one, empty but for Hark's schema.
+ * Makes a database for a test. Each call gives another one, empty except for Hark's schema.
  *
  * Inside the process the first call takes about 1.5 s, each later one about 0.3 s. PGlite has one
  * session: no LISTEN, and no second worker. It needs the right to read its own files.
@@ -130,7 +133,7 @@ function extended(database: PGliteDatabase): TestDatabase {
 }
 
 async function loadPGlite(): Promise<PGliteClass> {
-  // Not written as literals: they would be dependencies of this package, for everybody.
+  // Not written as literals: they would be dependencies of this package, for every program.
   let reason: unknown;
   for (const name of ["@electric-sql/pglite", "npm:@electric-sql/pglite@^0.5"]) {
     try {

@@ -28,6 +28,7 @@
 export { handlerContext, type TestContext, type TestContextOptions } from "./context.ts";
 export {
   type PGliteClass,
+  type PGliteDatabase,
   type TestDatabase,
   testDatabase,
   type TestDatabaseOptions,

@@ -10,19 +10,19 @@ import { headersText, keyText, payloadText } from "../publish/payload.ts";
 
 /** What a handler is told besides the payload. */
 export interface NotificationFacts {
-  /** @default {"test"} */
+  /** The channel. @default {"test"} */
   readonly channel?: string;
   /** As `notify` takes it. Without it: no key. */
   readonly key?: string | number | bigint | null;
   /** An object that JSON can hold. Without it: no headers. */
   readonly headers?: Readonly<Record<string, unknown>> | null;
-  /** @default {1} */
+  /** The id. @default {1} */
   readonly id?: number;
   /** The number of the attempt. @default {1} */
   readonly attempt?: number;
   /** When it was published. Without it: now. */
   readonly createdAt?: Date;
-  /** @default {false} */
+  /** Whether it is a replay. @default {false} */
   readonly isReplay?: boolean;
 }
 
