@@ -113,11 +113,12 @@ begin
     due_ms double precision, error text, stored boolean
   )
   where o.kind = 'wait'
-    and (o.stored is not true or exists (select from hark.waiting w where w.consumer = $1 and w.id = o.id))
-    -- Its handler's transaction may have committed since the worker decided this.
-    and not exists (
-      select from hark.done d where d.consumer = $1 and d.partition = o.partition and d.id = o.id
-    )
+    -- A retried dead letter has rows in both tables if its position has not passed it.
+    and case when o.stored then exists (select from hark.waiting w where w.consumer = $1 and w.id = o.id)
+      -- Its handler's transaction may have committed since the worker decided this.
+      else not exists (
+        select from hark.done d where d.consumer = $1 and d.partition = o.partition and d.id = o.id
+      ) end
   on conflict on constraint waiting_pkey do update set
     state = excluded.state, attempts = excluded.attempts, due_at = excluded.due_at,
     last_error = coalesce(excluded.last_error, waiting.last_error),

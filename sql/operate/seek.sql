@@ -217,7 +217,9 @@ begin
     select coalesce(array_agg(x.id), '{}') into moved from chosen x;
     perform hark.retry(whose, array(select w.id from unnest(wanted, places) w (id, place) where w.place in ('waiting', 'dead')));
     return query
-    select whose, w.id, w.place, w.id = any (moved) or w.place in ('waiting', 'dead')
+    select whose, w.id, w.place, w.id = any (moved) or w.place = 'waiting'
+      -- One of which only the id is left has stayed.
+      or w.place = 'dead' and not exists (select from hark.dead d where d.consumer = whose and d.id = w.id)
     from unnest(wanted, places) w (id, place)
     where $1 is not null or w.place not in ('foreign', 'absent')
     order by w.id;

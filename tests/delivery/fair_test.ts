@@ -174,6 +174,41 @@ test("a tenant held back by its rate keeps no other from being read, and is hand
   assert.equal(later.length, 506);
 });
 
+test("a drain ends when all is handled, also what a rate has held back and set aside", async (context) => {
+  await burst(context, { a: 30 }, (tenant, n) => `${tenant}${n}`);
+  const begun = await times(context, {
+    readAhead: 10,
+    pageSize: 10,
+    pollInterval: 20,
+    limits: { by: () => "all", perKey: { rate: { count: 10, per: "1s" } } },
+  });
+  assert.equal(begun.size, 30);
+});
+
+test("a worker whose limits hold back all that may wait says so, and goes on when they let it", async (context) => {
+  await burst(context, { a: 30 }, (tenant, n) => `${tenant}${n}`);
+  const db = context.use(await connect(context.url));
+  const since = Date.now();
+  const limits = { by: () => "all", perKey: { rate: { count: 5, per: "200ms" } } };
+  const options = { readAhead: 10, pageSize: 10, maxWaiting: 10, limits };
+  const running = context.use(new Running(db, options));
+  await said("warning", /c: limits hold back all \d+ notifications/, since);
+  await running.atLeast(30);
+  inOrder(running.inbox.items);
+});
+
+test("a key whose backlog under a rate is larger than may wait is told, and handled in order all the same", async (context) => {
+  await burst(context, { a: 20, b: 3 });
+  const db = context.use(await connect(context.url));
+  const since = Date.now();
+  const limits = { perKey: { rate: { count: 5, per: "100ms" } } };
+  const options = { readAhead: 10, pageSize: 10, maxWaiting: 10, limits };
+  const running = context.use(new Running(db, options));
+  await said("error", /partition 0 has \d+ waiting notifications/, since);
+  await running.atLeast(23);
+  inOrder(running.inbox.items);
+});
+
 test("what fails within a limit comes again, and what cannot be grouped takes its turn by its key", async (context) => {
   const db = context.use(await connect(context.url));
   await burst(context, { a: 3, b: 3 });

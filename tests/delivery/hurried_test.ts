@@ -168,6 +168,37 @@ test("one that is discarded while its handler runs is not called again, and is n
   assert.deepEqual(await context.sql("select id from hark.dead"), []);
 });
 
+test("a dead letter that is retried and fails again waits as any other, although an older one is at work", async (context) => {
+  const db = context.use(await connect(context.url));
+  const gate = new Gate(1);
+  let isGivenUp = false;
+  context.use(
+    new Running(db, {
+      concurrency: 2,
+      retry: hours,
+      handle: async (n, handling) => {
+        await gate.handle(n, handling);
+        if (n.payload !== 2) return;
+        if (isGivenUp) throw new Error("still broken");
+        isGivenUp = true;
+        throw new DeadLetter("broken");
+      },
+    }),
+  );
+  await publish(context, 1, 2);
+  await gate.reached();
+  await until(async () => (await context.sql("select from hark.dead")).length === 1);
+  assert.equal(await retry(db, "c", { all: true }), 1);
+  await until(
+    async () =>
+      (await context.sql("select from hark.waiting where last_error = 'still broken'")).length > 0,
+    { deadline: 10_000, what: "the failure to be stored" },
+  ).finally(() => gate.open());
+  assert.deepEqual(await context.sql("select id::int, state, attempts from hark.waiting"), [
+    { id: 2, state: "failed", attempts: 1 },
+  ]);
+});
+
 test("one that is discarded while its batch runs is not called again if that is rolled back for another one", async (context) => {
   const db = context.use(await connect(context.url));
   await context.sql("create table effects (payload integer)");

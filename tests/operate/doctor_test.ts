@@ -69,7 +69,7 @@ const faults: readonly Planted[] = [
     },
     options: { longTransaction: 0 },
     code: "long-transaction",
-    problem: /^session \d+ \(postgres, .*\) has a transaction open .*idle in transaction/,
+    problem: /^session \d+ \(\w+, .*\) has a transaction open .*idle in transaction/,
     remedy: /pg_terminate_backend\(\d+\)/,
   },
   {
@@ -102,7 +102,7 @@ const faults: readonly Planted[] = [
     },
     code: "retention",
     problem: /nothing is ever removed from the log: its oldest notification is .* old/,
-    remedy: /hark retention set 30d/,
+    remedy: /hark retention set 30d.*hark retention set forever/,
   },
   {
     fault: "no worker serves a consumer",
@@ -229,10 +229,15 @@ const faults: readonly Planted[] = [
   },
   {
     fault: "the log is too large",
-    plant: ({ sql }) => sql("select hark.notify('c')").then(() => {}),
-    options: { maxLogBytes: 1000 },
+    async plant({ sql }, db) {
+      await setRetention(db, "forever");
+      await sql(`insert into hark.log (channel, payload, created_at)
+        select 'c', to_jsonb(repeat('x', 1000)), now() - interval '2 days' from generate_series(1, 5000)`);
+    },
+    options: { maxLogBytes: 100_000 },
     code: "size",
-    problem: /the log takes .* MB for about 1 notifications?/,
+    problem:
+      /the log takes [1-9] MB for about 5,000 notifications, and has grown by about [1-9] MB a day/,
     remedy: /hark retention/,
   },
   {

@@ -240,6 +240,10 @@ test("chosen notifications come again, for one consumer or for all that read the
   ]);
   for (const one of all) await one.drain();
   assert.deepEqual(handled.toSorted(), ["all 3", "all 5", "fails 3", "fails 5", "mails 2"]);
+  await sql("insert into hark.dead (consumer, id, attempts) values ('all', 900, 3)");
+  assert.deepEqual(await replayIds(db, [900]), [
+    { consumer: "all", id: 900, place: "dead", again: false },
+  ]);
   assert.deepEqual(await replayIds(db, [1, 2, 99], { consumer: "all" }), [
     { consumer: "all", id: 1, place: "handled", again: true },
     { consumer: "all", id: 2, place: "foreign", again: false },

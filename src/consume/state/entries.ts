@@ -242,19 +242,26 @@ export class Entries {
    * Entries that limits hold back give their memory up, and get rows in hark.waiting, so that the
    * position may pass them. They are read again when their turn comes. Half of what may wait is left
    * for failures.
+   *
+   * @returns how many could not get a row, because too many wait.
    */
-  setAside(): void {
-    if (this.#options.block) return; // the position passes nothing that is not handled
+  setAside(): number {
     const most = this.#options.maxWaiting / 2;
+    let kept = 0;
     for (const entry of this.queue.heldBack()) {
       const held = this.#partitions.get(entry.partition);
       if (held === undefined || held.halted !== undefined || isOver(entry)) continue;
       if (!entry.stored) {
-        if (held.waiting + this.queue.countBehind(entry) >= most) continue;
+        // With "block" the position passes nothing that is not handled.
+        if (this.#options.block || held.waiting + this.queue.countBehind(entry) >= most) {
+          kept++;
+          continue;
+        }
         this.#store(entry, "behind", 0, null);
         this.queue.hold(entry);
       } else this.#letGo(entry);
     }
+    return kept;
   }
 
   /** An entry is behind a waiting one of its lane. */

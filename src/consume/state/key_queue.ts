@@ -54,6 +54,11 @@ export class KeyQueue {
     return this.#loading.size > 0;
   }
 
+  /** Whether a rate holds back an entry. */
+  get isHeldBack(): boolean {
+    return this.#ready.nextDue < Infinity;
+  }
+
   /** How many entries have been read again and could be taken now. */
   get loadedCount(): number {
     return this.#ready.loadedCount;

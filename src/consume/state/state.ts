@@ -28,6 +28,8 @@ export class State {
   /** The snapshot taken when the run started. Notifications visible in it are replays. */
   started: string | undefined;
 
+  #heldBackAt = -Infinity;
+
   constructor(options: CheckedOptions, run: Run, readers: PositionSource[]) {
     this.readers = readers;
     this.options = options;
@@ -75,6 +77,19 @@ export class State {
     this.entries.dropAll(held, why === "release" || why === "unsure");
     this.entries.countBytes();
     this.run.wake.ring();
+  }
+
+  /** Makes room by setting aside what limits hold back. Logs now and then if there is no room for it. */
+  setAside(): void {
+    const kept = this.entries.setAside();
+    const now = performance.now();
+    if (kept === 0 || now < this.#heldBackAt + 60_000) return;
+    this.#heldBackAt = now;
+    logger.warn(
+      "{consumer}: limits hold back all {count} notifications that were read, and no more of them may wait, so " +
+        "nothing further is read. Raise readAhead and maxWaiting, or the limits.",
+      { consumer: this.options.identity.consumer, count: kept },
+    );
   }
 
   /**

@@ -33,6 +33,8 @@ export class Drain {
     const { partitions, readers, started, entries: { queue } } = this.#state;
     if (started !== undefined) {
       if (!this.#dispatcher.idle || queue.hasReady || queue.wantsLoading) return false;
+      // It is not failed: the drain takes as long as the rate needs.
+      if (queue.isHeldBack) return false;
       // Failed notifications are retried here if they are due soon. Later retries wait for the next
       // run.
       if (queue.nextDue <= performance.now() + this.#state.options.pollInterval) return false;

@@ -274,7 +274,7 @@ export class Worker implements AsyncDisposable {
       if (entry.phase !== "running" || entry.stored || now - entry.startedAt < slow) continue;
       entries.pass(entry, now);
     }
-    entries.setAside();
+    this.#state.setAside();
   }
 
   /** How long nothing is due unless a bell rings, in milliseconds. */

@@ -97,7 +97,8 @@ function retention({ oldest }: Facts, { retention }: Status, find: Find): Findin
       `nothing is ever removed from the log: its oldest notification is ${
         durationText(Date.now() - oldest.getTime())
       } old`,
-      "Say how long to keep notifications: hark retention set 30d, or forever.",
+      "Say how long to keep notifications: hark retention set 30d. If hark cleanup runs from cron, or all " +
+        "is to be kept: hark retention set forever.",
     )];
   }
   return retention.filter(({ keep, appliedAt, setAt }) =>
@@ -152,18 +153,21 @@ function scheduled({ schedules: { nextAt, problems } }: Status, find: Find): Fin
 }
 
 function size(
-  { overflow }: Facts,
+  { overflow, oldest }: Facts,
   { log }: Status,
   { maxLogBytes }: Thresholds,
   find: Find,
 ): Finding[] {
   const mb = (bytes: number) => `${numberText(Math.round(bytes / 1024 ** 2))} MB`;
+  const days = oldest === null ? 0 : (Date.now() - oldest.getTime()) / 86_400_000;
+  // Of less than a day it would say little.
+  const growth = days < 1 ? "" : `, and has grown by about ${mb(log.bytes / days)} a day`;
   return [
     ...log.bytes > maxLogBytes
       ? [find(
         "warning",
         "size",
-        `the log takes ${mb(log.bytes)} for about ${numberText(log.rows)} notifications`,
+        `the log takes ${mb(log.bytes)} for about ${numberText(log.rows)} notifications${growth}`,
         "Keep notifications for less: hark retention. See which consumers hold back cleanup: hark status.",
       )]
       : [],
