@@ -120,6 +120,7 @@ async function ask({ url, headers, body, signal }: Post, socket: Socket): Promis
   sent.end(bytes);
   try {
     const response = await aborting(signal, promise);
+    response.on("error", () => {}); // the status counts, also if the rest is cut off
     const status = response.statusCode!;
     const isSuccess = status >= 200 && status < 300;
     return {

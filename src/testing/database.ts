@@ -1,0 +1,212 @@
+/**
+ * A database for a test: inside the process, or on a server.
+ *
+ * @module
+ */
+
+import { bad, knownOptions } from "../check.ts";
+import { connect } from "../database/database.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { type Duration, requiredMs } from "../duration.ts";
+import { HarkError } from "../errors.ts";
+import { migrate } from "../schema/migrate.ts";
+
+/** Where the database of a test is. */
+export interface TestDatabaseOptions {
+  /**
+   * The server, `postgres://user:password@host:port/database`. The test gets a database of its own
+   * there, and the named one is only connected to. False: inside the process, whatever DATABASE_URL
+   * says. Without it: DATABASE_URL if that is set and may be read, else inside the process.
+   */
+  readonly url?: string | false;
+  /**
+   * The class `PGlite` of `npm:@electric-sql/pglite`. Without it: the one that your `deno.json` or
+   * `package.json` names, else the newest of version 0.5.
+   */
+  readonly PGlite?: PGliteClass;
+}
+
+/** What is needed of PGlite. */
+export interface PGliteClass {
+  /** Starts a database. */
+  create(options?: { loadDataDir?: Blob }): Promise<PGliteDatabase>;
+}
+
+/** A database of PGlite, as far as it is used. */
+export interface PGliteDatabase extends Queryable, AsyncDisposable {
+  /** Runs `work` in a transaction. */
+  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T | undefined>;
+  /** Runs several statements. */
+  exec(sql: string): Promise<unknown>;
+  /** The data of the database. */
+  dumpDataDir(compression: "none"): Promise<Blob>;
+}
+
+/**
+ * A database with Hark's schema, for one test. Dispose of it at the end, as `await using` does. It
+ * is a {@linkcode Queryable}. Inside the process it is a PGlite database and has all its methods.
+ */
+export interface TestDatabase extends Queryable, AsyncDisposable {
+  /** The URL of the database; undefined inside the process. */
+  readonly url: string | undefined;
+  /** Runs `work` in a transaction, which commits when `work` returns, and rolls back if it throws. */
+  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T | undefined>;
+  /** Runs several statements, separated by semicolons: for tables of your own. */
+  exec(sql: string): Promise<unknown>;
+  /**
+   * Lets time pass in the database, as far as Hark waits for it. Delayed notifications, next
+   * attempts and schedules that would be due within that time are due now. Dedupe keys that would
+   * expire have expired. A consumer that runs looks at once; otherwise call `drain()`.
+   *
+   * The clocks of the server and of the program stay as they are: `createdAt` and `now()` do not
+   * move. A schedule is due at most once, and not as one that was missed.
+   */
+  advance(time: Duration): Promise<void>;
+}
+
+/**
+ * Makes a database for a test. Each call gives another one, empty except for Hark's schema.
+ *
+ * Inside the process the first call takes about 1.5 s, each later one about 0.3 s. PGlite has one
+ * session: no LISTEN, and no second worker. It needs the right to read its own files.
+ *
+ * @throws {HarkError} `BAD_OPTION` if PGlite cannot be loaded, or an option is wrong;
+ * `UNREACHABLE`; `DATABASE` if the role may not create databases.
+ * @example
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { Consumer, notify } from "@hark/postgres";
+ * import { testDatabase } from "@hark/postgres/testing";
+ *
+ * Deno.test("a reminder is sent after an hour", async () => {
+ *   await using db = await testDatabase();
+ *   const reminders = new Consumer(db, { id: "reminders", channels: "reminders", handle() {} });
+ *   await notify(db, "reminders", { order: 42 }, { delay: "1h" });
+ *   assert.equal(await reminders.drain(), 0);
+ *   await db.advance("1h");
+ *   assert.equal(await reminders.drain(), 1);
+ * });
+ * ```
+ */
+export async function testDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {
+  knownOptions("testDatabase", options, ["url", "PGlite"]);
+  const url = options.url ?? (options.PGlite === undefined ? await urlOfEnvironment() : false);
+  if (url !== false && typeof url !== "string") bad("url", url, "Give a URL, or false.");
+  return url === false || url === ""
+    ? await inProcess(options.PGlite ?? await loadPGlite())
+    : await onServer(url);
+}
+
+async function urlOfEnvironment(): Promise<string | false> {
+  const { state } = await Deno.permissions.query({ name: "env", variable: "DATABASE_URL" });
+  return state === "granted" ? Deno.env.get("DATABASE_URL") || false : false;
+}
+
+/** The data of an empty database with the schema, for each class that was given. */
+const templates = new WeakMap<PGliteClass, Promise<Blob>>();
+
+async function inProcess(PGlite: PGliteClass): Promise<TestDatabase> {
+  if (typeof PGlite?.create !== "function") {
+    bad("PGlite", PGlite, "Give the class PGlite of npm:@electric-sql/pglite.");
+  }
+  const template = templates.get(PGlite);
+  if (template !== undefined) return extended(await PGlite.create({ loadDataDir: await template }));
+  const { promise, resolve, reject } = Promise.withResolvers<Blob>();
+  templates.set(PGlite, promise);
+  promise.catch(() => templates.delete(PGlite));
+  try {
+    const first = await PGlite.create();
+    await migrate(first);
+    resolve(await first.dumpDataDir("none"));
+    return extended(first);
+  } catch (error) {
+    reject(error);
+    throw error;
+  }
+}
+
+function extended(database: PGliteDatabase): TestDatabase {
+  return Object.assign(database, {
+    url: undefined,
+    advance: (time: Duration) => advance(database, time),
+  });
+}
+
+async function loadPGlite(): Promise<PGliteClass> {
+  // Not written as literals: they would be dependencies of this package, for every program.
+  let reason: unknown;
+  for (const name of ["@electric-sql/pglite", "npm:@electric-sql/pglite@^0.5"]) {
+    try {
+      return (await import(name)).PGlite;
+    } catch (error) {
+      reason = error;
+    }
+  }
+  throw new HarkError("BAD_OPTION", "PGlite cannot be loaded", {
+    cause: reason,
+    remedy: "Add it: deno add npm:@electric-sql/pglite. Or give testDatabase({ PGlite }), or set " +
+      "DATABASE_URL for a test on a server.",
+  });
+}
+
+async function onServer(server: string): Promise<TestDatabase> {
+  const place = URL.parse(server);
+  if (place === null) {
+    bad("url", "text that is no URL", "Give postgres://user:password@host:port/database.");
+  }
+  const name = `hark_test_${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`;
+  const onMain = async (sql: string) => {
+    await using main = await connect(server);
+    await main.query(sql);
+  };
+  await onMain(`create database ${name}`);
+  const drop = () => onMain(`drop database if exists ${name} with (force)`);
+  place.pathname = `/${name}`;
+  try {
+    const database = await connect(place.href);
+    try {
+      await migrate(database);
+    } catch (error) {
+      await database.close();
+      throw error;
+    }
+    const dispose = database[Symbol.asyncDispose].bind(database);
+    return Object.assign(database, {
+      url: place.href,
+      exec: (sql: string) => database.query(sql),
+      advance: (time: Duration) => advance(database, time),
+      async [Symbol.asyncDispose]() {
+        await dispose();
+        await drop();
+      },
+    });
+  } catch (error) {
+    await drop();
+    throw error;
+  }
+}
+
+/** Moves what is due at a time, and tells the workers. */
+async function advance(db: Queryable, time: Duration): Promise<void> {
+  const ms = requiredMs("time", time, { least: 0, most: 315_360_000_000, fractions: true });
+  await db.query(
+    `with t as (select make_interval(secs => $1::float8 / 1000) as time),
+      delayed as (update hark.delayed d set deliver_at = d.deliver_at - t.time from t returning 1),
+      dedupe as (update hark.dedupe d set expires_at = d.expires_at - t.time from t returning 1),
+      waiting as (
+        update hark.waiting w set due_at = w.due_at - t.time,
+          -- A worker that has the row in memory learns by this that it is due (hark.retry).
+          hurried = case when w.due_at - t.time <= clock_timestamp() then k.changes + 1 else w.hurried end
+        from t, hark.consumers k where k.name = w.consumer returning 1
+      ),
+      schedules as (
+        update hark.schedules s set next_at = date_trunc('second',
+          greatest(s.next_at - t.time, least(s.next_at, clock_timestamp())))
+        from t where s.next_at is not null returning 1
+      )
+    select hark.request_look(''), (select count(*) from delayed), (select count(*) from dedupe),
+      (select count(*) from waiting), (select count(*) from schedules)`,
+    [ms],
+  );
+  await db.query("select hark.changed(k.name) from hark.consumers k");
+}

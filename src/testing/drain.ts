@@ -1,0 +1,94 @@
+/**
+ * Publishing to a consumer and waiting until it has handled that.
+ *
+ * @module
+ */
+
+import { bad } from "../check.ts";
+import type { Consumer } from "../consume/consumer.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { consumerDetails, type WaitingNotification } from "../operate/consumers.ts";
+import { deadLetters, type DeadNotification } from "../operate/dead.ts";
+import { type NewNotification, notifyMany } from "../publish/notify.ts";
+
+/** A notification to publish. The channel may be left out if the consumer has only one. */
+export type TestNotification =
+  & Omit<NewNotification, "channel">
+  & Partial<Pick<NewNotification, "channel">>;
+
+/** What came of it. */
+export interface Drained {
+  /** What `notifyMany` returned: the ids of what was published, in order. */
+  readonly ids: readonly number[];
+  /** How many notifications were handled, of these and of earlier ones. */
+  readonly handled: number;
+  /** What has failed and waits for its next attempt, by id, at most 20. */
+  readonly failed: readonly WaitingNotification[];
+  /** What the consumer has given up, by id. */
+  readonly dead: readonly DeadNotification[];
+}
+
+/**
+ * Publishes notifications, has the consumer handle everything there is, and returns what came of
+ * it. Does not throw if a handler fails: look at `failed` and `dead`.
+ *
+ * A failed notification is tried again within this call if its next attempt is due within the
+ * consumer's `pollInterval`. To have it wait instead, set `pollInterval: 10`, for example, or
+ * `maxAttempts: 1`.
+ *
+ * @throws {HarkError} The errors of `notifyMany` and of `Consumer.drain`.
+ * @example
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { Consumer } from "@hark/postgres";
+ * import { publishAndDrain, testDatabase } from "@hark/postgres/testing";
+ *
+ * Deno.test("an order without a total is given up", async () => {
+ *   await using db = await testDatabase();
+ *   const billing = new Consumer(db, {
+ *     id: "billing",
+ *     channels: "orders",
+ *     maxAttempts: 1,
+ *     handle({ payload }) {
+ *       if (payload.total === undefined) throw new Error("no total");
+ *     },
+ *   });
+ *   const { handled, dead } = await publishAndDrain(
+ *     db,
+ *     billing,
+ *     { payload: { id: 1, total: 9 } },
+ *     { payload: { id: 2 } },
+ *   );
+ *   assert.equal(handled, 1);
+ *   assert.deepEqual(dead.map(({ error }) => error), ["no total"]);
+ * });
+ * ```
+ */
+export async function publishAndDrain(
+  db: Queryable,
+  consumer: Consumer,
+  ...notifications: readonly TestNotification[]
+): Promise<Drained> {
+  // Registers a consumer that is new: one that begins with what comes now would pass over these.
+  const before = await consumer.drain();
+  const ids = await notifyMany(
+    db,
+    notifications.map((one) => ({ ...one, channel: one.channel ?? onlyChannel(consumer) })),
+  );
+  const handled = before + await consumer.drain();
+  const name = consumer.id!;
+  const details = await consumerDetails(db, name);
+  return {
+    ids,
+    handled,
+    failed: details.heads,
+    dead: await deadLetters(db, { consumer: name }),
+  };
+}
+
+function onlyChannel({ channels }: Consumer): NewNotification["channel"] {
+  const [first, ...others] = Array.isArray(channels) ? channels : [channels];
+  const name = typeof first === "string" ? first : first?.name;
+  if (name !== undefined && others.length === 0) return name;
+  return bad("channel", undefined, "The consumer has several channels: say which.");
+}
