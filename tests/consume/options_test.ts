@@ -231,7 +231,7 @@ Deno.test("limits are a concurrency and rates of a key, a rate of all, and a fun
   for (const place of ["limits.rate", "limits.perKey.rate"]) {
     const at = (rate: unknown) => place === "limits.rate" ? { rate } : { perKey: { rate } };
     const says = (end: string) => new RegExp(`^${place.replaceAll(".", "\\.")}${end}`);
-    for (const rate of [null, 5, "5/s"]) refused({ limits: at(rate) }, says(" is "));
+    for (const rate of [null, 5, "5/s"]) refused({ limits: at(rate) }, says(" was given "));
     for (const count of [undefined, 0, -1, 0.5, Infinity, "5"]) {
       refused({ limits: at({ count, per: "1s" }) }, says("\\.count is "));
     }
