@@ -1,6 +1,6 @@
 /**
  * What roles without rights, or with a publisher's, can hold while others work: the table in
- * docs/guide/deploy.md.
+ * docs/internals/roles.md.
  */
 
 import assert from "node:assert/strict";
