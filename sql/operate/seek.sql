@@ -111,7 +111,7 @@ $$;
 -- Makes a consumer handle again what it has passed already. The range runs from an id or a time through an id
 -- or a time, both included, or to the end of the log. It covers all channels of the consumer or some.
 -- Notifications that the consumer has not passed are delivered once, in their turn. Its workers move the
--- range in batches. Returns the replay's number, or null if nothing was published in that range.
+-- range in batches. Returns the replay's number, or null if the log has nothing in that range.
 create or replace function hark.replay(
   consumer text, from_id bigint default null, to_id bigint default null, channels text[] default null,
   from_time timestamptz default null, to_time timestamptz default null
@@ -162,6 +162,10 @@ begin
     last_id := least(to_id, drawn);
   end if;
   if first_id is null or last_id is null or first_id > last_id then
+    return null;
+  end if;
+  -- It may all have been removed.
+  if not exists (select from hark.log l where l.id >= first_id and l.id <= last_id) then
     return null;
   end if;
   insert into hark.replays (consumer, channels, next_id, to_id, positions)

@@ -23,7 +23,7 @@ import {
 } from "./options.ts";
 import { printError } from "./output.ts";
 import { paintError } from "./style.ts";
-import { countText, named } from "./text.ts";
+import { countText, named, shellWord } from "./text.ts";
 import { beginning, place } from "./values.ts";
 
 /** `hark seek`. */
@@ -123,8 +123,12 @@ export const replay = databaseCommand({
     return {
       json: { consumer: o.consumer, replay: number },
       text: number === null
-        ? "nothing was published in that range"
-        : `replay ${number} of ${named(o.consumer!)} begins when a worker next looks`,
+        ? "the log has nothing in that range: nothing was published there, or it has been removed"
+        : `the replay with number ${number} of ${
+          named(o.consumer!)
+        } begins when a worker next looks; to see what is left of it: hark consumers show ${
+          shellWord(o.consumer!)
+        }`,
     };
   },
 });

@@ -80,7 +80,7 @@ export interface ReplayOptions {
  * Notifications in the range that the consumer has not passed are delivered once, in their turn.
  * Notifications that already wait for a retry are not added a second time. The workers replay the
  * range step by step, each key in order. {@linkcode cleanup} keeps notifications until they are
- * replayed. Returns the replay's number, or null if nothing was published in the range.
+ * replayed. Returns the replay's number, or null if the log has nothing in the range.
  *
  * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION` for a range that the log does not have, and for a
  * channel that the consumer does not read; `NO_PERMISSION` without `hark.grant_operate`.

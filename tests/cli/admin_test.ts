@@ -20,13 +20,16 @@ test("a consumer is moved, replayed, paused and resumed from the shell", async (
   const sought = await jsonOutput(["seek", odd, "8"], { url });
   assert.deepEqual(sought, { consumer: odd, to: { id: 8 }, givenUp: 1 });
 
-  assert.match(await output(["replay", odd, "--from", "1", "--to", "5"], { url }), /^replay 1 of /);
+  assert.match(
+    await output(["replay", odd, "--from", "1", "--to", "5"], { url }),
+    /^the replay with number 1 of /,
+  );
   const since = ["replay", odd, "--from", "2020-01-01", "--channel", "c", "--channel", "d"];
   assert.deepEqual(await jsonOutput(since, { url }), { consumer: odd, replay: 2 });
   const [, second] = await sql("select channels, next_id::int, to_id::int from hark.replays");
   assert.deepEqual(second, { channels: ["c", "d"], next_id: 1, to_id: 10 });
   const never = ["replay", odd, "--from", "2020-01-01", "--to", "2020-01-02"];
-  assert.match(await output(never, { url }), /^nothing was published in that range/);
+  assert.match(await output(never, { url }), /^the log has nothing in that range/);
 
   assert.match(await output(["pause", odd], { url }), /is paused$/m);
   assert.deepEqual(await jsonOutput(["pause", odd], { url }), { consumer: odd, changed: false });

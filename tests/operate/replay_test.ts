@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cleanup, connect, consumerDetails, replay } from "../../mod.ts";
+import { cleanup, connect, Consumer, consumerDetails, replay } from "../../mod.ts";
 import { test, type TestContext } from "../harness/mod.ts";
 import { ByHand, odd, range } from "./_support/by_hand.ts";
 
@@ -129,4 +129,17 @@ test("a range that is none, a channel that is not read, nobody: each is refused"
   ) {
     await assert.rejects(sql(`select ${call}`), { code: "HK006" }, call);
   }
+});
+
+test("a replay of what cleanup has removed is told to be one of nothing", async ({ url, sql, use }) => {
+  const db = use(await connect(url));
+  const consumer = new Consumer(db, { id: "r", channels: ["c", "d"], handle() {} });
+  await sql("select hark.notify('c', to_jsonb(i)) from generate_series(1, 5) i");
+  await consumer.drain();
+  await cleanup(db, { olderThan: 0 });
+  await sql("select hark.notify('d', '6')");
+  await consumer.drain();
+  assert.equal(await replay(db, "r", { from: 1, to: 5 }), null);
+  assert.deepEqual((await consumerDetails(db, "r")).replayList, []);
+  assert.equal(typeof await replay(db, "r", { from: 1 }), "number");
 });
