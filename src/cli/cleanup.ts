@@ -86,10 +86,13 @@ function text(result: CleanupResult): string {
   const { removed, bytes, kept, keptFor, dropped, dryRun, cutoff, complete, more } = result;
   const gone = keptFor.find(({ reasons }) => reasons.includes("inactive"));
   const remedies = [
-    gone === undefined ? "" : "Start these consumers. Remove one that is gone for good: " +
-      `hark consumers remove ${shellWord(gone.consumer)}`,
+    gone === undefined
+      ? ""
+      : "Start these consumers: then each also passes what is not of its channels. " +
+        "Remove one that is gone for good: " +
+        `hark consumers remove ${shellWord(gone.consumer)}`,
     keptFor.some(({ reasons }) => reasons.includes("behind"))
-      ? "To remove what they have not read, add --force: they will never see it."
+      ? "To remove what they have not passed, add --force: they never see what is of their channels."
       : "",
     more ? "To check each old notification, add --exact." : "",
     complete ? "" : "It was interrupted. Run it again to go on.",
@@ -111,7 +114,7 @@ function text(result: CleanupResult): string {
           ? "more than 50,000 notifications, in segments of the log that are not wholly old and read"
           : kept === 0
           ? "0 notifications"
-          : `${countText(kept, "notification")} that not every consumer had read`,
+          : `${countText(kept, "notification")} that not every consumer had passed`,
       ],
     ]),
     keptFor.length === 0 ? "" : holdingTable(keptFor),

@@ -212,7 +212,7 @@ export function leaseText(end: Date): string {
 }
 
 const reasonTexts: Readonly<Record<HoldingReason, string>> = {
-  behind: "has not read it",
+  behind: "its position has not passed it",
   inactive: "no worker serves it",
   paused: "is paused",
   waiting: "will retry it",

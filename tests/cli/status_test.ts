@@ -141,7 +141,7 @@ test("status warns of consumers that hold back cleaning, from an age that is tol
   assert.doesNotMatch(await output(["status"], { url }), /holds back/);
   assert.match(
     await output(["status", "--warn-after", "2d"], { url }),
-    /^holds back cleanup .*\ngone +3 days ago +\d{4}-.*Z +has not read it, no worker serves it$/m,
+    /^holds back cleanup .*\ngone +3 days ago +\d{4}-.*Z +its position has not passed it, no worker serves it$/m,
   );
   const { warnings } = await jsonOutput(["status", "--warn-after", "2.5d"], { url });
   assert.deepEqual(warnings[0].reasons, ["behind", "inactive"]);
