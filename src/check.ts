@@ -16,6 +16,8 @@ export function bad(name: string, value: unknown, remedy: string): never {
 
 /**
  * Checks that a value is a whole number within bounds. Returns the default if no value is given.
+ *
+ * @param more What else may be given, for the remedy.
  */
 export function wholeNumber(
   name: string,
@@ -23,16 +25,14 @@ export function wholeNumber(
   otherwise: number,
   least: number,
   most: number = Number.MAX_SAFE_INTEGER,
+  more?: string,
 ): number {
   if (value === undefined) return otherwise;
   if (typeof value !== "number" || !Number.isInteger(value) || value < least || value > most) {
-    bad(
-      name,
-      value,
-      most === Number.MAX_SAFE_INTEGER
-        ? `Give a whole number of at least ${least}.`
-        : `Give a whole number from ${least} to ${most}.`,
-    );
+    const bounds = most === Number.MAX_SAFE_INTEGER
+      ? `of at least ${least}`
+      : `from ${least} to ${most}`;
+    bad(name, value, `Give a whole number ${bounds}${more === undefined ? "" : `, ${more}`}.`);
   }
   return value;
 }
@@ -43,26 +43,56 @@ export function abortSignal(name: string, value: unknown): AbortSignal | undefin
   return bad(name, value, "Give the signal of an AbortController.");
 }
 
-/** Refuses unknown options, so that a misspelt option is not silently ignored. */
-export function knownOptions(what: string, options: object, known: readonly string[]): void {
+/**
+ * Refuses unknown options, so that a misspelt option is not silently ignored.
+ *
+ * @param example What to give instead of a value that is no object of options.
+ */
+export function knownOptions(
+  what: string,
+  options: unknown,
+  known: readonly string[],
+  example?: string,
+): void {
   // A Map, a Date or a promise has no option by itself, and would pass for an empty object.
   const isObject = Object.prototype.toString.call(options) === "[object Object]";
   if (!isObject) {
     const isPromise = typeof (options as { then?: unknown } | null)?.then === "function";
-    throw new HarkError("BAD_OPTION", `${what} is ${show(options)}, not an object of options`, {
-      remedy: isPromise ? "Await it." : "Give an object, such as { name: value }.",
-    });
+    throw new HarkError(
+      "BAD_OPTION",
+      `${what} was given ${show(options)}, not an object of options`,
+      {
+        remedy: isPromise
+          ? "Await it."
+          : example !== undefined
+          ? `Give an object, such as ${example}.`
+          : `Give an object with some of: ${known.join(", ")}.`,
+      },
+    );
   }
-  for (const name of Object.keys(options)) {
+  for (const name of Object.keys(options as object)) {
     if (!known.includes(name)) {
-      const near = nearest(name, known);
       throw new HarkError("BAD_OPTION", `${what} has no option ${show(name)}`, {
-        remedy: `${near === undefined ? "" : `Did you mean ${near}? `}Known options: ${
-          known.join(", ")
-        }.`,
+        remedy: `${suggestion(name, known)}Known options: ${known.join(", ")}.`,
       });
     }
   }
+}
+
+/**
+ * "Did you mean …? " for the known names that an unknown one is like, or begins like. Empty if there
+ * is none.
+ */
+export function suggestion(name: string, known: readonly string[]): string {
+  const near = nearest(name, known);
+  const begun = (one: string) => name.length >= 3 && one.startsWith(name) || name === `${one}s`;
+  const likely = near === undefined ? known.filter(begun) : [near];
+  return likely.length === 0 ? "" : `Did you mean ${oneOfText(likely)}? `;
+}
+
+/** `a`, `a or b`, `a, b or c`. */
+function oneOfText(names: readonly string[]): string {
+  return [names.slice(0, -1).join(", "), names.at(-1)].filter((part) => part !== "").join(" or ");
 }
 
 /**
@@ -122,11 +152,14 @@ export function channelName(value: unknown): string {
 
 /**
  * Checks the channels that a reader asks for: one name or several. Returns them without repeats.
+ *
+ * @param reader The reader, for the message, such as `consumer "billing"`.
  */
-export function channelNames(value: unknown): string[] {
+export function channelNames(value: unknown, reader?: string): string[] {
   const names = typeof value === "string" ? [value] : value;
   if (!Array.isArray(names) || names.length === 0) {
-    bad("channels", value, "Give at least one channel name.");
+    const of = reader === undefined ? "" : ` of ${reader}`;
+    bad(`channels${of}`, value, "Give at least one channel name.");
   }
   return [...new Set(names.map(channelName))];
 }

@@ -86,12 +86,14 @@ export function durationMs<T extends number | undefined>(
 /**
  * Checks a duration that has no default. Returns it in milliseconds.
  *
+ * @param more What else may be given, for the remedy.
  * @throws {HarkError} `BAD_OPTION`.
  */
 export function requiredMs(
   name: string,
   value: Duration | undefined,
   bounds: DurationBounds,
+  more?: string,
 ): number {
   const ms = typeof value === "string" ? parseDuration(value) : value;
   const { least, most, fractions = false } = bounds;
@@ -100,7 +102,7 @@ export function requiredMs(
   ) {
     return ms;
   }
-  bad(name, value, `Give ${wanted(bounds)}.`);
+  bad(name, value, `Give ${wanted(bounds)}${more === undefined ? "" : `, ${more}`}.`);
 }
 
 /** What a duration within bounds looks like, for messages. */

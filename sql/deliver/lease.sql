@@ -27,7 +27,8 @@ declare
 begin
   select * into c from hark.consumers k where k.name = $1;
   if not found then
-    perform hark.raise_no_consumer($1);
+    raise exception 'the consumer "%" has been removed', $1
+      using errcode = 'HK007', hint = 'Run it again to register it as a new one, which begins at its start.';
   end if;
   if hark.as_set(c.channels) <> hark.as_set($6) or c.filter is distinct from $7 or c.transactional <> $8 then
     delete from hark.workers w where w.consumer = $1 and w.owner = $2;

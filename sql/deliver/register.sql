@@ -144,9 +144,14 @@ $$;
 create or replace function hark.raise_no_consumer(consumer text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  known text;
 begin
+  select string_agg(format('"%s"', c.name), ', ' order by c.name) into known
+  from (select k.name from hark.consumers k order by k.name limit 20) c;
   raise exception 'there is no consumer "%"', $1
-    using errcode = 'HK007', hint = 'Register it first. It may have been removed.';
+    using errcode = 'HK007', hint = coalesce('Registered are: ' || known || '.', 'No consumer is registered yet.')
+      || ' A consumer is registered when it first runs, and no longer once it is removed.';
 end
 $$;
 

@@ -127,11 +127,24 @@ const wordsLeftOut: Readonly<Record<string, string>> = { retention: "show" };
 export function asGrammar(args: readonly string[]): readonly string[] {
   const [first = "", second = "-"] = args;
   if (first === "listen") return withIdsJoined(args);
+  if (first === "help") {
+    // An unknown command is refused, which --help would hide.
+    const isKnown = args.length === 1 || firstWords.some(({ name }) => name === second);
+    return isKnown ? [...args.slice(1), "--help"] : args.slice(1);
+  }
+  if (first === "status") return withWatchApart(args);
   const isModule = !["show", "check", "--help"].includes(second) && second !== "-";
   if (first === "channels" && isModule) return [first, "show", ...args.slice(1)];
   const word = wordsLeftOut[first];
   if (word === undefined || !second.startsWith("-") || second === "--help") return args;
   return [first, word, ...args.slice(1)];
+}
+
+/** `--watch` without a time, before another option: the parser would take that for the time. */
+function withWatchApart(args: readonly string[]): readonly string[] {
+  return args.map((arg, i) =>
+    arg === "--watch" && args[i + 1]?.startsWith("-") ? "--watch=2s" : arg
+  );
 }
 
 function read(given: readonly string[]): () => Promise<number> {
@@ -172,7 +185,9 @@ function read(given: readonly string[]): () => Promise<number> {
     stderr: (text) => texts.push(text),
     onExit: (code) => {
       if (texts.length > 0) {
-        printErrorSync(withoutSecrets(texts.join("\n")).replace(/^Error: /, "hark: "));
+        // The parser puts the option before a message of ours that begins with it.
+        const said = texts.join("\n").replace(/^Error: (?:`([^`]+)`: (?=\1 ))?/, "hark: ");
+        printErrorSync(withoutSecrets(said));
         printErrorSync(`Try: hark ${commandIn(args)}--help`);
       }
       throw new Shown(args.length === 0 ? exitCodes.usage : code);

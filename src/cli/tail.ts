@@ -7,6 +7,7 @@
 import { multiple } from "@optique/core/modifiers";
 import { channelName } from "../check.ts";
 import type { Notification } from "../consume/notification.ts";
+import { ageBounds } from "../duration.ts";
 import { databaseCommand } from "./command.ts";
 import { contradiction, maybe, number, positional, toggle, words } from "./options.ts";
 import { jsonText, Lines } from "./output.ts";
@@ -36,7 +37,7 @@ export const tail = databaseCommand({
     ),
     since: maybe(
       "--since",
-      duration("--since", { least: 0, most: Date.now() }),
+      duration("--since", ageBounds),
       "Start this long ago: 30s, 10m, 2h, 7d.",
     ),
     noFollow: toggle(

@@ -97,7 +97,11 @@ export function withChannels<Options extends ConsumerOptions>(o: Options): Optio
   return channels === undefined || channels.length === 0 ? o : { ...o, channels };
 }
 
-/** Checks the options as far as possible before `id`, `channels` and the handler are final. */
+/**
+ * Checks the options.
+ *
+ * @param subclass Whether a class may still give what is missing, as `id`, `channels` and a handler.
+ */
 export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
   knownOptions("a consumer", o, consumerOptionNames);
   for (const name of functionNames) {
@@ -114,6 +118,10 @@ export function checkOptions(o: ConsumerOptions, subclass: boolean = false): voi
     handle: batches ? o.handle : o.handle ?? (() => {}),
     handleBatch: batches ? o.handleBatch ?? (() => {}) : undefined,
   });
+  // What is wrong is told before what is missing.
+  if (!subclass) {
+    completeOptions(o, o.id, o.channels, { handle: o.handle, handleBatch: o.handleBatch });
+  }
 }
 
 /** Checks all of a consumer's options and fills in the defaults. */
@@ -134,7 +142,10 @@ export function completeOptions(
   if (handle !== undefined && handleBatch !== undefined) {
     throw both(consumer);
   }
-  const names = channelNames(namesOf(channels));
+  const names = channelNames(
+    namesOf(channels),
+    o.id === undefined ? undefined : `consumer ${show(o.id)}`,
+  );
   const around = aroundOf("around", o.around, handle);
   const aroundBatch = aroundOf("aroundBatch", o.aroundBatch, handleBatch);
   const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
@@ -185,9 +196,14 @@ export function completeOptions(
       : wholeNumber("acknowledgeCount", o.acknowledgeCount, 4000, 1),
     acknowledgeInterval,
     ...retryPolicy(o.retry),
-    maxAttempts: o.maxAttempts === Infinity
-      ? Infinity
-      : wholeNumber("maxAttempts", o.maxAttempts, block ? Infinity : 20, 1, 1_000_000_000),
+    maxAttempts: o.maxAttempts === Infinity ? Infinity : wholeNumber(
+      "maxAttempts",
+      o.maxAttempts,
+      block ? Infinity : 20,
+      1,
+      1_000_000_000,
+      "or Infinity",
+    ),
     maxCrashes: wholeNumber("maxCrashes", o.maxCrashes, 4, 4, 1000),
     maxWaiting: wholeNumber("maxWaiting", o.maxWaiting, 10_000, 1, 1_000_000),
     block,

@@ -31,13 +31,13 @@ export interface RetryOptions {
   /**
    * The wait after the first failed attempt. From 0 to 366 days.
    *
-   * @default {500}
+   * @default {500, or maximum if that is less}
    */
   readonly initial?: Duration;
   /**
-   * The longest wait between two attempts. From 0 to 366 days.
+   * The longest wait between two attempts. From `initial` to 366 days.
    *
-   * @default {600000, ten minutes}
+   * @default {600000, ten minutes; or initial if that is more}
    */
   readonly maximum?: Duration;
   /**

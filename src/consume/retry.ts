@@ -130,9 +130,14 @@ export function retryPolicy(retry: RetryOptions | RetryDecision | undefined): Ch
   if (factor !== undefined && step !== undefined) {
     bad("retry.step", step, "Give either factor or step.");
   }
+  const most = durationMs("retry.maximum", o.maximum, undefined, bounds);
+  const initial = durationMs("retry.initial", o.initial, Math.min(500, most ?? 500), bounds);
+  if (most !== undefined && most < initial) {
+    bad("retry.maximum", o.maximum, `Give at least retry.initial, which is ${show(o.initial)}.`);
+  }
   return {
-    retryInitial: durationMs("retry.initial", o.initial, 500, bounds),
-    retryMaximum: durationMs("retry.maximum", o.maximum, 600_000, bounds),
+    retryInitial: initial,
+    retryMaximum: most ?? Math.max(600_000, initial),
     retryFactor: factor ?? 2,
     retryStep: durationMs("retry.step", step, undefined, bounds),
     retryOnly: errorKinds("retry.only", o.only),

@@ -24,6 +24,9 @@ export type StartFrom =
   | { readonly id: number }
   | { readonly time: Date };
 
+/** How a place in the log is given, for messages. */
+export const placeForms = "{ id: 42 } or { time: new Date(…) }";
+
 /** A start as the SQL functions take it: kind, id, time. */
 export type StartValues = [kind: string, id: number | null, time: string | null];
 
@@ -41,12 +44,12 @@ export function startValues(from: StartFrom): StartValues {
     }
     if (names.length === 1 && names[0] === "time") {
       if (!(given.time instanceof Date) || Number.isNaN(given.time.getTime())) {
-        bad("from.time", given.time, "Give a valid Date.");
+        bad("from.time", given.time, "Give a valid Date, such as new Date(…).");
       }
       return ["time", null, given.time.toISOString()];
     }
   }
   throw new HarkError("BAD_OPTION", `from is ${show(from)}`, {
-    remedy: 'Give "beginning", "now", { id } or { time }.',
+    remedy: `Give "beginning", "now", ${placeForms}.`,
   });
 }

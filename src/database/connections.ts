@@ -16,6 +16,7 @@ import type { QueryResult } from "./queryable.ts";
 import { clientConfig, cutOff, Session, type SessionOptions } from "./session.ts";
 import { runAlone, type SetUp, setUp } from "./settings.ts";
 import { messageOf } from "./translate.ts";
+import { withoutEffect } from "./url.ts";
 
 const logger = getLogger(["hark", "database"]);
 
@@ -70,6 +71,8 @@ export class Connections {
   };
   readonly #closing = new Map<() => Promise<void>, () => string | undefined>();
   #listener: Promise<Listener> | undefined;
+  /** The role that the pool's connections log in as; undefined before the first. */
+  role: string | undefined;
   /** How the pool's connections were set up; they are all alike. */
   #setUp: SetUp | undefined;
   #closed: Promise<void> | undefined;
@@ -103,9 +106,16 @@ export class Connections {
       maxReconnectDelay: durationMs("maxReconnectDelay", options.maxReconnectDelay, 5000, interval),
     };
     this.#queryTimeout = durationMs("queryTimeout", options.queryTimeout, 30_000, timeout);
+    for (const [name, instead] of withoutEffect(url)) {
+      logger.warn("The parameter {name} of the database URL has no effect. {instead}", {
+        name,
+        instead,
+      });
+    }
     this.pool = new pg.Pool({
       ...clientConfig({ ...this.#session, queryTimeout: this.#queryTimeout }),
       onConnect: async (client) => {
+        this.role = (client as pg.Client).user;
         this.#setUp = await setUp(client, { queryTimeout: this.#queryTimeout, shared: true });
       },
       max: wholeNumber("poolSize", options.poolSize, 4, 1, 1000),

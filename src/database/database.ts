@@ -32,13 +32,17 @@ export class Database implements Queryable, AsyncDisposable {
 
   /** Runs one statement on a connection of the pool. @throws {HarkError} */
   async query(text: string, values: unknown[] = []): Promise<QueryResult> {
-    return await translated(() => this.#connections.query((on) => on.query(text, values)));
+    return await translated(
+      () => this.#connections.query((on) => on.query(text, values)),
+      () => this.#connections.role,
+    );
   }
 
   static {
     attachPrepared<Database>(this.prototype.query, async function (text, values) {
-      return await translated(() =>
-        this.#connections.query((on) => this.#preparing.query(on, text, values))
+      return await translated(
+        () => this.#connections.query((on) => this.#preparing.query(on, text, values)),
+        () => this.#connections.role,
       );
     });
   }

@@ -36,6 +36,43 @@ export interface Queryable {
   query(text: string, values?: unknown[]): Promise<QueryResult>;
 }
 
+/** Drivers and query builders without query(): how they are known, and what wraps them, if a line does. */
+const drivers: readonly {
+  readonly name: string;
+  readonly methods: readonly string[];
+  readonly wrapper?: string;
+}[] = [
+  {
+    name: "postgres.js",
+    methods: ["unsafe"],
+    wrapper: "{ query: async (text, values = []) => ({ rows: await sql.unsafe(text, values) }) }",
+  },
+  {
+    name: "Kysely",
+    methods: ["executeQuery", "selectFrom"],
+    wrapper: "{ query: (text, values = []) => db.executeQuery(CompiledQuery.raw(text, values)) }",
+  },
+  {
+    name: "@db/postgres",
+    methods: ["queryObject"],
+    wrapper: "{ query: (text, values) => client.queryObject(text, values) }",
+  },
+  {
+    name: "Prisma",
+    methods: ["$queryRawUnsafe"],
+    wrapper:
+      "{ query: async (text, values = []) => ({ rows: await prisma.$queryRawUnsafe(text, ...values) }) }",
+  },
+  { name: "Knex", methods: ["raw", "select", "insert"] },
+  { name: "Drizzle", methods: ["execute", "select", "insert"] },
+];
+
+function driverOf(db: unknown) {
+  if (db === null || typeof db !== "object" && typeof db !== "function") return undefined;
+  const has = (name: string) => typeof (db as Record<string, unknown>)[name] === "function";
+  return drivers.find(({ methods }) => methods.every(has));
+}
+
 /**
  * Refuses a value that cannot run a query.
  *
@@ -45,14 +82,23 @@ export function requireQueryable(db: unknown): asserts db is Queryable {
   if (typeof (db as Queryable | null | undefined)?.query === "function") return;
   // A text is most likely a URL with a password.
   const what = typeof db === "string" ? "text" : show(db);
+  const driver = driverOf(db);
   const isPromise = typeof (db as PromiseLike<unknown> | null | undefined)?.then === "function";
-  throw new HarkError("BAD_OPTION", `db is ${what}`, {
-    remedy: isPromise
-      ? "Await it: const db = await connect(url)."
-      : typeof db === "string"
-      ? "Give what connect(url) returns: const db = await connect(url)."
-      : "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.",
-  });
+  throw new HarkError(
+    "BAD_OPTION",
+    `db is ${driver === undefined ? what : `of ${driver.name}, which has no query()`}`,
+    {
+      remedy: driver !== undefined
+        ? `Wrap it${
+          driver.wrapper === undefined ? "" : ` as ${driver.wrapper}`
+        }: see docs/guide/drivers.md.`
+        : isPromise
+        ? "Await it: const db = await connect(url)."
+        : typeof db === "string"
+        ? "Give what connect(url) returns: const db = await connect(url)."
+        : "Give a Database, a pg.Client or Pool, a PGlite, or a wrapped driver.",
+    },
+  );
 }
 
 /**

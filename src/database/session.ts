@@ -158,7 +158,7 @@ export class Session implements Queryable {
   }
 
   #failed(error: unknown): Error {
-    const translated = translate(error);
+    const translated = translate(error, this.#client.user);
     if (translated.code === "TIMEOUT" || translated.code === "UNREACHABLE") {
       this.#end(translated);
       void this.close();

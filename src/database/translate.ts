@@ -88,13 +88,17 @@ function withFields(object: object): string {
   return `${kindOf(object)}${names.length === 0 ? "" : ` with ${names.join(", ")}`}`;
 }
 
-/** Turns any error into a {@linkcode HarkError}. A HarkError is returned as it is. */
-export function translate(error: unknown): HarkError {
+/**
+ * Turns any error into a {@linkcode HarkError}. A HarkError is returned as it is.
+ *
+ * @param role The role of the connection, for the remedy, if it is known.
+ */
+export function translate(error: unknown, role?: string): HarkError {
   if (error instanceof HarkError) return error;
   const server = serverError(error);
   const [kind, message, remedy] = server === undefined
     ? ofDriver(error)
-    : ofServer(server, server.message ?? messageOf(error));
+    : ofServer(server, server.message ?? messageOf(error), role);
   return new HarkError(
     kind,
     message,
@@ -108,7 +112,11 @@ type Translation = [kind: HarkErrorCode, message: string, remedy?: string];
  * Translates an error that the server reported, by its SQLSTATE. It may come from a statement of
  * the user's own.
  */
-function ofServer({ code, hint, constraint }: ServerError, message: string): Translation {
+function ofServer(
+  { code, hint, constraint }: ServerError,
+  message: string,
+  role?: string,
+): Translation {
   const plain: Translation = hint === undefined
     ? ["DATABASE", message]
     : ["DATABASE", message, hint];
@@ -130,13 +138,17 @@ function ofServer({ code, hint, constraint }: ServerError, message: string): Tra
         "Run `hark init`, or call migrate(db).",
       ];
     case "42501":
-      return hint === undefined ? noPermission(message) : ["NO_PERMISSION", message, hint];
+      return hint === undefined ? noPermission(message, role) : ["NO_PERMISSION", message, hint];
     case "28P01":
     case "28000":
       return [
         "UNREACHABLE",
         `the server refused the login: ${message}`,
-        "Check the user and the password.",
+        /no (encryption|SSL off|SSL)/i.test(message)
+          ? "Give sslmode=verify-full in the URL if the server asks for TLS, or allow the login in pg_hba.conf."
+          : /pg_hba\.conf/.test(message)
+          ? "Allow the login in the server's pg_hba.conf."
+          : "Check the user and the password.",
       ];
     case "3D000":
       return ["UNREACHABLE", message, "Create the database, or correct its name in the URL."];
@@ -157,13 +169,14 @@ function ofServer({ code, hint, constraint }: ServerError, message: string): Tra
  * What a missing right would allow, and the remedy, as far as the server's message says which right
  * it is. The lists of functions and tables come from sql/, so that they cannot become stale.
  */
-function noPermission(message: string): Translation {
+function noPermission(message: string, role = "role"): Translation {
+  const grant = (kind: string) => `hark.grant_${kind}('${role.replaceAll("'", "''")}')`;
   if (/schema "?hark"?$/.test(message)) {
     return [
       "NO_PERMISSION",
       message,
-      "As the schema's owner: select hark.grant_publish('role') to publish, " +
-      "hark.grant_consume('role') to read.",
+      `As the schema's owner: select ${grant("publish")} to publish, ${grant("consume")} to ` +
+      `read, or ${grant("operate")} to operate, such as to retry and to clean up.`,
     ];
   }
   const [, what, name = ""] = /(function|table) "?(\w+)"?$/.exec(message) ?? [];
@@ -178,9 +191,7 @@ function noPermission(message: string): Translation {
   return [
     "NO_PERMISSION",
     `this role may not ${kinds.join(" or ")}: ${message}`,
-    `As the schema's owner: select ${
-      kinds.map((kind) => `hark.grant_${kind}('role')`).join(" or ")
-    }.`,
+    `As the schema's owner: select ${kinds.map(grant).join(" or ")}.`,
   ];
 }
 
@@ -221,6 +232,20 @@ function ofConnection(error: unknown, message: string): Translation | undefined 
       "Check the network and the load of the server.",
     ];
   }
+  if (/server does not support SSL/i.test(message)) {
+    return [
+      "UNREACHABLE",
+      message,
+      "Turn TLS on in the server. Or give sslmode=disable if the network is your own.",
+    ];
+  }
+  if (/certificate|altnames/i.test(message)) {
+    return [
+      "UNREACHABLE",
+      `the server's certificate is not trusted: ${message}`,
+      "Give sslrootcert=FILE with the authority's certificate, and the host's name that the certificate has.",
+    ];
+  }
   if (/after calling end on the pool/.test(message)) {
     return ["UNREACHABLE", "this database has been closed", "Connect again."];
   }
@@ -235,12 +260,15 @@ function ofConnection(error: unknown, message: string): Translation | undefined 
   return undefined;
 }
 
-/** Runs a function and translates the errors that it throws. */
-export async function translated<T>(run: () => Promise<T>): Promise<T> {
+/** Runs a function and translates the errors that it throws; `role` as for {@linkcode translate}. */
+export async function translated<T>(
+  run: () => Promise<T>,
+  role?: () => string | undefined,
+): Promise<T> {
   try {
     return await run();
   } catch (error) {
-    throw translate(error);
+    throw translate(error, role?.());
   }
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { show } from "../check.ts";
+import { bad, show, suggestion } from "../check.ts";
 import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { kindOf } from "../show.ts";
@@ -48,9 +48,7 @@ export function databaseUrl(given: unknown): string {
     // No cause here: the parser's error holds the whole URL with its password.
     throw refused("cannot be read", ", with special characters escaped (@ as %40, / as %2F)");
   }
-  for (const [name, value] of new URL(url.replace("@/", "@socket/")).searchParams) {
-    if (durations.includes(name)) wholeMs(name, value);
-  }
+  checkParameters(parametersOf(url));
   return url;
 }
 
@@ -72,6 +70,87 @@ function noText(given: unknown): HarkError {
 function place(url: string): string {
   const [found] = /^[a-z+]+:(?:\/\/[^/]*)?/i.exec(shownUrl(url) || url)!;
   return withoutSecrets(found);
+}
+
+/** The ways to use TLS that `pg` knows. */
+const tlsModes = ["disable", "prefer", "require", "verify-ca", "verify-full", "no-verify"];
+
+/** The parameters that `pg` reads, with the values that it knows if they are few. */
+const parameters: Readonly<Record<string, readonly string[] | undefined>> = {
+  sslmode: tlsModes,
+  sslrootcert: undefined,
+  sslcert: undefined,
+  sslkey: undefined,
+  sslnegotiation: ["postgres", "direct"],
+  ssl: ["true", "1", "false", "0", "no-verify"],
+  uselibpqcompat: ["true", "false"],
+  host: undefined,
+  port: undefined,
+  user: undefined,
+  password: undefined,
+  application_name: undefined,
+  fallback_application_name: undefined,
+  client_encoding: undefined,
+  options: undefined,
+  query_timeout: undefined,
+  statement_timeout: undefined,
+  lock_timeout: undefined,
+  idle_in_transaction_session_timeout: undefined,
+};
+
+/**
+ * What libpq and other programs read and `pg` passes over, with what to give instead. Without that
+ * it is passed over in silence: URLs of hosters have such parameters, and nothing is lost.
+ */
+const passedOver: Readonly<Record<string, string | undefined>> = {
+  connect_timeout: "Give connectTimeout to connect() instead.",
+  pool_timeout: "Give connectTimeout to connect() instead.",
+  connection_limit: "Give poolSize to connect() instead.",
+  pgbouncer: "Give listen: false to connect() instead.",
+  channel_binding: undefined,
+  gssencmode: undefined,
+  keepalives: undefined,
+  keepalives_idle: undefined,
+  schema: undefined,
+  target_session_attrs: undefined,
+};
+
+/** What to tell of parameters that have no effect, for a URL that {@linkcode databaseUrl} took. */
+export function withoutEffect(url: string): (readonly [name: string, instead: string])[] {
+  return Object.entries(passedOver).flatMap(([name, instead]) =>
+    instead !== undefined && parametersOf(url).has(name) ? [[name, instead] as const] : []
+  );
+}
+
+function parametersOf(url: string): URLSearchParams {
+  return new URL(url.replace("@/", "@socket/")).searchParams;
+}
+
+/** Refuses unknown parameters: with a misspelt `sslmode`, `pg` connects without TLS. */
+function checkParameters(given: URLSearchParams): void {
+  const known = Object.keys(parameters);
+  // With an @, a name may be part of a password with a "?" in it.
+  const mayBeSecret = /@|%40/.test(String(given));
+  for (const [name, value] of given) {
+    if (!known.includes(name)) {
+      if (Object.hasOwn(passedOver, name)) continue;
+      const isShown = /^\w{1,40}$/.test(name) && !mayBeSecret;
+      throw new HarkError(
+        "BAD_OPTION",
+        `the database URL has an unknown parameter${isShown ? ` ${show(name)}` : ""}`,
+        { remedy: `${isShown ? suggestion(name, known) : ""}Known are: ${known.join(", ")}.` },
+      );
+    }
+    if (durations.includes(name)) wholeMs(name, value);
+    oneOf(`the parameter ${name} of the database URL`, value, parameters[name]);
+  }
+  const mode = given.has("sslmode") || given.has("ssl") ? undefined : ownVariable("PGSSLMODE");
+  if (mode) oneOf("PGSSLMODE", mode, [...tlsModes, "allow"]);
+}
+
+function oneOf(name: string, value: string, known: readonly string[] | undefined): void {
+  if (known === undefined || known.includes(value)) return;
+  bad(name, value, `${suggestion(value, known)}Give one of: ${known.join(", ")}.`);
 }
 
 /** The parameters that `pg` takes as milliseconds. It would take `10s` for 10, and 2^31 for 1. */

@@ -185,7 +185,7 @@ function checked(options: WebhookOptions) {
     "headers",
     "allowPrivateAddresses",
     "ca",
-  ]);
+  ], '{ url: "https://example.com/hook" }');
   const { url, secret, secrets, body, headers = {}, allowPrivateAddresses = false, ca } = options;
   if (typeof allowPrivateAddresses !== "boolean") {
     bad("allowPrivateAddresses", allowPrivateAddresses, "Give true or false.");

@@ -135,7 +135,7 @@ export async function cleanup(db: Queryable, options: CleanupOptions): Promise<C
     "batch",
     "onProgress",
     "signal",
-  ]);
+  ], '{ olderThan: "30d" }');
   const { olderThan, dryRun = false, force = false, exact = false } = options;
   const { onProgress, signal } = options;
   const batch = wholeNumber("batch", options.batch, 10_000, 1, 1_000_000);

@@ -85,7 +85,7 @@ export async function deleteNotifications(
   which: readonly number[] | DeletionChoice,
   options: DeletionOptions,
 ): Promise<DeletionResult> {
-  knownOptions("deleteNotifications", options ?? null, ["reason", "onProgress"]);
+  knownOptions("deleteNotifications", options, ["reason", "onProgress"], '{ reason: "ticket 17" }');
   const { reason, onProgress } = options;
   if (typeof reason !== "string" || [...reason].length < 1 || [...reason].length > 1000) {
     bad("reason", reason, "Say why, in 1 to 1,000 characters.");
@@ -140,7 +140,7 @@ function idBatches(ids: readonly number[]): unknown[][] {
 
 function chosen(which: DeletionChoice): unknown[] {
   const known = ["channel", "key", "contains", "search", "from", "to"];
-  knownOptions("which", which ?? null, known);
+  knownOptions("which", which, known, '{ channel: "orders" }, or an array of ids');
   const { channel, ...rest } = which;
   const filter = logFilter(rest);
   const values = [

@@ -56,7 +56,7 @@ export async function setRetention(
   options: RetentionOptions = {},
 ): Promise<void> {
   const channel = channelOf("setRetention", options);
-  const time = keep === "forever" ? null : requiredMs("keep", keep, keepBounds);
+  const time = keep === "forever" ? null : requiredMs("keep", keep, keepBounds, 'or "forever"');
   await requireSchema(db);
   await translated(() =>
     db.query(

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { bad, consumerName, knownOptions, toId } from "../check.ts";
+import { bad, consumerName, knownOptions, show, toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
@@ -82,7 +82,10 @@ async function change(
   which: FailureChoice,
 ): Promise<number> {
   const name = consumerName(consumer);
-  knownOptions(how, which ?? null, [...filterNames, "all", "kind"]);
+  const example = Array.isArray(which)
+    ? `{ ids: ${show(which)} }`
+    : "{ all: true } or { ids: [42] }";
+  knownOptions(how, which, [...filterNames, "all", "kind"], example);
   const values = filterValues(which);
   const filtered = values.some((value) => value !== null);
   const { all, kind } = which;

@@ -138,7 +138,7 @@ export async function schedule(
     "headers",
     "timezone",
     "missed",
-  ]);
+  ], '{ channel: "reports" }');
   const { timezone = "UTC", missed = "once" } = options;
   if (missed !== "once" && missed !== "skip") bad("missed", missed, 'Give "once" or "skip".');
   if (typeof cron === "string" && cron.length > 200) {

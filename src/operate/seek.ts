@@ -5,7 +5,7 @@
  */
 
 import { bad, channelNames, consumerName, knownOptions, toId } from "../check.ts";
-import type { StartFrom } from "../consume/start.ts";
+import { placeForms, type StartFrom } from "../consume/start.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
@@ -99,7 +99,7 @@ export async function replay(
   options: ReplayOptions,
 ): Promise<number | null> {
   const name = consumerName(consumer);
-  knownOptions("replay", options, ["from", "to", "channels"]);
+  knownOptions("replay", options, ["from", "to", "channels"], "{ from: 1000 }");
   const [fromId, fromTime] = place("from", options.from);
   const [lastId, toTime] = options.to === undefined ? [null, null] : place("to", options.to);
   const channels = options.channels === undefined ? null : channelNames(options.channels);
@@ -125,7 +125,7 @@ function target(to: StartFrom | "end"): [kind: string, id: number | null, time: 
   if (names.length === 1 && "time" in to && to.time instanceof Date) {
     return ["time", ...place("to.time", to.time)];
   }
-  return bad("to", to, 'Give "beginning", "now", { id } or { time }.');
+  return bad("to", to, `Give "beginning", "now", ${placeForms}.`);
 }
 
 /** Turns an id or a time into two arguments, one of which is null. */

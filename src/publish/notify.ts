@@ -4,7 +4,7 @@
  * @module
  */
 
-import { bad, channelName, knownOptions, toId } from "../check.ts";
+import { bad, channelName, knownOptions, show, toId } from "../check.ts";
 import { encode, type Encoded } from "../channels/encode.ts";
 import {
   type AnyChannel,
@@ -127,7 +127,8 @@ export async function publish(
   options: NotifyOptions,
 ): Promise<Published> {
   requireQueryable(db);
-  knownOptions("notify", options, optionNames);
+  const example = `{ key: ${typeof options === "string" ? show(options) : '"order-42"'} }`;
+  knownOptions("notify", options, optionNames, example);
   const typed = definitionOf(channel);
   const one = typed === undefined
     ? encodePlain(channel, payload, options)
@@ -188,7 +189,12 @@ export async function publishMany(
   // Not map(), which would pass over holes.
   for (const [i, n] of notifications.entries()) {
     try {
-      knownOptions("a notification", n, ["channel", "payload", ...optionNames]);
+      knownOptions(
+        "a notification",
+        n,
+        ["channel", "payload", ...optionNames],
+        '{ channel: "orders", payload: { id: 42 } }',
+      );
       const payload = "payload" in n ? n.payload : {};
       const typed = definitionOf(n.channel);
       const one = typed === undefined

@@ -76,3 +76,11 @@ Deno.test("completions are printed for the common shells, and complete", async (
   assert.match(await output(["completion", "bash", "cle"]), /cleanup/);
   assert.match(await output(["completion", "bash", "tail", "--s"]), /--since/);
 });
+
+Deno.test("hark help COMMAND is the help page of the command", async () => {
+  assert.equal(await output(["help"]), await output(["--help"]));
+  for (const command of [["status"], ["log", "show"], ["listen"], ["retention"]]) {
+    assert.equal(await output(["help", ...command]), await output([...command, "--help"]));
+  }
+  await refused(["help", "stats"], 2, /there is no command stats/);
+});

@@ -162,7 +162,7 @@ Deno.test("listen says what is wrong with a module", async () => {
       [["imports.ts"], /imports\.ts cannot be imported:.*nowhere\.ts/],
       [["nothing.ts"], /nothing\.ts exports no consumer[^]*extends Consumer/],
       [["noid.ts"], /class Mail in .*noid\.ts has no id/],
-      [["nochannel.ts"], /"x" in .*nochannel\.ts has no channels/],
+      [["nochannel.ts"], /nochannel\.ts: channels of consumer "x" is undefined/],
       [["badchannel.ts"], /channel "" has no characters\. Give a name of 1 to 200 characters\.$/m],
       [["almost.ts"], /export "typo" in .*almost\.ts has an id .* no function "handle"/],
       [["array.ts"], /export "default" in .*array\.ts has .*It has: id, channels, handel/],

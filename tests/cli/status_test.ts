@@ -175,3 +175,12 @@ test("on a terminal trouble is coloured, and nothing else is different", async (
   assert(text.includes("\x1b[31m1\x1b[0m"), "a dead letter is red");
   assert(text.includes("\x1b[33mno worker\x1b[0m"), "unread without a worker is yellow");
 });
+
+test("hark status --watch takes another option after it", async ({ url }) => {
+  await using child = hark(["status", "--watch", "--json"], { url });
+  await child.line(/"consumers":/);
+  child.kill("SIGTERM");
+  const { code, stdout } = await child.ended();
+  assert.equal(code, 0);
+  assert.equal(JSON.parse(stdout.split("\n")[0]!).consumers.length, 0);
+});

@@ -20,7 +20,10 @@ test("tail shows what is published on every channel, live, and ends in order", a
     await c.sql("select hark.notify('a', '{\"x\":1}', 'k'), hark.notify('b', '2')");
     return child.stdout.includes("b #");
   });
-  assert.match(child.stdout, /^live .* a #\d+ \{"x": 1\} key=k$/m);
+  assert.match(
+    child.stdout,
+    /^live {3}\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z a #\d+ \{"x": 1\} key=k$/m,
+  );
   assert.match(child.stdout, /^live .* b #\d+ 2$/m);
   child.kill("SIGINT");
   assert.equal((await child.ended()).code, 0);

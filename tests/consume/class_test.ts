@@ -95,7 +95,7 @@ Deno.test("a method where an option is no function is refused as the object is m
   Object.defineProperty(Predicate.prototype, "filter", { value: () => true });
   assert.throws(() => new Predicate(nowhere), {
     code: "BAD_OPTION",
-    message: /^filter is (a|the) function.*, not an object of options/,
+    message: /^filter was given (a|the) function.*, not an object of options/,
   });
 });
 

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import {
   connect,
   Consumer,
-  type ConsumerOptions,
   type HandlerContext,
   type Notification,
   notify,
+  type Queryable,
 } from "../../mod.ts";
 import { publish, Running } from "../faults/_support/running.ts";
 import { test } from "../harness/mod.ts";
@@ -53,17 +53,34 @@ test("a handler that is an instance field works as well", async (context) => {
   assert.deepEqual(seen, [1]);
 });
 
-test("without an id, channels or a handler run() says which is missing", async (context) => {
+test("a class without an id, channels or a handler is told by run() which is missing", async (context) => {
   const db = context.use(await connect(context.url));
-  const handle = () => {};
-  const cases: [ConsumerOptions, RegExp][] = [
-    [{ channels: "c", handle }, /a consumer has no id/],
-    [{ id: "c", handle }, /channels is undefined/],
-    [{ id: "c", channels: "c" }, /consumer "c" has no handler/],
+  const cases: [new (db: Queryable) => Consumer, RegExp][] = [
+    [
+      class extends Consumer {
+        override channels = "c";
+        override handle() {}
+      },
+      /a consumer has no id/,
+    ],
+    [
+      class extends Consumer {
+        override id = "c";
+        override handle() {}
+      },
+      /channels of consumer "c" is undefined/,
+    ],
+    [
+      class extends Consumer {
+        override id = "c";
+        override channels = "c";
+      },
+      /consumer "c" has no handler/,
+    ],
   ];
-  for (const [options, message] of cases) {
+  for (const [made, message] of cases) {
     for (const how of ["run", "drain"] as const) {
-      const consumer = new Consumer(db, options);
+      const consumer = new made(db);
       await assert.rejects(consumer[how](), { name: "HarkError", code: "BAD_OPTION", message });
     }
   }

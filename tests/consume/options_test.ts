@@ -202,7 +202,9 @@ Deno.test("retry is a function, or options with a factor or a step and with kind
     }
     complete({ retry: { [name]: [Error, "TimeoutError", class extends TypeError {}] } });
   }
-  for (const retry of [5, "5s", true, [], new Map()]) refused({ retry }, /^retry is .*options/);
+  for (const retry of [5, "5s", true, [], new Map()]) {
+    refused({ retry }, /^retry was given .*options/);
+  }
   assert.equal(typeof complete({ retry: () => 5 }).retryDecide, "function");
 });
 
@@ -218,9 +220,9 @@ Deno.test("limits are a concurrency and rates of a key, a rate of all, and a fun
     { count: 5, per: 60_000 },
     { count: 5, per: 60_000 },
   ]);
-  for (const limits of [null, 5, [], "fair"]) refused({ limits }, /^limits is /);
+  for (const limits of [null, 5, [], "fair"]) refused({ limits }, /^limits was given /);
   refused({ limits: { fair: true } }, /limits has no option "fair".*perKey, rate, by/);
-  refused({ limits: { perKey: 5 } }, /^limits\.perKey is 5/);
+  refused({ limits: { perKey: 5 } }, /^limits\.perKey was given 5/);
   refused({ limits: { perKey: { count: 5 } } }, /limits\.perKey has no option "count"/);
   for (const concurrency of [0, 1.5, 10_001, Infinity, "2"]) {
     refused({ limits: { perKey: { concurrency } } }, /^limits\.perKey\.concurrency is /);
@@ -229,7 +231,7 @@ Deno.test("limits are a concurrency and rates of a key, a rate of all, and a fun
   for (const place of ["limits.rate", "limits.perKey.rate"]) {
     const at = (rate: unknown) => place === "limits.rate" ? { rate } : { perKey: { rate } };
     const says = (end: string) => new RegExp(`^${place.replaceAll(".", "\\.")}${end}`);
-    for (const rate of [null, 5, "5/s"]) refused({ limits: at(rate) }, says(" is "));
+    for (const rate of [null, 5, "5/s"]) refused({ limits: at(rate) }, says(" was given "));
     for (const count of [undefined, 0, -1, 0.5, Infinity, "5"]) {
       refused({ limits: at({ count, per: "1s" }) }, says("\\.count is "));
     }
@@ -313,7 +315,7 @@ Deno.test("headers of a filter that are null would match nothing, so they are re
 
 Deno.test("a filter that says nothing, or what cannot be, is refused", () => {
   for (const filter of [{}, { key: undefined }, "a", 1, true]) refused({ filter }, /^filter /);
-  refused({ filter: [] }, /^filter is \[\]/);
+  refused({ filter: [] }, /^filter was given \[\]/);
   for (const key of [[], NaN, [2 ** 53], true, null, {}, ["a", undefined]]) {
     refused({ filter: { key } }, /^filter\.key is /);
   }
@@ -406,4 +408,33 @@ Deno.test("a transactional consumer is refused a connection that has no transact
     remedy: /connect\(\)/,
   });
   assert.deepEqual(asked, [], "before anything is asked or registered");
+});
+
+Deno.test("a consumer without id, channels or handler is refused where it is made", () => {
+  const silent: Queryable = { query: () => Promise.reject(new Error("sent")) };
+  const make = (o: object) => () => new Consumer(silent, o);
+  const whole = { id: "c", channels: "c", handle() {} };
+  const { id: _id, ...anonymous } = whole;
+  const { channels: _channels, ...deaf } = whole;
+  const { handle: _handle, ...idle } = whole;
+  assert.throws(make(anonymous), { code: "BAD_OPTION", message: /^a consumer has no id/ });
+  assert.throws(make(deaf), { code: "BAD_OPTION", message: /^channels of consumer "c"/ });
+  assert.throws(make(idle), { code: "BAD_OPTION", message: /^consumer "c" has no handler/ });
+  assert.throws(make({}), { code: "BAD_OPTION" });
+  make(whole)();
+  class Later extends Consumer {
+    override id = "c";
+    override channels = "c";
+    override handle() {}
+  }
+  new Later(silent);
+});
+
+Deno.test("waits between attempts that contradict each other are refused", () => {
+  refused({ retry: { initial: "1h", maximum: "1m" } }, /^retry\.maximum is "1m".*"1h"/);
+  refused({ retry: { initial: 1000, maximum: 999 } }, /^retry\.maximum is 999/);
+  // A default gives way.
+  assert.equal(complete({ retry: { initial: "1h" } }).retryMaximum, 3_600_000);
+  assert.equal(complete({ retry: { maximum: 5 } }).retryInitial, 5);
+  assert.equal(complete({}).retryMaximum, 600_000);
 });

@@ -101,7 +101,7 @@ test("others may not operate, and are told whom to ask", async (context) => {
     // Its first statement, hark.rebase(), a consumer may call.
     await assert.rejects(
       call(consumes),
-      { ...refused, remedy: /hark\.grant_operate\('role'\)/ },
+      { ...refused, remedy: /hark\.grant_operate\('\w+'\)/ },
       String(call),
     );
   }

@@ -270,3 +270,25 @@ test("@db/postgres and TypeORM, by the form of result and error that they docume
     message: /db\.query resolved to an array/,
   });
 });
+
+Deno.test("a driver that is not wrapped is named, with what wraps it", async () => {
+  const url = "postgres://nobody@127.0.0.1:1/none";
+  await using sql = Object.assign(postgres(url), {
+    async [Symbol.asyncDispose]() {
+      await sql.end();
+    },
+  });
+  const pool = new pg.Pool({ connectionString: url });
+  const kysely = new Kysely<object>({ dialect: new PostgresDialect({ pool }) });
+  const cases: [db: unknown, message: RegExp][] = [
+    [sql, /^db is of postgres\.js.*sql\.unsafe\(text, values\).*docs\/guide\/drivers\.md/],
+    [kysely, /^db is of Kysely.*CompiledQuery\.raw.*docs\/guide\/drivers\.md/],
+    [knex({ client: "pg" }), /^db is of Knex.*docs\/guide\/drivers\.md/],
+    [drizzlePg({ client: pool }), /^db is of Drizzle.*docs\/guide\/drivers\.md/],
+    [{ queryObject() {} }, /^db is of @db\/postgres.*queryObject\(text, values\)/],
+  ];
+  for (const [db, message] of cases) {
+    await assert.rejects(notify(db as Queryable, "c", 1), { code: "BAD_OPTION", message });
+  }
+  await pool.end();
+});

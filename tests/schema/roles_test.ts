@@ -7,7 +7,7 @@ import { role } from "./_support/role.ts";
 const refused = {
   name: "HarkError",
   code: "NO_PERMISSION",
-  remedy: /hark\.grant_(publish|consume|operate)\('role'\)|owner of the schema/,
+  remedy: /hark\.grant_(publish|consume|operate)\('\w+'\)|owner of the schema/,
 };
 const drain = (db: Database) => new Consumer(db, { id: "c", channels: "c", handle() {} }).drain();
 

@@ -203,7 +203,10 @@ Deno.test("every function refuses options that it does not know, and what are no
     if (name === "a notification") continue;
     for (const value of [Promise.resolve({}), new Map(), new Date()]) {
       const { message } = await refusal(name, () => call(value));
-      assert.match(message, new RegExp(`^${name} is (a promise|a Map|\\d{4}-).*not an object of`));
+      assert.match(
+        message,
+        new RegExp(`^${name} was given (a promise|a Map|\\d{4}-).*not an object of`),
+      );
     }
   }
   const { message } = await refusal(

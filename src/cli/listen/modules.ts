@@ -141,11 +141,16 @@ function isOptions(value: unknown): value is ConsumerOptions {
 
 function make(given: ConsumerClass | ConsumerOptions, url: string, db: Queryable): Found {
   const name = typeof given === "function" ? `class ${given.name}` : `consumer "${given.id ?? ""}"`;
+  const unfit = (error: unknown) => {
+    const { message } = error as Error;
+    const place = message.includes(name) ? shown(url) : `${name} in ${shown(url)}`;
+    return noConsumer(`${place}: ${message}`, undefined, error);
+  };
   let consumer: Consumer;
   try {
     consumer = typeof given === "function" ? new given(db) : new Consumer(db, given);
   } catch (error) {
-    throw noConsumer(`${name} in ${shown(url)}: ${(error as Error).message}`, undefined, error);
+    throw unfit(error);
   }
   const { id, channels } = consumer;
   if (typeof id !== "string" || id === "") {
@@ -160,7 +165,7 @@ function make(given: ConsumerClass | ConsumerOptions, url: string, db: Queryable
   try {
     checkConsumer(consumer);
   } catch (error) {
-    throw noConsumer(`${name} in ${shown(url)}: ${(error as Error).message}`, undefined, error);
+    throw unfit(error);
   }
   return {
     id,

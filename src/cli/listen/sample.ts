@@ -34,7 +34,7 @@ export function notificationLine(n: Notification): string {
     ? ""
     : paint("dim", ` headers=${visible(JSON.stringify(n.headers))}`);
   const attempt = n.attempt === 1 ? "" : paint("red", ` attempt ${n.attempt}`);
-  const time = paint("dim", n.createdAt.toISOString().slice(0, 23).replace("T", " "));
+  const time = paint("dim", n.createdAt.toISOString().replace("T", " "));
   return `${kind} ${time} ${paint("cyan", visible(n.channel))} #${n.id} ${
     visible(n.payloadText)
   }${key}${headers}${attempt}`;
