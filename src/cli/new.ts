@@ -21,7 +21,7 @@ interface Signup {
   readonly name: string;
 }
 
-/** Greets each user who has signed up. */
+/** Greets each new user. */
 export class Hello extends Consumer<Signup> {
   override readonly id = "hello";
   override readonly channels = "signups";
@@ -36,7 +36,7 @@ const test = `import assert from "node:assert/strict";
 import { publishAndDrain, testDatabase } from "@hark/postgres/testing";
 import { Hello } from "../consumers/hello.ts";
 
-Deno.test("each user who has signed up is greeted", async () => {
+Deno.test("each new user is greeted", async () => {
   await using db = await testDatabase();
   const { handled, failed } = await publishAndDrain(db, new Hello(db), { payload: { name: "Ada" } });
   assert.equal(handled, 1);
