@@ -216,7 +216,8 @@ comment on function hark.notification(bigint) is 'One notification, from the log
 -- consumer's filter), foreign (not of its channels) or absent (no longer in the log). What a position had passed
 -- when the consumer was registered counts as handled.
 create or replace function hark.verdicts(id bigint) returns table (
-  consumer text, verdict text, state text, attempts integer, next_attempt_at timestamptz, error text, failed_at timestamptz
+  consumer text, verdict text, state text, attempts integer, next_attempt_at timestamptz, error text, failed_at timestamptz,
+  has_worker boolean, paused boolean
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 -- Each row by its primary key, whatever statistics say.
@@ -235,7 +236,9 @@ as $$
       else 'unread'
     end,
     w.state, coalesce(w.attempts, d.attempts, 0), case when w.state <> 'behind' then w.due_at end,
-    coalesce(w.last_error, d.error), coalesce(w.failed_at, d.died_at)
+    coalesce(w.last_error, d.error), coalesce(w.failed_at, d.died_at),
+    exists (select from hark.workers k where k.consumer = c.name and hark.is_alive(k.lease_until, k.session)),
+    c.paused_at is not null
   from hark.consumers c
   cross join hark.install i
   left join hark.log l on l.id = $1

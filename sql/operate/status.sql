@@ -58,6 +58,14 @@ as $$
     )
 $$;
 
+-- Whether a worker is alive: its lease runs and, if it has a LISTEN session, that session exists. The lock is
+-- shared, so that two that ask at once do not take each other for the worker.
+create or replace function hark.is_alive(lease_until timestamptz, session bigint) returns boolean
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select $1 > clock_timestamp() and case when $2 is null then true else not pg_try_advisory_xact_lock_shared($2) end
+$$;
+
 -- How far each consumer is. Counting stops at max_count: the exact size of a large backlog is not needed. It
 -- also stops after 1,000,000 ids, and almost at once after 5 seconds for all consumers together. With
 -- `unread_capped` there may be more.
@@ -69,21 +77,25 @@ create or replace function hark.status(max_count bigint default 100000) returns 
   workers integer, served integer, owner uuid, worker text, lease_until timestamptz, served_at timestamptz,
   handled bigint, acknowledged_at timestamptz,
   failing_id bigint, attempts integer, last_error text, failed_at timestamptz, next_attempt_at timestamptz, unread_capped boolean,
-  halted json, newer json
+  halted json, newer json, waiting_seconds double precision, failing bigint, standing_by integer
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
-  with patience as materialized (select clock_timestamp() + interval '5 seconds' as until)
+  with patience as materialized (select clock_timestamp() + interval '5 seconds' as until),
+  crew as materialized (
+    select w.consumer, w.owner, w.name, w.lease_until, hark.is_alive(w.lease_until, w.session) as alive,
+      exists (select from hark.partitions s where s.consumer = w.consumer and s.owner = w.owner) as serves
+    from hark.workers w
+  )
   select c.name, c.channels, c.filter, c.transactional, c.generation, c.partitions, c.next_partitions,
     c.paused_at, c.created_at, u.unread, u.oldest,
     coalesce(extract(epoch from greatest(clock_timestamp() - u.oldest, interval '0'))::double precision, 0),
     (select count(*) from (select from hark.waiting w where w.consumer = c.name limit max_count) w),
-    (select coalesce(w.created_at, l.created_at) from hark.waiting w left join hark.log l on l.id = w.id
-      where w.consumer = c.name order by w.id limit 1),
+    e.oldest,
     (select count(distinct w.partition)::integer from hark.waiting w where w.consumer = c.name and w.attempts > 0),
     (select count(*) from (select from hark.dead d where d.consumer = c.name limit max_count) d),
     (select count(*)::integer from hark.replays r where r.consumer = c.name),
-    (select count(*)::integer from hark.workers w where w.consumer = c.name and w.lease_until > clock_timestamp()),
+    (select count(*)::integer from crew w where w.consumer = c.name and w.alive),
     p.served, o.owner, o.name, o.lease_until, p.served_at, p.handled, p.acknowledged_at,
     f.id, coalesce(f.attempts, 0), f.last_error, f.failed_at, f.due_at, u.capped,
     (select json_agg(h) from hark.halted_of(c.name) h),
@@ -95,7 +107,15 @@ as $$
         where w.consumer = c.name and w.state = 'newer' order by w.id limit max_count
       ) n
       having count(*) > 0
-    )
+    ),
+    coalesce(extract(epoch from greatest(clock_timestamp() - e.oldest, interval '0'))::double precision, 0),
+    (
+      select count(*) from (
+        select from hark.waiting w
+        where f.id is not null and w.consumer = c.name and w.attempts > 0 and w.state <> 'newer' limit max_count
+      ) w
+    ),
+    (select count(*)::integer from crew w where w.consumer = c.name and w.alive and not w.serves)
   from hark.consumers c
   cross join lateral (
     select count(x.partition) as unread, min(x.published) as oldest,
@@ -105,16 +125,20 @@ as $$
   cross join lateral (
     select sum(s.handled)::bigint as handled, max(s.acknowledged_at) as acknowledged_at,
       max(s.served_at) as served_at,
-      count(*) filter (where w.lease_until > clock_timestamp())::integer as served
-    from hark.partitions s left join hark.workers w on w.consumer = s.consumer and w.owner = s.owner
+      count(*) filter (where w.alive)::integer as served
+    from hark.partitions s left join crew w on w.consumer = s.consumer and w.owner = s.owner
     where s.consumer = c.name
   ) p
   left join lateral (
     select s.owner, w.name, w.lease_until
-    from hark.partitions s left join hark.workers w on w.consumer = s.consumer and w.owner = s.owner
+    from hark.partitions s left join crew w on w.consumer = s.consumer and w.owner = s.owner
     where s.consumer = c.name and s.owner is not null
-    order by w.lease_until desc nulls last, s.partition limit 1
+    order by w.alive desc nulls last, w.lease_until desc nulls last, s.partition limit 1
   ) o on true
+  left join lateral (
+    select coalesce(w.created_at, l.created_at) as oldest from hark.waiting w left join hark.log l on l.id = w.id
+    where w.consumer = c.name order by w.id limit 1
+  ) e on true
   left join lateral (
     select w.id, w.attempts, w.last_error, w.failed_at, w.due_at from hark.waiting w
     where w.consumer = c.name and w.attempts > 0 and w.state <> 'newer' order by w.id limit 1
@@ -128,7 +152,7 @@ comment on function hark.status(bigint) is
 create or replace function hark.partitions_of(consumer text, max_count bigint default 100000) returns table (
   partition integer, unread bigint, oldest_unread timestamptz, waiting bigint, blocked boolean, owner uuid, worker text,
   lease_until timestamptz, epoch bigint, handled bigint, acknowledged_at timestamptz, served_at timestamptz,
-  crashes integer, alone_id bigint
+  crashes integer, alone_id bigint, served boolean
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
@@ -141,7 +165,8 @@ as $$
     from hark.waiting w where w.consumer = $1 group by 1
   )
   select s.partition, coalesce(u.count, 0), u.oldest, coalesce(w.count, 0), coalesce(w.blocked, false), s.owner, k.name,
-    k.lease_until, s.epoch, s.handled, s.acknowledged_at, s.served_at, s.crashes, s.alone_id
+    k.lease_until, s.epoch, s.handled, s.acknowledged_at, s.served_at, s.crashes, s.alone_id,
+    coalesce(hark.is_alive(k.lease_until, k.session), false)
   from hark.partitions s
   left join unread u on u.partition = s.partition
   left join waiting w on w.partition = s.partition
@@ -156,10 +181,7 @@ create or replace function hark.workers_of(consumer text) returns table (
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select w.owner, w.name,
-    w.lease_until > clock_timestamp()
-      and case when w.session is null then true else not pg_try_advisory_xact_lock_shared(w.session) end,
-    w.lease_until, w.joined_at, w.session is not null,
+  select w.owner, w.name, hark.is_alive(w.lease_until, w.session), w.lease_until, w.joined_at, w.session is not null,
     array(select s.partition from hark.partitions s where s.consumer = w.consumer and s.owner = w.owner order by 1)
   from hark.workers w
   where w.consumer = $1
@@ -204,7 +226,7 @@ set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
   select c.name, least(p.oldest, w.oldest, r.oldest), p.oldest is not null, w.oldest is not null,
     r.oldest is not null,
-    (select count(*)::integer from hark.workers k where k.consumer = c.name and k.lease_until > clock_timestamp()),
+    (select count(*)::integer from hark.workers k where k.consumer = c.name and hark.is_alive(k.lease_until, k.session)),
     c.paused_at
   from hark.consumers c
   cross join hark.install i

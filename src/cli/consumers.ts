@@ -5,14 +5,20 @@
  */
 
 import { consumerName } from "../check.ts";
-import type { ConsumerDetails, WaitingNotification, WorkerStatus } from "../operate/consumers.ts";
+import type {
+  ConsumerDetails,
+  PartitionStatus,
+  WaitingNotification,
+  WorkerStatus,
+} from "../operate/consumers.ts";
 import type { ConsumerStatus } from "../operate/status.ts";
 import { commandGroup, databaseCommand } from "./command.ts";
 import { consumer, number, positional, refuse, toggle } from "./options.ts";
+import { nextAttempt } from "./next_attempt.ts";
 import { leaseText, workerText } from "./status.ts";
 import { surroundings } from "./surroundings.ts";
 import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
-import { ago, countText, named, numberText, shellWord, shortened, until } from "./text.ts";
+import { ago, countText, named, numberText, shellWord, shortened } from "./text.ts";
 
 const list = databaseCommand({
   name: "consumers list",
@@ -99,7 +105,7 @@ function detailsText(one: ConsumerDetails): string {
         p.partition,
         p.unread,
         count(p.waiting, "yellow"),
-        p.owner === null ? "no worker" : workerText(p.worker, p.owner),
+        partitionServed(p),
         p.handled,
         ago(p.acknowledgedAt),
         {
@@ -118,8 +124,9 @@ function detailsText(one: ConsumerDetails): string {
     ),
     heads.length === 0 ? "" : table(
       "waiting, state, attempts, next attempt, key, error",
-      heads.map(headRow),
+      heads.map((head) => headRow(head, one)),
     ),
+    unlistedText(one),
     replayList.length === 0 ? "" : table(
       "replay, next id, last id, channels",
       replayList.map(({ replay, nextId, toId, channels }) => [
@@ -142,15 +149,36 @@ function workerRow(one: WorkerStatus): Cell[] {
   ];
 }
 
-function headRow(one: WaitingNotification): Cell[] {
+function partitionServed({ serving, worker, owner, leaseUntil }: PartitionStatus): string {
+  if (serving) return workerText(worker, owner);
+  return owner === null || leaseUntil === null
+    ? "no worker"
+    : `no worker, ${leaseText(leaseUntil)}`;
+}
+
+function headRow(one: WaitingNotification, { workers, pausedAt }: ConsumerDetails): Cell[] {
+  const { state, dueAt } = one;
   return [
     plain(one.id),
-    one.state,
+    state,
     one.attempts,
-    one.state === "newer" ? "when a newer worker comes" : until(one.dueAt),
+    nextAttempt({ state, due: dueAt, hasWorker: workers > 0, isPaused: pausedAt !== null }),
     one.key ?? "-",
     { text: one.error ?? "-", style: one.error === null ? undefined : "red" },
   ];
+}
+
+/** The most heads that are listed. */
+const mostHeads = 20;
+
+/** How many wait that are not listed: those behind the heads, and heads beyond the listed ones. */
+function unlistedText({ heads, waiting }: ConsumerDetails): string {
+  const rest = waiting - heads.length;
+  if (rest <= 0) return "";
+  if (heads.length < mostHeads) {
+    return `and ${numberText(rest)} behind ${heads.length === 1 ? "it" : "them"}`;
+  }
+  return `and ${numberText(rest)} more, or behind them`;
 }
 
 const remove = databaseCommand({

@@ -12,11 +12,12 @@ import { deletions, remove } from "./deletions.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { channels } from "./log_channels.ts";
 import { filter, filterOf } from "./log_filter.ts";
+import { nextAttempt } from "./next_attempt.ts";
 import { maybe, number, positional, toggle, words } from "./options.ts";
 import { printError } from "./output.ts";
 import { paintError } from "./style.ts";
 import { blocks, type Cell, facts, plain, table } from "./table.ts";
-import { ago, bytesText, countText, shortened, timeText, until } from "./text.ts";
+import { ago, bytesText, countText, shortened, timeText } from "./text.ts";
 import { id } from "./values.ts";
 
 const list = databaseCommand({
@@ -144,12 +145,14 @@ function detailsText(one: NotificationDetails): string {
     one.consumers.length === 0 ? "no consumer is registered" : table(
       "consumer, verdict, attempts, next attempt, failed, error",
       one.consumers.map((
-        { consumer, verdict, state, attempts, nextAttemptAt, failedAt, error },
+        { consumer, verdict, state, attempts, nextAttemptAt, hasWorker, isPaused, failedAt, error },
       ) => [
         consumer,
         state === null ? verdict : `${verdict} (${state})`,
         attempts,
-        nextAttemptAt === null ? "-" : until(nextAttemptAt),
+        nextAttemptAt === null
+          ? "-"
+          : nextAttempt({ state, due: nextAttemptAt, hasWorker, isPaused }),
         failedAt === null ? "-" : ago(failedAt),
         {
           text: shortened(error ?? "-", 80).replaceAll("\n", " "),

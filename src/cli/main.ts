@@ -23,6 +23,7 @@ import { exitCodeOf, exitCodes, sentenceOf } from "./exit_codes.ts";
 import { listen, withIdsJoined } from "./listen/command.ts";
 import { log } from "./look.ts";
 import { replay, seek } from "./move.ts";
+import { create } from "./new.ts";
 import { notify } from "./notify.ts";
 import { plainText } from "./options.ts";
 import { columns, printError, printErrorSync, printSync } from "./output.ts";
@@ -40,6 +41,7 @@ import { watch } from "./watch.ts";
 /** Every command, by name. */
 export const commands: Readonly<Record<string, Command>> = {
   init,
+  new: create,
   listen,
   notify,
   tail,

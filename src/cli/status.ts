@@ -14,6 +14,7 @@ import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import type { SchedulesStatus } from "../operate/schedules.ts";
 import type { ConsumerStatus, DelayedStatus, Status } from "../operate/status.ts";
 import { databaseCommand, given } from "./command.ts";
+import { nextAttempt } from "./next_attempt.ts";
 import { maybe, needed, plainText } from "./options.ts";
 import { print, printJson } from "./output.ts";
 import { nothingIsRemoved, retentionText } from "./retention.ts";
@@ -25,6 +26,7 @@ import {
   bytesText,
   countText,
   durationText,
+  numberText,
   shellWord,
   shortened,
   timeText,
@@ -38,7 +40,7 @@ export const status = databaseCommand({
   brief: "Show how far every consumer is.",
   description:
     "For each consumer: its channels, how many notifications it has not read, the age of the " +
-    "oldest of these (lag), how many wait for a retry, its dead letters, the worker that serves " +
+    "oldest of these (lag), how many wait for a retry, the age of the oldest of these, its dead letters, the worker that serves " +
     "it, what it fails on, and when that is tried next. Then what waits for a worker of a newer program, the consumers that hold back cleanup, the watches that have " +
     "drifted, and the size of the log.",
   examples: [
@@ -90,13 +92,14 @@ function text(
   const rows = `${log.exact ? "" : "about "}${countText(log.rows, "notification")}`;
   return blocks(
     consumers.length === 0 ? "no consumer is registered" : table(
-      "consumer, channels, unread, lag, waiting, dead, served by, handled, last progress",
+      "consumer, channels, unread, lag, waiting, oldest, dead, served by, handled, last progress",
       consumers.map((one) => [
         one.consumer,
         shortened(one.channels.join(", ")),
         count(one.unread, one.serving ? undefined : "yellow", one.unreadCapped),
-        { text: one.unread === 0 ? "-" : durationText(one.lagSeconds * 1000), right: true },
+        age(one.unread, one.lagSeconds),
         count(one.waiting, "yellow"),
+        age(one.waiting, one.waitingSeconds),
         count(one.dead, "red"),
         served(one),
         one.handled,
@@ -104,13 +107,19 @@ function text(
       ]),
     ),
     failing.length === 0 ? "" : table(
-      "failing, notification, attempts, last attempt, next attempt, error",
+      "failing, notifications, the first, attempts, last attempt, next attempt, error",
       failing.map((one) => [
         one.consumer,
+        count(one.failing!.count),
         plain(one.failing!.id),
         one.failing!.attempts,
         ago(one.failing!.failedAt),
-        nextAttempt(one),
+        nextAttempt({
+          state: null,
+          due: one.failing!.nextAttemptAt,
+          hasWorker: one.workers > 0,
+          isPaused: one.pausedAt !== null,
+        }),
         { text: one.failing!.error ?? "no message", style: "red" },
       ]),
     ),
@@ -146,12 +155,9 @@ function text(
   );
 }
 
-function nextAttempt({ failing, serving, pausedAt }: ConsumerStatus): Cell {
-  if (pausedAt !== null) return { text: "paused", style: "yellow" };
-  const { nextAttemptAt } = failing!;
-  return serving || nextAttemptAt.getTime() > Date.now()
-    ? until(nextAttemptAt)
-    : { text: "when a worker runs", style: "yellow" };
+/** How long ago the oldest of some was published; a dash if there is none. */
+function age(count: number, seconds: number): Cell {
+  return { text: count === 0 ? "-" : durationText(seconds * 1000), right: true };
 }
 
 /** How long a delivery may be overdue, in ms, before it seems that no worker runs to make it. */
@@ -188,15 +194,17 @@ function scheduleFacts({ count, nextAt, problems }: SchedulesStatus): [string, C
 }
 
 function served(one: ConsumerStatus): Cell {
-  const { served, serving, leaseUntil, owner, workers, partitions, pausedAt, nextPartitions } = one;
+  const { served, serving, leaseUntil, owner, workers, standingBy, partitions, pausedAt } = one;
+  const serve = workers - standingBy;
   const text = [
     pausedAt === null ? "" : "paused",
     serving
-      ? workers === 1 ? workerText(one.worker, owner) : countText(workers, "worker")
+      ? serve === 1 ? workerText(one.worker, owner) : countText(serve, "worker")
       : "no worker",
     serving || owner === null || leaseUntil === null ? "" : leaseText(leaseUntil),
+    standingBy === 0 ? "" : `${numberText(standingBy)} standing by`,
     serving && served < partitions ? `${served} of ${partitions} partitions` : "",
-    nextPartitions === null ? "" : `changing to ${countText(nextPartitions, "partition")}`,
+    one.nextPartitions === null ? "" : `changing to ${countText(one.nextPartitions, "partition")}`,
   ].filter((part) => part !== "").join(", ");
   return { text, style: pausedAt !== null || !serving && one.unread > 0 ? "yellow" : undefined };
 }

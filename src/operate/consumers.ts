@@ -32,6 +32,8 @@ export interface PartitionStatus {
    * if there is none.
    */
   readonly owner: string | null;
+  /** Whether that worker is alive. */
+  readonly serving: boolean;
   /** That worker's host and process, such as `web-3:4711`; null if it is no longer known. */
   readonly worker: string | null;
   /** When that worker's lease ends; null if it is no longer known. */
@@ -211,7 +213,7 @@ async function partitionsOf(
       ms("oldest_unread")
     }, waiting, blocked, owner::text as owner, worker,
       ${ms("lease_until")}, epoch, handled, ${ms("acknowledged_at")}, ${ms("served_at")}, crashes,
-      alone_id from hark.partitions_of($1::text, $2::bigint)`,
+      alone_id, served from hark.partitions_of($1::text, $2::bigint)`,
     [consumer, maxCount],
   );
   return rows.map((row) => ({
@@ -221,6 +223,7 @@ async function partitionsOf(
     waiting: Number(row.waiting),
     blocked: row.blocked === true,
     owner: row.owner,
+    serving: row.served === true,
     worker: row.worker,
     leaseUntil: date(row.lease_until),
     epoch: Number(row.epoch),

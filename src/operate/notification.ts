@@ -47,6 +47,10 @@ export interface ConsumerVerdict {
   readonly attempts: number;
   /** When it is tried next, at the earliest; null if it is not, or waits behind another. */
   readonly nextAttemptAt: Date | null;
+  /** Whether the consumer has a living worker. Otherwise what waits is tried when a worker runs. */
+  readonly hasWorker: boolean;
+  /** Whether the consumer is paused. */
+  readonly isPaused: boolean;
   /** The message of its last error; null if there was none. */
   readonly error: string | null;
   /** When it last failed, or was given up; null if it has not failed. */
@@ -100,7 +104,7 @@ export async function notification(
     const { rows } = await db.query(
       `select consumer, verdict, state, attempts, ${ms("next_attempt_at")}, error, ${
         ms("failed_at")
-      }
+      }, has_worker, paused
       from hark.verdicts($1::bigint)`,
       [id],
     );
@@ -114,6 +118,8 @@ export async function notification(
         state: one.state,
         attempts: Number(one.attempts),
         nextAttemptAt: date(one.next_attempt_at),
+        hasWorker: one.has_worker === true,
+        isPaused: one.paused === true,
         error: one.error,
         failedAt: date(one.failed_at),
       })),

@@ -37,6 +37,8 @@ export interface StatusOptions {
 export interface FailingNotification {
   /** The notification's id. */
   readonly id: number;
+  /** How many notifications fail: this one, the oldest, and others; at most `maxCount`. */
+  readonly count: number;
   /** How often the notification was tried. */
   readonly attempts: number;
   /** The message of the last error. */
@@ -44,8 +46,8 @@ export interface FailingNotification {
   /** When the notification last failed. */
   readonly failedAt: Date | null;
   /**
-   * When the notification is tried next, at the earliest, if a worker serves the consumer. To have
-   * it tried at once: {@linkcode retry}.
+   * When the notification is tried next, at the earliest, if the consumer has a worker. Otherwise it
+   * is tried when a worker runs. To have it tried at once: {@linkcode retry}.
    */
   readonly nextAttemptAt: Date;
 }
@@ -129,17 +131,24 @@ export interface ConsumerStatus {
   readonly waiting: number;
   /** When the waiting notification with the lowest id was published; null if none waits. */
   readonly oldestWaiting: Date | null;
+  /** The age of that notification, in seconds; 0 if none waits. */
+  readonly waitingSeconds: number;
   /** The number of partitions in which a failed notification waits for a retry. */
   readonly blocked: number;
   /** The number of dead letters; at most `maxCount`. */
   readonly dead: number;
   /** The number of replays that have not finished. */
   readonly replays: number;
-  /** The number of workers whose lease runs. */
+  /**
+   * The number of living workers: those whose lease runs and, if they have a LISTEN session, whose
+   * session exists.
+   */
   readonly workers: number;
-  /** The number of partitions that these workers own. */
+  /** The number of these workers that own no partition, and stand by. */
+  readonly standingBy: number;
+  /** The number of partitions that living workers own. */
   readonly served: number;
-  /** Whether a worker owns at least one partition. */
+  /** Whether a living worker owns at least one partition. */
   readonly serving: boolean;
   /**
    * The id of a worker that serves the consumer, or that ended without releasing its partitions.
@@ -304,10 +313,12 @@ const statusSql =
   unread, ${ms("oldest_unread")}, lag_seconds, waiting, ${
     ms("oldest_waiting")
   }, blocked, dead, replays,
-  workers, served, owner::text as owner, worker, ${ms("lease_until")}, ${ms("served_at")}, handled,
+  workers, standing_by, served, owner::text as owner, worker, ${ms("lease_until")}, ${
+    ms("served_at")
+  }, handled,
   ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}, ${
     ms("next_attempt_at")
-  }, unread_capped, halted::text as halted, newer::text as newer
+  }, unread_capped, halted::text as halted, newer::text as newer, waiting_seconds, failing
 from hark.status($1::bigint)`;
 
 /** Every consumer, by name. */
@@ -347,10 +358,12 @@ function consumerStatus(row: any): ConsumerStatus {
     lagSeconds: Number(row.lag_seconds),
     waiting: Number(row.waiting),
     oldestWaiting: date(row.oldest_waiting),
+    waitingSeconds: Number(row.waiting_seconds),
     blocked: Number(row.blocked),
     dead: Number(row.dead),
     replays: Number(row.replays),
     workers: Number(row.workers),
+    standingBy: Number(row.standing_by),
     served: Number(row.served),
     serving: Number(row.served) > 0,
     owner: row.owner,
@@ -363,6 +376,7 @@ function consumerStatus(row: any): ConsumerStatus {
     newer: row.newer === null ? null : JSON.parse(row.newer),
     failing: row.failing_id === null ? null : {
       id: toId(row.failing_id),
+      count: Number(row.failing),
       attempts: Number(row.attempts),
       error: row.last_error,
       failedAt: date(row.failed_at),

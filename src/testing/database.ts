@@ -6,6 +6,7 @@
 
 import { bad, knownOptions } from "../check.ts";
 import { connect } from "../database/database.ts";
+import { ownVariable } from "../database/environment.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { type Duration, requiredMs } from "../duration.ts";
 import { HarkError } from "../errors.ts";
@@ -67,7 +68,7 @@ export interface TestDatabase extends Queryable, AsyncDisposable {
 /**
  * Makes a database for a test. Each call gives another one, empty except for Hark's schema.
  *
- * Inside the process the first call takes about 1.5 s, each later one about 0.3 s. PGlite has one
+ * Inside the process the first call takes about 2 s, each later one about 0.3 s. PGlite has one
  * session: no LISTEN, and no second worker. It needs the right to read its own files.
  *
  * @throws {HarkError} `BAD_OPTION` if PGlite cannot be loaded, or an option is wrong;
@@ -90,16 +91,11 @@ export interface TestDatabase extends Queryable, AsyncDisposable {
  */
 export async function testDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {
   knownOptions("testDatabase", options, ["url", "PGlite"]);
-  const url = options.url ?? (options.PGlite === undefined ? await urlOfEnvironment() : false);
+  const url = options.url ?? (ownVariable("DATABASE_URL") || false);
   if (url !== false && typeof url !== "string") bad("url", url, "Give a URL, or false.");
   return url === false || url === ""
     ? await inProcess(options.PGlite ?? await loadPGlite())
     : await onServer(url);
-}
-
-async function urlOfEnvironment(): Promise<string | false> {
-  const { state } = await Deno.permissions.query({ name: "env", variable: "DATABASE_URL" });
-  return state === "granted" ? Deno.env.get("DATABASE_URL") || false : false;
 }
 
 /** The data of an empty database with the schema, for each class that was given. */

@@ -5,6 +5,7 @@ import { oneByOne, output, ran, refused } from "./_support/hark.ts";
 
 const commands = [
   "init",
+  "new",
   "listen",
   "notify",
   "tail",

@@ -1,16 +1,18 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
-import { PROJECT, test } from "../harness/mod.ts";
+import { PROJECT, scratch, test } from "../harness/mod.ts";
 import { staysWithin } from "./_support/audit.ts";
 
 test("each command needs no more than its task's permission set", async ({ url, sql, t }) => {
   await sql("select hark.register('r', array['orders'])");
   await sql("select hark.notify('orders', '{}')");
   await sql("create table users (id integer primary key)");
+  await using made = await scratch();
   const commands: [string, string[], string?][] = [
     ["sql", [], ""],
     ["init", []],
+    ["new", [join(made.path, "shop")]],
     ["notify", ["orders"]],
     ["tail", ["--from", "beginning", "--limit", "1"]],
     ["status", []],

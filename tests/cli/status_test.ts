@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notifyMany, status } from "../../mod.ts";
-import { test, until } from "../harness/mod.ts";
+import { test, type TestContext, until } from "../harness/mod.ts";
 import { hark, jsonOutput, output, refused } from "./_support/hark.ts";
 import type { Screen } from "./_support/within.ts";
 
@@ -48,12 +48,18 @@ test("status says what waits, who serves, what fails, and how large the log is",
     await output(["status"], { url }),
     await jsonOutput(["status"], { url }),
   ];
-  assert.match(asText, /^consumer +channels +unread +lag +waiting +dead +served by +handled/);
+  assert.match(
+    asText,
+    /^consumer +channels +unread +lag +waiting +oldest +dead +served by +handled/,
+  );
   const process = `[^ ]*:${Deno.pid}(/[^ ]+)?`;
-  assert.match(asText, new RegExp(`^failing +orders +0 +- +2 +0 +${process} +0 `, "m"));
-  assert.match(asText, /^slow +orders, mail +3 +\d.* +0 +0 +no worker +0 +never$/m);
-  assert.match(asText, /^failing +notification +attempts +last attempt +next attempt +error\n/m);
-  assert.match(asText, /^failing +1 +1 +\d.* ago +in \d+ \w+ +out of paper$/m);
+  assert.match(asText, new RegExp(`^failing +orders +0 +- +2 +\\d[^ ]* s +0 +${process} +0 `, "m"));
+  assert.match(asText, /^slow +orders, mail +3 +\d.* +0 +- +0 +no worker +0 +never$/m);
+  assert.match(
+    asText,
+    /^failing +notifications +the first +attempts +last attempt +next attempt +error\n/m,
+  );
+  assert.match(asText, /^failing +2 +1 +1 +\d.* ago +in \d+ \w+ +out of paper$/m);
   assert.match(asText, /^log +4 notifications, .*, schema version \d+/m);
   assert.deepEqual(
     asJson.consumers.map(({ consumer, unread }: { consumer: string; unread: number }) => ({
@@ -65,6 +71,97 @@ test("status says what waits, who serves, what fails, and how large the log is",
   await failing.stop();
   await running;
   assert.equal((await status(db)).consumers[0]?.serving, false);
+});
+
+/** As workers leave it that were killed or stand by. `session` is of a LISTEN session that is gone. */
+async function crew({ sql }: TestContext, partitions: number): Promise<void> {
+  await sql("select hark.register('billing', array['orders'], partitions => $1)", [partitions]);
+  await sql(
+    `insert into hark.workers (consumer, owner, session, name, lease_until)
+    select 'billing', gen_random_uuid(), w.session, w.name, clock_timestamp() + interval '1 hour'
+    from (values ('web-1:1', 4711), ('web-2:2', null), ('web-3:3', null)) w (name, session)`,
+  );
+}
+
+/** Gives partitions of billing to a worker. */
+async function give({ sql }: TestContext, name: string, partitions: number[]): Promise<void> {
+  await sql(
+    `update hark.partitions s set owner = w.owner from hark.workers w
+    where w.name = $1 and s.partition = any ($2)`,
+    [name, partitions],
+  );
+}
+
+test("a killed worker serves nothing as soon as its session is gone, and standbys are told apart", async (c) => {
+  await crew(c, 2);
+  await give(c, "web-1:1", [0]);
+  const { url } = c;
+  const db = c.use(await connect(url));
+  const [gone] = (await status(db)).consumers;
+  assert.deepEqual([gone?.serving, gone?.workers, gone?.standingBy], [false, 2, 2]);
+  assert.match(
+    await output(["status"], { url }),
+    /^billing .* no worker, lease ends in \d+ min, 2 standing by +0 /m,
+  );
+  const shown = await output(["consumers", "show", "billing"], { url });
+  assert.match(shown, /^ +0 +0 +0 +no worker, lease ends in \d+ min +0 /m);
+  assert.match(shown, /^web-1:1 +no, lease ends in /m);
+
+  await give(c, "web-2:2", [1]);
+  const [half] = (await status(db)).consumers;
+  assert.deepEqual([half?.worker, half?.served, half?.standingBy], ["web-2:2", 1, 1]);
+  assert.match(
+    await output(["status"], { url }),
+    /^billing .* web-2:2, 1 standing by, 1 of 2 partitions +0 /m,
+  );
+  await give(c, "web-3:3", [0]);
+  assert.match(await output(["status"], { url }), /^billing .* 2 workers +0 /m);
+});
+
+test("the next attempt is told alike everywhere, and needs a worker", async (c) => {
+  const { url, sql } = c;
+  await sql("select hark.register('billing', array['orders'])");
+  await sql("select hark.notify('orders', '{}', 'ada') from generate_series(1, 3)");
+  await sql(
+    `insert into hark.waiting (consumer, id, partition, key, state, attempts, due_at, last_error, failed_at)
+    values ('billing', 1, 0, 'ada', 'failed', 1, now() + interval '1 hour', 'no paper', now()),
+      ('billing', 2, 0, 'ada', 'behind', 0, now(), null, null),
+      ('billing', 3, 0, 'bob', 'failed', 1, now() - interval '1 hour', 'no paper', now())`,
+  );
+  const told = async () => [
+    (await output(["status"], { url })).match(/^billing +2 +1 +1 +.* ago +(.+?) {2,}no paper$/m)
+      ?.[1],
+    (await output(["consumers", "show", "billing"], { url }))
+      .match(/^ +1 +failed +1 +(.+?) {2,}ada +no paper$/m)?.[1],
+    (await output(["log", "show", "1"], { url }))
+      .match(/^billing +waiting \(failed\) +1 +(.+?) {2,}.* ago +no paper$/m)?.[1],
+  ];
+  assert.deepEqual(new Set(await told()), new Set(["when a worker runs"]));
+  await crew(c, 1);
+  for (const text of await told()) assert.match(text ?? "", /^in (59|60) min$/);
+  await sql("select hark.pause('billing')");
+  assert.deepEqual(new Set(await told()), new Set(["paused"]));
+});
+
+test("status and consumers show say how many fail, how many wait behind them, and how long", async (c) => {
+  const { url, sql } = c;
+  await crew(c, 1);
+  await sql("select hark.notify('orders') from generate_series(1, 4)");
+  await sql("update hark.log set created_at = now() - interval '50 minutes' where id = 1");
+  await sql(
+    `insert into hark.waiting (consumer, id, partition, state, attempts, last_error, failed_at)
+    select 'billing', n, 0, case when n < 3 then 'failed' else 'behind' end, (n < 3)::integer, 'no paper', now()
+    from generate_series(1, 4) n`,
+  );
+  const text = await output(["status"], { url });
+  assert.match(text, /^billing +orders +4 +50 min +4 +50 min +0 /m);
+  assert.match(text, /^billing +2 +1 +1 +/m);
+  const [one] = (await jsonOutput(["status"], { url })).consumers;
+  assert.equal(one.failing.count, 2);
+  assert(Math.abs(one.waitingSeconds - 3000) < 60, `${one.waitingSeconds}`);
+  assert.match(await output(["consumers", "show", "billing"], { url }), /^and 2 behind them$/m);
+  await sql("delete from hark.waiting where id = 2");
+  assert.match(await output(["consumers", "show", "billing"], { url }), /^and 2 behind it$/m);
 });
 
 test("a large backlog is counted up to a limit", async ({ url, sql, use }) => {

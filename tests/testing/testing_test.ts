@@ -25,7 +25,7 @@ import { deferred, scratch, spawn, until, within } from "../harness/mod.ts";
 /** Declares a test for each place where a database of a test can be. */
 function both(name: string, body: (db: TestDatabase) => Promise<void>): void {
   const places: [string, TestDatabaseOptions][] = [
-    ["inside the process", { PGlite }],
+    ["inside the process", { url: false, PGlite }],
     ["on a server", { url: serverUrl() }],
   ];
   for (const [place, options] of places) {
@@ -200,7 +200,7 @@ Deno.test("what cannot be a test's database is refused, with a remedy", async ()
   const wrong: [unknown, RegExp][] = [
     [{ url: 5 }, /^url is 5/],
     [{ url: "no url" }, /^url is "text that is no URL"/],
-    [{ PGlite: {} }, /^PGlite is/],
+    [{ url: false, PGlite: {} }, /^PGlite is/],
     [{ pglite: PGlite }, /no option "pglite"/],
   ];
   for (const [options, message] of wrong) {
@@ -210,7 +210,7 @@ Deno.test("what cannot be a test's database is refused, with a remedy", async ()
     });
   }
   const single = { channels: ["a", "b"], id: "c", handle() {} };
-  await using db = await testDatabase({ PGlite });
+  await using db = await testDatabase({ url: false, PGlite });
   await assert.rejects(publishAndDrain(db, new Consumer(db, single), { payload: 1 }), {
     code: "BAD_OPTION",
     message: /several channels/,

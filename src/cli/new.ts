@@ -1,0 +1,132 @@
+/**
+ * `hark new`: writes a first consumer, its test, and tasks to run them.
+ *
+ * @module
+ */
+
+import { object } from "@optique/core/constructs";
+import { withDefault } from "@optique/core/modifiers";
+import { dirname, join } from "node:path";
+import config from "../../deno.json" with { type: "json" };
+import { HarkError } from "../errors.ts";
+import { describedCommand } from "./command.ts";
+import { json, positional, words } from "./options.ts";
+import { print, printJson } from "./output.ts";
+import { shellWord } from "./text.ts";
+
+const consumer = `import { Consumer, type Notification } from "@hark/postgres";
+
+/** The payload on the channel "signups". */
+interface Signup {
+  readonly name: string;
+}
+
+/** Greets each new user. */
+export class Hello extends Consumer<Signup> {
+  override readonly id = "hello";
+  override readonly channels = "signups";
+
+  override handle({ payload }: Notification<Signup>): void {
+    console.log(\`Hello \${payload.name}\`);
+  }
+}
+`;
+
+const test = `import assert from "node:assert/strict";
+import { publishAndDrain, testDatabase } from "@hark/postgres/testing";
+import { Hello } from "../consumers/hello.ts";
+
+Deno.test("each new user is greeted", async () => {
+  await using db = await testDatabase();
+  const { handled, failed } = await publishAndDrain(db, new Hello(db), { payload: { name: "Ada" } });
+  assert.equal(handled, 1);
+  assert.deepEqual(failed, []);
+});
+`;
+
+function settings(): string {
+  const { name, version } = config;
+  const hark =
+    `deno run --allow-net --allow-read --allow-env --allow-sys=hostname jsr:${name}@^${version}/cli`;
+  return `${
+    JSON.stringify(
+      {
+        imports: {
+          [name]: `jsr:${name}@^${version}`,
+          "@electric-sql/pglite": "npm:@electric-sql/pglite@^0.5",
+        },
+        tasks: {
+          test: "deno test --allow-read --allow-env --allow-net",
+          hark,
+          init: `${hark} init`,
+          listen: `${hark} listen consumers/`,
+        },
+      },
+      null,
+      2,
+    )
+  }\n`;
+}
+
+/** `hark new`. */
+export const create = describedCommand(
+  {
+    name: "new",
+    brief: "Write a first consumer, its test, and tasks.",
+    description:
+      "Writes deno.json, consumers/hello.ts and tests/hello_test.ts into a folder. It overwrites " +
+      "nothing: if one of the files is there, it writes none. Then deno task test runs the test " +
+      "without a server. With DATABASE_URL, deno task init installs the schema and deno task listen " +
+      "runs the consumer.",
+    examples: [
+      ["hark new", "in this folder"],
+      ["hark new shop", "in the folder shop, which is made"],
+    ],
+  },
+  object({
+    folder: withDefault(positional(words("FOLDER"), "The folder. Default: this one."), "."),
+    json,
+  }),
+  async ({ folder, json }) => {
+    const files = {
+      "deno.json": settings(),
+      "consumers/hello.ts": consumer,
+      "tests/hello_test.ts": test,
+    };
+    const taken = [];
+    for (const path of Object.keys(files)) if (await exists(join(folder, path))) taken.push(path);
+    if (taken.length > 0) {
+      throw new HarkError(
+        "CONFLICT",
+        `${folder} has ${taken.join(", ")}, and nothing was written`,
+        {
+          remedy: "Give another folder: hark new FOLDER.",
+        },
+      );
+    }
+    for (const [path, text] of Object.entries(files)) {
+      const to = join(folder, path);
+      await Deno.mkdir(dirname(to), { recursive: true });
+      await Deno.writeTextFile(to, text, { createNew: true });
+    }
+    const paths = Object.keys(files).map((path) => join(folder, path));
+    if (json) await printJson({ files: paths });
+    else {
+      const go = folder === "." ? "" : `cd ${shellWord(folder)} && `;
+      await print(`${paths.map((path) => `wrote ${path}`).join("\n")}\nnow: ${go}deno task test`);
+    }
+    return 0;
+  },
+);
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.lstat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+      return false;
+    }
+    throw error;
+  }
+}
