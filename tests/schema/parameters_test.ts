@@ -89,3 +89,17 @@ Deno.test("what TLS fails on is told with its remedy", () => {
   assert.match(refused(`${entry}, no encryption`), /sslmode=verify-full/);
   assert.match(refused(`${entry}, SSL encryption`), /^Allow the login/);
 });
+
+test("a misspelt PGSSLMODE is refused, unless the URL says how to use TLS", {
+  schema: false,
+}, async ({ url }) => {
+  const env = { PGSSLMODE: "verify_full" };
+  await refused(["status"], 2, /PGSSLMODE is "verify_full"\. Did you mean verify-full\?/, {
+    url: "postgres://me@127.0.0.1:1/d",
+    env,
+  });
+  const own = new URL(url);
+  own.searchParams.set("sslmode", "disable");
+  const { code } = await ran(["status"], { url: own.href, env });
+  assert.equal(code, 4, "it connects, and finds no schema");
+});
