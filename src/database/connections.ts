@@ -12,6 +12,7 @@ import { type Duration, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import { Listener } from "./listener.ts";
+import { Pending } from "./pending.ts";
 import type { QueryResult } from "./queryable.ts";
 import { clientConfig, cutOff, Session, type SessionOptions } from "./session.ts";
 import { runAlone, type SetUp, setUp } from "./settings.ts";
@@ -76,6 +77,7 @@ export class Connections {
   /** How the pool's connections were set up; they are all alike. */
   #setUp: SetUp | undefined;
   #closed: Promise<void> | undefined;
+  readonly #pending = new Pending();
   #ended = false;
 
   /** Checks the options. Does not connect yet. */
@@ -141,6 +143,15 @@ export class Connections {
 
   /** Runs one statement on a connection of the pool, which `run` is given. */
   async query(run: (on: pg.Pool | pg.ClientBase) => Promise<QueryResult>): Promise<QueryResult> {
+    return await this.#pending.run(() => this.#query(run));
+  }
+
+  /** Runs work on the pool that {@linkcode Connections.close} waits for. */
+  async working<T>(work: () => Promise<T>): Promise<T> {
+    return await this.#pending.run(work);
+  }
+
+  async #query(run: (on: pg.Pool | pg.ClientBase) => Promise<QueryResult>): Promise<QueryResult> {
     if (this.#setUp?.alone === false) return await run(this.pool);
     const client = await this.pool.connect();
     let broken: Error | undefined;
@@ -261,6 +272,7 @@ export class Connections {
 
   async #close(): Promise<void> {
     await Promise.allSettled([...this.#closing.keys()].map((end) => end()));
+    await this.#pending.ended();
     this.#ended = true;
     const listener = await this.#listener?.catch(() => undefined);
     await listener?.close();

@@ -66,6 +66,10 @@ export class Database implements Queryable, AsyncDisposable {
     if (typeof work !== "function") {
       bad("work", work, "Give a function that is called with the transaction.");
     }
+    return await this.#connections.working(() => this.#transaction(work));
+  }
+
+  async #transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
     const client = await translated(() => this.#connections.pool.connect());
     let broken: Error | undefined;
     try {
@@ -86,7 +90,8 @@ export class Database implements Queryable, AsyncDisposable {
   }
 
   /**
-   * Stops everything that runs on this database, such as consumers, then closes every connection.
+   * Stops everything that runs on this database, such as consumers. Waits up to 5 s for statements
+   * and transactions that are not awaited. Then closes every connection.
    */
   close(): Promise<void> {
     return this.#connections.close();
