@@ -66,7 +66,8 @@ test("ready rejects if the run fails or is stopped before", { schema: false }, a
   const run = stopped.run({ signal: AbortSignal.abort() });
   await assert.rejects(run, { code: "NO_SCHEMA" });
   await assert.rejects(stopped.ready, { code: "NO_SCHEMA" });
-  const wrong = new Consumer(db, { id: "c", channels: "c" });
+  class Wrong extends Consumer {} // without a handler
+  const wrong = new Wrong(db, { id: "c", channels: "c" });
   await assert.rejects(wrong.run(), { code: "BAD_OPTION" });
   await assert.rejects(wrong.ready, { code: "BAD_OPTION" });
 });

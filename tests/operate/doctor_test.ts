@@ -123,7 +123,9 @@ const faults: readonly Planted[] = [
   },
   {
     fault: "a partition is held up",
-    async plant({ sql }) {
+    async plant({ sql, client }) {
+      // The worker's session, by which others see that it lives.
+      await (await client()).query("select pg_advisory_lock(42)");
       await sql("select hark.register('billing', array['orders'], 'now')");
       await sql(
         "insert into hark.waiting (consumer, id, partition, state, attempts) values ('billing', 7, 0, 'failed', 3)",

@@ -163,7 +163,12 @@ const refused: [name: string, try_: (db: Queryable) => Promise<unknown>, HarkErr
       "BAD_OPTION",
       /no option "kye"/,
     ],
-    ["option: null", (db) => notify(db, "c", 1, wrong(null)), "BAD_OPTION", /notify is null/],
+    [
+      "option: null",
+      (db) => notify(db, "c", 1, wrong(null)),
+      "BAD_OPTION",
+      /notify was given null/,
+    ],
     ["db: nothing", () => notify(wrong(undefined), "c"), "BAD_OPTION", /db is undefined/],
     [
       "many: not an array",
@@ -182,7 +187,7 @@ const refused: [name: string, try_: (db: Queryable) => Promise<unknown>, HarkErr
       // deno-lint-ignore no-sparse-arrays -- that is what it is about
       (db) => notifyMany(db, [{ channel: "c" }, , { channel: "c" }] as NewNotification[]),
       "BAD_OPTION",
-      /^notifications\[1\]: a notification is undefined/,
+      /^notifications\[1\]: a notification was given undefined/,
     ],
     [
       "many: a misspelt field",
