@@ -61,10 +61,12 @@ function change(how: How, description: Omit<Description, "name">) {
         },
         text: count === 0 && left.length > 0
           ? ""
+          : count === 0
+          ? `nothing of ${named(o.consumer)} waits or is dead as asked`
           : `${countText(count, "notification")} of ${named(o.consumer)} ${
             how === "discard"
               ? `${count === 1 ? "is" : "are"} given up`
-              : count === 0 || await hasWorker(db, o.consumer)
+              : await hasWorker(db, o.consumer)
               ? "will be tried at once"
               : "will be tried as soon as a worker runs: none does now"
           }`,

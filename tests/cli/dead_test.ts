@@ -113,6 +113,8 @@ test("hark retry and hark discard take what waits, and say what they leave and w
   assert.match(done.stderr, /notification 99 of "billing" is not in the log/);
   const [row] = await sql("select due_at <= now() as due, attempts from hark.waiting");
   assert.deepEqual(row, { due: true, attempts: 3 });
+  const none = await ran(["retry", "billing", "--error", "no such error"], { url });
+  assert.equal(none.stdout, 'nothing of "billing" waits or is dead as asked\n');
   const dead = await ran(["retry", "billing", "1", "--dead"], { url });
   assert.equal(dead.code, 1);
   assert.match(dead.stderr, /1 of "billing" waits for its next attempt.*hark retry billing 1$/m);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type ConsumerOptions, type Database } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
-import { said } from "../faults/_support/logs.ts";
+import { said, sentence } from "../faults/_support/logs.ts";
 import { publish, Running } from "../faults/_support/running.ts";
 
 const served = (sql: (text: string) => Promise<unknown[]>) =>
@@ -50,9 +50,28 @@ test("a higher version changes the definition, and the channel that it gives up 
   const second = context.use(new Running(db, { channels: "a", version: 2 }));
   const warning = await said("warning", /no longer reads the channels/, since);
   assert.deepEqual([warning.properties.channels, warning.properties.count], [["b"], 3]);
+  assert.match(sentence(warning), / skips 3 notifications there .* hark replay c --from ID$/);
   await publish(context, 5, 5, "a");
   await second.atLeast(1);
   assert.deepEqual(second.payloads, [5]);
+});
+
+test("a channel that was misspelt for a while: each change says what is skipped, and how to handle it", async (context) => {
+  const db = context.use(await connect(context.url));
+  const drain = (channels: string) =>
+    new Consumer(db, { id: "loss", channels, handle() {} }).drain();
+  await drain("good");
+  await publish(context, 1, 1, "good");
+  const since = Date.now();
+  await drain("godo");
+  const left = await said("warning", /^loss no longer reads the channels good, /, since);
+  assert.match(sentence(left), / and skips 1 notification there .* hark replay loss --from ID$/);
+  await drain("good");
+  const back = await said("warning", /^loss now reads the channels good; /, since);
+  assert.match(
+    sentence(back),
+    /before, it read godo\. To handle what a new channel had before: hark replay loss --from ID$/,
+  );
 });
 
 test("without a live worker the definition changes at the same version: after a stop, and after a crash", async (context) => {

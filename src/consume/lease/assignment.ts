@@ -122,10 +122,15 @@ export class Assignment {
     this.#standing.tell(heartbeat);
     for (const held of [...this.#state.partitions.values()]) {
       if (heartbeat.mine.get(held.number) !== held.epoch) {
+        const count = held.handled;
+        const unstored = count === 0
+          ? ""
+          : `; ${count} notification${count === 1 ? "" : "s"} that ${
+            count === 1 ? "was" : "were"
+          } handled but not stored may be handled again`;
         logger.warn(
-          "{consumer}: partition {partition} was taken over by another worker, or moved by a seek; {count} " +
-            "notifications that were handled but not stored may be handled again",
-          { consumer: this.#consumer, partition: held.number, count: held.handled },
+          "{consumer}: partition {partition} was taken over by another worker, or moved by a seek{unstored}",
+          { consumer: this.#consumer, partition: held.number, count, unstored },
         );
         this.#state.forget(held, takenOver(this.#consumer, held.number));
       }

@@ -194,7 +194,7 @@ export class Settlement {
       {
         consumer: options.identity.consumer,
         id: entry.id,
-        attempt,
+        attempt: notification.attempt, // as its handler was told, also if the attempt does not count
         reason: next.reason,
         error,
         wait: pause,

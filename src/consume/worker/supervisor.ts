@@ -133,17 +133,29 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
     }
     const before: string[] = JSON.parse(known.channels);
     if (JSON.stringify(before.toSorted()) !== JSON.stringify(channels.toSorted())) {
-      logger.warn("{consumer} now reads the channels {channels}; before, it read {before}", {
-        consumer,
-        channels,
-        before,
-      });
+      logger.warn(
+        "{consumer} now reads the channels {channels}; before, it read {before}{more}",
+        {
+          consumer,
+          channels,
+          before,
+          more: channels.every((channel) => before.includes(channel))
+            ? ""
+            : `. To handle what a new channel had before: hark replay ${consumer} --from ID`,
+        },
+      );
     }
     if (row.given_up !== null) {
       logger.warn(
-        "{consumer} no longer reads the channels {channels}, and skips {count} notifications there that it had " +
-          "not handled; to handle them, register another consumer for these channels",
-        { consumer, channels: JSON.parse(row.given_up), count: Number(row.unread) },
+        "{consumer} no longer reads the channels {channels}, and skips {what} there that it had not handled; to " +
+          "handle them, register another consumer for these channels, or read them again and then: " +
+          "hark replay {consumer} --from ID",
+        {
+          consumer,
+          channels: JSON.parse(row.given_up),
+          count: Number(row.unread),
+          what: `${row.unread} notification${Number(row.unread) === 1 ? "" : "s"}`,
+        },
       );
     }
   });
