@@ -132,6 +132,35 @@ test("what was left out says which notifications fail and how often, not what wa
   assert.deepEqual([...named].sort(), ["1", "2", "3", "4"]);
 });
 
+test("a failure is printed with the attempt that its handler got, also after a restart", async (c) => {
+  const db = c.use(await connect(c.url));
+  await notify(db, "c", 1);
+  await using printed = await recorded();
+  const attempts: number[] = [];
+  const options = {
+    id: "again",
+    channels: "c",
+    retry: { initial: "1h", maximum: "1h" },
+    handle({ attempt }: { attempt: number }) {
+      attempts.push(attempt);
+      throw new Error(`no tax by ${"abc"[attempts.length]}`);
+    },
+  } as const;
+  for (let run = 1; run <= 2; run++) {
+    const consumer = new Consumer(db, options);
+    const running = consumer.run();
+    await until(() => attempts.length === run);
+    await consumer.stop();
+    await running;
+  }
+  const told = printed.lines.map((line) =>
+    /^hark: again: .* failed at attempt (\d+)/.exec(line)?.[1]
+  )
+    .filter((attempt) => attempt !== undefined).map(Number);
+  assert.deepEqual(attempts, [1, 2]);
+  assert.deepEqual(told, attempts);
+});
+
 test("nothing is printed late about a notification that is handled or given up by then", async (c) => {
   const db = c.use(await connect(c.url));
   await notifyMany(db, [1, 2, 3].map((payload) => ({ channel: "c", payload })));
