@@ -141,7 +141,10 @@ export class Server implements EmbeddedServer {
     let address = await readAddress(this.dataDir);
     if (address === undefined && copyOf !== undefined) {
       await clusters.copyCluster(cluster, copyOf);
-      address = await readAddress(this.dataDir);
+      const copied = await readAddress(this.dataDir);
+      // Not the port that the folder had: all copies would want it, and one that is down for a moment
+      // would find another in its place.
+      if (copied !== undefined) address = { ...copied, port: 0 };
     }
     const isNew = address === undefined;
     if (address === undefined) {

@@ -16,9 +16,11 @@ async function killed({ sql }: TestContext, consumer: string, left: string): Pro
   );
 }
 
-/** What was said about waiting. */
-function waits(): string[] {
-  return logged.items.map(sentence).filter((words) => /: waiting for /.test(words));
+/** What was said about a consumer's waiting. Other tests of the program log too. */
+function waits(consumer: string): string[] {
+  return logged.items.map(sentence).filter((words) =>
+    words.startsWith(`${consumer}: waiting for `)
+  );
 }
 
 test("a drain that waits for the lease of a killed one says whose and how long", async (context) => {
@@ -34,7 +36,7 @@ test("a drain that waits for the lease of a killed one says whose and how long",
     /^waits: waiting for web-3:4711, which serves partition 0; if it was killed, for the end of its lease, up to \d{2,3} ms$/,
     begun,
   );
-  assert.equal(waits().length, 1, waits().join("\n"));
+  assert.equal(waits("waits").length, 1, waits("waits").join("\n"));
 });
 
 test("a run that waits for the lease of a killed drain says so, and then serves", async (context) => {
@@ -52,5 +54,5 @@ test("a run that waits for the lease of a killed drain says so, and then serves"
   await said("warning", /^stands: waiting for web-3:4711, which serves partition 0; /, begun);
   await consumer.stop();
   await running;
-  assert.equal(waits().filter((words) => words.startsWith("stands")).length, 1);
+  assert.equal(waits("stands").length, 1);
 });
