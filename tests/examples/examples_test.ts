@@ -145,7 +145,7 @@ test("the example stream.ts reads while it publishes", { schema: false }, async 
 });
 
 test("the example pglite.ts runs without a server", { schema: false }, async ({ url }) => {
-  assert.deepEqual(await run("pglite", "pglite", url, { more: ["--lock=dev.lock"] }), [
+  assert.deepEqual(await run("pglite", "pglite", url), [
     '1 { text: "hello" }',
     "1 handled",
   ]);

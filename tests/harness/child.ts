@@ -170,12 +170,18 @@ export function spawn(
 export function spawnDeno(args: readonly string[], options: SpawnOptions = {}): Child {
   const [script = "", ...rest] = args;
   const root = new URL("../../", import.meta.url);
+  const permissions = options.permissions ?? ["-P=test"];
+  // What a program imports besides the package would be noted in the package's own lock.
+  const lock = permissions.some((flag) => /^--(no-)?lock/.test(flag))
+    ? []
+    : [`--lock=${fromFileUrl(new URL("dev.lock", root))}`];
   return spawn(denoProgram(), [
     "run",
     "--no-prompt",
     "--quiet",
     `--config=${fromFileUrl(new URL("deno.json", root))}`,
-    ...(options.permissions ?? ["-P=test"]),
+    ...lock,
+    ...permissions,
     fromFileUrl(new URL(script, root)),
     ...rest,
   ], options);
