@@ -168,7 +168,7 @@ export class Dispatcher {
       }
       notifications.push(new Notification(entry.row!, entry.attempts + 1));
     }
-    const work = { entries, notifications, held, signals };
+    const work: Batch = { entries, notifications, held, signals, returned: undefined };
     this.#calls++;
     if (entries[0]!.alone) {
       this.#alone = true;

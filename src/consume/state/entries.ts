@@ -137,6 +137,11 @@ export class Entries {
 
   /** The handlers of entries of a partition have returned. What their results lead to is told next. */
   returned(entries: readonly Entry[], helds: readonly OwnedPartition[]): void {
+    if (entries.length === 1) {
+      this.running.delete(entries[0]!);
+      helds[0]!.running--;
+      return;
+    }
     for (const entry of entries) {
       this.running.delete(entry);
       // The partition as it was when the handlers began: it may be lost by now.
