@@ -49,13 +49,6 @@ export type {
   WatchOperation,
   WatchOptions,
 } from "./src/changes/options.ts";
-export type {
-  InputOf,
-  RowOf,
-  RowSchema,
-  RowSchemaIssue,
-  RowSchemaResult,
-} from "./src/changes/schema.ts";
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from "./src/changes/snapshot.ts";
 export { rewatch, unwatch, watch, type WatchResult, watchSql } from "./src/changes/watch.ts";
 export { watched, type WatchedOptions } from "./src/changes/watched.ts";
@@ -97,19 +90,16 @@ export type {
   HandlerContext,
   HandlingWorker,
 } from "./src/consume/handler.ts";
+export type { LimitOptions, RateOptions } from "./src/consume/limit_options.ts";
 export type {
   ChannelGiven,
   ChannelStart,
   ConsumerFilter,
   ConsumerOptions,
-  ErrorKind,
   HandlesChannels,
-  LimitOptions,
-  RateOptions,
-  RetryDecision,
-  RetryOptions,
   RunOptions,
 } from "./src/consume/options.ts";
+export type { ErrorKind, RetryDecision, RetryOptions } from "./src/consume/retry_options.ts";
 export { DeadLetter, NewerVersion, RetryAfter } from "./src/consume/retry.ts";
 export type { StartFrom } from "./src/consume/start.ts";
 export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
@@ -201,13 +191,15 @@ export {
   unschedule,
 } from "./src/operate/schedules.ts";
 export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
+export type {
+  ConsumerStatus,
+  FailingNotification,
+  HaltedPartition,
+  NewerNotifications,
+} from "./src/operate/consumer_status.ts";
 export {
-  type ConsumerStatus,
   type DelayedStatus,
-  type FailingNotification,
-  type HaltedPartition,
   type LogStatus,
-  type NewerNotifications,
   type Status,
   status,
   type StatusOptions,

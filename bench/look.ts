@@ -43,7 +43,7 @@ const pages: Readonly<Record<string, NotificationsOptions>> = {
   "a channel": { channels: "often" },
   "a rare channel": { channels: "rare" },
   "a channel without any": { channels: "none" },
-  "a key without any": { key: "nobody" },
+  "a key without any": { key: "unused" },
   "contains": { contains: { n: rows - 50_000 } },
   "contains, without any": { contains: { n: -1 } },
   "search": { search: `"n": ${rows - 50_000},` },

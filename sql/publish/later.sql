@@ -37,6 +37,19 @@ create or replace function hark.acting_role() returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select coalesce(nullif(current_setting('role'), 'none'), session_user) $$;
 
+-- Whether the session's role has the rights of another role, by its name, or those of an operator.
+create or replace function hark.has_rights_of(owner text) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from pg_roles c
+    where c.rolname = hark.acting_role() and (
+      has_function_privilege(c.oid, 'hark.remove_any_schedule(text)', 'execute')
+      or exists (select from pg_roles o where o.rolname = $1 and pg_has_role(c.oid, o.oid, 'usage'))
+    )
+  )
+$$;
+
 -- Cancels a delayed notification. Returns false if it has been delivered or cancelled already. Waits while
 -- another session delivers it. Frees its dedupe key. Numbers can be guessed, so a role cancels only what it
 -- has delayed itself, or what a role has delayed whose rights it has. An operator cancels any.
@@ -61,17 +74,14 @@ create or replace function hark.cancel_own_delayed(number bigint) returns boolea
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  caller text := hark.acting_role();
   owner text := (select d.owner from hark.delayed d where d.number = $1);
 begin
   if owner is null then
     return false;
   end if;
-  if not exists (
-    select from pg_roles c, pg_roles o
-    where c.rolname = caller and o.rolname = owner and pg_has_role(c.oid, o.oid, 'usage')
-  ) then
-    raise exception 'role "%" delayed notification %, and role "%" does not have its rights', owner, $1, caller
+  if not hark.has_rights_of(owner) then
+    raise exception 'role "%" delayed notification %, and role "%" does not have its rights',
+      owner, $1, hark.acting_role()
       using errcode = 'insufficient_privilege',
         hint = format('Cancel it as %s, or as an operator (hark.grant_operate).', quote_ident(owner));
   end if;

@@ -46,19 +46,6 @@ $$;
 comment on function hark.schedule(text, text, text, timestamptz, text, jsonb, text, jsonb, text) is
   'Stores or replaces a schedule; a program computes next_at from the cron pattern.';
 
--- Whether the session's role has the rights of another role, by its name, or those of an operator.
-create or replace function hark.has_rights_of(owner text) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select exists (
-    select from pg_roles c
-    where c.rolname = hark.acting_role() and (
-      has_function_privilege(c.oid, 'hark.remove_any_schedule(text)', 'execute')
-      or exists (select from pg_roles o where o.rolname = $1 and pg_has_role(c.oid, o.oid, 'usage'))
-    )
-  )
-$$;
-
 create or replace function hark.require_schedule_rights(name text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$

@@ -7,7 +7,8 @@
 import type { Notification } from "../consume/notification.ts";
 import { DeadLetter } from "../consume/retry.ts";
 import type { Change, ChangeFacts, OversizedChange, WatchPayload } from "./change.ts";
-import { fitted, type RowSchema } from "./schema.ts";
+import type { StandardSchema } from "../standard_schema.ts";
+import { fitted } from "./schema.ts";
 
 /** The table and the payload that a change is expected to have. */
 export interface Expected {
@@ -20,7 +21,7 @@ export interface Expected {
   /** What the watch publishes for a row. */
   readonly payload: WatchPayload;
   /** The schema that rows must match, if any. */
-  readonly row: RowSchema | undefined;
+  readonly row: StandardSchema | undefined;
 }
 
 /** A change as it is stored in a payload, not yet checked. */

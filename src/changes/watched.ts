@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { SchemaInput, SchemaOutput, StandardSchema } from "../standard_schema.ts";
 import { bad, channelName, knownOptions, show } from "../check.ts";
 import type { Handler, HandlerContext } from "../consume/handler.ts";
 import type { Notification } from "../consume/notification.ts";
@@ -12,7 +13,6 @@ import { HarkError } from "../errors.ts";
 import type { Column, OversizedChange, WatchPayload } from "./change.ts";
 import { columns, payloadKind, watchName } from "./options.ts";
 import { type Expected, isOf, readChange } from "./read.ts";
-import type { InputOf, RowOf, RowSchema } from "./schema.ts";
 import { nameParts, tableName } from "./table.ts";
 import type { IdOf, UncheckedPart, Watched } from "./watched_table.ts";
 
@@ -67,16 +67,21 @@ export interface WatchedOptions<Payload extends WatchPayload, Key extends string
  * ```
  */
 export function watched<
-  Schema extends RowSchema,
+  Schema extends StandardSchema,
   const Payload extends WatchPayload = "full",
-  const Key extends Column<RowOf<Schema>> = never,
+  const Key extends Column<SchemaOutput<Schema>> = never,
 >(
   table: string,
   options: WatchedOptions<Payload, Key> & {
     /** The schema that each row must match. */
     readonly row: Schema;
   },
-): Watched<RowOf<Schema>, Payload, IdOf<InputOf<Schema>, Key>, UncheckedPart<RowOf<Schema>>>;
+): Watched<
+  SchemaOutput<Schema>,
+  Payload,
+  IdOf<SchemaInput<Schema>, Key>,
+  UncheckedPart<SchemaOutput<Schema>>
+>;
 /** With a row type and the payload `"new"`. */
 export function watched<Row, Key extends Column<Row> = never>(
   table: string,
@@ -99,7 +104,7 @@ export function watched<Row = Readonly<Record<string, unknown>>, Key extends Col
 ): Watched<Row, "full", IdOf<Row, Key>>;
 export function watched(
   table: string,
-  options: WatchedOptions<WatchPayload, string> & { readonly row?: RowSchema } = {},
+  options: WatchedOptions<WatchPayload, string> & { readonly row?: StandardSchema } = {},
 ): unknown {
   knownOptions("watched", options, ["channel", "name", "payload", "key", "row"]);
   const name = tableName(table);

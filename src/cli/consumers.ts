@@ -11,7 +11,7 @@ import type {
   WaitingNotification,
   WorkerStatus,
 } from "../operate/consumers.ts";
-import type { ConsumerStatus } from "../operate/status.ts";
+import type { ConsumerStatus } from "../operate/consumer_status.ts";
 import { commandGroup, databaseCommand } from "./command.ts";
 import { consumer, number, positional, refuse, toggle } from "./options.ts";
 import { nextAttempt } from "./next_attempt.ts";

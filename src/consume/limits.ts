@@ -10,7 +10,7 @@ import { aDay, requiredMs } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import { Notification } from "./notification.ts";
-import type { LimitOptions, RateOptions } from "./options.ts";
+import type { LimitOptions, RateOptions } from "./limit_options.ts";
 import type { CheckedRate } from "./state/bucket.ts";
 import type { CheckedLimits } from "./state/turns.ts";
 

@@ -8,7 +8,7 @@ import { bad, knownOptions, show } from "../check.ts";
 import { messageOf } from "../database/translate.ts";
 import { aYear, type Duration, durationMs, requiredMs } from "../duration.ts";
 import type { Notification } from "./notification.ts";
-import type { ErrorKind, RetryDecision, RetryOptions } from "./options.ts";
+import type { ErrorKind, RetryDecision, RetryOptions } from "./retry_options.ts";
 
 /**
  * A handler throws this to give a notification up at once. The notification becomes a dead letter,

@@ -12,7 +12,7 @@ import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { durationText, numberText } from "../show.ts";
 import { timeAgo } from "./holding.ts";
-import { type ConsumerStatus, consumerStatuses } from "./status.ts";
+import { type ConsumerStatus, consumerStatuses } from "./consumer_status.ts";
 import { date, ms } from "./times.ts";
 
 /** Options of {@linkcode check}. A limit that is left out is not checked. */

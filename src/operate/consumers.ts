@@ -9,7 +9,8 @@ import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
-import { type ConsumerStatus, consumerStatuses, type StatusOptions } from "./status.ts";
+import { type ConsumerStatus, consumerStatuses } from "./consumer_status.ts";
+import type { StatusOptions } from "./status.ts";
 import { date, ms } from "./times.ts";
 
 /** One partition of a consumer: the unit of order, and the unit that a worker owns. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { DeadLetter, type RowSchema, watched } from "../../mod.ts";
+import { DeadLetter, type StandardSchema, watched } from "../../mod.ts";
 import { context, published, same } from "./_support/typed.ts";
 
 /** A schema as the libraries make them: email in lower case, born as a Date. */
@@ -27,7 +27,7 @@ function schema(later: boolean) {
       vendor: "test",
       validate: later ? (value) => Promise.resolve(check(value)) : check,
     },
-  } satisfies RowSchema<Input, Output> as RowSchema<Input, Output>;
+  } satisfies StandardSchema<Input, Output> as StandardSchema<Input, Output>;
 }
 
 for (const later of [false, true]) {

@@ -5,7 +5,7 @@ import {
   DeadLetter,
   Notification,
   type OversizedChange,
-  type RowSchema,
+  type StandardSchema,
   watched,
 } from "../../mod.ts";
 import { ann, bob, context, metadata, published, same } from "./_support/typed.ts";
@@ -220,7 +220,7 @@ Deno.test("watched() refuses what cannot be, and says what to give", () => {
     [() => watched("public.users", { name: "" }), /name is ""/],
     [() => watched("public.users", { key: [] }), /key is \[\].*at least one/],
     [() => watched("public.users", { payload: "all" as "full" }), /payload is "all".*"diff"/],
-    [() => watched("public.users", { row: {} as RowSchema }), /row is \{\}.*Standard Schema/],
+    [() => watched("public.users", { row: {} as StandardSchema }), /row is \{\}.*Standard Schema/],
     [() => watched("public.users").handler(7 as never), /handle is 7/],
     [() => watched("public.users").handler(() => {}, { big: 1 } as object), /"big"/],
   ];

@@ -3,8 +3,8 @@ import {
   connect,
   Consumer,
   deadLetters,
-  type RowSchema,
   setContext,
+  type StandardSchema,
   status,
   unwatch,
   watch,
@@ -207,7 +207,7 @@ test("a context for the session stays until it is removed", async (c) => {
 
 test("a row that does not fit its schema becomes a dead letter at once, the next is handled", async (c) => {
   const db = await withUsers(c);
-  const withAge: RowSchema<User> = {
+  const withAge: StandardSchema<User> = {
     "~standard": {
       version: 1,
       vendor: "test",

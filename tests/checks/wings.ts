@@ -15,7 +15,17 @@ const folder = "src/consume/";
 
 /** From the ground up. Parts of one line stand side by side. */
 const floors: readonly (readonly string[])[] = [
-  ["around", "handler", "link", "notification", "options", "retry", "start"],
+  [
+    "around",
+    "handler",
+    "limit_options",
+    "link",
+    "notification",
+    "options",
+    "retry",
+    "retry_options",
+    "start",
+  ],
   ["state"],
   ["dispatch", "lease", "read", "settle"],
   ["worker"],

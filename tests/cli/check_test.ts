@@ -78,7 +78,7 @@ test("hark check tells of delayed notifications that no worker delivers, and ref
     /^critical: a delayed notification is overdue by (60(\.0)? min|1(\.0)? h)/,
   );
   await oneByOne<[string[], RegExp]>([
-    [["check", "nobody"], /no consumer "nobody"/],
+    [["check", "unknown"], /no consumer "unknown"/],
     [["check", "--max-lag", "5"], /needs its unit/],
     [["check", "--max-dead", "-1"], /N is "-1"|--max-dead/],
   ], async ([args, sentence]) => await refused(args, 2, sentence, { url }));

@@ -64,7 +64,7 @@ test("dead, retry and discard refuse what they do not understand, and to guess w
     [["retry", "billing", "0"], /ID is "0"/],
     [["retry", "billing", "--before", "yesterday"], /TIME is "yesterday"/],
     [["retry", "nobody", "--all"], /no consumer "nobody"/],
-    [["dead", "list", "nobody"], /no consumer "nobody"/],
+    [["dead", "list", "unknown"], /no consumer "unknown"/],
     [["dead", "list", "--after-id", "5"], /Name the consumer/],
     [["dead", "list", "billing", "--limit", "0"], /N is "0"/],
     [["dead", "list", "billing", "--channel", ""], /has no characters/],

@@ -73,7 +73,7 @@ const wrapped: Readonly<Record<string, (server: ServerFields) => unknown>> = {
   "pg and PGlite": (server) => Object.assign(new Error(server.message), server),
   "postgres.js": ({ constraint, ...server }) =>
     Object.assign(new Error(server.message), server, { constraint_name: constraint }),
-  // https://jsr.io/@db/postgres: class PostgresError, whose `fields` is what the server sent.
+  // PostgresError of @db/postgres, whose `fields` is what the server sent.
   "@db/postgres": (server) =>
     Object.assign(new Error(server.message), { name: "PostgresError", fields: server }),
   "Bun.sql": ({ code, ...server }) =>

@@ -16,7 +16,7 @@ import {
   watches,
 } from "../../mod.ts";
 import { Running } from "../faults/_support/running.ts";
-import { type Client, test, type TestContext } from "../harness/mod.ts";
+import { type Client, test, type TestContext, until } from "../harness/mod.ts";
 import { role } from "./_support/role.ts";
 
 /** Runs `hold` as a role, in a transaction that stays open, then sees everybody else at work. */
@@ -145,6 +145,30 @@ test("a role that may publish holds up nobody, whatever it locks", async (contex
     await publisher.query("select hark.notify_once('other', dedupe_key => 'k')");
     await publisher.query("select * from hark.watches()");
   });
+});
+
+test("what a role that may consume holds in an open transaction holds up what its guide says, and no more", async (context) => {
+  const { name, url } = await role(context);
+  await context.sql("select hark.grant_consume($1)", [name]);
+  const db = context.use(await connect(context.url));
+  const running = context.use(new Running(db, { id: "live" }));
+  await notify(db, "c", 1);
+  await running.atLeast(1);
+  const holder = await context.client(url);
+  await holder.query("begin");
+  await holder.query("select hark.sleep(gen_random_uuid(), array['c'], 1, 60000)");
+  await holder.query("select * from hark.deliver_due()");
+  // What is due is not delivered by others, as the lock of delivering is held. All else goes on.
+  await notify(db, "held", 1, { delay: 1 });
+  await until(async () =>
+    (await holder.query("select moved from hark.deliver_due()")).rows[0].moved > 0
+  );
+  await notify(db, "c", 2);
+  await running.atLeast(2);
+  await holder.query("rollback");
+  await until(async () =>
+    (await context.sql("select from hark.log where channel = 'held'")).length === 1
+  );
 });
 
 test("cleaning does not wait for long for a publisher's lock, and says what it waited for", async (context) => {

@@ -27,7 +27,7 @@ export class Fetcher {
   readonly #readers: WindowReader[];
   /** The smallest page worth a query while there are entries to handle. */
   readonly #worthReading: number;
-  readonly #meanwhile: () => void;
+  readonly #whileReading: () => void;
   /** When rows were last read, by `performance.now()`. */
   #rowsAt = -Infinity;
   /** How many rows were read so far. */
@@ -36,17 +36,17 @@ export class Fetcher {
   readonly #caution: Caution;
 
   /**
-   * @param meanwhile Called when a page has been requested, so that ready entries are handled while
+   * @param whileReading Called when a page has been requested, so that ready entries are handled while
    *   the server reads.
    */
   constructor(
     state: State,
     readers: WindowReader[],
-    meanwhile: () => void = () => {},
+    whileReading: () => void = () => {},
   ) {
     this.#state = state;
     this.#readers = readers;
-    this.#meanwhile = meanwhile;
+    this.#whileReading = whileReading;
     const { limits, readAhead } = state.options;
     this.#caution = new Caution(limits);
     this.#worthReading = Math.max(1, Math.floor(Math.min(limits.rows, readAhead) / 2));
@@ -174,7 +174,7 @@ export class Fetcher {
       },
       failed: (error, took) => caution.failed(error, took),
     });
-    this.#meanwhile();
+    this.#whileReading();
     const page = await reading;
     caution.succeeded(page.took);
     // Notifications that the filter excludes also ring the bell.

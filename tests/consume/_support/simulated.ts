@@ -384,7 +384,7 @@ export class Simulated {
   /** What succeeded is over, unless it counts as not handled; so is what was given up. */
   #note(): void {
     for (const entry of this.#succeeded) {
-      if (entry.phase === "dropped") this.ended.add(entry.id); // but nobody knows
+      if (entry.phase === "dropped") this.ended.add(entry.id); // but that is stored nowhere
       else if (entry.phase === "settled" && !entry.stored) this.#end(entry);
     }
     this.#succeeded.clear();
