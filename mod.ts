@@ -50,7 +50,8 @@ export type {
   WatchOptions,
 } from "./src/changes/options.ts";
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from "./src/changes/snapshot.ts";
-export { rewatch, unwatch, watch, type WatchResult, watchSql } from "./src/changes/watch.ts";
+export { rewatch, unwatch } from "./src/changes/rewatch.ts";
+export { watch, type WatchResult, watchSql } from "./src/changes/watch.ts";
 export { watched, type WatchedOptions } from "./src/changes/watched.ts";
 export type { ChangeOf, IdOf, IsOne, UncheckedPart, Watched } from "./src/changes/watched_table.ts";
 export { watches, type WatchStatus } from "./src/changes/watches.ts";

@@ -131,7 +131,7 @@ const repair = databaseCommand({
   examples: [["hark watch repair public.users", "after a column was added"]],
   options: existing,
   async run(db, o) {
-    const { rewatch } = await import("../changes/watch.ts");
+    const { rewatch } = await import("../changes/rewatch.ts");
     const outcome = await rewatch(db, o.table, existingOf(o));
     return {
       json: { table: o.table, name: o.name ?? "watch", outcome },
@@ -150,7 +150,7 @@ const remove = databaseCommand({
   ],
   options: existing,
   async run(db, o) {
-    const { unwatch } = await import("../changes/watch.ts");
+    const { unwatch } = await import("../changes/rewatch.ts");
     const removed = await unwatch(db, o.table, existingOf(o));
     return {
       json: { table: o.table, name: o.name ?? "watch", removed },
