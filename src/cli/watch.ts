@@ -131,7 +131,7 @@ const repair = databaseCommand({
   examples: [["hark watch repair public.users", "after a column was added"]],
   options: existing,
   async run(db, o) {
-    const { rewatch } = await import("../changes/rewatch.ts");
+    const { rewatch } = await import("../changes/watch.ts");
     const outcome = await rewatch(db, o.table, existingOf(o));
     return {
       json: { table: o.table, name: o.name ?? "watch", outcome },
@@ -150,7 +150,7 @@ const remove = databaseCommand({
   ],
   options: existing,
   async run(db, o) {
-    const { unwatch } = await import("../changes/rewatch.ts");
+    const { unwatch } = await import("../changes/watch.ts");
     const removed = await unwatch(db, o.table, existingOf(o));
     return {
       json: { table: o.table, name: o.name ?? "watch", removed },
@@ -209,11 +209,23 @@ function snapshotState({ snapshotDoneAt, snapshotCount }: WatchStatus): string {
 const sql = databaseCommand({
   name: "watch sql",
   brief: "Print the SQL that add would run, and change nothing.",
-  examples: [["hark watch sql public.users --payload key", "to read it first"]],
-  options: definition,
+  examples: [
+    ["hark watch sql public.users --payload key", "to read it first"],
+    ["hark watch sql public.users --down", "the other direction of a migration"],
+  ],
+  options: {
+    ...definition,
+    down: toggle(
+      "--down",
+      "Print the SQL that takes it back instead. Of the other options only --name counts.",
+    ),
+  },
   async run(db, o) {
-    const { watchSql } = await import("../changes/watch.ts");
-    const text = (await watchSql(db, o.table, definitionOf(o))).trimEnd();
+    const { unwatchSql, watchSql } = await import("../changes/watch_sql.ts");
+    const script = o.down
+      ? await unwatchSql(db, o.table, given({ name: o.name }))
+      : await watchSql(db, o.table, definitionOf(o));
+    const text = script.trimEnd();
     return { json: { sql: text }, text };
   },
 });
