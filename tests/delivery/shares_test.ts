@@ -19,7 +19,9 @@ class Hand {
 
   async attend(renew = true, channels = ["c"], filter: string | null = null): Promise<Row> {
     const [row] = await this.#sql(
-      "select * from hark.heartbeat($1, $2, $3, 15000, $4, $5, $6::jsonb, false)",
+      `select h.* from (select hark.turn_partitions($1)) t, hark.heartbeat($2, $3, 15000, $4, null, array[$1::text],
+        array[$2::uuid], '{null}', json_build_array(json_build_object('channels', $5::text[], 'filter', $6::json,
+        'transactional', false))) h`,
       [this.#consumer, this.owner, this.session, renew, channels, filter],
     );
     return row;
@@ -65,7 +67,7 @@ class Hand {
   /** Its process ends without a word, and its lease runs out. */
   async expire(): Promise<void> {
     await this.#sql(
-      "update hark.workers set lease_until = clock_timestamp() - interval '1 ms' where owner = $1",
+      "update hark.processes set lease_until = clock_timestamp() - interval '1 ms' where id = $1",
       [this.owner],
     );
   }
@@ -155,7 +157,7 @@ test("one who looks without renewing keeps its lease as it is", async ({ sql }) 
   await register(sql, 1);
   const hand = new Hand(sql);
   await hand.attend();
-  const until = () => sql("select lease_until::text from hark.workers");
+  const until = () => sql("select lease_until::text from hark.processes");
   const before = await until();
   await hand.attend(false);
   assert.deepEqual(await until(), before);
