@@ -299,3 +299,49 @@ test("a worker that takes leave without giving back leaves its partitions free, 
   assert.deepEqual((await second.attend()).free, [0]);
   assert.equal((await second.claim([0]))[0].crashes, 1);
 });
+
+test("a worker that has not asked for the length of a lease loses its share, though its process lives", async ({ sql }) => {
+  await register(sql, 1);
+  const [process, absent, other] = [crypto.randomUUID(), crypto.randomUUID(), new Hand(sql)];
+  const beat = async (owners: string[], gone: string[] = []) =>
+    await sql(
+      `select h.* from hark.heartbeat($1, null, 15000, true, null, array_fill('c'::text, array[cardinality($2::uuid[])]),
+        $2, array_fill(null::text, array[cardinality($2::uuid[])]),
+        (select json_agg(json_build_object('channels', array['c'], 'filter', null, 'transactional', false))
+          from unnest($2::uuid[])), $3) h order by h.n`,
+      [process, owners, gone],
+    );
+  const second = crypto.randomUUID();
+  const told = await beat([absent, second]);
+  assert.deepEqual(told.map((row) => [row.n, row.outcome, row.workers]), [
+    [1, "serve", 2],
+    [2, "serve", 2],
+  ]);
+  await sql("select hark.claim('c', '{0}', $1)", [absent]);
+  assert.deepEqual((await other.attend()).free, []);
+  await beat([second], [absent]);
+  const free = await other.attend();
+  assert.deepEqual([free.free, free.workers], [[0], 2]);
+  const [again] = await beat([absent]);
+  assert.deepEqual([again.outcome, again.workers, again.share], ["serve", 3, 0], "the youngest");
+});
+
+test("a heartbeat waits for nothing that another session holds of a consumer", async ({ sql, client }) => {
+  await register(sql, 2);
+  await register(sql, 1, "d");
+  const hand = new Hand(sql);
+  await hand.attend();
+  await hand.claim([0, 1]);
+  const holder = await client();
+  await holder.query("begin");
+  await holder.query("select from hark.consumers for update");
+  await holder.query("select from hark.partitions for update");
+  await sql("set lock_timeout = '100ms'");
+  assert.deepEqual((await hand.attend()).mine, [0, 1]);
+  const other = new Hand(sql, "d");
+  assert.equal((await other.attend()).outcome, "serve");
+  assert.equal((await sql("select from hark.workers where consumer = 'd'")).length, 0, "not yet");
+  await holder.query("rollback");
+  await other.attend();
+  assert.equal((await sql("select from hark.workers where consumer = 'd'")).length, 1);
+});
