@@ -1,6 +1,6 @@
 -- Many workers for one consumer: heartbeats, sharing partitions, taking over, releasing.
 
--- The heartbeat of a process for those of its workers that ask, one call for all. It renews the lease of the
+-- The heartbeat of a process for its workers: one call for all that ask. It renews the lease of the
 -- process if `renew`, and tells each worker which partitions it may own. It waits for no lock of another: what
 -- one consumer's workers hold up must not end the lease of all.
 --   tags         for each worker, what an earlier answer said of its consumer's definition; null if unknown
