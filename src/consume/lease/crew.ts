@@ -10,7 +10,7 @@ import type { Connections } from "../../database/connections.ts";
 import type { Listener } from "../../database/listener.ts";
 import { ownConnection, type Queryable } from "../../database/queryable.ts";
 import { queryPrepared } from "../../database/prepared.ts";
-import { translated } from "../../database/translate.ts";
+import { translate, translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
 import type { Identity } from "../state/identity.ts";
 import { processName } from "./process_name.ts";
@@ -42,10 +42,12 @@ export interface Heartbeat {
   readonly retentionDue: boolean;
 }
 
+// A lease need not outlive a crash of the server, so nothing waits for the disk or for a standby.
 const heartbeatSql = `select h.n, h.outcome, h.tag, h.share, h.partitions, h.workers,
  pg_catalog.to_json(h.mine)::text as mine, pg_catalog.to_json(h.epochs)::text as epochs,
  pg_catalog.to_json(h.free)::text as free, pg_catalog.to_json(h.gone)::text as gone, h.paused, h.releasing,
- h.turning, h.changes, h.replays, h.next_due_ms, h.next_schedule_ms, h.retention_due
+ h.turning, h.changes, h.replays, h.next_due_ms, h.next_schedule_ms, h.retention_due,
+ pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited
 from hark.heartbeat($1::uuid, $2::bigint, $3::integer, $4::boolean, $5::text,
  array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::uuid[],
  array(select pg_catalog.json_array_elements_text($8::text::json)), $9::text::json, $10::text::uuid[]) h`;
@@ -190,17 +192,27 @@ export class Crew {
       }
     }
   }
-  /** If the connection is lost, tries once more on another one: all workers would be interrupted. */
+  /**
+   * Asks on the LISTEN session, which saves its own heartbeat. If a connection is lost, asks on
+   * another one: all workers would be interrupted.
+   */
   async #query(values: unknown[]) {
-    const ask = () => translated(() => queryPrepared(this.#session, heartbeatSql, values));
+    const listening = this.#listener?.session;
+    if (listening !== undefined) {
+      try {
+        return await ask(listening, values);
+      } catch (error) {
+        if (!isLost(error)) throw error;
+      }
+    }
     try {
-      return (await ask()).rows;
+      return await ask(this.#session, values);
     } catch (error) {
       const own = ownConnection(this.#session);
       if (own === undefined || own.alive) throw error;
       await own.close();
       this.#session = this.#connections!.lane();
-      return (await ask()).rows;
+      return await ask(this.#session, values);
     }
   }
 
@@ -228,6 +240,15 @@ export class Crew {
     await this.#sending;
     if (this.#connections !== undefined) await ownConnection(this.#session)?.close();
   }
+}
+
+async function ask(session: Queryable, values: unknown[]) {
+  return (await translated(() => queryPrepared(session, heartbeatSql, values))).rows;
+}
+
+function isLost(error: unknown): boolean {
+  const { code } = translate(error);
+  return code === "UNREACHABLE" || code === "TIMEOUT";
 }
 
 function definition({ identity: { channels, filter, transactional } }: Member) {
