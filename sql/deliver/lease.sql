@@ -75,7 +75,7 @@ begin
       case when s.owner is null then 'free' when s.owner = $2 then 'mine'
         else coalesce((select case a.state when 'expired' then 'free' else a.state end from alive a where a.owner = s.owner), 'free')
       end as state,
-      c.barrier is not null and (s.position).target is null and (s.position).seen::text = c.barrier::text as settled
+      c.barrier is not null and s.target is null and s.seen = c.barrier as settled
     from hark.partitions s where s.consumer = $1
   )
   select
@@ -119,7 +119,7 @@ $$;
 create or replace function hark.claim(
   consumer text, wanted integer[], owner uuid, presume_gone boolean default false, skip_locked boolean default false
 ) returns table (
-  partition integer, epoch bigint, "position" text, in_window boolean, started text, crashes integer,
+  partition integer, epoch bigint, seen hark.marks, target hark.marks, last_id bigint, after_id bigint, crashes integer,
   suspect_id bigint, suspect_ends integer, incarnation text
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -156,9 +156,8 @@ begin
         else false
       end
   )
-  -- A stored position has survived any crash. One that a worker remembers may not have.
   update hark.partitions s set
-    epoch = s.epoch + 1, owner = $3, "position".incarnation = null, served_at = clock_timestamp(),
+    epoch = s.epoch + 1, owner = $3, served_at = clock_timestamp(),
     crashes = s.crashes + case when m.ended then 1 else 0 end,
     alone_id = null, halted = null,
     suspect_id = case when m.ended and s.alone_id is not null then s.alone_id else s.suspect_id end,
@@ -166,8 +165,9 @@ begin
       when s.alone_id = s.suspect_id then s.suspect_ends + 1 else 1 end
   from may m
   where s.consumer = $1 and s.partition = m.partition
-  returning s.partition, s.epoch, s.position::text, (s.position).target is not null,
-    pg_current_snapshot()::text, s.crashes, s.suspect_id, s.suspect_ends, hark.incarnation()::text;
+  returning s.partition, s.epoch, (select a from hark.marks a where a.number = s.seen),
+    (select b from hark.marks b where b.number = s.target), s.last_id, s.after_id, s.crashes, s.suspect_id, s.suspect_ends,
+    hark.incarnation()::text;
 end
 $$;
 
