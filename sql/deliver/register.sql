@@ -90,12 +90,12 @@ begin
     select count(*), min(l.id) into skipped, skipped_from
     from (select x.* from hark.log x order by x.id desc limit 50000) l
     cross join hark.install i
-    join hark.partitions s on s.consumer = $1 and s.partition = hark.partition_of(l.key, l.id, known.partitions)
+    join hark.places s on s.consumer = $1 and s.partition = hark.partition_of(l.key, l.id, known.partitions)
     where l.channel = any (added)
       and l.channel not in (select e.channel from jsonb_to_recordset(coalesce(channel_starts, '[]')) as e (channel text, kind text)
         where e.kind <> 'now')
-      and hark.passed(l.id, l.xid, (s.position).seen::text = '1:1:', (s.position).floor, (s.position).seen,
-        (s.position).target, (s.position).last_id, i.rebased_through);
+      and hark.passed(
+        l.id, l.xid, s.after_id, s.seen_nothing, s.seen_snapshot, s.target_snapshot, s.last_id, i.rebased_through);
   end if;
   for earlier in
     select * from jsonb_to_recordset(coalesce(channel_starts, '[]'))
