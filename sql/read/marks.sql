@@ -186,6 +186,7 @@ begin
     perform pg_sleep(0.001);
   end loop;
   m.floor := last.max_id;
+  m.low := m.floor;
   m.lows := '{}';
   m.looked_at := last.looked_at;
   if m.running > 0 then
@@ -200,14 +201,15 @@ begin
         m.stragglers[array_position(m.lows, null)]
         using errcode = 'XX000', hint = 'Rows of hark.marks have been changed by hand. Call hark.rebase().';
     end if;
-    if m.max_id - (select min(t.low) from unnest(m.lows) t (low)) > 10000
+    m.low := least(m.floor, (select min(t.low) from unnest(m.lows) t (low)));
+    if m.max_id - m.low > 10000
       and clock_timestamp() > last.looked_at + interval '1 second'
     then
       m.lows := hark.raise_lows(m.stragglers, m.lows);
+      m.low := least(m.floor, (select min(t.low) from unnest(m.lows) t (low)));
       m.looked_at := clock_timestamp();
     end if;
   end if;
-  m.low := least(m.floor, (select min(t.low) from unnest(m.lows) t (low)));
   if m.life is null then
     m.life := hark.incarnation();
   end if;
