@@ -47,7 +47,9 @@ export class Drain {
       if (held.halted !== undefined || held.oldest !== undefined) return false;
     }
     const last = this.#assignment.last!;
-    if (last.replays && this.#state.entries.waiting.size <= this.#state.options.maxWaiting / 4) {
+    if (
+      last.replays && this.#state.entries.rows.waiting.size <= this.#state.options.maxWaiting / 4
+    ) {
       return false;
     }
     if (partitions.size === last.partitions) return true;
