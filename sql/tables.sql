@@ -107,6 +107,14 @@ insert into hark.marks values (
 );
 comment on table hark.marks is 'Moments of the log, which all readers share; read/marks.sql says how they work.';
 
+-- The marks that positions refer to. They are copies: the chain above is thinned all the time, and each foreign
+-- key would be looked at for each mark that goes.
+create table hark.kept_marks (
+  number bigint primary key,
+  mark hark.marks not null
+);
+insert into hark.kept_marks select m.number, m from hark.marks m;
+
 -- What is done now and then for the log as a whole, in one row.
 create table hark.upkeep (
   singleton boolean primary key default true check (singleton),
@@ -218,7 +226,7 @@ create table hark.consumers (
   changes bigint not null default 0,
   -- A change of the number of partitions in progress: every partition first reads to one common mark.
   next_partitions integer,
-  barrier bigint references hark.marks,
+  barrier bigint references hark.kept_marks,
   constraint name_is_1_to_200_characters check (char_length(name) between 1 and 200),
   constraint consumer_has_a_channel check (cardinality(channels) > 0),
   constraint filter_is_an_object check (jsonb_typeof(filter) = 'object'),
@@ -244,8 +252,8 @@ create table hark.partitions (
   partition integer not null default 0 check (partition >= 0),
   -- Its position: rows that `seen` sees are read, and of those that `target` sees the ones up to last_id. Ids
   -- up to after_id are none of its business: it began behind them.
-  seen bigint not null references hark.marks,
-  target bigint references hark.marks,   -- the end of the window that is being read; null between windows
+  seen bigint not null references hark.kept_marks,
+  target bigint references hark.kept_marks,   -- the end of the window that is being read; null between windows
   last_id bigint not null default 0,     -- the last id read inside that window
   after_id bigint not null default 0,
   -- The worker that serves it. Each claim raises the epoch, which fences out the owners of earlier epochs.
@@ -273,10 +281,10 @@ create table hark.partitions (
 -- The partitions with what their positions have seen. No unread row has an id up to `low`.
 create view hark.places as
 select p.consumer, p.partition, p.seen, p.target, p.last_id, p.after_id, p.owner, p.seen = 0 as seen_nothing,
-  s.snapshot as seen_snapshot, t.snapshot as target_snapshot, greatest(p.after_id, s.low) as low
+  (s.mark).snapshot as seen_snapshot, (t.mark).snapshot as target_snapshot, greatest(p.after_id, (s.mark).low) as low
 from hark.partitions p
-join hark.marks s on s.number = p.seen
-left join hark.marks t on t.number = p.target;
+join hark.kept_marks s on s.number = p.seen
+left join hark.kept_marks t on t.number = p.target;
 
 -- Notifications that the partition's position has passed but that are not finished. A notification that
 -- succeeds at once never gets a row here.
@@ -347,8 +355,8 @@ create table hark.replays (
 create table hark.replay_positions (
   replay bigint references hark.replays on delete cascade,
   partition integer,
-  seen bigint not null references hark.marks,
-  target bigint references hark.marks,
+  seen bigint not null references hark.kept_marks,
+  target bigint references hark.kept_marks,
   last_id bigint not null,
   after_id bigint not null,
   primary key (replay, partition)

@@ -165,8 +165,8 @@ begin
       when s.alone_id = s.suspect_id then s.suspect_ends + 1 else 1 end
   from may m
   where s.consumer = $1 and s.partition = m.partition
-  returning s.partition, s.epoch, (select a from hark.marks a where a.number = s.seen),
-    (select b from hark.marks b where b.number = s.target), s.last_id, s.after_id, s.crashes, s.suspect_id, s.suspect_ends,
+  returning s.partition, s.epoch, (select a.mark from hark.kept_marks a where a.number = s.seen),
+    (select b.mark from hark.kept_marks b where b.number = s.target), s.last_id, s.after_id, s.crashes, s.suspect_id, s.suspect_ends,
     hark.incarnation()::text;
 end
 $$;

@@ -93,6 +93,7 @@ as $$
 declare
   c hark.consumers;
   places bigint;
+  newest hark.marks;
   here record;
   total bigint;
   highest bigint;
@@ -116,7 +117,9 @@ begin
       -- mark that this later statement sees. No mark is cut here: this transaction has a number. What it publishes comes
       -- after the barrier, as it was running when that mark was cut.
       update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
-      update hark.consumers k set barrier = (select m.number from hark.newest_mark() m) where k.name = $1;
+      newest := hark.newest_mark();
+      perform hark.keep_marks(array[newest]);
+      update hark.consumers k set barrier = newest.number where k.name = $1;
       return;
     end if;
     if exists (

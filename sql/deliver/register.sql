@@ -59,6 +59,7 @@ begin
   lock table hark.consumers in row exclusive mode;
   drawn := hark.last_drawn_id();
   start := hark.start_position(start_kind, start_id, start_time);
+  perform hark.keep_marks(array[start.seen]);
   insert into hark.consumers (name, channels, filter, transactional, partitions, version)
   values ($1, $2, $6, $7, $8, $10) on conflict do nothing;
   if found then

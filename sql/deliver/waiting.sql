@@ -146,10 +146,10 @@ begin
     and (c.filter is null or hark.may_match(c.filter, l.key, l.payload, l.headers))
     and exists (
       select from hark.replay_positions p
-      join hark.marks m on m.number = p.seen
-      left join hark.marks t on t.number = p.target
+      join hark.kept_marks m on m.number = p.seen
+      left join hark.kept_marks t on t.number = p.target
       where p.replay = r.number and p.partition = hark.partition_of(l.key, l.id, then_partitions)
-        and hark.passed(l.id, l.xid, p.after_id, p.seen = 0, m.snapshot, t.snapshot, p.last_id, complete_through)
+        and hark.passed(l.id, l.xid, p.after_id, p.seen = 0, (m.mark).snapshot, (t.mark).snapshot, p.last_id, complete_through)
     )
   on conflict do nothing;
   if looked = 0 or not exists (select from hark.log l where l.id > through and l.id <= r.to_id) then

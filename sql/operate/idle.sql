@@ -19,12 +19,12 @@ declare
   looked bigint;
 begin
   for p in
-    select s.consumer, s.partition, s.seen, s.target, s.last_id, s.after_id, a.snapshot as seen_snapshot,
-      case when s.target is null then greatest(s.after_id, a.low) else s.last_id end as from_id,
+    select s.consumer, s.partition, s.seen, s.target, s.last_id, s.after_id, (a.mark).snapshot as seen_snapshot,
+      case when s.target is null then greatest(s.after_id, (a.mark).low) else s.last_id end as from_id,
       c.channels, c.filter, c.partitions
     from hark.partitions s
     join hark.consumers c on c.name = s.consumer
-    join hark.marks a on a.number = s.seen
+    join hark.kept_marks a on a.number = s.seen
     where (s.target is not null or s.seen <> newest.number) and c.next_partitions is null
       and not exists (
         select from hark.workers w where w.consumer = s.consumer and w.owner = s.owner and w.lease_until > clock_timestamp()
@@ -35,7 +35,7 @@ begin
     exit when spare <= 0;
     upto := newest;
     if p.target is not null then
-      select m.* into strict upto from hark.marks m where m.number = p.target;
+      select (k.mark).* into strict upto from hark.kept_marks k where k.number = p.target;
     end if;
     select l.id into own_id
     from (
@@ -51,6 +51,9 @@ begin
       select n.id from hark.log n
       where n.id > p.from_id and n.id <= coalesce(own_id - 1, upto.max_id) order by n.id limit spare
     ) l;
+    if p.target is null and (own_id is null and looked < spare or through > p.from_id) then
+      perform hark.keep_marks(array[newest]);
+    end if;
     if own_id is null and looked < spare then
       update hark.partitions s set seen = upto.number, target = null, last_id = 0, epoch = s.epoch + 1
       where s.consumer = p.consumer and s.partition = p.partition;

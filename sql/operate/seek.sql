@@ -51,6 +51,7 @@ begin
   -- Keeps hark.clean out, as in hark.register.
   lock table hark.consumers in row exclusive mode;
   start := hark.start_position(case kind when 'end' then 'now' else kind end, id, "time");
+  perform hark.keep_marks(array[start.seen]);
   delete from hark.replays r where r.consumer = $1;
   c := hark.changed($1);
   perform from hark.partitions s where s.consumer = $1 order by s.partition for update;

@@ -6,8 +6,8 @@
 -- the earlier one. Each committed row lies in exactly one of neighbouring windows.
 --
 -- All readers share one chain of such snapshots, the marks. A window is any two marks. A position is the mark
--- that was seen, and inside a window also its target and the last id read. Readers hold marks by content: a
--- mark is its content, and its row is the copy that others can refer to.
+-- that was seen, and inside a window also its target and the last id read. Readers hold marks by content, and stored
+-- positions refer to copies (hark.kept_marks). So the chain can be thinned at any time.
 --
 -- A snapshot says which transactions had ended. A reader must also know from which id to look for the others. Of
 -- each mark that is stored (a mark "built upon" is the newest that the same statement sees):

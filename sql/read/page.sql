@@ -245,7 +245,7 @@ begin
   end if;
   bounded := barrier is not null;
   if is_new and bounded then
-    select m.* into strict target from hark.marks m where m.number = barrier;
+    select (k.mark).* into strict target from hark.kept_marks k where k.number = barrier;
   elsif wanted is null then
     target := hark.newest_mark();
   else

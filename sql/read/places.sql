@@ -62,25 +62,26 @@ begin
 end
 $$;
 
--- Makes sure that marks have their rows, so that a position may refer to them: a row may have been thinned since.
+-- Keeps copies of marks, so that a position may refer to them, whether or not the chain still has them.
 create or replace function hark.keep_marks(marks hark.marks[]) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   m hark.marks;
+  its_life uuid;
 begin
   foreach m in array marks loop
     if not hark.survives(m) then
       perform hark.raise_lost();
     end if;
-    -- Locked against thinning, as the foreign key would do in a moment.
-    perform from hark.marks k where k.number = m.number and k.life = m.life for key share;
-    continue when found;
-    -- One that was thinned is older than the newest.
-    insert into hark.marks select (m).*
-    where exists (select from hark.newest_mark() k where k.upper > m.upper or k.upper = m.upper and k.running <= m.running)
-    on conflict do nothing;
-    if not found then
+    loop
+      insert into hark.kept_marks values (m.number, m) on conflict do nothing;
+      -- Locked against hark.thin_marks, as the foreign key would do in a moment.
+      select (k.mark).life into its_life from hark.kept_marks k where k.number = m.number for key share;
+      exit when found;
+    end loop;
+    -- Numbers that a crash took are given out again.
+    if its_life <> m.life then
       perform hark.raise_lost();
     end if;
   end loop;
@@ -88,19 +89,35 @@ end
 $$;
 
 -- Removes marks that are of no use to a start at a time: all of the last minute stay, then one a second for an
--- hour, then one a minute. The newest ten and the last one of each life stay, and all that a position refers to. Readers
--- hold marks by content, so they lose nothing. Returns how many it removed; it looks once in 50 seconds.
+-- hour, then one a minute. The newest ten and the last one of each life stay. Readers hold marks by content, so they
+-- lose nothing. Also removes the copies that no position refers to. Returns how many marks it removed from the chain;
+-- it looks once in 50 seconds.
 create or replace function hark.thin_marks(pause interval default '50 seconds') returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
-declare
-  removed bigint;
 begin
   perform from hark.upkeep u where u.thinned_at < clock_timestamp() - pause for update skip locked;
   if not found then
     return 0;
   end if;
   update hark.upkeep set thinned_at = clock_timestamp();
+  begin
+    delete from hark.kept_marks k using (
+      select x.number from hark.kept_marks x
+      where x.number not in (
+        select 0::bigint
+        union select p.seen from hark.partitions p
+        union select p.target from hark.partitions p where p.target is not null
+        union select r.seen from hark.replay_positions r
+        union select r.target from hark.replay_positions r where r.target is not null
+        union select c.barrier from hark.consumers c where c.barrier is not null
+      )
+      for update skip locked
+    ) gone
+    where k.number = gone.number;
+  exception when foreign_key_violation then
+    null; -- a position has come to refer to one of them: they stay until the next time
+  end;
   return hark.remove_marks(array(
     select m.number
     from (
@@ -115,30 +132,22 @@ begin
 end
 $$;
 
--- Removes marks, except the ones that are needed: see hark.thin_marks.
+-- Removes marks from the chain, except the ones that are needed: see hark.thin_marks.
 create or replace function hark.remove_marks(numbers bigint[]) returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
 declare
   removed bigint;
 begin
-  with needed as materialized (
-    select 0::bigint as number
-    union select x.number from (select m.number from hark.marks m order by m.upper desc, m.running, m.number desc limit 10) x
-    union (select distinct on (m.life) m.number from hark.marks m order by m.life, m.upper desc, m.running, m.number desc)
-    union select p.seen from hark.partitions p union select p.target from hark.partitions p
-    union select r.seen from hark.replay_positions r union select r.target from hark.replay_positions r
-    union select c.barrier from hark.consumers c
-  ),
-  gone as (
-    select m.number from hark.marks m
-    where m.number = any (numbers) and not exists (select from needed n where n.number = m.number)
-    for update skip locked
-  )
-  delete from hark.marks m using gone g where m.number = g.number;
+  delete from hark.marks m
+  where m.number = any (numbers) and m.number not in (
+    select 0::bigint
+    union select x.number
+    from (select n.number from hark.marks n order by n.upper desc, n.running, n.number desc limit 10) x
+    union select y.number
+    from (select distinct on (n.life) n.number from hark.marks n order by n.life, n.upper desc, n.running, n.number desc) y
+  );
   get diagnostics removed = row_count;
   return removed;
-exception when foreign_key_violation then
-  return 0; -- a position has come to refer to one of them: they stay until the next time
 end
 $$;

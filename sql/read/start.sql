@@ -109,6 +109,7 @@ begin
     epoch = p.epoch + 1, owner = null;
   -- What is to be handled once more comes twice rather than not at all.
   update hark.replay_positions p set seen = 0, target = null, last_id = 0, after_id = through;
+  delete from hark.kept_marks k where k.number > 0;
   delete from hark.marks m where m.number > 0;
   -- The first mark of the new life: its snapshot sees nothing, and all rows up to `through` count as complete.
   insert into hark.marks values (

@@ -88,11 +88,6 @@ const acknowledging: Staging = {
     in: "hark.keep_marks",
     from: "if not hark.survives(m) then",
     to: "if false then",
-    also: {
-      from:
-        "where exists (select from hark.newest_mark() k where k.upper > m.upper or k.upper = m.upper and k.running <= m.running)",
-      to: "",
-    },
   }],
   stage: async (lab) => {
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);

@@ -143,10 +143,10 @@ async function thin(lab: Lab): Promise<void> {
 const thinned: Staging = {
   promise: "readers whose marks were thinned read on, and store where they are",
   breaks: [{
-    rule: "when a thinned mark gets no row again",
+    rule: "when only a mark of the chain is kept for a position",
     in: "hark.keep_marks",
-    from: "insert into hark.marks select (m).*\n    where exists",
-    to: "insert into hark.marks select (m).*\n    where false and exists",
+    from: "if not hark.survives(m) then",
+    to: "if not exists (select from hark.marks k where k.number = m.number) then",
   }],
   stage: async (lab) => {
     await lab.publish(6);
@@ -183,7 +183,7 @@ const kept: Staging = {
     await reader.acknowledge(2);
     const number = numberOf(reader.position.target!);
     await thin(lab);
-    await assert.rejects(lab.sql("delete from hark.marks where number = $1", [number]), {
+    await assert.rejects(lab.sql("delete from hark.kept_marks where number = $1", [number]), {
       code: "23503",
     });
     await reader.restart();

@@ -36,8 +36,8 @@ const faults: readonly Break[] = [
   {
     rule: "the barrier is a mark that does not see what stored positions have seen",
     in: "hark.turn_partitions",
-    from: "(select m.number from hark.newest_mark() m)",
-    to: "(select min(m.number) from hark.marks m where m.number > 0)",
+    from: "newest := hark.newest_mark();",
+    to: "select m.* into newest from hark.marks m where m.number > 0 order by m.number limit 1;",
   },
 ];
 
