@@ -12,7 +12,7 @@ as $$
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
       'delayed_status', 'schedules', 'extend', 'retention_settings', 'apply_retention',
       -- Reading the log without a consumer, as hark tail does.
-      'cut', 'content_of', 'start_position', 'resume_mark', 'page', 'window', 'thin_marks', 'deliver_due', 'sleep', 'wake_up', 'shut_gate', 'publishers'
+      'cut', 'content_of', 'start_position', 'resume_mark', 'page', 'window', 'thin_marks', 'deliver_due', 'sleep', 'stay_asleep', 'wake_up', 'shut_gate', 'publishers'
     ]),
     ('{publish, operate}', array['cancel_delayed', 'unschedule']),
     ('{publish}', array[

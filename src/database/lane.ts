@@ -43,6 +43,14 @@ export class Lane implements OwnConnection {
     this.reading = main === undefined ? new Lane(connections, undefined, this) : this;
   }
 
+  get brief(): OwnConnection {
+    return this.#main ?? this;
+  }
+
+  get shared(): object {
+    return this.#connections;
+  }
+
   get alive(): boolean {
     return (this.#main ?? this).#reason === undefined;
   }

@@ -46,6 +46,10 @@ export interface OwnConnection extends Queryable {
   readonly ended: Promise<Error>;
   /** Where to read what may take long, so that it delays no other statement. */
   readonly reading: OwnConnection;
+  /** Where to ask what takes no time. */
+  readonly brief: OwnConnection;
+  /** What is the same object for all that share these connections. */
+  readonly shared: object;
   /** Closes the connection, or leaves those that are shared. Never fails. */
   close(): Promise<void>;
   readonly [own]: true;

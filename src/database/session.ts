@@ -94,6 +94,16 @@ export class Session implements OwnConnection {
     return this;
   }
 
+  /** Itself, as {@linkcode Session.reading}. */
+  get brief(): OwnConnection {
+    return this;
+  }
+
+  /** Itself: nothing else uses it. */
+  get shared(): object {
+    return this;
+  }
+
   /** How the session was set up. */
   get setUp(): SetUp {
     return this.#setUp!;

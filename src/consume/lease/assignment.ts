@@ -88,6 +88,15 @@ export class Assignment {
     return this.#state.options.identity.consumer;
   }
 
+  /**
+   * How often a worker asks that has no others to watch, in milliseconds. The answer also says whether
+   * there is something new to read, in place of a look.
+   */
+  get #idleInterval(): number {
+    const { pollInterval } = this.#state.options;
+    return pollInterval < 1000 ? Infinity : pollInterval;
+  }
+
   /** Whether, at a given time, certainly no other worker has taken over. */
   certain(now: number): boolean {
     return this.#membership.certain(now);
@@ -112,7 +121,7 @@ export class Assignment {
       heartbeat.mine.size === heartbeat.partitions && !heartbeat.replays;
     this.due = this.#hurried
       ? -Infinity
-      : nextBeat(sent, Math.min(alone ? lease / 4 : watchInterval, lease / 4));
+      : nextBeat(sent, Math.min(alone ? this.#idleInterval : watchInterval, lease / 4));
     this.#standing.tell(heartbeat);
     for (const held of [...this.#state.partitions.values()]) {
       if (heartbeat.mine.get(held.number) !== held.epoch) {

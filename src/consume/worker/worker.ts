@@ -226,8 +226,11 @@ export class Worker implements AsyncDisposable {
     this.#asked.times++;
     if (rung) this.#acknowledger.hurry();
     this.#controlSeen = control.count;
+    const { bell: { count: heard }, drain } = this.#run;
     await this.#assignment.heartbeat(session, wanting);
     this.#ownership.certain();
+    const { mark } = this.#assignment.last!;
+    if (mark !== undefined && !drain) this.#fetcher.noteNewest(mark, heard);
     const { outcome } = this.#assignment.last!;
     if (!this.#ready && outcome === "serve") {
       this.#ready = true;
