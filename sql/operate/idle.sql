@@ -27,7 +27,7 @@ begin
     join hark.kept_marks a on a.number = s.seen
     where (s.target is not null or s.seen <> newest.number) and c.next_partitions is null
       and not exists (
-        select from hark.workers w where w.consumer = s.consumer and w.owner = s.owner and w.lease_until > clock_timestamp()
+        select from hark.crew w where w.consumer = s.consumer and w.owner = s.owner and w.lease_until > clock_timestamp()
       )
     order by s.consumer, s.partition
     for update of s skip locked
@@ -74,7 +74,7 @@ as $$
 begin
   perform hark.request_look(c.name) from hark.consumers c
   where exists (
-    select from hark.places p join hark.workers w on w.consumer = p.consumer and w.owner = p.owner
+    select from hark.places p join hark.crew w on w.consumer = p.consumer and w.owner = p.owner
     where p.consumer = c.name and p.target is null and p.low < $1 and w.lease_until > clock_timestamp()
   );
 end

@@ -102,7 +102,7 @@ begin
   delete from hark.incarnation;
   -- The barrier means nothing here either: a change of partitions begins again.
   update hark.consumers c set barrier = null;
-  delete from hark.workers;
+  delete from hark.processes;
   update hark.partitions p set
     seen = 0, target = null, last_id = 0,
     after_id = (select f.low from hark.places f where f.consumer = p.consumer and f.partition = p.partition),
