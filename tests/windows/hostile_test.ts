@@ -114,6 +114,7 @@ const operating = [
   "select hark.seek('o', 'id', 1)",
   "select hark.replay('o', 1, 2, array['c'])",
   "select hark.replay('o', from_time => '2020-01-01', to_time => '2100-01-01')",
+  "select hark.replay_count(1)",
   "select hark.pause('o')",
   "select hark.resume('o')",
   "select * from hark.dead_letters('o', 'c', 'k', 'x', 1, 9, '2020-01-01', '2100-01-01', 10, 0, array[1])",

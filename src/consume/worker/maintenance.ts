@@ -28,7 +28,7 @@ export class Maintenance {
   /** When to remove old notifications next. */
   #retainAt = Infinity;
   #extended = { at: performance.now(), handled: 0 };
-  #thinned = { at: -Infinity, mark: -1 };
+  #thinned = { at: performance.now(), mark: -1 };
 
   constructor(state: State) {
     this.#state = state;

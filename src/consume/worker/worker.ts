@@ -134,6 +134,8 @@ export class Worker implements AsyncDisposable {
       if (this.#state.started === undefined) {
         this.#state.started = await cut(session);
         this.#state.noteCut(this.#state.started);
+        // A drain is over before it would be time.
+        if (this.#run.drain) await session.query("select hark.thin_marks()");
       }
       await this.#assignment.resume(session);
       this.#ownership.certain();
