@@ -34,7 +34,7 @@ as $$
     ]),
     ('{consume}', array[
       'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'is_behind',
-      'acknowledge', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
+      'acknowledge', 'acknowledge_all', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
       'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'request_look',
       'next_schedules', 'run_schedule', 'turn_partitions'
     ]),

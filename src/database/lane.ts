@@ -14,6 +14,8 @@ import { translate } from "./translate.ts";
 export interface Lends {
   /** Takes a connection. `reads` says that the statement may take long. */
   take(reads: boolean): Promise<Session>;
+  /** A share of its own for one reader. */
+  lane(): OwnConnection;
   /** Gives it back. */
   give(session: Session, reads: boolean): void;
 }
@@ -43,8 +45,8 @@ export class Lane implements OwnConnection {
     this.reading = main === undefined ? new Lane(connections, undefined, this) : this;
   }
 
-  get brief(): OwnConnection {
-    return this.#main ?? this;
+  sibling(): OwnConnection {
+    return this.#connections.lane();
   }
 
   get shared(): object {

@@ -94,11 +94,6 @@ export class Session implements OwnConnection {
     return this;
   }
 
-  /** Itself, as {@linkcode Session.reading}. */
-  get brief(): OwnConnection {
-    return this;
-  }
-
   /** Itself: nothing else uses it. */
   get shared(): object {
     return this;

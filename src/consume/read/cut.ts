@@ -5,7 +5,7 @@
  */
 
 import { queryPrepared } from "../../database/prepared.ts";
-import { ownConnection, type Queryable } from "../../database/queryable.ts";
+import { type OwnConnection, ownConnection, type Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import { type Mark, markOf } from "../state/position.ts";
 
@@ -26,32 +26,28 @@ const cutsOf = new WeakMap<object, Cuts>();
  */
 export async function cut(session: Queryable): Promise<Mark> {
   const own = ownConnection(session);
-  if (own === undefined) return await ask(session);
+  const sibling = own?.sibling?.bind(own);
+  if (own === undefined || sibling === undefined) return await ask(session);
   const known = cutsOf.get(own.shared);
   const cuts = known ?? { sent: undefined, next: undefined };
   if (known === undefined) cutsOf.set(own.shared, cuts);
-  if (cuts.sent === undefined) return await send(cuts, own.brief);
-  const isFirst = cuts.next === undefined;
+  // Not on the connection of the reader that asks first, which may stop.
+  if (cuts.sent === undefined) return await send(cuts, sibling());
   cuts.next ??= cuts.sent.then(() => {}, () => {}).then(() => {
     cuts.next = undefined;
-    return send(cuts, own.brief);
+    return send(cuts, sibling());
   });
-  try {
-    return await cuts.next;
-  } catch (error) {
-    // The connection that another reader asked on is no reason to interrupt this one.
-    if (isFirst) throw error;
-    return await ask(own.brief);
-  }
+  return await cuts.next;
 }
 
-async function send(cuts: Cuts, session: Queryable): Promise<Mark> {
+async function send(cuts: Cuts, session: OwnConnection): Promise<Mark> {
   const sent = ask(session);
   cuts.sent = sent;
   try {
     return await sent;
   } finally {
     if (cuts.sent === sent) cuts.sent = undefined;
+    await session.close();
   }
 }
 

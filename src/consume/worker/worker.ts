@@ -167,7 +167,7 @@ export class Worker implements AsyncDisposable {
       await this.#halts.tell(session);
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
         this.#dispatcher.wantsStoring = false;
-        await this.#acknowledge(session);
+        await this.#acknowledge(session, false);
       }
       this.#dispatcher.open = !stop && this.#assignment.last!.outcome === "serve" &&
         !this.#assignment.last!.paused;
@@ -241,10 +241,14 @@ export class Worker implements AsyncDisposable {
     this.#maintenance.plan(this.#assignment.last!);
   }
 
-  /** Stores all progress. If part of it is refused, the rest is sent again. */
-  async #acknowledge(session: Queryable): Promise<void> {
+  /**
+   * Stores all progress. If part of it is refused, the rest is sent again.
+   *
+   * @param patient Whether to wait for partitions that a handler's transaction holds.
+   */
+  async #acknowledge(session: Queryable, patient = true): Promise<void> {
     for (let tries = 0; tries < 10; tries++) {
-      if (await this.#guarded(session, () => this.#acknowledger.send(session))) return;
+      if (await this.#guarded(session, () => this.#acknowledger.send(session, patient))) return;
     }
   }
 
