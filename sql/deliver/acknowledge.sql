@@ -89,7 +89,7 @@ $$;
 
 -- Stores what the workers of a process have done, in one call: hark.acknowledge for each, without patience. `parts` is a
 -- JSON array with the arguments of each, as text. What is refused for one worker does not count for the others, and a
--- hanging handler stops nobody but its own consumer.
+-- hanging handler delays only its own consumer.
 --   state     null if it is stored; 55P03 if a partition is locked; else the SQLSTATE of an error, with its message and
 --             its hint
 create or replace function hark.acknowledge_all(parts json) returns table (n integer, state text, message text, hint text)

@@ -31,7 +31,7 @@ export async function cut(session: Queryable): Promise<Mark> {
   const known = cutsOf.get(own.shared);
   const cuts = known ?? { sent: undefined, next: undefined };
   if (known === undefined) cutsOf.set(own.shared, cuts);
-  // Not on the connection of the reader that asks first, which may stop.
+  // The reader that asks first may stop before the answer comes.
   if (cuts.sent === undefined) return await send(cuts, sibling());
   cuts.next ??= cuts.sent.then(() => {}, () => {}).then(() => {
     cuts.next = undefined;

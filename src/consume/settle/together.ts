@@ -54,7 +54,7 @@ export async function acknowledge(
   const answer = Promise.withResolvers<boolean>();
   line.asking.push({ progress, answer });
   if (line.asking.length === 1) {
-    // Not that of the worker that asks first, which may stop.
+    // The worker that asks first may stop before the answer comes.
     const on = own.sibling();
     void (line.sent ?? Promise.resolve()).then(() => {
       const { asking } = line;
