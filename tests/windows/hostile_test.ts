@@ -46,7 +46,7 @@ const waking = ["select hark.wake('c')"];
 
 const newest = "(select hark.cut())";
 const place =
-  `array[${newest}], array[1::pg_catalog.int8], array[null::pg_catalog.int8], array[0::pg_catalog.int8],
+  `array[${newest}], array[(select m.number from hark.cut() m)], array[null::pg_catalog.int8], array[0::pg_catalog.int8],
   array[0::pg_catalog.int8]`;
 const me = "'00000000-0000-0000-0000-000000000001'";
 const consuming = [
