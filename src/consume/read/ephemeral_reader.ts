@@ -5,7 +5,7 @@
  */
 
 import { toId } from "../../check.ts";
-import type { Queryable, QueryResult } from "../../database/queryable.ts";
+import { ownConnection, type Queryable, type QueryResult } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { PageLimits } from "../state/context.ts";
 import { isSameMark, type Mark, markOf, type Position } from "../state/position.ts";
@@ -26,13 +26,15 @@ const readAllSql = readSql.replace(
 
 const emptyPage: Page = { rows: [], lastId: 0, windowEnd: true, span: 0, facts: {} };
 
+/** When readers last thinned the marks and made room in the log, by what their connections are. */
+const keptUpAt = new WeakMap<object, number>();
+
 /** Reads windows from a position that is kept in memory. */
 export class EphemeralReader {
   readonly #channels: string | null;
   readonly #caution: Caution;
   #started: Mark | undefined;
   #position: Position | undefined;
-  #upkeepAt = performance.now() + 60_000;
   /**
    * Set when the server refuses the position, because it has been through a crash or a fail-over.
    */
@@ -125,8 +127,12 @@ export class EphemeralReader {
   }
 
   async #upkeep(session: Queryable): Promise<void> {
-    if (performance.now() < this.#upkeepAt) return;
-    this.#upkeepAt = performance.now() + 60_000;
+    // Once for all subscriptions that share their connections.
+    const shared = ownConnection(session)?.shared ?? this;
+    const now = performance.now();
+    const since = keptUpAt.get(shared);
+    if (since === undefined || now - since >= 60_000) keptUpAt.set(shared, now);
+    if (since === undefined || now - since < 60_000) return;
     await session.query("select hark.thin_marks()");
     await extendLog(session);
   }

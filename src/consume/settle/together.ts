@@ -75,23 +75,27 @@ async function alone(session: Queryable, progress: Progress, patient: boolean): 
 
 /** Never rejects: each worker is told what became of its part. */
 async function together(session: OwnConnection, asking: readonly Asking[]): Promise<void> {
+  let rows;
   try {
     if (asking.length === 1) {
-      const [{ progress, answer }] = asking as [Asking];
-      answer.resolve(await alone(session, progress, false));
-      return;
-    }
-    const { rows } = await translated(() =>
-      queryPrepared(session, togetherSql, [JSON.stringify(asking.map(({ progress }) => progress))])
-    );
-    for (const [i, { answer }] of asking.entries()) {
-      const { state, message, hint } = rows[i];
-      if (state === null || state === "55P03") answer.resolve(state === null);
-      else answer.reject(translate(Object.assign(new Error(message), { code: state, hint })));
+      const isStored = await alone(session, asking[0]!.progress, false);
+      rows = [{ state: isStored ? null : "55P03" }];
+    } else {
+      ({ rows } = await translated(() =>
+        queryPrepared(session, togetherSql, [
+          JSON.stringify(asking.map(({ progress }) => progress)),
+        ])
+      ));
     }
   } catch (error) {
-    for (const { answer } of asking) answer.reject(error);
-  } finally {
     await session.close();
+    for (const { answer } of asking) answer.reject(error);
+    return;
+  }
+  await session.close();
+  for (const [i, { answer }] of asking.entries()) {
+    const { state, message, hint } = rows[i]!;
+    if (state === null || state === "55P03") answer.resolve(state === null);
+    else answer.reject(translate(Object.assign(new Error(message), { code: state, hint })));
   }
 }
