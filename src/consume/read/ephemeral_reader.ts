@@ -12,6 +12,7 @@ import { isSameMark, type Mark, markOf, type Position } from "../state/position.
 import { Caution } from "./caution.ts";
 import { cut } from "./cut.ts";
 import { extendLog } from "./extend_log.ts";
+import { thinMarks } from "./thin_marks.ts";
 import { type Page, pageColumns, parsePage } from "./page.ts";
 
 const readSql = `select ${pageColumns}
@@ -26,8 +27,8 @@ const readAllSql = readSql.replace(
 
 const emptyPage: Page = { rows: [], lastId: 0, windowEnd: true, span: 0, facts: {} };
 
-/** When readers last thinned the marks and made room in the log, by what their connections are. */
-const keptUpAt = new WeakMap<object, number>();
+/** When readers last made room in the log, by what their connections are. */
+const extendedAt = new WeakMap<object, number>();
 
 /** Reads windows from a position that is kept in memory. */
 export class EphemeralReader {
@@ -35,6 +36,7 @@ export class EphemeralReader {
   readonly #caution: Caution;
   #started: Mark | undefined;
   #position: Position | undefined;
+  #upkeepAt = performance.now() + 60_000;
   /**
    * Set when the server refuses the position, because it has been through a crash or a fail-over.
    */
@@ -127,13 +129,14 @@ export class EphemeralReader {
   }
 
   async #upkeep(session: Queryable): Promise<void> {
-    // Once for all subscriptions that share their connections.
+    if (performance.now() < this.#upkeepAt) return;
+    this.#upkeepAt = performance.now() + 60_000;
+    await thinMarks(session);
+    // Of subscriptions that share their connections, one makes room for all.
     const shared = ownConnection(session)?.shared ?? this;
-    const now = performance.now();
-    const since = keptUpAt.get(shared);
-    if (since === undefined || now - since >= 60_000) keptUpAt.set(shared, now);
-    if (since === undefined || now - since < 60_000) return;
-    await session.query("select hark.thin_marks()");
+    const since = performance.now() - (extendedAt.get(shared) ?? -Infinity);
+    if (since < 60_000) return;
+    extendedAt.set(shared, performance.now());
     await extendLog(session);
   }
 }
