@@ -102,7 +102,8 @@ export type {
 export type { ErrorKind, RetryDecision, RetryOptions } from "./src/consume/retry_options.ts";
 export { DeadLetter, NewerVersion, RetryAfter } from "./src/consume/retry.ts";
 export type { StartFrom } from "./src/consume/start.ts";
-export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
+export { subscribe } from "./src/consume/subscribe.ts";
+export type { SubscribeOptions } from "./src/consume/subscribe_options.ts";
 export type { ConnectOptions } from "./src/database/connections.ts";
 export { connect, Database } from "./src/database/database.ts";
 export type { Duration } from "./src/duration.ts";
