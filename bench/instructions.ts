@@ -1,9 +1,10 @@
 /**
  * Instructions: how many machine instructions one publish executes, compared with a plain INSERT of
- * the same row. Counted by callgrind on a single-user server, so that nothing else on the machine
- * disturbs the figures: they repeat to about 1 %. A call is one `execute` with its transaction.
+ * the same row that returns its id. Callgrind counts them on a single-user server, so nothing else on
+ * the machine disturbs the figures: they repeat to about 1 %. A call is one `execute` with its
+ * transaction.
  *
- *     deno task bench instructions [--calls 100] [--version 18] [--only "nobody,elsewhere"]
+ *     deno task bench instructions [--calls 100] [--version 18] [--only "no reader,elsewhere"]
  *       [--bytes 24] [--json]
  *
  * Starts a throwaway server of its own, and ignores DATABASE_URL. Needs valgrind, and says so where
@@ -22,7 +23,7 @@ import { print } from "./table.ts";
 const given = flags({ calls: "100", version: "", only: "", bytes: "24" });
 const calls = given.number("calls");
 const payload = JSON.stringify(payloadOf(given.number("bytes")));
-const plain = "plain INSERT";
+const plain = "plain INSERT, RETURNING id";
 
 interface Variant {
   /** Statements before the calls, one a line. */
@@ -42,26 +43,26 @@ const sleepers = (count: number) => [
 ];
 const variants: Readonly<Record<string, Variant>> = {
   [plain]: {
-    prepared: "(text, jsonb) as insert into plain.log (channel, payload) values ($1, $2)",
-    call: onOne,
-  },
-  "plain INSERT, RETURNING id": {
     prepared:
       "(text, jsonb) as insert into plain.log (channel, payload) values ($1, $2) returning id",
     call: onOne,
   },
-  "hark.notify: nobody sleeps": { prepared: notify, call: onOne },
+  "plain INSERT without": {
+    prepared: "(text, jsonb) as insert into plain.log (channel, payload) values ($1, $2)",
+    call: onOne,
+  },
+  "hark.notify: no reader sleeps": { prepared: notify, call: onOne },
+  "hark.notify: a sleeper is woken": {
+    before: ["select hark.sleep(gen_random_uuid(), array['bench'], null, 3600000)"],
+    prepared: notify,
+    call: onOne,
+  },
   "hark.notify: one sleeps elsewhere": { before: sleepers(1), prepared: notify, call: onOne },
   "hark.notify: 100 sleep elsewhere, on 100 channels": {
     before: sleepers(100),
     prepared: notify,
     // The mean over many channels: some share a group with a sleeper's.
     call: (n) => `'bench ${n % 100}', '${payload}'`,
-  },
-  "hark.notify: a sleeper is woken": {
-    before: ["select hark.sleep(gen_random_uuid(), array['bench'], null, 3600000)"],
-    prepared: notify,
-    call: onOne,
   },
   "hark.notify: with a key": {
     prepared: "(text, jsonb, text) as select hark.notify($1, $2, $3)",
@@ -145,7 +146,7 @@ async function measure(
 ): Promise<number[]> {
   const statements = ["prepare p as select 1", mark, mark]; // between these two: the mark itself
   for (const { before = [], after = [], prepared, call } of measured) {
-    statements.push("delete from hark.sleepers", "select hark.shut_gate()", ...before);
+    statements.push("delete from hark.sleepers", "select hark.shut_gates()", ...before);
     statements.push("deallocate p", `prepare p ${prepared}`);
     // The plans are made, and kept, within the first calls.
     for (let n = 0; n < 10; n++) statements.push(`execute p(${call(n)})`);
