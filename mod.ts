@@ -50,7 +50,8 @@ export type {
   WatchOptions,
 } from "./src/changes/options.ts";
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from "./src/changes/snapshot.ts";
-export { rewatch, unwatch, watch, type WatchResult, watchSql } from "./src/changes/watch.ts";
+export { rewatch, unwatch, watch, type WatchResult } from "./src/changes/watch.ts";
+export { unwatchSql, watchSql } from "./src/changes/watch_sql.ts";
 export { watched, type WatchedOptions } from "./src/changes/watched.ts";
 export type { ChangeOf, IdOf, IsOne, UncheckedPart, Watched } from "./src/changes/watched_table.ts";
 export { watches, type WatchStatus } from "./src/changes/watches.ts";
@@ -191,7 +192,13 @@ export {
   type SchedulesStatus,
   unschedule,
 } from "./src/operate/schedules.ts";
-export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
+export {
+  type Replay,
+  replay,
+  type ReplayOptions,
+  seek,
+  type SeekResult,
+} from "./src/operate/seek.ts";
 export type {
   ConsumerStatus,
   FailingNotification,
