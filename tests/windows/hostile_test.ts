@@ -127,6 +127,7 @@ const operating = [
   "select * from hark.log_channels(1, 9, '2020-01-01', '2100-01-01', 10)",
   "select * from hark.delayed_notifications('c', 'k', 10, 1)",
   "select * from hark.replay_ids('o', array[1, 2])",
+  "select hark.replay_count(1)",
   `select * from hark.delete_notifications('a test', null, 'c', 'none', '{}', 'x', 1, 9, '2020-01-01', '2100-01-01')`,
   "select * from hark.delete_notifications('a test', array[99])",
   "select * from hark.deletions()",
