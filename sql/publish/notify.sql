@@ -10,7 +10,7 @@
 -- its segment. `deno task bench instructions` counts.
 --
 -- The insert takes the lock on the log, then the transaction's number, which is the log's first column, then the
--- id. Reading rests on the order of the last two (read/window.sql). Waking rests on the gate being looked at
+-- id. Reading rests on the order of the last two (read/marks.sql). Waking rests on the gate being looked at
 -- after that, in a later statement (read/wake.sql).
 create or replace function hark.notify(
   channel text,
