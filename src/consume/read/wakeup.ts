@@ -40,7 +40,7 @@ export class Wakeup implements Wakes {
   readonly #bell: Bell;
   readonly #listener: Listener;
   readonly #sleeper: string;
-  readonly #channels: string | null;
+  readonly #channels: string;
   /** How many rows the sleeper has. */
   readonly #count: number;
   readonly #pollInterval: number;
@@ -63,22 +63,21 @@ export class Wakeup implements Wakes {
   /**
    * @param bell The bell that the reader waits on.
    * @param sleeper A uuid that no other reader uses.
-   * @param channels Null means all.
    * @param pollInterval The longest time between two looks while falling asleep, in milliseconds.
    */
   constructor(
     bell: Bell,
     listener: Listener,
     sleeper: string,
-    channels: readonly string[] | null,
+    channels: readonly string[],
     pollInterval: number,
   ) {
     this.#bell = bell;
     this.heard = new Bell(bell);
     this.#listener = listener;
     this.#sleeper = sleeper;
-    this.#channels = channels === null ? null : JSON.stringify(channels);
-    this.#count = channels === null ? 1 : new Set(channels).size;
+    this.#channels = JSON.stringify(channels);
+    this.#count = new Set(channels).size;
     this.#pollInterval = pollInterval;
   }
 
@@ -223,8 +222,7 @@ export class Wakeup implements Wakes {
     const before = performance.now();
     const { rows: [row] } = await translated(() =>
       session.query(
-        `select hark.sleep($1::uuid,
-          case when $2::text is not null then array(select pg_catalog.json_array_elements_text($2::text::json)) end,
+        `select hark.sleep($1::uuid, array(select pg_catalog.json_array_elements_text($2::text::json)),
           $3::bigint, $4::integer) as covered`,
         [this.#sleeper, this.#channels, String(this.#key), lasting],
       )
@@ -244,7 +242,7 @@ export class Wakeup implements Wakes {
     this.#until = -Infinity;
     await translated(async () => {
       await session.query("select hark.wake_up($1::uuid)", [this.#sleeper]);
-      await session.query("select hark.shut_gate()");
+      await session.query("select hark.shut_gates()");
     });
   }
 }
