@@ -10,7 +10,7 @@ as $$
     ]),
     ('{consume, operate}', array[
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
-      'delayed_status', 'schedules', 'extend', 'retention_settings', 'apply_retention',
+      'delayed_status', 'schedules', 'extend', 'retention_settings', 'apply_retention', 'pace',
       -- Reading the log without a consumer, as hark tail does.
       'waymark', 'timeline', 'start_position', 'window_open', 'page', 'window_advance', 'window',
       'merged', 'window_skip', 'deliver_due', 'sleep', 'wake_up', 'shut_gate', 'publishers'
@@ -44,11 +44,11 @@ as $$
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
       'tidy', 'drop_segments', 'cancel_any_delayed', 'remove_any_schedule', 'set_retention', 'unset_retention',
       'notifications', 'notification', 'verdicts', 'log_channels', 'delete_notifications', 'deletions', 'replay_ids',
-      'delayed_notifications'
+      'delayed_notifications', 'list_acts', 'record_anew', 'dead_groups', 'preview', 'waits_behind'
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
-      'acting_role', 'add_segments', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind',
+      'acting_role', 'record_act', 'chosen_by', 'add_segments', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind',
       'contents', 'dead_matching', 'delete_copies', 'delete_ids', 'id_range', 'drop_watch_row', 'error_text', 'last_drawn_id',
       'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'has_content', 'has_rights_of', 'hold_gate', 'holders_of', 'id_at',

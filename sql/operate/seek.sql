@@ -78,6 +78,7 @@ begin
     update hark.consumers k set barrier = null, barrier_max = null where k.name = $1;
     perform hark.turn_partitions($1);
   end if;
+  perform hark.record_act('seek', $1, given_up, concat_ws(' ', 'to', kind, id, "time"));
   return given_up;
 end
 $$;
@@ -172,6 +173,7 @@ begin
   values ($1, case when $4 is not null then hark.as_set($4) end, first_id, last_id,
     array(select s.position from hark.partitions s where s.consumer = $1 order by s.partition))
   returning number into made;
+  perform hark.record_act('replay', $1, null, format('from id %s to %s', first_id, last_id));
   return made;
 end
 $$;
@@ -219,7 +221,13 @@ begin
       returning waiting.id
     )
     select coalesce(array_agg(x.id), '{}') into moved from chosen x;
-    perform hark.retry(whose, array(select w.id from unnest(wanted, places) w (id, place) where w.place in ('waiting', 'dead')));
+    if places && '{waiting, dead}' then
+      perform hark.retry(whose, array(select w.id from unnest(wanted, places) w (id, place) where w.place in ('waiting', 'dead')));
+    end if;
+    if cardinality(moved) > 0 then
+      perform hark.record_act('replay', whose, cardinality(moved),
+        hark.chosen_by(moved, null, null, null, null, null, null, null, null));
+    end if;
     return query
     select whose, w.id, w.place, w.id = any (moved) or w.place = 'waiting'
       -- One of which only the id is left has stayed.
@@ -244,6 +252,7 @@ begin
   where c.name = $1 and c.paused_at is null;
   if found then
     perform hark.request_look($1);
+    perform hark.record_act('pause', $1);
     return true;
   end if;
   return false;
@@ -260,6 +269,7 @@ begin
   where c.name = $1 and c.paused_at is not null;
   if found then
     perform hark.request_look($1);
+    perform hark.record_act('resume', $1);
     return true;
   end if;
   return false;
@@ -280,6 +290,7 @@ begin
   delete from hark.consumers c where c.name = $1;
   if found then
     perform hark.request_look($1);
+    perform hark.record_act('remove', $1);
     return true;
   end if;
   return false;

@@ -10,11 +10,13 @@ import { createErrorWithSuggestions } from "@optique/core/suggestion";
 import { runSync } from "@optique/run";
 import config from "../../deno.json" with { type: "json" };
 import { withoutSecrets } from "../database/url.ts";
+import { acts } from "./acts.ts";
 import { channels } from "./channels.ts";
 import { cleanup } from "./cleanup.ts";
 import { check } from "./check.ts";
 import { anyOf, type Command, exampleLines } from "./command.ts";
 import { consumers } from "./consumers.ts";
+import { dashboard } from "./dashboard.ts";
 import { dead } from "./dead.ts";
 import { delayed } from "./delayed.ts";
 import { dev } from "./dev.ts";
@@ -37,6 +39,7 @@ import { paintError, visibleLines } from "./style.ts";
 import { type Surroundings, within } from "./surroundings.ts";
 import { tail } from "./tail.ts";
 import { watch } from "./watch.ts";
+import { workers } from "./workers.ts";
 
 /** Every command, by name. */
 export const commands: Readonly<Record<string, Command>> = {
@@ -45,6 +48,7 @@ export const commands: Readonly<Record<string, Command>> = {
   listen,
   notify,
   tail,
+  dashboard,
   status,
   check,
   doctor,
@@ -52,6 +56,7 @@ export const commands: Readonly<Record<string, Command>> = {
   watch,
   channels,
   consumers,
+  workers,
   seek,
   replay,
   pause,
@@ -63,6 +68,7 @@ export const commands: Readonly<Record<string, Command>> = {
   schedule,
   retention,
   cleanup,
+  acts,
   sql,
   uninstall,
   dev,
