@@ -17,7 +17,7 @@ as $$
   left join hark.waiting w on w.consumer = c.name and w.id = $1
   join hark.partitions s on s.consumer = c.name
     and s.partition = coalesce(w.partition, hark.partition_of(l.key, l.id, c.partitions))
-  left join hark.workers k on k.consumer = c.name and k.owner = s.owner
+  left join hark.crew k on k.consumer = c.name and k.owner = s.owner
   left join lateral (
     select x.* from hark.waiting x
     where x.consumer = c.name and x.partition = s.partition and x.id < $1 and x.state <> 'behind'

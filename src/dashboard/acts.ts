@@ -97,14 +97,16 @@ const acts: Readonly<Record<string, Act>> = {
   async replay(tx, fields) {
     const consumer = fields.text("consumer");
     const to = fields.maybe("to");
-    const number = await replay(tx, consumer, {
+    const made = await replay(tx, consumer, {
       from: idOrTime("from", fields.text("from")),
       ...to === undefined ? {} : { to: idOrTime("to", to) },
     });
     return {
-      text: number === null
+      text: made === null
         ? "The log has nothing in that range"
-        : `"${consumer}" handles the range again, as replay ${number}`,
+        : `${made.capped ? "At least " : ""}${it(made.count)} of "${consumer}" ${
+          made.count === 1 ? "comes" : "come"
+        } again, as replay ${made.number}`,
     };
   },
   async again(tx, fields) {

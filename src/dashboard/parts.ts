@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { ConsumerStatus } from "../operate/consumer_status.ts";
 import { durationText, numberText } from "../show.ts";
 import { address, htm, type Html, type Part } from "./html.ts";
 
@@ -41,6 +42,11 @@ export function count(value: number, capped = false): Html {
 /** A duration in seconds. */
 export function seconds(value: number): string {
   return value < 0.05 ? "0 s" : durationText(value * 1000);
+}
+
+/** The age of the oldest notification that a consumer has not finished with, in seconds. */
+export function lag({ lagSeconds, waitingSeconds }: ConsumerStatus): number {
+  return Math.max(lagSeconds, waitingSeconds);
 }
 
 /** A rate: `0.3`, `12`, `1,200`. */

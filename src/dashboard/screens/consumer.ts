@@ -14,6 +14,7 @@ import {
   count,
   empty,
   facts,
+  lag,
   link,
   name,
   numberText,
@@ -154,7 +155,7 @@ function head(view: View, one: ConsumerStatus): Html {
   return htm`${
     facts([
       ["State", badge(...stateOf(one))],
-      ["Lag", htm`${seconds(one.lagSeconds)} <small>${trendText(view, one)}</small>`],
+      ["Lag", htm`${seconds(lag(one))} <small>${trendText(view, one)}</small>`],
       ["Unread", count(one.unread, one.unreadCapped)],
       ["Waiting for a retry", count(one.waiting)],
       [

@@ -7,7 +7,7 @@
 import type { ConsumerStatus } from "../../operate/consumer_status.ts";
 import { chart } from "../chart.ts";
 import { htm, type Html } from "../html.ts";
-import { badge, count, empty, link, rate, seconds, table } from "../parts.ts";
+import { badge, count, empty, lag, link, rate, seconds, table } from "../parts.ts";
 import type { Screen, View } from "../view.ts";
 
 /** The list of consumers. */
@@ -51,7 +51,7 @@ function list(view: View): Html {
           )
         }<small class="dim">${channelsText(one.channels)}</small>`,
         badge(...stateOf(one)),
-        seconds(one.lagSeconds),
+        seconds(lag(one)),
         trendText(view, one),
         chart(`Lag of ${one.consumer}`, lagOf(view, one.consumer), seconds, {
           width: 120,
@@ -96,7 +96,7 @@ export function stateOf(one: ConsumerStatus): ["good" | "warn" | "bad" | "calm",
 /** Whether the lag grows, and when it will be gone. */
 export function trendText(view: View, one: ConsumerStatus): string {
   const { lagPerSecond, caughtUpIn, perSecond } = view.history.trend(one.consumer);
-  if (perSecond === undefined || one.lagSeconds < 2) return "steady";
+  if (perSecond === undefined || lag(one) < 2) return "steady";
   if (caughtUpIn !== undefined) return `caught up in ${seconds(caughtUpIn)}`;
   return lagPerSecond > 0.1 ? "growing" : "steady";
 }

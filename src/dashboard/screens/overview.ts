@@ -6,7 +6,7 @@
 
 import { chart } from "../chart.ts";
 import { htm, type Html } from "../html.ts";
-import { bytes, countText, link, numberText, rate, seconds, tile, when } from "../parts.ts";
+import { bytes, countText, lag, link, numberText, rate, seconds, tile, when } from "../parts.ts";
 import { type Problem, problemList, problems } from "../problems.ts";
 import type { Screen, View } from "../view.ts";
 
@@ -34,16 +34,16 @@ function state(view: View, found: readonly Problem[]): Html {
     ? "All is well, and no consumer is registered yet"
     : "Everything flows";
   const furthest = consumers.reduce<typeof consumers[number] | undefined>(
-    (a, b) => a === undefined || b.lagSeconds > a.lagSeconds ? b : a,
+    (a, b) => a === undefined || lag(b) > lag(a) ? b : a,
     undefined,
   );
   const note = furthest === undefined
     ? htm`Start one: <code>hark listen consumers/</code>`
-    : furthest.lagSeconds < 1
+    : lag(furthest) < 1
     ? htm`${countText(consumers.length, "consumer")}, all up to date.`
     : htm`${countText(consumers.length, "consumer")}. The furthest behind is ${
       link(view.to("/consumer"), { name: furthest.consumer }, furthest.consumer)
-    }: ${seconds(furthest.lagSeconds)}.`;
+    }: ${seconds(lag(furthest))}.`;
   return htm`
     <div class="state ${tone}">
       <h1>${head}</h1>
@@ -57,7 +57,7 @@ function tiles(view: View): Html {
   const { consumers, log, delayed, warnings } = look.status;
   const { sessions, queue, polling, connections, mostConnections } = look.facts;
   const rates = history.rates();
-  const worst = Math.max(0, ...consumers.map(({ lagSeconds }) => lagSeconds));
+  const worst = Math.max(0, ...consumers.map(lag));
   const sum = (of: (one: typeof consumers[number]) => number) =>
     consumers.reduce((total, one) => total + of(one), 0);
   const dead = sum((one) => one.dead);
@@ -90,7 +90,7 @@ function tiles(view: View): Html {
       tone: worst > 60 ? "warn" : "calm",
       chart: chart(
         "Worst lag",
-        history.all((samples) => Math.max(...samples.map(({ lag }) => lag))),
+        history.all((samples) => Math.max(...samples.map((one) => one.lag))),
         seconds,
       ),
       note: "age of the oldest that is not handled",

@@ -388,7 +388,7 @@ export class Simulated {
       else if (entry.phase === "settled" && !entry.stored) this.#end(entry);
     }
     this.#succeeded.clear();
-    for (const { kind, entry } of this.state.entries.outcomes.values()) {
+    for (const { kind, entry } of this.state.entries.rows.outcomes.values()) {
       if (kind !== "dead") continue;
       this.ended.add(entry.id);
       this.#endedUnder.set(entry.id, this.#heldOf.get(entry)!);
@@ -417,13 +417,13 @@ export class Simulated {
   /** Stores outcomes and positions, as hark.acknowledge does. */
   acknowledge(): void {
     this.#note();
-    for (const [id, { kind }] of this.state.entries.outcomes) {
+    for (const [id, { kind }] of this.state.entries.rows.outcomes) {
       if (kind !== "wait") {
         this.waiting.delete(id);
         this.#done.add(id); // until the position has passed it
       } else if (!this.#done.has(id)) this.waiting.set(id, this.log[id - 1]!);
     }
-    this.state.entries.outcomes.clear();
+    this.state.entries.rows.outcomes.clear();
     for (const held of this.state.partitions.values()) {
       const through = held.oldest === undefined ? this.#read[held.number]! : held.oldest.id - 1;
       this.#positions[held.number] = through;
@@ -469,7 +469,7 @@ export class Simulated {
     this.#read[number] = this.#positions[number]!;
     for (const id of this.#done) if (this.log[id - 1]!.partition === number) held.done.add(id);
     await this.#waiting.findWaiting(this.#session, [held]);
-    for (const entry of this.state.entries.waiting.values()) {
+    for (const entry of this.state.entries.rows.waiting.values()) {
       if (entry.partition === number) this.#heldOf.set(entry, held);
     }
   }
