@@ -48,7 +48,7 @@ function close(): void {
   events = undefined;
 }
 
-/** A page that nobody sees costs the database nothing. */
+/** A hidden page costs the database nothing. */
 document.addEventListener("visibilitychange", () => document.hidden ? close() : open());
 
 if (button !== undefined && source !== "") {

@@ -37,7 +37,7 @@ export const dashboard = databaseCommand({
   async run(db, o) {
     const { dashboard } = await import("../dashboard/mod.ts");
     const { variable } = surroundings();
-    const name = variable("USER") || variable("USERNAME") || "somebody";
+    const name = variable("USER") || variable("USERNAME") || "local user";
     const handler = dashboard(db, {
       readOnly: o.readOnly,
       authorize: () => ({ name, role: "operate" }),

@@ -12,10 +12,10 @@ export interface Point {
   readonly value: number;
 }
 
-/** The most points of a chart: more than that nobody can see. */
+/** The most points of a chart: more would not be seen. */
 const most = 120;
 
-/** A line over an area. `shown` writes a value for the readout and for people who cannot see it. */
+/** A line over an area. `shown` writes a value for the readout and for screen readers. */
 export function chart(
   title: string,
   points: readonly Point[],

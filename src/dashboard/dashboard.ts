@@ -132,7 +132,7 @@ export function dashboard(
     if (!await forms.check(field("token"), visitor.name)) {
       return plain(
         403,
-        "This form is too old, or was made for somebody else. Load the page again.",
+        "This form is too old, or was made for another visitor. Load the page again.",
       );
     }
     if (visitor.role !== "operate" || settings.readOnly) {

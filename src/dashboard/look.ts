@@ -21,7 +21,7 @@ export const maxCount = 1000;
 const maxMs = 100;
 /** How many ids are looked through for one backlog. */
 export const maxScanned = 50_000;
-/** The rate of publishing is shown for so many minutes. */
+/** The number of minutes for which the rate of publishing is shown. */
 const minutes = 30;
 
 /** How much was published in a minute. */

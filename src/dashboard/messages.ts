@@ -13,7 +13,7 @@ export interface Message {
   readonly text: string;
 }
 
-/** Sentences by numbers that nobody can guess: no address can put words on a page. */
+/** Sentences by random numbers, so that no address can put words on a page. */
 export class Messages {
   readonly #kept = new Map<string, { readonly visitor: string; readonly message: Message }>();
 

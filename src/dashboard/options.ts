@@ -7,7 +7,7 @@
 import { bad, knownOptions, text, wholeNumber } from "../check.ts";
 import type { LoggedNotification } from "../operate/notifications.ts";
 
-/** A person who looks at the dashboard, as {@linkcode DashboardOptions.authorize} names them. */
+/** A person at the dashboard, as {@linkcode DashboardOptions.authorize} names them. */
 export interface Visitor {
   /** The name for the record of acts, 1 to 200 characters. */
   readonly name: string;
@@ -27,7 +27,7 @@ export interface DashboardOptions {
    * @default {"/"}
    */
   readonly path?: string;
-  /** Whether nobody may act, whatever `authorize` answers. @default {false} */
+  /** Whether all acts are refused, whatever `authorize` answers. @default {false} */
   readonly readOnly?: boolean;
   /**
    * Decides about each request, before anything is read. It returns the visitor, a response to give

@@ -64,7 +64,7 @@ export function act(
   }${body}</form>`;
 }
 
-/** Fields that nobody sees. */
+/** Hidden fields of a form. */
 export function hidden(fields: Readonly<Record<string, string | number | undefined>>): Html[] {
   return Object.entries(fields).filter(([, value]) => value !== undefined).map(([name, value]) =>
     htm`<input type="hidden" name="${name}" value="${value!}">`

@@ -111,7 +111,7 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
   );
 }
 
-/** The status beside that of the consumers, which is known. Without a look at the schema. */
+/** The status, for consumers that were read already. Does not check the schema's version. */
 export async function statusOf(
   db: Queryable,
   consumers: readonly ConsumerStatus[],

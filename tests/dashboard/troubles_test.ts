@@ -33,7 +33,7 @@ test(
     const { name: weak } = await role(context);
     const troubles: [
       name: string,
-      plant: () => Promise<unknown>,
+      plant: () => unknown,
       problem: RegExp,
       remedy: RegExp,
     ][] = [
@@ -57,7 +57,7 @@ test(
       ],
       [
         "a failing handler",
-        async () => {
+        () => {
           const consumer = new Consumer(db, {
             id: "mail",
             channels: "orders",
@@ -96,7 +96,7 @@ test(
       ],
       [
         "a partition that is held up",
-        async () => {
+        () => {
           const consumer = new Consumer(db, {
             id: "ledger",
             channels: "orders",

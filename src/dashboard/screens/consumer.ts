@@ -118,7 +118,7 @@ export const consumer: Screen = {
               cells: [
                 each.partition,
                 each.owner === null
-                  ? htm`<span class="dim">nobody</span>`
+                  ? htm`<span class="dim">none</span>`
                   : htm`${name(each.worker ?? each.owner.slice(0, 8))}${
                     each.serving ? "" : htm` ${badge("warn", "ended")}`
                   }`,

@@ -110,7 +110,7 @@ export function channelsText(channels: readonly string[]): string {
 /** Which workers serve it, in a few words. */
 export function servedBy(one: ConsumerStatus): Html {
   const { serving, served, partitions, workers, standingBy, worker, owner } = one;
-  if (!serving) return htm`<span class="dim">nobody</span>`;
+  if (!serving) return htm`<span class="dim">no worker</span>`;
   const serve = workers - standingBy;
   return htm`<bdi>${serve === 1 ? worker ?? owner?.slice(0, 8) ?? "" : `${serve} workers`}</bdi>${
     served < partitions

@@ -304,7 +304,7 @@ export const audit: Screen = {
         id: "acts",
         body: section(
           "Acts",
-          done.length === 0 ? empty("Nobody has acted yet.") : htm`${
+          done.length === 0 ? empty("No operator has acted yet.") : htm`${
             table(
               "Acts",
               ["When", "Who", "Act", "About", "#Notifications", "Detail", "Role"],
