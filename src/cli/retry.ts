@@ -9,8 +9,7 @@ import { databaseCommand, type Description, given } from "./command.ts";
 import { filter, filterOf } from "./dead.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { consumer, contradiction, refuse, toggle } from "./options.ts";
-import { printError } from "./output.ts";
-import { paintError } from "./style.ts";
+import { complain } from "./output.ts";
 import { countText, named, shellWord } from "./text.ts";
 
 type How = "retry" | "discard";
@@ -49,9 +48,7 @@ function change(how: How, description: Omit<Description, "name">) {
         place !== "waiting" && place !== "dead" || kind !== undefined && place !== kind
       );
       for (const [id, place] of left) {
-        await printError(
-          `${paintError("red", "hark:")} ${sentence(how, o.consumer, id, place)}`,
-        );
+        await complain(sentence(how, o.consumer, id, place));
       }
       return {
         json: {
