@@ -47,8 +47,8 @@ declare
 begin
   perform hark.require_consumer($1);
   select * into c from hark.consumers k where k.name = $1;
-  first_id := coalesce($2, hark.id_before($4) + 1, 0);
-  last_id := least(coalesce($3, hark.id_before($5), 9223372036854775807), hark.last_drawn_id());
+  first_id := coalesce($2, case when $4 is not null then hark.id_before($4) + 1 end, 0);
+  last_id := least($3, case when $5 is not null then hark.id_before($5) end, hark.last_drawn_id());
   with place as materialized (
     select p.partition, (p.position).seen::text = '1:1:' as seen_nothing, (p.position).floor, (p.position).seen,
       (p.position).target, (p.position).last_id

@@ -5,7 +5,7 @@ import { test } from "../harness/mod.ts";
 
 test("hark dashboard serves this machine with the rights of its task, and ends in order", async ({ url, use, sql }) => {
   await sql("select hark.register('billing', array['orders'])");
-  const child = use(hark(["dashboard", "--port", "0", "--read-only"], { url }));
+  const child = use(hark(["dashboard", "--port", "0", "--read-only", "--json"], { url }));
   const [, origin] = await child.line(/"url":"([^"]+)"/);
   const page = await fetch(`${origin}/consumers`);
   assert.match(await page.text(), /billing/);
