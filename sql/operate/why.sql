@@ -17,6 +17,7 @@ as $$
   left join hark.waiting w on w.consumer = c.name and w.id = $1
   join hark.partitions s on s.consumer = c.name
     and s.partition = coalesce(w.partition, hark.partition_of(l.key, l.id, c.partitions))
+  join hark.places p on p.consumer = s.consumer and p.partition = s.partition
   left join hark.crew k on k.consumer = c.name and k.owner = s.owner
   left join lateral (
     select x.* from hark.waiting x
@@ -25,7 +26,8 @@ as $$
     order by x.id limit 1
   ) h on true
   where w.id is not null
-    or l.channel = any (c.channels) and not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+    or l.channel = any (c.channels) and not hark.passed(
+      l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id, i.rebased_through)
   order by c.name
 $$;
 comment on function hark.waits_behind(bigint) is
@@ -50,16 +52,16 @@ begin
   first_id := coalesce($2, case when $4 is not null then hark.id_before($4) + 1 end, 0);
   last_id := least($3, case when $5 is not null then hark.id_before($5) end, hark.last_drawn_id());
   with place as materialized (
-    select p.partition, (p.position).seen::text = '1:1:' as seen_nothing, (p.position).floor, (p.position).seen,
-      (p.position).target, (p.position).last_id
-    from hark.partitions p where p.consumer = $1
+    select p.partition, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id
+    from hark.places p where p.consumer = $1
   ),
   chosen as materialized (
     select l.id, l.xid, l.channel, l.key, l.payload, l.headers from hark.log l
     where l.id >= first_id and l.id <= last_id order by l.id desc limit $7
   ),
   those as (
-    select hark.passed(l.id, l.xid, p.seen_nothing, p.floor, p.seen, p.target, p.last_id, i.rebased_through) as is_passed
+    select hark.passed(
+      l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id, i.rebased_through) as is_passed
     from chosen l
     cross join hark.install i
     join place p on p.partition = hark.partition_of(l.key, l.id, c.partitions)
