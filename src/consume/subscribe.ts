@@ -23,6 +23,7 @@ import { EphemeralReader } from "./read/ephemeral_reader.ts";
 import type { Page } from "./read/page.ts";
 import { startValues } from "./start.ts";
 import type { SubscribeOptions } from "./subscribe_options.ts";
+import { pace } from "./read/pace.ts";
 import { Wakeup } from "./read/wakeup.ts";
 import type { Standing } from "./state/context.ts";
 
@@ -102,8 +103,12 @@ export async function* subscribe(
     const nudged = new Bell(bell);
     const listener = follow ? await link.connections?.listener() : undefined;
     if (listener !== undefined) {
-      waking = new Wakeup(bell, listener, crypto.randomUUID(), names, pollInterval);
-      const detached = [listener.attach(waking.heard, names), listener.attachControl(nudged, "")];
+      if (names !== null) {
+        waking = new Wakeup(bell, listener, crypto.randomUUID(), names, pollInterval);
+      }
+      // A reader of all channels hears what publishers tell readers of single channels.
+      const heard = waking?.heard ?? new Bell(bell);
+      const detached = [listener.attach(heard, names), listener.attachControl(nudged, "")];
       detach = () => detached.forEach((end) => end());
     }
     const reader = new EphemeralReader(names, {
@@ -120,7 +125,7 @@ export async function* subscribe(
     // When to look at delayed notifications again, even if other notifications never end.
     let dueAt = 0;
     let nudges = -1;
-    const standing = { busyAt: 0, found: 0 };
+    const standing = { busyAt: performance.now(), found: 0 };
     while (!over.aborted) {
       let page: Page;
       if (opening) rung = bell.count;
@@ -154,7 +159,11 @@ export async function* subscribe(
         dueAt = performance.now() + await deliverDue(link.session, pollInterval);
       }
       const look = Math.min(dueAt, await tend(link.session, waking, standing));
-      const wait = look - performance.now();
+      const now = performance.now();
+      const wait = Math.min(
+        look - now,
+        names === null ? pace(now - standing.busyAt, pollInterval) : Infinity,
+      );
       if (idle && wait > 0) await bell.wait(rung, wait, over);
     }
   } finally {

@@ -39,7 +39,7 @@ export class Wakeup implements Wakes {
   readonly #bell: Bell;
   readonly #listener: Listener;
   readonly #sleeper: string;
-  readonly #channels: string | null;
+  readonly #channels: string;
   readonly #pollInterval: number;
   #state: "polling" | "idle" | "awake" | "arming" | "armed" = "polling";
   /** The key of the LISTEN session that hears for this reader. */
@@ -60,21 +60,20 @@ export class Wakeup implements Wakes {
   /**
    * @param bell The bell that the reader waits on.
    * @param sleeper A uuid that no other reader uses.
-   * @param channels Null means all.
    * @param pollInterval The longest time between two looks while falling asleep, in milliseconds.
    */
   constructor(
     bell: Bell,
     listener: Listener,
     sleeper: string,
-    channels: readonly string[] | null,
+    channels: readonly string[],
     pollInterval: number,
   ) {
     this.#bell = bell;
     this.heard = new Bell(bell);
     this.#listener = listener;
     this.#sleeper = sleeper;
-    this.#channels = channels === null ? null : JSON.stringify(channels);
+    this.#channels = JSON.stringify(channels);
     this.#pollInterval = pollInterval;
   }
 
@@ -205,8 +204,7 @@ export class Wakeup implements Wakes {
     const before = performance.now();
     const { rows: [row] } = await translated(() =>
       session.query(
-        `select hark.sleep($1::uuid,
-          case when $2::text is not null then array(select pg_catalog.json_array_elements_text($2::text::json)) end,
+        `select hark.sleep($1::uuid, array(select pg_catalog.json_array_elements_text($2::text::json)),
           $3::bigint, $4::integer) as covered`,
         [this.#sleeper, this.#channels, String(this.#key), lasting],
       )
@@ -227,7 +225,7 @@ export class Wakeup implements Wakes {
     this.#until = -Infinity;
     await translated(async () => {
       await session.query("select hark.wake_up($1::uuid)", [this.#sleeper]);
-      await session.query("select hark.shut_gate()");
+      await session.query("select hark.shut_gates()");
     });
   }
 }
