@@ -17,15 +17,28 @@ import { join } from "node:path";
 import { connect, type Database, migrate } from "@hark/postgres";
 import { startEmbedded } from "../src/embedded/mod.ts";
 import { flags, round, say } from "./flags.ts";
-import { payloadOf, plainTable } from "./floor.ts";
+import { insertMany, payloadOf, plainTable } from "./floor.ts";
 import { print } from "./table.ts";
 
 const given = flags({ calls: "100", version: "", only: "", bytes: "24" });
 const calls = given.number("calls");
-const payload = JSON.stringify(payloadOf(given.number("bytes")));
+const bytes = given.number("bytes");
+const payload = JSON.stringify(payloadOf(bytes));
 const plain = "plain INSERT, RETURNING id";
+const plainBatch = "plain INSERT of 100 from JSON, RETURNING id";
+
+/** As many notifications as a batch has. */
+const size = 100;
+const batch = () =>
+  `'${
+    JSON.stringify(
+      Array.from({ length: size }, (_, n) => ({ channel: "bench", payload: payloadOf(bytes, n) })),
+    )
+  }'`;
 
 interface Variant {
+  /** The variant to compare with, instead of the first. */
+  readonly floor?: string;
   /** Statements before the calls, one a line. */
   readonly before?: readonly string[];
   /** Statements after them. */
@@ -77,6 +90,17 @@ const variants: Readonly<Record<string, Variant>> = {
     after: ["reset hark.context"],
     prepared: notify,
     call: onOne,
+  },
+  // Counted, as a single-user server prints each row.
+  [plainBatch]: {
+    prepared: `(text) as with i as (${insertMany}) select count(*) from i`,
+    call: batch,
+    floor: plainBatch,
+  },
+  "hark.notify_many of 100": {
+    prepared: "(text) as select count(*) from hark.notify_many($1::json)",
+    call: batch,
+    floor: plainBatch,
   },
 };
 
@@ -186,7 +210,11 @@ async function countsBetweenMarks(
   }).spawn();
   const output = child.output();
   const input = child.stdin.getWriter();
-  await input.write(new TextEncoder().encode(`${statements.join("\n")}\n`));
+  await input.write(
+    new TextEncoder().encode(
+      `${statements.map((text) => text.replaceAll(/\s+/g, " ")).join("\n")}\n`,
+    ),
+  );
   await input.close();
   const { code, stderr } = await output;
   const text = new TextDecoder().decode(stderr);
@@ -227,7 +255,8 @@ let version: string;
     const counts = await measure(server, owner.database, chosen.map(([, variant]) => variant));
     for (const [n, count] of counts.entries()) {
       rows[n]![owner.name] = Math.round(count);
-      rows[n]![`ratio, ${owner.database}`] = round(count / counts[0]!);
+      const floor = chosen.findIndex(([name]) => name === (chosen[n]![1].floor ?? plain));
+      rows[n]![`ratio, ${owner.database}`] = round(count / (counts[floor] ?? NaN));
     }
     say(`${owner.name}: done`);
   }
