@@ -12,7 +12,7 @@ as $$
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
       'delayed_status', 'schedules', 'extend', 'retention_settings', 'apply_retention', 'pace',
       -- Reading the log without a consumer, as hark tail does.
-      'cut', 'content_of', 'start_position', 'resume_mark', 'page', 'window', 'thin_marks', 'deliver_due', 'sleep', 'wake_up', 'shut_gates', 'publishers'
+      'cut', 'content_of', 'start_position', 'resume_mark', 'page', 'window', 'thin_marks', 'deliver_due', 'sleep', 'stay_asleep', 'wake_up', 'shut_gates', 'publishers'
     ]),
     ('{publish, operate}', array['cancel_delayed', 'unschedule']),
     ('{publish}', array[
@@ -34,7 +34,7 @@ as $$
     ]),
     ('{consume}', array[
       'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'is_behind',
-      'acknowledge', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
+      'acknowledge', 'acknowledge_all', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
       'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'request_look',
       'next_schedules', 'run_schedule', 'turn_partitions'
     ]),

@@ -110,6 +110,30 @@ begin
 end
 $$;
 
+-- Keeps sleepers of one LISTEN session asleep, all in one call. Returns for how many channels each was renewed. If
+-- that is not every channel of a sleeper, its row has expired or is being removed, and it calls hark.sleep. Waits for
+-- no lock. The gates need no look: they are open as long as a row is there.
+create or replace function hark.stay_asleep(sleepers uuid[], session bigint, lasting_ms integer)
+returns table (sleeper uuid, channels integer)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return query
+  with asleep as materialized (
+    select s.channel, s.sleeper from hark.sleepers s
+    where s.sleeper = any ($1) and s.session = $2 and s.until > clock_timestamp()
+    for update skip locked
+  ),
+  renewed as (
+    update hark.sleepers s set until = clock_timestamp() + make_interval(secs => $3 / 1000.0)
+    from asleep a where s.channel = a.channel and s.sleeper = a.sleeper
+    returning s.sleeper
+  )
+  select r.sleeper, count(*)::integer from renewed r group by r.sleeper;
+end
+$$;
+
 create or replace function hark.hold_gates() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$

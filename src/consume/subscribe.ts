@@ -10,6 +10,7 @@ import type { AnyChannel, ChannelOutput, Definition } from "../channels/kind.ts"
 import { getLogger } from "../log/logger.ts";
 import { abortSignal, channelNames } from "../check.ts";
 import { Bell, pause } from "../database/bell.ts";
+import { CommonQuestion } from "../database/common.ts";
 import { connectionsOf } from "../database/database.ts";
 import { ownConnection, type Queryable, requireQueryable } from "../database/queryable.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
@@ -156,7 +157,7 @@ export async function* subscribe(
       const idle = page.rows.length === 0;
       if (idle && nudged.count !== nudges || performance.now() >= dueAt) {
         nudges = nudged.count;
-        dueAt = performance.now() + await deliverDue(link.session, pollInterval);
+        dueAt = await deliverDue(link.session, pollInterval);
       }
       const look = Math.min(dueAt, await tend(link.session, waking, standing));
       const now = performance.now();
@@ -222,21 +223,30 @@ async function farewell(waking: Wakeup, session: Queryable): Promise<void> {
   await Promise.race([leaving, pause(1000, over.signal)]);
 }
 
+const delivering = new CommonQuestion(async (session) => {
+  const { rows: [row] } = await session.query("select moved, next_ms from hark.deliver_due()");
+  return {
+    moved: Number(row.moved),
+    nextMs: row.next_ms === null ? Infinity : Number(row.next_ms),
+  };
+});
+
 /**
- * Moves due delayed notifications into the log. Returns how long to wait for the next one, at most
- * `longest` ms.
+ * Moves due delayed notifications into the log. Returns when to look for the next one, at most
+ * `longest` ms later. Subscriptions with nothing to do look at the same times, so that they ask together.
  */
 async function deliverDue(session: Queryable, longest: number): Promise<number> {
   try {
-    const { rows } = await session.query("select moved, next_ms from hark.deliver_due()");
-    const { moved, next_ms: next } = rows[0];
-    if (moved > 0) return 0;
+    const { moved, nextMs } = await delivering.ask(session);
+    const now = performance.now();
+    if (moved > 0) return now;
     // Rounded up: a timer that ends too early would have to be set again.
-    return next === null ? longest : Math.min(longest, Math.max(0, Math.ceil(Number(next))));
+    if (nextMs < longest) return now + Math.max(0, Math.ceil(nextMs));
+    return longest < 1000 ? now + longest : (Math.floor(now / longest) + 1) * longest;
   } catch (error) {
     const reason = translate(error);
     if (!isPassing(reason)) throw reason;
     // If the connection is lost, the next read finds that out and reports it.
-    return Math.min(longest, 250);
+    return performance.now() + Math.min(longest, 250);
   }
 }

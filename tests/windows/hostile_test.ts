@@ -73,6 +73,10 @@ const consuming = [
     '{"key": "k", "headers": {}}', 3, array[0, 1], 'c')`,
   `select hark.is_behind('r', array[0], ${newest})`,
   `select hark.begin_alone('r', ${me}, 0, 3, 1)`,
+  `select * from hark.acknowledge_all('[["r", "${
+    me.slice(1, -1)
+  }", "{0}", "{3}", "[]", "", "", "", "", "{1}", "{t}",
+    "[{\\"kind\\": \\"end\\", \\"id\\": 1, \\"partition\\": 0}]"]]')`,
   `select hark.acknowledge('r', ${me}, array[0], array[3], ${place}, array[2], array[true],
     '[{"kind": "wait", "id": 1, "partition": 0, "key": "k", "state": "failed", "attempts": 1, "error": "x"},
       {"kind": "wait", "id": 2, "partition": 0, "state": "behind", "attempts": 0},
@@ -99,6 +103,7 @@ const consuming = [
   "select hark.run_schedule('s', '0 3 * * *', 'UTC', 1577836800000, 1577836801000)",
   `select hark.sleep(${me}, array['c', 'd'], 1, 60000)`,
   `select hark.sleep(${me}, array['e'], null, 60000)`,
+  `select * from hark.stay_asleep(array[${me}]::pg_catalog.uuid[], 5, 60000)`,
   "select hark.publishers()",
   "select hark.publishers(array['3'::pg_catalog.xid])",
   `select hark.wake_up(${me})`,

@@ -10,6 +10,7 @@ import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { Standing, Wakes } from "../state/context.ts";
 import { fallTime, LoadMeter, riseTime } from "./load_meter.ts";
+import { renewalGrid, stayAsleep } from "./renewals.ts";
 
 /**
  * How long a sleeper is woken without asking again, in milliseconds. A dead sleeper costs
@@ -40,6 +41,8 @@ export class Wakeup implements Wakes {
   readonly #listener: Listener;
   readonly #sleeper: string;
   readonly #channels: string;
+  /** How many rows the sleeper has. */
+  readonly #count: number;
   readonly #pollInterval: number;
   #state: "polling" | "idle" | "awake" | "arming" | "armed" = "polling";
   /** The key of the LISTEN session that hears for this reader. */
@@ -74,6 +77,7 @@ export class Wakeup implements Wakes {
     this.#listener = listener;
     this.#sleeper = sleeper;
     this.#channels = JSON.stringify(channels);
+    this.#count = new Set(channels).size;
     this.#pollInterval = pollInterval;
   }
 
@@ -190,9 +194,23 @@ export class Wakeup implements Wakes {
   async #renew(session: Queryable, standing: Standing, now: number): Promise<void> {
     if (now < this.#renewAt) return;
     if (standing.drained) {
-      if (!await this.#sleep(session)) this.#awaken(now, standing, false);
+      if (!await this.#stay(session)) this.#awaken(now, standing, false);
     } else if (now < this.#until) this.#renewAt = Math.min(now + 1000, this.#until);
     else this.#awaken(now, standing, false);
+  }
+
+  /** Renews the sleeper row. Returns whether the reader was asleep all the time until now. */
+  async #stay(session: Queryable): Promise<boolean> {
+    const before = performance.now();
+    const renewed = await stayAsleep(session, this.#listener, this.#key!, this.#sleeper, lasting);
+    if (renewed < this.#count) return await this.#sleep(session);
+    this.#asleep(before);
+    return true;
+  }
+
+  #asleep(since: number): void {
+    this.#until = since + lasting;
+    this.#renewAt = Math.floor((since + lasting / 2) / renewalGrid) * renewalGrid;
   }
 
   /**
@@ -209,8 +227,7 @@ export class Wakeup implements Wakes {
         [this.#sleeper, this.#channels, String(this.#key), lasting],
       )
     );
-    this.#until = before + lasting;
-    this.#renewAt = before + lasting / 2;
+    this.#asleep(before);
     return row.covered;
   }
 
