@@ -28,7 +28,7 @@ export class Maintenance {
   /** When to remove old notifications next. */
   #retainAt = Infinity;
   #extended = { at: performance.now(), handled: 0 };
-  #thinned = { at: performance.now(), mark: -1 };
+  #thinned = { at: performance.now(), mark: -1, goesOn: false };
 
   constructor(state: State) {
     this.#state = state;
@@ -110,9 +110,13 @@ export class Maintenance {
     const now = performance.now();
     if (now >= this.#markAt) this.#state.noteCut(await cut(session));
     const { number } = this.#state.cut.mark ?? { number: -1 };
-    if (now - this.#thinned.at > 60_000 && number !== this.#thinned.mark) {
-      this.#thinned = { at: now, mark: number };
-      await translated(() => session.query("select hark.thin_marks()"));
+    const { at, mark, goesOn } = this.#thinned;
+    if (now - at > (goesOn ? 5000 : 60_000) && (goesOn || number !== mark)) {
+      const { rows: [row] } = await translated(() =>
+        session.query("select hark.thin_marks() as removed")
+      );
+      // It removes a part at a time.
+      this.#thinned = { at: now, mark: number, goesOn: Number(row.removed) > 0 };
     }
     await this.#extend(session, now);
   }
