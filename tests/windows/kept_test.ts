@@ -123,3 +123,34 @@ test("a page is refused in a transaction whose snapshot may be older than the ma
   await old.query("rollback");
   assert.deepEqual((await page(old)).rows, [{ ids: "1", window_end: true }]);
 });
+
+test("two processes that store for many consumers keep the marks of all in one order", async (context) => {
+  const { sql, client } = context;
+  const marks: string[] = [];
+  for (let n = 0; n < 2; n++) {
+    await sql("select hark.notify('c')");
+    marks.push((await sql("select hark.content_of(hark.cut()) as mark"))[0]!.mark);
+  }
+  const [first, last] = marks;
+  const readers: RegisteredReader[] = [];
+  for (const name of ["a", "b"]) {
+    readers.push(await RegisteredReader.open(await client(), name, ["c"]));
+  }
+  const parts = readers.map(({ consumer, owner, epoch }, n) => {
+    const seen = [last, first][n]!;
+    const list = [`{0}`, `{${epoch}}`, JSON.stringify([seen]), numberOf(seen), "", "0", "0"];
+    return [consumer, owner, ...list, "{0}", "{t}", null];
+  });
+  const keep = "select hark.keep_marks(array(select unnest($1::text[])::hark.marks))";
+  const holder = await client();
+  await holder.query("begin");
+  await holder.query(keep, [[first]]);
+  const waits = await client();
+  const stored = waits.query("select state from hark.acknowledge_all($1)", [JSON.stringify(parts)]);
+  await waiting(context, waits);
+  await holder.query("set local lock_timeout = '500ms'");
+  const code = await holder.query(keep, [[last]]).then(() => "kept", (error) => error.code);
+  await holder.query("rollback");
+  assert.equal(code, "kept");
+  assert.deepEqual((await stored).rows, [{ state: null }, { state: null }]);
+});

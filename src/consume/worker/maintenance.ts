@@ -10,6 +10,7 @@ import { isPassing, messageOf, translate, translated } from "../../database/tran
 import { getLogger } from "../../log/logger.ts";
 import type { Heartbeat } from "../lease/crew.ts";
 import { cut } from "../read/cut.ts";
+import { thinMarks } from "../read/thin_marks.ts";
 import { extendLog } from "../read/extend_log.ts";
 import type { State } from "../state/state.ts";
 import { Schedules } from "./schedules.ts";
@@ -111,12 +112,8 @@ export class Maintenance {
     if (now >= this.#markAt) this.#state.noteCut(await cut(session));
     const { number } = this.#state.cut.mark ?? { number: -1 };
     const { at, mark, goesOn } = this.#thinned;
-    if (now - at > (goesOn ? 5000 : 60_000) && (goesOn || number !== mark)) {
-      const { rows: [row] } = await translated(() =>
-        session.query("select hark.thin_marks() as removed")
-      );
-      // It removes a part at a time.
-      this.#thinned = { at: now, mark: number, goesOn: Number(row.removed) > 0 };
+    if (goesOn ? now - at > 5000 : now - at > 60_000 && number !== mark) {
+      this.#thinned = { at: now, mark: number, goesOn: await thinMarks(session) };
     }
     await this.#extend(session, now);
   }
