@@ -100,6 +100,9 @@ begin
     )
     select count(*) into moved from again;
   end if;
+  if hurried + moved > 0 then
+    perform hark.record_act('retry', $1, hurried + moved, hark.chosen_by($2, $3, $4, $5, $6, $7, $8, $9, $11));
+  end if;
   return hurried + moved;
 end
 $$;
@@ -152,6 +155,9 @@ begin
     using hark.dead_matching($1, $2, $3, $4, $5, $6, $7, $8, $9, $10 - given_up, null) m
     where d.consumer = m.whose and d.id = m.its_id;
     get diagnostics removed = row_count;
+  end if;
+  if given_up + removed > 0 then
+    perform hark.record_act('discard', $1, given_up + removed, hark.chosen_by($2, $3, $4, $5, $6, $7, $8, $9, $11));
   end if;
   return given_up + removed;
 end
