@@ -37,6 +37,7 @@ const benches: Readonly<Record<string, Bench>> = {
   clean: { about: "Removing half of the log while clients publish", spawns: false },
   writer: { about: "What watching a table costs its writers", spawns: false },
   idle: { about: "What an idle worker asks of the server", spawns: true },
+  kit: { about: "How long a test of a consumer takes with the test kit", spawns: true },
   startup: { about: "How long a hark command takes", spawns: true },
   failover: {
     about: "How long until another worker takes over after a worker is lost",

@@ -90,6 +90,7 @@ export class Entries {
   isHurried(entry: Entry, hurried: number): boolean {
     const row = changeRow(entry.wait!);
     row.certain = true;
+    row.discarded = false; // it is there once more, for a replay
     if (hurried <= row.hurried) return false;
     row.hurried = hurried;
     row.again ||= entry.startedAt > 0;
@@ -103,9 +104,21 @@ export class Entries {
    * @returns whether the entry has ended.
    */
   discard(entry: Entry): boolean {
-    if (entry.startedAt === 0) this.finish(entry);
+    if (entry.startedAt === 0) this.abandon(entry);
     else changeRow(entry.wait!).discarded = true;
     return entry.startedAt === 0;
+  }
+
+  /**
+   * A waiting entry whose row is gone ends without being handled. Nothing of it is to be stored: by
+   * then its row may be a new one, for a replay.
+   */
+  abandon(entry: Entry): void {
+    change(entry).phase = "settled";
+    this.outcomes.delete(entry.id);
+    this.#letGo(entry);
+    this.#remove(entry);
+    this.#over(entry);
   }
 
   /** A waiting entry that is due was read again. */
@@ -115,13 +128,10 @@ export class Entries {
     this.queue.loaded([entry]);
   }
 
-  /** A waiting entry ends without being handled: it was discarded, or its row removed by hand. */
+  /** A waiting entry ends without being handled, as its notification is gone. */
   finish(entry: Entry): void {
-    change(entry).phase = "settled";
+    this.abandon(entry);
     this.outcomes.set(entry.id, { kind: "end", entry });
-    this.#letGo(entry);
-    this.#remove(entry);
-    this.#over(entry);
   }
 
   /** The handler of a taken entry is about to be called. */
@@ -160,7 +170,11 @@ export class Entries {
       this.handled++;
       this.unacknowledged++;
       this.#partitions.get(entry.partition)!.handled++;
-      if (entry.stored) this.outcomes.set(entry.id, { kind: "end", entry });
+      // A transactional handler's own transaction has removed the row, or a discard has. A row that is
+      // there by now is a new one, for a replay.
+      const isGone = this.#options.identity.transactional || entry.wait?.discarded;
+      if (isGone) this.outcomes.delete(entry.id);
+      else if (entry.stored) this.outcomes.set(entry.id, { kind: "end", entry });
       this.#remove(entry);
       this.#letGo(entry);
     }
