@@ -50,7 +50,8 @@ export type {
   WatchOptions,
 } from "./src/changes/options.ts";
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from "./src/changes/snapshot.ts";
-export { rewatch, unwatch, watch, type WatchResult, watchSql } from "./src/changes/watch.ts";
+export { rewatch, unwatch, watch, type WatchResult } from "./src/changes/watch.ts";
+export { unwatchSql, watchSql } from "./src/changes/watch_sql.ts";
 export { watched, type WatchedOptions } from "./src/changes/watched.ts";
 export type { ChangeOf, IdOf, IsOne, UncheckedPart, Watched } from "./src/changes/watched_table.ts";
 export { watches, type WatchStatus } from "./src/changes/watches.ts";
@@ -102,7 +103,8 @@ export type {
 export type { ErrorKind, RetryDecision, RetryOptions } from "./src/consume/retry_options.ts";
 export { DeadLetter, NewerVersion, RetryAfter } from "./src/consume/retry.ts";
 export type { StartFrom } from "./src/consume/start.ts";
-export { subscribe, type SubscribeOptions } from "./src/consume/subscribe.ts";
+export { subscribe } from "./src/consume/subscribe.ts";
+export type { SubscribeOptions } from "./src/consume/subscribe_options.ts";
 export type { ConnectOptions } from "./src/database/connections.ts";
 export { connect, Database } from "./src/database/database.ts";
 export type { Duration } from "./src/duration.ts";
@@ -196,7 +198,13 @@ export {
   type SchedulesStatus,
   unschedule,
 } from "./src/operate/schedules.ts";
-export { replay, type ReplayOptions, seek, type SeekResult } from "./src/operate/seek.ts";
+export {
+  type Replay,
+  replay,
+  type ReplayOptions,
+  seek,
+  type SeekResult,
+} from "./src/operate/seek.ts";
 export type {
   ConsumerStatus,
   FailingNotification,

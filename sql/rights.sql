@@ -40,7 +40,8 @@ as $$
       'next_schedules', 'run_schedule'
     ]),
     ('{operate}', array[
-      'seek', 'replay', 'pause', 'resume', 'dead_letters', 'retry', 'retry_page', 'discard', 'discard_page', 'whereabouts',
+      'seek', 'replay', 'replay_count', 'pause', 'resume', 'dead_letters', 'retry', 'retry_page', 'discard', 'discard_page',
+      'whereabouts',
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
       'tidy', 'drop_segments', 'cancel_any_delayed', 'remove_any_schedule', 'set_retention', 'unset_retention',
       'notifications', 'notification', 'verdicts', 'log_channels', 'delete_notifications', 'deletions', 'replay_ids',

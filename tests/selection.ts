@@ -9,8 +9,8 @@ import { PROJECT } from "./harness/files.ts";
 
 /**
  * What `deno task test:faults` runs and `deno task test` leaves out: crashes, chaos, servers that are
- * made, stopped and killed, huge rows, and interleavings, each also with its rules broken. A folder or a
- * file each.
+ * made, stopped and killed, huge rows, servers that plan badly, and interleavings, each also with its rules
+ * broken. A folder or a file each.
  */
 const FAULTS: readonly string[] = [
   "tests/faults",
@@ -28,6 +28,7 @@ const FAULTS: readonly string[] = [
   "tests/delivery/poison_test.ts",
   "tests/delivery/unreadable_test.ts",
   "tests/delivery/zombie_test.ts",
+  "tests/schema/plans_test.ts",
   "tests/segments/cleaning_test.ts",
   "tests/waking/crash_test.ts",
   "tests/waking/races_test.ts",
@@ -55,39 +56,37 @@ const GUESS = 700;
 
 /** Files that take longer than their number of tests lets one guess, in seconds on two cores. */
 const SLOW: Readonly<Record<string, number>> = {
-  "tests/changes/backfill_test.ts": 22,
-  "tests/changes/drift_test.ts": 22,
-  "tests/changes/kinds_columns_test.ts": 14,
-  "tests/changes/types_test.ts": 20,
-  "tests/changes/watch_test.ts": 15,
-  "tests/cli/connection_test.ts": 19,
-  "tests/cli/listen_test.ts": 51,
-  "tests/cli/permissions_test.ts": 56,
-  "tests/cli/status_test.ts": 16,
-  "tests/cli/tail_test.ts": 13,
-  "tests/cli/watch_test.ts": 30,
-  "tests/consume/ahead_test.ts": 18,
-  "tests/consume/outcomes_test.ts": 13,
-  "tests/consume/queue_test.ts": 21,
-  "tests/consume/subscribe_test.ts": 18,
-  "tests/delivery/failure_test.ts": 26,
-  "tests/delivery/rebalance_test.ts": 29,
-  "tests/delivery/shares_test.ts": 20,
-  "tests/schema/settings_test.ts": 45,
-  "tests/docs/docs_test.ts": 53,
-  "tests/examples/changes_test.ts": 25,
-  "tests/examples/examples_test.ts": 57,
-  "tests/operate/dead_letters_test.ts": 22,
-  "tests/publish/dedupe_test.ts": 14,
-  "tests/publish/later_test.ts": 17,
-  "tests/publish/payloads_test.ts": 33,
-  "tests/schema/migrate_test.ts": 18,
-  "tests/schema/pglite_test.ts": 37,
-  "tests/schema/upgrade_test.ts": 15,
-  "tests/segments/segments_test.ts": 30,
-  "tests/waking/load_test.ts": 33,
-  "tests/waking/row_test.ts": 38,
-  "tests/windows/publish_order_test.ts": 15,
+  "tests/changes/backfill_test.ts": 12,
+  "tests/cli/connection_test.ts": 16,
+  "tests/cli/libpq_test.ts": 17,
+  "tests/cli/listen_test.ts": 21,
+  "tests/cli/new_test.ts": 28,
+  "tests/cli/permissions_test.ts": 52,
+  "tests/cli/watch_test.ts": 18,
+  "tests/consume/ahead_test.ts": 15,
+  "tests/consume/printed_test.ts": 18,
+  "tests/delivery/damaged_test.ts": 16,
+  "tests/delivery/failure_test.ts": 14,
+  "tests/delivery/fair_test.ts": 21,
+  "tests/delivery/handler_session_test.ts": 17,
+  "tests/delivery/large_test.ts": 23,
+  "tests/delivery/rebalance_test.ts": 10,
+  "tests/docs/docs_test.ts": 54,
+  "tests/examples/changes_test.ts": 12,
+  "tests/examples/examples_test.ts": 25,
+  "tests/operate/dead_letters_test.ts": 12,
+  "tests/operate/doctor_test.ts": 12,
+  "tests/publish/payloads_test.ts": 13,
+  "tests/publish/wrappers_test.ts": 16,
+  "tests/schema/pglite_test.ts": 38,
+  "tests/schema/settings_test.ts": 59,
+  "tests/segments/segments_test.ts": 18,
+  "tests/testing/testing_test.ts": 18,
+  "tests/waking/load_test.ts": 28,
+  "tests/waking/row_test.ts": 24,
+  "tests/windows/floor_test.ts": 46,
+  "tests/windows/open_test.ts": 18,
+  "tests/windows/publish_order_test.ts": 16,
 };
 
 /** What a run is about. */

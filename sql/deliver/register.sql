@@ -18,6 +18,9 @@ as $$ select coalesce(array_agg(distinct n.name collate "C" order by n.name coll
 -- `given_up` are channels that the consumer no longer reads although it had unread notifications there, `unread`
 -- is their number, counted up to 10,000.
 --
+-- `skipped` is how many notifications of added channels without a start of their own the consumer has passed,
+-- counted among the last 50,000 of the log, and `skipped_from` is the first of them.
+--
 -- A channel added to a known consumer is read from the consumer's position on, unless channel_starts has an
 -- earlier start for it: [{"channel": ..., "kind": "beginning" | "id" | "time", "id": ..., "time": ...}]. The
 -- number of partitions counts at registration only: see hark.repartition.
@@ -26,7 +29,7 @@ create or replace function hark.register(
   start_id bigint default null, start_time timestamptz default null,
   filter jsonb default null, transactional boolean default false, partitions integer default 1,
   channel_starts jsonb default null, version integer default 0,
-  out is_new boolean, out given_up text[], out unread bigint
+  out is_new boolean, out given_up text[], out unread bigint, out skipped bigint, out skipped_from bigint
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -82,6 +85,15 @@ begin
     perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
     update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
     perform hark.request_look($1);
+    select count(*), min(l.id) into skipped, skipped_from
+    from (select x.* from hark.log x order by x.id desc limit 50000) l
+    cross join hark.install i
+    join hark.partitions s on s.consumer = $1 and s.partition = hark.partition_of(l.key, l.id, known.partitions)
+    where l.channel = any (added)
+      and l.channel not in (select e.channel from jsonb_to_recordset(coalesce(channel_starts, '[]')) as e (channel text, kind text)
+        where e.kind <> 'now')
+      and hark.passed(l.id, l.xid, (s.position).seen::text = '1:1:', (s.position).floor, (s.position).seen,
+        (s.position).target, (s.position).last_id, i.rebased_through);
   end if;
   for earlier in
     select * from jsonb_to_recordset(coalesce(channel_starts, '[]'))

@@ -178,6 +178,27 @@ $$;
 comment on function hark.replay(text, bigint, bigint, text[], timestamptz, timestamptz) is
   'Makes a consumer handle a range of ids, or of times, once more; returns the replay''s number.';
 
+-- How many notifications a replay still has in its range, counted among the next `most` ids at most. `capped`:
+-- it has more than these.
+create or replace function hark.replay_count(
+  replay bigint, most integer default 50000, out notifications bigint, out capped boolean
+)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select count(*) filter (where l.channel = any (coalesce(r.channels, c.channels))
+      and (c.filter is null or hark.may_match(c.filter, l.key, l.payload, l.headers))),
+    coalesce(count(*) = most and max(l.id) < max(r.to_id), false)
+  into notifications, capped
+  from hark.replays r join hark.consumers c on c.name = r.consumer
+  cross join lateral (
+    select l.* from hark.log l where l.id >= r.next_id and l.id <= r.to_id order by l.id limit most
+  ) l
+  where r.number = replay;
+end
+$$;
+comment on function hark.replay_count(bigint, integer) is 'How many notifications a replay still has in its range.';
+
 -- Has one consumer, or each (null), handle notifications once more. What it has handled is replayed. What it has
 -- failed on is tried at once: dead letters start with their first attempt. Returns where each notification stood,
 -- as hark.whereabouts does, and whether it comes again by this call. Unread ones come in their turn. If no consumer

@@ -17,7 +17,6 @@ import {
   type LockOptions,
   tableAndOptions,
   type ToldByWatched,
-  type WatchDefinition,
   watchName,
   type WatchOptions,
 } from "./options.ts";
@@ -177,50 +176,6 @@ async function known(db: Queryable, oid: string, name: string): Promise<
     wanted: row.wanted,
     count: Number(row.count),
   };
-}
-
-/**
- * Returns the SQL that {@linkcode watch} would run, as a script to read, to review, or to keep in a
- * migration. Changes nothing.
- *
- * @throws {HarkError} The errors of {@linkcode watch}.
- * @example
- * ```ts
- * import { connect, watchSql } from "@hark/postgres";
- *
- * await using db = await connect(Deno.env.get("DATABASE_URL"));
- * console.log(await watchSql(db, "public.users", { payload: "key" }));
- * ```
- */
-export function watchSql(
-  db: Queryable,
-  table: string,
-  options?: WatchDefinition,
-): Promise<string>;
-/** For a table from {@linkcode watched}. */
-export function watchSql(
-  db: Queryable,
-  table: AnyWatched,
-  options?: Omit<WatchDefinition, ToldByWatched>,
-): Promise<string>;
-export async function watchSql(
-  db: Queryable,
-  table: string | AnyWatched,
-  options: WatchDefinition = {},
-): Promise<string> {
-  requireQueryable(db);
-  const told = tableAndOptions("watchSql", table, options);
-  const named = tableName(told.table);
-  const values = definitionValues(told.options);
-  await requireSchema(db);
-  return await translated(async () => {
-    const oid = await requireTable(db, named);
-    const { rows } = await db.query(
-      `select hark.watch_sql($1::text::oid::regclass, ${definitionSql}) as script`,
-      [oid, ...values],
-    );
-    return rows[0].script;
-  });
 }
 
 /**

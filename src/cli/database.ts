@@ -14,7 +14,9 @@ import type { DatabaseOptions } from "./options.ts";
 import { surroundings } from "./surroundings.ts";
 
 /** The URL from `--database-url`, or else from the environment: DATABASE_URL, PGHOST and the like. */
-export function givenUrl({ databaseUrl }: DatabaseOptions): string | undefined {
+export function givenUrl(
+  { databaseUrl }: Pick<DatabaseOptions, "databaseUrl">,
+): string | undefined {
   if (databaseUrl === "") {
     refuse(
       "--database-url is empty",

@@ -20,7 +20,7 @@ import { delayed } from "./delayed.ts";
 import { dev } from "./dev.ts";
 import { doctor } from "./doctor.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit_codes.ts";
-import { listen, withIdsJoined } from "./listen/command.ts";
+import { listen, withListsJoined } from "./listen/command.ts";
 import { log } from "./look.ts";
 import { replay, seek } from "./move.ts";
 import { create } from "./new.ts";
@@ -36,6 +36,7 @@ import { status } from "./status.ts";
 import { paintError, visibleLines } from "./style.ts";
 import { type Surroundings, within } from "./surroundings.ts";
 import { tail } from "./tail.ts";
+import { withWholeOptions } from "./usage.ts";
 import { watch } from "./watch.ts";
 
 /** Every command, by name. */
@@ -126,7 +127,7 @@ const wordsLeftOut: Readonly<Record<string, string>> = { retention: "show" };
 /** The arguments as the grammar takes them, where people may write less or otherwise. */
 export function asGrammar(args: readonly string[]): readonly string[] {
   const [first = "", second = "-"] = args;
-  if (first === "listen") return withIdsJoined(args);
+  if (first === "listen") return withListsJoined(args);
   if (first === "help") {
     // An unknown command is refused, which --help would hide.
     const isKnown = args.length === 1 || firstWords.some(({ name }) => name === second);
@@ -181,7 +182,7 @@ function read(given: readonly string[]): () => Promise<number> {
     colors: false,
     maxWidth: columns(),
     errorExitCode: exitCodes.usage,
-    stdout: printSync,
+    stdout: (text) => printSync(withWholeOptions(text, columns())),
     stderr: (text) => texts.push(text),
     onExit: (code) => {
       if (texts.length > 0) {

@@ -8,6 +8,7 @@ import { multiple, optional } from "@optique/core/modifiers";
 import type { StartFrom } from "../consume/start.ts";
 import type { Database } from "../database/database.ts";
 import type { Whereabouts } from "../operate/retry.ts";
+import type { Replay } from "../operate/seek.ts";
 import { type Answer, databaseCommand, given } from "./command.ts";
 import { exitCodes } from "./exit_codes.ts";
 import {
@@ -116,22 +117,29 @@ export const replay = databaseCommand({
   async run(db, o) {
     if (o.ids.length > 0) return await again(db, o.ids.flat(), o.consumer);
     const { replay } = await import("../operate/seek.ts");
-    const number = await replay(db, o.consumer!, {
+    const made = await replay(db, o.consumer!, {
       from: o.from!,
       ...given({ to: o.to, channels: o.channel.length === 0 ? undefined : o.channel }),
     });
     return {
-      json: { consumer: o.consumer, replay: number },
-      text: number === null
+      json: { consumer: o.consumer, replay: null, ...replayJson(made) },
+      text: made === null
         ? "the log has nothing in that range: nothing was published there, or it has been removed"
-        : `the replay with number ${number} of ${
+        : `${made.capped ? "at least " : ""}${countText(made.count, "notification")} of ${
           named(o.consumer!)
-        } begins when a worker next looks; to see what is left of it: hark consumers show ${
+        } ${
+          made.count === 1 ? "comes" : "come"
+        } again when a worker next looks, as replay ${made.number}; to see what is left of it: hark consumers show ${
           shellWord(o.consumer!)
         }`,
     };
   },
 });
+
+/** A replay as `--json` has it. */
+function replayJson(made: Replay | null) {
+  return made === null ? {} : { replay: made.number, count: made.count, capped: made.capped };
+}
 
 async function again(
   db: Database,

@@ -44,8 +44,9 @@ const process: Surroundings = {
   stdin: Deno.stdin,
   stdout: Deno.stdout,
   stderr: Deno.stderr,
-  // The variables of libpq count where they may be read. The right to others is asked for.
-  variable: (name) => name.startsWith("PG") ? ownVariable(name) : Deno.env.get(name),
+  // The variables of libpq and of settings count where they may be read. The right to others is asked
+  // for.
+  variable: (name) => /^(PG|HARK_)/.test(name) ? ownVariable(name) : Deno.env.get(name),
   addSignalListener: (signal, listener) => Deno.addSignalListener(signal, listener),
   removeSignalListener: (signal, listener) => Deno.removeSignalListener(signal, listener),
   exit: (code) => Deno.exit(code),

@@ -209,11 +209,23 @@ function snapshotState({ snapshotDoneAt, snapshotCount }: WatchStatus): string {
 const sql = databaseCommand({
   name: "watch sql",
   brief: "Print the SQL that add would run, and change nothing.",
-  examples: [["hark watch sql public.users --payload key", "to read it first"]],
-  options: definition,
+  examples: [
+    ["hark watch sql public.users --payload key", "to read it first"],
+    ["hark watch sql public.users --down", "the other direction of a migration"],
+  ],
+  options: {
+    ...definition,
+    down: toggle(
+      "--down",
+      "Print the SQL that takes it back instead. Of the other options only --name counts.",
+    ),
+  },
   async run(db, o) {
-    const { watchSql } = await import("../changes/watch.ts");
-    const text = (await watchSql(db, o.table, definitionOf(o))).trimEnd();
+    const { unwatchSql, watchSql } = await import("../changes/watch_sql.ts");
+    const script = o.down
+      ? await unwatchSql(db, o.table, given({ name: o.name }))
+      : await watchSql(db, o.table, definitionOf(o));
+    const text = script.trimEnd();
     return { json: { sql: text }, text };
   },
 });

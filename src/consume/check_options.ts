@@ -7,12 +7,13 @@
 import { decoding, decodingBatch } from "../channels/consume.ts";
 import { definitionOf } from "../channels/kind.ts";
 import { insideOf } from "../channels/on.ts";
-import { bad, channelNames, consumerName, knownOptions, show, wholeNumber } from "../check.ts";
-import { aDay, durationMs, longestTimer } from "../duration.ts";
+import { bad, channelNames, consumerName, knownOptions, show } from "../check.ts";
 import { HarkError } from "../errors.ts";
+import { checkedValues } from "../option_rules.ts";
 import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
 import { type AnyAround, aroundList, withAround } from "./around.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
+import { consumerRules } from "./option_table.ts";
 import type { ChannelGiven, ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
 import type { CheckedOptions } from "./state/context.ts";
 import { checkedLimits } from "./limits.ts";
@@ -21,51 +22,6 @@ import { type StartFrom, startValues } from "./start.ts";
 
 /** How many rows are scanned for one page. Bounds how long a read of a rare channel takes. */
 const scannedPerPage = 20_000;
-
-/** The names of all options of a consumer. */
-export const consumerOptionNames: readonly (keyof ConsumerOptions)[] = [
-  "id",
-  "channels",
-  "filter",
-  "handle",
-  "handleBatch",
-  "around",
-  "aroundBatch",
-  "batchSize",
-  "from",
-  "partitions",
-  "version",
-  "concurrency",
-  "limits",
-  "transactional",
-  "timeout",
-  "retry",
-  "maxAttempts",
-  "maxCrashes",
-  "onFailure",
-  "maxWaiting",
-  "onHandled",
-  "onError",
-  "onDeadLetter",
-  "pollInterval",
-  "pageSize",
-  "pageBytes",
-  "readAhead",
-  "readAheadBytes",
-  "acknowledgeCount",
-  "acknowledgeInterval",
-  "lease",
-  "stopTimeout",
-];
-
-/** The names of the options that are functions. */
-export const functionNames = [
-  "handle",
-  "handleBatch",
-  "onHandled",
-  "onError",
-  "onDeadLetter",
-] as const;
 
 /** The handler of a consumer: one of these functions. */
 export interface GivenHandlers {
@@ -103,12 +59,7 @@ export function withChannels<Options extends ConsumerOptions>(o: Options): Optio
  * @param subclass Whether a class may still give what is missing, as `id`, `channels` and a handler.
  */
 export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
-  knownOptions("a consumer", o, consumerOptionNames);
-  for (const name of functionNames) {
-    if (o[name] !== undefined && typeof o[name] !== "function") {
-      bad(name, o[name], "Give a function.");
-    }
-  }
+  checkedValues("a consumer", consumerRules, o);
   if (o.id !== undefined) consumerName(o.id);
   if (o.handle !== undefined && o.handleBatch !== undefined) throw both(o.id);
   // A subclass may have either handler as a method.
@@ -131,6 +82,7 @@ export function completeOptions(
   channels: ConsumerOptions["channels"],
   handlers: GivenHandlers,
 ): CheckedOptions {
+  const values = checkedValues("a consumer", consumerRules, o);
   const consumer = consumerName(id);
   const { handle, handleBatch } = handlers;
   if (handle === undefined && handleBatch === undefined) {
@@ -148,71 +100,41 @@ export function completeOptions(
   );
   const around = aroundOf("around", o.around, handle);
   const aroundBatch = aroundOf("aroundBatch", o.aroundBatch, handleBatch);
-  const rows = wholeNumber("pageSize", o.pageSize, 500, 1, 100_000);
-  const acknowledgeInterval = durationMs("acknowledgeInterval", o.acknowledgeInterval, 200, {
-    least: 0,
-    most: aDay,
-  });
   const sharing = checkedLimits(o.limits, consumer);
   if (sharing !== undefined && handleBatch !== undefined) {
     bad("limits", o.limits, "Give it only together with handle.");
   }
-  const block = oneOf("onFailure", o.onFailure, ["wait", "block"]) === "block";
+  if (o.batchSize !== undefined && handleBatch === undefined) {
+    bad("batchSize", o.batchSize, "Give it only together with handleBatch.");
+  }
+  const { pageSize: rows, pageBytes: bytes, lease, transactional, timeout } = values;
+  const block = values.onFailure === "block";
   return {
+    ...values,
     identity: {
       consumer,
       owner: crypto.randomUUID(),
-      lease: durationMs("lease", o.lease, 15_000, { least: 100, most: aDay }),
+      lease,
       channels: names.toSorted(),
       filter: filterText(o.filter),
-      transactional: boolean("transactional", o.transactional),
+      transactional,
     },
     partitionsGiven: o.partitions !== undefined,
-    version: wholeNumber("version", o.version, 0, 0, 2_147_483_647),
-    partitions: wholeNumber("partitions", o.partitions, 1, 1, 1024),
     start: startValues(o.from === undefined ? "beginning" : o.from),
     channelStarts: startsOf(channels),
-    limits: {
-      rows,
-      bytes: wholeNumber("pageBytes", o.pageBytes, 8 * 1024 * 1024, 1),
-      scanned: Math.max(scannedPerPage, rows),
-    },
+    limits: { rows, bytes, scanned: Math.max(scannedPerPage, rows) },
     sharing,
-    readAhead: wholeNumber(
-      "readAhead",
-      o.readAhead,
-      Math.max(sharing === undefined ? 4000 : 20_000, rows),
-      1,
-      1_000_000,
-    ),
-    readAheadBytes: wholeNumber("readAheadBytes", o.readAheadBytes, 16 * 1024 * 1024, 1),
-    concurrency: wholeNumber("concurrency", o.concurrency, 1, 1, 10_000),
-    batchSize: handleBatch === undefined
-      ? unless(o.batchSize, "batchSize", "handleBatch", 1)
-      : wholeNumber("batchSize", o.batchSize, 100, 1, 10_000),
-    pollInterval: durationMs("pollInterval", o.pollInterval, 3000, { least: 1, most: aDay }),
-    acknowledgeCount: acknowledgeInterval === 0
-      ? 1
-      : wholeNumber("acknowledgeCount", o.acknowledgeCount, 4000, 1),
-    acknowledgeInterval,
+    readAhead: o.readAhead ?? Math.max(sharing === undefined ? values.readAhead : 20_000, rows),
+    batchSize: handleBatch === undefined ? 1 : values.batchSize,
+    acknowledgeCount: values.acknowledgeInterval === 0 ? 1 : values.acknowledgeCount,
     ...retryPolicy(o.retry),
-    maxAttempts: o.maxAttempts === Infinity ? Infinity : wholeNumber(
-      "maxAttempts",
-      o.maxAttempts,
-      block ? Infinity : 20,
-      1,
-      1_000_000_000,
-      "or Infinity",
-    ),
-    maxCrashes: wholeNumber("maxCrashes", o.maxCrashes, 4, 4, 1000),
-    maxWaiting: wholeNumber("maxWaiting", o.maxWaiting, 10_000, 1, 1_000_000),
+    maxAttempts: o.maxAttempts ?? (block ? Infinity : values.maxAttempts),
     block,
-    stopTimeout: durationMs("stopTimeout", o.stopTimeout, 30_000, { least: 0, most: aDay }),
     random: Math.random,
     handling: {
       handle: handle && withAround(decoding(handle, names, channels), around),
       handleBatch: handleBatch && withAround(decodingBatch(handleBatch, channels), aroundBatch),
-      timeout: durationMs("timeout", o.timeout, undefined, { least: 1, most: longestTimer }),
+      timeout,
     },
     hooks: { onHandled: o.onHandled, onError: o.onError, onDeadLetter: o.onDeadLetter },
   };
@@ -232,24 +154,6 @@ function aroundOf(name: string, value: unknown, handler: unknown): readonly AnyA
     bad(name, value, `Give it only together with ${name === "around" ? "handle" : "handleBatch"}.`);
   }
   return list;
-}
-
-function boolean(name: string, value: unknown): boolean {
-  if (value !== undefined && typeof value !== "boolean") bad(name, value, "Give true or false.");
-  return value === true;
-}
-
-function oneOf(name: string, value: unknown, known: readonly string[]): string {
-  if (value === undefined) return known[0]!;
-  if (typeof value !== "string" || !known.includes(value)) {
-    bad(name, value, `Give one of: ${known.join(", ")}.`);
-  }
-  return value;
-}
-
-function unless(value: unknown, name: string, needed: string, otherwise: number): number {
-  if (value !== undefined) bad(name, value, `Give it only together with ${needed}.`);
-  return otherwise;
 }
 
 /** The filter in the form that the database stores: JSON text with the keys as a list. */

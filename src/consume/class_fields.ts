@@ -6,8 +6,12 @@
 
 import { nearest, show } from "../check.ts";
 import { HarkError } from "../errors.ts";
-import { checkOptions, consumerOptionNames, functionNames } from "./check_options.ts";
+import { couldBe } from "../option_rules.ts";
+import { checkOptions } from "./check_options.ts";
+import { consumerRules } from "./option_table.ts";
 import type { ConsumerOptions } from "./options.ts";
+
+const optionNames = Object.keys(consumerRules) as (keyof ConsumerOptions)[];
 
 /** Names that other tools have for an option. In a class they would be taken for its own fields. */
 const foreign: Readonly<Record<string, keyof ConsumerOptions>> = {
@@ -66,28 +70,20 @@ function ownOf(object: object): [name: string, PropertyDescriptor][] {
 }
 
 function isOption(name: string): name is keyof ConsumerOptions {
-  return (consumerOptionNames as readonly string[]).includes(name);
+  return Object.hasOwn(consumerRules, name);
 }
 
 /** Refuses a name that is almost an option's: without an error, the option would not be set. */
 function refuseAlmost(name: string, value: unknown, made: Class, base: Class): void {
   if (isOption(name) || name in base.prototype) return;
-  const near = Object.hasOwn(foreign, name) ? foreign[name] : nearest(name, consumerOptionNames);
+  const near = Object.hasOwn(foreign, name) ? foreign[name] : nearest(name, optionNames);
   // A counter "handled" is not meant to be the function "handle".
-  if (near === undefined || !couldBe(near, value)) return;
+  if (near === undefined || !couldBe(consumerRules[near as keyof ConsumerOptions], value)) return;
   throw new HarkError(
     "BAD_OPTION",
     `class ${nameOf(made)} has a member ${show(name)}, which is no option of a consumer`,
     { remedy: `Did you mean ${near}? If the member is your own, make it private: #${name}.` },
   );
-}
-
-/** Whether an option may have a value of such a kind. */
-function couldBe(name: string, value: unknown): boolean {
-  const isFunction = typeof value === "function";
-  if (name === "retry") return isFunction || typeof value === "object";
-  if (name === "around" || name === "aroundBatch") return isFunction || Array.isArray(value);
-  return isFunction === (functionNames as readonly string[]).includes(name);
 }
 
 function refuseStatic(name: string, made: Class): void {
@@ -114,7 +110,7 @@ export function optionsOf(
   const methods = base.prototype as Record<string, unknown>;
   const isGiven = given.handle !== undefined || given.handleBatch !== undefined;
   const all: Record<string, unknown> = {};
-  for (const name of consumerOptionNames) {
+  for (const name of optionNames) {
     const isHandler = name === "handle" || name === "handleBatch";
     const value = given[name] ?? (isHandler && isGiven ? undefined : own[name]);
     if (value === undefined || value === methods[name]) continue;

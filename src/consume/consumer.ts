@@ -16,9 +16,13 @@ import { Runner } from "./runner.ts";
 /** What runs each consumer. Not private fields: those would not be found through a Proxy. */
 const runners = new WeakMap<object, Runner>();
 
-// A registered symbol: a module of consumers may have imported another copy of this package than the
+/** Options of a consumer that count more than its code. */
+const overrides = new WeakMap<object, ConsumerOptions>();
+
+// Registered symbols: a module of consumers may have imported another copy of this package than the
 // program that runs it.
 const checkKey = Symbol.for("@hark/postgres:check:1");
+const overrideKey = Symbol.for("@hark/postgres:override:1");
 
 /**
  * Checks all options of a consumer, as a run would.
@@ -27,6 +31,11 @@ const checkKey = Symbol.for("@hark/postgres:check:1");
  */
 export function checkConsumer(consumer: object): void {
   (consumer as { [checkKey]?: () => void })[checkKey]?.();
+}
+
+/** Sets options of a consumer that count more than what its code gives. */
+export function overrideOptions(consumer: object, options: ConsumerOptions): void {
+  (consumer as { [overrideKey]?: (options: ConsumerOptions) => void })[overrideKey]?.(options);
 }
 
 function runnerOf(consumer: object): Runner {
@@ -88,7 +97,7 @@ export class Consumer<Payload = any, Name extends string = any> {
     runners.set(
       self,
       new Runner(db, () => {
-        const all = optionsOf(self, options, Consumer);
+        const all = { ...optionsOf(self, options, Consumer), ...overrides.get(self) };
         checkOptions(all);
         const { id, channels, handle, handleBatch } = all;
         return completeOptions(all, id, channels, { handle, handleBatch });
@@ -98,10 +107,15 @@ export class Consumer<Payload = any, Name extends string = any> {
   }
 
   static {
-    // hark listen checks consumers before it runs any of them.
+    // hark listen checks consumers before it runs any of them, and is told options of its own.
     Object.defineProperty(this.prototype, checkKey, {
       value(this: Consumer): void {
         runnerOf(this).check();
+      },
+    });
+    Object.defineProperty(this.prototype, overrideKey, {
+      value(this: Consumer, options: ConsumerOptions): void {
+        overrides.set(this, { ...overrides.get(this), ...options });
       },
     });
   }

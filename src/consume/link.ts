@@ -84,7 +84,8 @@ export class Link {
     if (!isPassing(reason)) throw await withSchemaReason(this.#session, reason);
     if (this.connections === undefined && isOver(reason)) throw reason;
     if (performance.now() - this.#openedAt > worked) this.#failures = 0;
-    const wait = Math.round(backoff(++this.#failures, 50, 5000));
+    const longest = this.connections?.maxReconnectDelay ?? 5000;
+    const wait = Math.round(backoff(++this.#failures, 50, longest));
     report(reason, wait);
     // The server has forgotten the window, not the session.
     if (reason.code !== "WINDOW_LOST") await this.close();

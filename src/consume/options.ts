@@ -127,11 +127,11 @@ export interface ConsumerOptions<Payload = any, Name extends string = any> {
    */
   readonly concurrency?: number;
   /**
-   * How keys share this worker: in turn, and within rates. Only for `handle`. An empty object has the
-   * keys take turns without limits. Handlers then begin once the worker has read to the end, or as
+   * How keys share this worker: in turn, and within rates. Only for `handle`. Without it, the order is
+   * that of ids. An empty object has the keys take turns without limits. Handlers then begin once the worker has read to the end, or as
    * far as `readAhead`: keys beyond that take no turns yet.
    *
-   * @default {none: in the order of ids}
+   * @default {none}
    */
   readonly limits?: LimitOptions;
   /**
@@ -154,10 +154,9 @@ export interface ConsumerOptions<Payload = any, Name extends string = any> {
   readonly retry?: RetryOptions | RetryDecision<Payload>;
   /**
    * How many failed attempts turn a notification into a dead letter, 1 to 1000000000 or `Infinity`.
-   * A dead letter is kept with its error, and can be listed, retried or discarded. With
-   * `onFailure: "block"` the default is no limit.
+   * A dead letter is kept with its error, and can be listed, retried or discarded.
    *
-   * @default {20}
+   * @default {20; no limit with `onFailure: "block"`}
    */
   readonly maxAttempts?: number;
   /**
@@ -211,7 +210,7 @@ export interface ConsumerOptions<Payload = any, Name extends string = any> {
    */
   readonly pageSize?: number;
   /**
-   * The most bytes in one page. A page may exceed this by one notification.
+   * The most bytes in one page, at least 1. A page may exceed this by one notification.
    *
    * @default {8388608}
    */
@@ -220,18 +219,19 @@ export interface ConsumerOptions<Payload = any, Name extends string = any> {
    * The most notifications that are read but not yet passed by the position, 1 to 1000000. After a
    * crash, at most this many are repeated.
    *
-   * @default {4000, or pageSize if that is larger; 20000 with limits}
+   * @default {4000, or `pageSize` if that is larger; 20000 with `limits`}
    */
   readonly readAhead?: number;
   /**
-   * The most bytes of notifications that are read but not yet handled. Memory may exceed this by
-   * one page.
+   * The most bytes of notifications that are read but not yet handled, at least 1. Memory may exceed
+   * this by one page.
    *
    * @default {16777216}
    */
   readonly readAheadBytes?: number;
   /**
-   * Store progress after this many notifications. No further handler starts until that is done.
+   * Store progress after this many notifications, at least 1. No further handler starts until that
+   * is done.
    *
    * @default {4000}
    */

@@ -178,7 +178,7 @@ export function verdict(
   policy: RetryPolicy,
   notification: Notification,
 ): Verdict {
-  const reason = messageOf(error).replaceAll("\0", "\uFFFD").toWellFormed();
+  const reason = reasonOf(error).replaceAll("\0", "\uFFFD").toWellFormed();
   // Compared by name: a module of consumers may have imported another copy of this package.
   const { name, delay } = (error ?? {}) as { name?: unknown; delay?: unknown };
   if (name === "NewerVersion") return { kind: "newer", reason };
@@ -201,6 +201,19 @@ export function verdict(
     // The notification must not be lost by a fault in the function.
     return { ...usual, problem: messageOf(problem) };
   }
+}
+
+/** Errors whose message says by itself what they are. */
+const plainErrors = /^(Error|HarkError|DeadLetter|RetryAfter|NewerVersion)$|^[^A-Z]|[^\w]/;
+
+/** What an error says, after its class: `TypeError: x is not a function`. */
+function reasonOf(error: unknown): string {
+  const message = messageOf(error);
+  if (!(error instanceof Error) || error instanceof DOMException) return message;
+  // Several errors in one have no message of their own.
+  if (error instanceof AggregateError && error.message === "") return message;
+  const name = String(error.name);
+  return plainErrors.test(name) || message.startsWith(name) ? message : `${name}: ${message}`;
 }
 
 function isOf(kind: ErrorKind, error: unknown, name: unknown): boolean {

@@ -8,66 +8,26 @@ import { typedAmong } from "../channels/consume.ts";
 import { decode } from "../channels/decode.ts";
 import type { AnyChannel, ChannelOutput, Definition } from "../channels/kind.ts";
 import { getLogger } from "../log/logger.ts";
-import { abortSignal, bad, channelNames, knownOptions, wholeNumber } from "../check.ts";
-import { aDay, type Duration, durationMs } from "../duration.ts";
+import { abortSignal, channelNames } from "../check.ts";
 import { Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
 import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { ownSession, type Session } from "../database/session.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
+import { checkedValues } from "../option_rules.ts";
 import { namesOf } from "./check_options.ts";
 import { Link } from "./link.ts";
 import { Notification, setProblem } from "./notification.ts";
+import { subscribeRules } from "./option_table.ts";
 import type { ChannelGiven } from "./options.ts";
 import { EphemeralReader } from "./read/ephemeral_reader.ts";
 import type { Page } from "./read/page.ts";
-import { type StartFrom, startValues } from "./start.ts";
+import { startValues } from "./start.ts";
+import type { SubscribeOptions } from "./subscribe_options.ts";
 import { Wakeup } from "./read/wakeup.ts";
 import type { Standing } from "./state/context.ts";
 
 const logger = getLogger(["hark", "subscribe"]);
-
-/** Options of {@linkcode subscribe}. */
-export interface SubscribeOptions {
-  /**
-   * Where to begin.
-   *
-   * @default {"now"}
-   */
-  readonly from?: StartFrom;
-  /**
-   * Whether to go on with what is published later. With `false` the iteration ends after all that
-   * had committed when it began.
-   *
-   * @default {true}
-   */
-  readonly follow?: boolean;
-  /** End the iteration when this signal aborts. */
-  readonly signal?: AbortSignal;
-  /**
-   * How often to read the log without being woken, 1 ms to 1 day.
-   *
-   * @default {3000}
-   */
-  readonly pollInterval?: Duration;
-  /**
-   * The most notifications in one page (one read), 1 to 100000.
-   *
-   * @default {500}
-   */
-  readonly pageSize?: number;
-  /**
-   * The most bytes in one page. A page may exceed this by one notification.
-   *
-   * @default {8388608}
-   */
-  readonly pageBytes?: number;
-  /**
-   * Called once, when the iteration has begun to read. It begins with the first step of the loop,
-   * not with the call of `subscribe`. What is published from then on has `isReplay` false.
-   */
-  readonly onReady?: () => void;
-}
 
 /**
  * Reads channels without registering a consumer. Use it for a live view, a tail, or a stream to a
@@ -107,31 +67,16 @@ export async function* subscribe(
   channels: ChannelGiven | readonly ChannelGiven[] | null,
   options: SubscribeOptions = {},
 ): AsyncGenerator<Notification, void, undefined> {
-  knownOptions("subscribe", options, [
-    "from",
-    "follow",
-    "signal",
-    "pollInterval",
-    "pageSize",
-    "pageBytes",
-    "onReady",
-  ]);
+  const { follow, pollInterval, pageSize: rows, pageBytes: bytes } = checkedValues(
+    "subscribe",
+    subscribeRules,
+    options,
+  );
   requireQueryable(db);
   const names = channels === null ? null : channelNames(namesOf(channels));
   const typed = typedAmong(channels);
-  const rows = wholeNumber("pageSize", options.pageSize, 500, 1, 100_000);
-  const bytes = wholeNumber("pageBytes", options.pageBytes, 8 * 1024 * 1024, 1);
-  const pollInterval = durationMs("pollInterval", options.pollInterval, 3000, {
-    least: 1,
-    most: aDay,
-  });
   const start = startValues(options.from ?? "now");
-  const { follow = true } = options;
-  if (typeof follow !== "boolean") bad("follow", follow, "Give true or false.");
   const { onReady } = options;
-  if (onReady !== undefined && typeof onReady !== "function") {
-    bad("onReady", onReady, "Give a function.");
-  }
   const signal = abortSignal("signal", options.signal);
   if (signal?.aborted) return;
 

@@ -174,6 +174,11 @@ export class Connections {
     return `begin isolation level ${isolation} read write${direct ? "" : locals}`;
   }
 
+  /** The longest wait between two tries to connect again, in milliseconds. */
+  get maxReconnectDelay(): number {
+    return this.#times.maxReconnectDelay;
+  }
+
   /** Opens a connection for one owner. The caller closes it. */
   async session(): Promise<Session> {
     this.#mustBeOpen();

@@ -210,9 +210,12 @@ export class Listener {
       }
       try {
         await this.#connect(prove);
-        logger.info("The LISTEN connection is back after {failures} failed attempts.", {
-          failures,
-        });
+        if (failures === 0) logger.over("The LISTEN connection is back.");
+        else {
+          logger.over("The LISTEN connection is back after {failures} failed attempts.", {
+            failures,
+          });
+        }
         failures = 0;
       } catch (error) {
         failures++;

@@ -14,6 +14,8 @@ export interface HarkLogger {
   debug(sentence: string, facts?: Facts): void;
   /** For information. */
   info(sentence: string, facts?: Facts): void;
+  /** For the end of trouble that was warned of. It is information, and is printed where warnings are. */
+  over(sentence: string, facts?: Facts): void;
   /** For trouble that passes by itself. */
   warn(sentence: string, facts?: Facts): void;
   /** For failures, and for trouble that stays. */
@@ -38,6 +40,10 @@ export function getLogger(
   return {
     debug: (sentence, facts = {}) => logger.debug(sentence, facts),
     info: (sentence, facts = {}) => logger.info(sentence, facts),
+    over(sentence, facts = {}) {
+      logger.info(sentence, facts);
+      if (!isConfigured(logger)) print(sentence, facts);
+    },
     warn(sentence, facts = {}) {
       logger.warn(sentence, facts);
       if (!isConfigured(logger)) print(sentence, facts);

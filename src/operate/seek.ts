@@ -73,6 +73,19 @@ export interface ReplayOptions {
   readonly channels?: string | readonly string[];
 }
 
+/** A range that a consumer will handle again: the result of {@linkcode replay}. */
+export interface Replay {
+  /** Its number, as `replayList` of {@linkcode consumerDetails} has it. */
+  readonly number: number;
+  /**
+   * How many notifications of the consumer the range has, counted among its first 50,000 of all
+   * channels. Includes those that the consumer has not passed and those that wait for a retry.
+   */
+  readonly count: number;
+  /** Whether the range goes on behind those that were counted. */
+  readonly capped: boolean;
+}
+
 /**
  * Has a consumer handle again a range of notifications that it has already passed. They are
  * delivered alongside new notifications, and the consumer's position does not move.
@@ -80,7 +93,7 @@ export interface ReplayOptions {
  * Notifications in the range that the consumer has not passed are delivered once, in their turn.
  * Notifications that already wait for a retry are not added a second time. The workers replay the
  * range step by step, each key in order. {@linkcode cleanup} keeps notifications until they are
- * replayed. Returns the replay's number, or null if the log has nothing in the range.
+ * replayed. Returns the replay's number and size, or null if the log has nothing in the range.
  *
  * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION` for a range that the log does not have, and for a
  * channel that the consumer does not read; `NO_PERMISSION` without `hark.grant_operate`.
@@ -97,7 +110,7 @@ export async function replay(
   db: Queryable,
   consumer: string,
   options: ReplayOptions,
-): Promise<number | null> {
+): Promise<Replay | null> {
   const name = consumerName(consumer);
   knownOptions("replay", options, ["from", "to", "channels"], "{ from: 1000 }");
   const [fromId, fromTime] = place("from", options.from);
@@ -106,13 +119,19 @@ export async function replay(
   await requireSchema(db);
   const { rows } = await translated(() =>
     db.query(
-      `select hark.replay($1::text, $2::bigint, $3::bigint, case when $4::text is not null then
-        array(select e.name from json_array_elements_text($4::text::json) e (name)) end,
-        $5::text::timestamptz, $6::text::timestamptz) as number`,
+      `with made (number) as materialized (
+        select hark.replay($1::text, $2::bigint, $3::bigint, case when $4::text is not null then
+          array(select e.name from json_array_elements_text($4::text::json) e (name)) end,
+          $5::text::timestamptz, $6::text::timestamptz)
+      )
+      select m.number, k.notifications, k.capped from made m
+      cross join lateral hark.replay_count(m.number) k`,
       [name, fromId, lastId, channels && JSON.stringify(channels), fromTime, toTime],
     )
   );
-  return rows[0].number === null ? null : toId(rows[0].number);
+  const [{ number, notifications, capped }] = rows as [Record<string, unknown>];
+  if (number === null) return null;
+  return { number: toId(number), count: toId(notifications), capped: capped === true };
 }
 
 /** Turns a target into the arguments of hark.seek: kind, id and time. */

@@ -7,6 +7,7 @@ import {
   type StandardSchema,
   status,
   unwatch,
+  unwatchSql,
   watch,
   watched,
   watches,
@@ -160,6 +161,26 @@ test("watchSql() changes nothing, and what it gives does the same as watch()", a
   const [found] = await watches(db);
   assert.deepEqual([found?.table, found?.drift], ["public.users", []]);
   assert.equal((await watch(db, users, { ifChanged: true })).outcome, "unchanged");
+});
+
+test("unwatchSql() takes back what watchSql() gave, and both may be run again", async (c) => {
+  const db = await withUsers(c);
+  await c.sql(`create schema "Shop"; create table "Shop"."It's" (id integer primary key)`);
+  for (const [table, name] of [["public.users", "watch"], [`"Shop"."It's"`, "o'clock"]] as const) {
+    const up = await watchSql(db, table, { name });
+    const down = await unwatchSql(db, table, { name });
+    assert.match(down, /^begin;\n\nselect hark\.unwatch\('.+', '.+'\);\n\ncommit;\n$/);
+    const left = () =>
+      c.sql(`
+        select (select count(*)::int from pg_trigger where not tgisinternal) as triggers,
+          (select count(*)::int from pg_proc where pronamespace <> 'hark'::regnamespace
+            and pronamespace <> 'pg_catalog'::regnamespace
+            and pronamespace <> 'information_schema'::regnamespace) as functions,
+          (select count(*)::int from hark.watches) as watches`);
+    const before = await left();
+    for (const script of [up, down, down, up, up, down]) await c.sql(script);
+    assert.deepEqual(await left(), before);
+  }
 });
 
 test("what has drifted is told by watches() and status(), and repaired by watching again", async (c) => {

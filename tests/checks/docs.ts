@@ -8,9 +8,10 @@
  * @module
  */
 
-import config from "../../deno.json" with { type: "json" };
 import { commandNames } from "../docs/help.ts";
 import { generated } from "../docs/generated.ts";
+import { withOptionTables } from "../docs/option_tables.ts";
+import { type Declaration, defaultOf, membersOf, symbols } from "../docs/symbols.ts";
 import { allPages, anchorsOf, blocksOf, exists, linksOf, type Page } from "./markdown.ts";
 
 /** README is to be read in five minutes. */
@@ -23,56 +24,6 @@ function page(path: string): Page {
   const found = pages.find((one) => one.path === path);
   if (found === undefined) throw new Error(`there is no ${path}`);
   return found;
-}
-
-/** A comment; `@default` at the end of a line is part of its text. */
-interface JsDoc {
-  readonly doc?: string;
-  readonly tags?: readonly { readonly kind: string; readonly default?: string }[];
-}
-
-function defaultOf(jsDoc: JsDoc | undefined): string | undefined {
-  return jsDoc?.tags?.find(({ kind }) => kind === "default")?.default ??
-    /@default +(.+)$/m.exec(jsDoc?.doc ?? "")?.[1];
-}
-
-interface Member {
-  readonly name: string;
-  readonly jsDoc?: JsDoc;
-}
-
-/** A symbol as `deno doc --json` has it, as far as it is used here. */
-interface Symbol {
-  readonly name: string;
-  readonly declarations: readonly {
-    readonly kind: string;
-    readonly def: {
-      readonly properties?: readonly Member[];
-      readonly methods?: readonly Member[];
-      readonly tsType?: {
-        readonly value: readonly { readonly value: { readonly string?: string } }[];
-      };
-    };
-  }[];
-}
-
-async function symbols(): Promise<Map<string, Symbol["declarations"][number]>> {
-  const { code, stdout, stderr } = await new Deno.Command("deno", {
-    args: ["doc", "--json", ...Object.values(config.exports)],
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  }).output();
-  const text = new TextDecoder();
-  if (code !== 0) throw new Error(text.decode(stderr));
-  const { nodes } = JSON.parse(text.decode(stdout)) as {
-    nodes: Record<string, { symbols: Symbol[] }>;
-  };
-  return new Map(
-    Object.values(nodes).flatMap(({ symbols }) =>
-      symbols.map(({ name, declarations }) => [name, declarations[0]!] as const)
-    ),
-  );
 }
 
 async function links(): Promise<void> {
@@ -103,7 +54,7 @@ function index(): void {
 const isOptions = /(Options|Filter|Choice|Definition|ChannelStart|NewNotification)$/;
 
 /** A table below a heading that names the interface has a row for each option, with its default. */
-function options(all: Awaited<ReturnType<typeof symbols>>): void {
+function options(all: ReadonlyMap<string, Declaration>): void {
   const path = "docs/reference/options.md";
   const rows = new Map<string, string>();
   let heading = "";
@@ -114,9 +65,10 @@ function options(all: Awaited<ReturnType<typeof symbols>>): void {
     if (name !== undefined) about.forEach((one) => rows.set(`${one}.${name}`, line));
   }
   const known = new Set<string>();
-  for (const [name, { kind, def }] of all) {
+  for (const [name, declaration] of all) {
+    const { kind } = declaration;
     if (kind !== "interface" || !isOptions.test(name) || name === "HarkErrorOptions") continue;
-    for (const { name: option, jsDoc } of [...def.properties ?? [], ...def.methods ?? []]) {
+    for (const { name: option, jsDoc } of membersOf(declaration)) {
       known.add(`${name}.${option}`);
       const row = rows.get(`${name}.${option}`);
       if (row === undefined) {
@@ -128,6 +80,16 @@ function options(all: Awaited<ReturnType<typeof symbols>>): void {
         faults.push(`${path}: the row of ${name}.${option} does not say its default, ${value}`);
       }
     }
+  }
+  const { lines } = page(path);
+  try {
+    const wanted = withOptionTables(lines, all);
+    const differs = lines.findIndex((line, i) => line !== wanted[i]);
+    if (differs >= 0) {
+      faults.push(`${path}:${differs + 1}: not as it is now; run deno task screens`);
+    }
+  } catch (error) {
+    faults.push((error as Error).message);
   }
   for (const row of rows.keys()) {
     if (!known.has(row)) faults.push(`${path} has a row for ${row}, which is no option`);
@@ -158,7 +120,7 @@ async function helpPages(): Promise<void> {
   }
 }
 
-function errors(all: Awaited<ReturnType<typeof symbols>>): void {
+function errors(all: ReadonlyMap<string, Declaration>): void {
   const path = "docs/reference/errors.md";
   const text = page(path).lines.join("\n");
   for (const { value } of all.get("HarkErrorCode")!.def.tsType!.value) {

@@ -22,10 +22,15 @@ test("a consumer is moved, replayed, paused and resumed from the shell", async (
 
   assert.match(
     await output(["replay", odd, "--from", "1", "--to", "5"], { url }),
-    /^the replay with number 1 of /,
+    /^5 notifications of .* come again when a worker next looks, as replay 1; to see /,
   );
   const since = ["replay", odd, "--from", "2020-01-01", "--channel", "c", "--channel", "d"];
-  assert.deepEqual(await jsonOutput(since, { url }), { consumer: odd, replay: 2 });
+  assert.deepEqual(await jsonOutput(since, { url }), {
+    consumer: odd,
+    replay: 2,
+    count: 10,
+    capped: false,
+  });
   const [, second] = await sql("select channels, next_id::int, to_id::int from hark.replays");
   assert.deepEqual(second, { channels: ["c", "d"], next_id: 1, to_id: 10 });
   const never = ["replay", odd, "--from", "2020-01-01", "--to", "2020-01-02"];

@@ -51,6 +51,19 @@ Deno.test("every command explains itself with examples", async () => {
   });
 });
 
+Deno.test("no usage line breaks within the brackets around an option", async () => {
+  await oneByOne(commands, async (command) => {
+    const help = await output([command, "--help"]);
+    const [usage = ""] = /^Usage: [^]*?\n\n/m.exec(help) ?? [];
+    for (const line of usage.trimEnd().split("\n")) {
+      const count = (mark: RegExp) => line.match(mark)?.length ?? 0;
+      assert.equal(count(/\[/g), count(/\]/g), line);
+      assert.equal(count(/\(/g), count(/\)/g), line);
+      assert(line.length <= 100 && !/\[ | \]| \.\.\./.test(line), line);
+    }
+  });
+});
+
 Deno.test("hark without a command shows the help and fails", async () => {
   const { code, stdout } = await ran([]);
   assert.equal(code, 2);

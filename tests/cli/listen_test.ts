@@ -54,7 +54,10 @@ test("listen runs every consumer of a folder in one process, live and replayed",
   // The next start goes on where this one ended.
   await sql("select hark.notify('orders', '4')");
   const drained = await output(["listen", folder.path, "--drain"], { url });
-  assert.match(drained, /^billing 4 replay$[^]*^consumer +handled\nbilling +1\nmail +1\n$/m);
+  assert.match(
+    drained,
+    /^billing 4 replay$[^]*^consumer +handled +failed\nbilling +1 +0\nmail +1 +0\n$/m,
+  );
 });
 
 test("a killed listen repeats what it had not stored, and nothing is lost", async (c) => {
@@ -84,7 +87,7 @@ test("listen runs the consumers that were chosen", async ({ url, use }) => {
   await writeModules(folder.path, { "array.js": array, "billing.mjs": printer("billing") });
   const ids = async (...args: string[]) =>
     (await jsonOutput(["listen", folder.path, "--list-consumers", ...args], { here: true }))
-      .map(({ id }: { id: string }) => id);
+      .consumers.map(({ id }: { id: string }) => id);
   assert.deepEqual(await ids(), ["a", "b", "billing"]);
   assert.deepEqual(await ids("--consumers", "billing,a"), ["a", "billing"]);
   assert.deepEqual(await ids("--exclude-consumers", "a"), ["b", "billing"]);
@@ -104,15 +107,25 @@ test("listen --drain handles what is there, says how many, and ends", async ({ u
   await writeModules(folder.path, { "quiet.ts": quiet });
   await sql("select hark.notify('orders') from generate_series(1, 1200)");
   const args = ["listen", folder.path, "--drain"];
-  assert.deepEqual(await jsonOutput(args, { url }), [{ consumer: "quiet", handled: 1200 }]);
-  assert.equal(await output(args, { url }), "consumer  handled\nquiet           0\n");
+  assert.deepEqual(await jsonOutput(args, { url }), [{
+    consumer: "quiet",
+    handled: 1200,
+    failed: 0,
+  }]);
+  assert.equal(
+    await output(args, { url }),
+    "consumer  handled  failed\nquiet           0       0\n",
+  );
 });
 
 test("listen --init installs the schema", { schema: false }, async ({ url, use }) => {
   const folder = use(await scratch());
   await writeModules(folder.path, { "billing.ts": printer("billing") });
   const args = ["listen", folder.path, "--init", "--drain"];
-  assert.equal(await output(args, { url }), "consumer  handled\nbilling         0\n");
+  assert.equal(
+    await output(args, { url }),
+    "consumer  handled  failed\nbilling         0       0\n",
+  );
 });
 
 test("listen without a module registers no sample in a given database", async ({ url, sql }) => {
@@ -263,10 +276,10 @@ test("listen finds the folder consumers/ beside it, and says so", async ({ url, 
   const { code, stdout, stderr } = await ran(["listen", "--drain"], { url, cwd });
   assert.equal(code, 0, stderr);
   assert.match(stderr, /taking the consumers of consumers\/, as no module is named/);
-  assert.match(stdout, /^billing +1\nmail +1$/m);
+  assert.match(stdout, /^billing +1 +0\nmail +1 +0$/m);
   const ids = async (...args: string[]) =>
     (await jsonOutput(["listen", "--list-consumers", ...args], { url, cwd }))
-      .map(({ id }: { id: string }) => id);
+      .consumers.map(({ id }: { id: string }) => id);
   assert.deepEqual(await ids(), ["billing", "mail"]);
 });
 
@@ -288,7 +301,11 @@ test("the consumers to run are given by commas, by spaces, and more than once", 
   ], async ([options, wanted]) => {
     for (const args of [[folder.path, ...options], [...options, folder.path]]) {
       const listed = await jsonOutput(["listen", "--list-consumers", ...args], { url, here: true });
-      assert.deepEqual(listed.map(({ id }: { id: string }) => id), wanted, args.join(" "));
+      assert.deepEqual(
+        listed.consumers.map(({ id }: { id: string }) => id),
+        wanted,
+        args.join(" "),
+      );
     }
   });
   const unknown = ["listen", folder.path, "--consumers", "a", "z"];
@@ -307,7 +324,10 @@ export default { id: "billing", handle: on(paid, (set) => console.log("handled",
 `,
   });
   await sql(`select hark.notify('orders.paid', '["a", "b"]')`);
-  const [found] = await jsonOutput(["listen", folder.path, "--list-consumers"], { here: true });
+  const { consumers: [found] } = await jsonOutput(
+    ["listen", folder.path, "--list-consumers"],
+    { here: true },
+  );
   assert.deepEqual(found.channels, ["orders.paid"]);
   assert.match(await output(["listen", folder.path, "--drain"], { url }), /^handled 2$/m);
 });

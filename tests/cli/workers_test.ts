@@ -222,12 +222,11 @@ test("a wrong number of workers is refused", { timeout: 120_000 }, async ({ url,
   const drain = ["listen", folder.path, "--workers", "2", "--drain"];
   await refused(drain, 2, /--drain and --workers contradict each other/, { url, here: true });
   const list = ["listen", folder.path, "--workers", "2", "--list-consumers"];
-  assert.deepEqual((await jsonOutput(list, { here: true })).map(({ id }: { id: string }) => id), [
-    "one",
-  ]);
+  const { consumers } = await jsonOutput(list, { here: true });
+  assert.deepEqual(consumers.map(({ id }: { id: string }) => id), ["one"]);
   assert.equal(
     await output(["listen", folder.path, "--workers", "1", "--drain"], { url }),
-    "consumer  handled\none             0\n",
+    "consumer  handled  failed\none             0       0\n",
   );
 });
 

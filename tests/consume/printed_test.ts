@@ -231,7 +231,7 @@ test("what is printed shows no payload, no password, and nothing that moves a te
   assert(!text.includes("\x1b"));
 });
 
-test("a lost connection is printed too", async (c) => {
+test("a lost connection is printed too, and that LISTEN is back", async (c) => {
   const db = c.use(await connect(c.url));
   await notify(db, "c", 1);
   await using printed = await recorded();
@@ -251,6 +251,8 @@ test("a lost connection is printed too", async (c) => {
   );
   await notify(c.admin, "c", 2);
   await handled.promise;
+  const back = /^hark: The LISTEN connection is back/;
+  await until(() => Promise.resolve(printed.lines.some((line) => back.test(line))));
   await consumer.stop();
   await running;
   assert.match(

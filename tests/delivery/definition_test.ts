@@ -64,13 +64,15 @@ test("a channel that was misspelt for a while: each change says what is skipped,
   await publish(context, 1, 1, "good");
   const since = Date.now();
   await drain("godo");
+  await publish(context, 2, 2, "good");
+  await drain("godo");
   const left = await said("warning", /^loss no longer reads the channels good, /, since);
   assert.match(sentence(left), / and skips 1 notification there .* hark replay loss --from ID$/);
   await drain("good");
   const back = await said("warning", /^loss now reads the channels good; /, since);
   assert.match(
     sentence(back),
-    /before, it read godo\. To handle what a new channel had before: hark replay loss --from ID$/,
+    /before, it read godo\. It skips 2 notifications published on good earlier\. To handle them: hark replay loss --from 1 --channel good$/,
   );
 });
 

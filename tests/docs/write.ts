@@ -1,6 +1,6 @@
 /**
- * Writes the generated parts of the documentation anew: help pages, screens, signatures,
- * pictures.
+ * Writes the generated parts of the documentation anew: help pages, screens, signatures, tables of
+ * options, pictures.
  *
  *     DATABASE_URL=postgres://… deno task screens
  *
@@ -14,8 +14,10 @@ import { allPages, rewritten, writePage } from "../checks/markdown.ts";
 import { connect, disconnect, once, withDatabaseName } from "../harness/connect.ts";
 import { sqlFunctions } from "./functions.ts";
 import { generated, type Made } from "./generated.ts";
+import { withOptionTables } from "./option_tables.ts";
 import { pictures } from "./pictures.ts";
 import { screens } from "./screens.ts";
+import { symbols } from "./symbols.ts";
 
 async function made(server: string): Promise<Made> {
   const name = `hark_docs_${crypto.randomUUID().slice(0, 8)}`;
@@ -40,12 +42,16 @@ if (import.meta.main) {
     Deno.exit(2);
   }
   const all = await made(server);
+  const exported = await symbols();
   for (const [name, svg] of Object.entries(pictures)) {
     await Deno.writeTextFile(new URL(`../../docs/pictures/${name}`, import.meta.url), svg);
   }
   let changed = 0;
   for (const page of await allPages()) {
-    const lines = await rewritten(page, (block) => generated(page, block, all));
+    const lines = withOptionTables(
+      await rewritten(page, (block) => generated(page, block, all)),
+      exported,
+    );
     if (lines.join("\n") === page.lines.join("\n")) continue;
     changed++;
     await writePage(page.path, lines);

@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
 import { connect, unwatch, watch, watches } from "../../mod.ts";
 import { Line } from "../faults/_support/line.ts";
-import { patient, test, type TestContext, withDatabaseName } from "../harness/mod.ts";
+import { patient, test, withDatabaseName } from "../harness/mod.ts";
 import { createEncoded } from "../harness/template.ts";
 import { role } from "./_support/role.ts";
+import { set, type Settings, testDefaults } from "./_support/defaults.ts";
 import { type LifeOptions, lifeTables, live } from "./_support/life.ts";
-
-type Settings = Readonly<Record<string, string>>;
 
 /** The defaults of a database, and what they keep the user's own sessions from. */
 const defaults: readonly [Settings, LifeOptions?][] = [
@@ -21,44 +20,40 @@ const defaults: readonly [Settings, LifeOptions?][] = [
   // Shorter than the life, longer than what a busy machine takes between two statements of the user's.
   [{ idle_in_transaction_session_timeout: `${patient(100)}ms` }],
   [{ idle_session_timeout: `${patient(100)}ms` }, { reads: false }],
-  [{ array_nulls: "off", transform_null_equals: "on" }],
-  [{ standard_conforming_strings: "off", backslash_quote: "off" }],
-  [{ "plpgsql.extra_errors": "all", "plpgsql.extra_warnings": "all" }],
-  [{ "plpgsql.variable_conflict": "use_column" }],
-  [{ "plpgsql.variable_conflict": "use_variable" }],
-  [{ search_path: "nowhere, public, pg_catalog" }],
+  // How text is read.
+  [{
+    array_nulls: "off",
+    transform_null_equals: "on",
+    standard_conforming_strings: "off",
+    backslash_quote: "off",
+  }],
+  [{
+    "plpgsql.extra_errors": "all",
+    "plpgsql.extra_warnings": "all",
+    "plpgsql.variable_conflict": "use_column",
+  }],
+  [{ "plpgsql.variable_conflict": "use_variable", search_path: "nowhere, public, pg_catalog" }],
+  // How values are written.
   [{ timezone: "Asia/Kathmandu", datestyle: "German", intervalstyle: "sql_standard" }],
-  [{ datestyle: "SQL, DMY", extra_float_digits: "-15", bytea_output: "escape", xmlbinary: "hex" }],
-  [{ client_encoding: "LATIN1" }],
-  [{ row_security: "off" }],
-  [{ default_toast_compression: "lz4" }],
-  [{ jit: "on", jit_above_cost: "0" }],
+  [{
+    datestyle: "SQL, DMY",
+    extra_float_digits: "-15",
+    bytea_output: "escape",
+    xmlbinary: "hex",
+    client_encoding: "LATIN1",
+  }],
+  [{ row_security: "off", default_toast_compression: "lz4", quote_all_identifiers: "on" }],
   [{ plan_cache_mode: "force_custom_plan", work_mem: "64kB", enable_indexscan: "off" }],
-  [{ plan_cache_mode: "force_generic_plan", enable_seqscan: "off", force_parallel_mode: "on" }],
   [{ session_replication_role: "replica" }, { triggers: false }],
-  [{ log_statement: "all", synchronous_commit: "off", application_name: "x" }],
-  [{ quote_all_identifiers: "on", default_tablespace: "pg_default" }],
+  [{
+    log_statement: "all",
+    synchronous_commit: "off",
+    application_name: "x",
+    default_tablespace: "pg_default",
+  }],
 ];
 
-async function set({ sql, database }: TestContext, settings: Settings): Promise<void> {
-  for (const [name, value] of Object.entries(settings)) {
-    // Versions differ in their settings: force_parallel_mode has another name since PostgreSQL 16.
-    const [known] = await sql("select enumvals from pg_settings where name = $1", [name]);
-    if (known === undefined && !name.includes(".")) continue;
-    // A server may be built without LZ4.
-    if (value === "lz4" && !known.enumvals.includes(value)) continue;
-    await sql(`alter database ${database} set ${name} = '${value}'`);
-  }
-}
-
-for (const [settings, options] of defaults) {
-  const text = Object.entries(settings).map(([name, value]) => `${name} = '${value}'`).join(", ");
-  test(`Hark works where the default is ${text}`, { schema: false }, async (context) => {
-    await context.sql(lifeTables);
-    await set(context, settings);
-    await live(context.url, options);
-  });
-}
+for (const [settings, options] of defaults) testDefaults(settings, options);
 
 test("behind a transaction pooler Hark works whatever the defaults are, and changes no session", {
   schema: false,

@@ -159,15 +159,17 @@ test("what a role that may consume holds in an open transaction holds up what it
   await holder.query("select hark.sleep(gen_random_uuid(), array['c'], 1, 60000)");
   await holder.query("select * from hark.deliver_due()");
   // What is due is not delivered by others, as the lock of delivering is held. All else goes on.
-  await notify(db, "held", 1, { delay: 1 });
-  await until(async () =>
-    (await holder.query("select moved from hark.deliver_due()")).rows[0].moved > 0
-  );
+  // The worker may be quicker with one of them.
+  let held = 0;
+  await until(async () => {
+    await notify(db, "held", ++held, { delay: 1 });
+    return (await holder.query("select moved from hark.deliver_due()")).rows[0].moved > 0;
+  });
   await notify(db, "c", 2);
   await running.atLeast(2);
   await holder.query("rollback");
   await until(async () =>
-    (await context.sql("select from hark.log where channel = 'held'")).length === 1
+    (await context.sql("select from hark.log where channel = 'held'")).length === held
   );
 });
 

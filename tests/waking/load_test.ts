@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
+import { fallTime } from "../../src/consume/read/load_meter.ts";
 import { NEVER_POLL, Reading, Running } from "../faults/_support/running.ts";
 import { type Client, test, type TestContext, until } from "../harness/mod.ts";
 import { asleep, Ears } from "./_support/sleeping.ts";
@@ -11,10 +12,10 @@ class Stream implements AsyncDisposable {
   count = 0;
   #stop = false;
   readonly #running: Promise<unknown>;
-  constructor(clients: readonly Client[], between = 0) {
+  constructor(clients: readonly Client[], between = 0, key: string | null = null) {
     this.#running = Promise.all(clients.map(async (client) => {
       while (!this.#stop) {
-        await client.query("select hark.notify('c', $1)", [String(++this.count)]);
+        await client.query("select hark.notify('c', $1, $2)", [String(++this.count), key]);
         if (between > 0) await new Promise((resolve) => setTimeout(resolve, between));
       }
     }));
@@ -108,4 +109,28 @@ test("a consumer whose handler is too slow for the load does not have publishers
   slow = false;
   await running.atLeast(total, { deadline: 40_000 });
   await asleep(context);
+});
+
+test("a worker that is woken for another worker's partition changes its row a few times only", async (context) => {
+  await context.sql(`
+    create sequence changes;
+    create function change() returns trigger language plpgsql as
+      $$ begin perform nextval('public.changes'); return null; end $$;
+    create trigger removed after delete on hark.sleepers for each row execute function change()`);
+  const db = context.use(await connect(context.url));
+  const options = { pollInterval: NEVER_POLL, partitions: 2 };
+  const workers = [1, 2].map(() => context.use(new Running(db, options)));
+  await until(async () => {
+    const served = "select from hark.partitions where owner is not null group by owner";
+    return (await context.sql(served)).length === 2;
+  });
+  await asleep(context, 2);
+  const begun = performance.now();
+  await using stream = new Stream(await publishers(context), 0, "of one partition");
+  await until(() => performance.now() - begun > fallTime && stream.count > 1000);
+  await stream.stop();
+  await until(() => workers.some(({ payloads }) => payloads.length >= stream.count));
+  const seconds = (performance.now() - begun) / 1000;
+  const [{ count }] = await context.sql("select last_value::int as count from changes");
+  assert(count <= 2 * (1 + seconds / 3), `${count} rows were removed in ${seconds} s`);
 });

@@ -5,43 +5,25 @@
  */
 
 import { object } from "@optique/core/constructs";
-import { map, multiple, withDefault } from "@optique/core/modifiers";
+import { multiple } from "@optique/core/modifiers";
 import { describedCommand } from "../command.ts";
-import {
-  contradiction,
-  database,
-  json,
-  list,
-  needed,
-  number,
-  positional,
-  refuse,
-  toggle,
-  words,
-} from "../options.ts";
-
-/** The ids of consumers, or undefined: a list, given once or more often. */
-function ids(name: `--${string}`, description: string) {
-  return map(
-    multiple(needed(name, list("IDS"), description)),
-    (lists) => lists.length === 0 ? undefined : lists.flat(),
-  );
-}
+import { contradiction, database, json, positional, refuse, toggle, words } from "../options.ts";
+import { flags, settingsOf } from "./settings.ts";
 
 /** What can only be a module: a path, a file or a URL. */
 const looksLikeModule = /[/\\]|^\.|\.[cm]?[jt]sx?$|^\w[\w+.-]*:/;
 
 /**
- * Joins the words after `--consumers` to one list, as in `--consumers billing mail`. A word that can
- * only be a module stays one.
+ * Joins the words after `--consumers` and the like to one list, as in `--consumers billing mail`. A
+ * word that can only be a module stays one.
  */
-export function withIdsJoined(args: readonly string[]): readonly string[] {
+export function withListsJoined(args: readonly string[]): readonly string[] {
   const end = args.includes("--") ? args.indexOf("--") : args.length;
   const joined: string[] = [];
   for (let i = 0; i < end; i++) {
     const arg = args[i]!;
     joined.push(arg);
-    if (!/^--(exclude-)?consumers(=|$)/.test(arg)) continue;
+    if (!/^--((exclude-)?consumers|channels)(=|$)/.test(arg)) continue;
     const words = arg.includes("=") ? [joined.pop()!] : [];
     for (; i + 1 < end; i++) {
       const next = args[i + 1]!;
@@ -62,21 +44,15 @@ const options = object({
         ".hark/.",
     ),
   ),
-  consumers: ids("--consumers", "Run only these, separated by commas or spaces. Repeatable."),
-  excluded: ids("--exclude-consumers", "Run all except these."),
-  workers: withDefault(
-    needed(
-      "--workers",
-      number("N", { least: 1, most: 64 }),
-      "How many threads run the consumers, 1 (default) to 64: one thread uses one core. A thread " +
-        "that ends is started again. They share the partitions of each consumer.",
-    ),
-    1,
-  ),
+  ...flags,
   list: toggle("--list-consumers", "Print the consumers that would run, and end."),
   drain: toggle("--drain", "Handle what is there, print how many that was, and end."),
+  watch: toggle(
+    "--watch",
+    "While developing: start again whenever a module, or a file that it imports, has changed.",
+  ),
   install: toggle("--init", "Install or upgrade the schema first."),
-  ...database,
+  databaseUrl: database.databaseUrl,
   json,
 });
 
@@ -91,12 +67,17 @@ export const listen = describedCommand(
       "handlers finish, stores the progress and ends with 0. Without a database it starts a server " +
       "for this folder, or joins the one that runs. A module has the rights of this process, and a " +
       "task has few: an environment variable that it may not read is undefined. To give more: " +
-      "deno run -P=listen --allow-env=DATABASE_URL,NAME --allow-write=PATH cli.ts listen MODULE",
+      "deno run -P=listen --allow-env=DATABASE_URL,NAME --allow-write=PATH cli.ts listen MODULE. " +
+      "Each option from --consumers to --log-format can be a variable too, such as " +
+      "HARK_POLL_INTERVAL for --poll-interval. An option counts more than a variable, and a " +
+      "variable more than the code of a consumer. --list-consumers shows what counts.",
     examples: [
       ["hark listen", "all consumers of consumers/, else the sample consumer"],
       ["hark listen billing.ts more/", "all consumers of a file and of a folder"],
       ["hark listen --consumers billing mail", "two of them"],
+      ["hark listen --channels orders", "those that read this channel"],
       ["hark listen --workers 4", "on four cores"],
+      ["hark listen --watch", "while developing"],
       ["hark listen billing.ts --drain", "from a cron job"],
       ["hark listen --list-consumers --json", "what there is, for a program"],
     ],
@@ -110,10 +91,13 @@ export const listen = describedCommand(
       );
     }
     if (o.list && o.drain) contradiction("--list-consumers", "--drain");
-    if (o.drain && o.workers > 1) {
+    if (o.list && o.watch) contradiction("--list-consumers", "--watch");
+    if (o.drain && o.watch) contradiction("--drain", "--watch");
+    const settings = settingsOf(o);
+    if (o.drain && settings.workers.from === "flag" && settings.workers.value > 1) {
       contradiction("--drain", "--workers", "--drain works in one thread: leave --workers out.");
     }
     const { runConsumers } = await import("./run_consumers.ts");
-    return await runConsumers(o);
+    return await runConsumers({ ...o, settings });
   },
 );

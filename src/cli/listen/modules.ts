@@ -4,11 +4,13 @@
  * @module
  */
 
-import { checkConsumer, Consumer } from "../../consume/consumer.ts";
+import { checkConsumer, Consumer, overrideOptions } from "../../consume/consumer.ts";
 import type { ConsumerOptions } from "../../consume/options.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
 import { load, modulesAt, noConsumer, shown } from "../modules.ts";
+import type { Overrides } from "./settings.ts";
+import type { Work } from "./thread_messages.ts";
 
 /** A consumer of a module, ready to run. */
 export interface Found {
@@ -28,10 +30,15 @@ type ConsumerClass = new (db: Queryable) => Consumer;
  * Imports modules and makes their consumers on `db`, which need not be connected yet.
  *
  * @param places Paths of files or folders relative to the current folder, or URLs.
+ * @param overrides Options that count more than the code of a consumer.
  * @throws {HarkError} `NO_CONSUMER` if a module is missing, cannot be imported or has no consumer;
  * `CONFLICT` if two consumers have the same id.
  */
-export async function findConsumers(places: readonly string[], db: Queryable): Promise<Found[]> {
+export async function findConsumers(
+  places: readonly string[],
+  db: Queryable,
+  overrides: Overrides,
+): Promise<Found[]> {
   const found = new Map<string, Found>();
   const seen = new Set<unknown>();
   for (const place of places) {
@@ -49,7 +56,7 @@ export async function findConsumers(places: readonly string[], db: Queryable): P
       for (const given of exported) {
         if (seen.has(given)) continue; // exported under two names, or by two modules
         seen.add(given);
-        const one = make(given, url, db);
+        const one = make(given, url, db, overrides);
         const other = found.get(one.id);
         if (other !== undefined) {
           throw new HarkError(
@@ -71,19 +78,31 @@ export async function findConsumers(places: readonly string[], db: Queryable): P
   return [...found.values()];
 }
 
-/** Picks consumers by id. @throws {HarkError} `NO_CONSUMER` for an unknown id. */
+/**
+ * Picks consumers by id and by channel.
+ *
+ * @throws {HarkError} `NO_CONSUMER` for an unknown id, and for a channel that no consumer reads.
+ */
 export function select(
   found: readonly Found[],
-  wanted: readonly string[] | undefined,
-  unwanted: readonly string[] | undefined,
+  { consumers, excluded, channels }: Pick<Work, "consumers" | "excluded" | "channels">,
 ): Found[] {
   const known = found.map(({ id }) => id);
-  for (const id of [...wanted ?? [], ...unwanted ?? []]) {
+  for (const id of [...consumers ?? [], ...excluded ?? []]) {
     if (known.includes(id)) continue;
     throw noConsumer(`there is no consumer "${id}"`, `There are: ${known.join(", ")}.`);
   }
-  const selected = found.filter(({ id }) =>
-    (wanted === undefined || wanted.includes(id)) && !unwanted?.includes(id)
+  const read = found.flatMap((one) => one.channels);
+  for (const channel of channels ?? []) {
+    if (read.includes(channel)) continue;
+    throw noConsumer(
+      `no consumer reads the channel "${channel}"`,
+      `They read: ${[...new Set(read)].join(", ")}.`,
+    );
+  }
+  const selected = found.filter((one) =>
+    (consumers === undefined || consumers.includes(one.id)) && !excluded?.includes(one.id) &&
+    (channels === undefined || one.channels.some((channel) => channels.includes(channel)))
   );
   if (selected.length === 0) {
     throw noConsumer("every consumer is excluded", `There are: ${known.join(", ")}.`);
@@ -139,7 +158,12 @@ function isOptions(value: unknown): value is ConsumerOptions {
     typeof (value as { run?: unknown }).run !== "function";
 }
 
-function make(given: ConsumerClass | ConsumerOptions, url: string, db: Queryable): Found {
+function make(
+  given: ConsumerClass | ConsumerOptions,
+  url: string,
+  db: Queryable,
+  overrides: Overrides,
+): Found {
   const name = typeof given === "function" ? `class ${given.name}` : `consumer "${given.id ?? ""}"`;
   const unfit = (error: unknown) => {
     const { message } = error as Error;
@@ -162,6 +186,7 @@ function make(given: ConsumerClass | ConsumerOptions, url: string, db: Queryable
   if (channels === undefined || channels.length === 0) {
     throw noConsumer(`"${id}" in ${shown(url)} has no channels`, "Name at least one.");
   }
+  overrideOptions(consumer, overrides);
   try {
     checkConsumer(consumer);
   } catch (error) {

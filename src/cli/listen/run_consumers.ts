@@ -10,32 +10,41 @@ import { migrate, requireSchema } from "../../schema/migrate.ts";
 import { givenUrl } from "../database.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
 import { configureLogs } from "../log.ts";
-import type { DatabaseOptions } from "../options.ts";
 import { refuse } from "../options.ts";
-import { print, printError, printJson } from "../output.ts";
+import { printError } from "../output.ts";
 import { nothingIsRemoved } from "../retention.ts";
-import { leftRunning, ownCommand, type OwnServer, ownServer } from "../server.ts";
+import { leftRunning, type OwnServer, ownServer } from "../server.ts";
 import { stopping } from "../signals.ts";
-import { paintError, visible, visibleLines } from "../style.ts";
-import { table } from "../table.ts";
-import { named, shellWord } from "../text.ts";
+import { named } from "../text.ts";
 import { deferredDatabase } from "./deferred_database.ts";
+import { drain } from "./drain.ts";
+import { list } from "./listed.ts";
 import { findConsumers, type Found, select } from "./modules.ts";
 import { runAll } from "./run_all.ts";
 import { sampleConsumer } from "./sample.ts";
+import { overridesOf, type Settings } from "./settings.ts";
+import { skipUnread } from "./skip_unread.ts";
 import type { Known, Work } from "./thread_messages.ts";
 import { Threads } from "./threads.ts";
+import { printFailure, welcome } from "./welcome.ts";
+import { runWatched } from "./watched.ts";
 
 /** The options of `hark listen`. */
-export interface ListenOptions extends Work, DatabaseOptions {
-  /** How many threads run the consumers. */
-  readonly workers: number;
+export interface ListenOptions {
+  /** Modules: files, folders, URLs. */
+  readonly modules: readonly string[];
+  /** What can be set from outside. */
+  readonly settings: Settings;
   /** Whether to print the consumers that would run, and end. */
   readonly list: boolean;
   /** Whether to handle what is there, and end. */
   readonly drain: boolean;
+  /** Whether to start again when a module has changed. */
+  readonly watch: boolean;
   /** Whether to install or upgrade the schema first. */
   readonly install: boolean;
+  /** `--database-url`. */
+  readonly databaseUrl: string | undefined;
   /** Whether to write JSON. */
   readonly json: boolean;
 }
@@ -44,11 +53,12 @@ export interface ListenOptions extends Work, DatabaseOptions {
 const usualFolder = "consumers/";
 
 /** Runs `hark listen`; gives the exit code. */
-export async function runConsumers(given: ListenOptions): Promise<number> {
-  await configureLogs(given, "info");
-  const url = givenUrl(given);
-  const o = { ...given, modules: await modulesOf(given) };
-  if (o.modules.length === 0 && url !== undefined && !o.list) {
+export async function runConsumers(o: ListenOptions): Promise<number> {
+  const { settings } = o;
+  const work = workOf(await modulesOf(o), settings);
+  await configureLogs(work, "info");
+  const url = givenUrl(o);
+  if (work.modules.length === 0 && url !== undefined && !o.list) {
     refuse(
       `there is no module and no folder ${usualFolder} here, and the sample consumer is not ` +
         "registered in a database of yours",
@@ -56,20 +66,45 @@ export async function runConsumers(given: ListenOptions): Promise<number> {
         "notifications: hark tail.",
     );
   }
-  if (o.workers > 1 && !o.list) {
-    using threads = await Threads.begin(o, o.workers);
-    return await serve(o, url, threads.found, threads.run.bind(threads));
+  if (o.watch) {
+    if (work.modules.length === 0) {
+      refuse("there is no module to watch", `Name one, or put modules into ${usualFolder}.`);
+    }
+    return await serve(o, work, url, [], (db, to, signal) => {
+      const first = async (found: readonly Known[]) => {
+        if (settings.skipUnread.value) await skipUnread(db, found);
+      };
+      return runWatched(work, settings.workers.value, db, to, signal, first);
+    });
+  }
+  if (settings.workers.value > 1 && !o.list && !o.drain) {
+    using threads = await Threads.begin(work, settings.workers.value);
+    return await serve(o, work, url, threads.found, threads.run.bind(threads));
   }
   const deferred = deferredDatabase();
-  const found = o.modules.length === 0
+  const found = work.modules.length === 0
     ? [sampleConsumer(deferred.db)]
-    : await findConsumers(o.modules, deferred.db);
-  const selected = select(found, o.consumers, o.excluded);
-  if (o.list) return await list(selected, o.json);
-  return await serve(o, url, selected, (db, _url, signal) => {
+    : await findConsumers(work.modules, deferred.db, work.overrides);
+  const selected = select(found, work);
+  if (o.list) return await list(selected, o, url);
+  return await serve(o, work, url, selected, (db, _url, signal) => {
     deferred.become(db);
     return o.drain ? drain(selected, signal, o.json) : runHere(selected, signal);
   });
+}
+
+/** What to run: of modules and settings, without where each value comes from. */
+function workOf(modules: readonly string[], settings: Settings): Work {
+  return {
+    modules,
+    consumers: settings.consumers.value,
+    excluded: settings.excluded.value,
+    channels: settings.channels.value,
+    overrides: overridesOf(settings),
+    maxReconnectDelay: Math.ceil(settings.maxReconnectDelay.value),
+    logLevel: settings.logLevel.value,
+    logFormat: settings.logFormat.value,
+  };
 }
 
 /** The modules that are named, or else the usual folder, if there is one. */
@@ -96,6 +131,7 @@ type Run = (db: Database, url: string, signal: AbortSignal) => Promise<number>;
 /** Prepares a server, a connection and the schema, then runs; gives the exit code. */
 async function serve(
   o: ListenOptions,
+  work: Work,
   url: string | undefined,
   found: readonly Known[],
   run: Run,
@@ -108,46 +144,17 @@ async function serve(
   const server = own?.server;
   if (stop.signal.aborted) return exitCodes.ok;
   const to = url ?? server!.url;
-  await using db = await connect(to, { applicationName: "hark listen" });
+  const { maxReconnectDelay } = work;
+  await using db = await connect(to, { applicationName: "hark listen", maxReconnectDelay });
   if (server !== undefined || o.install) await migrate(db);
   else await requireSchema(db);
+  if (o.settings.skipUnread.value) await skipUnread(db, found);
   if (!o.drain) {
     await welcome(found, own);
     if ((await retention(db)).length === 0) await printError(nothingIsRemoved);
     await printError("Ctrl-C ends it.");
   }
   return await run(db, to, stop.signal);
-}
-
-async function list(found: readonly Found[], json: boolean): Promise<number> {
-  const rows = found.map(({ id, channels, module }) => ({ id, channels, module }));
-  if (json) await printJson(rows);
-  else {
-    await print(table(
-      "consumer, channels, module",
-      rows.map((row) => [row.id, row.channels.join(", "), row.module]),
-    ));
-  }
-  return exitCodes.ok;
-}
-
-async function welcome(found: readonly Known[], own: OwnServer | undefined): Promise<void> {
-  if (own !== undefined) {
-    const { version, port } = own.server;
-    await printError(
-      `PostgreSQL ${version} runs on port ${port} of 127.0.0.1; its data is in ${own.place}`,
-    );
-  }
-  for (const { id, channels } of found) {
-    await printError(
-      `${paintError("bold", visible(id))} listens on ${channels.map(visible).join(", ")}`,
-    );
-  }
-  if (own !== undefined) {
-    const channel = found[0]?.channels[0] ?? "orders";
-    const command = ownCommand(`notify ${shellWord(channel)} '{"id":42}'`);
-    await printError(`In a second terminal: ${paintError("bold", command)}`);
-  }
 }
 
 /** Runs all consumers in this thread. */
@@ -159,34 +166,4 @@ async function runHere(found: readonly Found[], signal: AbortSignal): Promise<nu
   });
   if (code === exitCodes.ok) await printError("stopped; progress is stored");
   return code;
-}
-
-async function drain(
-  found: readonly Found[],
-  signal: AbortSignal,
-  json: boolean,
-): Promise<number> {
-  let code: number = exitCodes.ok;
-  const handled = await Promise.all(found.map(async ({ id, consumer }) => {
-    try {
-      return { consumer: id, handled: await consumer.drain({ signal }) };
-    } catch (error) {
-      await printFailure(`consumer ${named(id)}`, sentenceOf(error));
-      code ||= exitCodeOf(error);
-      return { consumer: id, handled: null };
-    }
-  }));
-  if (json) await printJson(handled);
-  else {
-    await print(table(
-      "consumer, handled",
-      handled.map((one) => [one.consumer, one.handled ?? { text: "failed", style: "red" }]),
-    ));
-  }
-  return code;
-}
-
-/** Writes a failure to standard error. */
-export async function printFailure(what: string, sentence: string): Promise<void> {
-  await printError(`${paintError("red", "hark:")} ${what}: ${visibleLines(sentence)}`);
 }

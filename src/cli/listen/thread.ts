@@ -38,14 +38,16 @@ async function work({ name, work, port }: Hire): Promise<void> {
     const found = select(
       work.modules.length === 0
         ? [sampleConsumer(deferred.db)]
-        : await findConsumers(work.modules, deferred.db),
-      work.consumers,
-      work.excluded,
+        : await findConsumers(work.modules, deferred.db, work.overrides),
+      work,
     );
     say({ kind: "found", consumers: found.map(({ id, channels }) => ({ id, channels })) });
     const given = await url.promise;
     if (given !== undefined && !stop.signal.aborted) {
-      await using db = await connect(given, { applicationName: `hark listen ${name}` });
+      await using db = await connect(given, {
+        applicationName: `hark listen ${name}`,
+        maxReconnectDelay: work.maxReconnectDelay,
+      });
       deferred.become(db);
       await runAll(
         found,

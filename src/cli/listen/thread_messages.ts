@@ -6,8 +6,9 @@
 
 import type { HarkErrorCode } from "../../errors.ts";
 import type { LogOptions } from "../log.ts";
+import type { Overrides } from "./settings.ts";
 
-/** Which consumers to run, and how to log. */
+/** Which consumers to run, how, and how to log. */
 export interface Work extends LogOptions {
   /** Modules: files, folders, URLs; none means the sample. */
   readonly modules: readonly string[];
@@ -15,6 +16,12 @@ export interface Work extends LogOptions {
   readonly consumers: readonly string[] | undefined;
   /** Ids of consumers not to run. */
   readonly excluded: readonly string[] | undefined;
+  /** Channels of which a consumer has to read one. Default: any. */
+  readonly channels: readonly string[] | undefined;
+  /** Options that count more than the code of a consumer. */
+  readonly overrides: Overrides;
+  /** The longest wait between two tries to connect again, in ms. */
+  readonly maxReconnectDelay: number;
 }
 
 /** The one message to the thread itself; all others go through `port`. */

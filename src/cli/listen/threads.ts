@@ -183,16 +183,18 @@ export class Threads implements Disposable {
   /**
    * Starts the first thread, which loads the modules: their code never runs in the main thread.
    *
+   * @param signal Cuts it off if it aborts earlier.
    * @throws {HarkError} If a module is wrong.
    */
-  static async begin(work: Work, count: number): Promise<Threads> {
-    // Only what a thread needs and what can be sent to it.
-    const { modules, consumers, excluded, logLevel, logFormat } = work;
-    const sent: Work = { modules, consumers, excluded, logLevel, logFormat };
+  static async begin(work: Work, count: number, signal?: AbortSignal): Promise<Threads> {
     // A failure here is known by how the thread ends.
-    const first = new Thread("w1", sent, () => {});
+    const first = new Thread("w1", work, () => {});
+    const stop = () => first.stop();
+    signal?.addEventListener("abort", stop, { once: true });
+    if (signal?.aborted) stop();
     const found = await first.found;
-    if (found !== undefined) return new Threads(sent, count, first, found);
+    signal?.removeEventListener("abort", stop);
+    if (found !== undefined) return new Threads(work, count, first, found);
     const { failure, reason } = await first.ended;
     if (failure !== undefined) throw errorOf(failure);
     throw new HarkError("NO_CONSUMER", `a module ended the worker that loaded it: ${reason}`, {

@@ -5,6 +5,7 @@
  */
 
 import type { Queryable } from "../../database/queryable.ts";
+import { getLogger } from "../../log/logger.ts";
 import { longestTimer } from "../../duration.ts";
 import { HarkError } from "../../errors.ts";
 import type { Notification } from "../notification.ts";
@@ -15,6 +16,8 @@ import { BatchFailed, type Result, type Work } from "../state/work.ts";
 import { isThenable, settled } from "./await_result.ts";
 import { BatchInHand } from "./batch.ts";
 import type { Transactions } from "./transactions.ts";
+
+const logger = getLogger(["hark", "consumer"]);
 
 const succeeded: readonly Result[] = [undefined];
 
@@ -101,7 +104,10 @@ export class HandlerCalls {
     const tooLong = new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError");
     const timers = timeout === undefined ? [] : [
       setTimeout(() => late.abort(tooLong), timeout),
-      setTimeout(() => given.abort(tooLong), Math.min(2 * timeout, longestTimer)),
+      setTimeout(() => {
+        this.#tellOfAbandoned(work, timeout);
+        given.abort(tooLong);
+      }, Math.min(2 * timeout, longestTimer)),
     ];
     const batch = new BatchInHand(work);
     const { failed } = batch;
@@ -138,6 +144,21 @@ export class HandlerCalls {
     } finally {
       timers.forEach(clearTimeout);
     }
+  }
+
+  /** Says that a handler goes on, although its result counts no longer and its key goes on too. */
+  #tellOfAbandoned(work: Work, timeout: number): void {
+    const [first, ...others] = work.notifications;
+    logger.warn(
+      "{consumer}: the handler of notification {id}{more} still runs {waited} ms after it began, although " +
+        "its signal has aborted. It is no longer waited for: another attempt may run beside it",
+      {
+        consumer: this.#worker.consumer,
+        id: first!.id,
+        more: others.length === 0 ? "" : ` and ${others.length} more`,
+        waited: Math.min(2 * timeout, longestTimer),
+      },
+    );
   }
 
   /**

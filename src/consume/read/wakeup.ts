@@ -9,6 +9,7 @@ import type { Listener } from "../../database/listener.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { Standing, Wakes } from "../state/context.ts";
+import { fallTime, LoadMeter, riseTime } from "./load_meter.ts";
 
 /**
  * How long a sleeper is woken without asking again, in milliseconds. A dead sleeper costs
@@ -17,34 +18,11 @@ import type { Standing, Wakes } from "../state/context.ts";
 const lasting = 120_000;
 /**
  * How often an awake reader looks at the log, in milliseconds. The second value applies after
- * nothing came for `awhile`.
+ * nothing came for `awhile`. A reader that falls asleep begins with the first.
  */
 const glance = 3;
 const idleGlance = 10;
 const awhile = 200;
-/** How often a reader that is falling asleep looks at first, in milliseconds. */
-const firstLook = 5;
-/**
- * Commits with NOTIFY wait for each other. If at some rate these waits would fill this share of the
- * time, a reader stays awake, so that publishers need not wake it. The rate is per second, must
- * last for a moment, and is kept within these bounds.
- */
-const busyShare = 0.4;
-const leastBusyRate = 50;
-const mostBusyRate = 200;
-/** Rates are measured over `span` milliseconds. `spans` of them in a row must be high. */
-const span = 200;
-const spans = 2;
-/**
- * A reader that stayed awake falls asleep again if nothing came for `quiet` milliseconds, or less
- * than `calmShare` of the busy rate. The reader then sleeps at least `leastSleep` milliseconds
- * before it stays awake again. Each change writes to rows that all publishers look at. 100,000
- * changes under one open transaction make a look take a millisecond. So some changes in ten seconds
- * are acceptable, and many in one second are not.
- */
-const quiet = 3000;
-const calmShare = 0.7;
-const leastSleep = 400;
 
 /**
  * Rings a reader's bell often enough that nothing is missed.
@@ -69,18 +47,15 @@ export class Wakeup implements Wakes {
   /** Until when the sleeper row is valid, at least. */
   #until = -Infinity;
   #renewAt = -Infinity;
-  /** When the sleeper row was created or removed. */
+  /** When the reader last fell asleep or woke. */
   #changedAt = -Infinity;
-  /** Whether the reader is awake because of load. */
-  #loaded = false;
   /** When to look next, while the reader is awake or falls asleep. */
   #next = -Infinity;
-  #step = firstLook;
+  #step = glance;
   /** The transactions to be waited for, as PostgreSQL writes an array. */
   #awaited = "{}";
-  #rate = { since: -Infinity, count: 0, high: 0 };
-  /** While awake: the start of the span over which the reader's rate is measured. */
-  #found: { since: number; count: number | undefined } = { since: -Infinity, count: 0 };
+  /** Measures the NOTIFYs heard while asleep, and the notifications found while awake. */
+  readonly #load = new LoadMeter();
 
   /**
    * @param bell The bell that the reader waits on.
@@ -115,23 +90,23 @@ export class Wakeup implements Wakes {
     }
     if (!standing.open) {
       this.#state = "idle";
-      if (now < this.#until && now >= this.#changedAt + leastSleep) {
-        await this.#disarm(session, now);
+      if (now < this.#until && now >= this.#changedAt + riseTime) {
+        await this.#disarm(session);
       }
       return;
     }
     if (this.#state === "polling" || this.#state === "idle" || key !== this.#key) {
       this.#key = key;
-      this.#awaken(now, standing.found, false);
+      this.#awaken(now, standing, false);
       this.#bell.ring();
     }
     if (this.#state === "awake") await this.#watch(session, standing, now);
     else {
       await this.#advance(session, now);
       await this.#renew(session, standing, now);
-      if (this.#isBusy(now, standing)) {
-        this.#awaken(now, standing.found, true); // first: after disarming no NOTIFY is certain
-        await this.#disarm(session, now);
+      if (this.#load.measure(now, this.heard.count, standing.commitTime)) {
+        this.#awaken(now, standing, true); // first: after disarming no NOTIFY is certain
+        await this.#disarm(session);
       }
     }
   }
@@ -142,7 +117,7 @@ export class Wakeup implements Wakes {
       case "polling":
         return Infinity;
       case "idle":
-        return !open && performance.now() < this.#until ? this.#changedAt + leastSleep : Infinity;
+        return !open && performance.now() < this.#until ? this.#changedAt + riseTime : Infinity;
       case "awake":
         return full ? Infinity : this.#next;
       case "arming":
@@ -155,21 +130,21 @@ export class Wakeup implements Wakes {
   /** Removes the sleeper row, so that publishers do not go on notifying a reader that has gone. */
   async leave(session: Queryable): Promise<void> {
     this.#state = "polling";
-    if (performance.now() < this.#until) await this.#disarm(session, performance.now());
+    if (performance.now() < this.#until) await this.#disarm(session);
   }
 
-  #awaken(now: number, count: number | undefined, loaded: boolean): void {
+  #awaken(now: number, { found }: Standing, isLoaded: boolean): void {
     this.#state = "awake";
-    this.#loaded = loaded;
-    this.#found = { since: now, count };
+    this.#changedAt = now;
+    this.#load.restart(isLoaded, now, found);
     this.#next = now;
   }
 
   /** While awake: looks, or falls asleep if there is nothing to see. */
   async #watch(session: Queryable, standing: Standing, now: number): Promise<void> {
     const { drained, full, busyAt } = standing;
-    const calm = !this.#loaded || this.#isCalm(now, standing);
-    if (drained && !full && calm) {
+    if (this.#load.isHigh) this.#measure(standing, now);
+    if (drained && !full && !this.#load.isHigh) {
       await this.#arm(session, now);
     } else if (now >= this.#next && !full) {
       this.#next = now + (now - busyAt < awhile ? glance : idleGlance);
@@ -177,24 +152,21 @@ export class Wakeup implements Wakes {
     }
   }
 
-  /** Whether the reader finds so little that publishers may as well wake it. */
-  #isCalm(now: number, { busyAt, full, found, commitTime }: Standing): boolean {
-    if (now - busyAt >= quiet) return true;
-    const { since, count } = this.#found;
-    const elapsed = now - since;
-    if (elapsed < quiet && !full) return false;
-    this.#found = { since: now, count: found };
-    if (full || found === undefined || count === undefined) return false;
-    return (found - count) * 1000 / elapsed < calmShare * busyRate(commitTime);
+  /** While awake because of load: finds out whether publishers may as well wake the reader. */
+  #measure({ full, busyAt, found, commitTime }: Standing, now: number): void {
+    const isQuiet = now - Math.max(busyAt, this.#changedAt) >= fallTime;
+    // While there is no room, the reader finds less than is published.
+    if (full || isQuiet) this.#load.restart(!isQuiet, now, found);
+    else this.#load.measure(now, found, commitTime);
   }
 
   async #arm(session: Queryable, now: number): Promise<void> {
     await this.#sleep(session);
     this.#changedAt = now;
-    this.#rate = { since: now, count: this.heard.count, high: 0 };
+    this.#load.restart(false, now, this.heard.count);
     this.#awaited = await this.#publishers(session, null);
     this.#state = "arming";
-    this.#step = firstLook;
+    this.#step = glance;
     this.#next = now;
     await this.#advance(session, now);
   }
@@ -219,20 +191,9 @@ export class Wakeup implements Wakes {
   async #renew(session: Queryable, standing: Standing, now: number): Promise<void> {
     if (now < this.#renewAt) return;
     if (standing.drained) {
-      if (!await this.#sleep(session)) this.#awaken(now, standing.found, false);
+      if (!await this.#sleep(session)) this.#awaken(now, standing, false);
     } else if (now < this.#until) this.#renewAt = Math.min(now + 1000, this.#until);
-    else this.#awaken(now, standing.found, false);
-  }
-
-  /** Whether the reader is woken so often that it should stay awake. */
-  #isBusy(now: number, { commitTime }: Standing): boolean {
-    const elapsed = now - this.#rate.since;
-    if (elapsed >= span) {
-      const { count } = this.heard;
-      const high = (count - this.#rate.count) * 1000 / elapsed >= busyRate(commitTime);
-      this.#rate = { since: now, count, high: high ? this.#rate.high + 1 : 0 };
-    }
-    return this.#rate.high >= spans && now - this.#changedAt >= leastSleep;
+    else this.#awaken(now, standing, false);
   }
 
   /**
@@ -262,18 +223,11 @@ export class Wakeup implements Wakes {
     return row.left;
   }
 
-  async #disarm(session: Queryable, now: number): Promise<void> {
+  async #disarm(session: Queryable): Promise<void> {
     this.#until = -Infinity;
-    this.#changedAt = now;
     await translated(async () => {
       await session.query("select hark.wake_up($1::uuid)", [this.#sleeper]);
       await session.query("select hark.shut_gate()");
     });
   }
-}
-
-/** The number of NOTIFYs per second from which a reader stays awake. */
-function busyRate(commitTime: number | undefined): number {
-  const rate = commitTime === undefined ? 0 : busyShare * 1000 / commitTime;
-  return Math.min(Math.max(rate, leastBusyRate), mostBusyRate);
 }

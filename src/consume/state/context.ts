@@ -8,6 +8,7 @@ import type { Bell } from "../../database/bell.ts";
 import type { Listener } from "../../database/listener.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import type { ConsumerOptions } from "../options.ts";
+import type { ConsumerValues } from "../option_table.ts";
 import type { RetryPolicy } from "../retry.ts";
 import type { StartValues } from "../start.ts";
 import type { BatchHandler, Handler } from "../handler.ts";
@@ -33,12 +34,11 @@ export interface Handling {
 }
 
 /** A consumer's options, checked and complete. Durations are milliseconds. */
-export interface CheckedOptions extends RetryPolicy {
+export interface CheckedOptions extends RetryPolicy, ConsumerValues {
   readonly identity: Identity;
-  readonly partitions: number;
+  readonly maxAttempts: number;
   /** Whether `partitions` was given, rather than the default. */
   readonly partitionsGiven: boolean;
-  readonly version: number;
   /** Where to begin when the consumer is new: kind, id, time. */
   readonly start: StartValues;
   /** Starts of single channels: JSON text, or null. */
@@ -46,18 +46,8 @@ export interface CheckedOptions extends RetryPolicy {
   readonly limits: PageLimits;
   /** How keys share the worker. Undefined if they do not take turns. */
   readonly sharing: CheckedLimits | undefined;
-  readonly readAhead: number;
-  readonly readAheadBytes: number;
-  readonly concurrency: number;
-  readonly batchSize: number;
-  readonly pollInterval: number;
-  readonly acknowledgeCount: number;
-  readonly acknowledgeInterval: number;
-  readonly maxCrashes: number;
-  readonly maxWaiting: number;
   /** Whether a failure stops its partition. */
   readonly block: boolean;
-  readonly stopTimeout: number;
   readonly handling: Handling;
   readonly hooks: {
     readonly onHandled: ConsumerOptions["onHandled"] | undefined;

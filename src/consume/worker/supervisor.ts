@@ -112,7 +112,8 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
       [consumer],
     );
     const { rows: [row] } = await session.query(
-      `select pg_catalog.to_json(given_up)::text as given_up, unread
+      `select pg_catalog.to_json(given_up)::text as given_up, unread,
+        skipped, skipped_from
        from hark.register($1::text, array(select pg_catalog.json_array_elements_text($2::text::json)),
         $3::text, $4::bigint, $5::text::timestamptz, $6::text::jsonb, $7::boolean, $8::integer,
         $9::text::jsonb, $10::integer)`,
@@ -133,17 +134,19 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
     }
     const before: string[] = JSON.parse(known.channels);
     if (JSON.stringify(before.toSorted()) !== JSON.stringify(channels.toSorted())) {
-      logger.warn(
-        "{consumer} now reads the channels {channels}; before, it read {before}{more}",
-        {
-          consumer,
-          channels,
-          before,
-          more: channels.every((channel) => before.includes(channel))
-            ? ""
-            : `. To handle what a new channel had before: hark replay ${consumer} --from ID`,
-        },
-      );
+      const added = channels.filter((channel) => !before.includes(channel));
+      logger.warn("{consumer} now reads the channels {channels}; before, it read {before}{more}", {
+        consumer,
+        channels,
+        before,
+        more: Number(row.skipped) === 0
+          ? ""
+          : `. It skips ${countOf(row.skipped)} published on ${
+            added.join(", ")
+          } earlier. To handle ` +
+            `them: hark replay ${consumer} --from ${row.skipped_from}` +
+            added.map((channel) => ` --channel ${channel}`).join(""),
+      });
     }
     if (row.given_up !== null) {
       logger.warn(
@@ -154,9 +157,13 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
           consumer,
           channels: JSON.parse(row.given_up),
           count: Number(row.unread),
-          what: `${row.unread} notification${Number(row.unread) === 1 ? "" : "s"}`,
+          what: countOf(row.unread),
         },
       );
     }
   });
+}
+
+function countOf(count: unknown): string {
+  return `${count} notification${Number(count) === 1 ? "" : "s"}`;
 }

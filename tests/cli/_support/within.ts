@@ -14,7 +14,7 @@ import { type Ended, Transcript, type Wait, within } from "../../harness/mod.ts"
 export interface Screen {
   /** Whether it is a terminal. */
   readonly terminal?: boolean;
-  /** NO_COLOR and FORCE_COLOR. */
+  /** NO_COLOR, FORCE_COLOR, and settings such as HARK_WORKERS. */
   readonly variables?: Readonly<Record<string, string>>;
 }
 
@@ -36,11 +36,11 @@ export class Within implements AsyncDisposable {
       stdin: { readable, isTerminal: () => false },
       stdout: this.#output("stdout", terminal),
       stderr: this.#output("stderr", terminal),
-      // Colours and the database depend on the test alone, not on how it was started.
+      // Colours, settings and the database depend on the test alone, not on how it was started.
       variable: (name) =>
         name === "DATABASE_URL"
           ? url
-          : /^PG|_COLOR$/.test(name)
+          : /^(PG|HARK_)|_COLOR$/.test(name)
           ? variables[name]
           : Deno.env.get(name),
       addSignalListener: (signal, listener) => {

@@ -1,0 +1,81 @@
+/**
+ * The options of readers with their kinds, defaults and bounds. `options.ts` says what each does.
+ *
+ * @module
+ */
+
+import { aDay, longestTimer } from "../duration.ts";
+import {
+  aFunction,
+  duration,
+  either,
+  number,
+  oneOf,
+  other,
+  type Rules,
+  type Values,
+} from "../option_rules.ts";
+import type { ConsumerOptions } from "./options.ts";
+import type { SubscribeOptions } from "./subscribe_options.ts";
+
+const channels = "one or several";
+const start = '`"beginning"`, `"now"`, `{ id }`, `{ time }`';
+const functions = other(
+  "a function, or a list of them",
+  "none",
+  (value) => typeof value === "function" || Array.isArray(value),
+);
+
+/** The options of a consumer. */
+export const consumerRules = {
+  id: other("1 to 200 characters", "required"),
+  channels: other(channels, "required, unless `handle` is `on(…)`"),
+  filter: other("see `ConsumerFilter`"),
+  handle: aFunction,
+  handleBatch: aFunction,
+  around: functions,
+  aroundBatch: functions,
+  batchSize: number(100, 1, 10_000),
+  from: other(start, '`"beginning"`'),
+  partitions: number(1, 1, 1024),
+  version: number(0, 0, 2_147_483_647),
+  concurrency: number(1, 1, 10_000),
+  limits: other("see `LimitOptions`"),
+  transactional: either(false),
+  timeout: duration(undefined, 1, longestTimer),
+  retry: other(
+    "`RetryOptions`, or a function",
+    "none",
+    (value) => typeof value === "function" || typeof value === "object",
+  ),
+  maxAttempts: { ...number(20, 1, 1_000_000_000), endless: true },
+  maxCrashes: number(4, 4, 1000),
+  onFailure: oneOf("wait", "block"),
+  maxWaiting: number(10_000, 1, 1_000_000),
+  onHandled: aFunction,
+  onError: aFunction,
+  onDeadLetter: aFunction,
+  pollInterval: duration(3000, 1, aDay),
+  pageSize: number(500, 1, 100_000),
+  pageBytes: number(8 * 1024 * 1024, 1),
+  readAhead: number(4000, 1, 1_000_000),
+  readAheadBytes: number(16 * 1024 * 1024, 1),
+  acknowledgeCount: number(4000, 1),
+  acknowledgeInterval: duration(200, 0, aDay),
+  lease: duration(15_000, 100, aDay),
+  stopTimeout: duration(30_000, 0, aDay),
+} satisfies Rules & Record<keyof ConsumerOptions, unknown>;
+
+/** The options of `subscribe`. */
+export const subscribeRules = {
+  from: other(start, '`"now"`'),
+  follow: either(true),
+  signal: other("an `AbortSignal`"),
+  pollInterval: consumerRules.pollInterval,
+  pageSize: consumerRules.pageSize,
+  pageBytes: consumerRules.pageBytes,
+  onReady: aFunction,
+} satisfies Rules & Record<keyof SubscribeOptions, unknown>;
+
+/** The options of a consumer that the table has a default for, checked. Durations are milliseconds. */
+export type ConsumerValues = Values<typeof consumerRules>;

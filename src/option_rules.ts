@@ -1,0 +1,161 @@
+/**
+ * Rules for options: of what kind each is, its default and its bounds. A table of rules checks what a
+ * caller passes in, and the reference of the documentation is written of it.
+ *
+ * @module
+ */
+
+import { bad, knownOptions, wholeNumber } from "./check.ts";
+import { requiredMs } from "./duration.ts";
+
+/** A whole number, or a duration in milliseconds. */
+export interface NumberRule<Otherwise extends number | undefined = number | undefined> {
+  readonly kind: "number" | "duration";
+  /** The default. */
+  readonly otherwise: Otherwise;
+  readonly least: number;
+  readonly most: number;
+  /** Whether `Infinity` may be given too. */
+  readonly endless: boolean;
+}
+
+/** One of several texts, the first by default. */
+export interface ChoiceRule<Choice extends string = string> {
+  readonly kind: "choice";
+  readonly choices: readonly [Choice, ...Choice[]];
+}
+
+/** `true` or `false`. */
+export interface SwitchRule {
+  readonly kind: "switch";
+  readonly otherwise: boolean;
+}
+
+/** A function. */
+export interface FunctionRule {
+  readonly kind: "function";
+}
+
+/** Anything else. The module that takes it checks it. */
+export interface OtherRule {
+  readonly kind: "other";
+  /** What may be given, for the reference. */
+  readonly bounds: string;
+  /** The default, for the reference. */
+  readonly otherwise: string;
+  /** Whether a value could be meant for it. */
+  readonly couldBe: (value: unknown) => boolean;
+}
+
+/** A rule for an option. */
+export type Rule = NumberRule | ChoiceRule | SwitchRule | FunctionRule | OtherRule;
+
+/** The rules for all options of something, by name. */
+export type Rules = Readonly<Record<string, Rule>>;
+
+/** What an option is once it is checked. */
+type Value<R extends Rule> = R extends NumberRule<infer Otherwise> ? number | Otherwise
+  : R extends ChoiceRule<infer Choice> ? Choice
+  : R extends SwitchRule ? boolean
+  : never;
+
+/** The options with a default of the table, checked and complete. */
+export type Values<R extends Rules> = {
+  readonly [Name in keyof R as Value<R[Name]> extends never ? never : Name]: Value<R[Name]>;
+};
+
+/** A whole number. */
+export function number<Otherwise extends number | undefined>(
+  otherwise: Otherwise,
+  least: number,
+  most: number = Number.MAX_SAFE_INTEGER,
+): NumberRule<Otherwise> {
+  return { kind: "number", otherwise, least, most, endless: false };
+}
+
+/** A duration. The default and the bounds are milliseconds. */
+export function duration<Otherwise extends number | undefined>(
+  otherwise: Otherwise,
+  least: number,
+  most: number,
+): NumberRule<Otherwise> {
+  return { kind: "duration", otherwise, least, most, endless: false };
+}
+
+/** One of several texts, the first by default. */
+export function oneOf<Choice extends string>(
+  ...choices: readonly [Choice, ...Choice[]]
+): ChoiceRule<Choice> {
+  return { kind: "choice", choices };
+}
+
+/** `true` or `false`. */
+export function either(otherwise: boolean): SwitchRule {
+  return { kind: "switch", otherwise };
+}
+
+/** A function. */
+export const aFunction: FunctionRule = { kind: "function" };
+
+/** What its own module checks. By default it is no function. */
+export function other(
+  bounds: string,
+  otherwise: string = "none",
+  couldBe: OtherRule["couldBe"] = (value) => typeof value !== "function",
+): OtherRule {
+  return { kind: "other", bounds, otherwise, couldBe };
+}
+
+/** Whether a value could be meant for an option. It may still be out of bounds. */
+export function couldBe(rule: Rule, value: unknown): boolean {
+  if (rule.kind === "other") return rule.couldBe(value);
+  return (rule.kind === "function") === (typeof value === "function");
+}
+
+/**
+ * Checks options and fills in the defaults.
+ *
+ * @param what What they are options of, for messages.
+ * @throws {HarkError} `BAD_OPTION`.
+ */
+export function checkedValues<R extends Rules>(what: string, rules: R, options: object): Values<R> {
+  knownOptions(what, options, Object.keys(rules));
+  const given = options as Readonly<Record<string, unknown>>;
+  const values: Record<string, unknown> = {};
+  for (const [name, rule] of Object.entries(rules)) {
+    if (rule.kind === "other") continue;
+    const value = checkedValue(name, rule, given[name]);
+    if (rule.kind !== "function") values[name] = value;
+  }
+  return values as Values<R>;
+}
+
+function checkedValue(name: string, rule: Exclude<Rule, OtherRule>, value: unknown): unknown {
+  switch (rule.kind) {
+    case "number": {
+      const { otherwise, least, most, endless } = rule;
+      if (value === undefined || endless && value === Infinity) return value ?? otherwise;
+      return wholeNumber(
+        name,
+        value as number,
+        0,
+        least,
+        most,
+        endless ? "or Infinity" : undefined,
+      );
+    }
+    case "duration":
+      return value === undefined ? rule.otherwise : requiredMs(name, value as number, rule);
+    case "choice":
+      if (value === undefined) return rule.choices[0];
+      if (rule.choices.includes(value as string)) return value;
+      return bad(name, value, `Give one of: ${rule.choices.join(", ")}.`);
+    case "switch":
+      if (value === undefined) return rule.otherwise;
+      if (typeof value === "boolean") return value;
+      return bad(name, value, "Give true or false.");
+    case "function":
+      if (value === undefined || typeof value === "function") return value;
+      return bad(name, value, "Give a function.");
+  }
+}
