@@ -177,7 +177,7 @@ export {
 export {
   discard,
   type FailureChoice,
-  type FailureSteps,
+  type FailureOptions,
   retry,
   type Whereabouts,
 } from "./src/operate/retry.ts";

@@ -24,7 +24,7 @@ export interface FailureChoice extends DeadLetterFilter {
 }
 
 /** Options of {@linkcode retry} and {@linkcode discard} that say how they go on. */
-export interface FailureSteps {
+export interface FailureOptions {
   /** Callback after each transaction, with how many notifications it has been so far. */
   readonly onProgress?: (count: number) => unknown;
   /** When it aborts, the call ends after the current transaction. Another call takes what is left. */
@@ -64,7 +64,7 @@ export async function retry(
   db: Queryable,
   consumer: string,
   which: FailureChoice,
-  steps: FailureSteps = {},
+  steps: FailureOptions = {},
 ): Promise<number> {
   return await change(db, "retry", consumer, which, steps);
 }
@@ -91,7 +91,7 @@ export async function discard(
   db: Queryable,
   consumer: string,
   which: FailureChoice,
-  steps: FailureSteps = {},
+  steps: FailureOptions = {},
 ): Promise<number> {
   return await change(db, "discard", consumer, which, steps);
 }
@@ -101,7 +101,7 @@ async function change(
   how: "retry" | "discard",
   consumer: string,
   which: FailureChoice,
-  steps: FailureSteps,
+  steps: FailureOptions,
 ): Promise<number> {
   const name = consumerName(consumer);
   const example = Array.isArray(which)

@@ -9,8 +9,8 @@ import { connect } from "../database/database.ts";
 import { ownVariable } from "../database/environment.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { type Duration, requiredMs } from "../duration.ts";
-import { HarkError } from "../errors.ts";
 import { migrate } from "../schema/migrate.ts";
+import { loadPGlite, type PGliteClass, type PGliteDatabase } from "./pglite.ts";
 import { startWithSchema } from "./template.ts";
 
 /** Where the database of a test is. */
@@ -26,22 +26,6 @@ export interface TestDatabaseOptions {
    * `package.json` names, else the newest of version 0.5.
    */
   readonly PGlite?: PGliteClass;
-}
-
-/** What is needed of PGlite. */
-export interface PGliteClass {
-  /** Starts a database. */
-  create(options?: { loadDataDir?: Blob }): Promise<PGliteDatabase>;
-}
-
-/** A database of PGlite, as far as it is used. */
-export interface PGliteDatabase extends Queryable, AsyncDisposable {
-  /** Runs `work` in a transaction. */
-  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T | undefined>;
-  /** Runs several statements. */
-  exec(sql: string): Promise<unknown>;
-  /** The data of the database. */
-  dumpDataDir(compression: "none"): Promise<Blob>;
 }
 
 /**
@@ -111,23 +95,6 @@ function extended(database: PGliteDatabase): TestDatabase {
   return Object.assign(database, {
     url: undefined,
     advance: (time: Duration) => advance(database, time),
-  });
-}
-
-async function loadPGlite(): Promise<PGliteClass> {
-  // Not written as literals: they would be dependencies of this package, for every program.
-  let reason: unknown;
-  for (const name of ["@electric-sql/pglite", "npm:@electric-sql/pglite@^0.5"]) {
-    try {
-      return (await import(name)).PGlite;
-    } catch (error) {
-      reason = error;
-    }
-  }
-  throw new HarkError("BAD_OPTION", "PGlite cannot be loaded", {
-    cause: reason,
-    remedy: "Add it: deno add npm:@electric-sql/pglite. Or give testDatabase({ PGlite }), or set " +
-      "DATABASE_URL for a test on a server.",
   });
 }
 

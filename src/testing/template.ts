@@ -11,7 +11,7 @@ import { getLogger } from "../log/logger.ts";
 import { messageOf } from "../database/translate.ts";
 import { migrate } from "../schema/migrate.ts";
 import { loadSchema } from "../schema/script.ts";
-import type { PGliteClass, PGliteDatabase } from "./database.ts";
+import type { PGliteClass, PGliteDatabase } from "./pglite.ts";
 
 const logger = getLogger(["hark", "testing"]);
 

@@ -110,8 +110,8 @@ export class Entries {
   }
 
   /**
-   * A waiting entry whose row is gone ends without being handled. Nothing of it is to be stored: by
-   * then its row may be a new one, for a replay.
+   * A waiting entry whose row is gone ends without being handled. It leaves nothing to
+   * store: the row may be there again by then, for a replay.
    */
   abandon(entry: Entry): void {
     change(entry).phase = "settled";
