@@ -60,6 +60,7 @@ function settings(): string {
           hark,
           init: `${hark} init`,
           listen: `${hark} listen consumers/`,
+          watch: `${hark} listen --watch consumers/`,
         },
       },
       null,
@@ -76,8 +77,8 @@ export const create = describedCommand(
     description:
       "Writes deno.json, consumers/hello.ts and tests/hello_test.ts into a folder. It overwrites " +
       "nothing: if one of the files is there, it writes none. Then deno task test runs the test " +
-      "without a server. With DATABASE_URL, deno task init installs the schema and deno task listen " +
-      "runs the consumer.",
+      "without a server. With DATABASE_URL, deno task init installs the schema, deno task listen runs " +
+      "the consumer, and deno task watch runs it again after each change.",
     examples: [
       ["hark new", "in this folder"],
       ["hark new shop", "in the folder shop, which is made"],

@@ -4,32 +4,10 @@
  * @module
  */
 
-import { HarkError, type HarkErrorCode } from "../errors.ts";
+import { HarkError } from "../errors.ts";
 import { kindOf } from "../show.ts";
-import { chainOf, codesIn, type ServerError, serverError, sqlState } from "./driver_error.ts";
-import rights from "./rights.json" with { type: "json" };
-
-/** The SQLSTATEs that Hark's own SQL functions raise. */
-const own: Record<string, HarkErrorCode> = {
-  HK001: "IN_TRANSACTION",
-  HK002: "IN_TRANSACTION",
-  HK003: "NOT_PRIMARY",
-  HK004: "WINDOW_LOST",
-  HK005: "FENCED",
-  HK006: "BAD_OPTION",
-  HK007: "NO_CONSUMER",
-  HK008: "CONFLICT",
-};
-
-const constraints: Record<string, [HarkErrorCode, string]> = {
-  channel_is_1_to_200_characters: ["BAD_CHANNEL", "Give a channel of 1 to 200 characters."],
-  key_is_at_most_1000_characters: ["BAD_PAYLOAD", "Give a key of at most 1,000 characters."],
-  headers_are_an_object: ["BAD_PAYLOAD", "Give headers as an object."],
-  schedule_name_is_1_to_200_characters: ["BAD_OPTION", "Give a name of 1 to 200 characters."],
-  cron_is_1_to_200_characters: ["BAD_OPTION", "Give a cron pattern such as 0 3 * * *."],
-  timezone_is_1_to_100_characters: ["BAD_OPTION", "Give a time zone such as Europe/Berlin."],
-  missed_is_once_or_skip: ["BAD_OPTION", "Give once or skip."],
-};
+import { chainOf, codesIn, serverError, sqlState } from "./driver_error.ts";
+import { ofServer, type Translation } from "./server_errors.ts";
 
 const network = new Set([
   "ECONNREFUSED",
@@ -104,95 +82,6 @@ export function translate(error: unknown, role?: string): HarkError {
     message,
     remedy === undefined ? { cause: error } : { cause: error, remedy },
   );
-}
-
-type Translation = [kind: HarkErrorCode, message: string, remedy?: string];
-
-/**
- * Translates an error that the server reported, by its SQLSTATE. It may come from a statement of
- * the user's own.
- */
-function ofServer(
-  { code, hint, constraint }: ServerError,
-  message: string,
-  role?: string,
-): Translation {
-  const plain: Translation = hint === undefined
-    ? ["DATABASE", message]
-    : ["DATABASE", message, hint];
-  if (own[code] !== undefined) {
-    return hint === undefined ? [own[code], message] : [own[code], message, hint];
-  }
-  switch (code) {
-    case "23514": {
-      const known = constraints[constraint ?? ""];
-      return known === undefined ? plain : [known[0], message, known[1]];
-    }
-    case "3F000":
-    case "42883":
-    case "42P01":
-      if (!/"hark"|\bhark\./.test(message)) return plain;
-      return [
-        "NO_SCHEMA",
-        `the schema "hark" is not installed in this database, is incomplete, or has another version (${message})`,
-        "Run `hark init`, or call migrate(db).",
-      ];
-    case "42501":
-      return hint === undefined ? noPermission(message, role) : ["NO_PERMISSION", message, hint];
-    case "28P01":
-    case "28000":
-      return [
-        "UNREACHABLE",
-        `the server refused the login: ${message}`,
-        /no (encryption|SSL off|SSL)/i.test(message)
-          ? "Give sslmode=verify-full in the URL if the server asks for TLS, or allow the login in pg_hba.conf."
-          : /pg_hba\.conf/.test(message)
-          ? "Allow the login in the server's pg_hba.conf."
-          : "Check the user and the password.",
-      ];
-    case "3D000":
-      return ["UNREACHABLE", message, "Create the database, or correct its name in the URL."];
-    case "55000":
-    case "XX000":
-      // "recovery is in progress"; "cannot assign TransactionIds during recovery"
-      if (!/recovery is in progress|during recovery/.test(message)) return plain;
-      return ["NOT_PRIMARY", `this server is a standby: ${message}`, "Connect to the primary."];
-    case "25006":
-      return ["NOT_PRIMARY", `this server is read-only: ${message}`, "Connect to the primary."];
-  }
-  return /^(08|57P)/.test(code)
-    ? ["UNREACHABLE", message, "The connection is gone; try again."]
-    : plain;
-}
-
-/**
- * What a missing right would allow, and the remedy, as far as the server's message says which right
- * it is. The lists of functions and tables come from sql/, so that they cannot become stale.
- */
-function noPermission(message: string, role = "role"): Translation {
-  const grant = (kind: string) => `hark.grant_${kind}('${role.replaceAll("'", "''")}')`;
-  if (/schema "?hark"?$/.test(message)) {
-    return [
-      "NO_PERMISSION",
-      message,
-      `As the schema's owner: select ${grant("publish")} to publish, ${grant("consume")} to ` +
-      `read, or ${grant("operate")} to operate, such as to retry and to clean up.`,
-    ];
-  }
-  const [, what, name = ""] = /(function|table) "?(\w+)"?$/.exec(message) ?? [];
-  if (what === "table" ? rights.tables.includes(name) : /^grant_\w+$/.test(name)) {
-    return ["NO_PERMISSION", message, "Only the owner of the schema may do this."];
-  }
-  const kinds = what !== "function"
-    ? []
-    : (["publish", "consume", "operate"] as const).filter((kind) => rights[kind].includes(name));
-  if (kinds.length === 0) return ["NO_PERMISSION", message];
-  // The function's name alone says nothing to a reader of the message.
-  return [
-    "NO_PERMISSION",
-    `this role may not ${kinds.join(" or ")}: ${message}`,
-    `As the schema's owner: select ${kinds.map(grant).join(" or ")}.`,
-  ];
 }
 
 /** Translates an error of the driver itself: one of the connection, not of a statement. */

@@ -111,4 +111,6 @@ test("listen --watch refuses what does not go with it", async ({ url }) => {
     const both = new RegExp(`${other} and --watch contradict each other`);
     await refused(["listen", "--watch", other], 2, both, { url, here: true });
   }
+  const remote = ["listen", "--watch", "jsr:@nobody/nothing"];
+  await refused(remote, 2, /none of the modules is a file/, { url });
 });

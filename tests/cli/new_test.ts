@@ -11,7 +11,7 @@ test("hark new writes a consumer, a test that passes, and tasks", async ({ url, 
     /^wrote .*\nnow: cd .* deno task test\n$/s,
   );
   const { tasks, imports } = JSON.parse(await Deno.readTextFile(join(shop, "deno.json")));
-  assert.deepEqual(Object.keys(tasks), ["test", "hark", "init", "listen"]);
+  assert.deepEqual(Object.keys(tasks), ["test", "hark", "init", "listen", "watch"]);
   assert.match(imports["@hark/postgres"], /^jsr:@hark\/postgres@\^\d/);
 
   // With this clone in the place of the released package.

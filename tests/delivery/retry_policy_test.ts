@@ -25,7 +25,8 @@ test("a function of a class decides when a notification comes again, and when it
   }
   const billing = new Billing(db);
   assert.equal(await billing.drain(), 1);
-  assert.deepEqual(billing.asked, ["1/1 bad 1", "2/1 bad 2", "1/2 bad 1"]);
+  // On a busy machine 5 ms are over before the second one begins.
+  assert.deepEqual(billing.asked.toSorted(), ["1/1 bad 1", "1/2 bad 1", "2/1 bad 2"]);
   assert.deepEqual(await context.sql("select id::int, attempts, error from hark.dead"), [
     { id: 2, attempts: 1, error: "bad 2" },
   ]);

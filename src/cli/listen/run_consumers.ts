@@ -70,9 +70,10 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
     if (work.modules.length === 0) {
       refuse("there is no module to watch", `Name one, or put modules into ${usualFolder}.`);
     }
-    return await serve(o, work, url, [], (db, to, signal) => {
+    return await serve(o, work, url, [], (db, to, signal, own) => {
       const first = async (found: readonly Known[]) => {
         if (settings.skipUnread.value) await skipUnread(db, found);
+        await welcome(found, own);
       };
       return runWatched(work, settings.workers.value, db, to, signal, first);
     });
@@ -126,7 +127,12 @@ async function isFolder(path: string): Promise<boolean> {
 }
 
 /** Runs consumers on a connected database until the signal; gives the exit code. */
-type Run = (db: Database, url: string, signal: AbortSignal) => Promise<number>;
+type Run = (
+  db: Database,
+  url: string,
+  signal: AbortSignal,
+  own: OwnServer | undefined,
+) => Promise<number>;
 
 /** Prepares a server, a connection and the schema, then runs; gives the exit code. */
 async function serve(
@@ -150,11 +156,11 @@ async function serve(
   else await requireSchema(db);
   if (o.settings.skipUnread.value) await skipUnread(db, found);
   if (!o.drain) {
-    await welcome(found, own);
+    if (!o.watch) await welcome(found, own);
     if ((await retention(db)).length === 0) await printError(nothingIsRemoved);
     await printError("Ctrl-C ends it.");
   }
-  return await run(db, to, stop.signal);
+  return await run(db, to, stop.signal, own);
 }
 
 /** Runs all consumers in this thread. */

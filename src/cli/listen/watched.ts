@@ -8,6 +8,7 @@
 import { dirname, relative } from "node:path";
 import type { Database } from "../../database/database.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
+import { refuse } from "../options.ts";
 import { printError } from "../output.ts";
 import { visible } from "../style.ts";
 import { type Files, filesOf } from "./module_files.ts";
@@ -21,7 +22,8 @@ const quiet = 100;
 /**
  * Runs consumers until the signal; gives the exit code.
  *
- * @param first Called once the consumers are known for the first time, before they run.
+ * @param first Called when the consumers are known for the first time, before they run: says which
+ * they are.
  */
 export async function runWatched(
   work: Work,
@@ -33,15 +35,18 @@ export async function runWatched(
 ): Promise<number> {
   let prepare: typeof first | undefined = first;
   for (;;) {
+    const files = await filesOf(work.modules);
+    if (files.size === 0) {
+      refuse("none of the modules is a file", "Leave --watch out: a URL is loaded as it is.");
+    }
     // Before the modules are loaded, so that no change is missed.
-    using change = new Change(work.modules, await filesOf(work.modules));
+    using change = new Change(work.modules, files);
     const ending = AbortSignal.any([signal, change.signal]);
     let code: number = exitCodes.ok;
     try {
       using threads = await Threads.begin(work, workers, ending);
-      await prepare?.(threads.found);
+      await (prepare ?? welcome)(threads.found);
       prepare = undefined;
-      await welcome(threads.found);
       code = await threads.run(db, url, ending);
     } catch (error) {
       if (!ending.aborted) {

@@ -122,7 +122,7 @@ export class Dispatcher {
 
   /** Takes the next entry or batch to handle. Undefined if there is none, or not yet. */
   #next(): Entry[] | undefined {
-    const { options, entries: { queue, unacknowledged, outcomes } } = this.#state;
+    const { options, entries: { queue, unacknowledged, rows: { outcomes } } } = this.#state;
     let first: Entry | undefined;
     while ((first = queue.peek()) !== undefined) {
       if (first.alone && this.#calls > 0) {

@@ -308,7 +308,7 @@ export class Assignment {
 
   /** Moves some of the notifications to be replayed into hark.waiting, if few wait there. */
   async #moveReplays(session: Queryable): Promise<void> {
-    const { partitions, options, entries: { waiting } } = this.#state;
+    const { partitions, options, entries: { rows: { waiting } } } = this.#state;
     if (partitions.size === 0 || waiting.size > options.maxWaiting / 4) return;
     const { rows: [row] } = await session.query("select hark.move_replays($1::text) as looked", [
       this.#consumer,

@@ -66,7 +66,7 @@ export class Waiting {
     const { entries } = this.#state;
     const numbers = numbersText(partitions.map((held) => held.number));
     const asked = new Set(partitions.map((held) => held.number));
-    const before = [...entries.waiting.values()].filter((entry) =>
+    const before = [...entries.rows.waiting.values()].filter((entry) =>
       entry.wait?.certain && asked.has(entry.partition)
     );
     const seen = new Set<number>();
@@ -88,9 +88,9 @@ export class Waiting {
       for (const row of rows) {
         after = toId(row.id);
         seen.add(after);
-        const known = entries.waiting.get(after);
+        const known = entries.rows.waiting.get(after);
         if (known === undefined) this.#take(after, row);
-        else if (entries.isHurried(known, Number(row.hurried))) hurried.add(known);
+        else if (entries.rows.isHurried(known, Number(row.hurried))) hurried.add(known);
       }
       if (rows.length < waitingPage) {
         looked(Infinity);
@@ -110,7 +110,7 @@ export class Waiting {
   #discarded(entry: Entry): void {
     const { entries, options } = this.#state;
     // Handled, given up or lost since the rows were asked for.
-    if (entries.waiting.get(entry.id) !== entry || !entries.discard(entry)) return;
+    if (entries.rows.waiting.get(entry.id) !== entry || !entries.discard(entry)) return;
     settled(options.identity.consumer, entry.id);
     logger.info("{consumer}: waiting notification {id} was discarded", {
       consumer: options.identity.consumer,
@@ -123,7 +123,7 @@ export class Waiting {
     const { partitions, entries } = this.#state;
     const held = partitions.get(Number(partition));
     // A finished entry may not be stored as finished yet.
-    if (held === undefined || entries.outcomes.has(id)) return;
+    if (held === undefined || entries.rows.outcomes.has(id)) return;
     const numbers = { attempts: Number(attempts), wait: Number(due_ms), hurried: Number(hurried) };
     entries.find({ id, key, state, passed, ...numbers }, held);
   }
@@ -146,13 +146,14 @@ export class Waiting {
   /** Whether a waiting entry is due, and there is room for it. */
   get mayLoad(): boolean {
     const { options, entries: { queue, bytes } } = this.#state;
-    return queue.wantsLoading && queue.loadedCount < loadedAtOnce && bytes < options.readAheadBytes;
+    return queue.wantsLoading && queue.ready.loadedCount < loadedAtOnce &&
+      bytes < options.readAheadBytes;
   }
 
   /** Reads the waiting notifications that are due. */
   async load(session: Queryable): Promise<void> {
     const state = this.#state;
-    const { queue, outcomes } = state.entries;
+    const { queue, rows: { outcomes } } = state.entries;
     const limits = this.#caution.limits();
     const entries = queue.takeLoading(limits.rows);
     if (entries.length === 0) return;

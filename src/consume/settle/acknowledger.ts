@@ -28,7 +28,7 @@ export class Acknowledger {
 
   /** When the next acknowledgement is due at the latest. Infinity if there is nothing to store. */
   get due(): number {
-    const { options, entries: { unacknowledged, outcomes } } = this.#state;
+    const { options, entries: { unacknowledged, rows: { outcomes } } } = this.#state;
     if (unacknowledged >= options.acknowledgeCount) return -Infinity;
     // Store a failure soon, so that a worker that takes over continues counting its attempts.
     if (outcomes.size > 0) return this.#at + Math.min(options.acknowledgeInterval, 200);
@@ -62,7 +62,7 @@ export class Acknowledger {
   async send(session: Queryable): Promise<void> {
     const state = this.#state;
     for (const reader of state.readers) if (reader.ended && reader.span > 0) reader.dirty = true;
-    const outcomes = [...state.entries.outcomes.values()];
+    const outcomes = [...state.entries.rows.outcomes.values()];
     const told = new Set(outcomes.map(({ entry }) => entry.partition));
     const moves: {
       held: OwnedPartition;
@@ -119,9 +119,9 @@ export class Acknowledger {
       }
     }
     for (const outcome of outcomes) {
-      if (outcome.kind === "wait") state.entries.confirm(outcome.entry);
-      if (state.entries.outcomes.get(outcome.entry.id) === outcome) {
-        state.entries.outcomes.delete(outcome.entry.id);
+      if (outcome.kind === "wait") state.entries.rows.confirm(outcome.entry);
+      if (state.entries.rows.outcomes.get(outcome.entry.id) === outcome) {
+        state.entries.rows.outcomes.delete(outcome.entry.id);
       }
     }
   }

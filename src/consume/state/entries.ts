@@ -1,27 +1,25 @@
 /**
- * The only functions that change an entry. Each does all that belongs to the change: the phase, the
- * queue, the row of hark.waiting, the counters, the memory.
+ * The functions that change an entry. Each does all that belongs to the change: the phase, the queue,
+ * the row of hark.waiting, the counters, the memory. Only these and `WaitingRows` change one.
  *
  * @module
  */
 
 import type { LogRow } from "../notification.ts";
 import type { CheckedOptions } from "./context.ts";
-import { type Entry, isOver, type Outcome, sizeOf, type WaitingRow, waitingRow } from "./entry.ts";
+import { change, type Entry, isOver, type Outcome, sizeOf } from "./entry.ts";
 import { foundEntry, type FoundRow, readEntry } from "./new_entry.ts";
 import { KeyQueue } from "./key_queue.ts";
 import { Turns } from "./turns.ts";
 import type { OwnedPartition } from "./partition.ts";
+import { type Halt, type Wait, WaitingRows } from "./waiting_rows.ts";
 
-type Halt = (held: OwnedPartition, why: "blocked" | "full") => void;
+const behind: Wait = { state: "behind", due: 0, error: null };
 
 /** The entries of one worker. */
 export class Entries {
   readonly queue: KeyQueue;
-  /** Outcomes that are not known to be stored yet. */
-  readonly outcomes = new Map<number, Outcome>();
-  /** Entries that have, or are about to have, a row in hark.waiting. */
-  readonly waiting = new Map<number, Entry>();
+  readonly rows: WaitingRows;
   readonly running = new Set<Entry>();
   /** Bytes of the notifications that were read and are not yet handled. */
   bytes = 0;
@@ -31,7 +29,6 @@ export class Entries {
   unacknowledged = 0;
   readonly #options: CheckedOptions;
   readonly #partitions: ReadonlyMap<number, OwnedPartition>;
-  readonly #halt: Halt;
 
   /** @param halt Called for a partition in which no more may wait. */
   constructor(
@@ -41,7 +38,10 @@ export class Entries {
   ) {
     this.#options = options;
     this.#partitions = partitions;
-    this.#halt = halt;
+    this.rows = new WaitingRows(options, partitions, halt, (held) => {
+      held.halted = "unsure";
+      this.dropAll(held, true);
+    });
     const { concurrency, sharing } = options;
     this.queue = new KeyQueue(
       concurrency === 1 && sharing === undefined,
@@ -66,35 +66,13 @@ export class Entries {
 
   /** A row of hark.waiting was found: its entry waits. */
   find(row: FoundRow, held: OwnedPartition): void {
-    const { id } = row;
     const now = performance.now();
     const entry = foundEntry(row, held, now, this.laneOf(held.number, row.key));
-    if (!row.passed) held.done.add(id);
-    this.waiting.set(id, entry);
-    held.waiting++;
+    if (!row.passed) held.done.add(row.id);
+    this.rows.add(entry, held);
     // What needs a newer worker is tried at once: this one may be it.
     const atOnce = row.state === "newer" || entry.wait?.extraUntil !== undefined;
     this.queue.addWaiting(entry, atOnce ? now : now + row.wait);
-  }
-
-  /** The row of a waiting entry is certainly stored. */
-  confirm({ wait }: Entry): void {
-    if (wait !== undefined) changeRow(wait).certain = true;
-  }
-
-  /**
-   * The row of a waiting entry was found again.
-   *
-   * @returns whether an attempt at once was asked for since, and no handler runs.
-   */
-  isHurried(entry: Entry, hurried: number): boolean {
-    const row = changeRow(entry.wait!);
-    row.certain = true;
-    row.discarded = false; // it is there once more, for a replay
-    if (hurried <= row.hurried) return false;
-    row.hurried = hurried;
-    row.again ||= entry.startedAt > 0;
-    return entry.startedAt === 0;
   }
 
   /**
@@ -105,20 +83,8 @@ export class Entries {
    */
   discard(entry: Entry): boolean {
     if (entry.startedAt === 0) this.abandon(entry);
-    else changeRow(entry.wait!).discarded = true;
+    else this.rows.discard(entry);
     return entry.startedAt === 0;
-  }
-
-  /**
-   * A waiting entry whose row is gone ends without being handled. It leaves nothing to
-   * store: the row may be there again by then, for a replay.
-   */
-  abandon(entry: Entry): void {
-    change(entry).phase = "settled";
-    this.outcomes.delete(entry.id);
-    this.#letGo(entry);
-    this.#remove(entry);
-    this.#over(entry);
   }
 
   /** A waiting entry that is due was read again. */
@@ -128,10 +94,19 @@ export class Entries {
     this.queue.loaded([entry]);
   }
 
+  /**
+   * A waiting entry whose row is gone ends without being handled. It leaves nothing to store: the row
+   * may be there again by then, for a replay.
+   */
+  abandon(entry: Entry): void {
+    change(entry).phase = "settled";
+    this.#end(entry, undefined);
+  }
+
   /** A waiting entry ends without being handled, as its notification is gone. */
   finish(entry: Entry): void {
-    this.abandon(entry);
-    this.outcomes.set(entry.id, { kind: "end", entry });
+    change(entry).phase = "settled";
+    this.#end(entry, { kind: "end", entry });
   }
 
   /** The handler of a taken entry is about to be called. */
@@ -147,15 +122,13 @@ export class Entries {
 
   /** The handlers of entries of a partition have returned. What their results lead to is told next. */
   returned(entries: readonly Entry[], helds: readonly OwnedPartition[]): void {
-    if (entries.length === 1) {
-      this.running.delete(entries[0]!);
-      helds[0]!.running--;
-      return;
-    }
     for (const entry of entries) {
       this.running.delete(entry);
       // The partition as it was when the handlers began: it may be lost by now.
-      helds.find((held) => held.number === entry.partition)!.running--;
+      const held = helds.length === 1
+        ? helds[0]
+        : helds.find((one) => one.number === entry.partition);
+      held!.running--;
     }
   }
 
@@ -166,19 +139,14 @@ export class Entries {
 
   /** A settled entry's handler has succeeded. */
   succeed(entry: Entry): void {
-    if (entry.phase !== "dropped") {
-      this.handled++;
-      this.unacknowledged++;
-      this.#partitions.get(entry.partition)!.handled++;
-      // A transactional handler's own transaction has removed the row, or a discard has. A row that is
-      // there by now is a new one, for a replay.
-      const isGone = this.#options.identity.transactional || entry.wait?.discarded;
-      if (isGone) this.outcomes.delete(entry.id);
-      else if (entry.stored) this.outcomes.set(entry.id, { kind: "end", entry });
-      this.#remove(entry);
-      this.#letGo(entry);
-    }
-    this.#over(entry);
+    if (entry.phase === "dropped") return this.#over(entry);
+    this.handled++;
+    this.unacknowledged++;
+    this.#partitions.get(entry.partition)!.handled++;
+    // A transactional handler's own transaction has removed the row, or a discard has. A row that is
+    // there by now is a new one, for a replay.
+    const isGone = this.#options.identity.transactional || entry.wait?.discarded;
+    this.#end(entry, entry.stored && !isGone ? { kind: "end", entry } : undefined);
   }
 
   /**
@@ -193,12 +161,8 @@ export class Entries {
     state: "failed" | "newer" = "failed",
   ): void {
     change(entry).attempts = attempts;
-    if (entry.wait !== undefined) {
-      const row = changeRow(entry.wait);
-      row.again = false;
-      row.extraUntil = undefined;
-    }
-    this.#store(entry, state, due, error);
+    this.rows.attempted(entry);
+    this.#store(entry, { state, due, error });
     this.queue.wait(entry, due);
     change(entry).startedAt = 0;
   }
@@ -208,10 +172,7 @@ export class Entries {
     const changing = change(entry);
     changing.attempts = attempts;
     changing.phase = "settled";
-    this.outcomes.set(entry.id, { kind: "dead", entry, error });
-    this.#remove(entry);
-    this.#letGo(entry);
-    this.#over(entry);
+    this.#end(entry, { kind: "dead", entry, error });
   }
 
   /** A running entry's result does not count: its place is with those that are read again. */
@@ -227,7 +188,7 @@ export class Entries {
   unsure(entry: Entry, held: OwnedPartition, halt: () => void): void {
     if (!entry.stored) change(entry).phase = "dropped";
     halt();
-    for (const other of this.waiting.values()) {
+    for (const other of this.rows.waiting.values()) {
       if (other.partition === held.number && other.startedAt === 0) change(other).phase = "dropped";
     }
     this.dropAll(held, true);
@@ -253,7 +214,7 @@ export class Entries {
 
   /** A running entry's handler is slow: the position may pass the entry before it returns. */
   pass(entry: Entry, now: number): void {
-    this.#store(entry, "running", now, null);
+    this.rows.store(entry, { state: "running", due: now, error: null });
     this.queue.hold(entry);
   }
 
@@ -267,18 +228,16 @@ export class Entries {
   setAside(): number {
     const most = this.#options.maxWaiting / 2;
     let kept = 0;
-    for (const entry of this.queue.heldBack()) {
+    for (const entry of this.queue.ready.heldBack()) {
       const held = this.#partitions.get(entry.partition);
       if (held === undefined || held.halted !== undefined || isOver(entry)) continue;
-      if (!entry.stored) {
-        // With "block" the position passes nothing that is not handled.
-        if (this.#options.block || held.waiting + this.queue.countBehind(entry) >= most) {
-          kept++;
-          continue;
-        }
-        this.#store(entry, "behind", 0, null);
+      if (entry.stored) this.#letGo(entry);
+      // With "block" the position passes nothing that is not handled.
+      else if (this.#options.block || held.waiting + this.queue.countBehind(entry) >= most) kept++;
+      else {
+        this.#store(entry, behind);
         this.queue.hold(entry);
-      } else this.#letGo(entry);
+      }
     }
     return kept;
   }
@@ -286,7 +245,7 @@ export class Entries {
   /** An entry is behind a waiting one of its lane. */
   follow(entry: Entry): void {
     // With "block", reading has stopped, and entries already read are dropped: see State.halt.
-    if (!this.#options.block) this.#store(entry, "behind", 0, null);
+    if (!this.#options.block) this.#store(entry, behind);
   }
 
   /** Drops the entries of a partition. Only with `andWaiting` also those that wait. */
@@ -306,63 +265,22 @@ export class Entries {
     for (const entry of this.running) {
       if (entry.partition === held.number) change(entry).phase = "dropped";
     }
-    for (const [id, { entry }] of this.outcomes) {
-      if (entry.partition === held.number) this.outcomes.delete(id);
-    }
-    for (const [id, entry] of this.waiting) {
-      if (entry.partition === held.number) this.waiting.delete(id);
-    }
+    this.rows.forget(held);
   }
 
   /** Counts the bytes again after entries were dropped, because their rows are garbage. */
   countBytes(): void {
-    const kept = new Set<Entry>([...this.running, ...this.waiting.values()]);
+    const kept = new Set<Entry>([...this.running, ...this.rows.waiting.values()]);
     for (const held of this.#partitions.values()) {
       for (const entry of held.entries()) if (entry.phase !== "dropped") kept.add(entry);
     }
-    this.bytes = 0;
-    for (const entry of kept) this.bytes += sizeOf(entry);
+    this.bytes = [...kept].reduce((sum, entry) => sum + sizeOf(entry), 0);
   }
 
-  /** Gives an entry a row in hark.waiting, so that the position may pass it. */
-  #store(
-    entry: Entry,
-    state: "failed" | "newer" | "behind" | "running",
-    due: number,
-    error: string | null,
-  ): void {
-    const held = this.#partitions.get(entry.partition);
-    const changing = change(entry);
-    if (!entry.stored) {
-      changing.stored = true;
-      changing.wait = waitingRow(false);
-      this.waiting.set(entry.id, entry);
-      if (held !== undefined) held.waiting++;
-    }
-    if (state !== "running") {
-      changing.phase = "waiting";
-      this.#letGo(entry);
-    }
-    this.outcomes.set(entry.id, { kind: "wait", entry, state, due, error });
-    if (held === undefined || held.halted !== undefined) return;
-    const holdsUp = state === "failed" || state === "newer";
-    if (held.waiting >= this.#options.maxWaiting) this.#halt(held, "full");
-    else if (this.#options.block && holdsUp) this.#halt(held, "blocked");
-  }
-
-  /** Ends the waiting of an entry, if it was waiting. */
-  #remove(entry: Entry): void {
-    if (!entry.stored) return;
-    change(entry).stored = false;
-    this.waiting.delete(entry.id);
-    const held = this.#partitions.get(entry.partition);
-    if (held === undefined) return;
-    held.waiting--;
-    const over = held.halted === "blocked" && held.waiting === 0 ||
-      held.halted === "full" && held.waiting < this.#options.maxWaiting / 2;
-    if (!over) return;
-    held.halted = "unsure";
-    this.dropAll(held, true);
+  /** Gives an entry a row in hark.waiting. It is read again when its turn comes. */
+  #store(entry: Entry, why: Wait): void {
+    this.#letGo(entry);
+    this.rows.store(entry, why);
   }
 
   /** Frees the memory of a notification that is handled, or will be read again. */
@@ -374,9 +292,17 @@ export class Entries {
 
   /** As before its handler was called. */
   #unbegin(entry: Entry): void {
-    const changing = change(entry);
-    changing.phase = entry.stored ? "waiting" : "ready";
-    changing.startedAt = 0;
+    change(entry).phase = entry.stored ? "waiting" : "ready";
+    change(entry).startedAt = 0;
+  }
+
+  /** An entry has ended, and no longer waits. If nothing is to be stored of it, there is no outcome. */
+  #end(entry: Entry, outcome: Outcome | undefined): void {
+    if (outcome !== undefined) this.rows.outcomes.set(entry.id, outcome);
+    else if (entry.stored) this.rows.outcomes.delete(entry.id);
+    this.#letGo(entry);
+    if (entry.stored) this.rows.remove(entry);
+    this.#over(entry);
   }
 
   /** Nothing more is to come of an entry. The next of its lane may begin. */
@@ -384,14 +310,4 @@ export class Entries {
     this.queue.end(entry);
     change(entry).startedAt = 0;
   }
-}
-
-type Changing<T> = { -readonly [Field in keyof T]: T[Field] };
-
-function change(entry: Entry): Changing<Entry> {
-  return entry;
-}
-
-function changeRow(row: WaitingRow): Changing<WaitingRow> {
-  return row;
 }

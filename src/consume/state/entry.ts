@@ -19,7 +19,7 @@ import type { LogRow } from "../notification.ts";
  */
 export type Phase = "ready" | "running" | "waiting" | "settled" | "dropped";
 
-/** A notification on its way through a worker. Only `Entries` changes one. */
+/** A notification on its way through a worker. Only `Entries` and `WaitingRows` change one. */
 export interface Entry {
   readonly id: number;
   /** The partition that the notification belongs to. */
@@ -96,4 +96,16 @@ export type Outcome =
 /** About how many bytes of memory an entry's notification takes. */
 export function sizeOf({ row }: Entry): number {
   return row === undefined ? 0 : 200 + (row.payload?.length ?? 0) + (row.headers?.length ?? 0);
+}
+
+type Changing<T> = { -readonly [Field in keyof T]: T[Field] };
+
+/** An entry for the functions that change it. */
+export function change(entry: Entry): Changing<Entry> {
+  return entry;
+}
+
+/** What is known of a row, for the functions that change it. */
+export function changeRow(row: WaitingRow): Changing<WaitingRow> {
+  return row;
 }

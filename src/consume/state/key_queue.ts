@@ -20,8 +20,8 @@ interface Lane {
  * ready may know limits, and with them the time.
  */
 export class KeyQueue {
+  readonly ready: Ready;
   readonly #lanes = new Map<string, Lane>();
-  readonly #ready: Ready;
   readonly #loading = new Fifo<Entry>();
   readonly #waiting = new Agenda<Entry>();
   /** An entry that was looked at, and is taken next. */
@@ -38,7 +38,7 @@ export class KeyQueue {
   constructor(serial: boolean, follow: (entry: Entry) => void, ready: Ready = new Arrival()) {
     this.#serial = serial;
     this.#follow = follow;
-    this.#ready = ready;
+    this.ready = ready;
   }
 
   /**
@@ -46,7 +46,7 @@ export class KeyQueue {
    * {@linkcode KeyQueue.wait}.
    */
   get nextDue(): number {
-    return Math.min(this.#waiting.next, this.#ready.nextDue);
+    return Math.min(this.#waiting.next, this.ready.nextDue);
   }
 
   /** Whether entries must be read again before they can be taken. */
@@ -56,17 +56,12 @@ export class KeyQueue {
 
   /** Whether a rate holds back an entry. */
   get isHeldBack(): boolean {
-    return this.#ready.nextDue < Infinity;
-  }
-
-  /** How many entries have been read again and could be taken now. */
-  get loadedCount(): number {
-    return this.#ready.loadedCount;
+    return this.ready.nextDue < Infinity;
   }
 
   /** Whether an entry could be taken now. */
   get hasReady(): boolean {
-    return this.#next !== undefined || this.#ready.hasReady;
+    return this.#next !== undefined || this.ready.hasReady;
   }
 
   /** Adds an entry that was read from the log. */
@@ -74,14 +69,14 @@ export class KeyQueue {
     // In serial mode, an entry of a waiting lane is put behind it only when its turn comes. Others
     // of the lane may still be ready before this one.
     if (entry.lane === undefined || this.#serial) {
-      this.#ready.add(entry);
+      this.ready.add(entry);
       return;
     }
     const lane = this.#lanes.get(entry.lane);
     if (lane !== undefined) this.#goBehind(entry, lane);
     else {
       this.#lanes.set(entry.lane, { head: entry, queue: new Fifo() });
-      this.#ready.add(entry);
+      this.ready.add(entry);
     }
   }
 
@@ -105,14 +100,10 @@ export class KeyQueue {
 
   /** Takes the next entry to handle. */
   take(): Entry | undefined {
-    if (this.#next !== undefined) {
-      const next = this.#next;
-      this.#next = undefined;
-      return next;
-    }
-    for (;;) {
-      const entry = this.#ready.take();
-      if (entry === undefined) return undefined;
+    const next = this.#next;
+    this.#next = undefined;
+    if (next !== undefined) return next;
+    for (let entry; (entry = this.ready.take()) !== undefined;) {
       if (isOver(entry)) continue;
       if (this.#serial && entry.lane !== undefined && this.#lanes.size > 0) {
         const lane = this.#lanes.get(entry.lane);
@@ -121,9 +112,10 @@ export class KeyQueue {
           continue;
         }
       }
-      if (entry.row === undefined) this.#loading.push(entry);
-      else return entry;
+      if (entry.row !== undefined) return entry;
+      this.#loading.push(entry);
     }
+    return undefined;
   }
 
   /** Returns the next entry to handle without taking it. */
@@ -162,7 +154,7 @@ export class KeyQueue {
   /** Ends an entry that is handled or given up. The next of its lane may then be taken. */
   end(entry: Entry): void {
     if (this.#next === entry) this.#next = undefined;
-    this.#ready.release(entry);
+    this.ready.release(entry);
     // In serial mode lanes are rare, and looking one up hashes the key.
     if (entry.lane === undefined || this.#lanes.size === 0) return;
     const lane = this.#lanes.get(entry.lane);
@@ -179,7 +171,7 @@ export class KeyQueue {
       if (next.stored) this.#followAll(lane);
       if (next.startedAt > 0) return; // of the same batch: its result is told next
       if (next.row === undefined) this.#loading.push(next);
-      else this.#ready.add(next);
+      else this.ready.add(next);
     }
   }
 
@@ -197,7 +189,7 @@ export class KeyQueue {
 
   /** Makes a failed entry wait until `due`. The entries of its lane wait behind it. */
   wait(entry: Entry, due: number): void {
-    this.#ready.release(entry);
+    this.ready.release(entry);
     this.#waiting.add(due, entry);
     this.hold(entry);
   }
@@ -229,7 +221,7 @@ export class KeyQueue {
 
   /** Moves due entries to those that are to be read again. Returns whether any was due. */
   wake(now: number): boolean {
-    this.#ready.wake();
+    this.ready.wake();
     let woken = false;
     for (let entry; (entry = this.#waiting.take(now)) !== undefined; woken = true) {
       if (!isOver(entry)) this.#loading.push(entry);
@@ -266,7 +258,7 @@ export class KeyQueue {
 
   /** Adds entries that have been read again. */
   loaded(entries: readonly Entry[]): void {
-    for (const entry of entries) this.#ready.addLoaded(entry);
+    for (const entry of entries) this.ready.addLoaded(entry);
   }
 
   /**
@@ -277,15 +269,15 @@ export class KeyQueue {
     const next = this.#next === undefined ? [] : [this.#next];
     this.#next = undefined;
     // Their handlers may have begun, so that they use up their share once more.
-    for (const entry of entries) this.#ready.release(entry);
-    this.#ready.putBack([...entries, ...next]);
+    for (const entry of entries) this.ready.release(entry);
+    this.ready.putBack([...entries, ...next]);
   }
 
   /** Removes the entries that `drops` has dropped. A running one keeps its lane. */
   drop(drops: (entry: Entry) => boolean): void {
     const kept = (entry: Entry) => !drops(entry);
     if (this.#next !== undefined && !kept(this.#next)) this.#next = undefined;
-    this.#ready.keep(kept);
+    this.ready.keep(kept);
     this.#loading.keep(kept);
     this.#waiting.keep(kept);
     for (const [name, lane] of this.#lanes) {
@@ -294,12 +286,7 @@ export class KeyQueue {
       // waits behind a dropped one stays: a retried dead letter, or one to be replayed.
       if (lane.head.phase === "dropped" && lane.head.startedAt === 0) this.#advance(name, lane);
     }
-    this.#ready.prune();
-  }
-
-  /** Entries that are held back by a limit, and are in memory. */
-  heldBack(): readonly Entry[] {
-    return this.#ready.heldBack();
+    this.ready.prune();
   }
 
   /** How many entries are behind an entry in its lane. */

@@ -97,7 +97,7 @@ export class State {
    * unhandled one are stored as done, because they will be read again together with it.
    */
   tellDone(held: OwnedPartition): void {
-    const { outcomes, waiting } = this.entries;
+    const { outcomes, waiting } = this.entries.rows;
     let behind = false;
     for (const entry of held.entries()) {
       behind ||= !isPassable(entry);

@@ -49,7 +49,9 @@ export class Drain {
       }
     }
     const last = this.#assignment.last!;
-    if (last.replays && this.#state.entries.waiting.size <= this.#state.options.maxWaiting / 4) {
+    if (
+      last.replays && this.#state.entries.rows.waiting.size <= this.#state.options.maxWaiting / 4
+    ) {
       return false;
     }
     if (partitions.size === last.partitions) return true;

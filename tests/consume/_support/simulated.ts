@@ -399,7 +399,7 @@ export class Simulated {
       else if (entry.phase === "settled" && !entry.stored) this.#end(entry);
     }
     this.#succeeded.clear();
-    for (const { kind, entry } of this.state.entries.outcomes.values()) {
+    for (const { kind, entry } of this.state.entries.rows.outcomes.values()) {
       if (kind !== "dead") continue;
       this.ended.add(entry.id);
       this.#endedUnder.set(entry.id, this.#heldOf.get(entry)!);
@@ -428,7 +428,7 @@ export class Simulated {
   /** Stores outcomes and positions, as hark.acknowledge does. */
   acknowledge(): void {
     this.#note();
-    for (const [id, { kind, entry }] of this.state.entries.outcomes) {
+    for (const [id, { kind, entry }] of this.state.entries.rows.outcomes) {
       const isKnown = entry.wait?.certain === true;
       if (kind !== "wait") {
         this.waiting.delete(id);
@@ -436,10 +436,10 @@ export class Simulated {
       } else {
         const counts = isKnown ? this.waiting.has(id) : !this.#done.has(id);
         if (counts) this.waiting.set(id, this.waiting.get(id) ?? { ...this.log[id - 1]! });
-        this.state.entries.confirm(entry);
+        this.state.entries.rows.confirm(entry);
       }
     }
-    this.state.entries.outcomes.clear();
+    this.state.entries.rows.outcomes.clear();
     for (const held of this.state.partitions.values()) {
       const through = held.oldest === undefined ? this.#read[held.number]! : held.oldest.id - 1;
       this.#positions[held.number] = through;
@@ -489,7 +489,7 @@ export class Simulated {
     }
     await this.#look();
     for (const { id, hurried: of } of this.waiting.values()) {
-      const entry = this.state.entries.waiting.get(id);
+      const entry = this.state.entries.rows.waiting.get(id);
       if (of !== hurried || entry === undefined || entry.startedAt === 0) continue;
       assert(entry.wait?.again, `${id} runs, and is not tried again at once if it fails`);
     }
@@ -512,7 +512,7 @@ export class Simulated {
     // Not while it is still to be stored that one has ended: that would end its replay, too.
     const passed = this.log.filter(({ id, partition }) =>
       this.ended.has(id) && !this.waiting.has(id) && id <= this.#positions[partition]! &&
-      !this.state.entries.outcomes.has(id)
+      !this.state.entries.rows.outcomes.has(id)
     );
     const chosen = passed.slice(from % Math.max(1, passed.length)).slice(0, count);
     if (chosen.length === 0) return;
@@ -536,7 +536,7 @@ export class Simulated {
   /** The worker hears that rows were added, changed or removed, and looks. */
   async #look(): Promise<void> {
     await this.#waiting.findWaiting(this.#session, [...this.state.partitions.values()]);
-    for (const entry of this.state.entries.waiting.values()) {
+    for (const entry of this.state.entries.rows.waiting.values()) {
       if (!this.#heldOf.has(entry)) {
         this.#heldOf.set(entry, this.state.partitions.get(entry.partition)!);
       }
@@ -552,7 +552,7 @@ export class Simulated {
     this.#read[number] = this.#positions[number]!;
     for (const id of this.#done) if (this.log[id - 1]!.partition === number) held.done.add(id);
     await this.#waiting.findWaiting(this.#session, [held]);
-    for (const entry of this.state.entries.waiting.values()) {
+    for (const entry of this.state.entries.rows.waiting.values()) {
       if (entry.partition === number) this.#heldOf.set(entry, held);
     }
   }
