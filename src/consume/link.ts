@@ -7,8 +7,7 @@
 import { backoff, pause } from "../database/bell.ts";
 import type { Connections } from "../database/connections.ts";
 import { connectionsOf } from "../database/database.ts";
-import type { Queryable } from "../database/queryable.ts";
-import { ownSession } from "../database/session.ts";
+import { ownConnection, type Queryable } from "../database/queryable.ts";
 import { isPassing, translate, translated } from "../database/translate.ts";
 import type { HarkError } from "../errors.ts";
 import { requireSchema, withSchemaReason } from "../schema/migrate.ts";
@@ -38,9 +37,12 @@ export class Link {
 
   /** Opens the first session, which must succeed, and checks the schema. */
   static async open(db: Queryable): Promise<Link> {
-    const link = new Link(db, await connectionsOf(db)?.session() ?? db);
+    const link = new Link(db, connectionsOf(db)?.lane() ?? db);
     try {
       await requireSchema(link.#session);
+      // A connection that is opened later may be to a server of another history.
+      const lanes = link.connections?.lanes;
+      if (lanes !== undefined) lanes.prepare ??= rebase;
     } catch (error) {
       await link.close();
       throw error;
@@ -54,10 +56,9 @@ export class Link {
   }
 
   /** The session, opened again if it was lost. */
-  async alive(): Promise<Queryable> {
-    if (ownSession(this.#session)?.alive === false) {
-      this.#session = await this.connections?.session() ?? this.#db;
-      await translated(() => this.#session.query("select hark.rebase()"));
+  alive(): Queryable {
+    if (ownConnection(this.#session)?.alive === false) {
+      this.#session = this.connections?.lane() ?? this.#db;
     }
     this.#openedAt = performance.now();
     return this.#session;
@@ -94,6 +95,10 @@ export class Link {
 
   /** Closes the session, unless it is the caller's. */
   async close(): Promise<void> {
-    await ownSession(this.#session)?.close();
+    await ownConnection(this.#session)?.close();
   }
+}
+
+async function rebase(session: Queryable): Promise<void> {
+  await translated(() => session.query("select hark.rebase()"));
 }

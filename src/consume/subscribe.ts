@@ -11,8 +11,7 @@ import { getLogger } from "../log/logger.ts";
 import { abortSignal, channelNames } from "../check.ts";
 import { Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
-import { type Queryable, requireQueryable } from "../database/queryable.ts";
-import { ownSession, type Session } from "../database/session.ts";
+import { ownConnection, type Queryable, requireQueryable } from "../database/queryable.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
 import { checkedValues } from "../option_rules.ts";
 import { namesOf } from "./check_options.ts";
@@ -87,7 +86,7 @@ export async function* subscribe(
   let detach = () => {};
   const release = async () => {
     detach();
-    const session = ownSession(link?.session);
+    const session = ownConnection(link?.session);
     if (waking !== undefined && session?.alive) await farewell(waking, session);
     await link?.close();
   };
@@ -126,7 +125,8 @@ export async function* subscribe(
       let page: Page;
       if (opening) rung = bell.count;
       try {
-        page = await reader.read(await link.alive());
+        const session = link.alive();
+        page = await reader.read(ownConnection(session)?.reading ?? session);
         opening = page.windowEnd;
         link.worked();
         standing.found += page.rows.length;
@@ -203,7 +203,7 @@ async function tend(
  * Removes the request to be woken. A server that does not answer gets one second only: the request
  * expires by itself.
  */
-async function farewell(waking: Wakeup, session: Session): Promise<void> {
+async function farewell(waking: Wakeup, session: Queryable): Promise<void> {
   const over = new AbortController();
   const leaving = waking.leave(session).catch((error) => {
     logger.debug("Could not remove the wake-up registration: {reason}", {

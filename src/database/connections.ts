@@ -6,16 +6,19 @@
  */
 
 // @ts-types="npm:@types/pg@8.23.1"
-import pg from "pg";
+import type pg from "pg";
 import { bad, knownOptions, text, wholeNumber } from "../check.ts";
 import { type Duration, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
+import { isScarce } from "./driver_error.ts";
+import { HandlerSessions } from "./handler_sessions.ts";
+import { Lanes } from "./lanes.ts";
 import { Listener } from "./listener.ts";
 import { Pending } from "./pending.ts";
-import type { QueryResult } from "./queryable.ts";
-import { clientConfig, cutOff, Session, type SessionOptions } from "./session.ts";
-import { runAlone, type SetUp, setUp } from "./settings.ts";
+import type { OwnConnection, QueryResult } from "./queryable.ts";
+import { QueryPool } from "./query_pool.ts";
+import { Session, type SessionOptions } from "./session.ts";
 import { messageOf } from "./translate.ts";
 import { withoutEffect } from "./url.ts";
 
@@ -59,9 +62,11 @@ export interface ConnectOptions {
 /** The connections behind a `Database`. */
 export class Connections {
   /** The pool for queries that need no connection of their own. */
-  readonly pool: pg.Pool;
-  readonly #clients = new Set<pg.PoolClient>();
-  readonly #idle = new Set<pg.PoolClient>();
+  readonly pool: QueryPool;
+  /** What all consumers and subscriptions share. */
+  readonly lanes: Lanes;
+  /** What transactional handlers share. */
+  readonly handlerSessions: HandlerSessions;
   readonly #session: SessionOptions;
   readonly #listen: boolean;
   readonly #queryTimeout: number;
@@ -72,13 +77,10 @@ export class Connections {
   };
   readonly #closing = new Map<() => Promise<void>, () => string | undefined>();
   #listener: Promise<Listener> | undefined;
-  /** The role that the pool's connections log in as; undefined before the first. */
-  role: string | undefined;
-  /** How the pool's connections were set up; they are all alike. */
-  #setUp: SetUp | undefined;
   #closed: Promise<void> | undefined;
   readonly #pending = new Pending();
   #ended = false;
+  #isScarce = false;
 
   /** Checks the options. Does not connect yet. */
   constructor(url: string, options: ConnectOptions) {
@@ -114,36 +116,32 @@ export class Connections {
         instead,
       });
     }
-    this.pool = new pg.Pool({
-      ...clientConfig({ ...this.#session, queryTimeout: this.#queryTimeout }),
-      onConnect: async (client) => {
-        this.role = (client as pg.Client).user;
-        this.#setUp = await setUp(client, { queryTimeout: this.#queryTimeout, shared: true });
+    this.pool = new QueryPool(
+      { ...this.#session, queryTimeout: this.#queryTimeout },
+      wholeNumber("poolSize", options.poolSize, 4, 1, 1000),
+      (reason, left) => this.#scarce(reason, left, "queries"),
+    );
+    this.lanes = new Lanes({
+      open: () => this.session(),
+      scarce: (reason, left) => this.#scarce(reason, left, "consumers and subscriptions"),
+    });
+    this.handlerSessions = new HandlerSessions({
+      // For the user's statements, which may take as long as a query of the pool.
+      open: async () => {
+        this.#mustBeOpen();
+        return await Session.open({
+          ...this.#session,
+          queryTimeout: this.#queryTimeout,
+          shared: true,
+        });
       },
-      max: wholeNumber("poolSize", options.poolSize, 4, 1, 1000),
-      idleTimeoutMillis: 30_000,
-      // A script that does not close the database ends with its last await, not 30 s after it.
-      allowExitOnIdle: true,
-    });
-    const ended = (error: Error) => {
-      logger.debug("A connection ended: {reason}", { reason: messageOf(error) });
-    };
-    this.pool.on("error", ended);
-    this.pool.on("connect", (client) => {
-      this.#clients.add(client);
-      client.on("error", ended);
-    });
-    this.pool.on("acquire", (client) => this.#idle.delete(client));
-    this.pool.on("release", (_error, client) => this.#idle.add(client));
-    this.pool.on("remove", (client) => {
-      this.#clients.delete(client);
-      this.#idle.delete(client);
+      scarce: (reason, left) => this.#scarce(reason, left, "transactional handlers"),
     });
   }
 
   /** Runs one statement on a connection of the pool, which `run` is given. */
-  async query(run: (on: pg.Pool | pg.ClientBase) => Promise<QueryResult>): Promise<QueryResult> {
-    return await this.#pending.run(() => this.#query(run));
+  async query(run: (on: pg.ClientBase) => Promise<QueryResult>): Promise<QueryResult> {
+    return await this.#pending.run(() => this.pool.query(run));
   }
 
   /** Runs work on the pool that {@linkcode Connections.close} waits for. */
@@ -151,27 +149,18 @@ export class Connections {
     return await this.#pending.run(work);
   }
 
-  async #query(run: (on: pg.Pool | pg.ClientBase) => Promise<QueryResult>): Promise<QueryResult> {
-    if (this.#setUp?.alone === false) return await run(this.pool);
-    const client = await this.pool.connect();
-    let broken: Error | undefined;
-    try {
-      return await runAlone(client, this.#setUp!, () => run(client));
-    } catch (error) {
-      broken = error as Error;
-      throw error;
-    } finally {
-      client.release(broken);
-    }
-  }
-
-  /**
-   * The statement that begins a transaction of the user's on the pool. It has the isolation level
-   * that is the default of the role or the database, and may write.
-   */
-  get begin(): string {
-    const { direct, isolation, locals } = this.#setUp!;
-    return `begin isolation level ${isolation} read write${direct ? "" : locals}`;
+  /** Makes room on a server that has no connection free, and says so once. */
+  #scarce(reason: Error, left: number, what: string): void {
+    this.lanes.spare();
+    void this.handlerSessions.spare();
+    if (what !== "queries") this.pool.spare();
+    if (this.#isScarce) return;
+    this.#isScarce = true;
+    logger.warn(
+      "The server gives this program no more connections: {reason}. Hark goes on with those it has, {left} for " +
+        "{what}, and is slower. Raise the limit of the role, the database or the server, or run fewer programs",
+      { reason: messageOf(reason), left, what },
+    );
   }
 
   /** The longest wait between two tries to connect again, in milliseconds. */
@@ -185,17 +174,10 @@ export class Connections {
     return await Session.open(this.#session);
   }
 
-  /**
-   * Like {@linkcode Connections.session}, for the user's statements, which may take as long as a
-   * query of the pool.
-   */
-  async handlerSession(): Promise<Session> {
+  /** A share of the connections that consumers and subscriptions have in common. The caller closes it. */
+  lane(): OwnConnection {
     this.#mustBeOpen();
-    return await Session.open({
-      ...this.#session,
-      queryTimeout: this.#queryTimeout,
-      shared: true,
-    });
+    return this.lanes.lane();
   }
 
   /**
@@ -222,18 +204,33 @@ export class Connections {
       async (channel, payload) => {
         // Not through the pool: after a silent line its connections may be half-open, and each
         // would first have to time out.
-        const session = await Session.open(this.#session);
+        const session = await this.#another();
         try {
           await session.query("select pg_notify($1::text, $2::text)", [channel, payload]);
         } finally {
           await session.close();
         }
       },
+      (reason) => this.#scarce(reason, 0, "LISTEN"),
     );
     // A silent line or a restart that ended the LISTEN connection has most likely ended the pool's
     // connections too. The next query on one of them would only find out by its timeout.
-    listener.onLoss(() => this.#idle.forEach(cutOff));
+    listener.onLoss(() => {
+      this.pool.doubt();
+      this.lanes.doubt();
+    });
     return listener;
+  }
+
+  /** A connection for one statement. If the server has no other one free, one that consumers share. */
+  async #another(): Promise<OwnConnection> {
+    try {
+      return await Session.open(this.#session);
+    } catch (error) {
+      if (!isScarce(error)) throw error;
+      this.#scarce(error as Error, 0, "a test of LISTEN");
+      return this.lane();
+    }
   }
 
   /**
@@ -281,13 +278,8 @@ export class Connections {
     this.#ended = true;
     const listener = await this.#listener?.catch(() => undefined);
     await listener?.close();
-    // A silent server never answers the farewell message.
-    const cut = setTimeout(() => this.#clients.forEach(cutOff), 1000);
-    try {
-      await this.pool.end();
-    } finally {
-      clearTimeout(cut);
-    }
+    await this.handlerSessions.spare();
+    await this.pool.close();
   }
 }
 

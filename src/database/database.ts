@@ -34,7 +34,7 @@ export class Database implements Queryable, AsyncDisposable {
   async query(text: string, values: unknown[] = []): Promise<QueryResult> {
     return await translated(
       () => this.#connections.query((on) => on.query(text, values)),
-      () => this.#connections.role,
+      () => this.#connections.pool.role,
     );
   }
 
@@ -42,7 +42,7 @@ export class Database implements Queryable, AsyncDisposable {
     attachPrepared<Database>(this.prototype.query, async function (text, values) {
       return await translated(
         () => this.#connections.query((on) => this.#preparing.query(on, text, values)),
-        () => this.#connections.role,
+        () => this.#connections.pool.role,
       );
     });
   }
@@ -73,7 +73,7 @@ export class Database implements Queryable, AsyncDisposable {
     const client = await translated(() => this.#connections.pool.connect());
     let broken: Error | undefined;
     try {
-      await translated(() => client.query(this.#connections.begin));
+      await translated(() => client.query(this.#connections.pool.begin));
       const tx: Queryable & { readonly [lent]: true } = {
         query: (text, values = []) => translated(() => client.query(text, values)),
         [lent]: true,

@@ -112,6 +112,11 @@ export function sqlState(error: unknown): string | undefined {
   return serverError(error)?.code;
 }
 
+/** Whether the server has refused a connection because the role, the database or it has enough of them. */
+export function isScarce(error: unknown): boolean {
+  return sqlState(error) === "53300";
+}
+
 /** The codes of an error and of all that it holds, such as `ECONNREFUSED`. */
 export function codesIn(error: unknown): string[] {
   return [...within(error)].map((one) => text(one, "code")).filter((code) => code !== undefined);

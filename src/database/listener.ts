@@ -8,6 +8,7 @@
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import { backoff, Bell, pause } from "./bell.ts";
+import { isScarce } from "./driver_error.ts";
 import { Session, type SessionOptions } from "./session.ts";
 import { messageOf } from "./translate.ts";
 
@@ -51,6 +52,8 @@ export class Listener {
   #running: Promise<void> = Promise.resolve();
   #live = false;
   #key: bigint | undefined;
+  /** How many attempts to connect had failed when it was started. */
+  #failures = 0;
 
   private constructor(options: ListenerOptions) {
     this.#options = options;
@@ -61,14 +64,23 @@ export class Listener {
    *
    * @param prove Sends a NOTIFY from another session. Behind a transaction pooler LISTEN succeeds
    * but receives nothing, and only a notification from another session reveals that.
-   * @throws {HarkError} if the first connection fails.
+   * @param scarce Called if the server has no connection free. The listener then goes on trying, and
+   * readers poll until it has one.
+   * @throws {HarkError} if the first connection fails for another reason.
    */
   static async start(
     options: ListenerOptions,
     prove: (channel: string, payload: string) => Promise<void>,
+    scarce: (reason: Error) => void,
   ): Promise<Listener> {
     const listener = new Listener(options);
-    await listener.#connect(prove);
+    try {
+      await listener.#connect(prove);
+    } catch (error) {
+      if (!isScarce(error)) throw error;
+      scarce(error as Error);
+      listener.#failures = 1;
+    }
     listener.#running = listener.#supervise(prove);
     return listener;
   }
@@ -188,7 +200,7 @@ export class Listener {
 
   async #supervise(prove: (channel: string, payload: string) => Promise<void>): Promise<void> {
     const { signal } = this.#stop;
-    let failures = 0;
+    let failures = this.#failures;
     while (!signal.aborted) {
       const session = this.#session;
       if (session !== undefined) {

@@ -36,6 +36,34 @@ export interface Queryable {
   query(text: string, values?: unknown[]): Promise<QueryResult>;
 }
 
+/** A connection of Hark's own, or a lane of several that are shared. */
+export interface OwnConnection extends Queryable {
+  /** How many times the usual timeout a query gets from now on. */
+  patience: number;
+  /** Whether the connection is believed to be up. */
+  readonly alive: boolean;
+  /** Resolves with the reason once the connection has ended for any reason. */
+  readonly ended: Promise<Error>;
+  /** Where to read what may take long, so that it delays no other statement. */
+  readonly reading: OwnConnection;
+  /** Closes the connection, or leaves those that are shared. Never fails. */
+  close(): Promise<void>;
+  readonly [own]: true;
+}
+
+/**
+ * Marks a connection of Hark's own. A registered symbol: a program may hold several copies of this
+ * package.
+ */
+export const own: unique symbol = Symbol.for("@hark/postgres:own:1") as never;
+
+/** A connection of Hark's own; undefined for a caller's driver. */
+export function ownConnection(db: Queryable | undefined): OwnConnection | undefined {
+  return (db as Partial<OwnConnection> | undefined)?.[own] === true
+    ? db as OwnConnection
+    : undefined;
+}
+
 /** Drivers and query builders without query(): how they are known, and what wraps them, if a line does. */
 const drivers: readonly {
   readonly name: string;

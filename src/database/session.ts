@@ -9,7 +9,7 @@ import pg from "pg";
 import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { attachPrepared, Preparing } from "./prepared.ts";
-import type { Queryable, QueryResult } from "./queryable.ts";
+import { own, type OwnConnection, type QueryResult } from "./queryable.ts";
 import { runAlone, type SetUp, setUp } from "./settings.ts";
 import { translate } from "./translate.ts";
 
@@ -50,7 +50,8 @@ export function cutOff(client: pg.ClientBase): void {
 /**
  * A connection with one owner, so that its LISTEN and its snapshot windows belong to that owner.
  */
-export class Session implements Queryable {
+export class Session implements OwnConnection {
+  readonly [own] = true;
   readonly #client: pg.Client;
   readonly #queryTimeout: number;
   /** How many times the usual timeout a query gets from now on. */
@@ -86,6 +87,11 @@ export class Session implements Queryable {
       throw translate(error);
     }
     return session;
+  }
+
+  /** Itself: its owner runs one statement at a time. */
+  get reading(): OwnConnection {
+    return this;
   }
 
   /** How the session was set up. */
@@ -190,9 +196,4 @@ export class Session implements Queryable {
       cutOff(this.#client);
     }
   }
-}
-
-/** A connection of Hark's own; undefined for a caller's driver. */
-export function ownSession(db: Queryable | undefined): Session | undefined {
-  return db instanceof Session ? db : undefined;
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, type Database, notify, subscribe } from "../../mod.ts";
 import { NEVER_POLL, numbers, publish, Reading } from "../faults/_support/running.ts";
-import { test, type TestContext, until, within } from "../harness/mod.ts";
+import { deferred, test, type TestContext, until, within } from "../harness/mod.ts";
 
 /** Reads until `count` have come, then breaks out of the loop. */
 async function take(
@@ -38,9 +38,11 @@ test("subscribe() begins now, unless told where", async (context) => {
   assert.deepEqual(await take(db, 8, "c", { from: "beginning" }), numbers(1, 8));
   assert.deepEqual(await take(db, 6, "c", { from: { id: ids[2]! } }), numbers(3, 8));
   assert.deepEqual(await take(db, 3, "c", { from: { time } }), numbers(6, 8));
-  const reading = context.use(new Reading(db, "c", { pollInterval: NEVER_POLL }));
-  const now = context.use(new Reading(db, "c", { from: "now", pollInterval: NEVER_POLL }));
-  await until(async () => (await sessions(context)).length === 2);
+  const ready = [deferred("one to be ready"), deferred("the other to be ready")] as const;
+  const options = (n: 0 | 1) => ({ pollInterval: NEVER_POLL, onReady: () => ready[n].resolve() });
+  const reading = context.use(new Reading(db, "c", options(0)));
+  const now = context.use(new Reading(db, "c", { from: "now", ...options(1) }));
+  await Promise.all(ready.map((one) => one.wait()));
   await publish(context, 9, 11);
   await reading.inbox.atLeast(3);
   await now.inbox.atLeast(3);

@@ -84,8 +84,11 @@ test("the connection limit is reached: run() and connect() say so at once, a run
 
   const since = Date.now();
   await context.sql(`alter role ${name} connection limit 0`);
-  await killBackends(context, listenBackends);
-  await killBackends(context, readerBackends);
+  // Both at once: without LISTEN the other is in doubt, and is closed.
+  await killBackends(context, async (on) => [
+    ...await listenBackends(on),
+    ...await readerBackends(on),
+  ]);
   await said("warning", /No LISTEN connection.*too many connections/, since);
   await said("warning", /c was interrupted.*too many connections/, since);
   await assert.rejects(connect(url), { message: /too many connections/ });

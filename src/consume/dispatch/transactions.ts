@@ -8,7 +8,7 @@ import { connectionsOf } from "../../database/database.ts";
 import { lent, type Queryable } from "../../database/queryable.ts";
 import type { Session } from "../../database/session.ts";
 import { reset } from "../../database/settings.ts";
-import { translate, translated } from "../../database/translate.ts";
+import { translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
 import type { OwnedPartition } from "../state/partition.ts";
 import type { Entry } from "../state/entry.ts";
@@ -84,14 +84,14 @@ async function handle(
 export class Transactions {
   readonly #db: Queryable;
   readonly #identity: Identity;
-  readonly #idle: Session[] = [];
-  /** Sessions on which a handler has run. */
-  readonly #used = new WeakSet<Session>();
-  readonly #open = new Set<Session>();
+  /** The connections on which a handler of this consumer runs. */
+  readonly #busy = new Set<Session>();
+  readonly #leave: (() => Promise<void>) | undefined;
 
   constructor(db: Queryable, identity: Identity) {
     this.#db = db;
     this.#identity = identity;
+    this.#leave = connectionsOf(db)?.handlerSessions.join();
   }
 
   /**
@@ -134,13 +134,15 @@ export class Transactions {
       );
       return;
     }
-    const session = await this.#take(async () => await connections.handlerSession());
+    const pool = connections.handlerSessions;
+    const session = await pool.take(abandon);
+    this.#busy.add(session);
     // A handler that was given up may still be using the session.
     const cut = () => void session.close();
     abandon.addEventListener("abort", cut, { once: true });
     let committing = false;
     try {
-      await session.query(this.#begin(session));
+      await session.query(this.#begin(session, pool.wasUsed(session)));
       const done = await handle(session, work);
       committing = true;
       await session.query(
@@ -149,24 +151,25 @@ export class Transactions {
         }; commit`,
       );
       committing = false;
-      this.#idle.push(session);
+      pool.give(session);
     } catch (error) {
       // If the server has answered, it has refused the commit, for example because of a deferred
       // constraint.
       if (committing && !session.alive) {
-        await this.#discard(session);
+        await pool.discard(session);
         throw new Unsure(error);
       }
       if (session.alive) {
         try {
           await session.query("rollback");
-          this.#idle.push(session);
+          pool.give(session);
         } catch {
-          await this.#discard(session); // the server rolls back when the connection ends
+          await pool.discard(session); // the server rolls back when the connection ends
         }
-      } else await this.#discard(session);
+      } else await pool.discard(session);
       throw error;
     } finally {
+      this.#busy.delete(session);
       abandon.removeEventListener("abort", cut);
     }
   }
@@ -175,12 +178,11 @@ export class Transactions {
    * The statements that begin a handler's transaction, sent at once. First they take back what an
    * earlier handler has left in the session.
    */
-  #begin(session: Session): string {
+  #begin(session: Session, used: boolean): string {
     const { owner, lease } = this.#identity;
     const { direct, locals } = session.setUp;
     // Behind a pooler the next transaction may run on another session, shared with other clients.
-    const clean = direct && this.#used.has(session) ? `begin; ${reset}; commit; ` : "";
-    this.#used.add(session);
+    const clean = direct && used ? `begin; ${reset}; commit; ` : "";
     return `${clean}begin isolation level read committed read write${locals}; ` +
       `select hark.begin_handling('${owner}', ${lease})`;
   }
@@ -210,30 +212,9 @@ export class Transactions {
     })`;
   }
 
-  async #take(open: () => Promise<Session>): Promise<Session> {
-    for (let idle; (idle = this.#idle.pop()) !== undefined;) {
-      if (idle.alive) return idle;
-      await this.#discard(idle);
-    }
-    try {
-      const session = await open();
-      this.#open.add(session);
-      return session;
-    } catch (error) {
-      throw translate(error);
-    }
-  }
-
-  async #discard(session: Session): Promise<void> {
-    this.#open.delete(session);
-    await session.close();
-  }
-
-  /** Closes the connections. */
+  /** Closes the connections of handlers that still run. */
   async close(): Promise<void> {
-    const open = [...this.#open];
-    this.#open.clear();
-    this.#idle.length = 0;
-    await Promise.all(open.map((session) => session.close()));
+    await Promise.all([...this.#busy].map((session) => session.close()));
+    await this.#leave?.();
   }
 }

@@ -5,8 +5,7 @@
  */
 
 import { sqlState } from "../../database/driver_error.ts";
-import type { Queryable } from "../../database/queryable.ts";
-import { ownSession } from "../../database/session.ts";
+import { ownConnection, type Queryable } from "../../database/queryable.ts";
 import { translate } from "../../database/translate.ts";
 import type { PageLimits } from "../state/context.ts";
 
@@ -37,7 +36,7 @@ export class Caution {
 
   /** Gives a session the timeout that the next page needs. */
   prepare(session: Queryable): void {
-    const own = ownSession(session);
+    const own = ownConnection(session);
     if (own !== undefined) own.patience = this.#patience;
   }
 

@@ -5,8 +5,7 @@
  */
 
 import { getLogger } from "../../log/logger.ts";
-import type { Queryable } from "../../database/queryable.ts";
-import { ownSession } from "../../database/session.ts";
+import { ownConnection, type Queryable } from "../../database/queryable.ts";
 import { isPassing, messageOf, translate } from "../../database/translate.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -17,7 +16,7 @@ const logger = getLogger(["hark", "consumer"]);
  * overflow segment.
  */
 export async function extendLog(session: Queryable): Promise<void> {
-  if (ownSession(session) === undefined) return;
+  if (ownConnection(session) === undefined) return;
   try {
     await session.query("select hark.extend()");
   } catch (error) {

@@ -4,8 +4,7 @@
  * @module
  */
 
-import type { Queryable } from "../../database/queryable.ts";
-import { ownSession } from "../../database/session.ts";
+import { ownConnection, type Queryable } from "../../database/queryable.ts";
 import type { PageLimits, Standing } from "../state/context.ts";
 import type { State } from "../state/state.ts";
 import { Caution } from "./caution.ts";
@@ -168,7 +167,7 @@ export class Fetcher {
       ahead: (page) => {
         // One page ahead for all readers: the connection brings one at a time, and every page that
         // is coming counts against the room.
-        const one = ownSession(session) !== undefined && this.#comingFor(reader).rows === 0;
+        const one = ownConnection(session) !== undefined && this.#comingFor(reader).rows === 0;
         const room = one && page.took < quick ? this.#roomBeside(page) : 0;
         return room === 0 ? undefined : caution.limits(room);
       },

@@ -64,7 +64,7 @@ export async function supervise(
     while (!stopping.aborted || worker.unstored > 0 && performance.now() < storeBy) {
       if (stopping.aborted) storeBy = Math.min(storeBy, performance.now() + storeTimeout);
       try {
-        await worker.serve(await link.alive());
+        await worker.serve(link.alive());
         break;
       } catch (error) {
         if (abandon.aborted && worker.unstored === 0) break;

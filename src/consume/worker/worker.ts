@@ -7,8 +7,7 @@
 
 import { getLogger } from "../../log/logger.ts";
 import { pause } from "../../database/bell.ts";
-import type { Queryable } from "../../database/queryable.ts";
-import { ownSession } from "../../database/session.ts";
+import { ownConnection, type Queryable } from "../../database/queryable.ts";
 import { messageOf, translate } from "../../database/translate.ts";
 import { Acknowledger } from "../settle/acknowledger.ts";
 import { HandlerCalls } from "../dispatch/handler_call.ts";
@@ -128,7 +127,7 @@ export class Worker implements AsyncDisposable {
       this.#ownership.lost();
       this.#run.wake.ring();
     });
-    void ownSession(session)?.ended.then(() => this.#run.wake.ring());
+    void ownConnection(session)?.ended.then(() => this.#run.wake.ring());
     try {
       await this.#assignment.resume(session);
       this.#ownership.certain();
@@ -144,7 +143,8 @@ export class Worker implements AsyncDisposable {
 
   async #work(session: Queryable): Promise<void> {
     const { wake, stopping, abandon, drain } = this.#run;
-    const own = ownSession(session);
+    const own = ownConnection(session);
+    const reading = own?.reading ?? session;
     for (;;) {
       const seen = wake.count;
       const stop = stopping.aborted;
@@ -180,9 +180,9 @@ export class Worker implements AsyncDisposable {
       let busy = false;
       if (this.#dispatcher.open) {
         this.#state.entries.queue.wake(performance.now());
-        if (this.#waiting.mayLoad) await this.#waiting.load(session);
+        if (this.#waiting.mayLoad) await this.#waiting.load(reading);
         await this.#guarded(session, async () => {
-          busy = await this.#fetcher.read(session);
+          busy = await this.#fetcher.read(reading);
         });
         // Otherwise handlers are called with the next page, while the server reads it. If keys take
         // turns, handlers wait for that page: the keys whose turn comes may be in it.

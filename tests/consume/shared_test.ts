@@ -1,0 +1,156 @@
+import assert from "node:assert/strict";
+import { connect, Consumer, notifyMany, subscribe } from "../../mod.ts";
+import { deferred, Inbox, test, type TestContext } from "../harness/mod.ts";
+import { logged, said, sentence } from "../faults/_support/logs.ts";
+import {
+  Gate,
+  NEVER_POLL,
+  numbers,
+  publish,
+  Reading,
+  Running,
+} from "../faults/_support/running.ts";
+import { role } from "../schema/_support/role.ts";
+
+/** How many sessions a program has in the test's database. */
+async function sessions({ sql, appName }: TestContext): Promise<number> {
+  const [row] = await sql(
+    "select count(*)::int as count from pg_stat_activity where application_name = $1",
+    [appName],
+  );
+  return row.count;
+}
+
+/** Consumers c0, c1, … of channels of their own. */
+function many(context: TestContext, db: Awaited<ReturnType<typeof connect>>, count: number) {
+  return numbers(0, count - 1).map((n) =>
+    context.use(new Running(db, { id: `c${n}`, channels: `c${n}`, pollInterval: NEVER_POLL }))
+  );
+}
+
+test("ten consumers and thirty subscriptions of a process share their connections", async (context) => {
+  const db = context.use(await connect(context.url));
+  const consumers = many(context, db, 10);
+  const ready: Promise<void>[] = consumers.map(({ consumer }) => consumer.ready);
+  const readings = numbers(0, 29).map((n) => {
+    const one = deferred(`subscription ${n} to be ready`);
+    ready.push(one.wait());
+    return context.use(
+      new Reading(db, `c${n % 10}`, { pollInterval: NEVER_POLL, onReady: () => one.resolve() }),
+    );
+  });
+  await Promise.all(ready);
+  // LISTEN, one of the pool, and on a machine that is busy up to eight that they share.
+  assert(await sessions(context) <= 10);
+  await notifyMany(db, numbers(0, 9).map((n) => ({ channel: `c${n}`, payload: n })));
+  for (const one of consumers) await one.atLeast(1);
+  for (const one of readings) await one.inbox.atLeast(1);
+  assert.deepEqual(readings.map((one) => one.payloads), numbers(0, 29).map((n) => [n % 10]));
+});
+
+test("ten consumers of a role with five connections all handle, and it is said once", async (context) => {
+  const { name, url } = await role(context);
+  await context.sql("select hark.grant_publish($1), hark.grant_consume($1)", [name]);
+  await context.sql(`alter role ${name} connection limit 5`);
+  const since = Date.now();
+  const db = context.use(await connect(url, { poolSize: 4, heartbeat: 200 }));
+  const seen = new Inbox<number>();
+  const consumers = numbers(0, 9).map((n) => {
+    const transactional = n % 2 === 0;
+    return context.use(
+      new Running(db, {
+        id: `c${n}`,
+        channels: "c",
+        transactional,
+        async handle({ payload }, context) {
+          // More queries at once than the role has connections.
+          await db.query("select pg_sleep(0.01)");
+          if (transactional) await context.tx.query("select 1");
+          seen.push(payload as number);
+        },
+      }),
+    );
+  });
+  await publish(context, 1, 20);
+  await seen.atLeast(200, { deadline: 40_000 });
+  for (const one of consumers) {
+    assert.deepEqual(one.payloads, numbers(1, 20));
+    assert(!one.over, "it still runs");
+  }
+  await said("warning", /gives this program no more connections/, since);
+  const times = logged.items.filter((record) =>
+    record.timestamp >= since && /no more connections/.test(sentence(record))
+  );
+  assert.equal(times.length, 1);
+});
+
+test("a page that takes long, and a handler that hangs, delay no other consumer", async (context) => {
+  const db = context.use(await connect(context.url, { readerTimeout: 20_000 }));
+  const others = many(context, db, 8);
+  for (const { consumer } of others) await consumer.ready;
+  const gate = new Gate(1);
+  context.use(
+    new Running(db, { id: "hanging", channels: "hang", transactional: true, handle: gate.handle }),
+  );
+  await context.sql("select hark.notify('hang', '1')");
+  await gate.reached();
+  // Its pages wait for this lock, as if each took long.
+  const client = await context.client();
+  const slow = context.use(new Running(db, { id: "slow", channels: "slow", pollInterval: 100 }));
+  await slow.consumer.ready;
+  await client.query("begin");
+  await client.query(
+    "select from hark.partitions where consumer = 'slow' for update",
+  );
+  await context.sql("select hark.notify('slow', '1')");
+  for (const round of numbers(1, 5)) {
+    const began = performance.now();
+    await notifyMany(db, numbers(0, 7).map((n) => ({ channel: `c${n}`, payload: round })));
+    for (const one of others) await one.atLeast(round, { deadline: 5000 });
+    assert(performance.now() - began < 5000);
+  }
+  await client.query("rollback");
+  gate.open();
+  await slow.atLeast(1);
+});
+
+test("a connection that is lost interrupts those that were using it, and all go on", async (context) => {
+  const db = context.use(await connect(context.url));
+  const consumers = many(context, db, 30);
+  for (const { consumer } of consumers) await consumer.ready;
+  for (const round of numbers(1, 3)) {
+    await context.sql(
+      "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = $1",
+      [context.appName],
+    );
+    await notifyMany(db, numbers(0, 29).map((n) => ({ channel: `c${n}`, payload: round })));
+    for (const one of consumers) await one.atLeast(round);
+  }
+  for (const one of consumers) assert.deepEqual(one.payloads, [1, 2, 3]);
+  assert(await sessions(context) <= 12);
+});
+
+test("a consumer that is removed ends alone", async (context) => {
+  const db = context.use(await connect(context.url));
+  const consumers = many(context, db, 5);
+  for (const { consumer } of consumers) await consumer.ready;
+  const gone = new Consumer(db, { id: "gone", channels: "c", handle() {} });
+  const running = gone.run();
+  await gone.ready;
+  await context.sql("select hark.remove_consumer('gone')");
+  await assert.rejects(running, { code: "NO_CONSUMER" });
+  await notifyMany(db, numbers(0, 4).map((n) => ({ channel: `c${n}`, payload: n })));
+  for (const one of consumers) await one.atLeast(1);
+});
+
+test("a subscription that is left without being read holds no connection", async (context) => {
+  const db = context.use(await connect(context.url));
+  const stop = new AbortController();
+  const iterator = subscribe(db, "c", { from: "beginning", signal: stop.signal });
+  await publish(context, 1, 3);
+  await iterator.next();
+  const running = context.use(new Running(db, {}));
+  await running.atLeast(3);
+  stop.abort();
+  await iterator.return(undefined);
+});
