@@ -75,14 +75,9 @@ export class Entries {
     this.queue.addWaiting(entry, atOnce ? now : now + row.wait);
   }
 
-  /**
-   * The row of a waiting entry is gone, because it was discarded. If its handler runs, that is left to
-   * its result.
-   *
-   * @returns whether the entry has ended.
-   */
+  /** The row of a waiting entry is gone: it was discarded. Returns whether no handler runs for it. */
   discard(entry: Entry): boolean {
-    if (entry.startedAt === 0) this.abandon(entry);
+    if (entry.startedAt === 0) this.finish(entry, true);
     else this.rows.discard(entry);
     return entry.startedAt === 0;
   }
@@ -94,19 +89,10 @@ export class Entries {
     this.queue.loaded([entry]);
   }
 
-  /**
-   * A waiting entry whose row is gone ends without being handled. It leaves nothing to store: the row
-   * may be there again by then, for a replay.
-   */
-  abandon(entry: Entry): void {
+  /** A waiting entry ends without being handled. Of a row that is gone nothing is stored: see succeed. */
+  finish(entry: Entry, isGone = false): void {
     change(entry).phase = "settled";
-    this.#end(entry, undefined);
-  }
-
-  /** A waiting entry ends without being handled, as its notification is gone. */
-  finish(entry: Entry): void {
-    change(entry).phase = "settled";
-    this.#end(entry, { kind: "end", entry });
+    this.#end(entry, isGone ? undefined : { kind: "end", entry });
   }
 
   /** The handler of a taken entry is about to be called. */
@@ -143,10 +129,9 @@ export class Entries {
     this.handled++;
     this.unacknowledged++;
     this.#partitions.get(entry.partition)!.handled++;
-    // A transactional handler's own transaction has removed the row, or a discard has. A row that is
-    // there by now is a new one, for a replay.
+    // By the handler's own transaction, or discarded. A row that is there by now is for a replay.
     const isGone = this.#options.identity.transactional || entry.wait?.discarded;
-    this.#end(entry, entry.stored && !isGone ? { kind: "end", entry } : undefined);
+    this.#end(entry, !entry.stored || isGone ? undefined : { kind: "end", entry });
   }
 
   /**
