@@ -28,6 +28,10 @@ const benches: Readonly<Record<string, Bench>> = {
   },
   latency: { about: "Latency from the publishing call to the handler", spawns: true },
   fanout: { about: "Up to 100 consumers of one channel: time, writes and WAL", spawns: true },
+  fair: {
+    about: "One tenant's burst beside nine others, with keys in turn, and what turns cost",
+    spawns: false,
+  },
   growth: { about: "Whether any cost grows with the log, up to 10 million rows", spawns: true },
   rare: {
     about: "A channel of one notification in 100,000, read from the beginning",

@@ -36,7 +36,7 @@ export interface TestDatabase extends Queryable, AsyncDisposable {
   /** The URL of the database; undefined inside the process. */
   readonly url: string | undefined;
   /** Runs `work` in a transaction, which commits when `work` returns, and rolls back if it throws. */
-  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T | undefined>;
+  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>;
   /** Runs several statements, separated by semicolons: for tables of your own. */
   exec(sql: string): Promise<unknown>;
   /**

@@ -16,7 +16,7 @@ export interface PGliteClass {
 /** A database of PGlite, as far as it is used. */
 export interface PGliteDatabase extends Queryable, AsyncDisposable {
   /** Runs `work` in a transaction. */
-  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T | undefined>;
+  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>;
   /** Runs several statements. */
   exec(sql: string): Promise<unknown>;
   /** The data of the database. */
