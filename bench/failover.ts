@@ -153,7 +153,7 @@ async function both(
   workers: readonly Worker[],
 ): Promise<Worker | undefined> {
   const { rows } = await db.query(
-    `select count(*)::int as living from hark.workers
+    `select count(*)::int as living from hark.crew
       where consumer = $1 and lease_until > clock_timestamp()
         and (session is null or not pg_try_advisory_xact_lock_shared(session))`, // not killed
     [consumer],

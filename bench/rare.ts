@@ -57,7 +57,7 @@ async function moved(pass: number): Promise<Pass> {
   const begun = performance.now();
   for (;;) {
     const { rows } = await db.query(
-      "select from hark.workers where consumer = $1 and lease_until > clock_timestamp()",
+      "select from hark.crew where consumer = $1 and lease_until > clock_timestamp()",
       [options.id],
     );
     if (rows.length > 0) break;

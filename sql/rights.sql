@@ -37,7 +37,7 @@ as $$
       'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'is_behind',
       'acknowledge', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
       'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'request_look',
-      'next_schedules', 'run_schedule'
+      'next_schedules', 'run_schedule', 'turn_partitions'
     ]),
     ('{operate}', array[
       'seek', 'replay', 'replay_count', 'pause', 'resume', 'dead_letters', 'retry', 'retry_page', 'discard', 'discard_page',
@@ -51,13 +51,13 @@ as $$
     ('{}', array[
       'acting_role', 'add_segments', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind',
       'contents', 'dead_matching', 'delete_copies', 'delete_ids', 'id_range', 'drop_watch_row', 'error_text', 'failures_page', 'last_drawn_id',
-      'forget_dedupe', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
+      'forget_dedupe', 'forget_processes', 'forget_workers', 'is_defined_as', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'has_content', 'has_rights_of', 'hold_gate', 'holders_of', 'id_at',
       'id_before', 'in_context', 'incarnation', 'is_alive', 'is_consumed', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'last_served',
       'segments', 'lows_of', 'matches', 'may_match', 'next_segment', 'partition_of', 'passed', 'postpone_damaged', 'raise_fenced',
       'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse_invalid', 'renew_grants',
       'renew_watches', 'retention_due', 'require_consumer', 'require_schedule_rights', 'require_fresh_snapshot', 'require_read_committed',
-      'sendable', 'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'try_lock', 'turn_partitions',
+      'sendable', 'settle', 'start_position_of', 'stored_bytes', 'take_dedupe', 'try_lock',
       'unread_of', 'waiting_matching', 'wake_all', 'wake_one', 'window_open_to', 'without_own'
     ])
 $$;

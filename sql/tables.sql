@@ -223,17 +223,30 @@ create table hark.consumers (
   constraint next_partitions_are_1_to_1024 check (next_partitions between 1 and 1024)
 );
 
--- The workers that serve a consumer. A lease belongs to the worker, not to the partition, so that renewing it
--- is one update however many partitions the worker owns.
+-- The processes in which workers run, each with its lease. Renewing it is one update, however many consumers
+-- the process serves and partitions it owns. (A process has more rows if its consumers have leases of several
+-- lengths, or if some of them drain.)
+create table hark.processes (
+  id uuid primary key,
+  session bigint,                -- advisory lock key held by its LISTEN session, if it has one
+  name text,                     -- its host and process, such as web-3:4711, for people
+  lease_until timestamptz not null
+) with (fillfactor = 50);
+
+-- The workers that serve a consumer. A worker is one run of a consumer in a process.
 create table hark.workers (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   owner uuid not null,
-  session bigint,                -- advisory lock key held by its LISTEN session, if it has one
-  name text,                     -- its host and process, such as web-3:4711, for people
-  lease_until timestamptz not null,
+  process uuid not null references hark.processes on delete cascade,
   joined_at timestamptz not null default clock_timestamp(),
   primary key (consumer, owner)
-) with (fillfactor = 50);
+);
+create index workers_by_process on hark.workers (process);
+
+-- Workers with the lease of their process.
+create view hark.crew as
+select w.consumer, w.owner, w.process, w.joined_at, p.session, p.name, p.lease_until
+from hark.workers w join hark.processes p on p.id = w.process;
 
 -- Updated on every acknowledgement, so rows stay small and new versions find room on the same page.
 create table hark.partitions (

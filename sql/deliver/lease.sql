@@ -1,115 +1,229 @@
 -- Many workers for one consumer: heartbeats, sharing partitions, taking over, releasing.
 
--- A worker's heartbeat. It renews the lease if `renew`, and tells the worker which partitions it may own:
---   outcome    serve; or outdated, if the consumer's definition is no longer the one that this worker was
---              started with
+-- The heartbeat of a process for its workers: one call for all that ask. It renews the lease of the
+-- process if `renew`, and tells each worker which partitions it may own. It waits for no lock of another: what
+-- one consumer's workers hold up must not end the lease of all.
+--   tags         for each worker, what an earlier answer said of its consumer's definition; null if unknown
+--   definitions  for each worker whose tag is null, the definition that it was started with, as JSON:
+--                {"channels": [...], "filter": ..., "transactional": ...}
+--   absent       workers of this process that have not asked for the length of a lease: they lose their share
+-- The answer has a row for each worker, by its number `n` in the arrays:
+--   outcome    serve; outdated, if the consumer's definition is no longer the one that this worker was started
+--              with; removed, if there is no such consumer; unknown, if its tag is no longer right: ask with the
+--              definition
+--   tag        names the definition and the consumer, in short
 --   share      how many partitions are its fair share among the living workers
 --   mine       the partitions that it owns, whose epochs are in `epochs`
 --   free       partitions without a living owner
 --   gone       partitions of an owner whose lease runs, but whose LISTEN session has ended. Wait a second, so
 --              that an owner that is only reconnecting can come back. Then claim them with presume_gone.
---   retention_due  call hark.apply_retention
 --   releasing  the number of partitions is about to change: finish what is in hand and release every
 --              partition
+--   turning    the number of partitions is being changed: call hark.turn_partitions, and ask again
+--   retention_due  call hark.apply_retention
 create or replace function hark.heartbeat(
-  consumer text, owner uuid, session bigint, lease_ms integer, renew boolean,
-  channels text[], filter jsonb, transactional boolean, name text default null
+  process uuid, session bigint, lease_ms integer, renew boolean, name text,
+  consumers text[], owners uuid[], tags text[], definitions json default null, absent uuid[] default '{}'
 ) returns table (
-  outcome text, partitions integer, share integer, workers integer, mine integer[], epochs bigint[],
-  free integer[], gone integer[], paused boolean, releasing boolean, changes bigint, replays boolean,
-  next_due_ms double precision, next_schedule_ms double precision, retention_due boolean
+  n integer, outcome text, tag text, partitions integer, share integer, workers integer, mine integer[],
+  epochs bigint[], free integer[], gone integer[], paused boolean, releasing boolean, turning boolean,
+  changes bigint, replays boolean, next_due_ms double precision, next_schedule_ms double precision,
+  retention_due boolean
 )
-language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer rows 10 set search_path = pg_catalog, pg_temp
+-- Planned once a session. The lists are short, and what they are joined with is found by its key.
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
+#variable_conflict use_column
 declare
-  c hark.consumers;
-  place integer;
+  lease_before timestamptz;
+  fits boolean[];
+  found_tags text[];
+  due_in double precision;
+  schedule_in double precision;
+  retains boolean;
 begin
-  select * into c from hark.consumers k where k.name = $1;
-  if not found then
-    raise exception 'the consumer "%" has been removed', $1
-      using errcode = 'HK007', hint = 'Run it again to register it as a new one, which begins at its start.';
-  end if;
-  if hark.as_set(c.channels) <> hark.as_set($6) or c.filter is distinct from $7 or c.transactional <> $8 then
-    delete from hark.workers w where w.consumer = $1 and w.owner = $2;
-    select count(*) into workers from hark.workers w where w.consumer = $1 and w.lease_until > clock_timestamp();
-    outcome := 'outdated';
-    partitions := c.partitions;
-    share := 0; mine := '{}'; epochs := '{}'; free := '{}'; gone := '{}';
-    paused := c.paused_at is not null; releasing := false; changes := c.changes; replays := false;
-    return next;
-    return;
-  end if;
-  if renew or not exists (select from hark.workers w where w.consumer = $1 and w.owner = $2) then
-    insert into hark.workers (consumer, owner, session, name, lease_until)
-    -- A worker that may not ask for its host's name gives :PID; the server knows the address.
-    values ($1, $2, $3,
-      case when starts_with($9, ':') then coalesce(host(inet_client_addr()), 'local') || $9 else $9 end,
-      clock_timestamp() + make_interval(secs => lease_ms / 1000.0))
-    on conflict on constraint workers_pkey do update
-      set session = excluded.session, lease_until = excluded.lease_until,
-        -- A worker that was taken for dead comes back as the youngest, and takes nothing from its successors.
-        joined_at = case when workers.lease_until > clock_timestamp() then workers.joined_at else clock_timestamp() end;
+  select p.lease_until into lease_before from hark.processes p where p.id = $1;
+  if $4 or lease_before is null then
+    insert into hark.processes (id, session, name, lease_until)
+    -- A process that may not ask for its host's name gives :PID; the server knows the address.
+    values ($1, $2,
+      case when starts_with($5, ':') then coalesce(host(inet_client_addr()), 'local') || $5 else $5 end,
+      clock_timestamp() + make_interval(secs => $3 / 1000.0))
+    on conflict on constraint processes_pkey do update
+      set session = excluded.session, lease_until = excluded.lease_until;
     if not found then
-      raise exception 'could not store the lease of the worker' using errcode = 'XX000';
+      raise exception 'could not store the lease of the process' using errcode = 'XX000';
+    end if;
+    -- Workers that were taken for dead come back as the youngest, and take nothing from their successors.
+    if lease_before <= clock_timestamp() then
+      update hark.workers w set joined_at = clock_timestamp() where w.process = $1;
     end if;
   end if;
-  if c.next_partitions is not null then
-    perform hark.turn_partitions($1);
-    select * into c from hark.consumers k where k.name = $1;
+  if cardinality($10) > 0 then
+    delete from hark.workers w where w.process = $1 and w.owner = any ($10);
   end if;
-  with others as materialized (
-    select w.owner, w.session, w.joined_at, w.lease_until > clock_timestamp() as leased
-    from hark.workers w where w.consumer = $1 and w.owner <> $2
+  select array_agg(a.fits order by a.n), array_agg(a.tag order by a.n) into fits, found_tags
+  from (
+    select k.n, c.generation || '@' || extract(epoch from c.created_at) as tag,
+      case when c.name is null then null
+        when k.tag = c.generation || '@' || extract(epoch from c.created_at) then true
+        when k.tag is not null then null
+        else hark.is_defined_as(c.channels, c.filter, c.transactional, $9 -> (k.n::integer - 1))
+      end as fits
+    from unnest($6, $8) with ordinality k (consumer, tag, n)
+    left join hark.consumers c on c.name = k.consumer
+  ) a;
+  if false = any (fits) then
+    delete from hark.workers w using unnest($6, $7, fits) k (consumer, owner, fits)
+    where w.consumer = k.consumer and w.owner = k.owner and not k.fits;
+  end if;
+  if exists (
+    select from unnest($6, $7, fits) k (consumer, owner, fits)
+    where k.fits and not exists (select from hark.workers w where w.consumer = k.consumer and w.owner = k.owner)
+  ) then
+    -- A consumer that is being removed is passed over. Otherwise all would wait, and fail with it.
+    with kept as materialized (
+      select c.name from hark.consumers c where c.name = any ($6) order by c.name for key share skip locked
+    )
+    insert into hark.workers (consumer, owner, process)
+    select k.consumer, k.owner, $1
+    from unnest($6, $7, fits) k (consumer, owner, fits) join kept on kept.name = k.consumer
+    where k.fits
+    on conflict do nothing;
+  end if;
+  select extract(epoch from d.deliver_at - clock_timestamp())::double precision * 1000 into due_in
+  from hark.delayed d order by d.deliver_at limit 1;
+  select extract(epoch from s.next_at - clock_timestamp())::double precision * 1000 into schedule_in
+  from hark.schedules s where s.next_at is not null order by s.next_at limit 1;
+  retains := hark.retention_due();
+  if $4 then
+    perform hark.forget_workers($6);
+  end if;
+  return query
+  with asked as materialized (
+    select k.n::integer as n, k.owner, k.fits, k.tag, c.name, c.partitions, c.barrier, c.next_partitions, c.paused_at,
+      c.changes
+    from unnest($6, $7, fits, found_tags) with ordinality k (consumer, owner, fits, tag, n)
+    left join hark.consumers c on c.name = k.consumer
+  ),
+  others as materialized (
+    select k.n, w.owner, w.joined_at, w.process
+    from asked k join hark.workers w on w.consumer = k.name
+    where w.owner <> k.owner
+  ),
+  processes as materialized (
+    select p.id,
+      case when p.lease_until <= clock_timestamp() then 'expired'
+        -- Shared, so that two workers that ask at once do not take each other for the owner.
+        when p.session is not null and p.session is distinct from $2
+          then case when pg_try_advisory_xact_lock_shared(p.session) then 'gone' else 'alive' end
+        else 'alive' end as state
+    from hark.processes p where p.id in (select o.process from others o)
   ),
   alive as materialized (
-    select o.owner, o.joined_at,
-      case when not o.leased then 'expired'
-        -- Shared, so that two workers that ask at once do not take each other for the owner.
-        when o.session is not null then case when pg_try_advisory_xact_lock_shared(o.session) then 'gone' else 'alive' end
-        else 'alive' end as state
-    from others o
+    select o.n, o.owner, o.joined_at, p.state from others o join processes p on p.id = o.process
+  ),
+  crews as materialized (
+    select k.n, count(a.n) filter (where a.state = 'alive') as others,
+      count(a.n) filter (where a.state <> 'expired') as leased,
+      count(a.n) filter (where a.state = 'alive' and (a.joined_at, a.owner) < (me.joined_at, me.owner)) as place
+    from asked k
+    left join hark.workers me on me.consumer = k.name and me.owner = k.owner
+    left join alive a on a.n = k.n
+    group by k.n
   ),
   held as materialized (
-    select s.partition, s.epoch, s.owner,
-      case when s.owner is null then 'free' when s.owner = $2 then 'mine'
-        else coalesce((select case a.state when 'expired' then 'free' else a.state end from alive a where a.owner = s.owner), 'free')
+    select k.n, s.partition, s.epoch,
+      case when s.owner is null then 'free' when s.owner = k.owner then 'mine'
+        else coalesce((
+          select case a.state when 'expired' then 'free' else a.state end
+          from alive a where a.n = k.n and a.owner = s.owner
+        ), 'free')
       end as state,
-      c.barrier is not null and (s.position).target is null and (s.position).seen::text = c.barrier::text as settled
-    from hark.partitions s where s.consumer = $1
+      k.barrier is not null and (s.position).target is null and (s.position).seen::text = k.barrier::text as settled
+    from asked k join hark.partitions s on s.consumer = k.name
+    where k.fits
+  ),
+  shares as materialized (
+    select h.n,
+      array_agg(h.partition order by h.partition) filter (where h.state = 'mine') as mine,
+      array_agg(h.epoch order by h.partition) filter (where h.state = 'mine') as epochs,
+      array_agg(h.partition order by h.partition) filter (where h.state = 'free' and not h.settled) as free,
+      array_agg(h.partition order by h.partition) filter (where h.state = 'gone') as gone
+    from held h group by h.n
   )
-  select
-    (select count(*) from alive a where a.state = 'alive') + 1,
-    (select count(*) from alive a, hark.workers me where me.consumer = $1 and me.owner = $2
-      and a.state = 'alive' and (a.joined_at, a.owner) < (me.joined_at, me.owner)),
-    coalesce(array_agg(h.partition order by h.partition) filter (where h.state = 'mine'), '{}'),
-    coalesce(array_agg(h.epoch order by h.partition) filter (where h.state = 'mine'), '{}'),
-    coalesce(array_agg(h.partition order by h.partition) filter (where h.state = 'free' and not h.settled), '{}'),
-    coalesce(array_agg(h.partition order by h.partition) filter (where h.state = 'gone'), '{}')
-  into heartbeat.workers, place, heartbeat.mine, heartbeat.epochs, heartbeat.free, heartbeat.gone
-  from held h;
-  outcome := 'serve';
-  partitions := c.partitions;
-  share := c.partitions / workers + case when place < c.partitions % workers then 1 else 0 end;
-  paused := c.paused_at is not null;
-  releasing := c.next_partitions is not null and c.barrier is null;
-  changes := c.changes;
-  replays := exists (select from hark.replays r where r.consumer = $1);
-  select extract(epoch from d.deliver_at - clock_timestamp())::double precision * 1000 into next_due_ms
-  from hark.delayed d order by d.deliver_at limit 1;
-  select extract(epoch from s.next_at - clock_timestamp())::double precision * 1000 into next_schedule_ms
-  from hark.schedules s where s.next_at is not null order by s.next_at limit 1;
-  retention_due := hark.retention_due();
-  if renew then
-    -- Workers that ended without leaving. The end of their last lease is stored for hark.drop_inactive.
-    with ended as (
-      delete from hark.workers w where w.consumer = $1 and w.lease_until < clock_timestamp() - interval '10 minutes'
-      returning w.lease_until
-    )
-    update hark.partitions s set served_at = greatest(s.served_at, (select max(e.lease_until) from ended e))
-    where s.consumer = $1 and s.partition = 0 and exists (select from ended);
+  select k.n,
+    case when k.fits then 'serve' when k.name is null then 'removed' when k.fits is null then 'unknown' else 'outdated' end,
+    k.tag, k.partitions,
+    case when k.fits then k.partitions / (w.others + 1)::integer
+      + case when w.place < k.partitions % (w.others + 1) then 1 else 0 end else 0 end,
+    case when k.fits then w.others + 1 else w.leased end::integer,
+    coalesce(s.mine, '{}'), coalesce(s.epochs, '{}'), coalesce(s.free, '{}'), coalesce(s.gone, '{}'),
+    k.paused_at is not null, k.fits and k.next_partitions is not null and k.barrier is null,
+    k.fits and k.next_partitions is not null, k.changes,
+    k.fits and exists (select from hark.replays r where r.consumer = k.name),
+    due_in, schedule_in, retains
+  from asked k
+  join crews w on w.n = k.n
+  left join shares s on s.n = k.n
+  order by k.n;
+end
+$$;
+
+-- Whether a consumer's definition is the one that a worker was started with: see hark.heartbeat.
+create or replace function hark.is_defined_as(
+  channels text[], filter jsonb, transactional boolean, definition json
+) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return hark.as_set($1) = hark.as_set(array(select json_array_elements_text($4 -> 'channels')))
+    and $2 is not distinct from ($4 ->> 'filter')::jsonb and $3 = ($4 ->> 'transactional')::boolean;
+end
+$$;
+
+-- Forgets the workers of consumers that ended without leaving, ten minutes after their lease. The end of their
+-- last lease is stored for hark.drop_inactive. Consumers whose first partition is locked wait for the next time.
+create or replace function hark.forget_workers(consumers text[]) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  if not exists (
+    select from hark.crew w
+    where w.consumer = any ($1) and w.lease_until < clock_timestamp() - interval '10 minutes'
+  ) then
+    return;
   end if;
-  return next;
+  with kept as materialized (
+    select s.consumer from hark.partitions s where s.consumer = any ($1) and s.partition = 0
+    order by s.consumer for update skip locked
+  ),
+  ended as (
+    delete from hark.workers w using hark.processes p, kept k
+    where p.id = w.process and w.consumer = k.consumer and p.lease_until < clock_timestamp() - interval '10 minutes'
+    returning w.consumer, p.lease_until
+  )
+  update hark.partitions s set served_at = greatest(s.served_at, e.served_at)
+  from (select x.consumer, max(x.lease_until) as served_at from ended x group by 1) e
+  where s.consumer = e.consumer and s.partition = 0;
+  perform hark.forget_processes('10 minutes');
+end
+$$;
+
+-- Forgets processes without workers whose lease ended that long ago.
+create or replace function hark.forget_processes(since interval) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from hark.processes p
+  using (
+    select x.id from hark.processes x
+    where x.lease_until < clock_timestamp() - $1 and not exists (select from hark.workers w where w.process = x.id)
+    for update skip locked
+  ) gone
+  where p.id = gone.id;
 end
 $$;
 
@@ -129,7 +243,7 @@ set lock_timeout = '1s'
 as $$
 begin
   if not exists (
-    select from hark.workers w where w.consumer = $1 and w.owner = $3 and w.lease_until > clock_timestamp()
+    select from hark.crew w where w.consumer = $1 and w.owner = $3 and w.lease_until > clock_timestamp()
   ) then
     return;
   end if;
@@ -147,7 +261,7 @@ begin
     select s.partition, s.owner is not null and s.owner <> $3 as ended
     from hark.partitions s
     join hark.consumers c on c.name = s.consumer
-    left join hark.workers w on w.consumer = s.consumer and w.owner = s.owner
+    left join hark.crew w on w.consumer = s.consumer and w.owner = s.owner
     where s.consumer = $1 and s.partition = any (wanted)
       and (c.next_partitions is null or c.barrier is not null)
       and case
@@ -183,7 +297,7 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select hark.owner_key(s.owner)
   from hark.partitions s
-  left join hark.workers w on w.consumer = s.consumer and w.owner = s.owner
+  left join hark.crew w on w.consumer = s.consumer and w.owner = s.owner
   where s.consumer = $1 and s.partition = any ($2) and s.owner <> $3
     and (w.owner is null or w.lease_until <= clock_timestamp()
       or case when w.session is null then false else pg_try_advisory_xact_lock_shared(w.session) end)
@@ -210,12 +324,13 @@ begin
 end
 $$;
 
--- Removes a worker that stops.
-create or replace function hark.leave(consumer text, owner uuid) returns void
+-- Removes a worker that stops, and its process if that stops with it.
+create or replace function hark.leave(consumer text, owner uuid, process uuid default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   delete from hark.workers w where w.consumer = $1 and w.owner = $2;
+  delete from hark.processes p where p.id = $3;
   perform hark.request_look($1);
 end
 $$;

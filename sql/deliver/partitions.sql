@@ -105,7 +105,7 @@ begin
   end if;
   perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
   if exists (
-    select from hark.partitions s join hark.workers w on w.consumer = s.consumer and w.owner = s.owner
+    select from hark.partitions s join hark.crew w on w.consumer = s.consumer and w.owner = s.owner
     where s.consumer = $1 and w.lease_until > clock_timestamp()
   ) then
     return;

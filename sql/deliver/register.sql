@@ -118,7 +118,7 @@ as $$
 declare
   other text;
 begin
-  select coalesce(w.name, w.owner::text) into other from hark.workers w
+  select coalesce(w.name, w.owner::text) into other from hark.crew w
   where w.consumer = known.name and w.lease_until > clock_timestamp()
     and case when w.session is null then true else not pg_try_advisory_xact_lock_shared(w.session) end
   order by w.joined_at limit 1;

@@ -237,7 +237,7 @@ as $$
     end,
     w.state, coalesce(w.attempts, d.attempts, 0), case when w.state <> 'behind' then w.due_at end,
     coalesce(w.last_error, d.error), coalesce(w.failed_at, d.died_at),
-    exists (select from hark.workers k where k.consumer = c.name and hark.is_alive(k.lease_until, k.session)),
+    exists (select from hark.crew k where k.consumer = c.name and hark.is_alive(k.lease_until, k.session)),
     c.paused_at is not null
   from hark.consumers c
   cross join hark.install i

@@ -150,14 +150,15 @@ begin
   -- since when none has served it.
   delete from hark.workers w
   using (
-    select k.consumer, k.owner from hark.workers k
-    where k.lease_until < clock_timestamp() - interval '1 hour' and exists (
-      select from hark.workers n
-      where n.consumer = k.consumer and (n.lease_until, n.owner) > (k.lease_until, k.owner)
+    select k.consumer, k.owner from hark.workers k join hark.processes p on p.id = k.process
+    where p.lease_until < clock_timestamp() - interval '1 hour' and exists (
+      select from hark.crew n
+      where n.consumer = k.consumer and (n.lease_until, n.owner) > (p.lease_until, k.owner)
     )
     for update of k skip locked
   ) gone
   where w.consumer = gone.consumer and w.owner = gone.owner;
+  perform hark.forget_processes('1 hour');
   return hark.forget_dedupe(batch);
 end
 $$;

@@ -85,7 +85,7 @@ as $$
   crew as materialized (
     select w.consumer, w.owner, w.name, w.lease_until, hark.is_alive(w.lease_until, w.session) as alive,
       exists (select from hark.partitions s where s.consumer = w.consumer and s.owner = w.owner) as serves
-    from hark.workers w
+    from hark.crew w
   )
   select c.name, c.channels, c.filter, c.transactional, c.generation, c.partitions, c.next_partitions,
     c.paused_at, c.created_at, u.unread, u.oldest,
@@ -170,7 +170,7 @@ as $$
   from hark.partitions s
   left join unread u on u.partition = s.partition
   left join waiting w on w.partition = s.partition
-  left join hark.workers k on k.consumer = s.consumer and k.owner = s.owner
+  left join hark.crew k on k.consumer = s.consumer and k.owner = s.owner
   where s.consumer = $1
   order by s.partition
 $$;
@@ -183,7 +183,7 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select w.owner, w.name, hark.is_alive(w.lease_until, w.session), w.lease_until, w.joined_at, w.session is not null,
     array(select s.partition from hark.partitions s where s.consumer = w.consumer and s.owner = w.owner order by 1)
-  from hark.workers w
+  from hark.crew w
   where w.consumer = $1
   order by w.joined_at, w.owner
 $$;
@@ -226,7 +226,7 @@ set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
   select c.name, least(p.oldest, w.oldest, r.oldest), p.oldest is not null, w.oldest is not null,
     r.oldest is not null,
-    (select count(*)::integer from hark.workers k where k.consumer = c.name and hark.is_alive(k.lease_until, k.session)),
+    (select count(*)::integer from hark.crew k where k.consumer = c.name and hark.is_alive(k.lease_until, k.session)),
     c.paused_at
   from hark.consumers c
   cross join hark.install i
@@ -273,7 +273,7 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select greatest(c.created_at,
     (select max(greatest(s.served_at, s.acknowledged_at)) from hark.partitions s where s.consumer = c.name),
-    (select max(w.lease_until) from hark.workers w where w.consumer = c.name))
+    (select max(w.lease_until) from hark.crew w where w.consumer = c.name))
   from hark.consumers c where c.name = $1
 $$;
 

@@ -160,7 +160,7 @@ begin
     (1, clock_timestamp(), '1:1:', through, through, '{}', '{}', own);
   -- The barrier is a snapshot, which means nothing here either: a change of partitions begins again.
   update hark.consumers c set barrier = null, barrier_max = null;
-  delete from hark.workers;
+  delete from hark.processes;
   update hark.partitions p set
     "position" = row('1:1:'::pg_snapshot, through,
       least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))),

@@ -55,7 +55,8 @@ test("consumers are listed, shown, divided and removed from the shell", async ({
   await sql(`insert into hark.waiting (consumer, id, partition, key, state, attempts, last_error)
     values ('billing', 1, 2, 'k', 'failed', 3, E'out of paper\nand ink')`);
   await sql(
-    "insert into hark.workers (consumer, owner, lease_until) values ('billing', $1, now() + interval '1 hour')",
+    `with p as (insert into hark.processes (id, lease_until) values ($1, now() + interval '1 hour') returning id)
+    insert into hark.workers (consumer, owner, process) select 'billing', p.id, p.id from p`,
     ["00000000-0000-0000-0000-000000000001"],
   );
   const list = await output(["consumers", "list"], { url });

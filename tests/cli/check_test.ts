@@ -31,8 +31,9 @@ test("hark check exits 2 with a line for each exceeded limit, and 1 for other si
     unserved.stdout,
     'warning: "billing": no worker serves it, and it has something to do\n',
   );
-  await sql(`insert into hark.workers (consumer, owner, lease_until)
-    select c.name, gen_random_uuid(), now() + interval '5 minutes' from hark.consumers c`);
+  await sql(`with p as (insert into hark.processes (id, lease_until)
+      values (gen_random_uuid(), now() + interval '5 minutes') returning id)
+    insert into hark.workers (consumer, owner, process) select c.name, p.id, p.id from hark.consumers c, p`);
   await sql(
     `update hark.partitions s set owner = w.owner from hark.workers w where w.consumer = s.consumer`,
   );

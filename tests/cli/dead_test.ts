@@ -103,8 +103,9 @@ test("hark retry and hark discard take what waits, and say what they leave and w
     /^failing +notifications +the first +attempts +last attempt +next attempt +error$/m,
   );
   assert.match(status, /^billing +1 +1 +3 +0(\.\d)? s ago +when a worker runs +out of paper$/m);
-  await sql(`insert into hark.workers (consumer, owner, lease_until)
-    values ('billing', gen_random_uuid(), now() + interval '1 minute')`);
+  await sql(`with p as (insert into hark.processes (id, lease_until)
+      values (gen_random_uuid(), now() + interval '1 minute') returning id)
+    insert into hark.workers (consumer, owner, process) select 'billing', p.id, p.id from p`);
   const done = await ran(["retry", "billing", "1", "2", "3", "99"], { url });
   assert.equal(done.code, 1);
   assert.equal(done.stdout, '1 notification of "billing" will be tried at once\n');

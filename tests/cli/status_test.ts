@@ -77,16 +77,17 @@ test("status says what waits, who serves, what fails, and how large the log is",
 async function crew({ sql }: TestContext, partitions: number): Promise<void> {
   await sql("select hark.register('billing', array['orders'], partitions => $1)", [partitions]);
   await sql(
-    `insert into hark.workers (consumer, owner, session, name, lease_until)
-    select 'billing', gen_random_uuid(), w.session, w.name, clock_timestamp() + interval '1 hour'
-    from (values ('web-1:1', 4711), ('web-2:2', null), ('web-3:3', null)) w (name, session)`,
+    `with p as (insert into hark.processes (id, session, name, lease_until)
+      select gen_random_uuid(), w.session, w.name, clock_timestamp() + interval '1 hour'
+      from (values ('web-1:1', 4711), ('web-2:2', null), ('web-3:3', null)) w (name, session) returning id)
+    insert into hark.workers (consumer, owner, process) select 'billing', p.id, p.id from p`,
   );
 }
 
 /** Gives partitions of billing to a worker. */
 async function give({ sql }: TestContext, name: string, partitions: number[]): Promise<void> {
   await sql(
-    `update hark.partitions s set owner = w.owner from hark.workers w
+    `update hark.partitions s set owner = w.owner from hark.crew w
     where w.name = $1 and s.partition = any ($2)`,
     [name, partitions],
   );

@@ -239,7 +239,7 @@ test("workers that a consumer has no partition for are reported", async ({ url, 
   );
   // People know a worker by its host, its process and its thread.
   await until(async () => {
-    const rows = await sql("select name from hark.workers order by right(name, 2)");
+    const rows = await sql("select name from hark.crew order by right(name, 2)");
     return rows.length === 3 &&
       rows.every(({ name }, i) =>
         name.endsWith(`:${child.pid}/w${i + 1}`) && !name.startsWith(":")

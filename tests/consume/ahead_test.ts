@@ -23,9 +23,9 @@ async function reading({ url, sql }: TestContext) {
     handle() {},
     handleBatch: undefined,
   });
-  const member = new Membership(identity);
   const session = await open(url);
-  await member.heartbeat(session, undefined, true);
+  const member = new Membership(identity, session, undefined);
+  await member.heartbeat(session);
   const claimed = await member.claim(session, [0, 1], false);
   const held = claimed.map((one) => new OwnedPartition(one, 4000, new AbortController().signal));
   const readerOf = (partitions: OwnedPartition[]) => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notifyMany, subscribe } from "../../mod.ts";
-import { deferred, Inbox, test, type TestContext } from "../harness/mod.ts";
+import { deferred, Inbox, test, type TestContext, until } from "../harness/mod.ts";
 import { logged, said, sentence } from "../faults/_support/logs.ts";
 import {
   Gate,
@@ -141,6 +141,30 @@ test("a consumer that is removed ends alone", async (context) => {
   await assert.rejects(running, { code: "NO_CONSUMER" });
   await notifyMany(db, numbers(0, 4).map((n) => ({ channel: `c${n}`, payload: n })));
   for (const one of consumers) await one.atLeast(1);
+});
+
+test("the consumers of a process renew one lease, in one statement", async (context) => {
+  const db = context.use(await connect(context.url));
+  const consumers = many(context, db, 20);
+  for (const { consumer } of consumers) await consumer.ready;
+  const [row] = await context.sql(
+    `select count(*)::int as workers, count(distinct process)::int as processes,
+      (select count(*)::int from hark.processes) as leases from hark.workers`,
+  );
+  assert.deepEqual(row, { workers: 20, processes: 1, leases: 1 });
+  // A lease of another length, and a second run of a consumer, have leases of their own.
+  const other = context.use(new Running(db, { id: "other", lease: 20_000 }));
+  const again = context.use(new Running(db, { id: "c0", channels: "c0" }));
+  await Promise.all([other.consumer.ready, again.consumer.ready]);
+  const leases = () => context.sql("select lease_until from hark.processes");
+  assert.equal((await leases()).length, 3);
+  await Promise.all([other.stop(), again.stop()]);
+  assert.equal((await leases()).length, 1);
+  const [{ lease_until: before }] = await leases();
+  await consumers[0]!.stop();
+  // It goes on without the one that has stopped.
+  await until(async () => (await leases())[0].lease_until > before);
+  assert.equal((await context.sql("select from hark.workers")).length, 19);
 });
 
 test("a subscription that is left without being read holds no connection", async (context) => {

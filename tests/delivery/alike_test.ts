@@ -18,9 +18,10 @@ Deno.test("a transaction that stays open over two windows is not lost where part
     handleBatch: undefined,
   });
   await db.query("select hark.register('c', array['c'], 'beginning', partitions => 2)");
-  const member = new Membership(options.identity);
-  await member.heartbeat(db, undefined, true);
+  const member = new Membership(options.identity, db, undefined);
+  await member.heartbeat(db);
   const claimed = await member.claim(db, [0, 1], false);
+  await member.end();
 
   const never = new AbortController().signal;
   const bell = new Bell();

@@ -83,14 +83,16 @@ test("without a live worker the definition changes at the same version: after a 
   await first.stop();
   assert.equal(await consumer(db, { channels: "b" }).drain(), 0);
   // A worker whose session is gone: its lease runs on.
-  await context.sql(`insert into hark.workers (consumer, owner, session, lease_until)
-    values ('c', gen_random_uuid(), 42, now() + interval '1 hour')`);
+  await context.sql(`with p as (insert into hark.processes (id, session, lease_until)
+      values (gen_random_uuid(), 42, now() + interval '1 hour') returning id)
+    insert into hark.workers (consumer, owner, process) select 'c', p.id, p.id from p`);
   await publish(context, 1, 1, "a");
   assert.equal(await consumer(db, { channels: ["a", "b"] }).drain(), 1, "from where it stands");
   // One without a session, as behind a pooler, counts as alive until its lease ends.
-  await context.sql(`insert into hark.workers (consumer, owner, lease_until)
-    values ('c', gen_random_uuid(), now() + interval '1 hour')`);
+  await context.sql(`with p as (insert into hark.processes (id, lease_until)
+      values (gen_random_uuid(), now() + interval '1 hour') returning id)
+    insert into hark.workers (consumer, owner, process) select 'c', p.id, p.id from p`);
   await assert.rejects(consumer(db, { channels: "b" }).drain(), { code: "CONFLICT" });
-  await context.sql("update hark.workers set lease_until = now() - interval '1 second'");
+  await context.sql("update hark.processes set lease_until = now() - interval '1 second'");
   assert.equal(await consumer(db, { channels: "b" }).drain(), 0);
 });

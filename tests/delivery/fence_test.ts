@@ -15,7 +15,8 @@ async function beside({ url, sql }: TestContext, change: string) {
   await sql("select hark.register('c', array['a'], partitions => 3)");
   for (const owner of [worker, other]) {
     await sql(
-      `select * from hark.heartbeat('c', $1, null, 60000, true, array['a'], null, false)`,
+      `select * from hark.heartbeat($1, null, 60000, true, null, '{c}', array[$1::uuid], '{null}',
+        '[{"channels": ["a"], "filter": null, "transactional": false}]')`,
       [owner],
     );
   }

@@ -6,8 +6,9 @@ import { test, type TestContext, until, within } from "../harness/mod.ts";
 /** As a drain leaves it that was killed: its lease runs, and it has no LISTEN session. */
 async function killed({ sql }: TestContext, consumer: string, left: string): Promise<void> {
   await sql(
-    `insert into hark.workers (consumer, owner, name, lease_until)
-    values ($1, gen_random_uuid(), 'web-3:4711', clock_timestamp() + $2::interval)`,
+    `with p as (insert into hark.processes (id, name, lease_until)
+      values (gen_random_uuid(), 'web-3:4711', clock_timestamp() + $2::interval) returning id)
+    insert into hark.workers (consumer, owner, process) select $1, p.id, p.id from p`,
     [consumer, left],
   );
   await sql(

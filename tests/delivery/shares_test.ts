@@ -19,7 +19,9 @@ class Hand {
 
   async attend(renew = true, channels = ["c"], filter: string | null = null): Promise<Row> {
     const [row] = await this.#sql(
-      "select * from hark.heartbeat($1, $2, $3, 15000, $4, $5, $6::jsonb, false)",
+      `select h.* from (select hark.turn_partitions($1)) t, hark.heartbeat($2, $3, 15000, $4, null, array[$1::text],
+        array[$2::uuid], '{null}', json_build_array(json_build_object('channels', $5::text[], 'filter', $6::json,
+        'transactional', false))) h`,
       [this.#consumer, this.owner, this.session, renew, channels, filter],
     );
     return row;
@@ -65,7 +67,7 @@ class Hand {
   /** Its process ends without a word, and its lease runs out. */
   async expire(): Promise<void> {
     await this.#sql(
-      "update hark.workers set lease_until = clock_timestamp() - interval '1 ms' where owner = $1",
+      "update hark.processes set lease_until = clock_timestamp() - interval '1 ms' where id = $1",
       [this.owner],
     );
   }
@@ -155,7 +157,7 @@ test("one who looks without renewing keeps its lease as it is", async ({ sql }) 
   await register(sql, 1);
   const hand = new Hand(sql);
   await hand.attend();
-  const until = () => sql("select lease_until::text from hark.workers");
+  const until = () => sql("select lease_until::text from hark.processes");
   const before = await until();
   await hand.attend(false);
   assert.deepEqual(await until(), before);
@@ -296,4 +298,50 @@ test("a worker that takes leave without giving back leaves its partitions free, 
   await sql("select hark.leave('c', $1)", [first.owner]);
   assert.deepEqual((await second.attend()).free, [0]);
   assert.equal((await second.claim([0]))[0].crashes, 1);
+});
+
+test("a worker that has not asked for the length of a lease loses its share, though its process lives", async ({ sql }) => {
+  await register(sql, 1);
+  const [process, absent, other] = [crypto.randomUUID(), crypto.randomUUID(), new Hand(sql)];
+  const beat = async (owners: string[], gone: string[] = []) =>
+    await sql(
+      `select h.* from hark.heartbeat($1, null, 15000, true, null, array_fill('c'::text, array[cardinality($2::uuid[])]),
+        $2, array_fill(null::text, array[cardinality($2::uuid[])]),
+        (select json_agg(json_build_object('channels', array['c'], 'filter', null, 'transactional', false))
+          from unnest($2::uuid[])), $3) h order by h.n`,
+      [process, owners, gone],
+    );
+  const second = crypto.randomUUID();
+  const told = await beat([absent, second]);
+  assert.deepEqual(told.map((row) => [row.n, row.outcome, row.workers]), [
+    [1, "serve", 2],
+    [2, "serve", 2],
+  ]);
+  await sql("select hark.claim('c', '{0}', $1)", [absent]);
+  assert.deepEqual((await other.attend()).free, []);
+  await beat([second], [absent]);
+  const free = await other.attend();
+  assert.deepEqual([free.free, free.workers], [[0], 2]);
+  const [again] = await beat([absent]);
+  assert.deepEqual([again.outcome, again.workers, again.share], ["serve", 3, 0], "the youngest");
+});
+
+test("a heartbeat waits for nothing that another session holds of a consumer", async ({ sql, client }) => {
+  await register(sql, 2);
+  await register(sql, 1, "d");
+  const hand = new Hand(sql);
+  await hand.attend();
+  await hand.claim([0, 1]);
+  const holder = await client();
+  await holder.query("begin");
+  await holder.query("select from hark.consumers for update");
+  await holder.query("select from hark.partitions for update");
+  await sql("set lock_timeout = '100ms'");
+  assert.deepEqual((await hand.attend()).mine, [0, 1]);
+  const other = new Hand(sql, "d");
+  assert.equal((await other.attend()).outcome, "serve");
+  assert.equal((await sql("select from hark.workers where consumer = 'd'")).length, 0, "not yet");
+  await holder.query("rollback");
+  await other.attend();
+  assert.equal((await sql("select from hark.workers where consumer = 'd'")).length, 1);
 });

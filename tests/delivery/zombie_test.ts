@@ -75,7 +75,7 @@ for (const outcome of ["linger", "fail"] as const) {
     await zombie.line(/^past 4 /);
     await until(async () => {
       const rows = await context.sql(
-        "select from hark.workers where owner = $1 and lease_until > clock_timestamp()",
+        "select from hark.crew where owner = $1 and lease_until > clock_timestamp()",
         [before],
       );
       return rows.length === 1;

@@ -21,7 +21,7 @@ test("where LISTEN hears nothing this is said loudly, and polling delivers", asy
   await running.atLeast(10);
   await reading.inbox.atLeast(10);
   assert.deepEqual(running.payloads, numbers(1, 10));
-  const [row] = await context.sql("select session from hark.workers");
+  const [row] = await context.sql("select session from hark.processes");
   assert.equal(row.session, null, "a deaf session proves nothing about its owner");
 });
 

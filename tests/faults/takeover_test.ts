@@ -14,7 +14,7 @@ import {
 } from "./_support/running.ts";
 
 /** The LISTEN session of the owner. */
-const ownSession = "select w.session from hark.workers w join hark.partitions p using (owner)";
+const ownSession = "select w.session from hark.crew w join hark.partitions p using (owner)";
 
 /** The port of the tests' server. */
 const port = (url: string) => Number(new URL(url).port || 5432);
@@ -102,7 +102,7 @@ test("a worker that loses its LISTEN session only keeps its consumer, mid-page a
   const b = context.use(new Running(two, { lease: 60_000, pollInterval: NEVER_POLL }));
   await said("info", /standing by/, since);
   const [{ pid }] = await context.sql(
-    `select l.pid from pg_locks l join hark.workers w
+    `select l.pid from pg_locks l join hark.crew w
       on w.session = (l.classid::bigint << 32 | l.objid::bigint)
       join hark.partitions p on p.owner = w.owner where l.locktype = 'advisory'`,
   );
@@ -198,9 +198,11 @@ test("an acknowledgement of a worker that was fenced out is refused, and it clai
   // Another worker has taken it over and has released it, having handled nothing.
   const other = crypto.randomUUID();
   await context.sql(
-    `with other as (
-      insert into hark.workers (consumer, owner, lease_until)
-      values ('c', $1, clock_timestamp() + interval '2 s') returning owner
+    `with p as (
+      insert into hark.processes (id, lease_until)
+      values ($1, clock_timestamp() + interval '2 s') returning id
+    ), other as (
+      insert into hark.workers (consumer, owner, process) select 'c', p.id, p.id from p returning owner
     )
     update hark.partitions set epoch = epoch + 1, owner = other.owner from other`,
     [other],

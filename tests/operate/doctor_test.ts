@@ -130,8 +130,9 @@ const faults: readonly Planted[] = [
       await sql(
         "insert into hark.waiting (consumer, id, partition, state, attempts) values ('billing', 7, 0, 'failed', 3)",
       );
-      await sql(`insert into hark.workers (consumer, owner, session, lease_until)
-        values ('billing', gen_random_uuid(), 42, now() + interval '5 minutes')`);
+      await sql(`with p as (insert into hark.processes (id, session, lease_until)
+          values (gen_random_uuid(), 42, now() + interval '5 minutes') returning id)
+        insert into hark.workers (consumer, owner, process) select 'billing', p.id, p.id from p`);
       await sql(
         "update hark.partitions set halted = 'blocked', owner = (select owner from hark.workers)",
       );
@@ -144,8 +145,9 @@ const faults: readonly Planted[] = [
     fault: "a worker only polls",
     async plant({ sql }) {
       await sql("select hark.register('billing', array['orders'], 'now')");
-      await sql(`insert into hark.workers (consumer, owner, name, lease_until)
-        values ('billing', gen_random_uuid(), 'web-3:4711', now() + interval '5 minutes')`);
+      await sql(`with p as (insert into hark.processes (id, name, lease_until)
+          values (gen_random_uuid(), 'web-3:4711', now() + interval '5 minutes') returning id)
+        insert into hark.workers (consumer, owner, process) select 'billing', p.id, p.id from p`);
     },
     code: "polling",
     problem: /worker web-3:4711 of "billing" is not woken/,

@@ -87,13 +87,14 @@ test("cleanup forgets workers that ended long ago, but not when a consumer was s
   const { sql, use, url } = context;
   const db = use(await connect(url));
   await sql("select hark.register('r', array['c'])");
-  await sql(`insert into hark.workers (consumer, owner, lease_until)
-    select 'r', gen_random_uuid(), now() - n * interval '2 hours' from generate_series(0, 3) n`);
+  await sql(`with p as (insert into hark.processes (id, lease_until)
+      select gen_random_uuid(), now() - n * interval '2 hours' from generate_series(0, 3) n returning id)
+    insert into hark.workers (consumer, owner, process) select 'r', p.id, p.id from p`);
   await cleanup(db, { olderThan: "1d", dryRun: true });
   assert.equal((await sql("select count(*)::int as n from hark.workers"))[0].n, 4);
   await cleanup(db, { olderThan: "1d" });
   assert.equal((await sql("select count(*)::int as n from hark.workers"))[0].n, 1);
-  await sql("update hark.workers set lease_until = now() - interval '5 hours'");
+  await sql("update hark.processes set lease_until = now() - interval '5 hours'");
   await cleanup(db, { olderThan: "1d" });
   assert.equal((await sql("select count(*)::int as n from hark.workers"))[0].n, 1);
 });
@@ -115,7 +116,9 @@ test("consumers that nobody has served for long are removed where that is asked,
     "update hark.partitions set acknowledged_at = now() - interval '3 days' where consumer = 'acked'",
   );
   await sql(
-    "insert into hark.workers (consumer, owner, lease_until) values ('leased', gen_random_uuid(), now() - interval '3 days')",
+    `with p as (insert into hark.processes (id, lease_until)
+      values (gen_random_uuid(), now() - interval '3 days') returning id)
+    insert into hark.workers (consumer, owner, process) select 'leased', p.id, p.id from p`,
   );
   const before = Date.now() - 99 * 86_400_000;
   const dry = await cleanup(db, { olderThan: all, dropInactive: "90d", dryRun: true });

@@ -30,7 +30,7 @@ async function publish(lab: Lab, count: number): Promise<void> {
 }
 
 async function endLeases(lab: Lab): Promise<void> {
-  await lab.sql("update hark.workers set lease_until = clock_timestamp() - interval '1 second'");
+  await lab.sql("update hark.processes set lease_until = clock_timestamp() - interval '1 second'");
 }
 
 /** Whether the number of partitions is what it was changed to. */

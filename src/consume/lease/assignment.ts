@@ -10,7 +10,8 @@ import { HarkError } from "../../errors.ts";
 import type { Claimed } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
 import { LeaseWait } from "./lease_wait.ts";
-import type { Heartbeat, Membership } from "./membership.ts";
+import type { Heartbeat } from "./crew.ts";
+import type { Membership } from "./membership.ts";
 import { Standing } from "./standing.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -53,15 +54,12 @@ export class Assignment {
   readonly #duty: Serves;
   /** When each partition was first seen without its owner's session. */
   readonly #goneSince = new Map<number, number>();
-  #sessionKey: bigint | undefined;
   #hurried = false;
   #told = false;
   #changes: number | undefined;
   readonly #begunAt = performance.now();
   readonly #standing: Standing;
   readonly #leaseWait: LeaseWait | undefined;
-  /** When the lease was last renewed. */
-  renewedAt = -Infinity;
   /** When the next heartbeat is due. */
   due = -Infinity;
   last: Heartbeat | undefined;
@@ -92,7 +90,7 @@ export class Assignment {
 
   /** Whether, at a given time, certainly no other worker has taken over. */
   certain(now: number): boolean {
-    return now - this.renewedAt < this.#state.options.identity.lease;
+    return this.#membership.certain(now);
   }
 
   /** Makes a heartbeat due at once, even if one is running now. */
@@ -103,22 +101,18 @@ export class Assignment {
 
   /** Sends a heartbeat, renews the lease when it is time, and takes or gives back partitions. */
   async heartbeat(session: Queryable, wanting: boolean): Promise<void> {
-    const { options, run } = this.#state;
+    const { options } = this.#state;
     const { lease } = options.identity;
-    const sessionKey = run.listener?.sessionKey;
     const sent = performance.now();
-    const renew = sent - this.renewedAt >= lease / 4 || sessionKey !== this.#sessionKey;
     this.#hurried = false;
-    const heartbeat = await this.#membership.heartbeat(session, sessionKey, renew);
-    if (renew) this.renewedAt = sent;
-    this.#sessionKey = sessionKey;
+    const heartbeat = await this.#membership.heartbeat(session);
     this.last = heartbeat;
     this.#state.partitionCount = heartbeat.partitions;
     const alone = heartbeat.outcome === "serve" && heartbeat.workers === 1 &&
       heartbeat.mine.size === heartbeat.partitions && !heartbeat.replays;
     this.due = this.#hurried
       ? -Infinity
-      : sent + Math.min(alone ? lease / 4 : watchInterval, lease / 4);
+      : nextBeat(sent, Math.min(alone ? lease / 4 : watchInterval, lease / 4));
     this.#standing.tell(heartbeat);
     for (const held of [...this.#state.partitions.values()]) {
       if (heartbeat.mine.get(held.number) !== held.epoch) {
@@ -258,13 +252,7 @@ export class Assignment {
     const { partitions } = this.#state;
     this.due = -Infinity;
     const { identity } = this.#state.options;
-    const sent = performance.now();
-    const heartbeat = await this.#membership.heartbeat(
-      session,
-      this.#state.run.listener?.sessionKey,
-      true,
-    );
-    this.renewedAt = sent;
+    const heartbeat = await this.#membership.heartbeat(session);
     if (partitions.size === 0) return;
     // Rows may have been discarded while their storing was in doubt: look at all of them again.
     this.#changes = -1;
@@ -315,6 +303,11 @@ export class Assignment {
     ]);
     if (Number(row.looked) > 0) this.due = -Infinity;
   }
+}
+
+/** Beats fall on the same times for all workers of a process, so that they are sent together. */
+function nextBeat(now: number, interval: number): number {
+  return (Math.floor(now / interval) + 1) * interval;
 }
 
 /**

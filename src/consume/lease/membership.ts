@@ -7,97 +7,46 @@
 import { getLogger } from "../../log/logger.ts";
 import { toId } from "../../check.ts";
 import { sqlState } from "../../database/driver_error.ts";
+import { connectionsOf } from "../../database/database.ts";
+import type { Listener } from "../../database/listener.ts";
 import type { Queryable, QueryResult } from "../../database/queryable.ts";
 import { messageOf, translate, translated } from "../../database/translate.ts";
 import { type Claimed, type Held, type Identity, numbersText } from "../state/identity.ts";
-import { processName } from "./process_name.ts";
+import { Crew, type Heartbeat, type Member } from "./crew.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** The answer to a heartbeat: see hark.heartbeat. */
-export interface Heartbeat {
-  readonly outcome: "serve" | "outdated";
-  readonly share: number;
-  readonly partitions: number;
-  readonly workers: number;
-  /** The partitions that this worker owns, with the epoch of each. */
-  readonly mine: ReadonlyMap<number, number>;
-  readonly free: readonly number[];
-  readonly gone: readonly number[];
-  readonly paused: boolean;
-  readonly releasing: boolean;
-  readonly changes: number;
-  readonly replays: boolean;
-  /** Milliseconds from now until the next delayed notification is due. Null if there is none. */
-  readonly nextDue: number | null;
-  /** In how many ms the next schedule is due; null if there is none. */
-  readonly nextSchedule: number | null;
-  /** Whether old notifications are to be removed: see hark.apply_retention. */
-  readonly retentionDue: boolean;
-}
-
 /** Makes the membership calls of one worker, on the session it currently has. */
-export class Membership {
+export class Membership implements Member {
   readonly identity: Identity;
-  readonly #channels: string;
+  tag: string | undefined;
+  askedAt = -Infinity;
+  readonly #crew: Crew;
   /** The partitions that were locked when it last claimed, as they were told. */
   #locked = "";
 
-  constructor(identity: Identity) {
+  constructor(identity: Identity, db: Queryable, listener: Listener | undefined) {
     this.identity = identity;
-    this.#channels = JSON.stringify(identity.channels);
+    this.#crew = Crew.join(db, connectionsOf(db), this, listener);
+  }
+
+  /** Whether, at a given time, certainly no other worker has taken over. */
+  certain(now: number): boolean {
+    return this.#crew.certain(this, now);
   }
 
   /**
-   * Sends a heartbeat. With `renew` it renews the lease, otherwise it only asks.
+   * Sends a heartbeat. Renews the lease if it is time.
    *
    * @throws {HarkError} `NO_CONSUMER` if the consumer was removed.
    */
-  async heartbeat(
-    session: Queryable,
-    sessionKey: bigint | undefined,
-    renew: boolean,
-  ): Promise<Heartbeat> {
-    const { consumer, owner, lease, filter, transactional } = this.identity;
-    const { rows: [row] } = await translated(() =>
-      session.query(
-        `select outcome, share, partitions, workers, pg_catalog.to_json(mine)::text as mine,
-          pg_catalog.to_json(epochs)::text as epochs, pg_catalog.to_json(free)::text as free,
-          pg_catalog.to_json(gone)::text as gone, paused, releasing, changes, replays, next_due_ms,
-          next_schedule_ms, retention_due
-         from hark.heartbeat($1::text, $2::uuid, $3::bigint, $4::integer, $5::boolean,
-          array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::jsonb, $8::boolean,
-          $9::text)`,
-        [
-          consumer,
-          owner,
-          sessionKey === undefined ? null : String(sessionKey),
-          lease,
-          renew,
-          this.#channels,
-          filter,
-          transactional,
-          processName(),
-        ],
-      )
+  async heartbeat(session: Queryable): Promise<Heartbeat> {
+    const answer = await this.#crew.heartbeat(this);
+    if (!answer.turning) return answer;
+    await translated(() =>
+      session.query("select hark.turn_partitions($1::text)", [this.identity.consumer])
     );
-    const epochs: number[] = JSON.parse(row.epochs);
-    return {
-      outcome: row.outcome,
-      share: Number(row.share),
-      partitions: Number(row.partitions),
-      workers: Number(row.workers),
-      mine: new Map((JSON.parse(row.mine) as number[]).map((n, i) => [n, epochs[i]!])),
-      free: JSON.parse(row.free),
-      gone: JSON.parse(row.gone),
-      paused: row.paused,
-      releasing: row.releasing,
-      changes: toId(row.changes),
-      replays: row.replays,
-      nextDue: row.next_due_ms === null ? null : Number(row.next_due_ms),
-      nextSchedule: row.next_schedule_ms === null ? null : Number(row.next_schedule_ms),
-      retentionDue: row.retention_due === true,
-    };
+    return await this.#crew.heartbeat(this);
   }
 
   /** Claims partitions. Returns those that this worker got. */
@@ -202,10 +151,12 @@ export class Membership {
 
   /** Removes this worker from the workers of the consumer. */
   async leave(session: Queryable): Promise<void> {
-    const { consumer, owner } = this.identity;
-    await translated(() =>
-      session.query("select hark.leave($1::text, $2::uuid)", [consumer, owner])
-    );
+    await this.#crew.leave(session, this);
+  }
+
+  /** The run has ended, whether or not the worker could leave. */
+  async end(): Promise<void> {
+    await this.#crew.end(this);
   }
 
   /** Stores which notification is about to be handled alone. */

@@ -6,7 +6,7 @@
 
 import { HarkError } from "../../errors.ts";
 import { getLogger } from "../../log/logger.ts";
-import type { Heartbeat } from "./membership.ts";
+import type { Heartbeat } from "./crew.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 

@@ -9,7 +9,7 @@
 import type { Queryable } from "../../database/queryable.ts";
 import { isPassing, messageOf, translate, translated } from "../../database/translate.ts";
 import { getLogger } from "../../log/logger.ts";
-import type { Heartbeat } from "../lease/membership.ts";
+import type { Heartbeat } from "../lease/crew.ts";
 import { extendLog } from "../read/extend_log.ts";
 import type { State } from "../state/state.ts";
 import { Schedules } from "./schedules.ts";

@@ -69,7 +69,7 @@ export class Worker implements AsyncDisposable {
     this.#run = run;
     const readers: WindowReader[] = [];
     this.#state = new State(options, run, readers);
-    this.#membership = new Membership(options.identity);
+    this.#membership = new Membership(options.identity, db, run.listener);
     this.#ownership = new OwnershipGuard(this.#state.partitions);
     this.#fetcher = new Fetcher(this.#state, readers, () => this.#dispatcher.pump());
     this.#waiting = new Waiting(this.#state);
@@ -321,6 +321,7 @@ export class Worker implements AsyncDisposable {
   /** Ends what is left of the run: timers, and the connections of handlers. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ownership.forget();
+    await this.#membership.end();
     for (const held of [...this.#state.partitions.values()]) {
       this.#state.forget(held, new Error("the consumer has stopped"));
     }

@@ -27,7 +27,9 @@ export class ByHand {
   /** Joins, and claims whatever is free. */
   async claim(): Promise<void> {
     const attended = await this.#client.query(
-      "select * from hark.heartbeat($1, $2, null, 60000, true, $3, null, false)",
+      `select h.* from (select hark.turn_partitions($1)) t, hark.heartbeat($2, null, 60000, true, null, array[$1::text],
+        array[$2::uuid], '{null}', json_build_array(json_build_object('channels', $3::text[], 'filter', null,
+        'transactional', false))) h`,
       [this.#consumer, this.owner, this.#channels],
     );
     this.#partitions = attended.rows[0].partitions;

@@ -119,7 +119,7 @@ class Interleaving {
         return await this.#release(owner);
       case "expire":
         await this.#client.query(
-          "update hark.workers set lease_until = clock_timestamp() - interval '1 second' where owner = $1",
+          "update hark.processes set lease_until = clock_timestamp() - interval '1 second' where id = $1",
           [owner.id],
         );
         return;

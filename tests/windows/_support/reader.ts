@@ -174,10 +174,12 @@ function startValues(start: Start): unknown[] {
 
 /** Renews the lease of a worker, or enters it, as what the consumer is by now. */
 export async function attend(client: Client, consumer: string, owner: string): Promise<Row> {
+  await client.query("select hark.turn_partitions($1)", [consumer]);
   const { rows: [row] } = await client.query(
     `select a.* from (select $1::text as name) n left join hark.consumers c using (name),
-       lateral hark.heartbeat(n.name, $2, null, 60000, true, coalesce(c.channels, '{}'), c.filter,
-         coalesce(c.transactional, false)) a`,
+       lateral hark.heartbeat($2, null, 60000, true, null, array[n.name], array[$2::uuid], '{null}',
+         json_build_array(json_build_object('channels', coalesce(c.channels, '{}'), 'filter', c.filter,
+           'transactional', coalesce(c.transactional, false)))) a`,
     [consumer, owner],
   );
   return row;
