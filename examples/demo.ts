@@ -281,8 +281,8 @@ try {
       ((performance.now() - begun) / 1000).toFixed(1)
     } s. Now try it yourself:`,
   );
-  console.log("   deno task listen                       # in one terminal");
-  console.log(`   deno task notify orders '{"id":42}'    # in another`);
+  console.log("   deno task listen                            # in one terminal");
+  console.log(`   deno task hark notify orders '{"id":42}'    # in another`);
 } catch (error) {
   console.error(`\ndemo: ${error instanceof Error ? error.message : error}`);
   code ||= 1;

@@ -12,8 +12,7 @@ import { command, passThrough } from "@optique/core/primitives";
 import type { Database } from "../database/database.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { database, type DatabaseOptions, json, plainText } from "./options.ts";
-import { print, printError, printJson } from "./output.ts";
-import { paintError } from "./style.ts";
+import { complain, print, printJson } from "./output.ts";
 import { shellWord } from "./text.ts";
 
 /** What a command does once its options are read; gives the exit code. */
@@ -113,9 +112,7 @@ export function elsewhere(name: string): Command {
     word,
     map(rest, (given) => async () => {
       const wanted = ["hark", word, ...given.map(shellWord)].join(" ");
-      await printError(
-        `${paintError("red", "hark:")} hark ${name} is a command of its own: ${wanted}`,
-      );
+      await complain(`hark ${name} is a command of its own: ${wanted}`);
       return exitCodes.failed;
     }),
     { hidden: true },

@@ -8,8 +8,7 @@ import { multiple } from "@optique/core/modifiers";
 import { commandGroup, databaseCommand, given } from "./command.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { maybe, number, positional, refuse, words } from "./options.ts";
-import { printError } from "./output.ts";
-import { paintError } from "./style.ts";
+import { complain } from "./output.ts";
 import { blocks, type Cell, plain, table } from "./table.ts";
 import { ago, countText, shortened, until } from "./text.ts";
 import { id } from "./values.ts";
@@ -81,11 +80,7 @@ const cancel = databaseCommand({
       (await cancelDelayed(db, number) ? cancelled : late).push(number);
     }
     for (const number of late) {
-      await printError(
-        `${
-          paintError("red", "hark:")
-        } ${number} is not delayed: it was delivered or cancelled, or never was`,
-      );
+      await complain(`${number} is not delayed: it was delivered or cancelled, or never was`);
     }
     return {
       json: { cancelled, notDelayed: late },

@@ -14,8 +14,7 @@ import { channels } from "./log_channels.ts";
 import { filter, filterOf } from "./log_filter.ts";
 import { nextAttempt } from "./next_attempt.ts";
 import { maybe, number, positional, toggle, words } from "./options.ts";
-import { printError } from "./output.ts";
-import { paintError } from "./style.ts";
+import { complain } from "./output.ts";
 import { blocks, type Cell, facts, plain, table } from "./table.ts";
 import { ago, bytesText, countText, shortened, timeText } from "./text.ts";
 import { id } from "./values.ts";
@@ -108,11 +107,7 @@ const show = databaseCommand({
     const { notification } = await import("../operate/notification.ts");
     const found = await notification(db, o.id);
     if (found === null) {
-      await printError(
-        `${
-          paintError("red", "hark:")
-        } notification ${o.id} is not in the log, and no consumer has kept it`,
-      );
+      await complain(`notification ${o.id} is not in the log, and no consumer has kept it`);
     }
     return {
       json: found,

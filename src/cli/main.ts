@@ -26,14 +26,14 @@ import { replay, seek } from "./move.ts";
 import { create } from "./new.ts";
 import { notify } from "./notify.ts";
 import { plainText } from "./options.ts";
-import { columns, printError, printErrorSync, printSync } from "./output.ts";
+import { columns, complain, printErrorSync, printSync } from "./output.ts";
 import { pause, resume } from "./pause.ts";
 import { retention } from "./retention.ts";
 import { discard, retry } from "./retry.ts";
 import { scheduling as schedule } from "./schedule.ts";
 import { init, sql, uninstall } from "./schema.ts";
 import { status } from "./status.ts";
-import { paintError, visibleLines } from "./style.ts";
+import { visibleLines } from "./style.ts";
 import { type Surroundings, within } from "./surroundings.ts";
 import { tail } from "./tail.ts";
 import { withWholeOptions } from "./usage.ts";
@@ -114,9 +114,7 @@ export async function main(args: readonly string[], other?: Surroundings): Promi
     if (error instanceof Shown) return error.code;
     // The reader has closed our output, as in `hark tail | head`.
     if (error instanceof Deno.errors.BrokenPipe) return exitCodes.ok;
-    await printError(
-      `${paintError("red", "hark:")} ${visibleLines(withoutSecrets(sentenceOf(error)))}`,
-    );
+    await complain(visibleLines(withoutSecrets(sentenceOf(error))));
     return exitCodeOf(error);
   }
 }

@@ -22,8 +22,7 @@ import {
   toggle,
   words,
 } from "./options.ts";
-import { printError } from "./output.ts";
-import { paintError } from "./style.ts";
+import { complain } from "./output.ts";
 import { countText, named, shellWord } from "./text.ts";
 import { beginning, place } from "./values.ts";
 
@@ -149,15 +148,11 @@ async function again(
   const { replayIds } = await import("../operate/replay_ids.ts");
   const done = await replayIds(db, ids, given({ consumer }));
   for (const one of done.filter(({ again }) => !again)) {
-    await printError(
-      `${paintError("red", "hark:")} notification ${one.id} of ${named(one.consumer)} ${
-        reasons[one.place]
-      }`,
-    );
+    await complain(`notification ${one.id} of ${named(one.consumer)} ${reasons[one.place]}`);
   }
   const missing = [...new Set(ids)].filter((id) => !done.some((one) => one.id === id));
   for (const id of missing) {
-    await printError(`${paintError("red", "hark:")} no consumer reads notification ${id}`);
+    await complain(`no consumer reads notification ${id}`);
   }
   const names = [...new Set(done.map(({ consumer }) => consumer))];
   return {

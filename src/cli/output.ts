@@ -5,7 +5,7 @@
  */
 
 import { type Output, surroundings } from "./surroundings.ts";
-import { visible } from "./style.ts";
+import { paintError, visible } from "./style.ts";
 
 const encoder = new TextEncoder();
 
@@ -27,6 +27,11 @@ export function jsonText(value: unknown): string {
 /** Writes a line to standard error; never fails. */
 export async function printError(line: string): Promise<void> {
   await write(surroundings().stderr, `${line}\n`).catch(() => {});
+}
+
+/** Says on standard error what has gone wrong, or is not as asked for; never fails. */
+export async function complain(sentence: string): Promise<void> {
+  await printError(`${paintError("red", "hark:")} ${sentence}`);
 }
 
 /** Writes a line to standard output synchronously. */

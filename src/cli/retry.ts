@@ -9,9 +9,8 @@ import { databaseCommand, type Description, given } from "./command.ts";
 import { filter, filterOf } from "./dead.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { consumer, contradiction, refuse, toggle } from "./options.ts";
-import { printError, printProgress } from "./output.ts";
+import { complain, printProgress } from "./output.ts";
 import { stopping } from "./signals.ts";
-import { paintError } from "./style.ts";
 import { surroundings } from "./surroundings.ts";
 import { countText, named, numberText, shellWord } from "./text.ts";
 
@@ -66,9 +65,7 @@ function change(how: How, description: Omit<Description, "name">) {
         place !== "waiting" && place !== "dead" || kind !== undefined && place !== kind
       );
       for (const [id, place] of left) {
-        await printError(
-          `${paintError("red", "hark:")} ${sentence(how, o.consumer, id, place)}`,
-        );
+        await complain(sentence(how, o.consumer, id, place));
       }
       return {
         json: {

@@ -43,7 +43,10 @@ export async function ownServer(why: string, options: EmbeddedOptions = {}): Pro
 /** How this program is run here: `deno task` in a clone, `deno run` from JSR, or a binary. */
 export function ownCommand(command: string): string {
   if (Deno.build.standalone) return `hark ${command}`;
-  if (import.meta.url.startsWith("file:")) return `deno task ${command}`;
+  if (import.meta.url.startsWith("file:")) {
+    // These two need more rights, and are tasks of their own.
+    return `deno task ${/^(listen|dev)\b/.test(command) ? "" : "hark "}${command}`;
+  }
   return `deno run --allow-net --allow-env --allow-read jsr:@hark/postgres/cli ${command}`;
 }
 

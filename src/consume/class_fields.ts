@@ -6,12 +6,13 @@
 
 import { nearest, show } from "../check.ts";
 import { HarkError } from "../errors.ts";
-import { couldBe } from "../option_rules.ts";
+import { couldBe, type Rules } from "../option_rules.ts";
 import { checkOptions } from "./check_options.ts";
 import { consumerRules } from "./option_table.ts";
 import type { ConsumerOptions } from "./options.ts";
 
-const optionNames = Object.keys(consumerRules) as (keyof ConsumerOptions)[];
+const rules: Rules = consumerRules;
+const optionNames = Object.keys(rules) as (keyof ConsumerOptions)[];
 
 /** Names that other tools have for an option. In a class they would be taken for its own fields. */
 const foreign: Readonly<Record<string, keyof ConsumerOptions>> = {
@@ -78,7 +79,7 @@ function refuseAlmost(name: string, value: unknown, made: Class, base: Class): v
   if (isOption(name) || name in base.prototype) return;
   const near = Object.hasOwn(foreign, name) ? foreign[name] : nearest(name, optionNames);
   // A counter "handled" is not meant to be the function "handle".
-  if (near === undefined || !couldBe(consumerRules[near as keyof ConsumerOptions], value)) return;
+  if (near === undefined || !couldBe(rules[near]!, value)) return;
   throw new HarkError(
     "BAD_OPTION",
     `class ${nameOf(made)} has a member ${show(name)}, which is no option of a consumer`,

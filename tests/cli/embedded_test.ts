@@ -14,7 +14,7 @@ const START = { deadline: 60_000 };
 
 /** Waits until it listens, and publishes from a second terminal until it has heard of it. */
 async function heard(child: Child, cwd: string, payload: string): Promise<void> {
-  await child.line(/^In a second terminal: deno task notify orders '\{"id":42\}'$/, START);
+  await child.line(/^In a second terminal: deno task hark notify orders '\{"id":42\}'$/, START);
   assert.match(await output(["notify", "orders", payload], { cwd }), /^orders #\d+\n$/);
   await child.line(new RegExp(`^(live|replay) .* orders #\\d+ ${payload}$`));
 }

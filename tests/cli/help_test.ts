@@ -1,42 +1,16 @@
 import assert from "node:assert/strict";
 import config from "../../deno.json" with { type: "json" };
+import { commands } from "../../src/cli/main.ts";
 import { scratch } from "../harness/mod.ts";
 import { oneByOne, output, ran, refused } from "./_support/hark.ts";
 
-const commands = [
-  "init",
-  "new",
-  "listen",
-  "notify",
-  "tail",
-  "status",
-  "check",
-  "doctor",
-  "log",
-  "watch",
-  "channels",
-  "consumers",
-  "seek",
-  "replay",
-  "pause",
-  "resume",
-  "delayed",
-  "dead",
-  "retry",
-  "discard",
-  "schedule",
-  "retention",
-  "cleanup",
-  "sql",
-  "uninstall",
-  "dev",
-];
+const names = Object.keys(commands);
 
 Deno.test("hark --help names every command and the exit codes, and asks for no right", async () => {
   await using folder = await scratch();
   const audit = `${folder.path}/audit.jsonl`;
   const help = await output(["--help"], { env: { DENO_AUDIT_PERMISSIONS: audit } });
-  for (const command of commands) assert.match(help, new RegExp(`^  ${command} `, "m"));
+  for (const name of names) assert.match(help, new RegExp(`^  ${name} `, "m"));
   assert.match(help, /Exit codes: 0 /);
   assert.match(help, /hark notify orders '\{"id":42\}'/);
   // The driver reads the environment when it is loaded, so this also says that it was not.
@@ -44,7 +18,7 @@ Deno.test("hark --help names every command and the exit codes, and asks for no r
 });
 
 Deno.test("every command explains itself with examples", async () => {
-  await oneByOne(commands, async (command) => {
+  await oneByOne(names, async (command) => {
     const help = await output([command, "--help"]);
     assert.match(help, new RegExp(`^Usage: hark ${command}`, "m"));
     assert.match(help, new RegExp(`^Examples:\n  .*hark ${command}`, "m"), help);
@@ -52,7 +26,7 @@ Deno.test("every command explains itself with examples", async () => {
 });
 
 Deno.test("no usage line breaks within the brackets around an option", async () => {
-  await oneByOne(commands, async (command) => {
+  await oneByOne(names, async (command) => {
     const help = await output([command, "--help"]);
     const [usage = ""] = /^Usage: [^]*?\n\n/m.exec(help) ?? [];
     for (const line of usage.trimEnd().split("\n")) {

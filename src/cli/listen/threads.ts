@@ -20,8 +20,8 @@ import type { Database } from "../../database/database.ts";
 import { pause } from "../../database/bell.ts";
 import { HarkError } from "../../errors.ts";
 import { exitCodeOf, exitCodes } from "../exit_codes.ts";
-import { printError } from "../output.ts";
-import { paintError, visibleLines } from "../style.ts";
+import { complain, printError } from "../output.ts";
+import { visibleLines } from "../style.ts";
 import { warnOfIdleWorkers } from "./idle_workers.ts";
 import type { Failure, Hire, Known, Order, Report, Work } from "./thread_messages.ts";
 
@@ -238,7 +238,7 @@ export class Threads implements Disposable {
       if (failure !== undefined) failed(failure);
       if (ending.aborted) {
         if (!orderly && failure === undefined) {
-          await this.#print(`${name} did not stop in order: ${visibleLines(reason)}`);
+          await complain(`${name} did not stop in order: ${visibleLines(reason)}`);
           this.#code ||= exitCodes.failed;
         }
         return;
@@ -261,11 +261,7 @@ export class Threads implements Disposable {
     this.#over.abort();
     if (this.#told.has(sentence)) return; // each worker may meet the same failure
     this.#told.add(sentence);
-    this.#writing.push(this.#print(`${name}: ${visibleLines(sentence)}`));
-  }
-
-  async #print(words: string): Promise<void> {
-    await printError(`${paintError("red", "hark:")} ${words}`);
+    this.#writing.push(complain(`${name}: ${visibleLines(sentence)}`));
   }
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { printError } from "../output.ts";
+import { complain, printError } from "../output.ts";
 import { ownCommand, type OwnServer } from "../server.ts";
 import { paintError, visible, visibleLines } from "../style.ts";
 import { shellWord } from "../text.ts";
@@ -32,5 +32,5 @@ export async function welcome(found: readonly Known[], own?: OwnServer): Promise
 
 /** Writes a failure to standard error. */
 export async function printFailure(what: string, sentence: string): Promise<void> {
-  await printError(`${paintError("red", "hark:")} ${what}: ${visibleLines(sentence)}`);
+  await complain(`${what}: ${visibleLines(sentence)}`);
 }

@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import config from "../../../deno.json" with { type: "json" };
+import { commands } from "../../../src/cli/main.ts";
 import { type Child, type Ended, spawnDeno, type SpawnOptions } from "../../harness/mod.ts";
 import { type Screen, Within } from "./within.ts";
 
@@ -34,10 +35,12 @@ const tasks: Readonly<Record<string, { readonly command: string }>> = config.tas
 
 /**
  * The rights of the task that runs a command, as flags: its permission set, and what narrows that.
- * Help and the like get the smallest set.
+ * Commands without a task of their own have the task `hark`. Help and the like get the smallest set.
  */
 export function rightsOf(command: string): readonly string[] {
-  const { command: line = "" } = tasks[command] ?? {};
+  // The task `check` is the project's own.
+  const own = tasks[command]?.command ?? "";
+  const line = command in commands && !own.includes(" cli.ts ") ? tasks.hark!.command : own;
   const flags = line.match(/(?<= )(?:-P|--allow|--ignore)\S+/g);
   return flags ?? ["-P=sql"];
 }
