@@ -93,18 +93,23 @@ begin
   if $10 = 'waiting' then
     -- Held against acknowledgements, which change the same rows in another order.
     perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
-    with heads as (
-      select f.id from hark.waiting f
-      where f.consumer = $1 and f.state in ('failed', 'newer') and f.key in (
-        select b.key from hark.waiting b where b.consumer = $1 and b.id = any (page.its_ids) and b.state = 'behind'
-      )
+    -- As joins: looking each row up in a long array takes long.
+    with chosen as materialized (select n.id from unnest(page.its_ids) n (id)),
+    keys as materialized (
+      select distinct b.key from chosen n join hark.waiting b on b.consumer = $1 and b.id = n.id where b.state = 'behind'
+    ),
+    heads as materialized (
+      select f.id from hark.waiting f join keys k on k.key = f.key
+      where f.consumer = $1 and f.state in ('failed', 'newer')
     ),
     changed as (
       update hark.waiting w set due_at = least(w.due_at, clock_timestamp()), hurried = c.changes
-      where w.consumer = $1 and (w.id = any (page.its_ids) or w.id in (select f.id from heads f))
-      returning w.id
+      from (select n.id, true as is_chosen from chosen n
+        union all select f.id, false from heads f where f.id not in (select n.id from chosen n)) m
+      where w.consumer = $1 and w.id = m.id
+      returning m.is_chosen
     )
-    select count(*) into retried from changed w where w.id = any (page.its_ids);
+    select count(*) into retried from changed w where w.is_chosen;
   else
     with gone as (
       delete from hark.dead d

@@ -302,10 +302,9 @@ export class Simulated {
     }
   }
 
-  /** Whether an id is delivered once more beside another one, in no order. */
-  #isBeside(replayed: number, id: number): boolean {
-    const replay = this.#replays.get(replayed);
-    return replay !== undefined && replay !== this.#replays.get(id);
+  /** Whether one of two ids is delivered once more beside the other, in no order. */
+  #isBeside(one: number, other: number): boolean {
+    return this.#replays.get(one) !== this.#replays.get(other);
   }
 
   /** What limits promise: how many handlers of a group run, and how many begin in any time. */
