@@ -246,6 +246,11 @@ export class Notification<Payload = any> {
     return row !== null && typeof row === "object" ? row as Record<string, unknown> : undefined;
   }
 
+  /** The channel and the id, such as `orders #42`. The payload, which may be secret, is left out. */
+  toString(): string {
+    return `${this.channel} #${this.id}`;
+  }
+
   /** Converts the notification to plain data, for `JSON.stringify`. */
   toJSON(): Record<string, unknown> {
     return {

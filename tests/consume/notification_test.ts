@@ -13,6 +13,7 @@ test("a notification carries all that was published, and when", async (context) 
   const [first, second] = got as [Notification, Notification];
   assert.equal(first.id, id);
   assert.equal(first.channel, "orders");
+  assert.equal(`${first}`, `orders #${id}`);
   assert.equal(first.key, "order-1");
   assert.deepEqual(first.payload, { n: 1 });
   assert.equal(first.payload, first.payload, "parsed once");

@@ -76,6 +76,7 @@ export function harkArguments(line: string): string[] | undefined {
   while (/^[A-Z_]+=/.test(words[0] ?? "")) words.shift();
   if (words[0] === "hark") return words.slice(1);
   if (words[0] !== "deno") return undefined;
+  if (words[1] === "task" && words[2] === "hark") return words.slice(3);
   if (words[1] === "task" && Object.hasOwn(commands, words[2] ?? "")) return words.slice(2);
   const at = words.findIndex((word) => /(^|\/)cli(\.ts)?$/.test(word));
   return words[1] === "run" && at > 0 ? words.slice(at + 1) : undefined;
