@@ -38,16 +38,16 @@ select system_identifier from pg_control_system();
 update hark.install i set written_by = i.xmin;
 
 -- Unlogged on purpose: PostgreSQL empties it in crash recovery. After a crash the server gives out again the
--- transaction numbers that had not reached the disk. A snapshot window in a process's memory may then count
--- notifications as read that no reader has read. A window carries this id and is refused if the id has
--- changed. This also works behind a pooler that hides the lost connection.
+-- transaction numbers that had not reached the disk. A mark in a process's memory may then count notifications as
+-- read that no reader has read. Each mark carries this id, its life, and what was cut in another life is looked
+-- at twice (hark.survives). This also works behind a pooler that hides the lost connection.
 create unlogged table hark.incarnation (
   singleton boolean primary key default true check (singleton),
   id uuid not null default gen_random_uuid()
 );
 
 -- The transaction number is the first column, so that every insert takes it before it draws the id. Reading
--- rests on that order (hark.window_open).
+-- rests on that order (read/marks.sql).
 --
 -- No CHECK constraints: each insert parses, plans and prepares those of a table anew, 10 of its 17 us here.
 -- The functions that insert check their arguments in their own plans instead. They refuse invalid ones with a
@@ -81,35 +81,47 @@ where char_length(l.channel) between 1 and 200
 with local check option;
 comment on view hark.published is 'For triggers of watched tables: insert only. Publish with hark.notify.';
 
-create type hark.position as (
-  seen pg_snapshot,       -- rows of transactions complete in it are consumed; '1:1:' has seen nothing
-  seen_max bigint,        -- a value of the id sequence not newer than `seen`; the next floor
-  floor bigint,           -- rows of transactions with xid >= xmax(seen) have greater ids
-  stragglers xid8[],      -- transactions that were running in `seen`
-  lows bigint[],          -- for each straggler, an id above which all its rows lie
-  target pg_snapshot,     -- the snapshot at the open window's end; null between windows
-  target_max bigint,      -- the last id of that window
-  last_id bigint,         -- the last id read inside that window
-  incarnation uuid        -- of the server when this was made; null once loaded from a logged table
-);
-
--- Waymarks: positions taken now and then that no reader reads from. They tell a reader that starts "now" from
--- which id to look for rows of transactions still running. They tell a reader that starts at a time where to
--- begin. Each waymark is made by a transaction that saw the one before it committed. So the transaction of
--- the earlier waymark is the fence between the two snapshots.
-create table hark.waymarks (
-  number bigint primary key,
+-- Marks: moments of the log, shared by all readers (read/marks.sql). A reader reads what one mark sees and an
+-- earlier one did not. A mark is never updated.
+create sequence hark.mark_numbers cache 1;
+create table hark.marks (
+  number bigint primary key,       -- only a name: marks are ordered by (upper, fewest running last)
+  life uuid not null,              -- the server's incarnation when the mark was cut
   taken_at timestamptz not null,   -- not before the snapshot was taken
-  seen pg_snapshot not null,
-  seen_max bigint not null,
-  floor bigint not null,
-  stragglers xid8[] not null,
-  lows bigint[] not null,
-  fence xid8 not null              -- of the transaction that stored it; later numbers draw ids above seen_max
+  snapshot pg_snapshot not null,   -- which transactions had ended
+  upper xid8 not null,             -- xmax of the snapshot
+  running integer not null,        -- how many transactions it lists as running
+  max_id bigint not null,          -- the last id drawn by then: complete transactions have none above it
+  floor bigint not null,           -- transactions with a number of at least `upper` have greater ids
+  low bigint not null,             -- the least of the floor and the lows
+  stragglers xid8[] not null,      -- the transactions that were running
+  lows bigint[] not null,          -- for each straggler, an id above which all its rows lie
+  fence xid8 not null,             -- of the transaction that cut it: later numbers draw ids above max_id
+  looked_at timestamptz not null   -- when locks were last looked at to raise lows
 );
--- No other transaction can have published before this one commits.
-insert into hark.waymarks
-values (0, '-infinity', '1:1:', 0, 0, '{}', '{}', pg_current_xact_id());
+create index marks_in_order on hark.marks (upper desc, running, number desc);
+-- Mark 0 has seen nothing. No other transaction can have published before this one commits.
+insert into hark.marks values (
+  0, '00000000-0000-0000-0000-000000000000', '-infinity', '1:1:', '1', 0, 0, 0, 0, '{}', '{}',
+  pg_current_xact_id(), '-infinity'
+);
+comment on table hark.marks is 'Moments of the log, which all readers share; read/marks.sql says how they work.';
+
+-- The marks that positions refer to. They are copies: the chain above is thinned all the time, and each foreign
+-- key would be looked at for each mark that goes.
+create table hark.kept_marks (
+  number bigint primary key,
+  mark hark.marks not null
+);
+insert into hark.kept_marks select m.number, m from hark.marks m;
+
+-- What is done now and then for the log as a whole, in one row.
+create table hark.upkeep (
+  singleton boolean primary key default true check (singleton),
+  cleaned_through bigint not null default 0,   -- the highest id that cleaning has removed
+  thinned_at timestamptz not null default '-infinity'
+);
+insert into hark.upkeep default values;
 
 -- Unlogged on purpose: writing a row waits for no flush. A crash, which ends every sleeper's session, empties
 -- the table. Every publisher looks here, so the channel compares by "C". A page has few rows, so that a
@@ -134,7 +146,7 @@ create sequence hark.gate minvalue -9223372036854775808 cache 1;
 select setval('hark.gate', 0);
 
 -- Notifications to be delivered later. They are not in the log: an id drawn now would lie below every
--- reader's floor when it is due. The notification would be lost (read/window.sql). hark.deliver_due
+-- reader's floor when it is due. The notification would be lost (read/marks.sql). hark.deliver_due
 -- draws the id.
 create table hark.delayed (
   number bigint generated always as identity primary key,
@@ -212,10 +224,9 @@ create table hark.consumers (
   paused_at timestamptz,
   -- Raised by each change of hark.waiting that the partition's owner did not make itself.
   changes bigint not null default 0,
-  -- A change of the number of partitions in progress: every partition first reads to one common snapshot.
+  -- A change of the number of partitions in progress: every partition first reads to one common mark.
   next_partitions integer,
-  barrier pg_snapshot,
-  barrier_max bigint,
+  barrier bigint references hark.kept_marks,
   constraint name_is_1_to_200_characters check (char_length(name) between 1 and 200),
   constraint consumer_has_a_channel check (cardinality(channels) > 0),
   constraint filter_is_an_object check (jsonb_typeof(filter) = 'object'),
@@ -252,7 +263,12 @@ from hark.workers w join hark.processes p on p.id = w.process;
 create table hark.partitions (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   partition integer not null default 0 check (partition >= 0),
-  "position" hark.position not null,
+  -- Its position: rows that `seen` sees are read, and of those that `target` sees the ones up to last_id. Ids
+  -- up to after_id are none of its business: it began behind them.
+  seen bigint not null references hark.kept_marks,
+  target bigint references hark.kept_marks,   -- the end of the window that is being read; null between windows
+  last_id bigint not null default 0,     -- the last id read inside that window
+  after_id bigint not null default 0,
   -- The worker that serves it. Each claim raises the epoch, which fences out the owners of earlier epochs.
   epoch bigint not null default 0,
   owner uuid,
@@ -274,6 +290,14 @@ create table hark.partitions (
   halted text check (halted in ('blocked', 'full')),
   primary key (consumer, partition)
 ) with (fillfactor = 50);
+
+-- The partitions with what their positions have seen. No unread row has an id up to `low`.
+create view hark.places as
+select p.consumer, p.partition, p.seen, p.target, p.last_id, p.after_id, p.owner, p.seen = 0 as seen_nothing,
+  (s.mark).snapshot as seen_snapshot, (t.mark).snapshot as target_snapshot, greatest(p.after_id, (s.mark).low) as low
+from hark.partitions p
+join hark.kept_marks s on s.number = p.seen
+left join hark.kept_marks t on t.number = p.target;
 
 -- Notifications that the partition's position has passed but that are not finished. A notification that
 -- succeeds at once never gets a row here.
@@ -336,10 +360,19 @@ create table hark.replays (
   channels text[],               -- null: the consumer's channels
   next_id bigint not null,
   to_id bigint not null,
-  -- The positions of the consumer's partitions when the replay was asked for. Notifications that were not
-  -- passed then are delivered in their turn, not once more.
-  positions hark.position[] not null default '{}',
   created_at timestamptz not null default clock_timestamp()
+);
+
+-- The positions of the consumer's partitions when the replay was asked for. Notifications that were not passed
+-- then are delivered in their turn, not once more.
+create table hark.replay_positions (
+  replay bigint references hark.replays on delete cascade,
+  partition integer,
+  seen bigint not null references hark.kept_marks,
+  target bigint references hark.kept_marks,
+  last_id bigint not null,
+  after_id bigint not null,
+  primary key (replay, partition)
 );
 
 -- How long notifications are kept, by channel; the empty channel stands for all that have no row. Workers remove

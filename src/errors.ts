@@ -22,8 +22,8 @@
  * - `FENCED`: another worker has taken over the partitions that this worker served.
  * - `OUTDATED`: another worker changed the consumer's definition, such as its channels or its
  *   filter.
- * - `WINDOW_LOST`: the server crashed, or was replaced by another one, while a snapshot window was
- *   open.
+ * - `WINDOW_LOST`: the server crashed, or was replaced by another one, since the mark was cut at
+ *   which the reader stands.
  * - `IN_TRANSACTION`: the call needs a READ COMMITTED transaction of its own, with nothing written
  *   in it.
  * - `NO_CONSUMER`: no consumer of that name exists, or no module that exports one or a channel.

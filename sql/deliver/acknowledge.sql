@@ -1,9 +1,10 @@
 -- What became of notifications: acknowledged, done in a transaction, given up.
 
 -- Stores what an owner has done, all or nothing.
---   positions  for each partition, the position at the end of a page; null if it has not moved
---   throughs   for each partition, an id of that page if the owner is done only through that id
---   outcomes   a JSON array of notifications that did not simply succeed:
+--   marks     the marks that the positions refer to, by content
+--   seen, targets, last_ids, after_ids
+--             for each partition, its position: numbers of marks, and ids. `seen` is null if it has not moved.
+--   outcomes  a JSON array of notifications that did not simply succeed:
 --     {"kind": "wait", "id", "partition", "key", "state", "attempts", "due_ms", "error"}  it waits
 --     {"kind": "end", "id", "partition"}                                                  it is finished
 --     {"kind": "dead", "id", "partition", "attempts", "error"}                            it is given up
@@ -11,27 +12,16 @@
 --   "stored": true in an outcome says that the notification has a row in hark.waiting. If the row is gone by
 --   now, the notification was discarded, and the outcome does not count.
 --
--- Moves past windows that are read to their end, and returns the positions to go on from. The call begins
--- after those windows were opened, in a transaction of its own. So it is the fence between them and the next
--- windows. A transaction that has already written is refused: its number may be older than the window, so it
--- may be no fence.
---
 -- The ownership of partitions is looked up one by one: as a join, the planner compared each with each.
 create or replace function hark.acknowledge(
-  consumer text, owner uuid, held integer[], epochs bigint[], positions text[], throughs bigint[],
-  handled bigint[], calm boolean[], outcomes json default null
-) returns text[]
+  consumer text, owner uuid, held integer[], epochs bigint[], marks hark.marks[], seen bigint[], targets bigint[],
+  last_ids bigint[], after_ids bigint[], handled bigint[], calm boolean[], outcomes json default null
+) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  here uuid;
   served integer;
-  moved text[] := positions;
-  p hark.position;
-  complete_through bigint;
 begin
-  perform hark.require_fresh_snapshot();
-  here := hark.incarnation();
   select count(*) into served
   from (select h.* from unnest(held, epochs) h (partition, epoch) order by h.partition) h
   cross join lateral (
@@ -42,26 +32,12 @@ begin
   if served <> cardinality(held) then
     perform hark.raise_fenced($1, $3);
   end if;
-  for i in 1 .. cardinality(held) loop
-    continue when positions[i] is null;
-    if i > 1 and positions[i] = positions[i - 1] and throughs[i] is not distinct from throughs[i - 1] then
-      moved[i] := moved[i - 1];
-      continue;
-    end if;
-    p := positions[i]::hark.position;
-    if p.incarnation is distinct from here then
-      raise exception 'the server has restarted after a crash since this window was opened'
-        using errcode = 'HK004', hint = 'Load the stored position and open a new window.';
-    end if;
-    if throughs[i] is not null then
-      p.last_id := throughs[i];
-    else
-      p := hark.window_advance(p);
-    end if;
-    moved[i] := p::text;
-  end loop;
+  perform hark.keep_marks(marks);
   update hark.partitions s set
-    "position" = coalesce(h.moved::hark.position, s.position),
+    seen = coalesce(h.seen, s.seen),
+    target = case when h.seen is null then s.target else h.target end,
+    last_id = case when h.seen is null then s.last_id else h.last_id end,
+    after_id = case when h.seen is null then s.after_id else h.after_id end,
     handled = s.handled + h.handled,
     acknowledged_at = clock_timestamp(),
     served_at = clock_timestamp(),
@@ -69,21 +45,22 @@ begin
     alone_id = case when h.calm then null else s.alone_id end,
     suspect_id = case when h.calm then null else s.suspect_id end,
     suspect_ends = case when h.calm then 0 else s.suspect_ends end
-  from unnest(held, moved, $7, calm) h (partition, moved, handled, calm)
+  from unnest(held, $6, targets, last_ids, after_ids, $10, calm)
+    h (partition, seen, target, last_id, after_id, handled, calm)
   where s.consumer = $1 and s.partition = h.partition;
   if outcomes is not null then
     perform hark.settle($1, outcomes);
   end if;
   if exists (select from hark.done d where d.consumer = $1 and d.partition = any (held)) then
-    select i.rebased_through into complete_through from hark.install i;
     delete from hark.done d
-    using hark.partitions s
-    where d.consumer = $1 and d.partition = any (held) and s.consumer = $1 and s.partition = d.partition
+    using hark.places p
+    where d.consumer = $1 and d.partition = any (held) and p.consumer = $1 and p.partition = d.partition
       and coalesce(
-        (select hark.is_consumed(l.id, l.xid, s.position, complete_through) from hark.log l where l.id = d.id),
+        (select hark.passed(l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id,
+            (select i.rebased_through from hark.install i))
+          from hark.log l where l.id = d.id),
         true);
   end if;
-  return moved;
 end
 $$;
 
@@ -143,10 +120,11 @@ begin
   insert into hark.done (consumer, partition, id)
   select $1, o.partition, o.id
   from json_to_recordset(outcomes) as o (kind text, id bigint, partition integer)
-  join hark.partitions s on s.consumer = $1 and s.partition = o.partition
+  join hark.places p on p.consumer = $1 and p.partition = o.partition
   join hark.log l on l.id = o.id
   cross join hark.install i
-  where o.kind in ('end', 'dead') and not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+  where o.kind in ('end', 'dead') and not hark.passed(
+    l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id, i.rebased_through)
   on conflict do nothing;
 end
 $$;

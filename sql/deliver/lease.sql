@@ -141,7 +141,7 @@ begin
           from alive a where a.n = k.n and a.owner = s.owner
         ), 'free')
       end as state,
-      k.barrier is not null and (s.position).target is null and (s.position).seen::text = k.barrier::text as settled
+      k.barrier is not null and s.target is null and s.seen = k.barrier as settled
     from asked k join hark.partitions s on s.consumer = k.name
     where k.fits
   ),
@@ -233,7 +233,7 @@ $$;
 create or replace function hark.claim(
   consumer text, wanted integer[], owner uuid, presume_gone boolean default false, skip_locked boolean default false
 ) returns table (
-  partition integer, epoch bigint, "position" text, in_window boolean, started text, crashes integer,
+  partition integer, epoch bigint, seen hark.marks, target hark.marks, last_id bigint, after_id bigint, crashes integer,
   suspect_id bigint, suspect_ends integer, incarnation text
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -270,9 +270,8 @@ begin
         else false
       end
   )
-  -- A stored position has survived any crash. One that a worker remembers may not have.
   update hark.partitions s set
-    epoch = s.epoch + 1, owner = $3, "position".incarnation = null, served_at = clock_timestamp(),
+    epoch = s.epoch + 1, owner = $3, served_at = clock_timestamp(),
     crashes = s.crashes + case when m.ended then 1 else 0 end,
     alone_id = null, halted = null,
     suspect_id = case when m.ended and s.alone_id is not null then s.alone_id else s.suspect_id end,
@@ -280,8 +279,9 @@ begin
       when s.alone_id = s.suspect_id then s.suspect_ends + 1 else 1 end
   from may m
   where s.consumer = $1 and s.partition = m.partition
-  returning s.partition, s.epoch, s.position::text, (s.position).target is not null,
-    pg_current_snapshot()::text, s.crashes, s.suspect_id, s.suspect_ends, hark.incarnation()::text;
+  returning s.partition, s.epoch, (select a.mark from hark.kept_marks a where a.number = s.seen),
+    (select b.mark from hark.kept_marks b where b.number = s.target), s.last_id, s.after_id, s.crashes, s.suspect_id, s.suspect_ends,
+    hark.incarnation()::text;
 end
 $$;
 

@@ -2,7 +2,7 @@
 
 -- Changes the number of a consumer's partitions. With one partition, or with all of them at the same
 -- position, it happens at once. Otherwise the workers first release all partitions. Then they read each to
--- one common snapshot, the barrier. The last worker to get there makes the change (hark.turn_partitions). No
+-- one common mark, the barrier. The last worker to get there makes the change (hark.turn_partitions). No
 -- key is overtaken, because waiting notifications move along.
 --
 -- Another number may be given while a change is pending. The current number takes the change back: positions that differ are
@@ -33,7 +33,7 @@ begin
     end if;
   end if;
   if c.partitions = $2 then
-    update hark.consumers k set next_partitions = null, barrier = null, barrier_max = null where k.name = $1;
+    update hark.consumers k set next_partitions = null, barrier = null where k.name = $1;
   else
     update hark.consumers k set next_partitions = $2 where k.name = $1;
     perform hark.turn_partitions($1);
@@ -64,7 +64,7 @@ begin
   if not found or c.next_partitions is null or c.partitions = 1 then
     return null;
   end if;
-  update hark.consumers k set next_partitions = null, barrier = null, barrier_max = null where k.name = $1;
+  update hark.consumers k set next_partitions = null, barrier = null where k.name = $1;
   perform hark.request_look($1);
   return c.next_partitions;
 end
@@ -93,8 +93,8 @@ as $$
 declare
   c hark.consumers;
   places bigint;
-  here hark.position;
-  one hark.position;
+  newest hark.marks;
+  here record;
   total bigint;
   highest bigint;
 begin
@@ -110,39 +110,37 @@ begin
   ) then
     return;
   end if;
-  -- Without the incarnation, which only says under which one the position was stored.
-  select count(distinct regexp_replace(s.position::text, ',[^,]*[)]$', '')) into places
-  from hark.partitions s where s.consumer = $1;
+  select count(distinct (s.seen, s.target, s.last_id, s.after_id)) into places from hark.partitions s where s.consumer = $1;
   if places > 1 then
     if c.barrier is null then
-      -- From here on no window reaches beyond the barrier. Old owners are fenced off, and a stored window was
-      -- opened before this statement's snapshot. What this transaction publishes comes after the barrier.
+      -- From here on no window reaches beyond the barrier. Old owners are fenced off, and each stored window ends at a
+      -- mark that this later statement sees. No mark is cut here: this transaction has a number. What it publishes comes
+      -- after the barrier, as it was running when that mark was cut.
       update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
-      update hark.consumers k
-      set barrier = hark.without_own(pg_current_snapshot()), barrier_max = hark.last_drawn_id() where k.name = $1;
+      newest := hark.newest_mark();
+      perform hark.keep_marks(array[newest]);
+      update hark.consumers k set barrier = newest.number where k.name = $1;
       return;
     end if;
     if exists (
-      select from hark.partitions s where s.consumer = $1
-        and ((s.position).target is not null or (s.position).seen::text <> c.barrier::text)
+      select from hark.partitions s where s.consumer = $1 and (s.target is not null or s.seen <> c.barrier)
     ) then
       return;
     end if;
   end if;
-  for one in select (s.position).* from hark.partitions s where s.consumer = $1 loop
-    one.incarnation := null; -- a stored position has survived any crash
-    here := case when here.seen is null or places = 1 then one else hark.merged(here, one) end;
-  end loop;
+  -- They differ at most in where they began, and then only after a restore: what lies there counts as read by now.
+  select s.seen, s.target, s.last_id, min(s.after_id) as after_id into strict here
+  from hark.partitions s where s.consumer = $1 group by 1, 2, 3;
   select sum(s.handled), max(s.epoch) into total, highest from hark.partitions s where s.consumer = $1;
   delete from hark.partitions s where s.consumer = $1;
-  insert into hark.partitions (consumer, partition, "position", epoch, handled, served_at)
-  select $1, n, here, highest + 1, case when n = 0 then total else 0 end, clock_timestamp()
+  insert into hark.partitions (consumer, partition, seen, target, last_id, after_id, epoch, handled, served_at)
+  select $1, n, here.seen, here.target, here.last_id, here.after_id, highest + 1, case when n = 0 then total else 0 end, clock_timestamp()
   from generate_series(0, c.next_partitions - 1) n;
   update hark.waiting w set partition = hark.partition_of(w.key, w.id, c.next_partitions) where w.consumer = $1;
   update hark.done d set partition = hark.partition_of(l.key, l.id, c.next_partitions)
   from hark.log l where d.consumer = $1 and l.id = d.id;
   update hark.consumers k
-  set partitions = c.next_partitions, next_partitions = null, barrier = null, barrier_max = null
+  set partitions = c.next_partitions, next_partitions = null, barrier = null
   where k.name = $1;
   perform hark.request_look($1);
 end

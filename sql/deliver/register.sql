@@ -35,11 +35,12 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   known hark.consumers;
-  start hark.position;
+  start record;
   earlier record;
-  since hark.position;
+  since bigint;
   added text[] := $2;
   gone text[];
+  drawn bigint;
 begin
   is_new := false;
   if partitions is null or partitions < 1 or partitions > 1024 then
@@ -56,12 +57,14 @@ begin
   -- Keeps hark.clean out. Otherwise a notification could be published and removed between this snapshot and
   -- this commit, and the consumer would miss it.
   lock table hark.consumers in row exclusive mode;
+  drawn := hark.last_drawn_id();
   start := hark.start_position(start_kind, start_id, start_time);
+  perform hark.keep_marks(array[start.seen]);
   insert into hark.consumers (name, channels, filter, transactional, partitions, version)
   values ($1, $2, $6, $7, $8, $10) on conflict do nothing;
   if found then
-    insert into hark.partitions (consumer, partition, "position")
-    select $1, n, start from generate_series(0, $8 - 1) n;
+    insert into hark.partitions (consumer, partition, seen, after_id)
+    select $1, n, (start.seen).number, start.after_id from generate_series(0, $8 - 1) n;
   else
     select * into known from hark.consumers c where c.name = $1 for no key update;
     if known.version > $10 then
@@ -88,23 +91,20 @@ begin
     select count(*), min(l.id) into skipped, skipped_from
     from (select x.* from hark.log x order by x.id desc limit 50000) l
     cross join hark.install i
-    join hark.partitions s on s.consumer = $1 and s.partition = hark.partition_of(l.key, l.id, known.partitions)
+    join hark.places s on s.consumer = $1 and s.partition = hark.partition_of(l.key, l.id, known.partitions)
     where l.channel = any (added)
       and l.channel not in (select e.channel from jsonb_to_recordset(coalesce(channel_starts, '[]')) as e (channel text, kind text)
         where e.kind <> 'now')
-      and hark.passed(l.id, l.xid, (s.position).seen::text = '1:1:', (s.position).floor, (s.position).seen,
-        (s.position).target, (s.position).last_id, i.rebased_through);
+      and hark.passed(
+        l.id, l.xid, s.after_id, s.seen_nothing, s.seen_snapshot, s.target_snapshot, s.last_id, i.rebased_through);
   end if;
   for earlier in
     select * from jsonb_to_recordset(coalesce(channel_starts, '[]'))
       as e (channel text, kind text, id bigint, "time" timestamptz)
     where e.kind <> 'now' and e.channel = any (added)
   loop
-    since := hark.start_position_of(earlier.kind, earlier.id, earlier."time");
-    insert into hark.replays (consumer, channels, next_id, to_id, positions)
-    values ($1, array[earlier.channel],
-      1 + least(since.floor, (select min(t.low) from unnest(since.lows) t (low))), start.seen_max,
-      array(select s.position from hark.partitions s where s.consumer = $1 order by s.partition));
+    since := hark.start_id_of(earlier.kind, earlier.id, earlier."time");
+    perform hark.add_replay($1, array[earlier.channel], since + 1, drawn);
   end loop;
   is_new := known.name is null;
 end

@@ -13,9 +13,10 @@ as $$
   select w.id, w.partition, hark.sendable(w.key), w.state, w.attempts,
     greatest(0, extract(epoch from w.due_at - clock_timestamp()))::double precision * 1000,
     coalesce((
-      select hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
-      from hark.log l, hark.partitions s, hark.install i
-      where l.id = w.id and s.consumer = w.consumer and s.partition = w.partition
+      select hark.passed(l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id,
+        i.rebased_through)
+      from hark.log l, hark.places p, hark.install i
+      where l.id = w.id and p.consumer = w.consumer and p.partition = w.partition
     ), true),
     w.hurried
   from hark.waiting w
@@ -29,22 +30,28 @@ create or replace function hark.done_of(consumer text, held integer[]) returns t
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$ select d.id, d.partition from hark.done d where d.consumer = $1 and d.partition = any ($2) $$;
 
--- Whether partitions still have an unread notification that was committed in a snapshot.
-create or replace function hark.is_behind(consumer text, numbers integer[], target pg_snapshot) returns boolean
-language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+-- Whether partitions still have an unread notification that a mark sees.
+create or replace function hark.is_behind(consumer text, numbers integer[], target hark.marks) returns boolean
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+-- As in hark.unread_of.
+set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off set jit = off
 as $$
+  with place as materialized (
+    select p.* from hark.places p where p.consumer = $1 and p.partition = any ($2)
+  ),
+  wanted as materialized (
+    select distinct u.channel from hark.consumers c cross join lateral unnest(c.channels) u (channel) where c.name = $1
+  )
   select exists (
     select from hark.consumers c
-    join hark.partitions s on s.consumer = c.name
     cross join hark.install i
-    join hark.log l on l.id > least((s.position).floor, (select min(t.low) from unnest((s.position).lows) t (low)))
-    where c.name = $1 and s.partition = any ($2)
-      -- Hashed: see hark.unread_of.
-      and l.channel in (select u.channel from hark.consumers x cross join lateral unnest(x.channels) u (channel) where x.name = $1)
-      and hark.partition_of(l.key, l.id, c.partitions) = s.partition
+    join hark.log l on l.id > (select min(p.low) from place p) and l.id <= ($3).max_id
+    join place p on p.partition = hark.partition_of(l.key, l.id, c.partitions)
+    where c.name = $1 and l.channel in (select w.channel from wanted w)
       and (c.filter is null or hark.may_match(c.filter, l.key, l.payload, l.headers))
-      and pg_visible_in_snapshot(l.xid, $3)
-      and not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+      and pg_visible_in_snapshot(l.xid, ($3).snapshot)
+      and not hark.passed(l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id,
+        i.rebased_through)
   )
 $$;
 
@@ -109,6 +116,7 @@ declare
   through bigint;
   looked integer;
   complete_through bigint;
+  then_partitions integer;
 begin
   select * into r from hark.replays x where x.consumer = $1 order by x.number limit 1 for update skip locked;
   if not found then
@@ -117,6 +125,7 @@ begin
   -- Locked against a change of partitions.
   select * into c from hark.consumers k where k.name = $1 for no key update;
   select i.rebased_through into complete_through from hark.install i;
+  select count(*) into then_partitions from hark.replay_positions p where p.replay = r.number;
   select max(l.id), count(*) into through, looked
   from (
     select l.id, sum(l.size) over (order by l.id rows between unbounded preceding and 1 preceding) as size_before
@@ -135,8 +144,13 @@ begin
   where l.id >= r.next_id and l.id <= through
     and l.channel in (select unnest(coalesce(r.channels, c.channels)))
     and (c.filter is null or hark.may_match(c.filter, l.key, l.payload, l.headers))
-    and hark.is_consumed(l.id, l.xid,
-      r.positions[1 + hark.partition_of(l.key, l.id, greatest(1, cardinality(r.positions)))], complete_through)
+    and exists (
+      select from hark.replay_positions p
+      join hark.kept_marks m on m.number = p.seen
+      left join hark.kept_marks t on t.number = p.target
+      where p.replay = r.number and p.partition = hark.partition_of(l.key, l.id, then_partitions)
+        and hark.passed(l.id, l.xid, p.after_id, p.seen = 0, (m.mark).snapshot, (t.mark).snapshot, p.last_id, complete_through)
+    )
   on conflict do nothing;
   if looked = 0 or not exists (select from hark.log l where l.id > through and l.id <= r.to_id) then
     delete from hark.replays x where x.number = r.number;

@@ -230,7 +230,8 @@ as $$
       when l.id is null then 'absent'
       when l.channel <> all (c.channels) then 'foreign'
       when c.filter is not null and not hark.may_match(c.filter, l.key, l.payload, l.headers) then 'filtered'
-      when hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+      when hark.passed(
+          l.id, l.xid, s.after_id, s.seen_nothing, s.seen_snapshot, s.target_snapshot, s.last_id, i.rebased_through)
         or exists (select from hark.done f where f.consumer = c.name and f.partition = s.partition and f.id = l.id)
         then 'handled'
       else 'unread'
@@ -244,7 +245,7 @@ as $$
   left join hark.log l on l.id = $1
   left join hark.waiting w on w.consumer = c.name and w.id = $1
   left join hark.dead d on d.consumer = c.name and d.id = $1
-  left join hark.partitions s on s.consumer = c.name and s.partition = hark.partition_of(l.key, l.id, c.partitions)
+  left join hark.places s on s.consumer = c.name and s.partition = hark.partition_of(l.key, l.id, c.partitions)
   order by c.name
 $$;
 comment on function hark.verdicts(bigint) is 'Where a notification stands for each consumer.';

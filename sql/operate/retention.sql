@@ -44,8 +44,8 @@ begin
       -- above that id. Otherwise no consumer is registered for its notification.
       lock table hark.consumers in share row exclusive mode;
       execute format('select min(l.id) from hark.%I l', f.name) into first_id;
-      select min(least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))))
-      into floor_of_all from hark.partitions p;
+      perform hark.advance_idle(10000);
+      select min(p.low) into floor_of_all from hark.places p;
       if first_id is not null and not forced and floor_of_all < f.through
         or exists (select from hark.waiting w where w.id >= first_id and w.id <= f.through and w.channel is null)
         or exists (select from hark.replays r where r.next_id <= f.through and r.to_id >= first_id)
@@ -72,8 +72,7 @@ begin
       end if;
       bytes := pg_total_relation_size(f.segment);
       execute format('truncate hark.%I', f.name);
-      delete from hark.waymarks w
-      where w.number > 0 and w.seen_max <= f.through and w.number < (select max(n.number) - 10 from hark.waymarks n);
+      perform hark.cleaned(f.through);
       segment := f.name;
       return next;
       return;
@@ -163,9 +162,19 @@ begin
 end
 $$;
 
+-- Records up to where the log has been cleaned. Marks below lead nowhere.
+create or replace function hark.cleaned(through bigint) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update hark.upkeep u set cleaned_through = $1 where u.cleaned_through < $1;
+  perform hark.remove_marks(array(select m.number from hark.marks m where m.max_id <= $1));
+end
+$$;
+
 -- Removes old notifications, a batch a call, in id order from after_id on: those published before
 -- `cutoff` that every consumer has read. `forced` removes unread ones too. With dry_run nothing is
--- removed, only counted. `only_channel` and `except_channels` limit it to some channels.
+-- removed, only counted, and no idle consumer is moved on, so that it may count fewer. `only_channel` and `except_channels` limit it to some channels.
 --
 -- Returns where to go on (null: finished), how many were removed, how many that are old enough were kept, the
 -- bytes removed as stored, and the first id kept. It reads only the segments that hold the batch.
@@ -215,10 +224,10 @@ begin
   end;
   if not dry_run then
     perform hark.tidy(batch);
+    perform hark.advance_idle(batch);
   end if;
   -- No window can hold a row at or below the lowest floor and low. Rows above are checked one by one.
-  select min(least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))))
-  into floor_of_all from hark.partitions p where p.consumer <> all (without);
+  select min(p.low) into floor_of_all from hark.places p where p.consumer <> all (without);
   select i.rebased_through into complete_through from hark.install i;
   select max(l.id), count(*), max(l.created_at), count(*) filter (where l.created_at < cutoff),
     count(*) filter (where l.created_at < cutoff
@@ -235,9 +244,7 @@ begin
   end if;
   next_id := case when looked < batch then null else through end;
   with place as materialized (
-    select distinct on (p.position::text) (p.position).seen::text = '1:1:' as seen_nothing, (p.position).floor,
-      (p.position).seen, (p.position).target, (p.position).last_id
-    from hark.partitions p where p.consumer <> all (without)
+    select distinct on (p.seen, p.target, p.last_id, p.after_id) p.* from hark.places p where p.consumer <> all (without)
   ),
   aged as materialized (
     select l.id, l.xid from hark.log l
@@ -248,7 +255,8 @@ begin
     select l.id from aged l
     where (forced or floor_of_all is null or l.id <= floor_of_all
         or not exists (select from place p
-          where not hark.passed(l.id, l.xid, p.seen_nothing, p.floor, p.seen, p.target, p.last_id, complete_through)))
+          where not hark.passed(
+            l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id, complete_through)))
       and not exists (select from hark.waiting w
         where w.id = l.id and w.channel is null and w.consumer <> all (without))
       and not exists (select from hark.replays r
@@ -268,13 +276,13 @@ begin
     select hark.stored_bytes(l.channel, l.key, l.payload, l.headers)
     from old o join hark.log l on l.id = o.id and l.id > after_id and l.id <= through where dry_run
   ) g;
-  if not dry_run then
-    -- A waymark is a position that is stored now and then (read/start.sql). Those below the removed rows lead
-    -- nowhere. The newest ones and the first stay.
-    delete from hark.waymarks w
-    where w.number > 0 and w.seen_max <= through and w.number < (select max(n.number) - 10 from hark.waymarks n);
+  if not dry_run and removed > 0 then
+    perform hark.cleaned(through);
   end if;
   kept := kept - removed;
+  if not dry_run and kept > 0 then
+    perform hark.ask_to_store(through);
+  end if;
   return next;
 end
 $$;

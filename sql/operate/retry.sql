@@ -200,10 +200,11 @@ begin
       insert into hark.done (consumer, partition, id)
       select $1, g.partition, g.id
       from gone g
-      join hark.partitions s on s.consumer = $1 and s.partition = g.partition
+      join hark.places s on s.consumer = $1 and s.partition = g.partition
       join hark.log l on l.id = g.id
       cross join hark.install i
-      where not hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+      where not hark.passed(
+        l.id, l.xid, s.after_id, s.seen_nothing, s.seen_snapshot, s.target_snapshot, s.last_id, i.rebased_through)
       on conflict do nothing
     )
     select count(*) into discarded from gone;
@@ -259,13 +260,14 @@ begin
         select case
           when l.channel <> all (c.channels)
             or c.filter is not null and not hark.may_match(c.filter, l.key, l.payload, l.headers) then 'foreign'
-          when hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+          when hark.passed(
+              l.id, l.xid, s.after_id, s.seen_nothing, s.seen_snapshot, s.target_snapshot, s.last_id, i.rebased_through)
             or exists (select from hark.done d where d.consumer = $1 and d.partition = s.partition and d.id = l.id)
             then 'handled'
           else 'unread' end
         from hark.log l
         join hark.consumers c on c.name = $1
-        join hark.partitions s on s.consumer = $1 and s.partition = hark.partition_of(l.key, l.id, c.partitions)
+        join hark.places s on s.consumer = $1 and s.partition = hark.partition_of(l.key, l.id, c.partitions)
         cross join hark.install i
         where l.id = n.id
       ), 'absent')

@@ -24,8 +24,7 @@ $$;
 --   beginning  everything in the log is delivered, again or for the first time
 --   now, end   only what is not committed yet
 --   id         that id and above
---   time       at least everything committed since that time, from the last waymark before it (a position
---              that is stored now and then, read/start.sql)
+--   time       at least everything committed since that time, from the last mark before it
 --
 -- A waiting notification that would not be read again from there becomes a dead letter; their number is
 -- returned. Workers that serve the consumer are fenced off and claim it again. Call it in a transaction of
@@ -36,7 +35,7 @@ create or replace function hark.seek(
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
 declare
-  start hark.position;
+  start record;
   c hark.consumers;
   complete_through bigint;
   given_up bigint;
@@ -52,6 +51,7 @@ begin
   -- Keeps hark.clean out, as in hark.register.
   lock table hark.consumers in row exclusive mode;
   start := hark.start_position(case kind when 'end' then 'now' else kind end, id, "time");
+  perform hark.keep_marks(array[start.seen]);
   delete from hark.replays r where r.consumer = $1;
   c := hark.changed($1);
   perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
@@ -61,7 +61,7 @@ begin
   left join hark.log l on l.id = w.id
   where w.consumer = $1 and (
     l.id is null
-    or hark.is_consumed(l.id, l.xid, start, complete_through)
+    or hark.passed(l.id, l.xid, start.after_id, (start.seen).number = 0, (start.seen).snapshot, null, 0, complete_through)
     -- What the consumer reads may have changed since this notification began to wait.
     or l.channel not in (select unnest(c.channels))
     or (c.filter is not null and not hark.may_match(c.filter, l.key, l.payload, l.headers))
@@ -70,12 +70,12 @@ begin
   delete from hark.waiting w where w.consumer = $1;
   delete from hark.done d where d.consumer = $1;
   update hark.partitions s set
-    "position" = start, epoch = s.epoch + 1, owner = null, crashes = 0, alone_id = null, suspect_id = null, suspect_ends = 0,
+    seen = (start.seen).number, target = null, last_id = 0, after_id = start.after_id, epoch = s.epoch + 1, owner = null, crashes = 0, alone_id = null, suspect_id = null, suspect_ends = 0,
     halted = null
   where s.consumer = $1;
   if c.next_partitions is not null then
     -- All partitions are at one position now, so nothing is left to wait for.
-    update hark.consumers k set barrier = null, barrier_max = null where k.name = $1;
+    update hark.consumers k set barrier = null where k.name = $1;
     perform hark.turn_partitions($1);
   end if;
   return given_up;
@@ -86,8 +86,8 @@ comment on function hark.seek(text, text, bigint, timestamptz) is
   'gave up.';
 
 -- The first id published at or after a time or, with `last`, the last id published at or before it. Ids
--- and times rise together, except for short moments and for changes of the clock. Waymarks say around
--- which id to look.
+-- and times rise together, except for short moments and for changes of the clock. Marks say around which
+-- id to look.
 create or replace function hark.id_at("time" timestamptz, last boolean) returns bigint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
@@ -97,14 +97,28 @@ declare
   found_id bigint;
 begin
   if not last then
-    select coalesce(max(w.seen_max), 0) into around from hark.waymarks w where w.taken_at < $1 - interval '1 minute';
+    select coalesce(max(m.max_id), 0) into around from hark.marks m where m.taken_at < $1 - interval '1 minute';
     select l.id into found_id from hark.log l where l.id > around and l.created_at >= $1 order by l.id limit 1;
   else
-    select coalesce(min(w.seen_max), 9223372036854775807) into around
-    from hark.waymarks w where w.taken_at > $1 + interval '1 minute';
+    select coalesce(min(m.max_id), 9223372036854775807) into around
+    from hark.marks m where m.taken_at > $1 + interval '1 minute';
     select l.id into found_id from hark.log l where l.id <= around and l.created_at <= $1 order by l.id desc limit 1;
   end if;
   return found_id;
+end
+$$;
+
+-- Stores a replay, with the positions of now.
+create or replace function hark.add_replay(consumer text, channels text[], next_id bigint, to_id bigint) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  made bigint;
+begin
+  insert into hark.replays (consumer, channels, next_id, to_id) values ($1, $2, $3, $4) returning number into made;
+  insert into hark.replay_positions
+  select made, s.partition, s.seen, s.target, s.last_id, s.after_id from hark.partitions s where s.consumer = $1;
+  return made;
 end
 $$;
 
@@ -124,7 +138,6 @@ declare
   first_id bigint := from_id;
   last_id bigint := to_id;
   strange text;
-  made bigint;
 begin
   perform hark.require_consumer($1);
   if num_nonnulls(from_id, from_time) <> 1 or num_nonnulls(to_id, to_time) > 1 then
@@ -168,11 +181,7 @@ begin
   if not exists (select from hark.log l where l.id >= first_id and l.id <= last_id) then
     return null;
   end if;
-  insert into hark.replays (consumer, channels, next_id, to_id, positions)
-  values ($1, case when $4 is not null then hark.as_set($4) end, first_id, last_id,
-    array(select s.position from hark.partitions s where s.consumer = $1 order by s.partition))
-  returning number into made;
-  return made;
+  return hark.add_replay($1, case when $4 is not null then hark.as_set($4) end, first_id, last_id);
 end
 $$;
 comment on function hark.replay(text, bigint, bigint, text[], timestamptz, timestamptz) is
@@ -232,10 +241,11 @@ begin
       select whose, l.id, s.partition, l.key, 'replay'
       from unnest(wanted, places) w (id, place)
       join hark.log l on l.id = w.id
-      join hark.partitions s on s.consumer = whose and s.partition = hark.partition_of(l.key, l.id, c.partitions)
+      join hark.places s on s.consumer = whose and s.partition = hark.partition_of(l.key, l.id, c.partitions)
       cross join hark.install i
       -- What is finished ahead of its position is not replayed yet: its worker still has it in hand.
-      where w.place = 'handled' and hark.is_consumed(l.id, l.xid, s.position, i.rebased_through)
+      where w.place = 'handled' and hark.passed(
+        l.id, l.xid, s.after_id, s.seen_nothing, s.seen_snapshot, s.target_snapshot, s.last_id, i.rebased_through)
       on conflict do nothing
       returning waiting.id
     )

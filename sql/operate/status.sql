@@ -25,14 +25,12 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off set jit = off
 as $$
   with place as materialized (
-    select p.partition, (p.position).seen::text = '1:1:' as seen_nothing, (p.position).floor, (p.position).seen,
-      (p.position).target, (p.position).last_id,
-      least((p.position).floor, (select min(t.low) from unnest((p.position).lows) t (low))) as after_id
-    from hark.partitions p where p.consumer = $1
+    select p.partition, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id, p.low
+    from hark.places p where p.consumer = $1
   ),
   range as materialized (
     select l.id as from_id, l.id + case when clock_timestamp() < $4 then $3 else least($3, 1000) end as before_id
-    from hark.log l where l.id > (select min(f.after_id) from place f) order by l.id limit 1
+    from hark.log l where l.id > (select min(f.low) from place f) order by l.id limit 1
   ),
   -- Hashed: comparing with each of thousands of channels would take longer than all else.
   wanted as materialized (
@@ -45,7 +43,8 @@ as $$
     join hark.log l on l.id >= (select r.from_id from range r) and l.id < (select r.before_id from range r)
     join place p on p.partition = hark.partition_of(l.key, l.id, c.partitions)
     where c.name = $1 and l.channel in (select w.channel from wanted w)
-      and not hark.passed(l.id, l.xid, p.seen_nothing, p.floor, p.seen, p.target, p.last_id, i.rebased_through)
+      and not hark.passed(
+        l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id, i.rebased_through)
       and (c.filter is null
         or case when clock_timestamp() < $4 then hark.may_match(c.filter, l.key, l.payload, l.headers) end)
     limit $2
@@ -234,15 +233,13 @@ as $$
   cross join lateral (
     select min(x.created_at) filter (where x.created_at < $1) as oldest
     from (
-      select distinct on (s.position::text) (s.position).seen::text = '1:1:' as seen_nothing, (s.position).floor,
-        (s.position).seen, (s.position).target, (s.position).last_id,
-        least((s.position).floor, (select min(t.low) from unnest((s.position).lows) t (low))) as after_id
-      from hark.partitions s where s.consumer = c.name
+      select distinct on (s.seen, s.target, s.last_id, s.after_id) s.* from hark.places s where s.consumer = c.name
     ) s
     cross join lateral (
       select l.created_at from hark.log l
-      where l.id > s.after_id
-        and not hark.passed(l.id, l.xid, s.seen_nothing, s.floor, s.seen, s.target, s.last_id, i.rebased_through)
+      where l.id > s.low
+        and not hark.passed(
+          l.id, l.xid, s.after_id, s.seen_nothing, s.seen_snapshot, s.target_snapshot, s.last_id, i.rebased_through)
       order by l.id limit 1
     ) x
   ) p

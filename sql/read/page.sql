@@ -1,111 +1,8 @@
--- One page of an open window, and which rows are in it.
+-- One page of a window, and which rows are in it.
 
--- The partition that a notification belongs to. One key always maps to one partition; null keys
--- have no order.
-create or replace function hark.partition_of(key text, id bigint, partitions integer) returns integer
-language sql immutable
-as $$
-  select case when $3 operator(pg_catalog.=) 1 then 0 else (
-    case when $1 is null then $2
-      else ('x' operator(pg_catalog.||) pg_catalog.left(pg_catalog.md5($1), 8))::pg_catalog.bit(32)::pg_catalog.int8
-    end operator(pg_catalog.%) $3)::pg_catalog.int4
-  end
-$$;
-comment on function hark.partition_of(text, bigint, integer) is
-  'The partition of a key: the first 4 bytes of its md5, modulo the number of partitions.';
-
--- Whether a notification passes a consumer's filter: {"payload": ..., "headers": ..., "key": ["a", "b"]}.
--- Payload and headers are compared by containment (jsonb @>). A filter holds paths and values, never SQL.
-create or replace function hark.matches(filter jsonb, key text, payload jsonb, headers jsonb) returns boolean
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select ($1 -> 'payload' is null or $3 @> ($1 -> 'payload'))
-    and ($1 -> 'headers' is null or coalesce($4, '{}') @> ($1 -> 'headers'))
-    and ($1 -> 'key' is null or coalesce(($1 -> 'key') ? $2, false))
-$$;
-
--- As hark.matches. A notification that cannot be compared passes, so that its reader finds it and gives it up.
-create or replace function hark.may_match(filter jsonb, key text, payload jsonb, headers jsonb) returns boolean
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return hark.matches($1, $2, $3, $4);
-exception when others then
-  if not hark.is_of_a_value(sqlstate) then
-    raise;
-  end if;
-  return true;
-end
-$$;
-
--- Whether an error is about the value that was read, not about the server or the session: bytes that are no
--- text (22), a limit of PostgreSQL (54), stored bytes that are damaged (XX).
-create or replace function hark.is_of_a_value(state text) returns boolean
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$ select left($1, 2) in ('22', '54', 'XX') $$;
-
--- Whether text has to be converted for a reader, which is always UTF-8. A database of the encoding SQL_ASCII
--- may hold bytes that are no UTF-8. Some encodings have characters that UTF-8 has not.
-create or replace function hark.is_converted() returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
-as $$ select getdatabaseencoding() <> 'UTF8' $$;
-
--- Text that every reader can receive: the text itself. If it cannot be converted to UTF-8, its bytes with
--- those above 127 in octal.
-create or replace function hark.sendable(value text) returns text
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if hark.is_converted() then
-    perform convert_to(value, 'UTF8');
-  end if;
-  return value;
-exception when character_not_in_repertoire or untranslatable_character then
-  return encode(convert_to(value, getdatabaseencoding()), 'escape');
-end
-$$;
-
--- The contents of a notification as text, or why they cannot be read.
---
--- The limits keep a reader from asking for what it never gets: PostgreSQL cannot write out more than 1 GB, and
--- JavaScript cannot hold more than 512 MB in one text. What cannot be read becomes a dead letter. So one such
--- row never ends its reader.
-create or replace function hark.contents(
-  payload jsonb, headers jsonb, out payload_text text, out headers_text text, out problem text
-)
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  -- Measure values built here: the stored ones may be compressed, at most to a 255th.
-  if pg_column_size(payload) > 100000 and pg_column_size(jsonb_build_array(payload)) > 67108864 then
-    problem := 'its payload is over 64 MB';
-  elsif pg_column_size(headers) > 100000 and pg_column_size(jsonb_build_array(headers)) > 67108864 then
-    problem := 'its headers are over 64 MB';
-  else
-    payload_text := payload::text;
-    headers_text := headers::text;
-    if coalesce(octet_length(payload_text), 0) + coalesce(octet_length(headers_text), 0) > 268435456 then
-      problem := 'its payload and headers are over 256 MB as text';
-    elsif hark.is_converted() then
-      perform convert_to(payload_text, 'UTF8'), convert_to(headers_text, 'UTF8');
-    end if;
-  end if;
-  if problem is not null then
-    payload_text := null;
-    headers_text := null;
-  end if;
-exception when others then
-  if not hark.is_of_a_value(sqlstate) then
-    raise;
-  end if;
-  payload_text := null;
-  headers_text := null;
-  problem := hark.sendable(sqlerrm) || ' (' || sqlstate || ')';
-end
-$$;
-
--- Reads a page of the open window. Returns its notifications, the position after them, whether the window
--- ends there, and how many ids the window spans.
+-- Reads a page of a window: what `target` sees and `seen` does not, above the ids that the reader has nothing to do
+-- with (after_id) and above the last id that it has read of this window (through; null: none yet). Returns the
+-- notifications, the last id that is read now, whether the window ends there, and how many ids the window spans.
 --
 -- A page ends at max_rows rows, with the row that passes max_bytes of text, after max_scanned scanned rows, or
 -- after a second of unpacking, but with one row at least. The bound on scanned rows lets a read of a rare
@@ -128,19 +25,14 @@ $$;
 -- A list is null if every row has the usual value: the channel `usual`, no key, no headers, a
 -- replay, partition 0.
 --
--- With `fence`, `next` is the position past the window. It is set only if the window ends with this page and
--- the page has rows. This transaction is the fence: it takes a number after the window was opened, and ends
--- before the next one is.
---
--- VOLATILE, so that each statement sees what has committed by then. A row complete in `target` need not be
--- visible to the statement that opened the window and called this function.
+-- VOLATILE, so that each statement sees what has committed by then. A row complete in `target` need not be visible
+-- to a statement that began before that mark was cut.
 create or replace function hark.page(
-  p hark.position, channels text[], max_rows integer, max_bytes bigint, max_scanned integer,
-  started pg_snapshot, filter jsonb default null, partitions integer default 1,
-  held integer[] default null, usual text default null, fence boolean default false,
+  seen hark.marks, target hark.marks, through bigint, after_id bigint, channels text[], max_rows integer, max_bytes bigint,
+  max_scanned integer, started hark.marks, filter jsonb default null, partitions integer default 1,
+  held integer[] default null, usual text default null,
   out ids text, out channel_list text, out keys text, out payloads text, out header_list text, out times text,
-  out replays text, out partition_list text, out problems text, out "position" hark.position, out window_end boolean, out window_span bigint,
-  out next hark.position
+  out replays text, out partition_list text, out problems text, out last_id bigint, out window_end boolean, out window_span bigint
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -149,13 +41,15 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set j
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  -- Variables, because fields of the position would be looked up again for each row.
+  -- Variables, because fields of the marks would be looked up again for each row.
   finished xid8[] := '{}';
-  next_xid xid8 := pg_snapshot_xmax(p.seen);
-  seen_nothing boolean := p.seen::text = '1:1:';
-  after_id bigint := p.last_id;
-  target pg_snapshot := p.target;
-  target_max bigint := p.target_max;
+  next_xid constant xid8 := seen.upper;
+  seen_nothing constant boolean := seen.number = 0;
+  ended constant pg_snapshot := target.snapshot;
+  begun constant pg_snapshot := started.snapshot;
+  top constant bigint := target.max_id;
+  bottom bigint := seen.floor;
+  read_id bigint := through;
   complete_through bigint;
   here uuid;
   -- More than this in one list would be too much for PostgreSQL or for JavaScript.
@@ -171,7 +65,6 @@ declare
   scanned integer := max_scanned;
   matched bigint;
   whole boolean;
-  last_id bigint;
   r record;
   c record;
   kept integer[] := '{}';
@@ -182,14 +75,15 @@ declare
   cut boolean := false;
 begin
   select i.rebased_through, n.id into complete_through, here from hark.install i left join hark.incarnation n on true;
-  if p.incarnation is distinct from here then
-    raise exception 'the server has restarted after a crash since this window was opened'
-      using errcode = 'HK004', hint = 'Load the stored position and open a new window.';
+  if (here is null or here <> seen.life or here <> target.life) and not (hark.survives(seen) and hark.survives(target)) then
+    perform hark.raise_lost();
   end if;
-  if cardinality(p.stragglers) > 0 then
-    select coalesce(array_agg(t.xid), '{}') into finished
-    from unnest(p.stragglers) t (xid) where pg_visible_in_snapshot(t.xid, target);
+  if cardinality(seen.stragglers) > 0 then
+    select coalesce(array_agg(t.xid), '{}'), least(seen.floor, min(t.low)) into finished, bottom
+    from unnest(seen.stragglers, seen.lows) t (xid, low) where pg_visible_in_snapshot(t.xid, ended);
   end if;
+  bottom := greatest(bottom, after_id);
+  read_id := coalesce(read_id, bottom);
   if filter ?| '{payload,headers}' then
     select count(*) into scanned
     from (
@@ -197,7 +91,7 @@ begin
         over (order by l.id rows between unbounded preceding and 1 preceding) as stored_before
       from (
         select l.id, l.payload, l.headers from hark.log l
-        where l.id > after_id and l.id <= target_max
+        where l.id > read_id and l.id <= top
         order by l.id
         limit max_scanned
       ) l
@@ -222,7 +116,7 @@ begin
       into last_id, matched, ids, channel_list, keys, payloads, header_list, times, replays, partition_list, whole
       from (
         select s.id, s.channel, s.key, s.payload, s.headers, s.created_at,
-          case when s.id <= complete_through then true else pg_visible_in_snapshot(s.xid, started) end as is_replay,
+          case when s.id <= complete_through then true else pg_visible_in_snapshot(s.xid, begun) end as is_replay,
           100 + s.payload_size + coalesce(s.headers_size, 0) as stored,
           s.payload_size <= small and pg_column_compression(s.payload) is null
             and (s.headers is null or s.headers_size <= small and pg_column_compression(s.headers) is null) as plain
@@ -231,12 +125,12 @@ begin
           select l.xid, l.id, l.channel, l.key, l.payload, l.headers, l.created_at,
             pg_column_size(l.payload) as payload_size, pg_column_size(l.headers) as headers_size
           from hark.log l
-          where l.id > after_id and l.id <= target_max
+          where l.id > read_id and l.id <= top
           order by l.id
           limit scanned
         ) s
         where case when s.id <= complete_through then seen_nothing
-            else (s.xid >= next_xid or s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, target)
+            else (s.xid >= next_xid or s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, ended)
           end
           and (channels is null
             or case when many then s.channel in (select unnest(channels)) else s.channel = any (channels) end)
@@ -305,22 +199,58 @@ begin
   end if;
   if cut then
     null; -- the next page begins after the last row of this one
-  elsif matched < max_rows and target_max - after_id <= scanned then
-    last_id := target_max;
+  elsif matched < max_rows and top - read_id <= scanned then
+    last_id := top;
   elsif matched < max_rows then
     select coalesce(
-      (select l.id from hark.log l where l.id > after_id and l.id <= target_max
+      (select l.id from hark.log l where l.id > read_id and l.id <= top
         order by l.id offset scanned - 1 limit 1),
-      target_max) into last_id;
+      top) into last_id;
   end if;
-  last_id := coalesce(last_id, after_id); -- every row found has been removed since
-  "position" := row(p.seen, p.seen_max, p.floor, p.stragglers, p.lows, p.target, p.target_max, last_id, p.incarnation);
-  window_end := last_id >= p.target_max;
-  window_span := p.target_max - least(p.floor, p.last_id);
-  if fence and window_end and matched > 0 and pg_current_xact_id_if_assigned() is null then
-    if pg_current_xact_id() is not null then
-      next := hark.window_advance("position");
-    end if;
+  last_id := coalesce(last_id, read_id); -- every row found has been removed since
+  window_end := last_id >= top;
+  window_span := top - bottom;
+end
+$$;
+
+-- What the owner of partitions reads next, for hark.page: up to which mark, and what the consumer reads. That is the mark
+-- given; in a new window without one the newest.
+--   bounded  the number of partitions is changing: a new window ends where all partitions first read to (the
+--            barrier), whatever mark is given
+create or replace function hark.window(
+  consumer text, owner uuid, held integer[], epochs bigint[], wanted hark.marks, is_new boolean
+) returns table (
+  target hark.marks, channels text[], filter jsonb, partitions integer, bounded boolean
+)
+language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+-- Planning would take longer than running.
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  served integer;
+  barrier bigint;
+begin
+  select (
+      -- One by one: the planner cannot estimate how many there are.
+      select count(*) from unnest(held, epochs) h (partition, epoch)
+      cross join lateral (
+        select from hark.partitions s
+        where s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2 limit 1
+      ) s
+    ), k.barrier, k.channels, k.filter, k.partitions
+  into served, barrier, channels, filter, partitions
+  from hark.consumers k where k.name = $1;
+  if served is distinct from cardinality(held) then
+    perform hark.raise_fenced($1, $3);
   end if;
+  bounded := barrier is not null;
+  if is_new and bounded then
+    select (k.mark).* into strict target from hark.kept_marks k where k.number = barrier;
+  elsif wanted is null then
+    target := hark.newest_mark();
+  else
+    target := wanted;
+  end if;
+  return next;
 end
 $$;

@@ -64,7 +64,7 @@ export const tail = databaseCommand({
     const channels = o.channels.length === 0 ? null : o.channels;
     let shown = 0;
     for await (const n of subscribe(db, channels, { from, signal, follow: !o.noFollow })) {
-      // A start at a time begins at the waymark before it, which may be much earlier.
+      // A start at a time begins at the mark before it, which may be earlier.
       if (earliest !== undefined && n.isReplay && n.createdAt < earliest) continue;
       await lines.add(o.json ? jsonLine(n) : notificationLine(n));
       if (++shown === o.limit) break;

@@ -15,8 +15,9 @@ import { HarkError } from "../errors.ts";
  *   already run.
  * - `{ id }`: with that id and all above it.
  * - `{ time }`: with at least everything committed since that time. Reading begins at the last
- *   waymark before it. A waymark is a stored point of the log with its time. While readers run,
- *   waymarks are about a minute apart, so some older notifications may come first.
+ *   mark before it. A mark is a stored moment of the log. While readers run and anything is
+ *   published, marks are about a second apart; after an hour, a minute. So some older notifications
+ *   may come first.
  */
 export type StartFrom =
   | "beginning"

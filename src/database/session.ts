@@ -48,7 +48,7 @@ export function cutOff(client: pg.ClientBase): void {
 }
 
 /**
- * A connection with one owner, so that its LISTEN and its snapshot windows belong to that owner.
+ * A connection with one owner, so that its LISTEN and its transactions belong to that owner.
  */
 export class Session implements OwnConnection {
   readonly [own] = true;

@@ -110,9 +110,9 @@ const most = 50_000;
  * at once; other old notifications are removed in batches, one transaction each. Do not call it
  * inside your own transaction: its locks would be held until that transaction ends.
  *
- * Notifications that a consumer has not passed are kept at any age, unless you set `force`. An idle
- * consumer stores its position only now and then, so cleanup may keep a few notifications of other
- * channels for it.
+ * Notifications that a consumer has not passed are kept at any age, unless you set `force`. A
+ * consumer with nothing unread keeps none: cleanup moves it on, or asks its worker to store its
+ * position.
  *
  * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA` and so on; `NO_PERMISSION` unless the role owns the
  * schema or has `hark.grant_operate`.

@@ -5,6 +5,7 @@ import process from "node:process";
 import { completeOptions } from "../../src/consume/check_options.ts";
 import { OwnedPartition } from "../../src/consume/state/partition.ts";
 import { Membership } from "../../src/consume/lease/membership.ts";
+import { cut } from "../../src/consume/read/cut.ts";
 import { WindowReader } from "../../src/consume/read/window_reader.ts";
 import type { Queryable } from "../../src/database/queryable.ts";
 import { Session } from "../../src/database/session.ts";
@@ -27,9 +28,10 @@ async function reading({ url, sql }: TestContext) {
   const member = new Membership(identity, session, undefined);
   await member.heartbeat(session);
   const claimed = await member.claim(session, [0, 1], false);
+  const mark = await cut(session);
   const held = claimed.map((one) => new OwnedPartition(one, 4000, new AbortController().signal));
   const readerOf = (partitions: OwnedPartition[]) => {
-    const reader = new WindowReader(claimed[0]!.position, claimed[0]!.inWindow);
+    const reader = new WindowReader(claimed[0]!.position);
     for (const one of partitions) reader.partitions.add(one);
     return reader;
   };
@@ -43,12 +45,11 @@ async function reading({ url, sql }: TestContext) {
   const pages = async (reader: WindowReader, on: Queryable, most = Infinity) => {
     const rows: { id: number; partition: number }[] = [];
     for (let n = 0; n < most; n++) {
+      if (!reader.inWindow) reader.open(mark, 0);
       const page = await reader.read(on, {
         identity,
         limits,
-        started: claimed[0]!.started,
-        rung: 0,
-        alike: undefined,
+        started: mark,
         ahead: () => limits,
       });
       rows.push(...page.rows);

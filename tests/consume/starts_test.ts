@@ -54,16 +54,16 @@ test("from { id } begins with that very notification", async (context) => {
 test("from { time } gives at least all that was committed since", async (context) => {
   const db = context.use(await connect(context.url));
   await publish(context, 1, 5);
-  await context.sql("select hark.waymark(0, '0')");
-  // A Date ends at milliseconds, the waymark's time does not: the next millisecond is after it.
+  await context.sql("select hark.cut()");
+  // A Date ends at milliseconds, the mark's time does not: the next millisecond is after it.
   const [{ time }] = await context.sql("select clock_timestamp() + interval '1 ms' as time");
   await publish(context, 6, 9);
-  assert.deepEqual(await drained(db, { from: { time } }), numbers(6, 9), "a waymark lies between");
+  assert.deepEqual(await drained(db, { from: { time } }), numbers(6, 9), "a mark lies between");
   const early = new Date(0);
   assert.deepEqual(await drained(db, { id: "early", from: { time: early } }), numbers(1, 9));
   const late = new Date(Date.now() + 3_600_000);
   const seen = await drained(db, { id: "late", from: { time: late } });
-  assert.deepEqual(seen, numbers(6, 9), "at least; from the last waymark on");
+  assert.deepEqual(seen, [], "the readers before have cut a mark behind them all");
 });
 
 test("a second run goes on where the first ended, whatever it says of a start", async (context) => {
@@ -75,10 +75,8 @@ test("a second run goes on where the first ended, whatever it says of a start", 
   for (const from of starts) {
     assert.deepEqual(await drained(db, { from }), [5, 6], JSON.stringify(from));
     await context.sql(
-      "update hark.partitions set position = (hark.start_position('id', $1, null))",
-      [
-        id,
-      ],
+      "update hark.partitions set seen = 0, target = null, last_id = 0, after_id = $1::bigint - 1",
+      [id],
     );
   }
 });

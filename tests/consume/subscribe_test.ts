@@ -24,15 +24,15 @@ async function take(
 const sessions = (context: TestContext) =>
   context.sql(
     `select pid, query from pg_stat_activity where application_name = $1 and query !~* '^listen'
-      and query ~ 'hark\\.(window|deliver_due)'`,
+      and query ~ 'as mark$|hark\\.(page|deliver_due)'`,
     [context.appName],
   );
 
 test("subscribe() begins now, unless told where", async (context) => {
   const db = context.use(await connect(context.url));
   const ids = await publish(context, 1, 5);
-  await context.sql("select hark.waymark(0, '0')");
-  // A Date has whole milliseconds: without one more it may lie before the waymark.
+  await context.sql("select hark.cut()");
+  // A Date has whole milliseconds: without one more it may lie before the mark.
   const [{ time }] = await context.sql("select clock_timestamp() + interval '1 ms' as time");
   await publish(context, 6, 8);
   assert.deepEqual(await take(db, 8, "c", { from: "beginning" }), numbers(1, 8));

@@ -7,8 +7,8 @@ const worker = "11111111-1111-1111-1111-111111111111";
 const other = "22222222-2222-2222-2222-222222222222";
 const acknowledging =
   `select hark.acknowledge('c', '${worker}', array[0, 1, 2], array[1, 1, 1]::bigint[],
-  array_fill(null::text, array[3]), array_fill(null::bigint, array[3]), array[5, 5, 5]::bigint[],
-  array_fill(false, array[3])) as moved`;
+  '{}'::hark.marks[], n.one, n.one, n.one, n.one, array[5, 5, 5]::bigint[], array_fill(false, array[3]))
+  from (select array_fill(null::bigint, array[3]) as one) n`;
 
 /** A worker that holds three partitions waits for `change`, made in a transaction that commits then, to acknowledge. */
 async function beside({ url, sql }: TestContext, change: string) {
@@ -57,7 +57,7 @@ test("one that waited for what changes nothing of whose they are is stored", asy
     context,
     "update hark.partitions set served_at = clock_timestamp() where partition = 1",
   );
-  assert.deepEqual((await acknowledged)[0]!.moved, [null, null, null]);
+  assert.equal((await acknowledged).length, 1);
   assert.deepEqual(await handled(context), [5, 5, 5]);
 });
 

@@ -71,8 +71,9 @@ test("a filter unpacks no more payloads for a page than its bytes as stored", as
     $$`,
   );
   const page = `select g.ids, g.window_end, currval('hark.compared')::int as compared
-    from hark.window_open('("1:1:",0,0,{},{},,,,)'::hark.position) w,
-    hark.page(w, '{c}', 500, $1, 20000, null, '{"payload": 2}') g`;
+    from hark.marks z, hark.newest_mark() m,
+    hark.page(z, m, null, 0, '{c}', 500, $1, 20000, null, '{"payload": 2}') g where z.number = 0`;
+  await context.sql("select hark.cut()");
   const [first] = await context.sql(page, [3 * bytes]);
   assert.deepEqual([first.ids, first.window_end, first.compared], [null, false, 3]);
   const [whole] = await context.sql(page, [100 * bytes]);

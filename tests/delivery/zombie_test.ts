@@ -20,8 +20,8 @@ begin
   values (current_setting('application_name'), tg_table_name,
     case when tg_table_name = 'partitions' then (to_jsonb(old) ->> 'owner')::uuid end,
     case when tg_table_name = 'partitions'
-      then (to_jsonb(old) -> 'position', to_jsonb(old) -> 'handled')
-        is distinct from (to_jsonb(new) -> 'position', to_jsonb(new) -> 'handled') end);
+      then (to_jsonb(old) -> 'seen', to_jsonb(old) -> 'last_id', to_jsonb(old) -> 'handled')
+        is distinct from (to_jsonb(new) -> 'seen', to_jsonb(new) -> 'last_id', to_jsonb(new) -> 'handled') end);
   return null;
 end
 $$;

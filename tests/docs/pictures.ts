@@ -85,7 +85,7 @@ function window(): string {
     return `<line class="bar ${tone}" x1="${from}" y1="${y}" x2="${to}" y2="${y}"/>` +
       words(14, y + 5, name) + words(590, y + 5, verdict, { small: true });
   };
-  return svg(760, 270, "A window lies between two snapshots", [
+  return svg(760, 270, "A window lies between two marks", [
     bar(0, "id 1", 130, 210, "soft", "earlier window"),
     bar(1, "id 2", 170, 420, "late", "this window"),
     bar(2, "id 3", 220, 270, "soft", "earlier window"),
@@ -93,8 +93,8 @@ function window(): string {
     bar(4, "id 5", 400, 560, "soft", "a later window"),
     line([310, 24], [310, 226], "ink"),
     line([500, 24], [500, 226], "ink"),
-    words(310, 16, "snapshot 1", { middle: true }),
-    words(500, 16, "snapshot 2", { middle: true }),
+    words(310, 16, "mark 1", { middle: true }),
+    words(500, 16, "mark 2", { middle: true }),
     arrow([100, 240], [560, 240]),
     words(100, 260, "time; a bar begins as the id is drawn and ends as the transaction commits", {
       small: true,

@@ -39,7 +39,7 @@ const due = "update hark.retention set next_at = clock_timestamp()";
 test("running workers remove what is older than the retention, and nothing that is needed", async (context) => {
   const { sql, use, url } = context;
   const db = use(await connect(url));
-  await sql("select hark.register('behind', array['later'])");
+  await sql("select hark.register('behind', array['c'])");
   await sql("select hark.notify('c', to_jsonb(n)) from generate_series(1, 6) n");
   const running = use(
     new Running(db, {

@@ -53,10 +53,10 @@ test("a replay by time brings what was published then", async (context) => {
     assert.equal(await replay(db, "r", { from: hour(from), to: hour(to) }), null);
   }
   assert.equal(await replay(db, "r", { from: hour(20) }), null);
-  // Waymarks say where to look; a wrong one by a minute misleads nobody.
+  // Marks say where to look; a wrong one by a minute misleads nobody.
   await sql(
-    `insert into hark.waymarks select n, $1::timestamptz + n * interval '1 hour', '1:1:', n, 0,
-    '{}', '{}', '5' from generate_series(1, 10) n`,
+    `insert into hark.marks select 1000 + n, gen_random_uuid(), $1::timestamptz + n * interval '1 hour', '1:1:', '1', 0, n,
+    0, 0, '{}', '{}', '5', '-infinity' from generate_series(1, 10) n`,
     [new Date(noon).toISOString()],
   );
   await replay(db, "r", { from: hour(2), to: hour(4) });

@@ -34,8 +34,8 @@ const earlier = script(
     ...files,
     "tables.sql": replaced(
       "tables.sql",
-      `  positions hark.position[] not null default '{}',\n  created_at timestamptz not null default clock_timestamp()\n`,
-      `  positions hark.position[] not null default '{}'\n`,
+      `  to_id bigint not null,\n  created_at timestamptz not null default clock_timestamp()\n);\n\n-- The positions`,
+      `  to_id bigint not null\n);\n\n-- The positions`,
     )["tables.sql"]!.replace("create index dedupe_by_time on hark.dedupe (expires_at);\n", ""),
     ...replaced("rights.sql", "'has_older',", ""),
     "read/gone.sql":

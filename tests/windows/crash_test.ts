@@ -1,12 +1,12 @@
 /**
  * Crashes, two-phase commit and standbys. After a crash the server hands out again the transaction
- * numbers that had not reached the disk: whoever remembers a snapshot from before counts what they
- * publish now as read.
+ * numbers that had not reached the disk: whoever remembers a mark from before counts what they publish
+ * now as read.
  */
 
 import assert from "node:assert/strict";
 import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
-import { RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
+import { cut, type Place, RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
 import type { Client } from "../harness/mod.ts";
 import { type Lab, NotStaged, type Staging, stagings } from "./_support/staging.ts";
 import { assertExactlyOnce } from "./_support/truth.ts";
@@ -53,30 +53,28 @@ async function claimAndRead({ owner }: RegisteredReader, lab: Lab): Promise<void
   await assertExactlyOnce(again.client, again.delivered);
 }
 
+/** Marks of another life are taken as they come. */
+const unchecked = {
+  in: "hark.survives",
+  from: "return m.number = 0 or",
+  to: "return true or m.number = 0 or",
+};
+
 const openWindow: Staging = {
   promise: "a window remembered across a crash is refused, and the stored position loses nothing",
-  breaks: [
-    {
-      rule: "when reading on in it is allowed",
-      in: "hark.page",
-      from: "if p.incarnation is distinct from here then",
-      to: "if false then",
-    },
-  ],
+  breaks: [{ rule: "when reading on in it is allowed", ...unchecked }],
   stage: async (lab) => {
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
     await unflushed(lab);
     const next = await nextNumber(lab);
-    const { rows: [{ w }] } = await reader.client.query(
-      "select hark.window_open($1::hark.position)::text as w",
-      [reader.position],
-    );
+    await reader.page();
+    const { seen, target } = reader.position;
     await crash(lab);
     await publishAgain(lab, next);
     const after = await lab.client();
     const read = after.query(
-      "select * from hark.page($1::hark.position, null, 10, 1000, 1000, null)",
-      [w],
+      "select * from hark.page($1::hark.marks, $2::hark.marks, null, 0, null, 10, 1000, 1000, null)",
+      [seen, target],
     );
     assert.equal(await refusal(read), "HK004");
     await claimAndRead(reader, lab);
@@ -87,8 +85,8 @@ const acknowledging: Staging = {
   promise: "acknowledging a window remembered across a crash is refused",
   breaks: [{
     rule: "when it is allowed",
-    in: "hark.acknowledge",
-    from: "if p.incarnation is distinct from here then",
+    in: "hark.keep_marks",
+    from: "if not hark.survives(m) then",
     to: "if false then",
   }],
   stage: async (lab) => {
@@ -96,6 +94,7 @@ const acknowledging: Staging = {
     await unflushed(lab);
     const next = await nextNumber(lab);
     await reader.page();
+    reader.pass();
     await crash(lab);
     await publishAgain(lab, next);
     assert.equal(await refusal(reader.acknowledge(0, await lab.client())), "HK004");
@@ -103,18 +102,106 @@ const acknowledging: Staging = {
   },
 };
 
+/** Notifications of two transactions that are not waited for, and a mark behind them. */
+async function twoAndAMark(lab: Lab, what: string): Promise<string> {
+  const client = await lab.client();
+  await client.query("set synchronous_commit = off");
+  for (const n of [1, 2]) await client.query("select hark.notify('c', $1)", [`"${what} ${n}"`]);
+  return await cut(client);
+}
+
+const alike: Staging = {
+  promise: "a mark that comes again after a crash, alike to the bit, is another mark",
+  breaks: [
+    { rule: "when a mark of another life is taken for one of this", ...unchecked },
+    {
+      rule: "when lives do not count",
+      in: "hark.survives",
+      from: "where k.life = m.life and (k.upper",
+      to: "where (k.upper",
+    },
+  ],
+  stage: async (lab) => {
+    await lab.sql("checkpoint");
+    const [before] = await lab.sql("select hark.content_of(hark.newest_mark()) as mark");
+    const lost = await twoAndAMark(lab, "old");
+    await crash(lab);
+    const again = await twoAndAMark(lab, "new");
+    const bare = (mark: string) =>
+      mark.replace(/,[0-9a-f-]{36},[^,]*,/, ",").replace(/,[^,]*\)$/, "");
+    if (bare(lost) !== bare(again)) throw new NotStaged(`${lost} has to come again, not ${again}`);
+    const reader = await goesOn(lab, { seen: lost, target: null, lastId: null, afterId: 0 });
+    const code = await refusal(reader.drain());
+    const { rows: [row] } = await reader.client.query(
+      "select hark.content_of(hark.resume_mark($1::hark.marks)) as mark",
+      [lost],
+    );
+    reader.position = { seen: row.mark, target: null, lastId: null, afterId: 0 };
+    await reader.drain();
+    assert.deepEqual(reader.delivered.map(({ payload }) => payload), ["new 1", "new 2"]);
+    assert.equal(code, "HK004");
+    assert.ok(before.mark);
+  },
+};
+
+const rolledBack: Staging = {
+  promise:
+    "a reader whose mark a crash took goes on at a mark of before the crash, not at the number before",
+  breaks: [{
+    rule: "when it goes on at the last mark that is there",
+    in: "hark.resume_mark",
+    from:
+      "where k.taken_at <= m.taken_at and not exists (select from hark.incarnation i where i.id = k.life)",
+    to: "where true",
+    also: {
+      from: "where k.life = m.life and (k.upper < m.upper",
+      to: "where false and (k.upper < m.upper",
+    },
+  }],
+  stage: async (lab) => {
+    const client = await lab.client();
+    await lab.publish(1);
+    await cut(client);
+    await lab.sql("select hark.notify('c', '\"flushed\"')"); // and the mark with it
+    const reader = await UnregisteredReader.open(client, ["c"]);
+    const next = await nextNumber(lab);
+    for (let n = 0; n < 3; n++) {
+      await client.query("begin; select hark.notify('c', '\"never\"'); rollback;");
+      await reader.window();
+    }
+    await crash(lab);
+    const writer = await lab.client();
+    const publish = async (what: string) => {
+      await writer.query("select hark.notify('c', to_jsonb($1::text))", [what]);
+      await cut(writer);
+    };
+    await publish("C");
+    await publish("D");
+    const [{ reused }] = await lab.sql(
+      "select min(xid::text::bigint) < $1::bigint as reused from hark.log where payload = '\"C\"'",
+      [next],
+    );
+    if (reused === null) throw new NotStaged("C has to be there");
+    const after = await goesOn(lab, reader.position);
+    const code = await refusal(after.drain());
+    if (code === undefined) throw new NotStaged("the crash has to take the mark");
+    const { rows: [row] } = await after.client.query(
+      "select hark.content_of(hark.resume_mark($1::hark.marks)) as mark",
+      [reader.position.seen],
+    );
+    after.position = { ...after.position, seen: row.mark, target: null, lastId: null };
+    await after.drain();
+    const got = after.delivered.map(({ payload }) => payload);
+    assert.ok(got.includes("C") && got.includes("D"), `got ${got}`);
+  },
+};
+
 /** A reader that goes on from what it remembers, on a new connection. */
-async function goesOn(lab: Lab, position: string): Promise<UnregisteredReader> {
+async function goesOn(lab: Lab, position: Place): Promise<UnregisteredReader> {
   const reader = new UnregisteredReader(await lab.client(), ["c"]);
   reader.position = position;
   return reader;
 }
-
-const unchecked = {
-  in: "hark.window_open",
-  from: "if p.incarnation <> w.incarnation then",
-  to: "if false then",
-};
 
 const betweenWindows: Staging = {
   promise: "a position remembered across a crash between two windows is refused",
@@ -148,12 +235,7 @@ const start: Staging = {
 const passing: Staging = {
   promise:
     "a subscription whose window was read to its end before a crash loses nothing of what comes after it",
-  breaks: [{
-    rule: "when passing that window is allowed",
-    in: "hark.window_skip",
-    from: "if p.incarnation is distinct from hark.incarnation() then",
-    to: "if false then",
-  }],
+  breaks: [{ rule: "when going on from its mark is allowed", ...unchecked }],
   stage: async (lab) => {
     const reader = new EphemeralReader(["c"], { rows: 100, bytes: 1_000_000, scanned: 1000 });
     const seen: number[] = [];
@@ -224,10 +306,10 @@ const prepared: Staging = {
     await client.query("prepare transaction 'one'");
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
     for (let n = 0; n < 4; n++) {
-      await lab.publish(1_000);
+      await lab.publish(4_000);
       await reader.window();
     }
-    assert.equal(reader.delivered.length, 4_000);
+    assert.equal(reader.delivered.length, 16_000);
     assert.deepEqual((await reader.fields()).lows, [0]);
     await lab.server.restart();
     const again = new RegisteredReader(await lab.client(), "r");
@@ -245,6 +327,8 @@ const prepared: Staging = {
 stagings("crashes and prepared transactions lose nothing", [
   openWindow,
   acknowledging,
+  alike,
+  rolledBack,
   betweenWindows,
   start,
   passing,

@@ -1,15 +1,8 @@
-/** Windows up to a common snapshot, and changes of the number of partitions, under interleavings staged by hand. */
+/** Windows up to a common mark, and changes of the number of partitions, under interleavings staged by hand. */
 
 import assert from "node:assert/strict";
-import { attend, type Delivered, RegisteredReader } from "./_support/reader.ts";
-import {
-  type Lab,
-  NotStaged,
-  pause,
-  replaceIn,
-  type Staging,
-  stagings,
-} from "./_support/staging.ts";
+import { attend, cut, type Delivered, RegisteredReader } from "./_support/reader.ts";
+import { type Lab, pause, replaceIn, type Staging, stagings } from "./_support/staging.ts";
 import { assertExactlyOnce, difference } from "./_support/truth.ts";
 
 /** Registers consumer r of several partitions. */
@@ -75,8 +68,8 @@ const oldOwner: Staging = {
     await replaceIn(lab.url, {
       rule: "",
       in: "hark.window",
-      from: "settled := c.barrier",
-      to: `${pause} settled := c.barrier`,
+      from: "bounded := barrier",
+      to: `${pause} bounded := barrier`,
     });
     await register(lab, 2);
     const old = await serve(lab, 0);
@@ -99,12 +92,6 @@ const oldOwner: Staging = {
 const changeWhilePublishing: Staging = {
   promise:
     "who changes the number of partitions and then publishes in one transaction loses nothing",
-  breaks: [{
-    rule: "when the barrier counts its own transaction as seen",
-    in: "hark.turn_partitions",
-    from: `hark.without_own(pg_current_snapshot())`,
-    to: "pg_current_snapshot()",
-  }],
   stage: async (lab) => {
     await register(lab, 2);
     const reader = await serve(lab, 0);
@@ -114,17 +101,10 @@ const changeWhilePublishing: Staging = {
     const writer = await lab.writer();
     await writer.number();
     await lab.publish(1); // younger, and over: the transaction's number lies below the next snapshot's end
-    await writer.client.query("select hark.repartition('r', 3)").then(
-      async () => {
-        for (const key of ["a", "b", "c", "d"]) await writer.notify({}, "c", key);
-        await writer.commit();
-      },
-      async (error) => {
-        assert.equal(error.code, "HK001");
-        await writer.rollback();
-        await lab.sql("select hark.repartition('r', 3)");
-      },
-    );
+    await cut(await lab.client());
+    await writer.client.query("select hark.repartition('r', 3)");
+    for (const key of ["a", "b", "c", "d"]) await writer.notify({}, "c", key);
+    await writer.commit();
     const rest = await readToTheBarrier(lab, 2);
     assert.ok(await changed(lab));
     await assertExactlyOnce(reader.client, [
@@ -138,12 +118,6 @@ const changeWhilePublishing: Staging = {
 const settledForLong: Staging = {
   promise:
     "a partition that waits at the barrier loses nothing, however often it is looked at meanwhile",
-  breaks: [{
-    rule: "when each look raises the floor",
-    in: "hark.window_advance",
-    from: `if p.target::text = p.seen::text then`,
-    to: "if false then",
-  }],
   stage: async (lab) => {
     await register(lab, 2);
     const reader = await serve(lab, 0);
@@ -164,113 +138,13 @@ const settledForLong: Staging = {
   },
 };
 
-const passedByAnOldWriter: Staging = {
-  promise: "passing a window in a transaction that was writing before it opened is refused",
-  breaks: [{
-    rule: "when it counts as a fence there",
-    in: "hark.window_skip",
-    from: `perform hark.require_fresh_snapshot();`,
-    to: "",
-  }],
-  stage: async (lab) => {
-    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
-    const [ends, handler, late] = [await lab.writer(), await lab.writer(), await lab.writer()];
-    await ends.number();
-    await handler.number();
-    await late.number();
-    assert.equal(await late.notify(), 1);
-    assert.equal(await ends.notify(), 2);
-    await ends.commit();
-    await reader.page();
-    const passes = new RegisteredReader(handler.client, "r");
-    passes.position = reader.position;
-    const code = await passes.pass().then(() => undefined, (error) => error.code);
-    if (code === undefined) {
-      reader.position = passes.position;
-      await handler.commit();
-    } else await handler.rollback();
-    await reader.window();
-    await late.commit();
-    await reader.drain();
-    await assertExactlyOnce(reader.client, reader.delivered);
-    assert.equal(code, "HK001");
-  },
-};
-
-const passedWithAPageByAnOldWriter: Staging = {
-  promise:
-    "a page that is read in a transaction that was writing before does not go past its window",
-  breaks: [{
-    rule: "when it counts as a fence there",
-    in: "hark.page",
-    from: "and pg_current_xact_id_if_assigned() is null then",
-    to: "then",
-  }],
-  stage: async (lab) => {
-    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
-    await lab.publish(1);
-    const { rows: [{ position }] } = await reader.client.query(
-      "select hark.window_open($1::hark.position)::text as position",
-      [reader.position],
-    );
-    const writer = await lab.writer();
-    await writer.number();
-    const { rows: [{ ids, next }] } = await writer.client.query(
-      `select g.ids, g.next::text as next
-       from hark.page($1::hark.position, '{c}', 500, 1000000, 10000, null, fence => true) g`,
-      [position],
-    );
-    await writer.rollback();
-    assert.equal(ids, "1");
-    assert.equal(next, null);
-  },
-};
-
-const alikeAcrossACrash: Staging = {
-  promise: "a window remembered across a crash is nothing to open another up to",
-  stage: async (lab) => {
-    await register(lab, 2);
-    const old = await serve(lab, 0);
-    const client = await lab.client();
-    for (let n = 0; n < 40; n++) {
-      await client.query("begin; select pg_current_xact_id(); rollback;");
-    }
-    // On a connection that is there: one that is new, after a function was replaced, makes the server flush.
-    const { rows: [{ next }] } = await client.query(
-      "select pg_snapshot_xmax(pg_current_snapshot())::text as next",
-    );
-    await old.page();
-    await lab.server.kill();
-    await lab.server.start();
-    await publish(lab, 10);
-    const [{ reused }] = await lab.sql("select xid < $1::xid8 as reused from hark.log", [next]);
-    if (!reused) throw new NotStaged("the server has to hand numbers out again");
-    const reader = await serve(lab, 1);
-    const { rows: [row] } = await reader.client.query(
-      `select w.position::text from hark.window($1, $2, $3, $4, $5::hark.position, $6::hark.position) w`,
-      [...reader.identity, reader.position, old.position],
-    ).catch((error) => {
-      assert.equal(error.code, "HK004");
-      return { rows: [{ position: reader.position }] };
-    });
-    reader.position = row.position;
-    await reader.window();
-    await reader.drain();
-    const again = new RegisteredReader(await lab.client(), "r");
-    again.owner = old.owner;
-    await again.claim();
-    await again.drain();
-    await assertExactlyOnce(reader.client, [...reader.delivered, ...again.delivered]);
-  },
-};
-
 const restored: Staging = {
   promise: "positions of a restored database that become one lose nothing",
   breaks: [{
-    rule: "when they look only from where the last of them stood",
-    in: "hark.merged",
-    from: "m.floor := least(a.floor, b.floor);",
-    to: "m.floor := greatest(a.floor, b.floor);",
+    rule: "when they go on where the last of them began",
+    in: "hark.turn_partitions",
+    from: "min(s.after_id) as after_id",
+    to: "max(s.after_id) + 1000 as after_id",
   }],
   stage: async (lab) => {
     await register(lab, 2);
@@ -282,27 +156,21 @@ const restored: Staging = {
     }
     await lab.sql("update hark.install set system_identifier = 1, written_by = null");
     assert.deepEqual(await lab.sql("select hark.rebase() as done"), [{ done: true }]);
-    await one.claim();
-    await two.claim();
-    const { rows: [row] } = await one.client.query(
-      "select hark.merged($1::hark.position, $2::hark.position)::text as position",
-      [one.position, two.position],
-    );
-    two.position = row.position;
-    one.position = row.position;
-    await one.drain();
-    await two.drain();
-    const { missed } = await difference(one.client, [...one.delivered, ...two.delivered]);
+    await publish(lab, 10);
+    const before = [...one.delivered, ...two.delivered];
+    await lab.sql("delete from hark.workers");
+    assert.deepEqual(await lab.sql("select hark.repartition('r', 3) as how"), [{ how: "pending" }]);
+    const rest = await readToTheBarrier(lab, 2);
+    assert.ok(await changed(lab));
+    await publish(lab, 10);
+    const { missed } = await difference(one.client, [...before, ...rest, ...await readAll(lab, 3)]);
     assert.deepEqual(missed, []);
   },
 };
 
-stagings("partitions read to a common snapshot", [
+stagings("partitions read to a common mark", [
   oldOwner,
   changeWhilePublishing,
   settledForLong,
-  passedByAnOldWriter,
-  passedWithAPageByAnOldWriter,
-  alikeAcrossACrash,
   restored,
 ]);

@@ -1,8 +1,8 @@
 /** Where a window begins to read: the floor, and the lows of transactions that were running. */
 
 import assert from "node:assert/strict";
-import { RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
-import { pause, type Staging, stagings } from "./_support/staging.ts";
+import { cut, RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
+import { pause, replaceIn, type Staging, stagings } from "./_support/staging.ts";
 import { assertExactlyOnce } from "./_support/truth.ts";
 
 const numberedBeforeTheSnapshot: Staging = {
@@ -10,9 +10,9 @@ const numberedBeforeTheSnapshot: Staging = {
     "a transaction that had published when a window opened, too young to be listed, is read later",
   breaks: [{
     rule: "when the floor does not lag one window behind",
-    in: "hark.window_advance",
-    from: "w.floor := p.seen_max",
-    to: "w.floor := p.target_max",
+    in: "hark.new_mark",
+    from: "m.floor := last.max_id;",
+    to: "m.floor := m.max_id;",
   }],
   stage: async (lab) => {
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
@@ -26,13 +26,7 @@ const numberedBeforeTheSnapshot: Staging = {
 };
 
 const acknowledgedByAnOldWriter: Staging = {
-  promise: "acknowledging in a transaction that was writing before the window opened is refused",
-  breaks: [{
-    rule: "when such an acknowledgement counts as a fence",
-    in: "hark.acknowledge",
-    from: "perform hark.require_fresh_snapshot();",
-    to: "",
-  }],
+  promise: "acknowledging in a transaction that was writing before the mark was cut loses nothing",
   stage: async (lab) => {
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
     const [ends, handler, late] = [await lab.writer(), await lab.writer(), await lab.writer()];
@@ -43,34 +37,32 @@ const acknowledgedByAnOldWriter: Staging = {
     assert.equal(await ends.notify(), 2);
     await ends.commit();
     await reader.page();
-    const code = await reader.acknowledge(1, handler.client)
-      .then(() => undefined, (error) => error.code);
-    if (code !== undefined) {
-      await handler.rollback();
-      await reader.acknowledge(1);
-    } else await handler.commit();
+    reader.pass();
+    await reader.acknowledge(1, handler.client);
+    await handler.commit();
     await reader.window();
     await late.commit();
     await reader.drain();
     await assertExactlyOnce(reader.client, reader.delivered);
-    assert.equal(code, "HK001");
   },
 };
 
-const unregisteredFence: Staging = {
-  promise: "a reader that stores nothing loses nothing",
-  breaks: [{ rule: "when it takes no number between two windows", flag: "no fence" }],
+const betweenSnapshotAndFence: Staging = {
+  promise: "a transaction that drew its id between a mark's snapshot and its fence is read",
+  breaks: [{
+    rule: "when it is not asked whether it came after the fence",
+    in: "hark.new_mark",
+    from: "when x.xid > last.fence then last.max_id",
+    to: "when x.xid >= last.upper then last.max_id",
+  }],
   stage: async (lab) => {
     const reader = await UnregisteredReader.open(await lab.client(), ["c"]);
-    if (lab.broken("no fence")) reader.fence = () => Promise.resolve();
-    const [ends, other, late] = [await lab.writer(), await lab.writer(), await lab.writer()];
-    await ends.number();
-    await other.number();
-    assert.equal(await late.notify(), 1);
-    assert.equal(await ends.notify(), 2);
-    await ends.commit();
+    const late = await lab.writer();
+    await late.notify(); // nothing younger has ended: no snapshot lists it
     await reader.window();
-    await other.commit();
+    await lab.publish(1);
+    await reader.window(); // lists it
+    await lab.publish(1);
     await reader.window();
     await late.commit();
     await reader.drain();
@@ -78,56 +70,72 @@ const unregisteredFence: Staging = {
   },
 };
 
-const passing: Staging = {
-  promise: "a reader that passes windows without storing that loses nothing",
+const builtUponAsSeen: Staging = {
+  promise: "a slow cut beside others loses nothing: it builds on a mark that its snapshot sees",
   breaks: [{
-    rule: "when passing one takes no number",
-    in: "hark.window_skip",
-    from: "if pg_current_xact_id() is null then",
-    to: "if false then",
+    rule: "when it builds on one that came after its snapshot",
+    in: "hark.new_mark",
+    from: "    m.upper := pg_snapshot_xmax(m.snapshot);",
+    to: `    if current_setting('hark.slow', true) = 'on' then
+      ${pause}
+      select w.* into last from (select * from hark.marks n order by n.upper desc, n.running, n.number desc limit 1) w;
+    end if;
+    m.upper := pg_snapshot_xmax(m.snapshot);`,
   }],
   stage: async (lab) => {
+    if (!lab.isBroken) {
+      await replaceIn(lab.url, {
+        rule: "",
+        in: "hark.new_mark",
+        from: "    m.upper := pg_snapshot_xmax(m.snapshot);",
+        to: `    if current_setting('hark.slow', true) = 'on' then ${pause} end if;
+          m.upper := pg_snapshot_xmax(m.snapshot);`,
+      });
+    }
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
-    const [ends, other, late] = [await lab.writer(), await lab.writer(), await lab.writer()];
-    await ends.number();
-    await other.number();
-    assert.equal(await late.notify(), 1);
-    assert.equal(await ends.notify(), 2);
-    await ends.commit();
-    await reader.page();
-    await reader.pass();
-    await other.commit();
-    await reader.page();
-    await reader.pass();
+    await reader.client.query("set hark.slow = 'on'");
+    await lab.publish(1);
+    const late = await lab.writer();
+    await lab.held(lab.gate, () => reader.window(), async () => {
+      await late.notify();
+      await lab.sql("select hark.cut()");
+    });
+    await reader.client.query("reset hark.slow");
     await late.commit();
     await reader.drain();
     await assertExactlyOnce(reader.client, reader.delivered);
   },
 };
 
-const passingWithItsPage: Staging = {
-  promise: "a reader that goes past a window with its last page loses nothing",
+const outOfOrder: Staging = {
+  promise: "a mark that is stored after a later one falls into its place",
   breaks: [{
-    rule: "when the page takes no number",
-    in: "hark.page",
-    from: "if pg_current_xact_id() is not null then",
-    to: "if true then",
+    rule: "when the newest mark is the one that was stored last",
+    in: "hark.newest_mark",
+    from: "order by m.upper desc, m.running, m.number desc",
+    to: "order by m.number desc",
   }],
   stage: async (lab) => {
-    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
-    const [ends, other, late] = [await lab.writer(), await lab.writer(), await lab.writer()];
-    await ends.number();
-    await other.number();
-    assert.equal(await late.notify(), 1);
-    assert.equal(await ends.notify(), 2);
-    assert.equal(await other.notify(), 3);
-    await ends.commit();
-    assert(await reader.passing());
-    await other.commit();
-    assert(await reader.passing());
-    await late.commit();
+    await replaceIn(lab.url, {
+      rule: "",
+      in: "hark.new_mark",
+      from: "    m.upper := pg_snapshot_xmax(m.snapshot);",
+      to: `    if current_setting('hark.slow', true) = 'on' then ${pause} end if;
+        m.upper := pg_snapshot_xmax(m.snapshot);`,
+    });
+    const slow = await lab.client();
+    await slow.query("set hark.slow = 'on'");
+    await lab.publish(1);
+    const early = await lab.held(lab.gate, () => cut(slow), async () => {
+      await lab.publish(3);
+      await cut(await lab.client());
+    });
+    const [{ newest }] = await lab.sql("select hark.content_of(hark.newest_mark()) as newest");
+    assert.notEqual(newest, early);
+    const reader = await UnregisteredReader.open(await lab.client(), ["c"], { kind: "now" });
+    await lab.publish(1);
     await reader.drain();
-    await assertExactlyOnce(reader.client, reader.delivered);
+    assert.deepEqual(reader.delivered.map(({ id }) => id), [5]);
   },
 };
 
@@ -149,9 +157,9 @@ const newStraggler: Staging = {
     "a transaction first listed as running is looked for from the floor of the snapshot before",
   breaks: [{
     rule: "when it is looked for from the new floor",
-    in: "hark.window_advance",
-    from: "p.stragglers, p.lows, p.floor)",
-    to: "p.stragglers, p.lows, w.floor)",
+    in: "hark.new_mark",
+    from: "when x.xid >= last.upper then last.floor",
+    to: "when x.xid >= last.upper then last.max_id",
   }],
   stage: async (lab) => {
     const { reader, late } = await straggler(lab);
@@ -165,10 +173,10 @@ const newStraggler: Staging = {
 const knownStraggler: Staging = {
   promise: "a transaction that runs through many windows is still read from where it began",
   breaks: [{
-    rule: "when each window gives it a new low",
-    in: "hark.lows_of",
-    from: "coalesce((select k.low",
-    to: "coalesce((select null::bigint), (select otherwise), (select k.low",
+    rule: "when each mark gives it a new low",
+    in: "hark.new_mark",
+    from: "else (select k.low from",
+    to: "else (select last.floor from",
   }],
   stage: async (lab) => {
     const { reader, late } = await straggler(lab);
@@ -187,12 +195,6 @@ const knownStraggler: Staging = {
 
 const besideAnother: Staging = {
   promise: "so is one that is first listed beside another that runs for long",
-  breaks: [{
-    rule: "when it is not looked at who they are",
-    in: "hark.window_advance",
-    from: "w.stragglers = p.stragglers and w.floor",
-    to: "w.floor",
-  }],
   stage: async (lab) => {
     const { reader, late } = await straggler(lab);
     const other = await lab.writer();
@@ -210,7 +212,7 @@ const besideAnother: Staging = {
   },
 };
 
-/** The low of the one transaction running after 2,000 ids have gone by. */
+/** The low of the one transaction running after 16,000 ids have gone by. */
 async function lowAfterMany(reader: RegisteredReader, publish: () => Promise<void>) {
   for (let n = 0; n < 4; n++) {
     await publish();
@@ -225,15 +227,15 @@ const idleStraggler: Staging = {
   promise: "a transaction open for long costs no second look at what was published meanwhile",
   breaks: [{
     rule: "when its low is never raised",
-    in: "hark.window_advance",
-    from: "> 1000 then",
-    to: "> 1000 and false then",
+    in: "hark.new_mark",
+    from: "> 10000\n",
+    to: "> 10000 and false\n",
   }],
   stage: async (lab) => {
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
     const idle = await lab.writer();
     await idle.number();
-    assert.ok(await lowAfterMany(reader, () => lab.publish(1_000)) >= 2_000);
+    assert.ok(await lowAfterMany(reader, () => lab.publish(4_000)) >= 10_000);
     await idle.notify("late");
     await idle.commit();
     await reader.drain();
@@ -253,7 +255,7 @@ const publishedStraggler: Staging = {
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
     const late = await lab.writer();
     await late.notify();
-    assert.equal(await lowAfterMany(reader, () => lab.publish(1_000)), 0);
+    assert.equal(await lowAfterMany(reader, () => lab.publish(4_000)), 0);
     await late.commit();
     await reader.drain();
     await assertExactlyOnce(reader.client, reader.delivered);
@@ -276,9 +278,9 @@ const publishesDuringTheLook: Staging = {
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
     const late = await lab.writer();
     await late.number();
-    await lab.publish(1_500);
+    await lab.publish(6_000);
     await reader.window();
-    await lab.publish(1_500);
+    await lab.publish(6_000);
     await lab.held(lab.gate, () => reader.window(), async () => {
       await late.notify();
     });
@@ -295,9 +297,9 @@ const publishesDuringTheLook: Staging = {
 stagings("a window begins low enough for every transaction", [
   numberedBeforeTheSnapshot,
   acknowledgedByAnOldWriter,
-  unregisteredFence,
-  passing,
-  passingWithItsPage,
+  betweenSnapshotAndFence,
+  builtUponAsSeen,
+  outOfOrder,
   newStraggler,
   knownStraggler,
   besideAnother,

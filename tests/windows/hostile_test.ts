@@ -44,13 +44,14 @@ const publishing = [
 /** Of a trigger's, after an insert of its own. */
 const waking = ["select hark.wake('c')"];
 
-const position = "hark.start_position('beginning', null, null)";
-const opened = `hark.window_open(${position})`;
+const newest = "(select hark.cut())";
+const place =
+  `array[${newest}], array[(select m.number from hark.cut() m)], array[null::pg_catalog.int8], array[0::pg_catalog.int8],
+  array[0::pg_catalog.int8]`;
 const me = "'00000000-0000-0000-0000-000000000001'";
 const consuming = [
   "select hark.rebase()",
-  "select hark.waymark(0, '0')",
-  "select hark.timeline()",
+  "select hark.content_of(hark.cut())",
   "select hark.start_position('now', null, null)",
   "select hark.start_position('id', 1, null)",
   "select hark.start_position('time', null, '2020-01-01')",
@@ -64,17 +65,15 @@ const consuming = [
   "select hark.turn_partitions('r')",
   `select * from hark.claim('r', array[0], ${me})`,
   `select * from hark.lost_owners('r', array[0], ${me})`,
-  `select * from hark.window('r', ${me}, array[0], array[3], ${position})`,
-  `select hark.window_advance(${opened})`,
   "select hark.extend()",
-  `select hark.window_skip(${opened})`,
-  `select hark.merged(${position}, ${position})`,
-  `select * from hark.page(${opened}, array['c'], 10, 1000, 1000, null, '{"key": "k", "headers": {}}',
-    3, array[0, 1], 'c')`,
-  `select hark.is_behind('r', array[0], (${opened}).target)`,
+  "select hark.thin_marks('0')",
+  `select * from hark.window('r', ${me}, array[0], array[3], null, true)`,
+  `select hark.resume_mark(${newest})`,
+  `select * from hark.page(${newest}, ${newest}, null, 0, array['c'], 10, 1000, 1000, null,
+    '{"key": "k", "headers": {}}', 3, array[0, 1], 'c')`,
+  `select hark.is_behind('r', array[0], ${newest})`,
   `select hark.begin_alone('r', ${me}, 0, 3, 1)`,
-  `select hark.acknowledge('r', ${me}, array[0], array[3], array[${opened}::pg_catalog.text],
-    array[null::pg_catalog.int8], array[2], array[true],
+  `select hark.acknowledge('r', ${me}, array[0], array[3], ${place}, array[2], array[true],
     '[{"kind": "wait", "id": 1, "partition": 0, "key": "k", "state": "failed", "attempts": 1, "error": "x"},
       {"kind": "wait", "id": 2, "partition": 0, "state": "behind", "attempts": 0},
       {"kind": "dead", "id": 2, "partition": 0, "attempts": 1, "error": "x"}]')`,
@@ -115,6 +114,7 @@ const operating = [
   "select hark.seek('o', 'id', 1)",
   "select hark.replay('o', 1, 2, array['c'])",
   "select hark.replay('o', from_time => '2020-01-01', to_time => '2100-01-01')",
+  "select hark.replay_count(1)",
   "select hark.pause('o')",
   "select hark.resume('o')",
   "select * from hark.dead_letters('o', 'c', 'k', 'x', 1, 9, '2020-01-01', '2100-01-01', 10, 0, array[1])",
@@ -154,7 +154,8 @@ const owning = [
   "select hark.forget_dedupe()",
   "select hark.partition_of('k', 1, 3)",
   "select hark.stored_bytes('c', 'k', '1', '{}')",
-  "select hark.passed(1, '3'::pg_catalog.xid8, false, 0, '1:1:'::pg_catalog.pg_snapshot, '4:4:'::pg_catalog.pg_snapshot, 5, 0)",
+  "select hark.passed(1, '3'::pg_catalog.xid8, 0, false, '1:1:'::pg_catalog.pg_snapshot, '4:4:'::pg_catalog.pg_snapshot, 5, 0)",
+  "select hark.raise_lost() where false",
   "select hark.raise_lows(array['3'::pg_catalog.xid8], array[0])",
   ...waking,
   "select pg_catalog.setval('hark.log_id_seq', 4500000)",

@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { test } from "../harness/mod.ts";
+import { type Row, test } from "../harness/mod.ts";
 import { pageRows } from "./_support/page_rows.ts";
+import { cut } from "./_support/reader.ts";
 import { type Lab, type Staging, stagings } from "./_support/staging.ts";
 
 /** The same, computed without the database. */
@@ -81,19 +82,22 @@ async function read(
   filter: unknown = null,
 ): Promise<Taken[]> {
   const client = await lab.client();
-  const { rows: [start] } = await client.query(
-    "select hark.window_open(hark.start_position('beginning', null, null))::text as position",
-  );
+  const target = await cut(client);
   const taken: Taken[] = [];
-  let position = start.position;
+  let lastId: number | null = null;
   for (let end = false; !end;) {
-    const { rows } = await client.query(
-      `select id, key, partition, position::text, window_end
-       from ${pageRows("$1::hark.position, array['c'], 7, 100000, 20, null, $2, $3, $4")} r`,
-      [position, filter === null ? null : JSON.stringify(filter), partitions, held],
+    const { rows }: { rows: Row[] } = await client.query(
+      `select id, key, partition, last_id, window_end
+       from ${
+        pageRows(
+          `(select m from hark.marks m where m.number = 0), $1::hark.marks, $2, 0, array['c'], 7, 100000, 20,
+          null, $3, $4, $5`,
+        )
+      } r`,
+      [target, lastId, filter === null ? null : JSON.stringify(filter), partitions, held],
     );
-    const last = rows.pop()!;
-    position = last.position;
+    const last: Row = rows.pop()!;
+    lastId = Number(last.last_id);
     end = last.window_end;
     for (const { id, key, partition } of rows) taken.push({ id: Number(id), key, partition });
   }

@@ -128,7 +128,7 @@ const rareChannel: Staging = {
       const { fetched, scans } = await looked(reader);
       assert.equal(scans, 0, "the log is read by its primary key, never whole");
       assert.ok(fetched <= 4_000, `a page looked at ${fetched} rows`);
-      const { lastId } = await reader.fields();
+      const { lastId } = reader.position;
       assert.ok(lastId! <= before + 1_000);
       before = lastId!;
     }
@@ -151,7 +151,7 @@ const oneWindowOnly: Staging = {
   breaks: [{
     rule: "when a window takes whatever has committed by now",
     in: "hark.page",
-    from: "s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, target)",
+    from: "s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, ended)",
     to: "s.xid = any (finished))",
   }],
   stage: async (lab) => {
@@ -187,9 +187,9 @@ const stragglerRows: Staging = {
     },
     {
       rule: "when it begins at the floor whatever has ended",
-      in: "hark.window_open",
-      from: "least(p.floor, min(t.low))",
-      to: "p.floor",
+      in: "hark.page",
+      from: "least(seen.floor, min(t.low))",
+      to: "seen.floor",
     },
   ],
   stage: async (lab) => {

@@ -24,38 +24,20 @@ const faults: readonly Break[] = [
   {
     rule: "the number changes before every partition has read to the barrier",
     in: "hark.turn_partitions",
-    from: "and ((s.position).target is not null or (s.position).seen::text <> c.barrier::text)",
+    from: "and (s.target is not null or s.seen <> c.barrier)",
     to: "and false",
   },
   {
     rule: "windows go past the barrier",
     in: "hark.window",
-    from: "when p.target is null and c.barrier is not null then",
-    to: "when false then",
+    from: "if is_new and bounded then",
+    to: "if false then",
   },
   {
-    rule: "a window opened alike begins at the floor whatever has ended",
-    in: "hark.window_open_to",
-    from: "least(p.floor, min(t.low))",
-    to: "p.floor",
-  },
-  {
-    rule: "a window opened alike ends where the last one did",
-    in: "hark.window_open_to",
-    from: "greatest(p.seen_max, $3)",
-    to: "p.seen_max",
-  },
-  {
-    rule: "positions become one that have not seen the same",
-    in: "hark.merged",
-    from: "if (a).seen::text <> (b).seen::text or (a).target is not null or (b).target is not null",
-    to: "if false",
-  },
-  {
-    rule: "positions that become one forget who is running",
-    in: "hark.merged",
-    from: "return m;",
-    to: "m.stragglers := '{}'; m.lows := '{}'; return m;",
+    rule: "the barrier is a mark that does not see what stored positions have seen",
+    in: "hark.turn_partitions",
+    from: "newest := hark.newest_mark();",
+    to: "select m.* into newest from hark.marks m where m.number > 0 order by m.number limit 1;",
   },
 ];
 

@@ -40,25 +40,3 @@ test("a consumer that is removed no longer holds back cleaning", async ({ sql })
   }]);
   assert.deepEqual(await sql(clean), [{ removed: 1, kept: 0 }]);
 });
-
-test("counting and cleaning agree on what a position has passed", async ({ sql }) => {
-  const [{ tried, differ }] = await sql(
-    `with seen (seen) as (values ('1:1:'::pg_snapshot), ('5:5:'), ('5:9:5,7')),
-     target (target) as (values (null::pg_snapshot), ('9:12:10'), ('12:12:')),
-     places as (
-       select l.id, x.xid::text::xid8 as xid, seen, target, floor, last_id, t.through
-       from seen, target, generate_series(0, 6, 3) floor, generate_series(0, 6, 2) last_id,
-         generate_series(0, 6, 3) t (through), generate_series(1, 7) l (id), generate_series(3, 13) x (xid)
-     ),
-     both_ways as (
-       select hark.is_consumed(id, xid,
-           row(seen, 0, floor, '{}', '{}', target, 6, last_id, null)::hark.position, through) as consumed,
-         hark.passed(id, xid, seen::text = '1:1:', floor, seen, target, last_id, through) as passed
-       from places
-     )
-     select count(*)::int as tried, count(*) filter (where consumed is distinct from passed)::int as differ
-     from both_ways`,
-  );
-  assert.ok(tried > 10_000);
-  assert.equal(differ, 0);
-});

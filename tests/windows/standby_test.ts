@@ -10,7 +10,7 @@ import {
   until,
 } from "../harness/mod.ts";
 import { type Standby, standbyOf } from "../faults/_support/standby.ts";
-import { RegisteredReader } from "./_support/reader.ts";
+import { cut, RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
 import { assertExactlyOnce } from "./_support/truth.ts";
 
 async function onStandby(t: Deno.TestContext, primary: OwnServer, standby: Standby): Promise<void> {
@@ -27,11 +27,9 @@ async function onStandby(t: Deno.TestContext, primary: OwnServer, standby: Stand
       await until(async () => (await there.query("select from hark.consumers")).rows.length === 1);
       for (
         const call of [
-          `hark.window_open('${reader.position}'::hark.position)`,
-          "hark.start_position('beginning', null, null)",
-          "hark.waymark()",
+          "hark.cut()",
+          "hark.start_position('now', null, null)",
           "hark.register('other', '{c}')",
-          `hark.window('r', '${reader.owner}', '{0}', '{${reader.epoch}}', '${reader.position}'::hark.position)`,
         ]
       ) {
         await assert.rejects(
@@ -44,11 +42,10 @@ async function onStandby(t: Deno.TestContext, primary: OwnServer, standby: Stand
       assert.equal((await there.query("select * from hark.status()")).rows.length, 1);
     });
     await t.step(
-      "after it is promoted the stored position loses nothing, and a window from before is refused",
+      "after it is promoted the stored position loses nothing, and a mark that it did not get is refused",
       async () => {
         await primary.sql("select hark.notify('c') from generate_series(1, 20)");
         await reader.page();
-        const position = reader.position;
         const there = await client(standby.url);
         await until(async () =>
           Number((await there.query("select count(*) from hark.log")).rows[0].count) === 20
@@ -57,14 +54,25 @@ async function onStandby(t: Deno.TestContext, primary: OwnServer, standby: Stand
         await until(async () =>
           !(await there.query("select pg_is_in_recovery() as is")).rows[0].is
         );
-        await there.query("select hark.notify('c')");
+        // What the old primary cuts from here on never gets there.
+        await primary.sql("select hark.notify('c')");
+        const lost = await cut(reader.client);
+        await there.query("select hark.notify('c', '\"new\"')");
         await assert.rejects(
           there.query(
-            "select * from hark.page($1::hark.position, null, 10, 1000, 1000, null)",
-            [position],
+            "select * from hark.page($1::hark.marks, $1::hark.marks, null, 0, null, 10, 1000, 1000, null)",
+            [lost],
           ),
           { code: "HK004" },
         );
+        const { rows: [{ mark }] } = await there.query(
+          "select hark.content_of(hark.resume_mark($1::hark.marks)) as mark",
+          [lost],
+        );
+        const goesOn = new UnregisteredReader(there, ["c"]);
+        goesOn.position = { seen: mark, target: null, lastId: null, afterId: 0 };
+        await goesOn.drain();
+        assert.equal(goesOn.delivered.at(-1)!.payload, "new");
         const again = new RegisteredReader(there, "r");
         again.owner = reader.owner;
         await again.claim();

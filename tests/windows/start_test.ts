@@ -17,15 +17,16 @@ const now: Staging = {
   breaks: [
     {
       rule: "when those running are not remembered",
-      in: "hark.start_position",
-      from: "into p.stragglers from pg_snapshot_xip(p.seen) x (xid);",
-      to: "into p.stragglers from pg_snapshot_xip(p.seen) x (xid) where false;",
+      in: "hark.new_mark",
+      from: "into m.stragglers from pg_snapshot_xip(m.snapshot) x (xid);",
+      to:
+        "into m.stragglers from pg_snapshot_xip(m.snapshot) x (xid) where false; m.stragglers := '{}';",
     },
     {
       rule: "when its floor is taken with its snapshot",
-      in: "hark.start_position",
-      from: "p.floor := last.seen_max;",
-      to: "p.floor := p.seen_max;",
+      in: "hark.new_mark",
+      from: "m.floor := last.max_id;",
+      to: "m.floor := m.max_id;",
     },
   ],
   stage: async (lab) => {
@@ -46,49 +47,20 @@ const now: Staging = {
 };
 
 const nowIsNear: Staging = {
-  promise: "a start now does not look at what lies behind the last waymarks",
-  breaks: [
-    {
-      rule: "when waymarks do not count",
-      in: "hark.start_position",
-      from: "order by number desc limit 1",
-      to: "order by number limit 1",
-    },
-  ],
+  promise: "a start now does not look at what lies behind the last marks",
   stage: async (lab) => {
     const old = await lab.writer();
     await old.number();
+    await lab.sql("select hark.cut()"); // before it publishes, so that its number lies below the fence
     for (let n = 0; n < 4; n++) {
-      await lab.publish(500);
-      await lab.sql("select hark.waymark(100, '0')");
+      await lab.publish(4_000);
+      await lab.sql("select hark.cut()");
     }
-    await old.notify("late"); // no longer idle: its low has to come from the waymarks
+    await old.notify("late"); // no longer idle: its low has to come from the marks
     const reader = await open(lab, { kind: "now" });
     const { floor, lows } = await reader.fields();
-    assert.ok(Math.min(floor, ...lows) >= 1_500, `looks from ${Math.min(floor, ...lows)}`);
+    assert.ok(Math.min(floor, ...lows) >= 10_000, `looks from ${Math.min(floor, ...lows)}`);
     await old.commit();
-    await reader.drain();
-    assert.deepEqual(payloads(reader), ["late"]);
-  },
-};
-
-const lowsFromWaymarks: Staging = {
-  promise: "a waymark says only of younger transactions that they lie above it",
-  breaks: [
-    {
-      rule: "when it says so of those its snapshot did not list",
-      in: "hark.lows_of",
-      from: "when r.xid > w.fence then w.seen_max",
-      to: "when r.xid >= pg_snapshot_xmax(w.seen) then w.seen_max",
-    },
-  ],
-  stage: async (lab) => {
-    const late = await lab.writer();
-    await late.notify("late"); // younger than the waymark's snapshot, older than its transaction
-    await lab.sql("select hark.waymark(1, '0')");
-    await notify(lab, "before");
-    const reader = await open(lab, { kind: "now" });
-    await late.commit();
     await reader.drain();
     assert.deepEqual(payloads(reader), ["late"]);
   },
@@ -100,7 +72,7 @@ const beginning: Staging = {
     const late = await lab.writer();
     await late.notify("late");
     await notify(lab, "one");
-    for (let n = 0; n < 3; n++) await lab.sql("select hark.waymark(0, '0')");
+    for (let n = 0; n < 3; n++) await lab.sql("select hark.cut()");
     const reader = await open(lab, { kind: "beginning" });
     await reader.window();
     await reader.window();
@@ -149,36 +121,37 @@ const time: Staging = {
     "a start at a time delivers at least all committed since, also what was published before it",
   breaks: [
     {
-      rule: "when it begins at a waymark after it",
+      rule: "when it begins at a mark after it",
       in: "hark.start_position",
-      from: "from hark.waymarks w where w.taken_at <= start_time",
-      to: "from hark.waymarks w where w.taken_at >= start_time",
+      from: "from hark.marks m where m.taken_at <= start_time",
+      to: "from hark.marks m where m.taken_at >= start_time",
     },
     {
-      rule: "when a waymark's floor is taken with its snapshot",
-      in: "hark.waymark",
-      from: "clock_timestamp(), here.seen, here.seen_max, last.seen_max,",
-      to: "clock_timestamp(), here.seen, here.seen_max, here.seen_max,",
+      rule: "when a mark's floor is taken with its snapshot",
+      in: "hark.new_mark",
+      from: "m.floor := last.max_id;",
+      to: "m.floor := m.max_id;",
     },
     {
-      rule: "when a waymark does not list who was running",
-      in: "hark.waymark",
-      from: "into here.stragglers from pg_snapshot_xip(here.seen) x (xid);",
-      to: "into here.stragglers from pg_snapshot_xip(here.seen) x (xid) where false;",
+      rule: "when a mark does not list who was running",
+      in: "hark.new_mark",
+      from: "into m.stragglers from pg_snapshot_xip(m.snapshot) x (xid);",
+      to:
+        "into m.stragglers from pg_snapshot_xip(m.snapshot) x (xid) where false; m.stragglers := '{}';",
     },
   ],
   stage: async (lab) => {
     await notify(lab, "long before");
-    await lab.sql("select hark.waymark(0, '0')");
+    await lab.sql("select hark.cut()");
     const listed = await lab.writer();
     await listed.notify("listed");
     await notify(lab, "before");
     const young = await lab.writer();
     await young.notify("young");
-    await lab.sql("select hark.waymark(0, '0')");
+    await lab.sql("select hark.cut()");
     const [{ at }] = await lab.sql("select clock_timestamp()::text as at");
     await notify(lab, "after");
-    await lab.sql("select hark.waymark(0, '0')");
+    await lab.sql("select hark.cut()");
     await notify(lab, "after that");
     const reader = await open(lab, { time: at });
     await listed.commit(); // before the first window, which would list it
@@ -199,8 +172,8 @@ const replay: Staging = {
   breaks: [{
     rule: "when all that lies in the first window counts",
     in: "hark.page",
-    from: "else pg_visible_in_snapshot(s.xid, started) end",
-    to: "else s.id <= p.target_max end",
+    from: "else pg_visible_in_snapshot(s.xid, begun) end",
+    to: "else s.id <= top end",
   }],
   stage: async (lab) => {
     await notify(lab, "before");
@@ -232,7 +205,6 @@ const replay: Staging = {
 stagings("a reader starts where it was told to", [
   now,
   nowIsNear,
-  lowsFromWaymarks,
   beginning,
   id,
   nowhere,

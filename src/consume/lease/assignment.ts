@@ -168,16 +168,6 @@ export class Assignment {
     }
   }
 
-  /**
-   * From now on, what is published is no replay for this worker, even if it claims a partition only
-   * later.
-   */
-  async begin(session: Queryable): Promise<void> {
-    if (this.#state.started !== undefined) return;
-    const { rows } = await session.query("select pg_current_snapshot()::text as started");
-    this.#state.started ??= rows[0].started;
-  }
-
   /** How many partitions this worker serves and means to keep. */
   get #serving(): number {
     let count = 0;

@@ -12,6 +12,7 @@ import type { Listener } from "../../database/listener.ts";
 import type { Queryable, QueryResult } from "../../database/queryable.ts";
 import { messageOf, translate, translated } from "../../database/translate.ts";
 import { type Claimed, type Held, type Identity, numbersText } from "../state/identity.ts";
+import { markOf } from "../state/position.ts";
 import { Crew, type Heartbeat, type Member } from "./crew.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -58,8 +59,8 @@ export class Membership implements Member {
     const { consumer, owner } = this.identity;
     const ask = (skipLocked: boolean) =>
       session.query(
-        `select partition, epoch, "position", in_window, started, crashes, suspect_id, suspect_ends,
-          incarnation
+        `select partition, epoch, hark.content_of(seen) as seen, hark.content_of(target) as target,
+          last_id, after_id, crashes, suspect_id, suspect_ends, incarnation
          from hark.claim($1::text, $2::text::integer[], $3::uuid, $4::boolean, $5::boolean)
          order by partition`,
         [consumer, numbersText(wanted), owner, presumeGone, skipLocked],
@@ -91,9 +92,12 @@ export class Membership implements Member {
     return rows.map((row) => ({
       partition: Number(row.partition),
       epoch: toId(row.epoch),
-      position: row.position,
-      inWindow: row.in_window,
-      started: row.started,
+      position: {
+        seen: markOf(row.seen),
+        target: row.target === null ? undefined : markOf(row.target),
+        lastId: toId(row.last_id),
+        afterId: toId(row.after_id),
+      },
       crashes: Number(row.crashes),
       suspectId: row.suspect_id === null ? undefined : toId(row.suspect_id),
       suspectEnds: Number(row.suspect_ends),

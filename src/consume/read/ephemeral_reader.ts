@@ -1,73 +1,38 @@
 /**
- * Reads snapshot windows for a reader that is not registered.
+ * Reads windows for a reader that is not registered.
  *
  * @module
  */
 
+import { toId } from "../../check.ts";
 import type { Queryable, QueryResult } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { PageLimits } from "../state/context.ts";
+import { isSameMark, type Mark, markOf, type Position } from "../state/position.ts";
 import { Caution } from "./caution.ts";
+import { cut } from "./cut.ts";
 import { extendLog } from "./extend_log.ts";
-import { type Page, pageColumns, parsePage, spanWorthStoring } from "./page.ts";
+import { type Page, pageColumns, parsePage } from "./page.ts";
 
-const readSql = `select ${pageColumns}, pg_catalog.statement_timestamp()::text as time
-from (select hark.window_open($1::text::hark.position) as "position" offset 0) w,
-lateral hark.page(w."position",
- array(select pg_catalog.json_array_elements_text($2::text::json)),
- $3::integer, $4::bigint, $5::integer, $6::text::pg_snapshot) g`;
+const readSql = `select ${pageColumns}
+from hark.page($1::text::hark.marks, $2::text::hark.marks, $3::bigint, $4::bigint,
+ array(select pg_catalog.json_array_elements_text($5::text::json)),
+ $6::integer, $7::bigint, $8::integer, $9::text::hark.marks) g`;
 
 const readAllSql = readSql.replace(
   /array\(.*\)\),/,
-  "case when $2::text is null then null::text[] end,",
+  "case when $5::text is null then null::text[] end,",
 );
 
-/**
- * SQL that returns a position and puts a fence behind it, in one transaction. That transaction
- * takes its number after the position's snapshot, and is flushed to disk. So after a crash, the
- * server cannot give out again the transaction numbers that the snapshot has seen.
- */
-const fenced = (position: string) =>
-  `select p."position"::text as "position", pg_catalog.pg_current_snapshot()::text as started,
- pg_catalog.pg_logical_emit_message(true, 'hark', 'fence'), hark.timeline() as timeline,
- pg_catalog.statement_timestamp()::text as time
-from (select pg_catalog.set_config('synchronous_commit', 'on', true), ${position} as "position" offset 0) p`;
-
-const startSql = fenced("hark.start_position($1::text, $2::bigint, $3::text::timestamptz)");
-const passSql = fenced("hark.window_skip($1::text::hark.position)");
-
-interface Fenced {
-  readonly position: string;
-  readonly started: string;
-  readonly timeline: string;
-  readonly time: string;
-}
+const emptyPage: Page = { rows: [], lastId: 0, windowEnd: true, span: 0, facts: {} };
 
 /** Reads windows from a position that is kept in memory. */
 export class EphemeralReader {
   readonly #channels: string | null;
   readonly #caution: Caution;
-  #started = "";
-  /**
-   * The position between windows. Its fence is on disk, so the position outlives a crash of the
-   * server.
-   */
-  #safe = "";
-  #position = "";
-  /**
-   * What to do with a window that was read to its end, before the next page is read. The window is
-   * passed, or discarded if it had no rows.
-   */
-  #ended: "to pass" | "to discard" | undefined;
-  #dirty = false;
-  /**
-   * The latest point at which to start on a server of another timeline. Some notifications are then
-   * read again.
-   */
-  #anchor: { readonly timeline: string; readonly start: unknown[] } | undefined;
-  /** The server's clock before the current window was opened. */
-  #openedAt = "";
-  #waymarkedAt = performance.now();
+  #started: Mark | undefined;
+  #position: Position | undefined;
+  #upkeepAt = performance.now() + 60_000;
   /**
    * Set when the server refuses the position, because it has been through a crash or a fail-over.
    */
@@ -83,46 +48,59 @@ export class EphemeralReader {
   async start(session: Queryable, start: unknown[]): Promise<void> {
     await translated(async () => {
       await session.query("select hark.rebase()");
-      await session.query("select hark.waymark()");
-      const row = await this.#fenced(session, startSql, start);
-      // After a fail-over, begin again at this time and not at a new "now". Notifications that were
-      // not visible now may lie anywhere after this time.
-      const again = start[0] === "now" ? ["time", null, row.time] : start;
-      this.#anchor = { timeline: row.timeline, start: again };
-      this.#safe = this.#position = row.position;
-      this.#started = row.started;
+      const { rows: [{ started }] } = await session.query(
+        "select hark.content_of(hark.cut()) as started",
+      );
+      const mark = this.#started = markOf(started);
+      if (start[0] === "now") {
+        this.#position = { seen: mark, target: undefined, lastId: 0, afterId: 0 };
+        return;
+      }
+      const { rows: [row] } = await session.query(
+        `select hark.content_of(p.seen) as seen, p.after_id
+         from hark.start_position($1::text, $2::bigint, $3::text::timestamptz) p`,
+        start,
+      );
+      const seen = markOf(row.seen);
+      this.#position = { seen, target: undefined, lastId: 0, afterId: toId(row.after_id) };
     });
   }
 
-  /** Reads the next page, of the current window or of a new one. */
+  /**
+   * Reads the next page, of the current window or of a new one. At the end of the log the page is
+   * empty.
+   */
   async read(session: Queryable): Promise<Page> {
     return await translated(async () => {
-      if (this.lost) await this.#startOver(session);
-      await this.#advance(session);
-      const rows = await this.#page(session);
-      const page = parsePage({ rows }, null);
-      if (this.#position === this.#safe) this.#openedAt = rows[0].time;
-      this.#position = page.position;
-      if (page.rows.length > 0) this.#dirty = true;
-      if (page.windowEnd) {
-        this.#ended = this.#dirty || page.span > spanWorthStoring ? "to pass" : "to discard";
-      }
+      if (this.lost) await this.#resume(session);
+      await this.#upkeep(session);
+      const { seen, target, afterId } = this.#position!;
+      const end = target ?? await cut(session);
+      if (isSameMark(end, seen)) return emptyPage;
+      const page = parsePage({ rows: await this.#page(session, end) }, null);
+      this.#position = page.windowEnd
+        ? { seen: end, target: undefined, lastId: 0, afterId }
+        : { seen, target: end, lastId: page.lastId, afterId };
       return page;
     });
   }
 
-  async #page(session: Queryable): Promise<QueryResult["rows"]> {
+  async #page(session: Queryable, end: Mark): Promise<QueryResult["rows"]> {
+    const { seen, target, lastId, afterId } = this.#position!;
     const { rows, bytes, scanned } = this.#caution.limits();
     this.#caution.prepare(session);
     const sent = performance.now();
     try {
       const page = await session.query(this.#channels === null ? readAllSql : readSql, [
-        this.#position,
+        seen.content,
+        end.content,
+        target === undefined ? null : lastId,
+        afterId,
         this.#channels,
         rows,
         bytes,
         scanned,
-        this.#started,
+        this.#started!.content,
       ]);
       this.#caution.succeeded(performance.now() - sent);
       return page.rows;
@@ -132,50 +110,24 @@ export class EphemeralReader {
     }
   }
 
-  async #advance(session: Queryable): Promise<void> {
-    if (this.#ended === undefined) return;
-    if (this.#ended === "to pass") {
-      const { position, timeline } = await this.#fenced(session, passSql, [this.#position]);
-      // Every notification that a waymark (a stored snapshot with its time) saw before the opening
-      // was delivered by this window or an earlier one.
-      this.#anchor = { timeline, start: ["time", null, this.#openedAt] };
-      this.#safe = position;
-    }
-    this.#forgetWindow();
-  }
-
   /**
-   * After a crash the current window is invalid, but the position before it was on disk. That
-   * position is valid without the incarnation it names.
-   *
-   * After a fail-over even that position may rest on transactions that the new primary never
-   * received. Then reading begins again at the last waymark before the window that was last passed.
-   * If no window was passed, it begins at the original start.
+   * After a crash or a fail-over that took the mark, goes on from the last one before that has
+   * survived. Some notifications are then read again.
    */
-  async #startOver(session: Queryable): Promise<void> {
-    const { rows } = await session.query("select hark.timeline() as timeline");
-    if (rows[0].timeline === this.#anchor?.timeline) {
-      this.#safe = this.#safe.replace(/,[0-9a-f-]*\)$/, ",)");
-    } else {
-      await this.start(session, this.#anchor!.start);
-    }
-    this.#forgetWindow();
+  async #resume(session: Queryable): Promise<void> {
+    const { seen, afterId } = this.#position!;
+    const { rows: [row] } = await session.query(
+      "select hark.content_of(hark.resume_mark($1::text::hark.marks)) as mark",
+      [seen.content],
+    );
+    this.#position = { seen: markOf(row.mark), target: undefined, lastId: 0, afterId };
     this.lost = false;
   }
 
-  #forgetWindow(): void {
-    this.#position = this.#safe;
-    this.#ended = undefined;
-    this.#dirty = false;
-  }
-
-  async #fenced(session: Queryable, sql: string, values: unknown[]): Promise<Fenced> {
-    const { rows: [row] } = await session.query(sql, values);
-    if (performance.now() - this.#waymarkedAt > 60_000) {
-      this.#waymarkedAt = performance.now();
-      await session.query("select hark.waymark()");
-      await extendLog(session);
-    }
-    return row;
+  async #upkeep(session: Queryable): Promise<void> {
+    if (performance.now() < this.#upkeepAt) return;
+    this.#upkeepAt = performance.now() + 60_000;
+    await session.query("select hark.thin_marks()");
+    await extendLog(session);
   }
 }

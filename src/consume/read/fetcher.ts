@@ -6,8 +6,10 @@
 
 import { ownConnection, type Queryable } from "../../database/queryable.ts";
 import type { PageLimits, Standing } from "../state/context.ts";
+import { isSameMark, type Mark } from "../state/position.ts";
 import type { State } from "../state/state.ts";
 import { Caution } from "./caution.ts";
+import { cut } from "./cut.ts";
 import type { WindowReader } from "./window_reader.ts";
 
 /**
@@ -119,51 +121,41 @@ export class Fetcher {
   /**
    * Reads a page for each reader that should have one.
    *
-   * @returns whether anything was read.
+   * @returns whether anything was read or looked for.
    */
   async read(session: Queryable): Promise<boolean> {
     // A drain is over with a window that was opened after the drain began.
     const readers = this.#readers.filter((r) => !this.#state.run.drain || !r.fresh || r.inWindow);
-    let read = false;
-    const atBoundary = readers.filter((r) => !r.inWindow && r.caughtUp);
-    const together = atBoundary.length > 1;
     const now = performance.now();
-    let alike: WindowReader | undefined;
-    // Pass the ended windows before any reader opens its next one. Passing is the fence that the
-    // next window needs. Without that fence, late commits could be lost.
-    for (const reader of together ? atBoundary : []) {
-      if (reader.ended) await this.#pass(session, reader, false);
+    const due = readers.filter((reader) => this.#wanted(reader, now));
+    if (due.length === 0 || this.isFull) return false;
+    let mark: Mark | undefined;
+    const { count: rung } = this.#state.run.bell;
+    if (due.some((reader) => !reader.inWindow && !reader.settled)) {
+      mark = await cut(session);
+      this.#state.noteCut(mark);
+      // All that are between windows read to the same mark, and go on as one.
+      due.push(...readers.filter((r) => !r.inWindow && !r.settled && !due.includes(r)));
     }
-    for (const reader of readers) {
+    for (const reader of due) {
       if (!this.#readers.includes(reader)) continue; // its partitions were halted
-      const joins = together && atBoundary.includes(reader);
-      if (!joins && !this.#wanted(reader, now)) continue;
       const room = this.#roomBeside(this.#comingFor(reader));
       if (room === 0) break;
-      if (reader.ended) await this.#pass(session, reader, false);
-      await this.#readPage(session, reader, room, joins ? alike : undefined);
-      if (joins) alike ??= reader;
-      read = true;
+      if (!reader.inWindow && !reader.open(reader.settled ? undefined : mark, rung)) continue;
+      await this.#readPage(session, reader, room);
     }
-    if (together) await this.#merge(session, atBoundary);
-    return read;
+    this.#merge();
+    return true;
   }
 
-  async #readPage(
-    session: Queryable,
-    reader: WindowReader,
-    rows: number,
-    alike: WindowReader | undefined,
-  ): Promise<void> {
-    const { options, run, started } = this.#state;
+  async #readPage(session: Queryable, reader: WindowReader, rows: number): Promise<void> {
+    const { options, started } = this.#state;
     const caution = this.#caution;
     caution.prepare(session);
     const reading = reader.read(session, {
       identity: options.identity,
       limits: caution.limits(rows),
       started: started!,
-      rung: run.bell.count,
-      alike,
       ahead: (page) => {
         // One page ahead for all readers: the connection brings one at a time, and every page that
         // is coming counts against the room.
@@ -189,31 +181,24 @@ export class Fetcher {
     }
   }
 
-  /**
-   * Passes a window that was read to its end. An empty window is discarded instead, unless
-   * `always`.
-   */
-  async #pass(session: Queryable, reader: WindowReader, always: boolean): Promise<void> {
-    if (!always && !reader.counts) reader.discard();
-    else await reader.pass(session);
-  }
-
-  /** Merges readers that have read to the same snapshot. */
-  async #merge(session: Queryable, readers: readonly WindowReader[]): Promise<void> {
-    const state = this.#state;
-    const opened = readers.find((r) => r.ended);
-    const same = readers.filter((r) => r.ended && r.tag === opened!.tag);
-    if (same.length < 2) return;
-    for (const reader of same) await this.#pass(session, reader, true);
-    // A reader is no longer listed if all its partitions were halted.
-    const [first, ...others] = same.filter((r) => this.#readers.includes(r));
-    if (first === undefined) return;
-    for (const reader of others) {
-      if (!this.#readers.includes(reader)) continue;
-      await first.merge(session, reader);
-      state.removeWindowReader(reader);
-      if (!this.#readers.includes(first) && first.partitions.size > 0) this.#readers.push(first);
+  /** Makes one of the readers that are between windows at the same mark. */
+  #merge(): void {
+    if (this.#readers.length < 2) return;
+    for (const reader of [...this.#readers]) {
+      const first = this.#readers.find((one) => isAlike(one, reader));
+      if (first === undefined || first === reader) continue;
+      first.merge(reader);
+      this.#state.removeWindowReader(reader);
     }
-    first.dirty = true; // the common position is not stored yet
   }
+}
+
+/**
+ * Whether both are between windows at the same mark. Where they began makes no difference by then,
+ * unless nothing is seen yet: it differs only after a restore, and what lies there counts as read.
+ */
+function isAlike({ position: a, inWindow }: WindowReader, other: WindowReader): boolean {
+  const { position: b } = other;
+  return !inWindow && !other.inWindow && isSameMark(a.seen, b.seen) &&
+    (a.seen.number > 0 || a.afterId === b.afterId);
 }

@@ -1,5 +1,5 @@
 /**
- * Pages of a snapshot window, as the server returns them.
+ * Pages of a window, as the server returns them.
  *
  * @module
  */
@@ -13,16 +13,14 @@ export interface PageRow extends LogRow {
   readonly partition: number;
 }
 
-/** A page, and the reader's position after it. */
+/** A page, and how far the window is read after it. */
 export interface Page {
   readonly rows: readonly PageRow[];
-  /** The position after the page. Its content is opaque. */
-  readonly position: string;
-  /** The position past the window, if the server returns it: see hark.page. */
-  readonly next: string | undefined;
+  /** The last id that is read. */
+  readonly lastId: number;
   /** Whether the window is read to its end. */
   readonly windowEnd: boolean;
-  /** How many ids the window spans, from the floor. */
+  /** How many ids the window spans, from where it is looked at. */
   readonly span: number;
   /** The columns of the row, including others that the query selected. */
   readonly facts: Readonly<Record<string, unknown>>;
@@ -35,15 +33,15 @@ export interface PackedPage {
 }
 
 /**
- * The position of the next page of the same window, and the size of this page. Undefined if this
- * page ends the window.
+ * Where the next page of the same window begins, and the size of this page. Undefined if this page
+ * ends the window.
  */
 export function pageAfter(
   { rows: [row] }: PackedPage,
-): { position: string; bytes: number } | undefined {
-  if (typeof row?.position !== "string" || row.window_end !== false) return undefined;
+): { lastId: number; bytes: number } | undefined {
+  if (row?.window_end !== false) return undefined;
   return {
-    position: row.position,
+    lastId: toId(row.last_id),
     bytes: (row.payloads?.length ?? 0) + (row.header_list?.length ?? 0),
   };
 }
@@ -51,8 +49,7 @@ export function pageAfter(
 /** The columns to select from hark.page, under the alias g. {@linkcode parsePage} reads them. */
 export const pageColumns =
   `g.ids, g.channel_list, g.keys, g.payloads, g.header_list, g.times, g.replays,
- g.partition_list, g.problems, g."position"::text as "position", g.window_end, g.window_span,
- g.next::text as next`;
+ g.partition_list, g.problems, g.last_id, g.window_end, g.window_span`;
 
 /**
  * An empty window that spans more ids than this is stored, so that the next window need not scan
@@ -66,8 +63,8 @@ export const spanWorthStoring = 2000;
  * @param channel The channel of rows that were sent without one.
  */
 export function parsePage({ rows: [row] }: PackedPage, channel: string | null): Page {
-  if (typeof row?.position !== "string") {
-    throw new HarkError("DATABASE", "the server returned a page without its position");
+  if (typeof row?.window_end !== "boolean") {
+    throw new HarkError("DATABASE", "the server returned a page that does not say where it ends");
   }
   const ids = numbersIn(row.ids);
   if (ids.length > 0) toId(ids.at(-1)); // ids ascend, so the last one tells for all
@@ -91,8 +88,7 @@ export function parsePage({ rows: [row] }: PackedPage, channel: string | null): 
   }));
   return {
     rows,
-    position: row.position,
-    next: row.next ?? undefined,
+    lastId: toId(row.last_id),
     windowEnd: row.window_end,
     span: toId(row.window_span),
     facts: row,

@@ -1,6 +1,6 @@
 /**
- * Reads snapshot windows for some partitions of a consumer. One scan serves all partitions with the
- * same position.
+ * Reads windows, from one mark to a later one, for some partitions of a consumer. One scan serves all
+ * partitions with the same position.
  *
  * @module
  */
@@ -11,6 +11,7 @@ import { translated } from "../../database/translate.ts";
 import type { OwnedPartition, PositionSource } from "../state/partition.ts";
 import type { PageLimits } from "../state/context.ts";
 import { type Identity, numbersText } from "../state/identity.ts";
+import { isSameMark, type Mark, markOf, type Position } from "../state/position.ts";
 import {
   type PackedPage,
   type Page,
@@ -20,20 +21,31 @@ import {
   spanWorthStoring,
 } from "./page.ts";
 
-// A page that passes its window takes a transaction number, and any page may have set hint bits.
-// Its commit would wait for the disk or for a standby, although nothing depends on it.
-const readSql = `select ${pageColumns}, w.bounded, w.settled,
+// Any page may have set hint bits. Its commit would wait for the disk or for a standby, although
+// nothing depends on it.
+const readSql = `select ${pageColumns}, w.bounded,
+ case when $6::bigint is distinct from (w.target).number then hark.content_of(w.target) end as target,
  pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited
-from hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5::text::hark.position,
- $6::text::hark.position) w,
-lateral hark.page(w."position", w.channels, $7::integer, $8::bigint, $9::integer,
- $10::text::pg_snapshot, w.filter, w.partitions,
- case when w.partitions > cardinality($3::text::integer[]) then $3::text::integer[] end, $11::text, true) g`;
+from hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5::text::hark.marks,
+ $7::boolean) w,
+lateral hark.page($8::text::hark.marks, w.target, $9::bigint, $10::bigint, w.channels, $11::integer, $12::bigint,
+ $13::integer, $14::text::hark.marks, w.filter, w.partitions,
+ case when w.partitions > cardinality($3::text::integer[]) then $3::text::integer[] end, $15::text) g`;
+
+/** A place in a window, or where one begins. */
+interface Place {
+  readonly seen: Mark;
+  /** Undefined for a window that ends where the server says. */
+  readonly target: Mark | undefined;
+  /** Undefined for a window of which nothing is read. */
+  readonly lastId: number | undefined;
+  readonly afterId: number;
+}
 
 /** A requested page, and the partitions it is for. */
 interface Asked {
   readonly session: Queryable;
-  readonly position: string;
+  readonly place: Place;
   readonly held: readonly OwnedPartition[];
   readonly epochs: readonly number[];
   readonly limits: PageLimits;
@@ -55,12 +67,8 @@ export interface ArrivedPage {
 export interface Asking {
   readonly identity: Identity;
   readonly limits: PageLimits;
-  /** The snapshot taken when the run started. Notifications visible in it are replays. */
-  readonly started: string;
-  /** The bell's count so far. */
-  readonly rung: number;
-  /** The reader to whose snapshot a new window is opened. */
-  readonly alike: WindowReader | undefined;
+  /** The mark cut when the run started. Notifications that it sees are replays. */
+  readonly started: Mark;
   /**
    * Returns the limits of the next page of the window. That page is requested before this one is
    * unpacked, so that the server reads at the same time. Without this function, or if it returns
@@ -71,58 +79,51 @@ export interface Asking {
   readonly failed?: (error: unknown, took: number) => void;
 }
 
-/** A page, and how long it took to arrive, in milliseconds. */
+/** A page that was read. */
 export interface ReadPage extends Page {
+  /** The position after it, inside its window. */
+  readonly position: Position;
+  /** How long it took to arrive, in milliseconds. */
   readonly took: number;
 }
 
 /** A position that is read from, shared by partitions. */
 export class WindowReader implements PositionSource {
   readonly partitions = new Set<OwnedPartition>();
-  /** The position as loaded, or after the pages read since. */
-  position: string;
-  /** Whether a window is open that is not read to its end. */
-  inWindow: boolean;
-  /** Whether a window is read to its end and not yet passed. */
-  ended = false;
+  position: Position;
   /**
    * Whether there is something to store: rows were read, many ids were passed, or part of a window
    * was stored.
    */
   dirty: boolean;
-  /**
-   * Whether the last window ended with its first page. Then the reader is at the end of the log.
-   */
-  caughtUp = false;
-  /** Whether a window that was opened in this run has been read to its end. */
+  moved = false;
   fresh = false;
   /**
-   * The bell's count when the window was opened. Notifications that ring later are not in the
-   * window.
+   * The bell's count before the mark was cut to which it read last. Notifications that ring later may
+   * lie beyond that mark.
    */
   rung = -1;
-  /** When the window was opened. */
+  /** When it began to read to that mark. */
   openedAt = -Infinity;
-  /** Whether the window had rows. */
+  /** Whether the window has had rows. */
   hadRows = false;
-  /** Whether there is nothing more to read until the number of partitions has changed. */
   settled = false;
-  /** The same object for readers whose windows reach the same snapshot. */
-  tag: object = {};
-  #before: string;
-  /** The position past the window that has ended, if it is known. */
-  #next: string | undefined;
-  #pages = 0;
-  #own: boolean;
+  /** The end of a window that is opened and of which nothing is read. */
+  #opened: Mark | undefined;
+  /** Whether the window was opened in this run. */
+  #own = false;
   #bounded = false;
-  #span = 0;
   /** The next page of the window, requested before the previous one was unpacked. */
   #ahead: Asked | undefined;
 
-  constructor(position: string, inWindow: boolean) {
-    this.position = this.#before = position;
-    this.inWindow = this.dirty = inWindow;
-    this.#own = !inWindow;
+  constructor(position: Position) {
+    this.position = position;
+    this.dirty = this.inWindow;
+  }
+
+  /** Whether a window is open that is not read to its end. */
+  get inWindow(): boolean {
+    return this.#opened !== undefined || this.position.target !== undefined;
   }
 
   /**
@@ -132,53 +133,68 @@ export class WindowReader implements PositionSource {
     return this.#ahead?.limits;
   }
 
-  /** Reads the next page of the window, or opens a window. */
-  async read(session: Queryable, asking: Asking): Promise<ReadPage> {
-    const { identity, alike } = asking;
-    if (!this.inWindow) {
-      this.rung = alike?.rung ?? asking.rung;
-      this.openedAt = performance.now();
-      this.hadRows = false;
-      this.#pages = 0;
-      this.#own = true;
-      this.#bounded = false;
-      this.#before = this.position;
+  /**
+   * Opens a window, between windows.
+   *
+   * @param mark Where it ends. Undefined for where the server says.
+   * @param rung The bell's count before that mark was cut.
+   * @returns whether there is something to read.
+   */
+  open(mark: Mark | undefined, rung: number): boolean {
+    this.rung = rung;
+    this.openedAt = performance.now();
+    this.hadRows = this.#bounded = false;
+    this.#own = true;
+    if (isSameMark(mark, this.position.seen)) {
+      this.fresh = true;
+      return false;
     }
-    const asked = this.#asked(session) ?? this.#ask(session, asking, this.position, asking.limits);
+    this.#opened = mark;
+    return true;
+  }
+
+  /** Reads the next page of the window. */
+  async read(session: Queryable, asking: Asking): Promise<ReadPage> {
+    const { seen, afterId } = this.position;
+    const place: Place = this.position.target === undefined
+      ? { seen, target: this.#opened, lastId: undefined, afterId }
+      : this.position;
+    const asked = this.#asked(session) ?? this.#ask(session, asking, place, asking.limits);
     this.#ahead = undefined;
     const packed = await asked.answer;
+    const { target: told } = packed.rows[0] ?? {};
+    const target = told === null ? asked.place.target! : markOf(told);
     const next = pageAfter(packed);
     const limits = next &&
       asking.ahead?.({ rows: asked.limits.rows, bytes: next.bytes, took: asked.took });
     // Not while the reader's partitions change: a page requested for other partitions would be
     // thrown away.
     if (next && limits && this.#isFor(asked)) {
-      this.#ahead = this.#ask(session, asking, next.position, limits);
+      const { lastId } = next;
+      this.#ahead = this.#ask(session, asking, { seen, target, lastId, afterId }, limits);
     }
-    const page = parsePage(packed, identity.channels[0]!);
-    if (!this.inWindow) this.tag = alike?.tag ?? {};
-    this.position = page.position;
-    this.#next = page.next;
-    this.settled = page.facts.settled === true;
-    this.inWindow = !page.windowEnd;
-    this.ended = page.windowEnd;
-    this.#pages++;
-    this.#span = Math.max(this.#span, page.span);
-    if (page.rows.length > 0) this.dirty = this.hadRows = true;
+    const page = parsePage(packed, asking.identity.channels[0]!);
+    const position = { seen, target, lastId: page.lastId, afterId };
+    this.#opened = undefined;
+    this.position = page.windowEnd
+      ? { seen: target, target: undefined, lastId: 0, afterId }
+      : position;
+    if (page.rows.length > 0) this.hadRows = true;
     if (page.facts.bounded === true) this.#bounded = true;
-    if (this.#span > spanWorthStoring || this.#bounded) this.dirty = true;
-    if (page.windowEnd) {
-      this.caughtUp = this.#pages === 1 && page.rows.length < asked.limits.rows;
-      if (this.#own) this.fresh = true;
-    }
-    return { ...page, took: asked.took };
+    if (this.hadRows || this.#bounded || page.span > spanWorthStoring) this.dirty = true;
+    this.moved = true;
+    this.settled = page.windowEnd && page.facts.bounded === true;
+    if (page.windowEnd && this.#own) this.fresh = true;
+    return { ...page, position, took: asked.took };
   }
 
   /** The page requested ahead, if it is the page wanted now. */
   #asked(session: Queryable): Asked | undefined {
     const ahead = this.#ahead;
-    return ahead !== undefined && ahead.session === session && ahead.position === this.position &&
-        this.#isFor(ahead)
+    return ahead !== undefined && ahead.session === session &&
+        isSameMark(ahead.place.seen, this.position.seen) &&
+        isSameMark(ahead.place.target, this.position.target) &&
+        ahead.place.lastId === this.position.lastId && this.#isFor(ahead)
       ? ahead
       : undefined;
   }
@@ -189,8 +205,8 @@ export class WindowReader implements PositionSource {
       held.every((one, i) => this.partitions.has(one) && one.epoch === epochs[i]);
   }
 
-  #ask(session: Queryable, asking: Asking, position: string, limits: PageLimits): Asked {
-    const { identity, alike, started } = asking;
+  #ask(session: Queryable, asking: Asking, place: Place, limits: PageLimits): Asked {
+    const { identity, started } = asking;
     const held = [...this.partitions];
     const epochs = held.map((one) => one.epoch);
     const sent = performance.now();
@@ -200,16 +216,20 @@ export class WindowReader implements PositionSource {
         identity.owner,
         numbersText(held.map((one) => one.number)),
         numbersText(epochs),
-        position,
-        alike?.position ?? null,
+        place.target?.content ?? null,
+        place.target?.number ?? null,
+        place.lastId === undefined,
+        place.seen.content,
+        place.lastId ?? null,
+        place.afterId,
         limits.rows,
         limits.bytes,
         limits.scanned,
-        started,
+        started.content,
         identity.channels[0],
       ])
     );
-    const asked = { session, position, held, epochs, limits, answer, took: Infinity };
+    const asked = { session, place, held, epochs, limits, answer, took: Infinity };
     answer.then(
       () => asked.took = performance.now() - sent,
       (error) => asking.failed?.(error, performance.now() - sent),
@@ -217,54 +237,12 @@ export class WindowReader implements PositionSource {
     return asked;
   }
 
-  /** How many ids the window spans: the largest value that its pages reported. */
-  get span(): number {
-    return this.#span;
-  }
-
-  /** Whether the window must be passed. An empty window may be discarded instead. */
-  get counts(): boolean {
-    return this.hadRows || this.#bounded || !this.#own || this.#span > spanWorthStoring;
-  }
-
-  /** Discards an empty window, so that idle reading writes nothing. */
-  discard(): void {
-    this.passed(this.#before);
-  }
-
-  /** Passes a window that was read to its end, without storing that. */
-  async pass(session: Queryable): Promise<void> {
-    if (this.#next !== undefined) {
-      this.passed(this.#next);
-      return;
-    }
-    const { rows } = await translated(() =>
-      session.query(`select hark.window_skip($1::text::hark.position)::text as "position"`, [
-        this.position,
-      ])
-    );
-    this.passed(rows[0].position);
-  }
-
-  /** Records that the window is passed. */
-  passed(position: string): void {
-    this.position = position;
-    this.#next = undefined;
-    this.ended = false;
-    this.#span = 0;
-  }
-
-  /** Takes over the partitions of another reader that has passed a window to the same snapshot. */
-  async merge(session: Queryable, other: WindowReader): Promise<void> {
-    const { rows } = await translated(() =>
-      session.query(
-        `select hark.merged($1::text::hark.position, $2::text::hark.position)::text as "position"`,
-        [this.position, other.position],
-      )
-    );
-    this.position = rows[0].position;
+  /** Takes over the partitions of another reader that is between windows at the same mark. */
+  merge(other: WindowReader): void {
     this.dirty ||= other.dirty;
+    this.moved ||= other.moved;
     this.fresh &&= other.fresh;
+    this.rung = Math.min(this.rung, other.rung);
     for (const held of other.partitions) {
       this.partitions.add(held);
       held.reader = this;

@@ -7,20 +7,25 @@
 import type { Queryable } from "../../database/queryable.ts";
 import { queryPrepared } from "../../database/prepared.ts";
 import { translated } from "../../database/translate.ts";
-import type { Move, OwnedPartition } from "../state/partition.ts";
+import type { OwnedPartition } from "../state/partition.ts";
+import type { Position } from "../state/position.ts";
 import type { Outcome } from "../state/entry.ts";
 import { numbersText } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
 
-const acknowledgeSql = `select pg_catalog.to_json(hark.acknowledge($1::text, $2::uuid,
+const acknowledgeSql = `select hark.acknowledge($1::text, $2::uuid,
  $3::text::integer[], $4::text::bigint[],
- array(select pg_catalog.json_array_elements_text($5::text::json)),
- pg_catalog.string_to_array($6::text, ',', '')::bigint[], $7::text::bigint[], $8::text::boolean[], $9::text::json))::text as positions`;
+ array(select m.content::hark.marks from pg_catalog.json_array_elements_text($5::text::json) m (content)),
+ pg_catalog.string_to_array($6::text, ',', '')::bigint[], pg_catalog.string_to_array($7::text, ',', '')::bigint[],
+ pg_catalog.string_to_array($8::text, ',', '')::bigint[], pg_catalog.string_to_array($9::text, ',', '')::bigint[],
+ $10::text::bigint[], $11::text::boolean[], $12::text::json)`;
 
 /** Decides when to acknowledge and what. */
 export class Acknowledger {
   readonly #state: State;
   #at = performance.now();
+  /** How long positions that have passed only empty windows need not be stored, in milliseconds. */
+  #patience = 60_000;
 
   constructor(state: State) {
     this.#state = state;
@@ -33,16 +38,21 @@ export class Acknowledger {
     // Store a failure soon, so that a worker that takes over continues counting its attempts.
     if (outcomes.size > 0) return this.#at + Math.min(options.acknowledgeInterval, 200);
     if (unacknowledged > 0) return this.#at + options.acknowledgeInterval;
-    // Only positions have moved: in the middle of a scan for a rare channel, or past an empty
-    // window. Empty windows are stored now and then, because cleaning goes by the stored positions.
+    // Only positions have moved: in the middle of a scan for a rare channel, or past empty windows.
+    // These are stored now and then, because cleaning goes by the stored positions.
     for (const reader of this.#state.readers) {
       if (reader.dirty && reader.inWindow) return this.#at + 5 * options.acknowledgeInterval;
       if (reader.dirty && !this.#isStored(reader.partitions)) {
         return this.#at + options.acknowledgeInterval;
       }
-      if (reader.span > 0 && reader.ended) return this.#at + 60_000;
+      if (reader.moved && !reader.inWindow) return this.#at + this.#patience;
     }
     return Infinity;
+  }
+
+  /** Positions are wanted as they are: cleaning waits for them. */
+  hurry(): void {
+    this.#patience = 0;
   }
 
   #isStored(partitions: Iterable<OwnedPartition>): boolean {
@@ -61,37 +71,50 @@ export class Acknowledger {
   /** Stores all progress and outcomes that are not stored yet. Sends nothing if there are none. */
   async send(session: Queryable): Promise<void> {
     const state = this.#state;
-    for (const reader of state.readers) if (reader.ended && reader.span > 0) reader.dirty = true;
+    for (const reader of state.readers) if (reader.moved && !reader.inWindow) reader.dirty = true;
     const outcomes = [...state.entries.rows.outcomes.values()];
     const told = new Set(outcomes.map(({ entry }) => entry.partition));
     const moves: {
       held: OwnedPartition;
-      move: Move | undefined;
+      move: Position | undefined;
       handled: number;
       calm: boolean;
     }[] = [];
     for (const held of [...state.partitions.values()].sort((a, b) => a.number - b.number)) {
-      if (held.reader?.ended && held.oldest === undefined) held.tail = 0;
+      const { reader } = held;
+      if (reader?.fresh && !reader.inWindow && held.oldest === undefined) held.tail = 0;
       const { move, handled } = held;
       const calm = held.crashes > 0 && held.tail === 0;
       if (move === undefined && handled === 0 && !calm && !told.has(held.number)) continue;
       moves.push({ held, move, handled, calm });
     }
     this.#at = performance.now();
+    this.#patience = 60_000;
     if (moves.length === 0) return;
     const { consumer, owner } = state.options.identity;
     // If a page is requested ahead, the acknowledgement comes after it. The time measured here
     // would then include that page, so it is not used.
     const waits = state.readers.some((reader) => reader.ahead !== undefined);
-    const { rows } = await translated(() =>
+    const marks = new Map<number, string>();
+    for (const { move } of moves) {
+      for (const mark of [move?.seen, move?.target]) {
+        if (mark !== undefined) marks.set(mark.number, mark.content);
+      }
+    }
+    // Not as an array's text: with array_nulls off, which may be the default, that has no nulls.
+    const list = (of: (move: Position) => number | undefined) =>
+      moves.map(({ move }) => move === undefined ? "" : of(move) ?? "").join(",");
+    await translated(() =>
       queryPrepared(session, acknowledgeSql, [
         consumer,
         owner,
         numbersText(moves.map(({ held }) => held.number)),
         numbersText(moves.map(({ held }) => held.epoch)),
-        JSON.stringify(moves.map(({ move }) => move?.position ?? null)),
-        // Not as an array's text: with array_nulls off, which may be the default, that has no nulls.
-        moves.map(({ move }) => move?.through ?? "").join(","),
+        JSON.stringify([...marks.values()]),
+        list(({ seen }) => seen.number),
+        list(({ target }) => target?.number),
+        list(({ lastId }) => lastId),
+        list(({ afterId }) => afterId),
         numbersText(moves.map(({ handled }) => handled)),
         `{${moves.map(({ calm }) => calm ? "t" : "f").join(",")}}`,
         outcomes.length === 0 ? null : outcomesText(outcomes),
@@ -99,24 +122,15 @@ export class Acknowledger {
     );
     const took = performance.now() - this.#at;
     if (!waits) state.commitTime = (state.commitTime ?? took) * 0.8 + took * 0.2;
-    const positions: (string | null)[] = JSON.parse(rows[0].positions);
-    for (const [i, { held, move, handled, calm }] of moves.entries()) {
+    for (const { held, move, handled, calm } of moves) {
       if (state.partitions.get(held.number) !== held) continue;
       held.handled -= handled;
       state.entries.unacknowledged -= handled;
       if (calm) held.crashes = 0;
-      if (move === undefined) continue;
-      const { reader } = held;
-      if (
-        move.through === null && reader !== undefined && reader.ended &&
-        move.position === reader.position
-      ) reader.passed(positions[i]!);
-      held.stored(move.through === null ? { position: positions[i]!, through: null } : move);
+      if (move !== undefined) held.stored(move);
     }
     for (const reader of state.readers) {
-      if (!reader.inWindow && !reader.ended && this.#isThere(reader.partitions)) {
-        reader.dirty = false;
-      }
+      if (!reader.inWindow && this.#isThere(reader.partitions)) reader.dirty = reader.moved = false;
     }
     for (const outcome of outcomes) {
       if (outcome.kind === "wait") state.entries.rows.confirm(outcome.entry);

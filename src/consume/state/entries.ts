@@ -12,6 +12,7 @@ import { foundEntry, type FoundRow, readEntry } from "./new_entry.ts";
 import { KeyQueue } from "./key_queue.ts";
 import { Turns } from "./turns.ts";
 import type { OwnedPartition } from "./partition.ts";
+import type { Position } from "./position.ts";
 import { type Halt, type Wait, WaitingRows } from "./waiting_rows.ts";
 
 const behind: Wait = { state: "behind", due: 0, error: null };
@@ -56,7 +57,7 @@ export class Entries {
   }
 
   /** A notification was read from the log: it becomes ready, or settled if that is known. */
-  read(row: LogRow, held: OwnedPartition, page: string): void {
+  read(row: LogRow, held: OwnedPartition, page: Position): void {
     const entry = readEntry(row, held, page, this.laneOf(held.number, row.key));
     held.add(entry);
     if (entry.phase === "settled") return;

@@ -5,6 +5,7 @@
  */
 
 import type { LogRow } from "../notification.ts";
+import type { Position } from "./position.ts";
 
 /**
  * Where an entry is:
@@ -30,7 +31,7 @@ export interface Entry {
   /** The notification. Undefined while it is not in memory: it is read again when its turn comes. */
   readonly row: LogRow | undefined;
   /** The position after the entry's page. Undefined if the entry was already waiting. */
-  readonly page: string | undefined;
+  readonly page: Position | undefined;
   readonly phase: Phase;
   /**
    * Whether the entry has, or is about to have, a row in hark.waiting. True if it waits, and while

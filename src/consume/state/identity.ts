@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Position } from "./position.ts";
+
 /** A worker's identity, and the definition of the consumer that it was started with. */
 export interface Identity {
   readonly consumer: string;
@@ -21,9 +23,7 @@ export interface Identity {
 export interface Claimed {
   readonly partition: number;
   readonly epoch: number;
-  readonly position: string;
-  readonly inWindow: boolean;
-  readonly started: string;
+  readonly position: Position;
   readonly crashes: number;
   readonly suspectId: number | undefined;
   readonly suspectEnds: number;

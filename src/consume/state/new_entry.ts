@@ -7,6 +7,7 @@
 import type { LogRow } from "../notification.ts";
 import { type Entry, waitingRow } from "./entry.ts";
 import type { OwnedPartition } from "./partition.ts";
+import type { Position } from "./position.ts";
 
 /** A row of hark.waiting, as it was found. */
 export interface FoundRow {
@@ -26,7 +27,7 @@ export interface FoundRow {
 export function readEntry(
   row: LogRow,
   held: OwnedPartition,
-  page: string,
+  page: Position,
   lane: string | undefined,
 ): Entry {
   const isDone = held.done.delete(row.id);

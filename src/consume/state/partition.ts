@@ -7,35 +7,26 @@
 import type { PageLimits } from "./context.ts";
 import { type Entry, isPassable } from "./entry.ts";
 import type { Claimed } from "./identity.ts";
+import { isSamePlace, type Position } from "./position.ts";
 
 /** What reads for partitions, as far as others have to know it. */
 export interface PositionSource {
   /** As loaded, or after the pages read since. */
-  readonly position: string;
+  readonly position: Position;
   /** Whether there is something to store. */
   dirty: boolean;
+  /** Whether it has moved, past nothing that has to be stored soon. */
+  moved: boolean;
   /** Whether a window is open that is not read to its end. */
   readonly inWindow: boolean;
-  /** Whether a window is read to its end and not yet passed. */
-  readonly ended: boolean;
   /** Whether a window that was opened in this run has been read to its end. */
   readonly fresh: boolean;
   /** Whether there is nothing more to read until the number of partitions has changed. */
   readonly settled: boolean;
-  /** How many ids the window spans. */
-  readonly span: number;
   /** The limits of a page that was requested ahead. */
   readonly ahead: PageLimits | undefined;
   /** The partitions that it reads for. */
   readonly partitions: Set<OwnedPartition>;
-  /** The window is behind it. */
-  passed(position: string): void;
-}
-
-/** Where to move a position: after a page, or only through an id of that page. */
-export interface Move {
-  readonly position: string;
-  readonly through: number | null;
 }
 
 /** A partition that this worker owns under an epoch. */
@@ -95,7 +86,7 @@ export class OwnedPartition {
   readonly #abandon: AbortSignal;
   #entries: Entry[] = [];
   #head = 0;
-  #stored: Move;
+  #stored: Position;
   /** The last entry that was read, until a position beyond it is stored. */
   #last: Entry | undefined;
 
@@ -108,7 +99,7 @@ export class OwnedPartition {
     this.tail = claimed.crashes > 0 ? readAhead : 0;
     this.suspectId = claimed.suspectId;
     this.suspectEnds = claimed.suspectEnds;
-    this.#stored = { position: claimed.position, through: null };
+    this.#stored = claimed.position;
   }
 
   /** The signal for handlers. Aborts when the partition is lost, or when the run is abandoned. */
@@ -169,24 +160,21 @@ export class OwnedPartition {
   }
 
   /** Where the position may move now. Undefined if it would not move. */
-  get move(): Move | undefined {
+  get move(): Position | undefined {
     const oldest = this.oldest;
     const move = oldest !== undefined
-      ? { position: oldest.page!, through: oldest.id - 1 }
+      ? { ...oldest.page!, lastId: oldest.id - 1 }
       : this.reader?.dirty
-      ? { position: this.reader.position, through: null }
+      ? this.reader.position
       : this.reader === undefined && this.#last !== undefined
-      ? { position: this.#last.page!, through: this.#last.id }
+      ? { ...this.#last.page!, lastId: this.#last.id }
       : undefined;
-    return move === undefined ||
-        move.position === this.#stored.position && move.through === this.#stored.through
-      ? undefined
-      : move;
+    return move === undefined || isSamePlace(move, this.#stored) ? undefined : move;
   }
 
-  /** Records that a move was stored. `position` is the position to continue from. */
-  stored(move: Move): void {
+  /** Records that a move was stored. */
+  stored(move: Position): void {
     this.#stored = move;
-    if (move.through === null) this.#last = undefined;
+    if (move.target === undefined || move === this.reader?.position) this.#last = undefined;
   }
 }

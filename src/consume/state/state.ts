@@ -10,6 +10,7 @@ import type { OwnedPartition, PositionSource } from "./partition.ts";
 import { Entries } from "./entries.ts";
 import { isPassable } from "./entry.ts";
 import type { CheckedOptions, Run } from "./context.ts";
+import type { Mark } from "./position.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -25,8 +26,14 @@ export class State {
   partitionCount = 0;
   /** How long storing an acknowledgement took recently, with the round trip, in milliseconds. */
   commitTime: number | undefined;
-  /** The snapshot taken when the run started. Notifications visible in it are replays. */
-  started: string | undefined;
+  /** The mark that was cut last, and whether few others cut marks too. */
+  cut: { readonly at: number; readonly mark: Mark | undefined; readonly byFew: boolean } = {
+    at: -Infinity,
+    mark: undefined,
+    byFew: false,
+  };
+  /** The mark cut when the run started. Notifications that it sees are replays. */
+  started: Mark | undefined;
 
   #heldBackAt = -Infinity;
 
@@ -40,6 +47,12 @@ export class State {
   /** Whether this worker handles everything that is published on its channels. */
   get readsAll(): boolean {
     return this.options.identity.filter === null && this.partitions.size === this.partitionCount;
+  }
+
+  /** Remembers a mark that was cut. */
+  noteCut(mark: Mark): void {
+    const cut = mark.number - (this.cut.mark?.number ?? -Infinity);
+    this.cut = { at: performance.now(), mark, byFew: cut > 0 && cut <= 3 };
   }
 
   /** How many notifications were read and not yet passed. */

@@ -31,22 +31,20 @@ export class Drain {
    */
   async isOver(session: Queryable): Promise<boolean> {
     const { partitions, readers, started, entries: { queue } } = this.#state;
-    if (started !== undefined) {
-      if (!this.#dispatcher.idle || queue.hasReady || queue.wantsLoading) return false;
-      // It is not failed: the drain takes as long as the rate needs.
-      if (queue.isHeldBack) return false;
-      // Failed notifications are retried here if they are due soon. Later retries wait for the next
-      // run.
-      if (queue.nextDue <= performance.now() + this.#state.options.pollInterval) return false;
-      if (readers.some((r) => !r.fresh || r.inWindow)) return false;
-      for (const held of partitions.values()) {
-        // In this partition, notifications wait behind one that is retried later. All of them wait
-        // for the next run.
-        if (held.halted === "blocked" || held.halted === "full") continue;
-        // Handled entries need not be stored yet: the worker stores them when the drain is over.
-        // Waiting until that is due would make short drains long.
-        if (held.halted !== undefined || held.oldest !== undefined) return false;
-      }
+    if (!this.#dispatcher.idle || queue.hasReady || queue.wantsLoading) return false;
+    // It is not failed: the drain takes as long as the rate needs.
+    if (queue.isHeldBack) return false;
+    // Failed notifications are retried here if they are due soon. Later retries wait for the next
+    // run.
+    if (queue.nextDue <= performance.now() + this.#state.options.pollInterval) return false;
+    if (readers.some((r) => !r.fresh || r.inWindow)) return false;
+    for (const held of partitions.values()) {
+      // In this partition, notifications wait behind one that is retried later. All of them wait
+      // for the next run.
+      if (held.halted === "blocked" || held.halted === "full") continue;
+      // Handled entries need not be stored yet: the worker stores them when the drain is over.
+      // Waiting until that is due would make short drains long.
+      if (held.halted !== undefined || held.oldest !== undefined) return false;
     }
     const last = this.#assignment.last!;
     if (
@@ -62,8 +60,8 @@ export class Drain {
     const { rows: [row] } = await translated(() =>
       session.query(
         `select hark.is_behind($1::text, $2::text::integer[],
-          coalesce($3::text::pg_snapshot, pg_current_snapshot())) as behind`,
-        [this.#state.options.identity.consumer, `{${others.join(",")}}`, started ?? null],
+          $3::text::hark.marks) as behind`,
+        [this.#state.options.identity.consumer, `{${others.join(",")}}`, started!.content],
       )
     );
     if (row.behind) await this.#leaseWait.tell(session);

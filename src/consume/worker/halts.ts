@@ -41,10 +41,10 @@ export class Halts {
   async finish(session: Queryable): Promise<void> {
     const { partitions, readers } = this.#state;
     for (const reader of [...readers]) {
-      // This reader has read to the snapshot at which the number of partitions changes.
+      // This reader has read to the mark at which the number of partitions changes.
       const held = [...reader.partitions];
       if (
-        !reader.settled || !reader.ended || held.some((h) => h.outstanding > 0 || h.running > 0)
+        !reader.settled || reader.inWindow || held.some((h) => h.outstanding > 0 || h.running > 0)
       ) {
         continue;
       }

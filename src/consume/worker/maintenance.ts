@@ -1,7 +1,6 @@
 /**
  * Maintenance that each worker does for all consumers while it runs: the worker delivers delayed
- * notifications, publishes what is scheduled, stores waymarks and creates segments of the log. A waymark is a stored point of
- * the log with its time, at which a later reader can begin.
+ * notifications, publishes what is scheduled, cuts marks, thins them, and creates segments of the log.
  *
  * @module
  */
@@ -10,11 +9,15 @@ import type { Queryable } from "../../database/queryable.ts";
 import { isPassing, messageOf, translate, translated } from "../../database/translate.ts";
 import { getLogger } from "../../log/logger.ts";
 import type { Heartbeat } from "../lease/crew.ts";
+import { cut } from "../read/cut.ts";
 import { extendLog } from "../read/extend_log.ts";
 import type { State } from "../state/state.ts";
 import { Schedules } from "./schedules.ts";
 
 const logger = getLogger(["hark", "consumer"]);
+
+/** How far apart marks are while anything is published, in milliseconds. */
+const markInterval = 1000;
 
 /** The maintenance of one worker. */
 export class Maintenance {
@@ -24,7 +27,8 @@ export class Maintenance {
   readonly #schedules = new Schedules();
   /** When to remove old notifications next. */
   #retainAt = Infinity;
-  #waymark = { at: performance.now(), handled: 0 };
+  #extended = { at: performance.now(), handled: 0 };
+  #thinned = { at: performance.now(), mark: -1 };
 
   constructor(state: State) {
     this.#state = state;
@@ -32,7 +36,7 @@ export class Maintenance {
 
   /** When there is something to do, by `performance.now()`. */
   get due(): number {
-    return Math.min(this.#deliverAt, this.#schedules.due, this.#retainAt);
+    return Math.min(this.#deliverAt, this.#schedules.due, this.#retainAt, this.#markAt);
   }
 
   /** Takes from a heartbeat what is due, and when. */
@@ -91,16 +95,35 @@ export class Maintenance {
     }
   }
 
-  /** Stores a waymark now and then, while this worker reads. */
-  async waymark(session: Queryable): Promise<void> {
-    const { handled } = this.#state.entries;
+  /**
+   * When to cut a mark, at which a reader can begin later. A reader at the end of the log cuts one
+   * with each look. In between, and while readers are far behind, a few of the workers do.
+   */
+  get #markAt(): number {
+    const { cut: { at, byFew }, readers, options } = this.#state;
+    if (byFew || readers.some((reader) => reader.inWindow)) return at + markInterval;
+    return at + Math.max(options.pollInterval, markInterval);
+  }
+
+  /** Cuts a mark if no reader of this worker has done so lately. Now and then thins the marks. */
+  async mark(session: Queryable): Promise<void> {
     const now = performance.now();
-    if (handled === this.#waymark.handled) return;
-    const since = now - this.#waymark.at;
-    // A replay passes many notifications a second. All of them lie far behind the last waymark.
-    if (since < 1000 || since < 10_000 && handled - this.#waymark.handled < 10_000) return;
-    this.#waymark = { at: now, handled };
-    await translated(() => session.query("select hark.waymark()"));
+    if (now >= this.#markAt) this.#state.noteCut(await cut(session));
+    const { number } = this.#state.cut.mark ?? { number: -1 };
+    if (now - this.#thinned.at > 60_000 && number !== this.#thinned.mark) {
+      this.#thinned = { at: now, mark: number };
+      await translated(() => session.query("select hark.thin_marks()"));
+    }
+    await this.#extend(session, now);
+  }
+
+  /** Creates segments of the log in advance, while this worker handles notifications. */
+  async #extend(session: Queryable, now: number): Promise<void> {
+    const { handled } = this.#state.entries;
+    if (handled === this.#extended.handled) return;
+    const since = now - this.#extended.at;
+    if (since < 1000 || since < 10_000 && handled - this.#extended.handled < 10_000) return;
+    this.#extended = { at: now, handled };
     await extendLog(session);
   }
 }

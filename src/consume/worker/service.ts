@@ -11,6 +11,7 @@ import type { Waiting } from "../read/waiting.ts";
 import { WindowReader } from "../read/window_reader.ts";
 import type { Claimed } from "../state/identity.ts";
 import { OwnedPartition } from "../state/partition.ts";
+import { isSamePlace } from "../state/position.ts";
 import type { State } from "../state/state.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -37,18 +38,15 @@ export class Service implements Serves {
     for (const one of claimed) {
       const known = state.partitions.get(one.partition);
       if (known !== undefined) state.forget(known, takenOver(consumer, one.partition));
-      state.started ??= one.started;
       const held = new OwnedPartition(one, state.options.readAhead, state.run.abandon);
       state.partitions.set(held.number, held);
       // Not in a drain, which is started often. Not after two crashes: what waits may be the cause.
       held.restarted = restarted && !state.run.drain && held.crashes < 2 &&
         !this.#served.has(held.number);
       this.#served.add(held.number);
-      let reader = this.#readers.find((r) =>
-        r.position === one.position && r.inWindow === one.inWindow && !r.ended
-      );
+      let reader = this.#readers.find((r) => isSamePlace(r.position, one.position));
       if (reader === undefined) {
-        reader = new WindowReader(one.position, one.inWindow);
+        reader = new WindowReader(one.position);
         this.#readers.push(reader);
       }
       reader.partitions.add(held);

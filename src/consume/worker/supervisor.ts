@@ -106,7 +106,6 @@ async function register(session: Queryable, options: CheckedOptions): Promise<vo
   const { consumer, channels, filter, transactional } = options.identity;
   await translated(async () => {
     await session.query("select hark.rebase()");
-    await session.query("select hark.waymark()");
     const { rows: [known] } = await session.query(
       "select pg_catalog.to_json(hark.channels_of($1::text))::text as channels",
       [consumer],

@@ -18,6 +18,7 @@ import { Halts } from "./halts.ts";
 import { Maintenance } from "./maintenance.ts";
 import { Service } from "./service.ts";
 import { Settlement } from "../settle/settlement.ts";
+import { cut } from "../read/cut.ts";
 import type { WindowReader } from "../read/window_reader.ts";
 import { Fetcher } from "../read/fetcher.ts";
 import { Membership } from "../lease/membership.ts";
@@ -129,6 +130,13 @@ export class Worker implements AsyncDisposable {
     });
     void ownConnection(session)?.ended.then(() => this.#run.wake.ring());
     try {
+      // From now on, what is published is no replay for this worker.
+      if (this.#state.started === undefined) {
+        this.#state.started = await cut(session);
+        this.#state.noteCut(this.#state.started);
+        // A drain is over before it would be time.
+        if (this.#run.drain) await session.query("select hark.thin_marks()");
+      }
       await this.#assignment.resume(session);
       this.#ownership.certain();
       await this.#work(session);
@@ -197,7 +205,7 @@ export class Worker implements AsyncDisposable {
           break;
         }
       }
-      await this.#maintenance.waymark(session);
+      await this.#maintenance.mark(session);
       // A handler that returns synchronously rings no bell when the next notification of its key
       // has to be read again.
       const loads = this.#dispatcher.hasRoom && this.#waiting.mayLoad;
@@ -218,13 +226,12 @@ export class Worker implements AsyncDisposable {
     const rung = control.count !== this.#controlSeen && this.#asked.times < 10;
     if (now < this.#assignment.due && !rung) return;
     this.#asked.times++;
+    if (rung) this.#acknowledger.hurry();
     this.#controlSeen = control.count;
     await this.#assignment.heartbeat(session, wanting);
     this.#ownership.certain();
     const { outcome } = this.#assignment.last!;
     if (!this.#ready && outcome === "serve") {
-      // A worker that stands by has claimed nothing, so it has no snapshot of its start yet.
-      if (!this.#run.drain) await this.#assignment.begin(session);
       this.#ready = true;
       this.#run.ready?.();
     }

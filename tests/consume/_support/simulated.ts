@@ -18,6 +18,7 @@ import { type Entry, isPassable } from "../../../src/consume/state/entry.ts";
 import type { Claimed } from "../../../src/consume/state/identity.ts";
 import type { WindowReader } from "../../../src/consume/read/window_reader.ts";
 import type { CheckedOptions, Run } from "../../../src/consume/state/context.ts";
+import type { Position } from "../../../src/consume/state/position.ts";
 import { State } from "../../../src/consume/state/state.ts";
 import { BatchFailed, type Result, Unsure, type Work } from "../../../src/consume/state/work.ts";
 import { Settlement } from "../../../src/consume/settle/settlement.ts";
@@ -94,6 +95,10 @@ class Watched extends State {
 }
 
 /** The group of a key: "a" and "b" are one, and "c" and "d". */
+/** Where each page ends: nothing here looks into positions. */
+const mark = { number: 1, life: "", content: "" };
+const page: Position = { seen: mark, target: mark, lastId: 0, afterId: 0 };
+
 const groupOf = (key: string): string => key <= "b" ? "ab" : "cd";
 
 const range = (count: number) => Array.from({ length: count }, (_, n) => n);
@@ -170,6 +175,7 @@ export class Simulated {
     const reader = { inWindow: true, read: () => Promise.resolve(this.#page()) };
     const readers = [reader as unknown as WindowReader];
     this.state = new Watched(options, run, readers);
+    this.state.started = mark;
     this.#fetcher = new Fetcher(this.state, readers);
     this.#waiting = new Waiting(this.state);
     const attempts = { run: (work: Work) => this.#begin(work) } as unknown as HandlerCalls;
@@ -232,7 +238,7 @@ export class Simulated {
         ...this.#row(id, key, readable),
         partition,
       })),
-      position: "page",
+      position: page,
     };
   }
 
@@ -545,8 +551,8 @@ export class Simulated {
   }
 
   async #claim(number: number): Promise<void> {
-    const claimed = { partition: number, epoch: ++this.#epoch, position: "page", crashes: 0 };
-    const held = new OwnedPartition(claimed as Claimed, 1000, this.state.run.abandon);
+    const claimed = { partition: number, epoch: ++this.#epoch, position: page, crashes: 0 };
+    const held = new OwnedPartition(claimed as unknown as Claimed, 1000, this.state.run.abandon);
     this.state.partitions.set(number, held);
     this.#read[number] = this.#positions[number]!;
     for (const id of this.#done) if (this.log[id - 1]!.partition === number) held.done.add(id);

@@ -6,6 +6,13 @@
 
 import type { Client } from "../../harness/mod.ts";
 import { pageRows } from "../../windows/_support/page_rows.ts";
+import {
+  claimedColumns,
+  claimedPlace,
+  cut,
+  type Place,
+  stored,
+} from "../../windows/_support/reader.ts";
 
 /** Serves a consumer by hand. */
 export class ByHand {
@@ -14,7 +21,7 @@ export class ByHand {
   readonly #channels: readonly string[];
   /** Who it is. */
   readonly owner: string = crypto.randomUUID();
-  #held: { partition: number; epoch: string; position: string }[] = [];
+  #held: { partition: number; epoch: string; position: Place }[] = [];
   #partitions = 1;
 
   /** A worker of a consumer that is registered with these channels. */
@@ -34,27 +41,42 @@ export class ByHand {
     );
     this.#partitions = attended.rows[0].partitions;
     const { rows } = await this.#client.query(
-      "select partition, epoch, position from hark.claim($1, $2, $3)",
+      `select ${claimedColumns} from hark.claim($1, $2, $3)`,
       [this.#consumer, attended.rows[0].free, this.owner],
     );
-    this.#held = rows;
+    this.#held = rows.map((row) => ({ ...row, position: claimedPlace(row) }));
   }
 
   /** Reads a window of everything it holds, and gives what came: ids, in order within a partition. */
   async read(): Promise<number[]> {
     const ids: number[] = [];
     for (const held of this.#held) {
-      const opened = await this.#client.query(
-        "select (w.position)::text as position from hark.window($1, $2, $3, $4, $5::hark.position) w",
-        [this.#consumer, this.owner, [held.partition], [held.epoch], held.position],
-      );
+      const { seen, target, lastId, afterId } = held.position;
+      const end = target ?? await cut(this.#client);
+      await this.#client.query("select * from hark.window($1, $2, $3, $4, $5::hark.marks, $6)", [
+        this.#consumer,
+        this.owner,
+        [held.partition],
+        [held.epoch],
+        end,
+        target === null,
+      ]);
       const page = await this.#client.query(
-        `select id, r.position::text as position from ${
-          pageRows("$1::hark.position, $2, 10000, 100000000, 100000, null, null, $3, $4")
+        `select id from ${
+          pageRows(`$1::hark.marks, $2::hark.marks, $3, $4, $5, 10000, 100000000, 100000, null,
+            null, $6, $7`)
         } r`,
-        [opened.rows[0].position, this.#channels, this.#partitions, [held.partition]],
+        [
+          seen,
+          end,
+          target === null ? null : lastId,
+          afterId,
+          this.#channels,
+          this.#partitions,
+          [held.partition],
+        ],
       );
-      held.position = page.rows.at(-1).position;
+      held.position = { seen: end, target: null, lastId: null, afterId };
       ids.push(...page.rows.slice(0, -1).map(({ id }) => Number(id)));
     }
     return ids;
@@ -62,21 +84,26 @@ export class ByHand {
 
   /** Stores that it has handled what it read. */
   async acknowledge(outcomes: readonly object[] = []): Promise<void> {
-    const { rows } = await this.#client.query(
-      `select hark.acknowledge($1, $2, $3, $4, $5, $6, $7, $8, $9::json) as moved`,
+    const places = this.#held.map(({ position }) => stored(position));
+    const each = (at: number) => places.map((place) => place[at]);
+    await this.#client.query(
+      `select hark.acknowledge($1, $2, $3, $4, $5::hark.marks[], $6::bigint[], $7::bigint[], $8::bigint[],
+         $9::bigint[], $10, $11, $12::json)`,
       [
         this.#consumer,
         this.owner,
         this.#held.map(({ partition }) => partition),
         this.#held.map(({ epoch }) => epoch),
-        this.#held.map(({ position }) => position),
-        this.#held.map(() => null),
+        each(0).flat(),
+        each(1),
+        each(2),
+        each(3),
+        each(4),
         this.#held.map(() => 1),
         this.#held.map(() => true),
         outcomes.length === 0 ? null : JSON.stringify(outcomes),
       ],
     );
-    this.#held.forEach((held, i) => held.position = rows[0].moved[i]);
   }
 
   /** Handles all there is, and leaves. */

@@ -25,9 +25,9 @@ export interface Operation {
     | "start reader"
     | "step"
     | "window"
-    | "pass"
     | "restart"
-    | "waymark"
+    | "cut"
+    | "thin"
     | "clean";
 }
 
@@ -45,9 +45,9 @@ const WEIGHTS: readonly [Operation["what"], number][] = [
   ["start reader", 2],
   ["step", 8],
   ["window", 8],
-  ["pass", 6],
   ["restart", 2],
-  ["waymark", 2],
+  ["cut", 4],
+  ["thin", 2],
 ];
 
 /** Sequences of operations, with cleaning or without. */
@@ -117,6 +117,7 @@ export class Interleaving {
 
   async #do({ at, what }: Operation, cleaning: boolean): Promise<void> {
     const index = at % WRITERS;
+    const admin = this.#readings[0]!.reader.client;
     const { client, open } = this.#writers[index]!;
     const reading = this.#readings[at % this.#readings.length]!;
     switch (what) {
@@ -166,14 +167,18 @@ export class Interleaving {
       case "window":
         assertAscending(await reading.reader.window());
         break;
-      case "pass":
-        if (reading.reader instanceof RegisteredReader) await reading.reader.passing();
-        break;
       case "restart":
         if (reading.reader instanceof RegisteredReader) await reading.reader.restart();
         break;
-      case "waymark":
-        await this.#readings[0]!.reader.client.query("select hark.waymark(0, '0')");
+      case "cut":
+        await this.#readings[0]!.reader.client.query("select hark.cut()");
+        break;
+      case "thin":
+        // Marks would have to be older.
+        await admin.query(
+          "update hark.marks set taken_at = taken_at - interval '1 day' where number > 0",
+        );
+        await admin.query("select hark.thin_marks('0')");
         break;
       case "clean":
         await this.#clean(this.#readings[0]!.reader.client, at);

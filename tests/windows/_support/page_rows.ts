@@ -6,7 +6,7 @@
 
 /**
  * A subquery that gives the rows of one call of `hark.page`: a row a notification, then a row with a null
- * id that carries the position after them, whether the window ends there, and how many ids it spans.
+ * id that carries the last id read, whether the window ends there, and how many ids it spans.
  *
  * @param args the arguments of `hark.page` as SQL, up to `held`
  */
@@ -18,13 +18,13 @@ export function pageRows(args: string): string {
       'epoch'::timestamptz + i.micros::bigint * interval '1 microsecond' as created_at,
       coalesce(substr(g.replays, i.place::integer, 1), '1') = '1' as is_replay,
       coalesce(i.partition::integer, 0) as partition,
-      null::hark.position as "position", null::boolean as window_end, null::bigint as window_span
+      null::bigint as last_id, null::boolean as window_end, null::bigint as window_span
     from g, rows from (
       string_to_table(g.ids, ','), json_array_elements_text(g.keys::json),
       string_to_table(g.payloads, E'\\n'), string_to_table(g.header_list, E'\\n'),
       string_to_table(g.times, ','), string_to_table(g.partition_list, ',')
     ) with ordinality i (id, key, payload, headers, micros, partition, place)
     union all
-    select null, null, null, null, null, null, null, null, g."position", g.window_end, g.window_span from g
+    select null, null, null, null, null, null, null, null, g.last_id, g.window_end, g.window_span from g
   )`;
 }

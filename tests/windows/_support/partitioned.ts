@@ -10,7 +10,15 @@ import fc from "npm:fast-check@4.10.2";
 import { type Client, connect, disconnect, type Row } from "../../harness/mod.ts";
 import { pageRows } from "./page_rows.ts";
 import { Publishing } from "./publishing.ts";
-import { attend } from "./reader.ts";
+import {
+  attend,
+  claimedColumns,
+  claimedPlace,
+  cut,
+  numberOf,
+  type Place,
+  stored,
+} from "./reader.ts";
 
 /** What may happen next. `at` and `by` choose among the things that can do it. */
 export interface Operation {
@@ -29,7 +37,7 @@ const WEIGHTS = [
   ["read", 10],
   ["read alike", 8],
   ["acknowledge", 5],
-  ["pass", 6],
+  ["cut", 3],
   ["split", 3],
   ["merge", 8],
   ["claim", 4],
@@ -50,14 +58,7 @@ export function operations(): fc.Arbitrary<Operation[]> {
 /** Partitions that one worker reads as one. */
 interface Group {
   held: { number: number; epoch: string }[];
-  position: string;
-  /** Whether a window is open, and whether it has been read to its end. */
-  window: "none" | "open" | "ended";
-  /** Whether this worker has opened it, or one before: what it only loaded there is no moving past. */
-  read: boolean;
-  /** When it was opened, and when the last one was left behind. */
-  openedAt: number;
-  leftAt: number;
+  position: Place;
   /** What was read and is not acknowledged yet. */
   pending: { id: number; partition: number }[];
 }
@@ -77,7 +78,6 @@ class Interleaving {
     groups: [],
   }));
   readonly #delivered: number[] = [];
-  #clock = 0;
 
   constructor(clients: readonly Client[]) {
     this.#client = clients[0]!;
@@ -126,6 +126,7 @@ class Interleaving {
       case "repartition":
         return await this.#repartition(1 + at % 4);
     }
+    if (what === "cut") return void await cut(this.#client);
     if (group === undefined) return;
     switch (what) {
       case "read":
@@ -135,12 +136,10 @@ class Interleaving {
         return;
       case "acknowledge":
         return await this.#acknowledge(owner, group);
-      case "pass":
-        return await this.#pass(group);
       case "split":
         return this.#split(owner, group);
       case "merge":
-        if (other !== undefined) await this.#merge(owner, group, other);
+        if (other !== undefined) this.#merge(owner, group, other);
         return;
     }
   }
@@ -159,34 +158,30 @@ class Interleaving {
     const held = owner.groups.flatMap(({ held }) => held.map(({ number }) => number));
     const open = [...told.free, ...told.mine.filter((number: number) => !held.includes(number))];
     const wanted = at % 3 === 2 ? open.slice(0, 1) : open;
-    const { rows } = await this.#client.query("select * from hark.claim('r', $1, $2)", [
-      wanted,
-      owner.id,
-    ]);
+    const { rows } = await this.#client.query(
+      `select ${claimedColumns} from hark.claim('r', $1, $2)`,
+      [
+        wanted,
+        owner.id,
+      ],
+    );
     for (const row of rows) this.#take(owner, row);
   }
 
   /** Those that stand at the same place are read as one. */
-  #take(owner: Owner, { partition, epoch, position, in_window: inWindow }: Row): void {
+  #take(owner: Owner, row: Row): void {
+    const { partition, epoch } = row;
+    const position = claimedPlace(row);
     const held = { number: partition, epoch };
     for (const group of owner.groups) {
       group.held = group.held.filter(({ number }) => number !== partition);
       group.pending = group.pending.filter((row) => row.partition !== partition);
     }
-    const fresh = (group: Group) => group.position === position && group.pending.length === 0;
-    const same = owner.groups.find(fresh);
+    const same = owner.groups.find((group) =>
+      JSON.stringify(group.position) === JSON.stringify(position) && group.pending.length === 0
+    );
     if (same !== undefined) same.held.push(held);
-    else {
-      owner.groups.push({
-        held: [held],
-        position,
-        window: inWindow ? "open" : "none",
-        read: false,
-        openedAt: 0,
-        leftAt: ++this.#clock,
-        pending: [],
-      });
-    }
+    else owner.groups.push({ held: [held], position, pending: [] });
     owner.groups.splice(0, Infinity, ...owner.groups.filter(({ held }) => held.length > 0));
   }
 
@@ -219,73 +214,65 @@ class Interleaving {
     }
   }
 
+  /** Reads a page, of a window that ends at a mark, or at a new one. */
   async #read(
     owner: Owner,
     group: Group,
     [rows, scanned]: number[],
-    alike: string | null = null,
+    mark?: string,
   ): Promise<void> {
-    if (group.window === "ended") return;
     await this.#served(owner, group, async () => {
+      const { seen, target, lastId, afterId } = group.position;
+      const isNew = target === null;
       const { rows: page } = await this.#client.query(
-        `select r.id, r.partition, r.position::text, r.window_end
-         from hark.window($1, $2, $3, $4, $5::hark.position, $6::hark.position) w,
+        `select r.id, r.partition, r.last_id, r.window_end, hark.content_of(w.target) as target
+         from hark.window($1, $2, $3, $4, $5::hark.marks, $6) w,
            lateral ${
-          pageRows("w.position, w.channels, $7, 100000, $8, null, w.filter, w.partitions, $3")
+          pageRows(`$7::hark.marks, w.target, $8, $9, w.channels, $10, 100000, $11, null, w.filter,
+            w.partitions, $3`)
         } r`,
-        [...this.#identity(owner, group), group.position, alike, rows, scanned],
+        [
+          ...this.#identity(owner, group),
+          target ?? mark ?? await cut(this.#client),
+          isNew,
+          seen,
+          isNew ? null : lastId,
+          afterId,
+          rows,
+          scanned,
+        ],
       );
       const end = page.pop()!;
-      if (group.window === "none") group.openedAt = ++this.#clock;
-      group.read = true;
-      group.window = end.window_end ? "ended" : "open";
-      group.position = end.position;
+      group.position = end.window_end
+        ? { seen: end.target, target: null, lastId: 0, afterId }
+        : { seen, target: end.target, lastId: Number(end.last_id), afterId };
       for (const { id, partition } of page) group.pending.push({ id: Number(id), partition });
     });
   }
 
-  /** Reads up to where another group reads, if that one began after this one had left its last window behind. */
+  /** Reads up to where another group is, if that is not before this one. */
   async #readAlike(owner: Owner, group: Group, other: Group): Promise<void> {
-    if (group === other || group.window !== "none") return;
-    if (other.window === "none") await this.#read(owner, other, LIMITS[0]!);
-    if (!owner.groups.includes(other) || other.openedAt < group.leftAt) return;
-    await this.#read(owner, group, LIMITS[0]!, other.position);
+    if (group === other || group.position.target !== null) return;
+    const mark = other.position.target ?? other.position.seen;
+    const { rows: [{ later }] } = await this.#client.query(
+      `select ((b).upper, -(b).running) >= ((a).upper, -(a).running) as later
+       from (select $1::hark.marks as a, $2::hark.marks as b) m`,
+      [group.position.seen, mark],
+    );
+    if (later) await this.#read(owner, group, LIMITS[0]!, mark);
   }
 
   async #acknowledge(owner: Owner, group: Group): Promise<void> {
-    if (!group.read) return;
     await this.#served(owner, group, async () => {
-      const count = group.held.length;
-      const { rows: [{ moved }] } = await this.#client.query(
-        "select hark.acknowledge($1, $2, $3, $4, $5, $6::bigint[], $7::bigint[], $8) as moved",
-        [
-          ...this.#identity(owner, group),
-          Array(count).fill(group.position),
-          Array(count).fill(null),
-          Array(count).fill(1),
-          Array(count).fill(true),
-        ],
+      const [marks, ...place] = stored(group.position);
+      const each = <T>(value: T) => group.held.map(() => value);
+      await this.#client.query(
+        `select hark.acknowledge($1, $2, $3, $4, $5::hark.marks[], $6, $7, $8, $9, $10::bigint[], $11)`,
+        [...this.#identity(owner, group), marks, ...place.map(each), each(1), each(true)],
       );
       this.#delivered.push(...group.pending.map(({ id }) => id));
       group.pending = [];
-      this.#left(group, moved[0]);
     });
-  }
-
-  async #pass(group: Group): Promise<void> {
-    if (group.window !== "ended") return;
-    const { rows: [{ position }] } = await this.#client.query(
-      "select hark.window_skip($1::hark.position)::text as position",
-      [group.position],
-    );
-    this.#left(group, position);
-  }
-
-  #left(group: Group, position: string): void {
-    group.position = position;
-    if (group.window !== "ended") return;
-    group.window = "none";
-    group.leftAt = ++this.#clock;
   }
 
   #split(owner: Owner, group: Group): void {
@@ -296,22 +283,14 @@ class Interleaving {
     group.pending = group.pending.filter((row) => !mine(row));
   }
 
-  /** Two that have read to the same snapshot become one; others are refused. */
-  async #merge(owner: Owner, group: Group, other: Group): Promise<void> {
-    if (group === other) return;
-    try {
-      const { rows: [{ position }] } = await this.#client.query(
-        "select hark.merged($1::hark.position, $2::hark.position)::text as position",
-        [group.position, other.position],
-      );
-      group.position = position;
-    } catch (error) {
-      assert.equal((error as { code: string }).code, "XX000");
-      return;
-    }
+  /** Two that are between windows at the same mark become one. */
+  #merge(owner: Owner, group: Group, other: Group): void {
+    const { position: a } = group;
+    const { position: b } = other;
+    if (group === other || a.target !== null || b.target !== null) return;
+    if (numberOf(a.seen) !== numberOf(b.seen)) return;
     group.held.push(...other.held);
     group.pending.push(...other.pending);
-    group.leftAt = Math.max(group.leftAt, other.leftAt);
     owner.groups.splice(owner.groups.indexOf(other), 1);
   }
 
@@ -324,7 +303,7 @@ class Interleaving {
       await this.#claim(owner!, 0);
       for (const group of [...owner!.groups]) {
         do await this.#read(owner!, group, LIMITS[0]!); while (
-          group.window === "open" && owner!.groups.includes(group)
+          group.position.target !== null && owner!.groups.includes(group)
         );
         await this.#acknowledge(owner!, group);
       }

@@ -1,6 +1,6 @@
 /**
- * The smallest readers that keep the rules of snapshot windows, for tests of the SQL alone: one that
- * is registered and leaves its position in the database, one that carries its position itself.
+ * The smallest readers that keep the rules of marks, for tests of the SQL alone: one that is registered
+ * and leaves its position in the database, one that carries its position itself.
  *
  * @module
  */
@@ -28,137 +28,142 @@ export interface PageLimits {
   readonly scanned?: number;
 }
 
-/** What `hark.position` holds, for tests that look inside. */
-export interface PositionFields {
-  readonly seen: string;
-  readonly seenMax: number;
+/** A mark, for tests that look inside. */
+export interface MarkFields {
+  readonly number: number;
+  readonly maxId: number;
   readonly floor: number;
   readonly stragglers: string[];
   readonly lows: number[];
-  readonly target: string | null;
-  readonly lastId: number | null;
 }
 
-/** One page: what it delivered, and how far its window was read. */
+/** A position: marks by content, and ids. */
+export interface Place {
+  readonly seen: string;
+  readonly target: string | null;
+  readonly lastId: number | null;
+  readonly afterId: number;
+}
+
+/** One page: what it delivered, how far its window was read, and whether it ended there. */
 export interface Page {
   readonly rows: Delivered[];
   readonly lastId: number;
-  readonly targetMax: number;
+  readonly end: boolean;
 }
 
-/** An empty window is thrown away until it spans so many ids, so that idle reading writes nothing. */
-const SPAN = 2_000;
+const columns = `r.id, r.channel, r.key, r.payload, r.is_replay, r.last_id, r.window_end`;
 
-const columns = `r.id, r.channel, r.key, r.payload, r.is_replay, r.position::text,
-  (r.position).last_id, (r.position).target_max, (w.position).last_id as began_at,
-  (w.position).target::text as target`;
+/** Cuts a mark, and gives its content. */
+export async function cut(client: Client): Promise<string> {
+  const { rows: [row] } = await client.query("select hark.content_of(hark.cut()) as mark");
+  return row.mark;
+}
+
+/** The number of a mark, from its content. */
+export function numberOf(mark: string): string {
+  return /^\((\d+),/.exec(mark)![1]!;
+}
+
+/** A place as an acknowledgement takes it: marks, seen, targets, last ids, ids it began behind. */
+export function stored({ seen, target, lastId, afterId }: Place): unknown[] {
+  return [
+    target === null ? [seen] : [seen, target],
+    numberOf(seen),
+    target === null ? null : numberOf(target),
+    target === null ? 0 : lastId,
+    afterId,
+  ];
+}
+
+/** SQL of a position that was claimed. */
+export const claimedColumns =
+  `partition, epoch, hark.content_of(seen) as seen, hark.content_of(target) as target, last_id, after_id`;
+
+/** The position that was claimed. */
+export function claimedPlace(row: Row): Place {
+  const { seen, target } = row;
+  return { seen, target, lastId: Number(row.last_id), afterId: Number(row.after_id) };
+}
 
 abstract class Reader {
   /** Everything delivered so far, in order. */
   readonly delivered: Delivered[] = [];
-  position = "";
+  position!: Place;
   protected started: string | null = null;
-  #thrownBackTo: string | undefined;
-  #inWindow = 0;
-  #beganAt = 0;
 
   constructor(readonly client: Client, readonly limits: PageLimits = {}) {}
 
-  protected abstract read(limits: unknown[]): Promise<{ rows: Row[] }>;
-  /** Moves past what was read, by a transaction that is a fence. */
+  protected abstract read(at: Place, limits: unknown[]): Promise<{ rows: Row[] }>;
+  /** Stores where it is, if it stores that. */
   abstract acknowledge(handled?: number): Promise<void>;
-
-  /** Forgets the window in memory. */
-  protected forget(): void {
-    this.#thrownBackTo = undefined;
-    this.#inWindow = 0;
-  }
-
-  /** Goes on from a stored position. A window that is open in it was begun by somebody else. */
-  protected load(position: string, inWindow: boolean): void {
-    this.position = position;
-    this.#thrownBackTo = undefined;
-    // What the other one read of it counts: a window resumed in the middle must not be thrown away,
-    // or an empty rest of it would be read for ever.
-    this.#inWindow = inWindow ? 1 : 0;
-  }
 
   /** Reads one page, opening a window where none is open; does not acknowledge. */
   async page(): Promise<Page> {
     const { rows: maxRows = 500, bytes = 1_000_000, scanned = 10_000 } = this.limits;
-    const before = this.position;
-    const { rows } = await this.read([maxRows, bytes, scanned, this.started]);
+    if (this.position.target === null) {
+      const target = await cut(this.client);
+      this.position = { ...this.position, target, lastId: null };
+    }
+    const at = this.position;
+    this.started ??= at.target;
+    const { rows } = await this.read(at, [maxRows, bytes, scanned, this.started]);
     const end = rows.at(-1)!;
     if (end.id !== null) {
-      throw new Error("the last row of a page has to be the one with the position");
+      throw new Error("the last row of a page has to be the one that says where it ends");
     }
-    if (this.#thrownBackTo === undefined) {
-      this.#thrownBackTo = before;
-      this.#beganAt = Number(end.began_at);
-    }
-    this.started ??= end.target;
-    this.position = end.position;
+    this.position = { ...at, target: end.target ?? at.target, lastId: Number(end.last_id) };
     const delivered: Delivered[] = rows.slice(0, -1).map((row) => {
       const { id, channel, key, payload, is_replay: isReplay } = row;
       return { id: Number(id), channel, key, payload, isReplay };
     });
     this.delivered.push(...delivered);
-    this.#inWindow += delivered.length;
-    return { rows: delivered, lastId: Number(end.last_id), targetMax: Number(end.target_max) };
+    return { rows: delivered, lastId: Number(end.last_id), end: end.window_end };
   }
 
-  /** Reads one page and does what the rules ask for after it. */
+  /** Goes past a window that is read to its end. */
+  pass(): void {
+    const { target, afterId } = this.position;
+    this.position = { seen: target!, target: null, lastId: null, afterId };
+  }
+
+  /** Reads one page and stores where it is, if that is worth it. */
   async step(): Promise<Page> {
     const page = await this.page();
-    const atEnd = page.lastId >= page.targetMax;
-    if (page.rows.length > 0 || (atEnd && this.#inWindow > 0)) {
-      await this.acknowledge(page.rows.length);
-    } else if (atEnd) {
-      if (page.targetMax - this.#beganAt > SPAN) await this.acknowledge(0);
-      else this.position = this.#thrownBackTo!;
-    }
-    if (atEnd) this.forget();
+    if (page.end) this.pass();
+    if (page.rows.length > 0) await this.acknowledge(page.rows.length);
     return page;
   }
 
   /** Reads until a window that was opened after this call has been read to its end. */
   async drain(): Promise<Delivered[]> {
     const from = this.delivered.length;
-    for (let ends = 0; ends < 2;) {
-      const { lastId, targetMax } = await this.step();
-      if (lastId >= targetMax) ends++;
-    }
+    for (let ends = 0; ends < 2;) if ((await this.step()).end) ends++;
     return this.delivered.slice(from);
   }
 
-  /** Reads one window to its end and moves past it even where it was empty. */
+  /** Reads one window to its end and stores that. */
   async window(): Promise<Delivered[]> {
     const from = this.delivered.length;
-    for (;;) {
-      const { lastId, targetMax } = await this.page();
-      if (lastId >= targetMax) break;
-    }
+    while (!(await this.page()).end);
+    this.pass();
     await this.acknowledge(this.delivered.length - from);
-    this.forget();
     return this.delivered.slice(from);
   }
 
-  /** The parts of the position in memory. */
-  async fields(): Promise<PositionFields> {
+  /** What is in the mark that counts as seen. */
+  async fields(): Promise<MarkFields> {
     const { rows: [row] } = await this.client.query(
-      `select (p).seen::text as seen, (p).seen_max, (p).floor, (p).stragglers::text[] as stragglers,
-         (p).lows::text[] as lows, (p).target::text as target, (p).last_id
-       from (select $1::hark.position as p) x`,
-      [this.position],
+      `select (m).number, (m).max_id, (m).floor, (m).stragglers::text[] as stragglers, (m).lows::text[] as lows
+       from (select $1::hark.marks as m) x`,
+      [this.position.seen],
     );
     return {
-      seen: row.seen,
-      seenMax: Number(row.seen_max),
+      number: Number(row.number),
+      maxId: Number(row.max_id),
       floor: Number(row.floor),
       stragglers: row.stragglers,
       lows: row.lows.map(Number),
-      target: row.target,
-      lastId: row.last_id === null ? null : Number(row.last_id),
     };
   }
 }
@@ -189,8 +194,6 @@ export async function attend(client: Client, consumer: string, owner: string): P
 export class RegisteredReader extends Reader {
   owner: string = crypto.randomUUID();
   epoch = "";
-  /** Whether it has gone past windows since it last stored where it is. */
-  #unstored = false;
 
   constructor(
     client: Client,
@@ -227,14 +230,13 @@ export class RegisteredReader extends Reader {
   /** Claims the consumer and goes on from its stored position, as a worker that starts does. */
   async claim(): Promise<void> {
     await attend(this.client, this.consumer, this.owner);
-    const { rows: [row] } = await this.client.query("select * from hark.claim($1, $2, $3)", [
-      this.consumer,
-      [this.partition],
-      this.owner,
-    ]);
+    const { rows: [row] } = await this.client.query(
+      `select ${claimedColumns} from hark.claim($1, $2, $3)`,
+      [this.consumer, [this.partition], this.owner],
+    );
     if (row === undefined) throw new Error("somebody else has the partition");
     this.epoch = row.epoch;
-    this.load(row.position, row.in_window);
+    this.position = claimedPlace(row);
     this.started = null;
   }
 
@@ -245,68 +247,35 @@ export class RegisteredReader extends Reader {
 
   /** Starts again as another process would: a new owner, nothing remembered. */
   async restart(): Promise<void> {
-    if (this.#unstored) await this.acknowledge();
+    await this.acknowledge();
     await this.release();
     this.owner = crypto.randomUUID();
     await this.claim();
   }
 
-  protected read(limits: unknown[]) {
+  protected read({ seen, target, lastId, afterId }: Place, limits: unknown[]) {
     return this.client.query(
-      `select ${columns}
-       from hark.window($1, $2, $3, $4, $5::hark.position) w,
+      `select ${columns}, hark.content_of(w.target) as target
+       from hark.window($1, $2, $3, $4, $5::hark.marks, $6) w,
          lateral ${
-        pageRows(`w.position, w.channels, $6, $7, $8,
-           coalesce($9::pg_snapshot, (w.position).target), w.filter, w.partitions, $3`)
+        pageRows(`$7::hark.marks, w.target, $8, $9, w.channels, $10, $11, $12,
+           $13::hark.marks, w.filter, w.partitions, $3`)
       } r`,
-      [...this.identity, this.position, ...limits],
+      [...this.identity, target, lastId === null, seen, lastId, afterId, ...limits],
     );
   }
 
   async acknowledge(handled = 0, client: Client = this.client): Promise<void> {
-    const { rows: [row] } = await client.query(
-      `select (hark.acknowledge($1, $2, $3, $4, array[$5], array[null]::bigint[], array[$6]::bigint[],
-         array[true]))[1] as position`,
-      [...this.identity, this.position, handled],
+    // A window of which nothing was read is not stored.
+    const { seen, target, lastId, afterId } = this.position;
+    const begun = target !== null && lastId === null
+      ? { seen, target: null, lastId, afterId }
+      : this.position;
+    await client.query(
+      `select hark.acknowledge($1, $2, $3, $4, $5::hark.marks[], array[$6::bigint], array[$7::bigint],
+         array[$8::bigint], array[$9::bigint], array[$10]::bigint[], array[true])`,
+      [...this.identity, ...stored(begun), handled],
     );
-    this.position = row.position;
-    this.#unstored = false;
-  }
-
-  /**
-   * Reads a window to its end and goes past it with its last page, as workers do, where the server lets it; gives
-   * whether it did.
-   */
-  async passing(): Promise<boolean> {
-    const { rows: maxRows = 500, bytes = 1_000_000, scanned = 10_000 } = this.limits;
-    for (;;) {
-      const { rows: [row] } = await this.client.query(
-        `select g.ids, g.next::text as next, g.position::text as position, g.window_end
-         from hark.window($1, $2, $3, $4, $5::hark.position) w,
-           lateral hark.page(w.position, w.channels, $6, $7, $8, (w.position).target, fence => true) g`,
-        [...this.identity, this.position, maxRows, bytes, scanned],
-      );
-      this.position = row.next ?? row.position;
-      const ids: string[] = row.ids?.split(",") ?? [];
-      this.delivered.push(...ids.map((id) => (
-        { id: Number(id), channel: "c", key: null, payload: null, isReplay: false }
-      )));
-      this.#unstored = true;
-      if (!row.window_end) continue;
-      if (row.next === null) await this.pass();
-      this.forget();
-      return row.next !== null;
-    }
-  }
-
-  /** Moves past a window that is read to its end without storing that. */
-  async pass(): Promise<void> {
-    const { rows: [row] } = await this.client.query(
-      "select hark.window_skip($1::hark.position)::text as position",
-      [this.position],
-    );
-    this.position = row.position;
-    this.forget();
   }
 }
 
@@ -316,7 +285,7 @@ export class UnregisteredReader extends Reader {
     super(client, limits);
   }
 
-  /** Takes a position, and the fence that has to follow it. */
+  /** Takes a position. */
   static async open(
     client: Client,
     channels: string[] | null,
@@ -324,37 +293,29 @@ export class UnregisteredReader extends Reader {
     limits: PageLimits = {},
   ): Promise<UnregisteredReader> {
     const reader = new UnregisteredReader(client, channels, limits);
+    if ("kind" in start && start.kind === "now") {
+      reader.position = { seen: await cut(client), target: null, lastId: null, afterId: 0 };
+      return reader;
+    }
     const { rows: [row] } = await client.query(
-      "select hark.start_position($1, $2, $3)::text as position",
+      "select hark.content_of(p.seen) as seen, p.after_id from hark.start_position($1, $2, $3) p",
       startValues(start),
     );
-    reader.position = row.position;
-    await reader.fence();
+    reader.position = { seen: row.seen, target: null, lastId: null, afterId: Number(row.after_id) };
     return reader;
   }
 
-  /** A transaction that takes a number and ends. */
-  async fence(): Promise<void> {
-    await this.client.query("select pg_current_xact_id()");
-  }
-
-  protected read(limits: unknown[]) {
+  protected read({ seen, target, lastId, afterId }: Place, limits: unknown[]) {
     return this.client.query(
       `select ${columns}
-       from (select hark.window_open($1::hark.position) as position offset 0) w,
-         lateral ${
-        pageRows(`w.position, $2, $3, $4, $5, coalesce($6::pg_snapshot, (w.position).target)`)
+       from ${
+        pageRows("$1::hark.marks, $2::hark.marks, $3, $4, $5, $6, $7, $8, $9::hark.marks")
       } r`,
-      [this.position, this.channels, ...limits],
+      [seen, target, lastId, afterId, this.channels, ...limits],
     );
   }
 
-  async acknowledge(): Promise<void> {
-    const { rows: [row] } = await this.client.query(
-      "select hark.window_advance($1::hark.position)::text as position",
-      [this.position],
-    );
-    this.position = row.position;
-    await this.fence();
+  override acknowledge(): Promise<void> {
+    return Promise.resolve();
   }
 }

@@ -22,11 +22,13 @@ import {
 export interface Break {
   /** What is missing then. */
   readonly rule: string;
-  /** The function, for example "hark.window_advance". */
+  /** The function, for example "hark.new_mark". */
   readonly in?: string;
   /** Text of its definition that has to be there once. */
   readonly from?: string;
   readonly to?: string;
+  /** More text of the same function that is replaced. */
+  readonly also?: { readonly from: string; readonly to: string };
   /** For rules that the reader keeps, not the SQL: see {@linkcode Lab.broken}. */
   readonly flag?: string;
 }
@@ -154,7 +156,10 @@ async function replace(sql: Lab["sql"], broken: Break): Promise<void> {
   const [row] = await sql("select pg_get_functiondef($1::regproc) as text", [broken.in]);
   const parts = row.text.split(broken.from);
   assert.equal(parts.length, 2, `${broken.in} has to hold once: ${broken.from}`);
-  await sql(parts.join(broken.to));
+  const { from = "", to = "" } = broken.also ?? {};
+  const text = parts.join(broken.to);
+  assert.ok(text.includes(from), `${broken.in} has to hold: ${from}`);
+  await sql(broken.also === undefined ? text : text.replace(from, () => to));
 }
 
 let databases = 0;
@@ -182,7 +187,7 @@ async function runOnce(server: OwnServer, staging: Staging, broken?: Break): Pro
   const lab = new Lab(withDatabaseName(server.url, name), server, broken);
   try {
     if (broken?.in !== undefined) await replace(lab.sql.bind(lab), broken);
-    // Here rather than in the first window, whose transaction would take a number for it.
+    // Here rather than in the first cut, whose transaction would take its number earlier for it.
     await lab.sql("select hark.incarnation()");
     if (broken === undefined) await staging.stage(lab);
     else {

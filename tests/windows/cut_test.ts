@@ -1,18 +1,15 @@
-/** Opening a window: one snapshot, one end, and the transactions in which neither would be right. */
+/** Cutting a mark: one snapshot, one end, and the transactions in which neither would be right. */
 
 import assert from "node:assert/strict";
 import type { Client } from "../harness/mod.ts";
 import { UnregisteredReader } from "./_support/reader.ts";
-import { type Lab, pause, type Staging, stagings } from "./_support/staging.ts";
+import { pause, type Staging, stagings } from "./_support/staging.ts";
 import { assertExactlyOnce } from "./_support/truth.ts";
 
 /** Moves a position past so many windows opened on `client`; gives the error's code if it is refused. */
-async function windowsIn(client: Client, reader: UnregisteredReader, lab: Lab, count: number) {
+async function windowsIn(client: Client, reader: UnregisteredReader, count: number) {
   const inside = new UnregisteredReader(client, reader.channels);
   inside.position = reader.position;
-  inside.fence = async () => {
-    await lab.sql("select pg_current_xact_id()");
-  };
   try {
     for (let n = 0; n < count; n++) reader.delivered.push(...await inside.window());
     reader.position = inside.position;
@@ -37,7 +34,7 @@ const inATransactionThatWrote: Staging = {
     const writer = await lab.writer();
     await writer.number();
     await other.rollback();
-    const code = await windowsIn(writer.client, reader, lab, 1);
+    const code = await windowsIn(writer.client, reader, 1);
     // Refused, the transaction is over; let in, its rows come after the snapshot that counts them.
     if (code !== undefined) await writer.rollback();
     else {
@@ -64,7 +61,7 @@ const withAnOldSnapshot: Staging = {
       const client = await lab.client();
       await client.query(`begin isolation level ${level}; select count(*) from hark.log;`);
       await lab.publish(1);
-      const code = await windowsIn(client, reader, lab, 2);
+      const code = await windowsIn(client, reader, 2);
       await client.query("rollback");
       await reader.drain();
       await assertExactlyOnce(reader.client, reader.delivered);
@@ -74,14 +71,14 @@ const withAnOldSnapshot: Staging = {
 };
 
 const startRefused: Staging = {
-  promise: "a start, a registration and a waymark are refused there too",
+  promise: "a start now and a registration are refused there too",
   stage: async (lab) => {
     const client = await lab.client();
     for (
       const call of [
         "hark.start_position('now', null, null)",
         "hark.register('r', '{c}', 'now')",
-        "hark.waymark()",
+        "hark.cut()",
       ]
     ) {
       await client.query("begin; select hark.notify('c');");
@@ -94,15 +91,19 @@ const startRefused: Staging = {
 };
 
 const oneStatement: Staging = {
-  promise: "what is published and committed while a window opens is in it or in the next",
+  promise: "what is published and committed while a mark is cut is before it or behind it",
   breaks: [{
     rule: "when its end is read before its snapshot is taken",
-    in: "hark.window_open",
-    from: `w.target := pg_current_snapshot();
-    w.target_max := greatest(p.seen_max, coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.last_drawn_id()));`,
-    to: `w.target_max := greatest(p.seen_max, hark.last_drawn_id());
-    ${pause}
-    w.target := pg_current_snapshot();`,
+    in: "hark.new_mark",
+    from: "  loop\n",
+    to: `  loop
+    asked_running := coalesce(pg_sequence_last_value('hark.log_id_seq'), 0);
+    ${pause}\n`,
+    also: {
+      from:
+        "m.max_id := greatest(last.max_id, coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.last_drawn_id()));",
+      to: "m.max_id := greatest(last.max_id, asked_running);",
+    },
   }],
   stage: async (lab) => {
     const reader = await UnregisteredReader.open(await lab.client(), ["c"]);
@@ -124,26 +125,25 @@ const openedAndReadAtOnce: Staging = {
     const reader = await UnregisteredReader.open(await lab.client(), ["c"]);
     const read = async () => {
       const { rows } = await reader.client.query(
-        `select r.ids, r.position::text
+        `select r.ids, hark.content_of(w.mark) as mark
          from (select pg_advisory_xact_lock_shared(77)::text as x offset 0) g,
-           lateral (select hark.window_open($1::hark.position) as position where g.x = '' offset 0) w,
-           lateral hark.page(w.position, null, 10, 1000, 1000, null) r`,
-        [reader.position],
+           lateral (select hark.cut() as mark where g.x = '' offset 0) w,
+           lateral hark.page($1::hark.marks, w.mark, null, 0, null, 10, 1000, 1000, null) r`,
+        [reader.position.seen],
       );
-      reader.position = rows[0].position;
+      reader.position = { ...reader.position, seen: rows[0].mark };
       return rows[0].ids?.split(",").length ?? 0;
     };
     const count = await lab.held(lab.gate, read, () => lab.publish(1));
-    await reader.acknowledge();
     assert.equal(count + (await reader.drain()).length, 1);
   },
 };
 
 const withoutALook: Staging = {
-  promise: "opening a window does not look at the log, however much lies uncommitted at its head",
+  promise: "a cut does not look at the log, however much lies uncommitted at its head",
   breaks: [{
     rule: "when its end is the greatest id in the log",
-    in: "hark.window_open",
+    in: "hark.new_mark",
     from: "coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.last_drawn_id())",
     to: "(select max(l.id) from hark.log l)",
   }],
@@ -160,14 +160,14 @@ const withoutALook: Staging = {
     };
     await reader.client.query("begin");
     const before = await scans();
-    await reader.client.query("select hark.window_open($1::hark.position)", [reader.position]);
+    await reader.client.query("select hark.cut()");
     const after = await scans();
     await reader.client.query("rollback");
     assert.equal(after, before);
   },
 };
 
-stagings("a window opens where its snapshot can be trusted", [
+stagings("a mark is cut where its snapshot can be trusted", [
   inATransactionThatWrote,
   withAnOldSnapshot,
   startRefused,
