@@ -14,12 +14,19 @@ interface Bench {
   readonly about: string;
   /** Whether it starts workers as separate processes. */
   readonly spawns: boolean;
+  /** A program that it runs on a server of its own; it is given none. */
+  readonly runs?: string;
 }
 
 const benches: Readonly<Record<string, Bench>> = {
   publish: {
     about: "Publishing, one notification a transaction, by 1 to 64 clients, while a consumer runs",
     spawns: true,
+  },
+  instructions: {
+    about: "Machine instructions of one publish, by callgrind",
+    spawns: false,
+    runs: "valgrind",
   },
   batch: { about: "Publishing 1,000 notifications at a time", spawns: false },
   replay: {
@@ -55,7 +62,7 @@ async function main([first, ...rest]: string[]): Promise<number> {
   if (first === "--help" || first === "-h") {
     console.log("deno task bench [name] [--help | its flags]; without a name: replay\n");
     for (const [name, { about }] of Object.entries(benches)) {
-      console.log(`  ${name.padEnd(10)}${about}`);
+      console.log(`  ${name.padEnd(14)}${about}`);
     }
     console.log("\nThe server is the one that DATABASE_URL names, or a throwaway one.");
     return 0;
@@ -77,6 +84,7 @@ async function main([first, ...rest]: string[]): Promise<number> {
     console.log(comment.trim());
     return 0;
   }
+  if (bench.runs !== undefined) return await run(script.href, bench, "", args);
   const url = Deno.env.get("DATABASE_URL");
   if (url !== undefined && url !== "") return await run(script.href, bench, url, args);
   return await onThrowawayServer((url) => run(script.href, bench, url, args));
@@ -111,18 +119,22 @@ async function onThrowawayServer(work: (url: string) => Promise<number>): Promis
 /** Runs one bench with no more permissions than it needs. */
 async function run(
   script: string,
-  { spawns }: Bench,
+  { spawns, runs }: Bench,
   url: string,
   args: readonly string[],
 ): Promise<number> {
-  const rights = spawns
+  const rights = runs !== undefined
+    ? ["-P=listen", `--allow-run=${[...config.permissions.listen.run, runs].join(",")}`]
+    : spawns
     ? ["-P=bench", `--allow-run=${[...config.permissions.bench.run, Deno.execPath()].join(",")}`]
     : ["-P=measure"];
+  // A bench that starts a server may fetch one.
+  const lock = runs === undefined ? "dev.lock" : ".hark/dev.lock";
   const picture = args.find((arg) => arg.startsWith("--svg="))?.slice(6) ??
     (args.includes("--svg") ? args[args.indexOf("--svg") + 1] : undefined);
   if (picture !== undefined) rights.push(`--allow-write=${picture}`);
   const { code } = await new Deno.Command("deno", {
-    args: ["run", "--no-prompt", "--quiet", "--lock=dev.lock", ...rights, script, ...args],
+    args: ["run", "--no-prompt", "--quiet", `--lock=${lock}`, ...rights, script, ...args],
     env: { DATABASE_URL: url },
     stdin: "null",
     stdout: "inherit",

@@ -12,7 +12,7 @@ as $$
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
       'delayed_status', 'schedules', 'extend', 'retention_settings', 'apply_retention',
       -- Reading the log without a consumer, as hark tail does.
-      'cut', 'content_of', 'start_position', 'resume_mark', 'page', 'window', 'thin_marks', 'deliver_due', 'sleep', 'wake_up', 'shut_gate', 'publishers'
+      'cut', 'content_of', 'start_position', 'resume_mark', 'page', 'window', 'thin_marks', 'deliver_due', 'sleep', 'stay_asleep', 'wake_up', 'shut_gates', 'publishers'
     ]),
     ('{publish, operate}', array['cancel_delayed', 'unschedule']),
     ('{publish}', array[
@@ -34,7 +34,7 @@ as $$
     ]),
     ('{consume}', array[
       'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'is_behind',
-      'acknowledge', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
+      'acknowledge', 'acknowledge_all', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave',
       'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'request_look',
       'next_schedules', 'run_schedule', 'turn_partitions'
     ]),
@@ -50,11 +50,11 @@ as $$
     ('{}', array[
       'acting_role', 'add_replay', 'add_segments', 'advance_idle', 'ask_to_store', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind', 'cleaned',
       'contents', 'dead_matching', 'delete_copies', 'delete_ids', 'id_range', 'drop_watch_row', 'error_text', 'failures_page', 'last_drawn_id',
-      'forget_dedupe', 'forget_processes', 'forget_workers', 'is_defined_as', 'function_lists', 'functions_for', 'gate_bits', 'grant_consume',
-      'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'has_content', 'has_rights_of', 'hold_gate', 'holders_of', 'id_at',
-      'id_before', 'in_context', 'incarnation', 'is_alive', 'is_converted', 'is_newer', 'is_of_a_value', 'is_passable', 'keep_marks', 'last_served',
+      'forget_dedupe', 'forget_processes', 'forget_workers', 'is_defined_as', 'function_lists', 'functions_for', 'gate_of', 'gates', 'gates_of', 'grant_consume',
+      'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'has_content', 'has_rights_of', 'hold_gates', 'holders_of', 'id_at',
+      'id_before', 'in_context', 'incarnation', 'is_alive', 'is_converted', 'is_gate_open', 'is_newer', 'is_of_a_value', 'is_passable', 'keep_marks', 'last_served',
       'segments', 'matches', 'may_match', 'new_mark', 'newest_mark', 'next_segment', 'partition_of', 'passed', 'postpone_damaged', 'raise_fenced',
-      'raise_lost', 'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse_invalid', 'renew_grants',
+      'raise_lost', 'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse', 'renew_grants',
       'remove_marks', 'renew_watches', 'retention_due', 'require_consumer', 'require_schedule_rights', 'require_fresh_snapshot', 'require_read_committed',
       'sendable', 'settle', 'start_id_of', 'stored_bytes', 'survives', 'take_dedupe', 'try_lock',
       'unread_of', 'waiting_matching', 'wake_all', 'wake_one'

@@ -51,7 +51,7 @@ create unlogged table hark.incarnation (
 --
 -- No CHECK constraints: each insert parses, plans and prepares those of a table anew, 10 of its 17 us here.
 -- The functions that insert check their arguments in their own plans instead. They refuse invalid ones with a
--- constraint's name (hark.refuse_invalid). Rows from hark.delayed have been checked there.
+-- constraint's name (hark.refuse). Rows from hark.delayed have been checked there.
 --
 -- The log is divided by ranges of ids into segments, which hark.add_segments makes (operate/segments.sql). The
 -- overflow segment hark.log_overflow takes ids that no other segment covers.
@@ -128,7 +128,7 @@ insert into hark.upkeep default values;
 -- renewed row finds room on its own page. Write rows seldom: a long transaction keeps old row versions from
 -- being pruned, and they slow the look.
 create unlogged table hark.sleepers (
-  channel text collate "C" not null,   -- '' means every channel
+  channel text collate "C" not null,
   sleeper uuid not null,
   session bigint,                      -- advisory lock key held by its LISTEN session
   until timestamptz not null,
@@ -136,14 +136,20 @@ create unlogged table hark.sleepers (
 ) with (fillfactor = 10);
 comment on table hark.sleepers is 'Which readers to wake by NOTIFY for which channel; publishers look here.';
 
--- Tables without rows, each for one lock that only Hark's functions can take (hark.hold_gate, hark.try_lock). Not advisory locks:
+-- Tables without rows, each for one lock that only Hark's functions can take (hark.hold_gates, hark.try_lock). Not advisory locks:
 -- any role that may connect can take those, and pg_locks shows it their numbers.
 create table hark.gate_lock ();
 create table hark.delivery_lock ();
 create table hark.segments_lock ();
 
-create sequence hark.gate minvalue -9223372036854775808 cache 1;
-select setval('hark.gate', 0);
+-- The gates in front of hark.sleepers (read/wake.sql): 64 sequences of 64 bits.
+do $$
+begin
+  for n in 0..63 loop
+    execute format('create sequence hark.gate_%s minvalue -9223372036854775808 cache 1', lpad(n::text, 2, '0'));
+  end loop;
+end
+$$;
 
 -- Notifications to be delivered later. They are not in the log: an id drawn now would lie below every
 -- reader's floor when it is due. The notification would be lost (read/marks.sql). hark.deliver_due

@@ -12,23 +12,45 @@
 --   "stored": true in an outcome says that the notification has a row in hark.waiting. If the row is gone by
 --   now, the notification was discarded, and the outcome does not count.
 --
+-- Unless `patient`, it waits for no partition. If a handler's transaction that is about to commit holds one, it
+-- stores nothing and returns false.
+--
 -- The ownership of partitions is looked up one by one: as a join, the planner compared each with each.
 create or replace function hark.acknowledge(
   consumer text, owner uuid, held integer[], epochs bigint[], marks hark.marks[], seen bigint[], targets bigint[],
-  last_ids bigint[], after_ids bigint[], handled bigint[], calm boolean[], outcomes json default null
-) returns void
+  last_ids bigint[], after_ids bigint[], handled bigint[], calm boolean[], outcomes json default null,
+  patient boolean default true
+) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+-- Planned once a session: it is called often, with lists of about the same length.
+set plan_cache_mode = force_generic_plan set jit = off
 as $$
 declare
   served integer;
 begin
-  select count(*) into served
-  from (select h.* from unnest(held, epochs) h (partition, epoch) order by h.partition) h
-  cross join lateral (
-    select from hark.partitions s
-    where s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2 limit 1
-    for update
-  ) s;
+  if patient then
+    select count(*) into served
+    from (select h.* from unnest(held, epochs) h (partition, epoch) order by h.partition) h
+    cross join lateral (
+      select from hark.partitions s
+      where s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2 limit 1
+      for update
+    ) s;
+  else
+    select count(*) into served
+    from (select h.* from unnest(held, epochs) h (partition, epoch) order by h.partition) h
+    cross join lateral (
+      select from hark.partitions s
+      where s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2 limit 1
+      for update skip locked
+    ) s;
+    if served <> cardinality(held) and cardinality(held) = (
+      select count(*) from unnest(held, epochs) h (partition, epoch)
+      join hark.partitions s on s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2
+    ) then
+      return false;
+    end if;
+  end if;
   if served <> cardinality(held) then
     perform hark.raise_fenced($1, $3);
   end if;
@@ -61,6 +83,46 @@ begin
           from hark.log l where l.id = d.id),
         true);
   end if;
+  return true;
+end
+$$;
+
+-- Stores what the workers of a process have done, in one call: hark.acknowledge for each, without patience. `parts` is a
+-- JSON array with the arguments of each, as text. What is refused for one worker does not count for the others, and a
+-- hanging handler delays only its own consumer.
+--   state     null if it is stored; 55P03 if a partition is locked; else the SQLSTATE of an error, with its message and
+--             its hint
+create or replace function hark.acknowledge_all(parts json) returns table (n integer, state text, message text, hint text)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off
+as $$
+#variable_conflict use_column
+declare
+  part record;
+begin
+  -- In one order in all processes. (Nothing waits for a partition, but other rows are locked too.)
+  for part in
+    select p.number, array(select v.value from json_array_elements_text(p.part) with ordinality v (value, place)
+      order by v.place) as given
+    from json_array_elements(parts) with ordinality p (part, number)
+    order by p.part ->> 0, p.part ->> 1
+  loop
+    n := part.number; state := null; message := null; hint := null;
+    begin
+      if not hark.acknowledge(
+        part.given[1], part.given[2]::uuid, part.given[3]::integer[], part.given[4]::bigint[],
+        array(select m.content::hark.marks from json_array_elements_text(part.given[5]::json) m (content)),
+        string_to_array(part.given[6], ',', '')::bigint[], string_to_array(part.given[7], ',', '')::bigint[],
+        string_to_array(part.given[8], ',', '')::bigint[], string_to_array(part.given[9], ',', '')::bigint[],
+        part.given[10]::bigint[], part.given[11]::boolean[], part.given[12]::json, false
+      ) then
+        state := '55P03';
+      end if;
+    exception when others then
+      get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
+    end;
+    return next;
+  end loop;
 end
 $$;
 

@@ -21,6 +21,8 @@
 --              partition
 --   turning    the number of partitions is being changed: call hark.turn_partitions, and ask again
 --   retention_due  call hark.apply_retention
+--   mark       in the first row, the newest mark if it sees all that is committed: a reader that stands there need
+--              not look. Null if there is something new.
 create or replace function hark.heartbeat(
   process uuid, session bigint, lease_ms integer, renew boolean, name text,
   consumers text[], owners uuid[], tags text[], definitions json default null, absent uuid[] default '{}'
@@ -28,7 +30,7 @@ create or replace function hark.heartbeat(
   n integer, outcome text, tag text, partitions integer, share integer, workers integer, mine integer[],
   epochs bigint[], free integer[], gone integer[], paused boolean, releasing boolean, turning boolean,
   changes bigint, replays boolean, next_due_ms double precision, next_schedule_ms double precision,
-  retention_due boolean
+  retention_due boolean, mark text
 )
 language plpgsql volatile security definer rows 10 set search_path = pg_catalog, pg_temp
 -- Planned once a session. The lists are short, and what they are joined with is found by its key.
@@ -42,6 +44,8 @@ declare
   due_in double precision;
   schedule_in double precision;
   retains boolean;
+  -- First: with a number of its own, the transaction could not tell.
+  newest constant text := hark.content_of(hark.new_mark(false, true));
 begin
   select p.lease_until into lease_before from hark.processes p where p.id = $1;
   if $4 or lease_before is null then
@@ -163,7 +167,7 @@ begin
     k.paused_at is not null, k.fits and k.next_partitions is not null and k.barrier is null,
     k.fits and k.next_partitions is not null, k.changes,
     k.fits and exists (select from hark.replays r where r.consumer = k.name),
-    due_in, schedule_in, retains
+    due_in, schedule_in, retains, case when k.n = 1 then newest end
   from asked k
   join crews w on w.n = k.n
   left join shares s on s.n = k.n

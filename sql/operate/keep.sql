@@ -53,9 +53,12 @@ comment on function hark.retention_settings() is 'How long notifications are kep
 
 -- Whether a worker should call hark.apply_retention now.
 create or replace function hark.retention_due() returns boolean
-language sql volatile security definer set search_path = pg_catalog, pg_temp
+-- Each heartbeat calls it. A SQL function would be planned at each call.
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select exists (select from hark.retention r where r.keep is not null and r.next_at <= clock_timestamp())
+begin
+  return exists (select from hark.retention r where r.keep is not null and r.next_at <= clock_timestamp());
+end
 $$;
 
 -- Applies one due setting: empties one old segment, or looks at one batch of notifications. One worker at a time

@@ -133,7 +133,9 @@ comment on function hark.cut() is
 --   - no straggler has ended that may have such an id,
 --   - the mark is of this life. A reader of an earlier one soon has a mark that needs no second look.
 -- Foreign transactions come and go without a mark.
-create or replace function hark.new_mark(polite boolean) returns hark.marks
+--
+-- With `looking`, it stores nothing in any case: it returns null if there is something new.
+create or replace function hark.new_mark(polite boolean, looking boolean default false) returns hark.marks
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 -- Planning at each call would take longer than running.
 set plan_cache_mode = force_generic_plan
@@ -172,6 +174,9 @@ begin
         where t.low < last.max_id and pg_visible_in_snapshot(t.xid, m.snapshot)))
     then
       return last;
+    end if;
+    if looking then
+      return null;
     end if;
     if tries = 0 then
       asked_upper := m.upper;

@@ -2,25 +2,70 @@
 --
 -- NOTIFY takes a lock that serialises every notifying commit of the cluster, through its flush. So a
 -- publisher notifies only if the channel has a row in hark.sleepers that has not expired. A reader that reads
--- all the time has no row. Looking for that row costs a quarter of a publish, so a gate stands in front of
--- the rows. The gate is a sequence whose value has a bit for each of 64 groups of channels. A group's bit is
--- shut (0) if no reader sleeps on any of its channels.
+-- all the time has no row. Looking for that row costs a third of a publish, so gates stand in front of the
+-- rows: 64 sequences whose values have 64 bits each. A channel's hash names one bit. It is 0, the gate is
+-- shut, if no reader sleeps on any channel with that bit. With 100 sleeping readers of other channels, one
+-- channel in 40 has an open gate and no reader. Its publishers look for a row in vain, and do not notify.
+--
+-- A reader of all channels would open all gates. So it does not sleep: it looks at the log every now and then.
 --
 -- A publisher may look before a sleeper's row is there, and commit after the sleeper has looked. Two rules
 -- keep the reader from missing the notification:
 --   1. A publisher has its transaction number and its lock on the log before it looks at the gate. The gate's
 --      value is current in any snapshot. The publisher looks for the row in a later statement.
---   2. A sleeper opens the gate and commits its row. Then it asks hark.publishers which transactions hold
+--   2. A sleeper opens its gates and commits its row. Then it asks hark.publishers which transactions hold
 --      such a lock. It looks again and again until the last of them has ended, and once more.
 -- A publisher that is not among them had either ended or takes its lock later. If it had ended, the sleeper's
 -- next look finds its rows. If it locks later, it finds the gate open and sees the row. (Locks tell this at
 -- once: a snapshot does not list a transaction whose number is its xmax.) In REPEATABLE READ a publisher sees
 -- an old state of the rows, so there an open gate is enough. Readers also poll, as a safety net.
 --
--- The gate is not part of a transaction. It is opened before others can see the row, and shut after the
+-- Gates are not part of a transaction. They are opened before others can see the row, and shut after the
 -- row has gone.
 
--- Makes a reader a sleeper: publishers wake it for these channels (null: all) for lasting_ms milliseconds.
+-- All gates, at the indices that hark.gate_of computes.
+create or replace function hark.gates() returns regclass[]
+language sql immutable
+as $$
+  select '[-32:31]={
+    hark.gate_00, hark.gate_01, hark.gate_02, hark.gate_03, hark.gate_04, hark.gate_05, hark.gate_06, hark.gate_07,
+    hark.gate_08, hark.gate_09, hark.gate_10, hark.gate_11, hark.gate_12, hark.gate_13, hark.gate_14, hark.gate_15,
+    hark.gate_16, hark.gate_17, hark.gate_18, hark.gate_19, hark.gate_20, hark.gate_21, hark.gate_22, hark.gate_23,
+    hark.gate_24, hark.gate_25, hark.gate_26, hark.gate_27, hark.gate_28, hark.gate_29, hark.gate_30, hark.gate_31,
+    hark.gate_32, hark.gate_33, hark.gate_34, hark.gate_35, hark.gate_36, hark.gate_37, hark.gate_38, hark.gate_39,
+    hark.gate_40, hark.gate_41, hark.gate_42, hark.gate_43, hark.gate_44, hark.gate_45, hark.gate_46, hark.gate_47,
+    hark.gate_48, hark.gate_49, hark.gate_50, hark.gate_51, hark.gate_52, hark.gate_53, hark.gate_54, hark.gate_55,
+    hark.gate_56, hark.gate_57, hark.gate_58, hark.gate_59, hark.gate_60, hark.gate_61, hark.gate_62, hark.gate_63
+  }'::pg_catalog.regclass[]
+$$;
+
+-- The gate of a channel. The next function tells which of its bits: hash & 63, counted from the sign bit.
+create or replace function hark.gate_of(channel text) returns regclass
+language sql immutable
+as $$ select (hark.gates())[pg_catalog.hashtext($1 collate pg_catalog."C") operator(pg_catalog.>>) 26] $$;
+
+-- Whether a reader may sleep on a channel. PostgreSQL inlines these functions, so a publisher evaluates one
+-- expression. Each function and operator in it costs 1 % of a publish: the shift moves the channel's bit
+-- to the sign, which saves one. The value of a gate that was never opened is null, which counts as shut.
+create or replace function hark.is_gate_open(channel text) returns boolean
+language sql volatile
+as $$
+  select pg_catalog.pg_sequence_last_value(hark.gate_of($1))
+    operator(pg_catalog.<<) (pg_catalog.hashtext($1 collate pg_catalog."C") operator(pg_catalog.&) 63)
+    operator(pg_catalog.<) 0
+$$;
+
+-- The gates of a set of channels, each with the bits of these channels and its value.
+create or replace function hark.gates_of(names text[]) returns table (gate regclass, bits bigint, value bigint)
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select g.gate, coalesce(bit_or(1::bigint << (63 - (hashtext(n.name collate "C") & 63))), 0),
+    coalesce(pg_sequence_last_value(g.gate), 0)
+  from unnest(hark.gates()) g (gate) left join unnest($1) n (name) on hark.gate_of(n.name) = g.gate
+  group by g.gate
+$$;
+
+-- Makes a reader a sleeper: publishers wake it for these channels for lasting_ms milliseconds.
 -- Call it again to stay one. Returns whether the reader was a sleeper for these channels all the time
 -- already. If not, the caller goes on as the head of this file says. Call it in a transaction of its own:
 -- publishers see only what has committed.
@@ -30,20 +75,23 @@ create or replace function hark.sleep(sleeper uuid, channels text[], session big
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  names constant text[] := hark.as_set(coalesce(channels, array['']));
-  bits constant bigint := hark.gate_bits(names);
+  names constant text[] := hark.as_set(channels);
   covered boolean;
 begin
-  -- Locks are taken in this order: the own rows, the gate, the rows of others. Only the first two are waited for. A
+  if channels is null then
+    raise exception 'a reader of all channels cannot sleep: it would open every gate'
+      using errcode = 'HK006', hint = 'Name the channels, or look at the log from time to time.';
+  end if;
+  -- Locks are taken in this order: the own rows, the gates, the rows of others. Only the first two are waited for. A
   -- session that held rows of others while it waited for its own would deadlock with one that does the same.
   perform from hark.sleepers s where s.sleeper = $1 order by s.channel for update;
   select count(*) = cardinality(names) into covered
   from hark.sleepers s where s.sleeper = $1 and s.until > clock_timestamp();
-  if not covered or pg_sequence_last_value('hark.gate') & bits <> bits then
+  if not covered or exists (select from hark.gates_of(names) g where g.value & g.bits <> g.bits) then
     covered := false;
-    -- Held until commit: another session cannot see this row yet, and would shut the gate.
-    perform hark.hold_gate();
-    perform setval('hark.gate', pg_sequence_last_value('hark.gate') | bits);
+    -- Held until commit: another session cannot see this row yet, and would shut the gates.
+    perform hark.hold_gates();
+    perform setval(g.gate, g.value | g.bits) from hark.gates_of(names) g where g.value & g.bits <> g.bits;
   end if;
   insert into hark.sleepers (channel, sleeper, session, until)
   select n.name, $1, $3, clock_timestamp() + make_interval(secs => $4 / 1000.0)
@@ -62,16 +110,31 @@ begin
 end
 $$;
 
--- The bits of the gate for a set of channels; '' means all channels.
-create or replace function hark.gate_bits(names text[]) returns bigint
-language sql immutable set search_path = pg_catalog, pg_temp
+-- Keeps sleepers of one LISTEN session asleep, all in one call. Returns for how many channels each was renewed. If
+-- that is not every channel of a sleeper, its row has expired or is being removed, and it calls hark.sleep. Waits for
+-- no lock. The gates need no look: they are open as long as a row is there.
+create or replace function hark.stay_asleep(sleepers uuid[], session bigint, lasting_ms integer)
+returns table (sleeper uuid, channels integer)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
-  select case when '' = any (names) then -1::bigint
-    else coalesce(bit_or(1::bigint << (hashtext(n.name collate "C") & 63)), 0) end
-  from unnest(names) n (name)
+begin
+  return query
+  with asleep as materialized (
+    select s.channel, s.sleeper from hark.sleepers s
+    where s.sleeper = any ($1) and s.session = $2 and s.until > clock_timestamp()
+    for update skip locked
+  ),
+  renewed as (
+    update hark.sleepers s set until = clock_timestamp() + make_interval(secs => $3 / 1000.0)
+    from asleep a where s.channel = a.channel and s.sleeper = a.sleeper
+    returning s.sleeper
+  )
+  select r.sleeper, count(*)::integer from renewed r group by r.sleeper;
+end
 $$;
 
-create or replace function hark.hold_gate() returns void
+create or replace function hark.hold_gates() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -79,7 +142,7 @@ begin
 end
 $$;
 
--- Ends a reader's sleep: publishers no longer wake it. Call hark.shut_gate once this has committed.
+-- Ends a reader's sleep: publishers no longer wake it. Call hark.shut_gates once this has committed.
 create or replace function hark.wake_up(sleeper uuid) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -89,23 +152,21 @@ begin
 end
 $$;
 
--- Shuts the gate for groups of channels that have no row. An expired row still counts, because it may be
--- about to be renewed. Does nothing in a transaction that has a number. It may have removed rows and may roll
--- back, but a shut gate would stay shut.
-create or replace function hark.shut_gate() returns void
+-- Shuts the gates of channels that have no row. An expired row still counts, because it may be about to be
+-- renewed. Does nothing in a transaction that has a number. It may have removed rows and may roll back, but a
+-- gate that was shut would stay shut.
+create or replace function hark.shut_gates() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  bits bigint;
+  names text[];
 begin
   if pg_current_xact_id_if_assigned() is not null or not starts_with(current_setting('transaction_isolation'), 'read ') then
     return;
   end if;
-  perform hark.hold_gate();
-  select hark.gate_bits(coalesce(array_agg(s.channel), '{}')) into bits from hark.sleepers s;
-  if bits <> pg_sequence_last_value('hark.gate') then
-    perform setval('hark.gate', bits);
-  end if;
+  perform hark.hold_gates();
+  select array_agg(distinct s.channel) into names from hark.sleepers s;
+  perform setval(g.gate, g.bits) from hark.gates_of(names) g where g.value <> g.bits;
 end
 $$;
 
@@ -144,11 +205,11 @@ as $$
     end
 $$;
 
--- Wakes the sleepers of a channel, for a transaction that has published on it in an earlier statement.
+-- Wakes the sleepers of a channel with an open gate, for a transaction that has published on it in an
+-- earlier statement. In REPEATABLE READ it sees the rows as they were, so there the gate is enough.
 --
 -- Expiry is compared with the statement's clock, not with the current time. If a row is renewed after the
--- snapshot, this statement sees its old state, which was valid at that time. There are two index probes: one
--- probe for both costs twice as much with 100 rows.
+-- snapshot, this statement sees its old state, which was valid at that time.
 --
 -- One channel a call and no FROM: the cost is then the same for any channel, so PostgreSQL plans it once.
 -- Planning at each call takes ten times as long as running. Sequential scans are off, because the plan
@@ -156,18 +217,23 @@ $$;
 create or replace function hark.wake_one(channel text) returns void
 language plpgsql volatile set enable_seqscan = off
 as $$
+declare
+  awaited pg_catalog.bool;
 begin
-  perform pg_catalog.pg_notify('hark', $1)
-  where (not pg_catalog.starts_with(pg_catalog.current_setting('transaction_isolation'), 'read ')
-      or exists (select from hark.sleepers s
-        where s.channel operator(pg_catalog.=) ($1 collate pg_catalog."C")
-          and s.until operator(pg_catalog.>) pg_catalog.statement_timestamp())
-      or exists (select from hark.sleepers s
-        where s.channel operator(pg_catalog.=) ''
-          and s.until operator(pg_catalog.>) pg_catalog.statement_timestamp()))
-    and coalesce(pg_catalog.current_setting('hark.wake', true), '') operator(pg_catalog.<>) 'off'
-    -- A full NOTIFY queue fails the commit. Near that point the readers' polling has to suffice.
-    and pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.5;
+  if pg_catalog.starts_with(pg_catalog.current_setting('transaction_isolation'), 'read ') then
+    awaited := exists (select from hark.sleepers s
+      where s.channel operator(pg_catalog.=) ($1 collate pg_catalog."C")
+        and s.until operator(pg_catalog.>) pg_catalog.statement_timestamp());
+    if not awaited then
+      return;
+    end if;
+  end if;
+  -- A full NOTIFY queue fails the commit. Near that point the readers' polling has to suffice.
+  if coalesce(pg_catalog.current_setting('hark.wake', true), '') operator(pg_catalog.<>) 'off'
+    and pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.5
+  then
+    perform pg_catalog.pg_notify('hark', $1);
+  end if;
 end
 $$;
 
@@ -177,11 +243,7 @@ create or replace function hark.wake(channel text) returns void
 language plpgsql volatile security definer
 as $$
 begin
-  if pg_catalog.pg_sequence_last_value('hark.gate'::pg_catalog.regclass)
-    operator(pg_catalog.&) (1::pg_catalog.int8 operator(pg_catalog.<<)
-      (pg_catalog.hashtext($1 collate pg_catalog."C") operator(pg_catalog.&) 63))
-    operator(pg_catalog.<>) 0
-  then
+  if hark.is_gate_open($1) then
     perform hark.wake_one($1);
   end if;
 end

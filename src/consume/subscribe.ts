@@ -10,6 +10,7 @@ import type { AnyChannel, ChannelOutput, Definition } from "../channels/kind.ts"
 import { getLogger } from "../log/logger.ts";
 import { abortSignal, channelNames } from "../check.ts";
 import { Bell, pause } from "../database/bell.ts";
+import { CommonQuestion } from "../database/common.ts";
 import { connectionsOf } from "../database/database.ts";
 import { ownConnection, type Queryable, requireQueryable } from "../database/queryable.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
@@ -23,6 +24,7 @@ import { EphemeralReader } from "./read/ephemeral_reader.ts";
 import type { Page } from "./read/page.ts";
 import { startValues } from "./start.ts";
 import type { SubscribeOptions } from "./subscribe_options.ts";
+import { pace } from "./read/pace.ts";
 import { Wakeup } from "./read/wakeup.ts";
 import type { Standing } from "./state/context.ts";
 
@@ -102,8 +104,12 @@ export async function* subscribe(
     const nudged = new Bell(bell);
     const listener = follow ? await link.connections?.listener() : undefined;
     if (listener !== undefined) {
-      waking = new Wakeup(bell, listener, crypto.randomUUID(), names, pollInterval);
-      const detached = [listener.attach(waking.heard, names), listener.attachControl(nudged, "")];
+      if (names !== null) {
+        waking = new Wakeup(bell, listener, crypto.randomUUID(), names, pollInterval);
+      }
+      // A reader of all channels hears what publishers tell readers of single channels.
+      const heard = waking?.heard ?? new Bell(bell);
+      const detached = [listener.attach(heard, names), listener.attachControl(nudged, "")];
       detach = () => detached.forEach((end) => end());
     }
     const reader = new EphemeralReader(names, {
@@ -120,7 +126,7 @@ export async function* subscribe(
     // When to look at delayed notifications again, even if other notifications never end.
     let dueAt = 0;
     let nudges = -1;
-    const standing = { busyAt: 0, found: 0 };
+    const standing = { busyAt: performance.now(), found: 0 };
     while (!over.aborted) {
       let page: Page;
       if (opening) rung = bell.count;
@@ -151,10 +157,14 @@ export async function* subscribe(
       const idle = page.rows.length === 0;
       if (idle && nudged.count !== nudges || performance.now() >= dueAt) {
         nudges = nudged.count;
-        dueAt = performance.now() + await deliverDue(link.session, pollInterval);
+        dueAt = await deliverDue(link.session, pollInterval);
       }
       const look = Math.min(dueAt, await tend(link.session, waking, standing));
-      const wait = look - performance.now();
+      const now = performance.now();
+      const wait = Math.min(
+        look - now,
+        names === null ? pace(now - standing.busyAt, pollInterval) : Infinity,
+      );
       if (idle && wait > 0) await bell.wait(rung, wait, over);
     }
   } finally {
@@ -213,21 +223,30 @@ async function farewell(waking: Wakeup, session: Queryable): Promise<void> {
   await Promise.race([leaving, pause(1000, over.signal)]);
 }
 
+const delivering = new CommonQuestion(async (session) => {
+  const { rows: [row] } = await session.query("select moved, next_ms from hark.deliver_due()");
+  return {
+    moved: Number(row.moved),
+    nextMs: row.next_ms === null ? Infinity : Number(row.next_ms),
+  };
+});
+
 /**
- * Moves due delayed notifications into the log. Returns how long to wait for the next one, at most
- * `longest` ms.
+ * Moves due delayed notifications into the log. Returns when to look for the next one, at most
+ * `longest` ms later. Subscriptions with nothing to do look at the same times, so that they ask together.
  */
 async function deliverDue(session: Queryable, longest: number): Promise<number> {
   try {
-    const { rows } = await session.query("select moved, next_ms from hark.deliver_due()");
-    const { moved, next_ms: next } = rows[0];
-    if (moved > 0) return 0;
+    const { moved, nextMs } = await delivering.ask(session);
+    const now = performance.now();
+    if (moved > 0) return now;
     // Rounded up: a timer that ends too early would have to be set again.
-    return next === null ? longest : Math.min(longest, Math.max(0, Math.ceil(Number(next))));
+    if (nextMs < longest) return now + Math.max(0, Math.ceil(nextMs));
+    return longest < 1000 ? now + longest : (Math.floor(now / longest) + 1) * longest;
   } catch (error) {
     const reason = translate(error);
     if (!isPassing(reason)) throw reason;
     // If the connection is lost, the next read finds that out and reports it.
-    return Math.min(longest, 250);
+    return performance.now() + Math.min(longest, 250);
   }
 }

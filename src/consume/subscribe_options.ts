@@ -25,7 +25,8 @@ export interface SubscribeOptions {
   /** End the iteration when this signal aborts. */
   readonly signal?: AbortSignal;
   /**
-   * How often to read the log without being woken, 1 ms to 1 day.
+   * How often to read the log without being woken, 1 ms to 1 day. A reader of all channels is not
+   * woken by each publisher. It looks every 10 to 100 ms, but not more seldom than this.
    *
    * @default {3000}
    */

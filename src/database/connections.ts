@@ -278,6 +278,7 @@ export class Connections {
     this.#ended = true;
     const listener = await this.#listener?.catch(() => undefined);
     await listener?.close();
+    await this.lanes.close();
     await this.handlerSessions.spare();
     await this.pool.close();
   }

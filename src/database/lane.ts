@@ -14,6 +14,8 @@ import { translate } from "./translate.ts";
 export interface Lends {
   /** Takes a connection. `reads` says that the statement may take long. */
   take(reads: boolean): Promise<Session>;
+  /** A share of its own for one reader. */
+  lane(): OwnConnection;
   /** Gives it back. */
   give(session: Session, reads: boolean): void;
 }
@@ -41,6 +43,14 @@ export class Lane implements OwnConnection {
     this.#leave = leave;
     this.#main = main;
     this.reading = main === undefined ? new Lane(connections, undefined, this) : this;
+  }
+
+  sibling(): OwnConnection {
+    return this.#connections.lane();
+  }
+
+  get shared(): object {
+    return this.#connections;
   }
 
   get alive(): boolean {

@@ -228,6 +228,11 @@ export class Lanes implements Lends {
 
   async #left(): Promise<void> {
     if (--this.#lanes > 0) return;
+    await this.close();
+  }
+
+  /** Closes all connections. Lanes that are left open new ones if they are used again. */
+  async close(): Promise<void> {
     this.#over.abort();
     this.#over = new AbortController();
     clearTimeout(this.#growing);

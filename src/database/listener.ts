@@ -9,6 +9,8 @@ import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import { backoff, Bell, pause } from "./bell.ts";
 import { isScarce } from "./driver_error.ts";
+import { counted } from "./counted.ts";
+import type { Queryable } from "./queryable.ts";
 import { Session, type SessionOptions } from "./session.ts";
 import { messageOf } from "./translate.ts";
 
@@ -31,6 +33,8 @@ const wakeChannel = "hark";
  * consumer, or empty for all consumers.
  */
 const controlChannel = "hark_control";
+/** How long other statements may take the place of the heartbeat, in milliseconds. */
+const repairInterval = 60_000;
 /**
  * The NOTIFY channel of the self-test. It needs a name of its own, because any text may be a
  * channel of Hark's.
@@ -52,11 +56,15 @@ export class Listener {
   #running: Promise<void> = Promise.resolve();
   #live = false;
   #key: bigint | undefined;
+  /** When the LISTEN session last answered. */
+  #answeredAt = -Infinity;
+  readonly #asking: Queryable;
   /** How many attempts to connect had failed when it was started. */
   #failures = 0;
 
   private constructor(options: ListenerOptions) {
     this.#options = options;
+    this.#asking = counted(() => this.#session!, () => this.#answeredAt = performance.now());
   }
 
   /**
@@ -97,6 +105,15 @@ export class Listener {
    */
   get sessionKey(): bigint | undefined {
     return this.#key;
+  }
+
+  /**
+   * Runs a statement on the LISTEN session, whose answer also proves that the session is up; undefined
+   * while there is no such session, or LISTEN does not deliver. The statement must not wait for
+   * others: a session that is silent for the timeout of a heartbeat counts as lost.
+   */
+  get session(): Queryable | undefined {
+    return this.#live ? this.#asking : undefined;
   }
 
   /**
@@ -244,14 +261,23 @@ export class Listener {
    */
   async #watch(session: Session): Promise<unknown> {
     const { signal } = this.#stop;
+    const { heartbeat } = this.#options;
     const bell = new Bell();
     session.ended.then(() => bell.ring());
+    let listenedAt = performance.now();
     while (session.alive && !signal.aborted) {
-      if (await bell.wait(0, this.#options.heartbeat, signal) || signal.aborted) break;
+      const now = performance.now();
+      const isProven = now - listenedAt < repairInterval;
+      const due = Math.max(listenedAt, isProven ? this.#answeredAt : listenedAt) + heartbeat;
+      if (due > now) {
+        if (await bell.wait(0, due - now, signal) || signal.aborted) break;
+        continue;
+      }
       try {
         // LISTEN is idempotent. So one statement serves as the heartbeat and also repairs an
         // UNLISTEN.
         await session.query(`listen ${wakeChannel}`);
+        listenedAt = performance.now();
       } catch (error) {
         return error;
       }

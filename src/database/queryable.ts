@@ -46,6 +46,13 @@ export interface OwnConnection extends Queryable {
   readonly ended: Promise<Error>;
   /** Where to read what may take long, so that it delays no other statement. */
   readonly reading: OwnConnection;
+  /** What is the same object for all that share these connections. */
+  readonly shared: object;
+  /**
+   * Another share of the same connections, for a statement that several have in common. It outlives
+   * this one, and is closed by its owner. Undefined if they are not shared.
+   */
+  readonly sibling?: () => OwnConnection;
   /** Closes the connection, or leaves those that are shared. Never fails. */
   close(): Promise<void>;
   readonly [own]: true;

@@ -94,6 +94,11 @@ export class Session implements OwnConnection {
     return this;
   }
 
+  /** Itself: nothing else uses it. */
+  get shared(): object {
+    return this;
+  }
+
   /** How the session was set up. */
   get setUp(): SetUp {
     return this.#setUp!;

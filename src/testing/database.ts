@@ -53,7 +53,7 @@ export interface TestDatabase extends Queryable, AsyncDisposable {
 /**
  * Makes a database for a test. Each call gives another one, empty except for Hark's schema.
  *
- * Inside the process a call takes about 0.4 s. The first one of all takes about 2 s: it creates the
+ * The first call of all takes longest: it creates the
  * empty database of which each is a copy, and has Deno's Cache API keep that for later runs. PGlite
  * has one session: no LISTEN, and no second worker. It needs the right to read its own files.
  *

@@ -92,7 +92,9 @@ fault("who listens is told of changes on a channel of any name", async (context,
   const heard: (string | undefined)[] = [];
   listener.on("notification", ({ payload }) => heard.push(payload));
   await listener.query("listen hark");
-  await listener.query("select hark.sleep(gen_random_uuid(), null, null, 600000)"); // as readers do
+  await listener.query(
+    "select hark.sleep(gen_random_uuid(), array['Users-Changes'], null, 600000)",
+  ); // as readers do
   await sql("create table t (id integer primary key)");
   await sql(way("t", "Users-Changes"));
   await sql("insert into t values (1)");

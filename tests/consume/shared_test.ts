@@ -10,6 +10,7 @@ import {
   Reading,
   Running,
 } from "../faults/_support/running.ts";
+import { CountingProxy } from "../../bench/workers/counting.ts";
 import { role } from "../schema/_support/role.ts";
 
 /** How many sessions a program has in the test's database. */
@@ -165,6 +166,51 @@ test("the consumers of a process renew one lease, in one statement", async (cont
   // It goes on without the one that has stopped.
   await until(async () => (await leases())[0].lease_until > before);
   assert.equal((await context.sql("select from hark.workers")).length, 19);
+});
+
+test("a handler whose transaction never commits keeps no other consumer from storing its progress", async (context) => {
+  const db = context.use(await connect(context.url));
+  const options = { acknowledgeInterval: 20 };
+  const consumers = numbers(0, 9).map((n) =>
+    context.use(new Running(db, { id: `c${n}`, channels: "c", ...options }))
+  );
+  for (const { consumer } of consumers) await consumer.ready;
+  const client = await context.client();
+  await client.query("begin");
+  await client.query("select from hark.partitions where consumer = 'c3' for share");
+  await publish(context, 1, 20);
+  for (const one of consumers) await one.atLeast(20);
+  const stored = () =>
+    context.sql("select consumer from hark.partitions where handled = 20 order by consumer");
+  await until(async () => (await stored()).length === 9);
+  assert(!(await stored()).some(({ consumer }) => consumer === "c3"));
+  await client.query("rollback");
+  await until(async () => (await stored()).length === 10);
+  for (const one of consumers) assert.deepEqual(one.payloads, numbers(1, 20));
+});
+
+test("a process with nothing to do asks one question a poll, whatever it serves", async (context) => {
+  const counting = context.use(new CountingProxy(context.url));
+  const db = context.use(await connect(counting.url));
+  const consumers = numbers(0, 49).map((n) =>
+    context.use(new Running(db, { id: `c${n}`, channels: `c${n}`, pollInterval: 1000 }))
+  );
+  for (const { consumer } of consumers) await consumer.ready;
+  const renewed = async () =>
+    (await context.sql("select lease_until from hark.processes"))[0].lease_until;
+  // They fall asleep first. Between two renewals of the lease, three seconds, there are then three questions at
+  // most, and what renews their sleep.
+  let [count, lease] = [Infinity, await renewed()];
+  await until(async () => {
+    const now = await renewed();
+    if (now <= lease) return false;
+    const before = count;
+    [count, lease] = [counting.traffic.statements, now];
+    return count - before <= 8;
+  }, { deadline: 50_000, what: "eight statements at most from one renewal to the next" });
+  const [{ id }] = await context.sql("select hark.notify('c7') as id");
+  await consumers[7]!.atLeast(1);
+  assert.equal(consumers[7]!.inbox.items[0]!.id, Number(id));
 });
 
 test("a subscription that is left without being read holds no connection", async (context) => {

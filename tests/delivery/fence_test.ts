@@ -75,3 +75,49 @@ test("an outcome of an unknown kind is refused, as nothing would become of its n
     );
   }
 });
+
+/** What became of the parts of workers that acknowledge together, each of one partition. */
+async function together({ sql }: TestContext, parts: [consumer: string, epoch: number][]) {
+  const json = parts.map(([consumer, epoch]) => [
+    consumer,
+    worker,
+    "{0}",
+    `{${epoch}}`,
+    "[]",
+    "",
+    "",
+    "",
+    "",
+    "{5}",
+    "{f}",
+    null,
+  ]);
+  const rows = await sql("select n, state from hark.acknowledge_all($1::json) order by n", [
+    JSON.stringify(json),
+  ]);
+  return rows.map((row) => row.state);
+}
+
+test("of workers that acknowledge together, what is refused or locked for one does not count for the others", async (context) => {
+  const { sql, client } = context;
+  const names = ["a", "b", "c", "d"];
+  for (const name of names) {
+    await sql("select hark.register($1, array['a'])", [name]);
+    await sql(
+      `select * from hark.heartbeat($1, null, 60000, true, null, array[$2], array[$1::uuid], '{null}',
+        '[{"channels": ["a"], "filter": null, "transactional": false}]')`,
+      [worker, name],
+    );
+    await sql("select * from hark.claim($1, '{0}', $2, false)", [name, worker]);
+  }
+  const holder = await client();
+  await holder.query("begin");
+  // As a handler's transaction does that does not commit.
+  await holder.query("select from hark.partitions where consumer = 'b' for share");
+  const states = await together(context, [["d", 1], ["c", 7], ["b", 1], ["a", 1]]);
+  assert.deepEqual(states, [null, "HK005", "55P03", null]);
+  const rows = await sql("select handled::integer from hark.partitions order by consumer");
+  assert.deepEqual(rows.map((row) => row.handled), [5, 0, 0, 5]);
+  await holder.query("rollback");
+  assert.deepEqual(await together(context, [["b", 1]]), [null]);
+});

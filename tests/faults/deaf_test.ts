@@ -3,7 +3,7 @@ import { connect, Consumer } from "../../mod.ts";
 import { test } from "../harness/mod.ts";
 import { Line } from "./_support/line.ts";
 import { said, sentence } from "./_support/logs.ts";
-import { numbers, publish, Reading, Running } from "./_support/running.ts";
+import { listenBackends, numbers, publish, Reading, Running } from "./_support/running.ts";
 
 const port = (url: string) => Number(new URL(url).port || 5432);
 
@@ -47,11 +47,7 @@ test("connect({ listen: false }) polls, and opens no LISTEN session", async (con
   const running = context.use(new Running(db, { pollInterval: 30 }));
   await publish(context, 1, 5);
   await running.atLeast(5);
-  const rows = await context.sql(
-    "select query from pg_stat_activity where application_name = $1 and query ~* '^listen'",
-    [context.appName],
-  );
-  assert.deepEqual(rows, []);
+  assert.deepEqual(await listenBackends(context), []);
 });
 
 test("published without NOTIFY (hark.wake = off): found by polling", async (context) => {

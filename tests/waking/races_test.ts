@@ -62,13 +62,13 @@ const races: Staging[] = [
   {
     promise: "so does what a publisher is in the middle of, slow in its insert",
     breaks: [{
-      rule: "when it looks before it takes its number",
+      rule: "when it looks before it takes its number and its lock",
       in: "hark.notify",
-      from: "writer := pg_catalog.pg_current_xact_id();",
+      from: "insert into hark.log (",
       to:
-        `perform pg_catalog.set_config('test.gate', pg_catalog.pg_sequence_last_value('hark.gate')::text, true);
+        `perform pg_catalog.set_config('test.gate', coalesce(hark.is_gate_open($1), false)::text, true);
         perform pg_advisory_xact_lock_shared(77);
-        writer := pg_catalog.pg_current_xact_id();`,
+        insert into hark.log (`,
       flag: "early look",
     }],
     stage: async (lab) => {
@@ -77,8 +77,8 @@ const races: Staging[] = [
         await replaceIn(lab.url, {
           rule: "",
           in: "hark.notify",
-          from: "pg_catalog.pg_sequence_last_value('hark.gate'::pg_catalog.regclass)",
-          to: "current_setting('test.gate')::int8",
+          from: "if hark.is_gate_open($1) then",
+          to: "if current_setting('test.gate')::bool then",
         });
       }
       let sleeper: Sleeper | undefined;
@@ -99,8 +99,8 @@ const races: Staging[] = [
         rule: "where it looks like any other",
         in: "hark.wake_one",
         from:
-          "not pg_catalog.starts_with(pg_catalog.current_setting('transaction_isolation'), 'read ')",
-        to: "false",
+          "pg_catalog.starts_with(pg_catalog.current_setting('transaction_isolation'), 'read ')",
+        to: "true",
       }],
       stage: async (lab) => {
         const client = await lab.client();

@@ -73,6 +73,10 @@ const consuming = [
     '{"key": "k", "headers": {}}', 3, array[0, 1], 'c')`,
   `select hark.is_behind('r', array[0], ${newest})`,
   `select hark.begin_alone('r', ${me}, 0, 3, 1)`,
+  `select * from hark.acknowledge_all('[["r", "${
+    me.slice(1, -1)
+  }", "{0}", "{3}", "[]", "", "", "", "", "{1}", "{t}",
+    "[{\\"kind\\": \\"end\\", \\"id\\": 1, \\"partition\\": 0}]"]]')`,
   `select hark.acknowledge('r', ${me}, array[0], array[3], ${place}, array[2], array[true],
     '[{"kind": "wait", "id": 1, "partition": 0, "key": "k", "state": "failed", "attempts": 1, "error": "x"},
       {"kind": "wait", "id": 2, "partition": 0, "state": "behind", "attempts": 0},
@@ -98,11 +102,12 @@ const consuming = [
   "select * from hark.next_schedules(1)",
   "select hark.run_schedule('s', '0 3 * * *', 'UTC', 1577836800000, 1577836801000)",
   `select hark.sleep(${me}, array['c', 'd'], 1, 60000)`,
-  `select hark.sleep(${me}, null, null, 60000)`,
+  `select hark.sleep(${me}, array['e'], null, 60000)`,
+  `select * from hark.stay_asleep(array[${me}]::pg_catalog.uuid[], 5, 60000)`,
   "select hark.publishers()",
   "select hark.publishers(array['3'::pg_catalog.xid])",
   `select hark.wake_up(${me})`,
-  "select hark.shut_gate()",
+  "select hark.shut_gates()",
   "select * from hark.retention_settings()",
   "select * from hark.apply_retention()",
   `select hark.release('r', ${me}, array[0], array[3])`,
@@ -127,6 +132,7 @@ const operating = [
   "select * from hark.log_channels(1, 9, '2020-01-01', '2100-01-01', 10)",
   "select * from hark.delayed_notifications('c', 'k', 10, 1)",
   "select * from hark.replay_ids('o', array[1, 2])",
+  "select hark.replay_count(1)",
   `select * from hark.delete_notifications('a test', null, 'c', 'none', '{}', 'x', 1, 9, '2020-01-01', '2100-01-01')`,
   "select * from hark.delete_notifications('a test', array[99])",
   "select * from hark.deletions()",
@@ -166,7 +172,7 @@ const owning = [
   "select hark.renew_watches()",
 ];
 /** Somebody sleeps on every channel. */
-const asleep = `select hark.sleep(${me}, null, null, 600000)`;
+const asleep = `select hark.sleep(${me}, array['c', 'd', 'traps.mine'], null, 600000)`;
 /** Has something to operate on. */
 const prepared = `select hark.register('o', array['c']);
   insert into hark.dead (consumer, id, channel, key, payload, attempts, error)
@@ -240,11 +246,14 @@ test("a function without a search_path of its own is one of those that are made 
      order by 1`,
   );
   assert.deepEqual(open.map(({ name }) => name), [
+    "gate_of",
+    "gates",
+    "is_gate_open",
     "notify",
     "notify_many",
     "partition_of",
     "passed",
-    "refuse_invalid",
+    "refuse",
     "smart_notify",
     "stored_bytes",
     "wake",
@@ -265,6 +274,8 @@ test("a trap is seen when a function falls into one", async (context) => {
     const [name, from, to] of [
       ["notify", "pg_catalog.clock_timestamp()", "clock_timestamp()"],
       ["notify", "operator(pg_catalog.>) 1000", "> 1000::pg_catalog.int4"],
+      ["is_gate_open", "operator(pg_catalog.<) 0", "< 0::pg_catalog.int8"],
+      ["gate_of", "pg_catalog.hashtext(", "hashtext("],
       ["wake_one", "operator(pg_catalog.<>) 'off'", "<> 'off'::pg_catalog.text"],
       ["wake_one", "pg_catalog.pg_notify(", "pg_notify("],
       ["wake_one", "operator(pg_catalog.<) 0.5", "< 0.5::pg_catalog.float8"],
@@ -279,7 +290,11 @@ test("a trap is seen when a function falls into one", async (context) => {
       `hark.${name}`,
     ]);
     await sql(text.replace(from, to));
-    await assert.rejects(client.query("select hark.notify('c', key => 'k')"), /a trap ran as/);
+    await assert.rejects(
+      client.query("select hark.notify('c', key => 'k')"),
+      /a trap ran as/,
+      `${name} with ${to}`,
+    );
     await sql(text);
   }
   await client.query("select hark.notify('c')");

@@ -33,17 +33,19 @@ async function numberedWhenItDraws(lab: Lab, call: string, sequence = "hark.log_
   return row.numbered as boolean;
 }
 
-const early = (name: string): Break => ({
+const early = (name: string, first: string): Break => ({
   rule: "when the id is drawn first",
   in: name,
-  from: "writer := pg_catalog.pg_current_xact_id();",
-  to: "perform pg_catalog.nextval('hark.log_id_seq'); writer := pg_catalog.pg_current_xact_id();",
+  from: first,
+  to: `perform pg_catalog.nextval('hark.log_id_seq'); ${first}`,
 });
+const one = early("hark.notify", "insert into hark.log (");
+const many = early("hark.notify_many", "writer := pg_catalog.pg_current_xact_id();");
 
 const calls: Staging[] = [
-  { call: "select hark.notify('c', '1')", breaks: [early("hark.notify")] },
-  { call: "select hark.smart_notify('c', '1')", breaks: [early("hark.notify")] },
-  { call: `select hark.notify_many('[{"channel": "c"}]')`, breaks: [early("hark.notify_many")] },
+  { call: "select hark.notify('c', '1')", breaks: [one] },
+  { call: "select hark.smart_notify('c', '1')", breaks: [one] },
+  { call: `select hark.notify_many('[{"channel": "c"}]')`, breaks: [many] },
 ].map(({ call, breaks }) => ({
   promise: `${call} takes its number before its id`,
   breaks,
@@ -70,14 +72,12 @@ const slow: Staging = {
   breaks: [{
     rule: "when the id is drawn first",
     in: "hark.notify",
-    from: `writer := pg_catalog.pg_current_xact_id();
-  insert into hark.log (xid, channel, key, payload, headers, created_at)
-  values (writer,`,
-    to: `drawn := pg_catalog.nextval('hark.log_id_seq');
+    from: `insert into hark.log (xid, channel, key, payload, headers, created_at)
+  values (`,
+    to: `perform set_config('test.id', pg_catalog.nextval('hark.log_id_seq')::text, true);
     if $1 = 'slow' then ${pause} end if;
-    writer := pg_catalog.pg_current_xact_id();
     insert into hark.log (id, xid, channel, key, payload, headers, created_at)
-    overriding system value values (drawn, writer,`,
+    overriding system value values (current_setting('test.id')::bigint, `,
   }],
   stage: async (lab) => {
     const reader = await RegisteredReader.open(await lab.client(), "r", ["c", "slow"]);

@@ -9,17 +9,15 @@ import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
 import type { Claimed } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
+import { Gone } from "./gone.ts";
 import { LeaseWait } from "./lease_wait.ts";
 import type { Heartbeat } from "./crew.ts";
 import type { Membership } from "./membership.ts";
+import { nextBeat } from "./next_beat.ts";
 import { Standing } from "./standing.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** How often a worker checks on the other workers, in milliseconds. */
-const watchInterval = 500;
-/** How long an owner whose session has ended may take to come back, in milliseconds. */
-const grace = 1000;
 /**
  * How long a run counts as just started, in milliseconds; at least two leases. In a deployment the
  * old worker may stop after the new one has started. If it was killed, its lease has to end first.
@@ -52,8 +50,7 @@ export class Assignment {
   readonly #state: State;
   readonly #membership: Membership;
   readonly #duty: Serves;
-  /** When each partition was first seen without its owner's session. */
-  readonly #goneSince = new Map<number, number>();
+  readonly #gone = new Gone();
   #hurried = false;
   #told = false;
   #changes: number | undefined;
@@ -110,9 +107,7 @@ export class Assignment {
     this.#state.partitionCount = heartbeat.partitions;
     const alone = heartbeat.outcome === "serve" && heartbeat.workers === 1 &&
       heartbeat.mine.size === heartbeat.partitions && !heartbeat.replays;
-    this.due = this.#hurried
-      ? -Infinity
-      : nextBeat(sent, Math.min(alone ? lease / 4 : watchInterval, lease / 4));
+    this.due = this.#hurried ? -Infinity : nextBeat(sent, alone, lease, options.pollInterval);
     this.#standing.tell(heartbeat);
     for (const held of [...this.#state.partitions.values()]) {
       if (heartbeat.mine.get(held.number) !== held.epoch) {
@@ -197,22 +192,15 @@ export class Assignment {
   }
 
   async #claimMore(session: Queryable, { share, free, gone }: Heartbeat): Promise<void> {
-    const now = performance.now();
-    for (const number of this.#goneSince.keys()) {
-      if (!gone.includes(number)) this.#goneSince.delete(number);
-    }
-    for (const number of gone) {
-      if (!this.#goneSince.has(number)) this.#goneSince.set(number, now);
-    }
+    const left = this.#gone.note(gone);
     const room = () => share - this.#serving;
     if (room() > 0 && free.length > 0) {
       await this.claim(session, spread(free, this.#state.options.random).slice(0, room()), false);
     }
-    const left = gone.filter((number) => now - this.#goneSince.get(number)! >= grace);
     if (room() > 0 && left.length > 0) {
       await this.claim(session, left.slice(0, room()), true);
     } else if (gone.length > 0) {
-      this.due = Math.min(this.due, now + 250);
+      this.due = Math.min(this.due, performance.now() + 250);
     }
   }
 
@@ -293,11 +281,6 @@ export class Assignment {
     ]);
     if (Number(row.looked) > 0) this.due = -Infinity;
   }
-}
-
-/** Beats fall on the same times for all workers of a process, so that they are sent together. */
-function nextBeat(now: number, interval: number): number {
-  return (Math.floor(now / interval) + 1) * interval;
 }
 
 /**

@@ -10,9 +10,10 @@ import type { Connections } from "../../database/connections.ts";
 import type { Listener } from "../../database/listener.ts";
 import { ownConnection, type Queryable } from "../../database/queryable.ts";
 import { queryPrepared } from "../../database/prepared.ts";
-import { translated } from "../../database/translate.ts";
+import { translate, translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
 import type { Identity } from "../state/identity.ts";
+import { type Mark, markOf } from "../state/position.ts";
 import { processName } from "./process_name.ts";
 
 /** The answer to a heartbeat: see hark.heartbeat. */
@@ -40,12 +41,16 @@ export interface Heartbeat {
   readonly nextSchedule: number | null;
   /** Whether old notifications are to be removed: see hark.apply_retention. */
   readonly retentionDue: boolean;
+  /** The newest mark if it sees all that is committed. Undefined if there is something new. */
+  readonly mark: Mark | undefined;
 }
 
+// A lease need not outlive a crash of the server, so nothing waits for the disk or for a standby.
 const heartbeatSql = `select h.n, h.outcome, h.tag, h.share, h.partitions, h.workers,
  pg_catalog.to_json(h.mine)::text as mine, pg_catalog.to_json(h.epochs)::text as epochs,
  pg_catalog.to_json(h.free)::text as free, pg_catalog.to_json(h.gone)::text as gone, h.paused, h.releasing,
- h.turning, h.changes, h.replays, h.next_due_ms, h.next_schedule_ms, h.retention_due
+ h.turning, h.changes, h.replays, h.next_due_ms, h.next_schedule_ms, h.retention_due, h.mark,
+ pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited
 from hark.heartbeat($1::uuid, $2::bigint, $3::integer, $4::boolean, $5::text,
  array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::uuid[],
  array(select pg_catalog.json_array_elements_text($8::text::json)), $9::text::json, $10::text::uuid[]) h`;
@@ -176,6 +181,7 @@ export class Crew {
     ]);
     if (renew) this.#renewedAt = sent;
     this.#sessionKey = sessionKey;
+    const mark = rows[0].mark === null ? undefined : markOf(rows[0].mark);
     for (const [i, { member, answer }] of asking.entries()) {
       const row = rows[i];
       if (row.outcome === "removed") {
@@ -186,21 +192,31 @@ export class Crew {
       } else {
         member.askedAt = sent;
         member.tag = row.outcome === "serve" ? row.tag : undefined;
-        answer.resolve(heartbeat(row, i === 0));
+        answer.resolve(heartbeat(row, mark, i === 0));
       }
     }
   }
-  /** If the connection is lost, tries once more on another one: all workers would be interrupted. */
+  /**
+   * Asks on the LISTEN session, which saves its own heartbeat. If a connection is lost, asks on
+   * another one: all workers would be interrupted.
+   */
   async #query(values: unknown[]) {
-    const ask = () => translated(() => queryPrepared(this.#session, heartbeatSql, values));
+    const listening = this.#listener?.session;
+    if (listening !== undefined) {
+      try {
+        return await ask(listening, values);
+      } catch (error) {
+        if (!isLost(error)) throw error;
+      }
+    }
     try {
-      return (await ask()).rows;
+      return await ask(this.#session, values);
     } catch (error) {
       const own = ownConnection(this.#session);
       if (own === undefined || own.alive) throw error;
       await own.close();
       this.#session = this.#connections!.lane();
-      return (await ask()).rows;
+      return await ask(this.#session, values);
     }
   }
 
@@ -230,12 +246,21 @@ export class Crew {
   }
 }
 
+async function ask(session: Queryable, values: unknown[]) {
+  return (await translated(() => queryPrepared(session, heartbeatSql, values))).rows;
+}
+
+function isLost(error: unknown): boolean {
+  const { code } = translate(error);
+  return code === "UNREACHABLE" || code === "TIMEOUT";
+}
+
 function definition({ identity: { channels, filter, transactional } }: Member) {
   return { channels, filter: filter === null ? null : JSON.parse(filter), transactional };
 }
 
 // deno-lint-ignore no-explicit-any -- a row as drivers return it
-function heartbeat(row: any, isFirst: boolean): Heartbeat {
+function heartbeat(row: any, mark: Mark | undefined, isFirst: boolean): Heartbeat {
   const epochs: number[] = JSON.parse(row.epochs);
   const inMs = (value: unknown) => isFirst && value !== null ? Number(value) : null;
   return {
@@ -255,6 +280,7 @@ function heartbeat(row: any, isFirst: boolean): Heartbeat {
     nextDue: inMs(row.next_due_ms),
     nextSchedule: inMs(row.next_schedule_ms),
     retentionDue: isFirst && row.retention_due === true,
+    mark,
   };
 }
 

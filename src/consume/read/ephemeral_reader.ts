@@ -5,13 +5,14 @@
  */
 
 import { toId } from "../../check.ts";
-import type { Queryable, QueryResult } from "../../database/queryable.ts";
+import { ownConnection, type Queryable, type QueryResult } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { PageLimits } from "../state/context.ts";
 import { isSameMark, type Mark, markOf, type Position } from "../state/position.ts";
 import { Caution } from "./caution.ts";
 import { cut } from "./cut.ts";
 import { extendLog } from "./extend_log.ts";
+import { thinMarks } from "./thin_marks.ts";
 import { type Page, pageColumns, parsePage } from "./page.ts";
 
 const readSql = `select ${pageColumns}
@@ -25,6 +26,9 @@ const readAllSql = readSql.replace(
 );
 
 const emptyPage: Page = { rows: [], lastId: 0, windowEnd: true, span: 0, facts: {} };
+
+/** When readers last made room in the log, by what their connections are. */
+const extendedAt = new WeakMap<object, number>();
 
 /** Reads windows from a position that is kept in memory. */
 export class EphemeralReader {
@@ -127,7 +131,12 @@ export class EphemeralReader {
   async #upkeep(session: Queryable): Promise<void> {
     if (performance.now() < this.#upkeepAt) return;
     this.#upkeepAt = performance.now() + 60_000;
-    await session.query("select hark.thin_marks()");
+    await thinMarks(session);
+    // Of subscriptions that share their connections, one makes room for all.
+    const shared = ownConnection(session)?.shared ?? this;
+    const since = performance.now() - (extendedAt.get(shared) ?? -Infinity);
+    if (since < 60_000) return;
+    extendedAt.set(shared, performance.now());
     await extendLog(session);
   }
 }

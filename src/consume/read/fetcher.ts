@@ -119,6 +119,19 @@ export class Fetcher {
   }
 
   /**
+   * Takes from a heartbeat that a mark sees all that is committed. A reader that stands there has looked.
+   *
+   * @param rung The bell's count before the heartbeat was sent.
+   */
+  noteNewest(mark: Mark, rung: number): void {
+    this.#state.noteCut(mark);
+    for (const reader of this.#readers) {
+      const isThere = !reader.inWindow && !reader.settled;
+      if (isThere && isSameMark(mark, reader.position.seen)) reader.open(mark, rung);
+    }
+  }
+
+  /**
    * Reads a page for each reader that should have one.
    *
    * @returns whether anything was read or looked for.

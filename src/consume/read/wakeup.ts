@@ -10,6 +10,7 @@ import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { Standing, Wakes } from "../state/context.ts";
 import { fallTime, LoadMeter, riseTime } from "./load_meter.ts";
+import { renewalGrid, stayAsleep } from "./renewals.ts";
 
 /**
  * How long a sleeper is woken without asking again, in milliseconds. A dead sleeper costs
@@ -39,7 +40,9 @@ export class Wakeup implements Wakes {
   readonly #bell: Bell;
   readonly #listener: Listener;
   readonly #sleeper: string;
-  readonly #channels: string | null;
+  readonly #channels: string;
+  /** How many rows the sleeper has. */
+  readonly #count: number;
   readonly #pollInterval: number;
   #state: "polling" | "idle" | "awake" | "arming" | "armed" = "polling";
   /** The key of the LISTEN session that hears for this reader. */
@@ -60,21 +63,21 @@ export class Wakeup implements Wakes {
   /**
    * @param bell The bell that the reader waits on.
    * @param sleeper A uuid that no other reader uses.
-   * @param channels Null means all.
    * @param pollInterval The longest time between two looks while falling asleep, in milliseconds.
    */
   constructor(
     bell: Bell,
     listener: Listener,
     sleeper: string,
-    channels: readonly string[] | null,
+    channels: readonly string[],
     pollInterval: number,
   ) {
     this.#bell = bell;
     this.heard = new Bell(bell);
     this.#listener = listener;
     this.#sleeper = sleeper;
-    this.#channels = channels === null ? null : JSON.stringify(channels);
+    this.#channels = JSON.stringify(channels);
+    this.#count = new Set(channels).size;
     this.#pollInterval = pollInterval;
   }
 
@@ -191,9 +194,23 @@ export class Wakeup implements Wakes {
   async #renew(session: Queryable, standing: Standing, now: number): Promise<void> {
     if (now < this.#renewAt) return;
     if (standing.drained) {
-      if (!await this.#sleep(session)) this.#awaken(now, standing, false);
+      if (!await this.#stay(session)) this.#awaken(now, standing, false);
     } else if (now < this.#until) this.#renewAt = Math.min(now + 1000, this.#until);
     else this.#awaken(now, standing, false);
+  }
+
+  /** Renews the sleeper row. Returns whether the reader was asleep all the time until now. */
+  async #stay(session: Queryable): Promise<boolean> {
+    const before = performance.now();
+    const renewed = await stayAsleep(session, this.#listener, this.#key!, this.#sleeper, lasting);
+    if (renewed < this.#count) return await this.#sleep(session);
+    this.#asleep(before);
+    return true;
+  }
+
+  #asleep(since: number): void {
+    this.#until = since + lasting;
+    this.#renewAt = Math.floor((since + lasting / 2) / renewalGrid) * renewalGrid;
   }
 
   /**
@@ -205,14 +222,12 @@ export class Wakeup implements Wakes {
     const before = performance.now();
     const { rows: [row] } = await translated(() =>
       session.query(
-        `select hark.sleep($1::uuid,
-          case when $2::text is not null then array(select pg_catalog.json_array_elements_text($2::text::json)) end,
+        `select hark.sleep($1::uuid, array(select pg_catalog.json_array_elements_text($2::text::json)),
           $3::bigint, $4::integer) as covered`,
         [this.#sleeper, this.#channels, String(this.#key), lasting],
       )
     );
-    this.#until = before + lasting;
-    this.#renewAt = before + lasting / 2;
+    this.#asleep(before);
     return row.covered;
   }
 
@@ -227,7 +242,7 @@ export class Wakeup implements Wakes {
     this.#until = -Infinity;
     await translated(async () => {
       await session.query("select hark.wake_up($1::uuid)", [this.#sleeper]);
-      await session.query("select hark.shut_gate()");
+      await session.query("select hark.shut_gates()");
     });
   }
 }

@@ -5,20 +5,17 @@
  */
 
 import type { Queryable } from "../../database/queryable.ts";
-import { queryPrepared } from "../../database/prepared.ts";
-import { translated } from "../../database/translate.ts";
 import type { OwnedPartition } from "../state/partition.ts";
 import type { Position } from "../state/position.ts";
 import type { Outcome } from "../state/entry.ts";
 import { numbersText } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
+import { acknowledge } from "./together.ts";
 
-const acknowledgeSql = `select hark.acknowledge($1::text, $2::uuid,
- $3::text::integer[], $4::text::bigint[],
- array(select m.content::hark.marks from pg_catalog.json_array_elements_text($5::text::json) m (content)),
- pg_catalog.string_to_array($6::text, ',', '')::bigint[], pg_catalog.string_to_array($7::text, ',', '')::bigint[],
- pg_catalog.string_to_array($8::text, ',', '')::bigint[], pg_catalog.string_to_array($9::text, ',', '')::bigint[],
- $10::text::bigint[], $11::text::boolean[], $12::text::json)`;
+/** After how many refusals for a locked partition an acknowledgement waits for it. */
+const refusals = 3;
+/** How long a locked partition is left alone, in milliseconds. */
+const lockedTime = 50;
 
 /** Decides when to acknowledge and what. */
 export class Acknowledger {
@@ -26,6 +23,9 @@ export class Acknowledger {
   #at = performance.now();
   /** How long positions that have passed only empty windows need not be stored, in milliseconds. */
   #patience = 60_000;
+  /** How many times in a row a partition was locked. */
+  #refused = 0;
+  #notBefore = -Infinity;
 
   constructor(state: State) {
     this.#state = state;
@@ -33,6 +33,10 @@ export class Acknowledger {
 
   /** When the next acknowledgement is due at the latest. Infinity if there is nothing to store. */
   get due(): number {
+    return Math.max(this.#due, this.#notBefore);
+  }
+
+  get #due(): number {
     const { options, entries: { unacknowledged, rows: { outcomes } } } = this.#state;
     if (unacknowledged >= options.acknowledgeCount) return -Infinity;
     // Store a failure soon, so that a worker that takes over continues counting its attempts.
@@ -68,8 +72,13 @@ export class Acknowledger {
     return true;
   }
 
-  /** Stores all progress and outcomes that are not stored yet. Sends nothing if there are none. */
-  async send(session: Queryable): Promise<void> {
+  /**
+   * Stores all progress and outcomes that are not stored yet. Sends nothing if there are none.
+   *
+   * @param patient Whether to wait for a partition that a handler's transaction holds. Otherwise its
+   *   progress may be stored later.
+   */
+  async send(session: Queryable, patient: boolean = false): Promise<void> {
     const state = this.#state;
     for (const reader of state.readers) if (reader.moved && !reader.inWindow) reader.dirty = true;
     const outcomes = [...state.entries.rows.outcomes.values()];
@@ -104,8 +113,9 @@ export class Acknowledger {
     // Not as an array's text: with array_nulls off, which may be the default, that has no nulls.
     const list = (of: (move: Position) => number | undefined) =>
       moves.map(({ move }) => move === undefined ? "" : of(move) ?? "").join(",");
-    await translated(() =>
-      queryPrepared(session, acknowledgeSql, [
+    const isStored = await acknowledge(
+      session,
+      [
         consumer,
         owner,
         numbersText(moves.map(({ held }) => held.number)),
@@ -118,8 +128,15 @@ export class Acknowledger {
         numbersText(moves.map(({ handled }) => handled)),
         `{${moves.map(({ calm }) => calm ? "t" : "f").join(",")}}`,
         outcomes.length === 0 ? null : outcomesText(outcomes),
-      ])
+      ],
+      patient || this.#refused >= refusals,
     );
+    if (!isStored) {
+      this.#refused++;
+      this.#notBefore = performance.now() + lockedTime;
+      return;
+    }
+    this.#refused = 0;
     const took = performance.now() - this.#at;
     if (!waits) state.commitTime = (state.commitTime ?? took) * 0.8 + took * 0.2;
     for (const { held, move, handled, calm } of moves) {

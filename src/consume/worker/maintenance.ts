@@ -10,6 +10,7 @@ import { isPassing, messageOf, translate, translated } from "../../database/tran
 import { getLogger } from "../../log/logger.ts";
 import type { Heartbeat } from "../lease/crew.ts";
 import { cut } from "../read/cut.ts";
+import { thinMarks } from "../read/thin_marks.ts";
 import { extendLog } from "../read/extend_log.ts";
 import type { State } from "../state/state.ts";
 import { Schedules } from "./schedules.ts";
@@ -112,7 +113,7 @@ export class Maintenance {
     const { number } = this.#state.cut.mark ?? { number: -1 };
     if (now - this.#thinned.at > 60_000 && number !== this.#thinned.mark) {
       this.#thinned = { at: now, mark: number };
-      await translated(() => session.query("select hark.thin_marks()"));
+      await thinMarks(session);
     }
     await this.#extend(session, now);
   }

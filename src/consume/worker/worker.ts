@@ -8,14 +8,17 @@
 import { getLogger } from "../../log/logger.ts";
 import { pause } from "../../database/bell.ts";
 import { ownConnection, type Queryable } from "../../database/queryable.ts";
-import { messageOf, translate } from "../../database/translate.ts";
+import { messageOf } from "../../database/translate.ts";
 import { Acknowledger } from "../settle/acknowledger.ts";
 import { HandlerCalls } from "../dispatch/handler_call.ts";
 import { Dispatcher } from "../dispatch/dispatcher.ts";
 import { OwnershipGuard } from "../lease/ownership.ts";
+import { Beats } from "./beats.ts";
 import { Drain } from "./drain.ts";
+import { Guard } from "./guard.ts";
 import { Halts } from "./halts.ts";
 import { Maintenance } from "./maintenance.ts";
+import { Room } from "./room.ts";
 import { Service } from "./service.ts";
 import { Settlement } from "../settle/settlement.ts";
 import { cut } from "../read/cut.ts";
@@ -31,11 +34,6 @@ import { Transactions } from "../dispatch/transactions.ts";
 import { Waiting } from "../read/waiting.ts";
 
 const logger = getLogger(["hark", "consumer"]);
-
-/** Handlers slower than this, in milliseconds, no longer keep the worker from reading further. */
-const slow = 2000;
-/** At most ten heartbeats per this many milliseconds in response to control notifications. */
-const rest = 250;
 
 /** One run of a consumer in this process. */
 export class Worker implements AsyncDisposable {
@@ -53,9 +51,10 @@ export class Worker implements AsyncDisposable {
   readonly #maintenance: Maintenance;
   readonly #halts: Halts;
   readonly #stopReport: StopReport;
+  readonly #beats: Beats;
+  readonly #guard: Guard;
+  readonly #room: Room;
   #session: Queryable | undefined;
-  #controlSeen = -1;
-  #asked = { since: -Infinity, times: 0 };
   #paused = false;
   #ready = false;
   readonly #ownership: OwnershipGuard;
@@ -82,8 +81,12 @@ export class Worker implements AsyncDisposable {
     );
     this.#acknowledger = new Acknowledger(this.#state);
     this.#maintenance = new Maintenance(this.#state);
+    this.#beats = new Beats(run.control);
+    this.#guard = new Guard(this.#state, this.#assignment, this.#acknowledger, (session) => {
+      return this.#heartbeat(session, false);
+    });
     this.#halts = new Halts(this.#state, this.#membership, this.#assignment, (session) => {
-      return this.#acknowledge(session);
+      return this.#guard.acknowledge(session, true);
     });
     this.#transactions = options.identity.transactional
       ? new Transactions(db, options.identity)
@@ -98,6 +101,7 @@ export class Worker implements AsyncDisposable {
       (now) => this.#assignment.certain(now),
       async (held, id) => await this.#membership.beginAlone(this.#session!, held, id),
     );
+    this.#room = new Room(this.#state, this.#dispatcher, this.#fetcher);
     this.#stopReport = new StopReport(this.#state, this.#dispatcher);
     this.#drain = run.drain
       ? new Drain(this.#state, this.#assignment, this.#dispatcher)
@@ -167,7 +171,7 @@ export class Worker implements AsyncDisposable {
       await this.#halts.tell(session);
       if (this.#dispatcher.wantsStoring || this.#acknowledger.due <= performance.now()) {
         this.#dispatcher.wantsStoring = false;
-        await this.#acknowledge(session);
+        await this.#guard.acknowledge(session, false);
       }
       this.#dispatcher.open = !stop && this.#assignment.last!.outcome === "serve" &&
         !this.#assignment.last!.paused;
@@ -189,7 +193,7 @@ export class Worker implements AsyncDisposable {
       if (this.#dispatcher.open) {
         this.#state.entries.queue.wake(performance.now());
         if (this.#waiting.mayLoad) await this.#waiting.load(reading);
-        await this.#guarded(session, async () => {
+        await this.#guard.run(session, async () => {
           busy = await this.#fetcher.read(reading);
         });
         // Otherwise handlers are called with the next page, while the server reads it. If keys take
@@ -197,11 +201,11 @@ export class Worker implements AsyncDisposable {
         const goesOn = busy && this.#fetcher.goesOn;
         this.#dispatcher.held = goesOn && this.#options.sharing !== undefined;
         if (!goesOn) this.#dispatcher.pump();
-        this.#makeRoom();
+        this.#room.make();
         if (await this.#drain?.isOver(session)) {
           // Store now, while it is known how far was read. That is beyond the last notification
           // handled.
-          await this.#acknowledge(session);
+          await this.#guard.acknowledge(session, true);
           break;
         }
       }
@@ -220,16 +224,14 @@ export class Worker implements AsyncDisposable {
   }
 
   async #heartbeat(session: Queryable, wanting: boolean): Promise<void> {
-    const { control } = this.#run;
-    const now = performance.now();
-    if (now - this.#asked.since >= rest) this.#asked = { since: now, times: 0 };
-    const rung = control.count !== this.#controlSeen && this.#asked.times < 10;
-    if (now < this.#assignment.due && !rung) return;
-    this.#asked.times++;
-    if (rung) this.#acknowledger.hurry();
-    this.#controlSeen = control.count;
+    const why = this.#beats.next(this.#assignment.due);
+    if (why === undefined) return;
+    if (why === "changed") this.#acknowledger.hurry();
+    const { bell: { count: heard }, drain } = this.#run;
     await this.#assignment.heartbeat(session, wanting);
     this.#ownership.certain();
+    const { mark } = this.#assignment.last!;
+    if (mark !== undefined && !drain) this.#fetcher.noteNewest(mark, heard);
     const { outcome } = this.#assignment.last!;
     if (!this.#ready && outcome === "serve") {
       this.#ready = true;
@@ -238,70 +240,23 @@ export class Worker implements AsyncDisposable {
     this.#maintenance.plan(this.#assignment.last!);
   }
 
-  /** Stores all progress. If part of it is refused, the rest is sent again. */
-  async #acknowledge(session: Queryable): Promise<void> {
-    for (let tries = 0; tries < 10; tries++) {
-      if (await this.#guarded(session, () => this.#acknowledger.send(session))) return;
-    }
-  }
-
-  /** Runs work that is refused if partitions were lost, and then finds out which. */
-  async #guarded(session: Queryable, work: () => Promise<void>): Promise<boolean> {
-    try {
-      await work();
-      return true;
-    } catch (error) {
-      const reason = translate(error);
-      if (reason.code === "FENCED") {
-        // The heartbeat tells which partitions were lost. The rest is sent again.
-        this.#assignment.due = -Infinity;
-        await this.#heartbeat(session, false);
-      } else if (reason.code === "WINDOW_LOST") {
-        logger.warn(
-          "{consumer}: the server has restarted after a crash; reading continues from the stored position",
-          {
-            consumer: this.#options.identity.consumer,
-          },
-        );
-        await this.#assignment.claim(session, [...this.#state.partitions.keys()], false);
-      } else throw reason;
-      return false;
-    }
-  }
-
-  /**
-   * If all entries that were read are behind slow handlers or held back by limits, those entries
-   * become waiting. The position may then pass them, so that more can be read.
-   */
-  #makeRoom(): void {
-    const { entries } = this.#state;
-    if (!this.#dispatcher.hasRoom || entries.queue.hasReady || !this.#fetcher.isFull) return;
-    const now = performance.now();
-    for (const entry of entries.running) {
-      if (entry.phase !== "running" || entry.stored || now - entry.startedAt < slow) continue;
-      entries.pass(entry, now);
-    }
-    this.#state.setAside();
-  }
-
   /** How long nothing is due unless a bell rings, in milliseconds. */
   #untilNext(): number {
-    const { run, entries: { queue, running } } = this.#state;
-    let next = Math.min(this.#assignment.due, this.#acknowledger.due, this.#maintenance.due);
+    const { run, entries: { queue } } = this.#state;
+    let next = Math.min(
+      this.#assignment.due,
+      this.#beats.due,
+      this.#acknowledger.due,
+      this.#maintenance.due,
+    );
     if (run.waking !== undefined) {
       next = Math.min(next, run.waking.due(this.#fetcher.standing(this.#dispatcher.open)));
     }
-    if (run.control.count !== this.#controlSeen) next = Math.min(next, this.#asked.since + rest);
     if (run.stopping.aborted) next = Math.min(next, this.#stopReport.due);
     if (this.#dispatcher.open) {
       next = Math.min(next, queue.nextDue);
       if (!this.#fetcher.isFull) next = Math.min(next, this.#fetcher.nextLook());
-      else {
-        const now = performance.now();
-        for (const { startedAt, stored } of running) {
-          if (!stored && startedAt + slow > now) next = Math.min(next, startedAt + slow);
-        }
-      }
+      else next = Math.min(next, this.#room.due);
       if (run.drain) next = Math.min(next, performance.now() + 100);
     }
     return Math.min(Math.max(next - performance.now(), 1), 60_000);
@@ -317,7 +272,7 @@ export class Worker implements AsyncDisposable {
       this.#state.halt(held, "release");
       this.#state.tellDone(held);
     }
-    await this.#acknowledge(session);
+    await this.#guard.acknowledge(session, true);
     const held = [...this.#state.partitions.values()];
     if (held.length > 0) await this.#membership.release(session, held);
     await this.#run.waking?.leave(session);

@@ -158,15 +158,16 @@ export async function publish(on: Sql, from: number, to: number, channel = "c"):
   return ids;
 }
 
-/**
- * The backends that LISTEN for Hark in this database: they hold a session's advisory lock, and the last thing they
- * did was to take it, or to LISTEN again. (Others hold such locks for the length of a statement.)
- */
+/** A backend that holds the advisory lock of a LISTEN session. Only such locks are exclusive and of one number. */
+const listens = `exists (
+  select from pg_locks l where l.pid = a.pid and l.locktype = 'advisory' and l.objsubid = 1
+    and l.mode = 'ExclusiveLock' and l.granted
+)`;
+
+/** The backends that LISTEN for Hark in this database. */
 export async function listenBackends(on: Sql): Promise<number[]> {
   const rows = await on.sql(
-    `select distinct l.pid from pg_locks l join pg_stat_activity a using (pid)
-      where l.locktype = 'advisory' and l.granted and a.datname = current_database()
-        and a.query ~ '^(select pg_try_advisory_lock|listen )'`,
+    `select a.pid from pg_stat_activity a where a.datname = current_database() and ${listens}`,
   );
   return rows.map((row) => row.pid);
 }
@@ -174,10 +175,10 @@ export async function listenBackends(on: Sql): Promise<number[]> {
 /** The backends that read the log for consumers and subscriptions. */
 export async function readerBackends(on: Sql): Promise<number[]> {
   const rows = await on.sql(
-    `select pid from pg_stat_activity
-      where datname = current_database() and backend_type = 'client backend'
-        and pid <> pg_backend_pid() and application_name <> 'hark harness'
-        and query ~ 'hark\\.'`,
+    `select a.pid from pg_stat_activity a
+      where a.datname = current_database() and a.backend_type = 'client backend'
+        and a.pid <> pg_backend_pid() and a.application_name <> 'hark harness'
+        and a.query ~ 'hark\\.' and not ${listens}`,
   );
   return rows.map((row) => row.pid);
 }

@@ -17,7 +17,7 @@ const SOON = 4_000;
 /** How long it waits where nothing is to be woken, as a rule is broken: that has to come to nothing. */
 const IN_VAIN = 1_500;
 
-/** Waits until so many sleep on a channel; `''` are those who sleep on all. */
+/** Waits until so many sleep on a channel. */
 export async function asleep(on: Sql, count = 1, channel = "c"): Promise<void> {
   await until(async () => {
     const [row] = await on.sql(
@@ -100,7 +100,8 @@ export async function slowly(lab: Lab): Promise<void> {
   await replaceIn(lab.url, {
     rule: "",
     in: "hark.notify",
-    from: "values (writer,",
-    to: "values ((select writer from pg_catalog.pg_advisory_xact_lock_shared(77)),",
+    from: "values (pg_catalog.pg_current_xact_id(),",
+    to: `values ((select pg_catalog.pg_current_xact_id()
+      from pg_catalog.pg_advisory_xact_lock_shared(77)),`,
   });
 }
