@@ -10,7 +10,7 @@ as $$
     ]),
     ('{consume, operate}', array[
       'rebase', 'status', 'partitions_of', 'workers_of', 'heads_of', 'replays_of', 'holding',
-      'delayed_status', 'schedules', 'extend', 'retention_settings', 'apply_retention',
+      'delayed_status', 'schedules', 'extend', 'retention_settings', 'apply_retention', 'pace',
       -- Reading the log without a consumer, as hark tail does.
       'cut', 'content_of', 'start_position', 'resume_mark', 'page', 'window', 'thin_marks', 'deliver_due', 'sleep', 'stay_asleep', 'wake_up', 'shut_gates', 'publishers'
     ]),
@@ -44,11 +44,12 @@ as $$
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
       'tidy', 'drop_segments', 'cancel_any_delayed', 'remove_any_schedule', 'set_retention', 'unset_retention',
       'notifications', 'notification', 'verdicts', 'log_channels', 'delete_notifications', 'deletions', 'replay_ids',
-      'delayed_notifications'
+      'delayed_notifications', 'list_acts', 'record_anew', 'dead_groups', 'preview', 'waits_behind'
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
-      'acting_role', 'add_replay', 'add_segments', 'advance_idle', 'ask_to_store', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind', 'cleaned',
+      'acting_role', 'record_act', 'chosen_by',
+      'add_replay', 'add_segments', 'advance_idle', 'ask_to_store', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind', 'cleaned',
       'contents', 'dead_matching', 'delete_copies', 'delete_ids', 'id_range', 'drop_watch_row', 'error_text', 'failures_page', 'last_drawn_id',
       'forget_dedupe', 'forget_processes', 'forget_workers', 'is_defined_as', 'function_lists', 'functions_for', 'gate_of', 'gates', 'gates_of', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'has_content', 'has_rights_of', 'hold_gates', 'holders_of', 'id_at',

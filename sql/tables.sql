@@ -443,6 +443,21 @@ create table hark.deletions (
 );
 comment on table hark.deletions is 'Deletions by hand: by which role, when and why: see hark.delete_notifications.';
 
+-- What operators did to consumers and settings: the last 10,000 acts, deletions from the log aside. It has no values
+-- that an act was given but names and numbers: a key or an error's text may hold personal data.
+create table hark.acts (
+  number bigint generated always as identity primary key,
+  at timestamptz not null default clock_timestamp(),
+  act text not null,
+  about text,                        -- the consumer, schedule or channel; it may be gone
+  affected bigint,                   -- how many notifications
+  detail text not null,
+  role text not null,                -- the role that acted
+  login text not null,               -- the role that had logged in
+  person text                        -- as the program said by the setting hark.person; null if it did not
+);
+comment on table hark.acts is 'What operators did, by which role and when: see hark.list_acts.';
+
 -- The watches of tables, and the progress of each one's snapshot. Row security lets each role see and change
 -- the watches of the owners it belongs to. Functions that act on a watch check that the table still belongs
 -- to its owner.

@@ -12,6 +12,7 @@ import { cycles } from "./checks/cycles.ts";
 import { filesBelow } from "./checks/files.ts";
 import { locks } from "./checks/locks.ts";
 import { checkSql } from "./checks/sql.ts";
+import { checkWeb } from "./checks/web.ts";
 import { wings } from "./checks/wings.ts";
 
 /** Steps that Deno does. */
@@ -37,6 +38,7 @@ const rules: [name: string, check: () => Promise<string[]>][] = [
   ["the consumer's parts in order", wings],
   ["a light lock", locks],
   ["SQL told once, called, granted, carried", checkSql],
+  ["what browsers load is carried, and small", checkWeb],
 ];
 
 /** Deno 2.9 says so of every module of Node's types; it means nothing. */

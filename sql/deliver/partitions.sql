@@ -39,6 +39,7 @@ begin
     perform hark.turn_partitions($1);
   end if;
   perform hark.request_look($1);
+  perform hark.record_act('partitions', $1, null, format('from %s to %s', c.partitions, $2));
   return case when exists (select from hark.consumers k where k.name = $1 and k.next_partitions is not null)
     then 'pending' else 'done' end;
 end

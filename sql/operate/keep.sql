@@ -20,6 +20,7 @@ begin
     begun_at = null;
   -- Rows that another setting has passed may be its matter now.
   update hark.retention r set after_id = 0, first_kept = null, begun_at = null where r.channel = '';
+  perform hark.record_act('retention', $2, null, coalesce('keep ' || $1, 'keep for ever'));
 end
 $$;
 comment on function hark.set_retention(interval, text) is
@@ -34,6 +35,9 @@ declare
 begin
   delete from hark.retention r where r.channel = coalesce($1, '');
   there := found;
+  if there then
+    perform hark.record_act('retention', $1, null, 'unset');
+  end if;
   update hark.retention r set after_id = 0, first_kept = null, begun_at = null where r.channel = '';
   return there;
 end

@@ -135,6 +135,9 @@ begin
     )
     select count(*) into retried from again;
   end if;
+  if retried > 0 then
+    perform hark.record_act('retry', $1, retried, hark.chosen_by($2, $3, $4, $5, $6, $7, $8, $9, $10));
+  end if;
 end
 $$;
 
@@ -211,6 +214,9 @@ begin
   else
     delete from hark.dead d where d.consumer = $1 and d.id = any (page.its_ids);
     get diagnostics discarded = row_count;
+  end if;
+  if discarded > 0 then
+    perform hark.record_act('discard', $1, discarded, hark.chosen_by($2, $3, $4, $5, $6, $7, $8, $9, $10));
   end if;
 end
 $$;

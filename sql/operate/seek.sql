@@ -78,6 +78,7 @@ begin
     update hark.consumers k set barrier = null where k.name = $1;
     perform hark.turn_partitions($1);
   end if;
+  perform hark.record_act('seek', $1, given_up, concat_ws(' ', 'to', kind, id, "time"));
   return given_up;
 end
 $$;
@@ -181,6 +182,7 @@ begin
   if not exists (select from hark.log l where l.id >= first_id and l.id <= last_id) then
     return null;
   end if;
+  perform hark.record_act('replay', $1, null, format('from id %s to %s', first_id, last_id));
   return hark.add_replay($1, case when $4 is not null then hark.as_set($4) end, first_id, last_id);
 end
 $$;
@@ -250,7 +252,13 @@ begin
       returning waiting.id
     )
     select coalesce(array_agg(x.id), '{}') into moved from chosen x;
-    perform hark.retry(whose, array(select w.id from unnest(wanted, places) w (id, place) where w.place in ('waiting', 'dead')));
+    if places && '{waiting, dead}' then
+      perform hark.retry(whose, array(select w.id from unnest(wanted, places) w (id, place) where w.place in ('waiting', 'dead')));
+    end if;
+    if cardinality(moved) > 0 then
+      perform hark.record_act('replay', whose, cardinality(moved),
+        hark.chosen_by(moved, null, null, null, null, null, null, null, null));
+    end if;
     return query
     select whose, w.id, w.place, w.id = any (moved) or w.place = 'waiting'
       -- One of which only the id is left has stayed.
@@ -275,6 +283,7 @@ begin
   where c.name = $1 and c.paused_at is null;
   if found then
     perform hark.request_look($1);
+    perform hark.record_act('pause', $1);
     return true;
   end if;
   return false;
@@ -291,6 +300,7 @@ begin
   where c.name = $1 and c.paused_at is not null;
   if found then
     perform hark.request_look($1);
+    perform hark.record_act('resume', $1);
     return true;
   end if;
   return false;
@@ -311,6 +321,7 @@ begin
   delete from hark.consumers c where c.name = $1;
   if found then
     perform hark.request_look($1);
+    perform hark.record_act('remove', $1);
     return true;
   end if;
   return false;

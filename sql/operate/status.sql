@@ -66,9 +66,11 @@ as $$
 $$;
 
 -- How far each consumer is. Counting stops at max_count: the exact size of a large backlog is not needed. It
--- also stops after 1,000,000 ids, and almost at once after 5 seconds for all consumers together. With
+-- also stops after max_scanned ids, and almost at once after max_ms for all consumers together. With
 -- `unread_capped` there may be more.
-create or replace function hark.status(max_count bigint default 100000) returns table (
+create or replace function hark.status(
+  max_count bigint default 100000, max_ms integer default 5000, max_scanned bigint default 1000000
+) returns table (
   consumer text, channels text[], filter jsonb, transactional boolean, generation bigint,
   partitions integer, next_partitions integer, paused_at timestamptz, created_at timestamptz,
   unread bigint, oldest_unread timestamptz, lag_seconds double precision,
@@ -80,7 +82,7 @@ create or replace function hark.status(max_count bigint default 100000) returns 
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
-  with patience as materialized (select clock_timestamp() + interval '5 seconds' as until),
+  with patience as materialized (select clock_timestamp() + make_interval(secs => max_ms / 1000.0) as until),
   crew as materialized (
     select w.consumer, w.owner, w.name, w.lease_until, hark.is_alive(w.lease_until, w.session) as alive,
       exists (select from hark.partitions s where s.consumer = w.consumer and s.owner = w.owner) as serves
@@ -119,7 +121,7 @@ as $$
   cross join lateral (
     select count(x.partition) as unread, min(x.published) as oldest,
       count(*) > count(x.partition) or count(*) >= max_count as capped
-    from patience y cross join lateral hark.unread_of(c.name, max_count, 1000000, y.until) x
+    from patience y cross join lateral hark.unread_of(c.name, max_count, max_scanned, y.until) x
   ) u
   cross join lateral (
     select sum(s.handled)::bigint as handled, max(s.acknowledged_at) as acknowledged_at,
@@ -144,11 +146,13 @@ as $$
   ) f on true
   order by c.name
 $$;
-comment on function hark.status(bigint) is
+comment on function hark.status(bigint, integer, bigint) is
   'How far every consumer is, which workers serve it, and what it fails on.';
 
 -- The partitions of one consumer. Counting stops at max_count over all of them, and as in hark.status.
-create or replace function hark.partitions_of(consumer text, max_count bigint default 100000) returns table (
+create or replace function hark.partitions_of(
+  consumer text, max_count bigint default 100000, max_scanned bigint default 1000000
+) returns table (
   partition integer, unread bigint, oldest_unread timestamptz, waiting bigint, blocked boolean, owner uuid, worker text,
   lease_until timestamptz, epoch bigint, handled bigint, acknowledged_at timestamptz, served_at timestamptz,
   crashes integer, alone_id bigint, served boolean
@@ -157,7 +161,7 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp set
 as $$
   with unread as materialized (
     select u.partition, count(*) as count, min(u.published) as oldest
-    from hark.unread_of($1, $2, 1000000, clock_timestamp() + interval '5 seconds') u group by 1
+    from hark.unread_of($1, $2, $3, clock_timestamp() + interval '5 seconds') u group by 1
   ),
   waiting as materialized (
     select w.partition, count(*) as count, bool_or(w.attempts > 0) as blocked
@@ -304,3 +308,17 @@ end
 $$;
 comment on function hark.drop_inactive(timestamptz, boolean) is
   'Removes the consumers that no worker has served since a time, and names them.';
+
+-- The last id that was drawn until the end of each of the last minutes, and until now: at most `minutes` + 1 rows,
+-- the oldest first. The difference of two is what was published between them, with what was rolled back. Some
+-- 30 looks at the primary key for each.
+create or replace function hark.pace(minutes integer default 30) returns table (at timestamptz, drawn bigint)
+language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  select m.at, greatest(hark.id_before(m.at), coalesce((select min(l.id) from hark.log l), hark.last_drawn_id() + 1) - 1)
+  from generate_series(least($1, 1440), 1, -1) n (n)
+  cross join lateral (select date_trunc('minute', clock_timestamp()) - make_interval(mins => n.n - 1) as at) m
+  union all
+  select clock_timestamp(), hark.last_drawn_id()
+$$;
+comment on function hark.pace(integer) is 'The last id drawn until each of the last minutes.';

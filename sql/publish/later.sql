@@ -98,6 +98,7 @@ begin
     return false;
   end if;
   delete from hark.dedupe k where k.delayed = $1;
+  perform hark.record_act('cancel', null, 1, format('delayed notification %s', $1));
   return true;
 end
 $$;

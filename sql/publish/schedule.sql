@@ -93,7 +93,11 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   delete from hark.schedules s where s.name = $1;
-  return found;
+  if not found then
+    return false;
+  end if;
+  perform hark.record_act('unschedule', $1);
+  return true;
 end
 $$;
 

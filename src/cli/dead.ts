@@ -92,6 +92,37 @@ function listText(found: readonly DeadNotification[], limit: number): string {
   );
 }
 
+const groups = databaseCommand({
+  name: "dead groups",
+  brief: "Show dead letters by their errors.",
+  description:
+    "By consumer and by how the errors begin, up to the first digit or quotation mark: at most 100 groups of " +
+    "50,000 dead letters, the largest first. hark retry and hark discard take the beginning as --error.",
+  examples: [
+    ["hark dead groups", "of every consumer"],
+    ["hark dead groups billing", "of one"],
+  ],
+  options: {
+    consumer: optional(positional(words("CONSUMER"), "Only of this consumer. Default: of all.")),
+  },
+  async run(db, o) {
+    const { deadGroups } = await import("../operate/dead_groups.ts");
+    const found = await deadGroups(db, o.consumer);
+    return {
+      json: found,
+      text: found.length === 0 ? "no dead letter" : table(
+        "consumer, dead letters, last, error begins",
+        found.map((one) => [
+          one.consumer,
+          one.count,
+          ago(one.lastAt),
+          { text: shortened(one.error ?? "-", 80), style: "red" },
+        ]),
+      ),
+    };
+  },
+});
+
 /** `hark dead`. */
 export const dead = commandGroup(
   {
@@ -102,10 +133,11 @@ export const dead = commandGroup(
       "error, which stays until it is retried or discarded: hark retry, hark discard.",
     examples: [
       ["hark dead list", "all of them"],
+      ["hark dead groups", "how many there are of each error"],
       ["hark retry billing --all", "after the cause is repaired"],
       ["hark discard billing 42", "one that can never succeed"],
     ],
   },
-  { list },
+  { list, groups },
   [elsewhere("dead retry"), elsewhere("dead discard")],
 );

@@ -10,11 +10,13 @@ import { createErrorWithSuggestions } from "@optique/core/suggestion";
 import { runSync } from "@optique/run";
 import config from "../../deno.json" with { type: "json" };
 import { withoutSecrets } from "../database/url.ts";
+import { acts } from "./acts.ts";
 import { channels } from "./channels.ts";
 import { cleanup } from "./cleanup.ts";
 import { check } from "./check.ts";
 import { anyOf, type Command, exampleLines } from "./command.ts";
 import { consumers } from "./consumers.ts";
+import { dashboard } from "./dashboard.ts";
 import { dead } from "./dead.ts";
 import { delayed } from "./delayed.ts";
 import { dev } from "./dev.ts";
@@ -38,6 +40,7 @@ import { type Surroundings, within } from "./surroundings.ts";
 import { tail } from "./tail.ts";
 import { withWholeOptions } from "./usage.ts";
 import { watch } from "./watch.ts";
+import { workers } from "./workers.ts";
 
 /** Every command, by name. */
 export const commands: Readonly<Record<string, Command>> = {
@@ -46,6 +49,7 @@ export const commands: Readonly<Record<string, Command>> = {
   listen,
   notify,
   tail,
+  dashboard,
   status,
   check,
   doctor,
@@ -53,6 +57,7 @@ export const commands: Readonly<Record<string, Command>> = {
   watch,
   channels,
   consumers,
+  workers,
   seek,
   replay,
   pause,
@@ -64,6 +69,7 @@ export const commands: Readonly<Record<string, Command>> = {
   schedule,
   retention,
   cleanup,
+  acts,
   sql,
   uninstall,
   dev,

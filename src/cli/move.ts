@@ -23,8 +23,10 @@ import {
   words,
 } from "./options.ts";
 import { complain } from "./output.ts";
-import { countText, named, shellWord } from "./text.ts";
+import { countText, named, numberText, shellWord } from "./text.ts";
 import { beginning, place } from "./values.ts";
+
+const dryRun = toggle("--dry-run", "Say what it would do, and do nothing.");
 
 /** `hark seek`. */
 export const seek = databaseCommand({
@@ -38,6 +40,7 @@ export const seek = databaseCommand({
     ["hark seek billing beginning", "everything again"],
     ["hark seek billing now", "skip what is there"],
     ["hark seek billing 2026-11-21T10:00:00Z", "from a time on"],
+    ["hark seek billing 1000 --dry-run", "how much that would deliver again"],
   ],
   options: {
     consumer,
@@ -45,8 +48,24 @@ export const seek = databaseCommand({
       beginning("TO", ["beginning", "now", "end"]),
       "beginning, now (or end), an id, or a time (ISO 8601).",
     ),
+    dryRun,
   },
   async run(db, o) {
+    if (o.dryRun) {
+      const { previewSeek } = await import("../operate/preview.ts");
+      const would = await previewSeek(db, o.consumer, o.to);
+      const more = would.capped ? " or more" : "";
+      return {
+        json: { consumer: o.consumer, to: o.to, ...would },
+        text: `${named(o.consumer)} would handle ${
+          numberText(would.again)
+        }${more} again, and never see ${numberText(would.skipped)}${
+          would.skipped > 0 ? more : ""
+        } that it has not handled; ${
+          countText(would.givenUp, "waiting notification")
+        } would become dead letters`,
+      };
+    }
     const { seek } = await import("../operate/seek.ts");
     const { givenUp } = await seek(db, o.consumer, o.to);
     const dead = givenUp === 0
@@ -98,10 +117,12 @@ export const replay = databaseCommand({
         "Only this channel. Repeatable. Default: all of the consumer's.",
       ),
     ),
+    dryRun,
   },
   check(o) {
     const ranged = o.from !== undefined || o.to !== undefined || o.channel.length > 0;
     if (o.ids.length > 0 && ranged) contradiction("--ids", "a range");
+    if (o.ids.length > 0 && o.dryRun) contradiction("--ids", "--dry-run");
     if (o.allConsumers && o.consumer !== undefined) contradiction("--all-consumers", "CONSUMER");
     if (o.allConsumers && o.ids.length === 0) {
       refuse("--all-consumers was given without --ids", "Name the notifications, or one CONSUMER.");
@@ -115,11 +136,22 @@ export const replay = databaseCommand({
   },
   async run(db, o) {
     if (o.ids.length > 0) return await again(db, o.ids.flat(), o.consumer);
-    const { replay } = await import("../operate/seek.ts");
-    const made = await replay(db, o.consumer!, {
+    const range = {
       from: o.from!,
       ...given({ to: o.to, channels: o.channel.length === 0 ? undefined : o.channel }),
-    });
+    };
+    if (o.dryRun) {
+      const { previewReplay } = await import("../operate/preview.ts");
+      const would = await previewReplay(db, o.consumer!, range);
+      return {
+        json: { consumer: o.consumer, ...would },
+        text: `${named(o.consumer!)} would handle ${numberText(would.again)}${
+          would.capped ? " or more" : ""
+        } again; ${numberText(would.unread)} in the range come anyway`,
+      };
+    }
+    const { replay } = await import("../operate/seek.ts");
+    const made = await replay(db, o.consumer!, range);
     return {
       json: { consumer: o.consumer, replay: null, ...replayJson(made) },
       text: made === null

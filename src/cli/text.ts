@@ -4,10 +4,10 @@
  * @module
  */
 
-import { durationText, numberText } from "../show.ts";
+import { durationText, numberText, shellWord } from "../show.ts";
 import { visible } from "./style.ts";
 
-export { durationText, numberText };
+export { durationText, numberText, shellWord };
 
 /** A count and its noun: `1 consumer`, `2,000 consumers`. */
 export function countText(count: number, what: string): string {
@@ -50,9 +50,4 @@ export function shortened(text: string, most = 40): string {
 /** A name in quotes, as it may be shown. */
 export function named(name: string): string {
   return `"${visible(name)}"`;
-}
-
-/** A word as a shell takes it. */
-export function shellWord(word: string): string {
-  return /^[\w.:/@-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
 }

@@ -160,11 +160,19 @@ const statusSql =
   ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}, ${
     ms("next_attempt_at")
   }, unread_capped, halted::text as halted, newer::text as newer, waiting_seconds, failing
-from hark.status($1::bigint)`;
+from hark.status($1::bigint, $2::integer, $3::bigint)`;
 
-/** Every consumer, by name. */
-export async function consumerStatuses(db: Queryable, maxCount: number): Promise<ConsumerStatus[]> {
-  const { rows } = await db.query(statusSql, [maxCount]);
+/**
+ * Every consumer, by name. Counting stops at `maxScanned` ids for each, and soon after `maxMs` for all
+ * of them.
+ */
+export async function consumerStatuses(
+  db: Queryable,
+  maxCount: number,
+  maxMs: number = 5000,
+  maxScanned: number = 1_000_000,
+): Promise<ConsumerStatus[]> {
+  const { rows } = await db.query(statusSql, [maxCount, maxMs, maxScanned]);
   return rows.map(consumerStatus);
 }
 

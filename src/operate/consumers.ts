@@ -204,18 +204,20 @@ export async function consumerDetails(
   }));
 }
 
-async function partitionsOf(
+/** The partitions of one consumer. */
+export async function partitionsOf(
   db: Queryable,
   consumer: string,
   maxCount: number,
+  maxScanned: number = 1_000_000,
 ): Promise<PartitionStatus[]> {
   const { rows } = await db.query(
     `select partition, unread, ${
       ms("oldest_unread")
     }, waiting, blocked, owner::text as owner, worker,
       ${ms("lease_until")}, epoch, handled, ${ms("acknowledged_at")}, ${ms("served_at")}, crashes,
-      alone_id, served from hark.partitions_of($1::text, $2::bigint)`,
-    [consumer, maxCount],
+      alone_id, served from hark.partitions_of($1::text, $2::bigint, $3::bigint)`,
+    [consumer, maxCount, maxScanned],
   );
   return rows.map((row) => ({
     partition: Number(row.partition),
@@ -236,7 +238,8 @@ async function partitionsOf(
   }));
 }
 
-async function workersOf(db: Queryable, consumer: string): Promise<WorkerStatus[]> {
+/** The workers of one consumer. */
+export async function workersOf(db: Queryable, consumer: string): Promise<WorkerStatus[]> {
   const { rows } = await db.query(
     `select owner::text as owner, name, alive, ${ms("lease_until")}, ${ms("joined_at")}, listening,
       array_to_json(partitions)::text as partitions from hark.workers_of($1::text)`,
@@ -253,7 +256,8 @@ async function workersOf(db: Queryable, consumer: string): Promise<WorkerStatus[
   }));
 }
 
-async function headsOf(db: Queryable, consumer: string): Promise<WaitingNotification[]> {
+/** What one consumer will try again: the oldest 20. */
+export async function headsOf(db: Queryable, consumer: string): Promise<WaitingNotification[]> {
   const { rows } = await db.query(
     `select id, channel, key, partition, state, attempts, ${ms("due_at")}, last_error,
       ${ms("failed_at")} from hark.heads_of($1::text)`,
@@ -272,7 +276,8 @@ async function headsOf(db: Queryable, consumer: string): Promise<WaitingNotifica
   }));
 }
 
-async function replaysOf(db: Queryable, consumer: string): Promise<PendingReplay[]> {
+/** The replays of one consumer that have not finished. */
+export async function replaysOf(db: Queryable, consumer: string): Promise<PendingReplay[]> {
   const { rows } = await db.query(
     `select number, array_to_json(channels)::text as channels, next_id, to_id
       from hark.replays_of($1::text)`,

@@ -148,7 +148,7 @@ function target(to: StartFrom | "end"): [kind: string, id: number | null, time: 
 }
 
 /** Turns an id or a time into two arguments, one of which is null. */
-function place(name: string, value: unknown): [id: number | null, time: string | null] {
+export function place(name: string, value: unknown): [id: number | null, time: string | null] {
   if (value instanceof Date && !Number.isNaN(value.getTime())) return [null, value.toISOString()];
   if (Number.isSafeInteger(value) && value as number >= 1) return [value as number, null];
   return bad(name, value, "Give the id of a notification, at least 1, or a valid Date.");

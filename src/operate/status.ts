@@ -106,43 +106,52 @@ export async function status(db: Queryable, options: StatusOptions = {}): Promis
   const maxCount = wholeNumber("maxCount", options.maxCount, 100_000, 1);
   const warnAfter = durationMs("warnAfter", options.warnAfter, 7 * aDay, ageBounds);
   await requireSchema(db);
-  return await translated(async () => {
-    const consumers = await consumerStatuses(db, maxCount);
-    const log = await db.query(
-      `select sum(pg_total_relation_size(c.oid)) as bytes,
-        bool_and(has_table_privilege('hark.log', 'select')) as readable,
-        sum(case when s.n_live_tup > 0 then s.n_live_tup else greatest(c.reltuples, 0)::bigint end) as rows
-        from pg_class c left join pg_stat_all_tables s on s.relid = c.oid
-        where c.oid = 'hark.log'::regclass and c.relkind = 'r'
-          or c.oid in (select i.inhrelid from pg_inherits i where i.inhparent = 'hark.log'::regclass)`,
-    );
-    const { bytes, rows: estimate, readable } = log.rows[0];
-    const counted = readable ? await countLog(db, maxCount + 1) : undefined;
-    const exact = counted !== undefined && counted <= maxCount;
-    const before = await timeAgo(db, warnAfter);
-    const { rows: [later] } = await db.query(
-      `select waiting, ${ms("next_at")} from hark.delayed_status($1::bigint)`,
-      [maxCount],
-    );
-    return {
-      schemaVersion,
-      log: {
-        rows: exact ? counted : Math.max(Number(estimate), counted ?? 0),
-        exact,
-        bytes: Number(bytes),
-      },
-      delayed: {
-        count: Number(later.waiting),
-        capped: Number(later.waiting) >= maxCount,
-        nextAt: date(later.next_at),
-      },
-      schedules: await schedulesStatus(db),
-      retention: await retentionSettings(db),
-      consumers,
-      warnings: worthWarning(await holding(db, before), consumers, before),
-      watches: await watchStatuses(db),
-    };
-  });
+  return await translated(async () =>
+    await statusOf(db, await consumerStatuses(db, maxCount), maxCount, warnAfter)
+  );
+}
+
+/** The status, for consumers that were read already. Does not check the schema's version. */
+export async function statusOf(
+  db: Queryable,
+  consumers: readonly ConsumerStatus[],
+  maxCount: number,
+  warnAfter: number,
+): Promise<Status> {
+  const log = await db.query(
+    `select sum(pg_total_relation_size(c.oid)) as bytes,
+      bool_and(has_table_privilege('hark.log', 'select')) as readable,
+      sum(case when s.n_live_tup > 0 then s.n_live_tup else greatest(c.reltuples, 0)::bigint end) as rows
+      from pg_class c left join pg_stat_all_tables s on s.relid = c.oid
+      where c.oid = 'hark.log'::regclass and c.relkind = 'r'
+        or c.oid in (select i.inhrelid from pg_inherits i where i.inhparent = 'hark.log'::regclass)`,
+  );
+  const { bytes, rows: estimate, readable } = log.rows[0];
+  const counted = readable ? await countLog(db, maxCount + 1) : undefined;
+  const exact = counted !== undefined && counted <= maxCount;
+  const before = await timeAgo(db, warnAfter);
+  const { rows: [later] } = await db.query(
+    `select waiting, ${ms("next_at")} from hark.delayed_status($1::bigint)`,
+    [maxCount],
+  );
+  return {
+    schemaVersion,
+    log: {
+      rows: exact ? counted : Math.max(Number(estimate), counted ?? 0),
+      exact,
+      bytes: Number(bytes),
+    },
+    delayed: {
+      count: Number(later.waiting),
+      capped: Number(later.waiting) >= maxCount,
+      nextAt: date(later.next_at),
+    },
+    schedules: await schedulesStatus(db),
+    retention: await retentionSettings(db),
+    consumers,
+    warnings: worthWarning(await holding(db, before), consumers, before),
+    watches: await watchStatuses(db),
+  };
 }
 
 // A live worker with nothing to read stores its position only now and then. It therefore holds back

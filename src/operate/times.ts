@@ -8,8 +8,8 @@
  * SQL for a timestamptz column as milliseconds, because drivers turn a timestamptz into different
  * types.
  */
-export function ms(column: string): string {
-  return `(extract(epoch from ${column}) * 1000)::float8 as ${column}`;
+export function ms(column: string, name: string = column): string {
+  return `(extract(epoch from ${column}) * 1000)::float8 as ${name}`;
 }
 
 /** The time for the milliseconds that {@linkcode ms} selects; null for null. */

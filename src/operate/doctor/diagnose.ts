@@ -10,7 +10,13 @@ import type { Facts } from "./facts.ts";
 import { ofConsumers } from "./diagnose_consumers.ts";
 import type { Find, Finding, Thresholds } from "./finding.ts";
 
-const find: Find = (level, code, problem, remedy) => ({ level, code, problem, remedy });
+const find: Find = (level, code, problem, remedy, consumer) => ({
+  level,
+  code,
+  problem,
+  remedy,
+  ...consumer === undefined ? {} : { consumer },
+});
 
 /** All findings, errors first. */
 export function diagnose(facts: Facts, thresholds: Thresholds): Finding[] {

@@ -30,6 +30,7 @@ export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): F
         "polling",
         `worker ${worker} of "${consumer}" is not woken, and only polls`,
         "Connect it directly to the server: LISTEN does not work through a transaction pooler.",
+        consumer,
       )
     ),
     ...status.watches.filter(({ drift }) => drift.length > 0).map(({ table, name, drift }) =>
@@ -52,6 +53,7 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
         "held-up",
         `partition ${partition} of "${consumer}" is held up (${reason}) by notification ${id}`,
         `Let it succeed, or hark discard ${consumer} ${id}.`,
+        consumer,
       )
     );
     if (one.newer !== null) {
@@ -62,6 +64,7 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
           numberText(one.newer.count)
         } of "${consumer}" wait for a newer worker: ${one.newer.reason}`,
         "Deploy the version of the program that has published them.",
+        one.consumer,
       ));
     }
     const work = unread + waiting + replays;
@@ -73,6 +76,7 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
           numberText(unread)
         } unread`,
         `hark resume ${consumer}.`,
+        consumer,
       ));
     } else if (!serving && work > 0) {
       found.push(find(
@@ -82,6 +86,7 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
           unreadCapped ? " or more" : ""
         } unread, ${numberText(waiting)} waiting`,
         `Start a worker, or hark consumers remove ${consumer} if it is gone for good.`,
+        consumer,
       ));
     }
     return found;
@@ -198,6 +203,7 @@ function holding({ warnings, consumers }: Status, find: Find): Finding[] {
         durationText(Date.now() - oldest.getTime())
       } ago (${reasons.join(", ")})`,
       `See hark consumers show ${consumer}.`,
+      consumer,
     )
   );
 }

@@ -79,12 +79,24 @@ export interface Facts {
   readonly polling: readonly { readonly consumer: string; readonly worker: string }[];
 }
 
+/** What a caller knows already. */
+export interface Known {
+  /** The status. */
+  readonly status: Status;
+  /** Whether NOTIFY reaches a session that listens. */
+  readonly listens: boolean | undefined;
+}
+
 /** Looks at everything. Only what the role may not see is left out. */
-export async function facts(db: Queryable): Promise<Facts> {
+export async function facts(db: Queryable, known?: Known): Promise<Facts> {
   const server = await serverFacts(db);
-  const schema = await requireSchema(db).then(() => undefined, translate);
+  const schema = known === undefined
+    ? await requireSchema(db).then(() => undefined, translate)
+    : undefined;
   const usable = schema === undefined;
-  const [now, statusError] = usable
+  const [now, statusError] = known !== undefined
+    ? [known.status, undefined]
+    : usable
     ? await status(db).then(
       (found) => [found, undefined] as const,
       (e) => [undefined, translate(e)] as const,
@@ -93,7 +105,7 @@ export async function facts(db: Queryable): Promise<Facts> {
   return {
     ...server,
     schema,
-    listens: server.standby ? undefined : await listens(db),
+    listens: server.standby ? undefined : known === undefined ? await listens(db) : known.listens,
     sameFunctions: usable ? await sameFunctions(db) : true,
     grantees: usable ? await grantees(db) : [],
     ...await tables(db),
@@ -196,11 +208,14 @@ async function slots(db: Queryable): Promise<Slot[]> {
 }
 
 /** Whether a NOTIFY reaches a session that listens. A transaction pooler accepts LISTEN and forwards nothing. */
-async function listens(db: Queryable): Promise<boolean | undefined> {
+export async function listens(db: Queryable): Promise<boolean | undefined> {
   const connections = connectionsOf(db);
   if (connections === undefined) return undefined;
-  const [listener, sender] = [await connections.session(), await connections.session()];
+  const sessions: Session[] = [];
   try {
+    // One by one: if the second cannot be opened, the first is closed.
+    for (let n = 0; n < 2; n++) sessions.push(await connections.session());
+    const [listener, sender] = sessions as [Session, Session];
     const token = crypto.randomUUID();
     const heard = Promise.withResolvers<void>();
     listener.onNotification((_, payload) => payload === token ? heard.resolve() : undefined);
@@ -213,7 +228,7 @@ async function listens(db: Queryable): Promise<boolean | undefined> {
     await listener.query("unlisten hark_selftest");
     return arrived;
   } finally {
-    await Promise.all([listener, sender].map((one: Session) => one.close()));
+    await Promise.all(sessions.map((one) => one.close()));
   }
 }
 
@@ -238,6 +253,11 @@ async function tables(db: Queryable): Promise<Pick<Facts, "unvacuumed" | "overfl
 
 /** Only operators may look at the log itself. */
 async function oldest(db: Queryable): Promise<Date | null> {
+  const { rows: [right] } = await db.query(
+    `select bool_or(has_function_privilege(p.oid, 'execute')) as may from pg_proc p
+    where p.pronamespace = 'hark'::regnamespace and p.proname = 'notifications'`,
+  );
+  if (right.may !== true) return null;
   const { notifications } = await import("../notifications.ts");
   const page = await notifications(db, { newestFirst: false, limit: 1, maxScanned: 1 })
     .catch(() => undefined);

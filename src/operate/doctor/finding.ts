@@ -17,6 +17,8 @@ export interface Finding {
   readonly problem: string;
   /** What to do. */
   readonly remedy: string;
+  /** The consumer that it is about, if it is about one. */
+  readonly consumer?: string;
 }
 
 /** From when on something is too much. */
@@ -33,4 +35,5 @@ export type Find = (
   code: string,
   problem: string,
   remedy: string,
+  consumer?: string,
 ) => Finding;

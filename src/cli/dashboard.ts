@@ -1,0 +1,71 @@
+/**
+ * `hark dashboard`: the dashboard, on this machine.
+ *
+ * @module
+ */
+
+import { databaseCommand } from "./command.ts";
+import { maybe, number, toggle } from "./options.ts";
+import { print, printJson } from "./output.ts";
+import { stopping } from "./signals.ts";
+import { surroundings } from "./surroundings.ts";
+
+/** The port unless another is given: free on most machines, and the same each time. */
+const usualPort = 4275;
+
+/** `hark dashboard`. */
+export const dashboard = databaseCommand({
+  name: "dashboard",
+  brief: "Show all of it in the browser, live, and act from there.",
+  description:
+    "Serves pages to this machine only, at http://127.0.0.1:4275, until Ctrl-C. They may do what the " +
+    "database's role may do. To let others in, mount the dashboard in a server with a login: see " +
+    "dashboard() of @hark/postgres/dashboard.",
+  examples: [
+    ["hark dashboard", "then open http://127.0.0.1:4275"],
+    ["hark dashboard --read-only", "look, and change nothing"],
+    ["hark dashboard --port 8080", "on another port"],
+  ],
+  options: {
+    port: maybe(
+      "--port",
+      number("PORT", { least: 0, most: 65_535 }),
+      "The port; 0 for a free one. Default: 4275.",
+    ),
+    readOnly: toggle("--read-only", "Show pages only, and refuse acts."),
+  },
+  async run(db, o) {
+    const { dashboard } = await import("../dashboard/mod.ts");
+    const { variable } = surroundings();
+    const name = variable("USER") || variable("USERNAME") || "local user";
+    const handler = dashboard(db, {
+      readOnly: o.readOnly,
+      authorize: () => ({ name, role: "operate" }),
+    });
+    using stop = stopping();
+    const server = Deno.serve({
+      port: o.port ?? usualPort,
+      hostname: "127.0.0.1",
+      onListen: () => {},
+    }, (request) => isLocal(request) ? handler(request) : new Response("", { status: 421 }));
+    const { port } = server.addr;
+    const url = `http://127.0.0.1:${port}`;
+    if (o.json) await printJson({ url, port });
+    else await print(`The dashboard is at ${url} until Ctrl-C.`);
+    await new Promise<void>((resolve) => {
+      if (stop.signal.aborted) resolve();
+      stop.signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+    // Open pages would keep it from ending.
+    await Promise.race([server.shutdown(), new Promise((resolve) => setTimeout(resolve, 200))]);
+  },
+});
+
+/**
+ * Whether a request names this machine. A page of another site whose name points here (DNS rebinding)
+ * names itself.
+ */
+function isLocal(request: Request): boolean {
+  const { hostname } = new URL(`http://${request.headers.get("host") ?? ""}`);
+  return ["127.0.0.1", "localhost"].includes(hostname);
+}

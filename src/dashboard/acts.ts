@@ -1,0 +1,236 @@
+/**
+ * What forms do. Each act runs in one transaction, which names the visitor for the record.
+ *
+ * @module
+ */
+
+import { rewatch } from "../changes/watch.ts";
+import { bad, wholeNumber } from "../check.ts";
+import type { StartFrom } from "../consume/start.ts";
+import type { Database } from "../database/database.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { pause, removeConsumer, resume, setPartitions } from "../operate/pause.ts";
+import { replayIds } from "../operate/replay_ids.ts";
+import { setRetention, unsetRetention } from "../operate/retention.ts";
+import { discard, type FailureChoice, retry } from "../operate/retry.ts";
+import { unschedule } from "../operate/schedules.ts";
+import { replay, seek } from "../operate/seek.ts";
+import { cancelDelayed } from "../publish/cancel.ts";
+import { notify } from "../publish/notify.ts";
+import type { Visitor } from "./options.ts";
+import { countText } from "./parts.ts";
+
+/** How long an act may take, in ms: a hundred thousand dead letters are moved at once. */
+const patience = 25_000;
+
+/** What a form has sent. */
+export class Fields {
+  readonly #form: FormData;
+
+  constructor(form: FormData) {
+    this.#form = form;
+  }
+
+  /** A field, the last of its name; undefined if it is missing or empty. */
+  maybe(name: string): string | undefined {
+    const value = this.#form.getAll(name).at(-1);
+    return typeof value === "string" && value !== "" ? value : undefined;
+  }
+
+  /** A field that has to be there. */
+  text(name: string): string {
+    return this.maybe(name) ?? bad(name, undefined, "Fill it in.");
+  }
+
+  /** A whole number. */
+  number(name: string): number {
+    return wholeNumber(name, Number(this.text(name)), 0, 0);
+  }
+
+  /** All fields of one name, as ids. */
+  ids(name: string): number[] {
+    return this.#form.getAll(name).map((value) => wholeNumber(name, Number(value), 0, 1));
+  }
+}
+
+/** What was done: a sentence, and the page to go on with, if it is another. */
+export interface Done {
+  readonly text: string;
+  readonly to?: string;
+}
+
+type Act = (tx: Queryable, fields: Fields) => Promise<Done>;
+
+const it = (n: number) => countText(n, "notification");
+
+/** Every act, by the name that forms send. */
+const acts: Readonly<Record<string, Act>> = {
+  async pause(tx, fields) {
+    const consumer = fields.text("consumer");
+    const changed = await pause(tx, consumer);
+    return { text: `"${consumer}" ${changed ? "is paused" : "was paused already"}` };
+  },
+  async resume(tx, fields) {
+    const consumer = fields.text("consumer");
+    const changed = await resume(tx, consumer);
+    return { text: `"${consumer}" ${changed ? "is resumed" : "was not paused"}` };
+  },
+  async retry(tx, fields) {
+    const consumer = fields.text("consumer");
+    const count = await retry(tx, consumer, choiceOf(fields));
+    return { text: `${it(count)} of "${consumer}" ${count === 1 ? "is" : "are"} tried at once` };
+  },
+  async discard(tx, fields) {
+    const consumer = fields.text("consumer");
+    const count = await discard(tx, consumer, choiceOf(fields));
+    return { text: `${it(count)} of "${consumer}" ${count === 1 ? "was" : "were"} discarded` };
+  },
+  async seek(tx, fields) {
+    const consumer = fields.text("consumer");
+    const { givenUp } = await seek(tx, consumer, placeOf(fields.text("to")));
+    return {
+      text: `"${consumer}" was moved to ${fields.text("to")}${
+        givenUp === 0 ? "" : `; ${it(givenUp)} became dead letters`
+      }`,
+    };
+  },
+  async replay(tx, fields) {
+    const consumer = fields.text("consumer");
+    const to = fields.maybe("to");
+    const made = await replay(tx, consumer, {
+      from: idOrTime("from", fields.text("from")),
+      ...to === undefined ? {} : { to: idOrTime("to", to) },
+    });
+    return {
+      text: made === null
+        ? "The log has nothing in that range"
+        : `${made.capped ? "At least " : ""}${it(made.count)} of "${consumer}" ${
+          made.count === 1 ? "comes" : "come"
+        } again, as replay ${made.number}`,
+    };
+  },
+  async again(tx, fields) {
+    const consumer = fields.text("consumer");
+    const done = await replayIds(tx, fields.ids("id"), { consumer });
+    const count = done.filter(({ again }) => again).length;
+    return { text: `${it(count)} of "${consumer}" ${count === 1 ? "comes" : "come"} again` };
+  },
+  async partitions(tx, fields) {
+    const consumer = fields.text("consumer");
+    const done = await setPartitions(tx, consumer, fields.number("partitions"));
+    return {
+      text: done === "done"
+        ? `"${consumer}" has another number of partitions`
+        : `"${consumer}" changes its partitions once its workers have read to a common point`,
+    };
+  },
+  async remove(tx, fields) {
+    const consumer = fields.text("consumer");
+    if (fields.maybe("typed") !== consumer) {
+      bad("the name", fields.maybe("typed"), `Type ${consumer} to remove it.`);
+    }
+    const removed = await removeConsumer(tx, consumer);
+    return {
+      text: removed ? `"${consumer}" was removed` : `There was no "${consumer}"`,
+      to: "/consumers",
+    };
+  },
+  async publish(tx, fields) {
+    const original = fields.number("original");
+    const key = fields.maybe("key");
+    const id = await notify(
+      tx,
+      fields.text("channel"),
+      json("payload", fields.text("payload")),
+      {
+        ...key === undefined ? {} : { key },
+        headers: {
+          ...json("headers", fields.maybe("headers") ?? "{}") as Record<string, unknown>,
+          anewOf: original,
+        },
+      },
+    );
+    await tx.query("select hark.record_anew($1::bigint, $2::bigint)", [original, id]);
+    return { text: `Published anew as notification ${id}`, to: `/notification?id=${id}` };
+  },
+  async cancel(tx, fields) {
+    const number = fields.number("number");
+    const cancelled = await cancelDelayed(tx, number);
+    return {
+      text: cancelled ? "It will not be delivered" : "It was delivered or cancelled before",
+    };
+  },
+  async unschedule(tx, fields) {
+    const name = fields.text("name");
+    const removed = await unschedule(tx, name);
+    return { text: removed ? `The schedule "${name}" was removed` : `There was no "${name}"` };
+  },
+  async retention(tx, fields) {
+    const channel = fields.maybe("channel");
+    const keep = fields.maybe("keep");
+    const options = channel === undefined ? {} : { channel };
+    if (keep === undefined) await unsetRetention(tx, options);
+    else await setRetention(tx, keep, options);
+    return { text: keep === undefined ? "The setting was removed" : `Kept for ${keep}` };
+  },
+  async rewatch(tx, fields) {
+    const table = fields.text("table");
+    await rewatch(tx, table, { name: fields.text("name") });
+    return { text: `The watch of ${table} is as it should be` };
+  },
+};
+
+/** Does what a form says. @throws {HarkError} What the act throws; `BAD_OPTION` if there is none. */
+export async function perform(db: Database, visitor: Visitor, form: FormData): Promise<Done> {
+  const fields = new Fields(form);
+  const name = fields.text("act");
+  const act = Object.hasOwn(acts, name) ? acts[name]! : bad("act", name, "Send a form of a page.");
+  return await db.transaction(async (tx) => {
+    await tx.query(
+      `select set_config('hark.person', $1::text, true), set_config('statement_timeout', $2::text, true),
+        set_config('lock_timeout', '5000', true)`,
+      [visitor.name, String(patience)],
+    );
+    return await act(tx, fields);
+  });
+}
+
+/** Which notifications a form is about: ids, a filter, or all. */
+export function choiceOf(fields: Fields): FailureChoice {
+  const ids = fields.ids("id");
+  const [channel, key, error] = ["channel", "key", "error"].map((name) => fields.maybe(name));
+  const kind = fields.maybe("kind");
+  return {
+    ...ids.length === 0 ? {} : { ids },
+    ...channel === undefined ? {} : { channel },
+    ...key === undefined ? {} : { key },
+    ...error === undefined ? {} : { error },
+    ...fields.maybe("all") === undefined ? {} : { all: true as const },
+    ...kind === undefined ? {} : { kind: kind === "waiting" ? "waiting" : "dead" },
+  };
+}
+
+/** A place of the log as people write it. */
+export function placeOf(text: string): StartFrom {
+  if (text === "beginning" || text === "now") return text;
+  const place = idOrTime("to", text);
+  return typeof place === "number" ? { id: place } : { time: place };
+}
+
+/** An id, or a time by ISO 8601; without a zone it is UTC. */
+export function idOrTime(name: string, text: string): number | Date {
+  if (/^\d+$/.test(text)) return Number(text);
+  const time = new Date(/T.*(Z|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text}Z`);
+  if (Number.isNaN(time.getTime())) {
+    bad(name, text, "Give an id, or a time such as 2026-11-21T10:00.");
+  }
+  return time;
+}
+
+function json(name: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return bad(name, text, "Write JSON.");
+  }
+}

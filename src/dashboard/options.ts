@@ -1,0 +1,126 @@
+/**
+ * The options of the dashboard.
+ *
+ * @module
+ */
+
+import { bad, knownOptions, text, wholeNumber } from "../check.ts";
+import type { LoggedNotification } from "../operate/notifications.ts";
+
+/** A person at the dashboard, as {@linkcode DashboardOptions.authorize} names them. */
+export interface Visitor {
+  /** The name for the record of acts, 1 to 200 characters. */
+  readonly name: string;
+  /** What the person may do: look only, or also act. */
+  readonly role: "read" | "operate";
+}
+
+/** What `redact` is given: a notification as the page would show it. */
+export type ShownNotification =
+  & Pick<LoggedNotification, "id" | "key" | "payload" | "headers">
+  & { readonly channel: string | null };
+
+/** Options of {@linkcode dashboard}. */
+export interface DashboardOptions {
+  /**
+   * The path under which the dashboard is mounted, as the browser sees it, such as `"/admin/hark"`.
+   * @default {"/"}
+   */
+  readonly path?: string;
+  /** Whether all acts are refused, whatever `authorize` answers. @default {false} */
+  readonly readOnly?: boolean;
+  /**
+   * Decides about each request, before anything is read. It returns the visitor, a response to give
+   * instead (such as a redirect to a login), or null to refuse. Unless given, each visitor may do
+   * what the database role may.
+   */
+  readonly authorize?: (
+    request: Request,
+  ) => Visitor | Response | null | Promise<Visitor | Response | null>;
+  /**
+   * Changes a notification before a page shows its key, payload and headers, for instance to leave
+   * out personal data. Pages show no payload until a visitor asks for it.
+   */
+  readonly redact?: (notification: ShownNotification) => ShownNotification;
+  /**
+   * The address of a trace in your own tracing system, for the links of notifications whose header
+   * `traceparent` names one.
+   */
+  readonly traceUrl?: (traceId: string) => string;
+  /**
+   * The secret that signs forms, at least 32 characters. Give all processes behind one address the
+   * same. Unless given, each process draws its own.
+   */
+  readonly secret?: string;
+  /** The interval between two looks at the database while a page is open, 500 to 60,000 ms. @default {2000} */
+  readonly interval?: number;
+  /** The `statement_timeout` of each query of a page, 100 to 60,000 ms. @default {2000} */
+  readonly statementTimeout?: number;
+  /** The maximum number of open pages that are kept live, 1 to 1,000. @default {50} */
+  readonly maxStreams?: number;
+}
+
+/** The options with their defaults. */
+export interface Settings {
+  /** Without a slash at its end: empty for the root. */
+  readonly path: string;
+  readonly readOnly: boolean;
+  readonly authorize: DashboardOptions["authorize"];
+  readonly redact: (notification: ShownNotification) => ShownNotification;
+  readonly traceUrl: DashboardOptions["traceUrl"];
+  readonly secret: string;
+  readonly interval: number;
+  readonly statementTimeout: number;
+  readonly maxStreams: number;
+}
+
+/** Checks the options. @throws {HarkError} `BAD_OPTION`. */
+export function settingsOf(options: DashboardOptions): Settings {
+  knownOptions("dashboard", options, [
+    "path",
+    "readOnly",
+    "authorize",
+    "redact",
+    "traceUrl",
+    "secret",
+    "interval",
+    "statementTimeout",
+    "maxStreams",
+  ]);
+  const { path = "/", readOnly = false, authorize, redact, traceUrl, secret } = options;
+  if (typeof path !== "string" || !/^\/([\w.~-]+\/?)*$/.test(path)) {
+    bad("path", path, 'Give a path of plain words, such as "/admin/hark".');
+  }
+  if (typeof readOnly !== "boolean") bad("readOnly", readOnly, "Give true or false.");
+  for (const [name, value] of Object.entries({ authorize, redact, traceUrl })) {
+    if (value !== undefined && typeof value !== "function") bad(name, value, "Give a function.");
+  }
+  if (secret !== undefined && (typeof secret !== "string" || secret.length < 32)) {
+    // The value is secret.
+    bad("secret", typeof secret, "Give text of at least 32 characters.");
+  }
+  return {
+    path: path.replace(/\/$/, ""),
+    readOnly,
+    authorize,
+    redact: redact ?? ((notification) => notification),
+    traceUrl,
+    secret: secret ?? crypto.randomUUID() + crypto.randomUUID(),
+    interval: wholeNumber("interval", options.interval, 2000, 500, 60_000),
+    statementTimeout: wholeNumber("statementTimeout", options.statementTimeout, 2000, 100, 60_000),
+    maxStreams: wholeNumber("maxStreams", options.maxStreams, 50, 1, 1000),
+  };
+}
+
+/** Checks what `authorize` answered. @throws {HarkError} `BAD_OPTION`. */
+export function checkVisitor(visitor: Visitor): Visitor {
+  const { name, role } = visitor;
+  if (typeof name !== "string" || name === "" || [...name].length > 200) {
+    bad("the visitor's name", name, "Have authorize return a name of 1 to 200 characters.");
+  }
+  text("the visitor's name", name, "BAD_OPTION");
+  if (role !== "read" && role !== "operate") {
+    bad("the visitor's role", role, 'Have authorize return "read" or "operate".');
+  }
+  return { name, role };
+}
