@@ -100,6 +100,19 @@ as $$
 declare
   part record;
 begin
+  if json_array_length(parts) > 1 then
+    -- First, so that all sessions keep them in one order. If one cannot be kept, its worker is told below.
+    begin
+      perform hark.keep_marks(array(
+        select x.content::hark.marks from (
+          select distinct m.content
+          from json_array_elements(parts) p (part) cross join lateral json_array_elements_text((p.part ->> 4)::json) m (content)
+        ) x
+      ));
+    exception when others then
+      null;
+    end;
+  end if;
   -- In one order in all processes. (Nothing waits for a partition, but other rows are locked too.)
   for part in
     select p.number, array(select v.value from json_array_elements_text(p.part) with ordinality v (value, place)

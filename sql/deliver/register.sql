@@ -59,10 +59,10 @@ begin
   lock table hark.consumers in row exclusive mode;
   drawn := hark.last_drawn_id();
   start := hark.start_position(start_kind, start_id, start_time);
-  perform hark.keep_marks(array[start.seen]);
   insert into hark.consumers (name, channels, filter, transactional, partitions, version)
   values ($1, $2, $6, $7, $8, $10) on conflict do nothing;
   if found then
+    perform hark.keep_marks(array[start.seen]);
     insert into hark.partitions (consumer, partition, seen, after_id)
     select $1, n, (start.seen).number, start.after_id from generate_series(0, $8 - 1) n;
   else

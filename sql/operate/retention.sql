@@ -162,15 +162,10 @@ begin
 end
 $$;
 
--- Records up to where the log has been cleaned. Marks below lead nowhere.
+-- Records the highest id that cleaning has removed.
 create or replace function hark.cleaned(through bigint) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  update hark.upkeep u set cleaned_through = $1 where u.cleaned_through < $1;
-  perform hark.remove_marks(array(select m.number from hark.marks m where m.max_id <= $1));
-end
-$$;
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$ update hark.upkeep u set cleaned_through = $1 where u.cleaned_through < $1 $$;
 
 -- Removes old notifications, a batch a call, in id order from after_id on: those published before
 -- `cutoff` that every consumer has read. `forced` removes unread ones too. With dry_run nothing is
@@ -193,6 +188,7 @@ declare
   complete_through bigint;
   looked bigint;
   aged bigint;
+  highest bigint;
 begin
   if batch is null or batch < 1 then
     raise exception 'batch is %', coalesce(batch::text, 'null')
@@ -265,19 +261,19 @@ begin
   gone as (
     delete from hark.log l using old o
     where l.id = o.id and l.id > after_id and l.id <= through and not dry_run
-    returning hark.stored_bytes(l.channel, l.key, l.payload, l.headers) as size
+    returning l.id, hark.stored_bytes(l.channel, l.key, l.payload, l.headers) as size
   )
-  select count(*), coalesce(sum(g.size), 0),
+  select count(*), coalesce(sum(g.size), 0), max(g.id),
     (select min(a.id) from aged a where not exists (select from old o where o.id = a.id))
-  into removed, bytes, first_kept
+  into removed, bytes, highest, first_kept
   from (
-    select g.size from gone g
+    select g.id, g.size from gone g
     union all
-    select hark.stored_bytes(l.channel, l.key, l.payload, l.headers)
+    select o.id, hark.stored_bytes(l.channel, l.key, l.payload, l.headers)
     from old o join hark.log l on l.id = o.id and l.id > after_id and l.id <= through where dry_run
   ) g;
   if not dry_run and removed > 0 then
-    perform hark.cleaned(through);
+    perform hark.cleaned(highest);
   end if;
   kept := kept - removed;
   if not dry_run and kept > 0 then

@@ -1,7 +1,7 @@
 -- Administering consumers: moving, replaying, pausing and removing them.
 --
--- Locks are taken in this order: replays, the consumer's row, its partitions by number, its waiting
--- notifications. Never lock the consumer's row FOR UPDATE before its partitions. A worker that acknowledges
+-- Locks are taken in this order: replays, the consumer's row, its partitions by number, kept marks by number, its
+-- waiting notifications. Never lock the consumer's row FOR UPDATE before its partitions. A worker that acknowledges
 -- holds partitions, and refers to the consumer's row by a foreign key.
 
 -- Tells the workers of a consumer to look at what this transaction changes for them, and locks its row.
@@ -51,10 +51,10 @@ begin
   -- Keeps hark.clean out, as in hark.register.
   lock table hark.consumers in row exclusive mode;
   start := hark.start_position(case kind when 'end' then 'now' else kind end, id, "time");
-  perform hark.keep_marks(array[start.seen]);
   delete from hark.replays r where r.consumer = $1;
   c := hark.changed($1);
   perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
+  perform hark.keep_marks(array[start.seen]);
   select i.rebased_through into complete_through from hark.install i;
   perform hark.bury($1, w.id, w.attempts, 'given up by a seek')
   from hark.waiting w

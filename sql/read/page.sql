@@ -74,6 +74,12 @@ declare
   patience timestamptz;
   cut boolean := false;
 begin
+  -- The snapshot of such a transaction may be older than `target`: rows would be missing, and count as read.
+  if not starts_with(current_setting('transaction_isolation'), 'read ') then
+    raise exception 'reading needs READ COMMITTED, and this transaction is %',
+      upper(current_setting('transaction_isolation'))
+      using errcode = 'HK002', hint = 'Read in a READ COMMITTED transaction of its own.';
+  end if;
   select i.rebased_through, n.id into complete_through, here from hark.install i left join hark.incarnation n on true;
   if (here is null or here <> seen.life or here <> target.life) and not (hark.survives(seen) and hark.survives(target)) then
     perform hark.raise_lost();

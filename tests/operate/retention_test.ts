@@ -179,3 +179,47 @@ test("a worker that joins while its consumer is being dropped keeps it", async (
   assert.deepEqual((await dropping).dropped, []);
   assert.equal((await consumers(db)).length, 1);
 });
+
+test("cleaning leaves the marks at which a reader of what is left can begin", async ({ sql }) => {
+  await sql("select hark.notify('c') from generate_series(1, 50)");
+  await sql("update hark.log set created_at = now() - interval '2 days'");
+  for (let n = 0; n < 30; n++) {
+    await sql("select hark.notify('c')");
+    await sql("select hark.cut()");
+  }
+  await sql(
+    "update hark.marks set taken_at = now() - interval '1 day' + number * interval '1 minute' where number > 0",
+  );
+  const start = async () =>
+    (await sql(
+      `select (p.seen).max_id::int as after
+       from hark.start_position('time', null, now() - interval '1 day' + interval '15 minutes') p`,
+    ))[0]!.after;
+  const before = await start();
+  assert.equal(
+    (await sql("select removed::int from hark.clean(now() - interval '1 day')"))[0]!.removed,
+    50,
+  );
+  await sql("select hark.thin_marks('0')");
+  assert.equal(await start(), before);
+  assert.deepEqual(await sql("select cleaned_through::int as through from hark.upkeep"), [{
+    through: 50,
+  }]);
+});
+
+test("marks from before what cleaning has left go", async ({ sql }) => {
+  for (let n = 0; n < 30; n++) {
+    await sql("select hark.notify('c')");
+    await sql("select hark.cut()");
+  }
+  await sql(
+    "update hark.marks set taken_at = now() - interval '1 day' + number * interval '1 minute' where number > 0",
+  );
+  await sql("select * from hark.clean(now() + interval '1 hour')");
+  await sql("select hark.thin_marks('0')");
+  assert.deepEqual(
+    await sql("select count(*)::int from hark.marks"),
+    [{ count: 11 }],
+    "mark 0 and the newest ten",
+  );
+});

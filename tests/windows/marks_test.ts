@@ -197,13 +197,16 @@ const spacing: Staging = {
   stage: async (lab) => {
     await lab.sql(
       `insert into hark.marks
-       select 1000 + n, gen_random_uuid(), now() - n * interval '1 second' / 4, '5:5:', (10000 - n)::text::xid8, 0, 0, 0, 0,
+       select 1000 + n, gen_random_uuid(), now() - n * interval '1 second' / 4, '5:5:', (100000 - n)::text::xid8, 0, 1, 1, 1,
          '{}', '{}', '5', '-infinity' from generate_series(1, 40000) n`,
     );
     await lab.sql(
       "update hark.marks set life = (select id from hark.incarnation) where number > 0",
     );
-    await lab.sql("select hark.thin_marks('0')");
+    for (let removed = 1; removed > 0;) {
+      await lab.sql("update hark.upkeep set thinned_at = '-infinity'");
+      removed = Number((await lab.sql("select hark.thin_marks() as removed"))[0]!.removed);
+    }
     const [row] = await lab.sql(
       `select count(*) filter (where age <= interval '1 minute')::int as minute,
          count(*) filter (where age > interval '61 seconds' and age <= interval '59 minutes')::int as hour,

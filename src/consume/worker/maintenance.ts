@@ -29,7 +29,7 @@ export class Maintenance {
   /** When to remove old notifications next. */
   #retainAt = Infinity;
   #extended = { at: performance.now(), handled: 0 };
-  #thinned = { at: performance.now(), mark: -1 };
+  #thinned = { at: performance.now(), mark: -1, goesOn: false };
 
   constructor(state: State) {
     this.#state = state;
@@ -111,9 +111,9 @@ export class Maintenance {
     const now = performance.now();
     if (now >= this.#markAt) this.#state.noteCut(await cut(session));
     const { number } = this.#state.cut.mark ?? { number: -1 };
-    if (now - this.#thinned.at > 60_000 && number !== this.#thinned.mark) {
-      this.#thinned = { at: now, mark: number };
-      await thinMarks(session);
+    const { at, mark, goesOn } = this.#thinned;
+    if (goesOn ? now - at > 5000 : now - at > 60_000 && number !== mark) {
+      this.#thinned = { at: now, mark: number, goesOn: await thinMarks(session) };
     }
     await this.#extend(session, now);
   }
