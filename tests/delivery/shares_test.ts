@@ -345,3 +345,28 @@ test("a heartbeat waits for nothing that another session holds of a consumer", a
   await other.attend();
   assert.equal((await sql("select from hark.workers where consumer = 'd'")).length, 1);
 });
+
+test("a heartbeat names the newest mark only while that sees all that is committed", async ({ sql, client }) => {
+  await register(sql, 1);
+  const hand = new Hand(sql);
+  const settled = async () => {
+    await until(async () => {
+      await sql("select hark.cut()");
+      return (await hand.attend()).mark !== null;
+    });
+    const [{ mark }] = await sql("select hark.content_of(hark.cut()) as mark");
+    assert.equal((await hand.attend()).mark, mark);
+  };
+  await settled();
+  await sql("select hark.notify('c', '1')");
+  assert.equal((await hand.attend()).mark, null, "committed");
+  await settled();
+  const late = await client();
+  await late.query("begin");
+  await late.query("select hark.notify('c', '2')");
+  await sql("select hark.notify('c', '3')");
+  await settled();
+  await late.query("commit");
+  assert.equal((await hand.attend()).mark, null, "committed late, below the newest mark's last id");
+  await settled();
+});

@@ -124,9 +124,13 @@ export class Crew {
     return crew;
   }
 
-  /** Whether, at a given time, certainly no other worker has taken over from this one. */
+  /**
+   * Whether, at a given time, certainly no other worker has taken over from this one: its lease runs by
+   * this process's clock, and not for the last second only. A page may be on its way for that long.
+   */
   certain({ askedAt }: Member, now: number): boolean {
-    return now - Math.min(askedAt, this.#renewedAt) < this.#lease;
+    const margin = Math.min(1000, this.#lease / 4);
+    return now - Math.min(askedAt, this.#renewedAt) < this.#lease - margin;
   }
 
   /**
