@@ -174,7 +174,13 @@ export {
   deadLetters,
   type DeadNotification,
 } from "./src/operate/dead.ts";
-export { discard, type FailureChoice, retry, type Whereabouts } from "./src/operate/retry.ts";
+export {
+  discard,
+  type FailureChoice,
+  type FailureOptions,
+  retry,
+  type Whereabouts,
+} from "./src/operate/retry.ts";
 export {
   retention,
   type RetentionOptions,

@@ -35,6 +35,10 @@ const benches: Readonly<Record<string, Bench>> = {
   },
   latency: { about: "Latency from the publishing call to the handler", spawns: true },
   fanout: { about: "Up to 100 consumers of one channel: time, writes and WAL", spawns: true },
+  fair: {
+    about: "One tenant's burst beside nine others, with keys in turn, and what turns cost",
+    spawns: false,
+  },
   growth: { about: "Whether any cost grows with the log, up to 10 million rows", spawns: true },
   marks: {
     about: "Marks a day at 1, 100 and 1,000 notifications a second, before and after thinning",
@@ -48,6 +52,7 @@ const benches: Readonly<Record<string, Bench>> = {
   clean: { about: "Removing half of the log while clients publish", spawns: false },
   writer: { about: "What watching a table costs its writers", spawns: false },
   idle: { about: "What an idle worker asks of the server", spawns: true },
+  kit: { about: "How long a test of a consumer takes with the test kit", spawns: true },
   startup: { about: "How long a hark command takes", spawns: true },
   failover: {
     about: "How long until another worker takes over after a worker is lost",

@@ -39,7 +39,8 @@ as $$
       'next_schedules', 'run_schedule', 'turn_partitions'
     ]),
     ('{operate}', array[
-      'seek', 'replay', 'replay_count', 'pause', 'resume', 'dead_letters', 'retry', 'discard', 'whereabouts',
+      'seek', 'replay', 'replay_count', 'pause', 'resume', 'dead_letters', 'retry', 'retry_page', 'discard', 'discard_page',
+      'whereabouts',
       'repartition', 'remove_consumer', 'drop_inactive', 'clean', 'empty_segment', 'has_older',
       'tidy', 'drop_segments', 'cancel_any_delayed', 'remove_any_schedule', 'set_retention', 'unset_retention',
       'notifications', 'notification', 'verdicts', 'log_channels', 'delete_notifications', 'deletions', 'replay_ids',
@@ -47,8 +48,9 @@ as $$
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
-      'acting_role', 'record_act', 'chosen_by', 'add_replay', 'add_segments', 'advance_idle', 'ask_to_store', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind', 'cleaned',
-      'contents', 'dead_matching', 'delete_copies', 'delete_ids', 'id_range', 'drop_watch_row', 'error_text', 'last_drawn_id',
+      'acting_role', 'record_act', 'chosen_by',
+      'add_replay', 'add_segments', 'advance_idle', 'ask_to_store', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind', 'cleaned',
+      'contents', 'dead_matching', 'delete_copies', 'delete_ids', 'id_range', 'drop_watch_row', 'error_text', 'failures_page', 'last_drawn_id',
       'forget_dedupe', 'forget_processes', 'forget_workers', 'is_defined_as', 'function_lists', 'functions_for', 'gate_of', 'gates', 'gates_of', 'grant_consume',
       'grant_operate', 'grant_publish', 'grant_rights', 'halted_of', 'has_content', 'has_rights_of', 'hold_gates', 'holders_of', 'id_at',
       'id_before', 'in_context', 'incarnation', 'is_alive', 'is_converted', 'is_gate_open', 'is_newer', 'is_of_a_value', 'is_passable', 'keep_marks', 'last_served',

@@ -152,10 +152,19 @@ end
 $$;
 
 -- Stores the outcomes of hark.acknowledge, which has checked that the caller owns the partitions.
+-- Refuses an outcome of an unknown kind: it would be lost, and the position would pass its notification.
 create or replace function hark.settle(consumer text, outcomes json) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  unknown record;
 begin
+  select o.kind, o.id into unknown from json_to_recordset(outcomes) as o (kind text, id bigint)
+  where o.kind is null or o.kind not in ('wait', 'end', 'dead') limit 1;
+  if found then
+    raise exception 'the outcome of notification % is of kind %', coalesce(unknown.id::text, 'null'), coalesce(quote_literal(unknown.kind), 'null')
+      using errcode = 'HK006', hint = 'Give wait, end or dead.';
+  end if;
   insert into hark.waiting (consumer, id, partition, key, state, attempts, due_at, last_error, failed_at)
   select $1, o.id, o.partition, o.key, o.state, o.attempts,
     clock_timestamp() + make_interval(secs => coalesce(o.due_ms, 0) / 1000.0), hark.error_text(o.error),

@@ -34,51 +34,86 @@ begin
 end
 $$;
 
--- Has a consumer try notifications at once: those that wait for their next attempt, and dead letters, which
--- start with their first attempt. Takes all of them unless conditions are given. Returns how many. The order
--- within a key stays: a notification behind a failed one of its key comes after it, so the failed one is
--- tried at once, too. A dead letter of which only the id is left stays. Only dead letters match died_after and
--- died_before.
-create or replace function hark.retry(
-  consumer text, ids bigint[] default null, channel text default null, key text default null,
-  error text default null, from_id bigint default null, to_id bigint default null,
-  died_after timestamptz default null, died_before timestamptz default null, max_rows bigint default null,
-  kind text default null
-) returns bigint
+-- The next page of what hark.retry or hark.discard takes, of one kind: the ids that match, from from_id on. It
+-- ends at max_rows, or with the dead letter that passes max_bytes as stored. through_id is the id to go on
+-- behind; null if there is no further page.
+create or replace function hark.failures_page(
+  consumer text, ids bigint[], channel text, key text, error text, from_id bigint, to_id bigint,
+  died_after timestamptz, died_before timestamptz, kind text, max_rows bigint, max_bytes bigint,
+  out its_ids bigint[], out through_id bigint
+)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  matching bigint;
+begin
+  perform hark.check_dead($1, $11, null);
+  perform hark.check_kind($10, $8 is not null or $9 is not null);
+  if $10 = 'waiting' then
+    its_ids := array(select m.its_id from hark.waiting_matching($1, $2, $3, $4, $5, $6, $7, $11) m);
+    matching := cardinality(its_ids);
+  else
+    select coalesce(array_agg(m.its_id order by m.its_id) filter (where $12 is null or m.size_before < $12), '{}'), count(*)
+    into its_ids, matching
+    from (
+      select m.its_id,
+        coalesce(sum(coalesce(pg_column_size(d.payload), 0)) over (
+          order by m.its_id rows between unbounded preceding and 1 preceding), 0) as size_before
+      from hark.dead_matching($1, $2, $3, $4, $5, $6, $7, $8, $9, $11, null) m
+      join hark.dead d on d.consumer = m.whose and d.id = m.its_id
+    ) m;
+  end if;
+  if cardinality(its_ids) < matching or matching = $11 then
+    through_id := its_ids[cardinality(its_ids)];
+  end if;
+end
+$$;
+
+-- One step of hark.retry: a page of notifications of one kind, in a transaction of its own. through_id is the
+-- id to go on behind, by from_id; null after the last page.
+create or replace function hark.retry_page(
+  consumer text, ids bigint[], channel text, key text, error text, from_id bigint, to_id bigint,
+  died_after timestamptz, died_before timestamptz, kind text, max_rows bigint, max_bytes bigint default null,
+  out retried bigint, out through_id bigint
+)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   c hark.consumers;
-  died boolean := $8 is not null or $9 is not null;
-  hurried bigint := 0;
-  moved bigint := 0;
+  page record;
 begin
-  perform hark.check_dead($1, $10, null);
-  perform hark.check_kind($11, died);
+  -- Looked for before anything is locked.
+  select p.* into page from hark.failures_page($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) p;
+  through_id := page.through_id;
+  retried := 0;
+  if page.its_ids = '{}' then
+    return;
+  end if;
   c := hark.changed($1);
-  if $11 is distinct from 'dead' and not died then
+  if $10 = 'waiting' then
     -- Held against acknowledgements, which change the same rows in another order.
     perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
-    with chosen as materialized (
-      select m.its_id as id from hark.waiting_matching($1, $2, $3, $4, $5, $6, $7, $10) m
+    -- As joins: looking each row up in a long array takes long.
+    with chosen as materialized (select n.id from unnest(page.its_ids) n (id)),
+    keys as materialized (
+      select distinct b.key from chosen n join hark.waiting b on b.consumer = $1 and b.id = n.id where b.state = 'behind'
     ),
-    heads as (
-      select f.id from hark.waiting f
-      where f.consumer = $1 and f.state in ('failed', 'newer') and f.key in (
-        select b.key from hark.waiting b join chosen n on n.id = b.id where b.consumer = $1 and b.state = 'behind'
-      )
+    heads as materialized (
+      select f.id from hark.waiting f join keys k on k.key = f.key
+      where f.consumer = $1 and f.state in ('failed', 'newer')
     ),
     changed as (
       update hark.waiting w set due_at = least(w.due_at, clock_timestamp()), hurried = c.changes
-      where w.consumer = $1 and w.id in (select n.id from chosen n union select f.id from heads f)
+      from (select n.id, true as is_chosen from chosen n
+        union all select f.id, false from heads f where f.id not in (select n.id from chosen n)) m
+      where w.consumer = $1 and w.id = m.id
+      returning m.is_chosen
     )
-    select count(*) into hurried from chosen;
-  end if;
-  if $11 is distinct from 'waiting' then
+    select count(*) into retried from changed w where w.is_chosen;
+  else
     with gone as (
       delete from hark.dead d
-      using hark.dead_matching($1, $2, $3, $4, $5, $6, $7, $8, $9, $10 - hurried, null) m
-      where d.consumer = m.whose and d.id = m.its_id
+      where d.consumer = $1 and d.id = any (page.its_ids)
         and (d.channel is not null or exists (select from hark.log l where l.id = d.id))
       returning d.*
     ),
@@ -98,21 +133,23 @@ begin
       on conflict do nothing
       returning id
     )
-    select count(*) into moved from again;
+    select count(*) into retried from again;
   end if;
-  if hurried + moved > 0 then
-    perform hark.record_act('retry', $1, hurried + moved, hark.chosen_by($2, $3, $4, $5, $6, $7, $8, $9, $11));
+  if retried > 0 then
+    perform hark.record_act('retry', $1, retried, hark.chosen_by($2, $3, $4, $5, $6, $7, $8, $9, $10));
   end if;
-  return hurried + moved;
 end
 $$;
-comment on function hark.retry is
-  'Has a consumer try waiting notifications and dead letters at once; returns how many.';
 
--- Gives notifications up for good: those that wait for their next attempt, and dead letters. Takes all of them
--- unless conditions are given. Returns how many. What waits behind a discarded one of its key goes on. A
--- handler that runs for one goes on to its end, and is not called again.
-create or replace function hark.discard(
+-- Has a consumer try notifications at once: those that wait for their next attempt, and dead letters, which
+-- start with their first attempt. Takes all of them unless conditions are given. Returns how many. The order
+-- within a key stays: a notification behind a failed one of its key comes after it, so the failed one is
+-- tried at once, too. A dead letter of which only the id is left stays. Only dead letters match died_after and
+-- died_before.
+--
+-- All in one transaction, which holds up the consumer. For hundreds of thousands, hark.retry_page takes a page
+-- at a time.
+create or replace function hark.retry(
   consumer text, ids bigint[] default null, channel text default null, key text default null,
   error text default null, from_id bigint default null, to_id bigint default null,
   died_after timestamptz default null, died_before timestamptz default null, max_rows bigint default null,
@@ -121,19 +158,44 @@ create or replace function hark.discard(
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  died boolean := $8 is not null or $9 is not null;
-  given_up bigint := 0;
-  removed bigint := 0;
+  hurried bigint := 0;
+  moved bigint := 0;
 begin
-  perform hark.check_dead($1, $10, null);
-  perform hark.check_kind($11, died);
+  perform hark.check_kind($11, $8 is not null or $9 is not null);
+  if $11 is distinct from 'dead' and $8 is null and $9 is null then
+    select p.retried into hurried from hark.retry_page($1, $2, $3, $4, $5, $6, $7, null, null, 'waiting', $10) p;
+  end if;
+  if $11 is distinct from 'waiting' and ($10 is null or hurried < $10) then
+    select p.retried into moved from hark.retry_page($1, $2, $3, $4, $5, $6, $7, $8, $9, 'dead', $10 - hurried) p;
+  end if;
+  return hurried + moved;
+end
+$$;
+comment on function hark.retry is
+  'Has a consumer try waiting notifications and dead letters at once; returns how many.';
+
+-- One step of hark.discard, as hark.retry_page is of hark.retry.
+create or replace function hark.discard_page(
+  consumer text, ids bigint[], channel text, key text, error text, from_id bigint, to_id bigint,
+  died_after timestamptz, died_before timestamptz, kind text, max_rows bigint, max_bytes bigint default null,
+  out discarded bigint, out through_id bigint
+)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  page record;
+begin
+  select p.* into page from hark.failures_page($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) p;
+  through_id := page.through_id;
+  discarded := 0;
+  if page.its_ids = '{}' then
+    return;
+  end if;
   perform hark.changed($1);
-  if $11 is distinct from 'dead' and not died then
+  if $10 = 'waiting' then
     perform from hark.partitions s where s.consumer = $1 order by s.partition for update;
     with gone as (
-      delete from hark.waiting w
-      using hark.waiting_matching($1, $2, $3, $4, $5, $6, $7, $10) m
-      where w.consumer = $1 and w.id = m.its_id
+      delete from hark.waiting w where w.consumer = $1 and w.id = any (page.its_ids)
       returning w.id, w.partition
     ),
     -- The position may not have passed it yet: the next worker must not read it again.
@@ -148,16 +210,39 @@ begin
         l.id, l.xid, s.after_id, s.seen_nothing, s.seen_snapshot, s.target_snapshot, s.last_id, i.rebased_through)
       on conflict do nothing
     )
-    select count(*) into given_up from gone;
+    select count(*) into discarded from gone;
+  else
+    delete from hark.dead d where d.consumer = $1 and d.id = any (page.its_ids);
+    get diagnostics discarded = row_count;
   end if;
-  if $11 is distinct from 'waiting' then
-    delete from hark.dead d
-    using hark.dead_matching($1, $2, $3, $4, $5, $6, $7, $8, $9, $10 - given_up, null) m
-    where d.consumer = m.whose and d.id = m.its_id;
-    get diagnostics removed = row_count;
+  if discarded > 0 then
+    perform hark.record_act('discard', $1, discarded, hark.chosen_by($2, $3, $4, $5, $6, $7, $8, $9, $10));
   end if;
-  if given_up + removed > 0 then
-    perform hark.record_act('discard', $1, given_up + removed, hark.chosen_by($2, $3, $4, $5, $6, $7, $8, $9, $11));
+end
+$$;
+
+-- Gives notifications up for good: those that wait for their next attempt, and dead letters. Takes all of them
+-- unless conditions are given. Returns how many. What waits behind a discarded one of its key goes on. A
+-- handler that runs for one goes on to its end, and is not called again. All in one transaction, as hark.retry.
+create or replace function hark.discard(
+  consumer text, ids bigint[] default null, channel text default null, key text default null,
+  error text default null, from_id bigint default null, to_id bigint default null,
+  died_after timestamptz default null, died_before timestamptz default null, max_rows bigint default null,
+  kind text default null
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  given_up bigint := 0;
+  removed bigint := 0;
+begin
+  perform hark.check_kind($11, $8 is not null or $9 is not null);
+  if $11 is distinct from 'dead' and $8 is null and $9 is null then
+    select p.discarded into given_up from hark.discard_page($1, $2, $3, $4, $5, $6, $7, null, null, 'waiting', $10) p;
+  end if;
+  if $11 is distinct from 'waiting' and ($10 is null or given_up < $10) then
+    select p.discarded into removed
+    from hark.discard_page($1, $2, $3, $4, $5, $6, $7, $8, $9, 'dead', $10 - given_up) p;
   end if;
   return given_up + removed;
 end

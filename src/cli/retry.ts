@@ -9,8 +9,10 @@ import { databaseCommand, type Description, given } from "./command.ts";
 import { filter, filterOf } from "./dead.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { consumer, contradiction, refuse, toggle } from "./options.ts";
-import { complain } from "./output.ts";
-import { countText, named, shellWord } from "./text.ts";
+import { complain, printProgress } from "./output.ts";
+import { stopping } from "./signals.ts";
+import { surroundings } from "./surroundings.ts";
+import { countText, named, numberText, shellWord } from "./text.ts";
 
 type How = "retry" | "discard";
 
@@ -43,7 +45,22 @@ function change(how: How, description: Omit<Description, "name">) {
       const ids = [...new Set(o.ids)];
       // Before: what is discarded is nowhere afterwards.
       const places = ids.length === 0 ? undefined : await whereabouts(db, o.consumer, ids);
-      const count = await (how === "retry" ? retry : discard)(db, o.consumer, which);
+      using stop = stopping();
+      const shows = surroundings().stderr.isTerminal() && !o.json;
+      const verb = how === "retry" ? "retried" : "discarded";
+      let shown = false;
+      const count = await (how === "retry" ? retry : discard)(db, o.consumer, which, {
+        signal: stop.signal,
+        onProgress: async (count) => {
+          // What is done in one transaction needs no progress.
+          if (!shows || count < 5000) return;
+          shown = true;
+          await printProgress(`${verb} ${numberText(count)} so far`);
+        },
+      }).finally(async () => {
+        if (shown) await printProgress("");
+      });
+      const complete = !stop.signal.aborted;
       const left = [...places ?? []].filter(([, place]) =>
         place !== "waiting" && place !== "dead" || kind !== undefined && place !== kind
       );
@@ -53,10 +70,15 @@ function change(how: How, description: Omit<Description, "name">) {
       return {
         json: {
           consumer: o.consumer,
-          [how === "retry" ? "retried" : "discarded"]: count,
+          [verb]: count,
+          ...(complete ? {} : { complete }),
           ...(left.length === 0 ? {} : { left: left.map(([id, place]) => ({ id, place })) }),
         },
-        text: count === 0 && left.length > 0
+        text: !complete
+          ? `${verb} ${countText(count, "notification")} of ${
+            named(o.consumer)
+          }. It was interrupted. Run it again to go on`
+          : count === 0 && left.length > 0
           ? ""
           : count === 0
           ? `nothing of ${named(o.consumer)} waits or is dead as asked`

@@ -6,8 +6,9 @@
 
 import { bad, consumerName, knownOptions, show, toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
-import { HarkError } from "../errors.ts";
+import { translate, translated } from "../database/translate.ts";
+import { errorAt, HarkError } from "../errors.ts";
+import { numberText } from "../show.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { type DeadLetterFilter, filterNames, filterValues } from "./dead.ts";
 
@@ -22,9 +23,26 @@ export interface FailureChoice extends DeadLetterFilter {
   readonly kind?: "waiting" | "dead";
 }
 
+/** Options of {@linkcode retry} and {@linkcode discard} that say how they go on. */
+export interface FailureOptions {
+  /** Callback after each transaction, with how many notifications it has been so far. */
+  readonly onProgress?: (count: number) => unknown;
+  /** When it aborts, the call ends after the current transaction. Another call takes what is left. */
+  readonly signal?: AbortSignal;
+}
+
+/** How many notifications one transaction takes. */
+const page = 5000;
+/** The size of the dead letters that one transaction takes, in bytes as stored. */
+const pageBytes = 32 * 1024 * 1024;
+
 /**
  * Has a consumer try at once what it has failed on: notifications that wait for their next attempt,
  * and dead letters. Give a filter, or `all`. Returns how many will be tried.
+ *
+ * Takes 5,000 notifications in a transaction, so that workers need not wait long. If a transaction
+ * fails, what the earlier ones took stays taken, and the error says how many that is. Another call
+ * takes what is left. Inside your own transaction everything is part of that one.
  *
  * Running workers begin at once. A waiting notification keeps its number of attempts, and a dead
  * letter starts with its first. The order within a key stays: a notification behind a failed one of
@@ -46,13 +64,15 @@ export async function retry(
   db: Queryable,
   consumer: string,
   which: FailureChoice,
+  steps: FailureOptions = {},
 ): Promise<number> {
-  return await change(db, "retry", consumer, which);
+  return await change(db, "retry", consumer, which, steps);
 }
 
 /**
  * Gives up for good what a consumer has failed on: notifications that wait for their next attempt,
- * and dead letters. Give a filter, or `all`. Returns how many were removed.
+ * and dead letters. Give a filter, or `all`. Returns how many were removed. Takes 5,000
+ * notifications in a transaction, as {@linkcode retry} does.
  *
  * Notifications that wait behind a discarded one of their key go on. A handler that runs for a
  * discarded notification goes on to its end. If it fails, it is not called again.
@@ -71,8 +91,9 @@ export async function discard(
   db: Queryable,
   consumer: string,
   which: FailureChoice,
+  steps: FailureOptions = {},
 ): Promise<number> {
-  return await change(db, "discard", consumer, which);
+  return await change(db, "discard", consumer, which, steps);
 }
 
 async function change(
@@ -80,6 +101,7 @@ async function change(
   how: "retry" | "discard",
   consumer: string,
   which: FailureChoice,
+  steps: FailureOptions,
 ): Promise<number> {
   const name = consumerName(consumer);
   const example = Array.isArray(which)
@@ -102,16 +124,38 @@ async function change(
       { remedy: "Give ids or another filter, or { all: true }." },
     );
   }
+  knownOptions(how, steps, ["onProgress", "signal"], "{ onProgress: console.log }");
   await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(
-      `select hark.${how}($1::text, $2::text::bigint[], $3::text, $4::text, $5::text, $6::bigint,
-        $7::bigint, $8::text::timestamptz, $9::text::timestamptz, kind => $10::text) as count`,
-      [name, ...values, kind ?? null],
-    )
-  );
-  return Number(rows[0].count);
+  const died = which.diedAfter !== undefined || which.diedBefore !== undefined;
+  const kinds = kind !== undefined ? [kind] : died ? ["dead"] : ["waiting", "dead"];
+  const done = how === "retry" ? "retried" : "discarded";
+  let count = 0;
+  for (const one of kinds) {
+    for (let from = which.fromId ?? null, more = true; more;) {
+      if (steps.signal?.aborted === true) return count;
+      const { rows: [row] } = await db.query(
+        `select ${done} as count, through_id from hark.${how}_page($1::text, $2::text::bigint[], $3::text,
+          $4::text, $5::text, $6::bigint, $7::bigint, $8::text::timestamptz, $9::text::timestamptz,
+          $10::text, $11::bigint, $12::bigint)`,
+        [name, ...values.with(fromPlace, from), one, page, pageBytes],
+      ).catch((error) => {
+        const reason = translate(error);
+        throw count === 0 ? reason : errorAt(
+          `${numberText(count)} notifications are ${done}, and the next could not be`,
+          reason,
+        );
+      });
+      count += Number(row.count);
+      more = row.through_id !== null;
+      if (more) from = toId(row.through_id) + 1;
+      if (count > 0) await steps.onProgress?.(count);
+    }
+  }
+  return count;
 }
+
+/** Where the filter has the id to begin with. */
+const fromPlace = filterNames.indexOf("fromId");
 
 /** Whether a worker serves a consumer now. */
 export async function hasWorker(db: Queryable, consumer: string): Promise<boolean> {

@@ -9,8 +9,9 @@ import { connect } from "../database/database.ts";
 import { ownVariable } from "../database/environment.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { type Duration, requiredMs } from "../duration.ts";
-import { HarkError } from "../errors.ts";
 import { migrate } from "../schema/migrate.ts";
+import { loadPGlite, type PGliteClass, type PGliteDatabase } from "./pglite.ts";
+import { startWithSchema } from "./template.ts";
 
 /** Where the database of a test is. */
 export interface TestDatabaseOptions {
@@ -27,22 +28,6 @@ export interface TestDatabaseOptions {
   readonly PGlite?: PGliteClass;
 }
 
-/** What is needed of PGlite. */
-export interface PGliteClass {
-  /** Starts a database. */
-  create(options?: { loadDataDir?: Blob }): Promise<PGliteDatabase>;
-}
-
-/** A database of PGlite, as far as it is used. */
-export interface PGliteDatabase extends Queryable, AsyncDisposable {
-  /** Runs `work` in a transaction. */
-  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T | undefined>;
-  /** Runs several statements. */
-  exec(sql: string): Promise<unknown>;
-  /** The data of the database. */
-  dumpDataDir(compression: "none"): Promise<Blob>;
-}
-
 /**
  * A database with Hark's schema, for one test. Dispose of it at the end, as `await using` does. It
  * is a {@linkcode Queryable}. Inside the process it is a PGlite database and has all its methods.
@@ -51,7 +36,7 @@ export interface TestDatabase extends Queryable, AsyncDisposable {
   /** The URL of the database; undefined inside the process. */
   readonly url: string | undefined;
   /** Runs `work` in a transaction, which commits when `work` returns, and rolls back if it throws. */
-  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T | undefined>;
+  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>;
   /** Runs several statements, separated by semicolons: for tables of your own. */
   exec(sql: string): Promise<unknown>;
   /**
@@ -68,8 +53,9 @@ export interface TestDatabase extends Queryable, AsyncDisposable {
 /**
  * Makes a database for a test. Each call gives another one, empty except for Hark's schema.
  *
- * Inside the process the first call takes about 2 s, each later one about 0.3 s. PGlite has one
- * session: no LISTEN, and no second worker. It needs the right to read its own files.
+ * The first call of all takes longest: it creates the
+ * empty database of which each is a copy, and has Deno's Cache API keep that for later runs. PGlite
+ * has one session: no LISTEN, and no second worker. It needs the right to read its own files.
  *
  * @throws {HarkError} `BAD_OPTION` if PGlite cannot be loaded, or an option is wrong;
  * `UNREACHABLE`; `DATABASE` if the role may not create databases.
@@ -98,50 +84,17 @@ export async function testDatabase(options: TestDatabaseOptions = {}): Promise<T
     : await onServer(url);
 }
 
-/** The data of an empty database with the schema, for each class that was given. */
-const templates = new WeakMap<PGliteClass, Promise<Blob>>();
-
 async function inProcess(PGlite: PGliteClass): Promise<TestDatabase> {
   if (typeof PGlite?.create !== "function") {
     bad("PGlite", PGlite, "Give the class PGlite of npm:@electric-sql/pglite.");
   }
-  const template = templates.get(PGlite);
-  if (template !== undefined) return extended(await PGlite.create({ loadDataDir: await template }));
-  const { promise, resolve, reject } = Promise.withResolvers<Blob>();
-  templates.set(PGlite, promise);
-  promise.catch(() => templates.delete(PGlite));
-  try {
-    const first = await PGlite.create();
-    await migrate(first);
-    resolve(await first.dumpDataDir("none"));
-    return extended(first);
-  } catch (error) {
-    reject(error);
-    throw error;
-  }
+  return extended(await startWithSchema(PGlite));
 }
 
 function extended(database: PGliteDatabase): TestDatabase {
   return Object.assign(database, {
     url: undefined,
     advance: (time: Duration) => advance(database, time),
-  });
-}
-
-async function loadPGlite(): Promise<PGliteClass> {
-  // Not written as literals: they would be dependencies of this package, for every program.
-  let reason: unknown;
-  for (const name of ["@electric-sql/pglite", "npm:@electric-sql/pglite@^0.5"]) {
-    try {
-      return (await import(name)).PGlite;
-    } catch (error) {
-      reason = error;
-    }
-  }
-  throw new HarkError("BAD_OPTION", "PGlite cannot be loaded", {
-    cause: reason,
-    remedy: "Add it: deno add npm:@electric-sql/pglite. Or give testDatabase({ PGlite }), or set " +
-      "DATABASE_URL for a test on a server.",
   });
 }
 

@@ -26,12 +26,7 @@
  */
 
 export { handlerContext, type TestContext, type TestContextOptions } from "./context.ts";
-export {
-  type PGliteClass,
-  type PGliteDatabase,
-  type TestDatabase,
-  testDatabase,
-  type TestDatabaseOptions,
-} from "./database.ts";
+export { type TestDatabase, testDatabase, type TestDatabaseOptions } from "./database.ts";
 export { type Drained, publishAndDrain, type TestNotification } from "./drain.ts";
 export { notification, type NotificationFacts } from "./notification.ts";
+export type { PGliteClass, PGliteDatabase } from "./pglite.ts";

@@ -80,6 +80,37 @@ test("a handler may use a pool that has a connection for it, however long the qu
   );
 });
 
+test("a handler waits for a pool that others keep busy, and goes on when they are done", async (context) => {
+  await context.sql("select hark.notify('c', '1')");
+  const { db, pool } = poolOf(context, 2);
+  let busy: Promise<unknown> | undefined;
+  const handled = await drained(db, {
+    handle: async () => {
+      busy = pool.query("select pg_sleep(4.5)");
+      await db.query("select 1");
+    },
+  });
+  await busy;
+  assert.deepEqual(handled, [1, []]);
+});
+
+test("a handler waits for a connection that another handler keeps while it does something else", async (context) => {
+  await context.sql("select hark.notify('c', to_jsonb(n)) from generate_series(1, 2) n");
+  const { db } = poolOf(context, 2);
+  const both = Promise.withResolvers<void>();
+  let count = 0;
+  const handled = await drained(db, {
+    concurrency: 2,
+    handle: async ({ payload }) => {
+      if (++count === 2) both.resolve();
+      await both.promise;
+      if (payload === 1) await context.sql("select pg_sleep(4.5)");
+      else await db.query("select 1");
+    },
+  });
+  assert.deepEqual(handled, [2, []]);
+});
+
 test("timeout ends a handler that waits for a pool that Hark cannot see", async (context) => {
   await context.sql("select hark.notify('c', '1')");
   const { db, pool } = poolOf(context, 1);

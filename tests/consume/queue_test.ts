@@ -10,6 +10,8 @@ type Step =
   | { what: "settle"; at: number; ending: Ending }
   | { what: "wake"; all: boolean }
   | { what: "lose" | "release"; partition: number }
+  | { what: "hurry" | "discard"; at: number }
+  | { what: "replay"; at: number; count: number }
   | { what: "make room" | "acknowledge" | "finish halts" };
 
 async function take(worker: Simulated, step: Step): Promise<void> {
@@ -31,6 +33,15 @@ async function take(worker: Simulated, step: Step): Promise<void> {
       break;
     case "release":
       worker.release(step.partition);
+      break;
+    case "hurry":
+      await worker.hurry(step.at);
+      break;
+    case "discard":
+      await worker.discard(step.at);
+      break;
+    case "replay":
+      await worker.replay(step.at, step.count);
       break;
     case "make room":
       worker.makeRoom();
@@ -157,6 +168,46 @@ const cases: [name: string, kinds: Partial<Kind>[], steps: Step[]][] = [
       wake,
     ],
   ],
+  [
+    "one that is replayed right after its retry has committed is not ended by what is stored of that",
+    [{ transactional: true }, { concurrency: 3, transactional: true }],
+    [
+      publish("a"),
+      read,
+      settle("throws"),
+      { what: "acknowledge" },
+      wake,
+      settle("succeeds"),
+      { what: "replay", at: 0, count: 1 },
+    ],
+  ],
+  [
+    "one that is replayed right after it was discarded is handled",
+    [{}, { concurrency: 3 }, { transactional: true }],
+    [
+      publish("a"),
+      read,
+      settle("throws"),
+      { what: "acknowledge" },
+      { what: "discard", at: 0 },
+      { what: "replay", at: 0, count: 1 },
+    ],
+  ],
+  [
+    "one that is discarded while its handler runs, and then replayed, is tried again if it fails",
+    [{}, { concurrency: 3 }, { transactional: true }],
+    [
+      publish("a"),
+      read,
+      settle("throws"),
+      { what: "acknowledge" },
+      wake,
+      { what: "discard", at: 0 },
+      { what: "replay", at: 0, count: 1 },
+      settle("throws"),
+      wake,
+    ],
+  ],
 ];
 
 for (const [name, kinds, steps] of cases) {
@@ -192,6 +243,8 @@ function anySteps(transactional: boolean): fc.Arbitrary<Step[]> {
     ),
     weighted(5, fc.record({ what: what("wake"), all: fc.boolean() })),
     weighted(1, fc.record({ what: what("lose", "release"), partition: fc.nat(3) })),
+    weighted(2, fc.record({ what: what("hurry", "discard"), at: fc.nat(7) })),
+    weighted(1, fc.record({ what: what("replay"), at: fc.nat(7), count: fc.nat(3) })),
     weighted(4, fc.record({ what: what("make room", "acknowledge", "finish halts") })),
   );
   return fc.array(step, { minLength: 5, maxLength: 60, size: "max" });

@@ -55,7 +55,11 @@ test("hark acts, workers and dead groups tell what the pages tell", async ({ url
   const acts = await jsonOutput(["acts", "--about", "billing"], { url });
   assert.deepEqual(
     acts.map(({ what, affected, detail }: Record<string, unknown>) => [what, affected, detail]),
-    [["discard", 2, "2 ids"], ["pause", null, ""], ["retry", 4, "by error"]],
+    [["discard", 2, "2 ids, only waiting"], ["pause", null, ""], [
+      "retry",
+      4,
+      "by error, only dead",
+    ]],
   );
   assert.match(await output(["acts"], { url }), /discard +billing +2 +2 ids/);
   assert.match(await output(["workers"], { url }), /no worker runs/);

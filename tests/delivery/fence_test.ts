@@ -61,6 +61,21 @@ test("one that waited for what changes nothing of whose they are is stored", asy
   assert.deepEqual(await handled(context), [5, 5, 5]);
 });
 
+test("an outcome of an unknown kind is refused, as nothing would become of its notification", async ({ sql }) => {
+  await sql("select hark.register('c', array['c'])");
+  for (const kind of [null, "done", "Wait"]) {
+    await assert.rejects(
+      sql(
+        "select hark.settle('c', json_build_array(json_build_object('kind', $1::text, 'id', 7)))",
+        [
+          kind,
+        ],
+      ),
+      { code: "HK006", message: /^the outcome of notification 7 is of kind / },
+    );
+  }
+});
+
 /** What became of the parts of workers that acknowledge together, each of one partition. */
 async function together({ sql }: TestContext, parts: [consumer: string, epoch: number][]) {
   const json = parts.map(([consumer, epoch]) => [

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect, deadLetters, discard, retry } from "../../mod.ts";
+import { connect, deadLetters, discard, type Queryable, retry } from "../../mod.ts";
 import { test, type TestContext } from "../harness/mod.ts";
 import { odd, range } from "./_support/by_hand.ts";
 
@@ -83,7 +83,7 @@ test("dead letters that are retried wait for a worker with their copy, in their 
   });
   assert.deepEqual(waiting.map(({ id }) => id), [2, 8, 9, 10]);
   assert.deepEqual(await sql("select changes::int from hark.consumers where name = 'r'"), [{
-    changes: 4,
+    changes: 3,
   }]);
   assert(nudged.length > 0 && nudged.every((name) => name === "r"));
   assert.equal(await retry(db, "r", { all: true, kind: "dead" }), 6);
@@ -97,6 +97,81 @@ test("dead letters that are retried wait for a worker with their copy, in their 
   await sql("insert into hark.dead (consumer, id, attempts) values ('s', 4, 1)");
   assert.equal(await retry(db, "s", { all: true, kind: "dead" }), 0);
   assert.equal((await deadLetters(db, { consumer: "s" })).length, 1);
+});
+
+/** 12,000 dead letters of "r", and 6,000 of its notifications that wait for an hour. */
+async function thousands({ sql }: TestContext): Promise<void> {
+  await sql("select hark.register('r', array['c'], partitions => 4)");
+  await sql(`insert into hark.waiting (consumer, id, partition, state, attempts, due_at)
+    select 'r', n, n % 4, 'failed', 1, now() + interval '1 hour' from generate_series(1, 6000) n`);
+  await sql(`insert into hark.dead (consumer, id, channel, payload, attempts)
+    select 'r', n, 'c', to_jsonb(n), 1 from generate_series(10001, 22000) n`);
+}
+
+for (const [change, done] of [[retry, "retried"], [discard, "discarded"]] as const) {
+  test(`thousands are ${done} in steps, each a transaction, and another call goes on after one that ended`, async (context) => {
+    const { sql, use, url } = context;
+    const db = use(await connect(url));
+    await thousands(context);
+    const counts: number[] = [];
+    const due = "select count(*)::int as n from hark.waiting where due_at <= now()";
+    const left = async () => [
+      (await sql(change === retry ? due : "select count(*)::int as n from hark.waiting"))[0].n,
+      (await sql("select count(*)::int as n from hark.dead"))[0].n,
+    ];
+    // What is seen here, in another session, is committed.
+    const seen: number[][] = [];
+    const stop = new AbortController();
+    const onProgress = async (count: number) => {
+      counts.push(count);
+      seen.push(await left());
+      if (count === 11_000) stop.abort();
+    };
+    const first = await change(db, "r", { all: true }, { onProgress, signal: stop.signal });
+    assert.deepEqual([first, counts], [11_000, [5000, 6000, 11_000]]);
+    assert.deepEqual(
+      seen,
+      change === retry
+        ? [[5000, 12_000], [6000, 12_000], [11_000, 7000]]
+        : [[1000, 12_000], [0, 12_000], [0, 7000]],
+    );
+    // Without a worker the first 6,000 still wait, and are asked for once more.
+    assert.equal(await change(db, "r", { all: true, kind: "dead" }), 7000);
+    assert.deepEqual(await left(), [change === retry ? 18_000 : 0, 0]);
+  });
+
+  test(`if a step fails, the error says how many are ${done}`, async (context) => {
+    const { use, url } = context;
+    const db = use(await connect(url));
+    await thousands(context);
+    let steps = 0;
+    const failing: Queryable = {
+      query(text, values) {
+        if (!text.includes("_page(") || ++steps < 3) return db.query(text, values);
+        return db.query("select 1 / 0");
+      },
+    };
+    await assert.rejects(change(failing, "r", { all: true }), {
+      code: "DATABASE",
+      message: new RegExp(`^6,000 notifications are ${done}, and the next .* division by zero`),
+    });
+  });
+}
+
+test("a page ends with the dead letter that passes its bytes", async ({ sql }) => {
+  await sql("select hark.register('r', array['c'])");
+  await sql(`insert into hark.dead (consumer, id, channel, payload, attempts)
+    select 'r', n, 'c', to_jsonb(repeat(n::text, 1000)), 1 from generate_series(1, 5) n`);
+  const page = (from: number) =>
+    sql(
+      `select retried::int, through_id::int from hark.retry_page('r', null, null, null, null, $1, null, null,
+        null, 'dead', 3, 1)`,
+      [from],
+    );
+  assert.deepEqual(await page(1), [{ retried: 1, through_id: 1 }]);
+  assert.deepEqual(await page(5), [{ retried: 1, through_id: null }]);
+  const [all] = await sql("select hark.retry('r')::int as n");
+  assert.equal(all.n, 5);
 });
 
 test("dead letters are discarded: one, some or all", async (context) => {

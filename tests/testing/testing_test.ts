@@ -227,6 +227,39 @@ Deno.test("a database on a server is dropped at the end", async () => {
   assert.equal(await there(), 0);
 });
 
+Deno.test("a database inside the process starts from what an earlier run has kept, and without that", async () => {
+  /** Each class is another one to the kit, as it is in the next run. */
+  const nextRun = () => {
+    const calls: unknown[] = [];
+    const Class = {
+      create(options?: { loadDataDir?: Blob }) {
+        calls.push(options?.loadDataDir === undefined ? "anew" : "kept");
+        return PGlite.create(options);
+      },
+      toString: () => "one version of PGlite",
+    };
+    return { calls, Class };
+  };
+  const start = async () => {
+    const { calls, Class } = nextRun();
+    await using db = await testDatabase({ url: false, PGlite: Class });
+    await using second = await testDatabase({ url: false, PGlite: Class });
+    for (const one of [db, second]) {
+      assert.equal((await one.query("select count(*)::int as n from hark.log")).rows[0].n, 0);
+    }
+    await notify(db, "c", 1);
+    return calls;
+  };
+  const cache = await caches.open("hark-testing");
+  for (const one of await cache.keys()) await cache.delete(one);
+  assert.deepEqual(await start(), ["anew", "kept"]);
+  assert.deepEqual(await start(), ["kept", "kept"]);
+  const [kept] = await cache.keys();
+  await cache.put(kept!, new Response("no data directory"));
+  assert.deepEqual(await start(), ["kept", "anew", "kept"]);
+  assert.deepEqual(await start(), ["kept", "kept"]);
+});
+
 const userTest = `
 import assert from "node:assert/strict";
 import { Consumer } from "@hark/postgres";

@@ -114,13 +114,15 @@ export class Transactions {
         db.transaction(async (inner) => {
           const { rows: [before] } = await translated(() =>
             inner.query(
-              "select hark.begin_handling($1::uuid, $2::integer), current_setting('role') as role",
+              "select hark.begin_handling($1::uuid, $2::integer), current_setting('role') as role, " +
+                "pg_backend_pid() as pid",
               [owner, lease],
             )
           );
           const done = await handle(
             inner,
-            (tx) => inTransactionOf(db, consumer, () => work(tx)),
+            (tx) =>
+              inTransactionOf(db, consumer, { tx: inner, pid: Number(before.pid) }, () => work(tx)),
           );
           await translated(async () => {
             // The handler may have set another, which has no rights here, and would keep it.

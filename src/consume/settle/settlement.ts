@@ -150,7 +150,7 @@ export class Settlement {
         id: entry.id,
       });
       settled(options.identity.consumer, entry.id);
-      entries.finish(entry);
+      entries.finish(entry, true);
       return true;
     }
     // An earlier entry of its lane in the same batch has failed, so this one counts as not handled.

@@ -76,14 +76,9 @@ export class Entries {
     this.queue.addWaiting(entry, atOnce ? now : now + row.wait);
   }
 
-  /**
-   * The row of a waiting entry is gone, because it was discarded. If its handler runs, that is left to
-   * its result.
-   *
-   * @returns whether the entry has ended.
-   */
+  /** The row of a waiting entry is gone: it was discarded. Returns whether no handler runs for it. */
   discard(entry: Entry): boolean {
-    if (entry.startedAt === 0) this.finish(entry);
+    if (entry.startedAt === 0) this.finish(entry, true);
     else this.rows.discard(entry);
     return entry.startedAt === 0;
   }
@@ -95,10 +90,10 @@ export class Entries {
     this.queue.loaded([entry]);
   }
 
-  /** A waiting entry ends without being handled: it was discarded, or its row removed by hand. */
-  finish(entry: Entry): void {
+  /** A waiting entry ends without being handled. Of a row that is gone nothing is stored: see succeed. */
+  finish(entry: Entry, isGone = false): void {
     change(entry).phase = "settled";
-    this.#end(entry, { kind: "end", entry });
+    this.#end(entry, isGone ? undefined : { kind: "end", entry });
   }
 
   /** The handler of a taken entry is about to be called. */
@@ -135,7 +130,9 @@ export class Entries {
     this.handled++;
     this.unacknowledged++;
     this.#partitions.get(entry.partition)!.handled++;
-    this.#end(entry, entry.stored ? { kind: "end", entry } : undefined);
+    // By the handler's own transaction, or discarded. A row that is there by now is for a replay.
+    const isGone = this.#options.identity.transactional || entry.wait?.discarded;
+    this.#end(entry, !entry.stored || isGone ? undefined : { kind: "end", entry });
   }
 
   /**
@@ -288,6 +285,7 @@ export class Entries {
   /** An entry has ended, and no longer waits. If nothing is to be stored of it, there is no outcome. */
   #end(entry: Entry, outcome: Outcome | undefined): void {
     if (outcome !== undefined) this.rows.outcomes.set(entry.id, outcome);
+    else if (entry.stored) this.rows.outcomes.delete(entry.id);
     this.#letGo(entry);
     if (entry.stored) this.rows.remove(entry);
     this.#over(entry);

@@ -61,6 +61,7 @@ export class WaitingRows {
   isHurried(entry: Entry, hurried: number): boolean {
     const row = changeRow(entry.wait!);
     row.certain = true;
+    row.discarded = false; // it is there once more, for a replay
     if (hurried <= row.hurried) return false;
     row.hurried = hurried;
     row.again ||= entry.startedAt > 0;

@@ -51,7 +51,9 @@ export interface Ending {
   readonly mask: number;
 }
 
+/** A notification; in hark.waiting also the change that asked for its next attempt at once. */
 interface Published {
+  hurried?: number;
   readonly id: number;
   readonly key: string | null;
   readonly partition: number;
@@ -118,6 +120,9 @@ export class Simulated {
   readonly #endedUnder = new Map<number, OwnedPartition>();
   readonly #stored = new Set<number>();
   readonly #inHand = new Set<Entry>();
+  /** In which replay an id was asked for last. */
+  readonly #replays = new Map<number, number>();
+  #changes = 0;
   readonly #succeeded = new Set<Entry>();
   readonly #dispatcher: Dispatcher;
   readonly #fetcher: Fetcher;
@@ -295,12 +300,17 @@ export class Simulated {
       }
       const before = log.filter((n) =>
         state.entries.laneOf(n.partition, n.key) === lane && n.id < id && !ended.has(n.id) &&
-        !ids.slice(0, i).includes(n.id)
+        !ids.slice(0, i).includes(n.id) && !this.#isBeside(n.id, id)
       );
       assert.deepEqual(before, [], `${says(id)} comes before earlier ones of its key`);
       assert((first.get(lane) ?? 0) < id, `${says(id)} is out of order in its batch`);
       first.set(lane, id);
     }
+  }
+
+  /** Whether one of two ids is delivered once more beside the other, in no order. */
+  #isBeside(one: number, other: number): boolean {
+    return this.#replays.get(one) !== this.#replays.get(other);
   }
 
   /** What limits promise: how many handlers of a group run, and how many begin in any time. */
@@ -423,11 +433,16 @@ export class Simulated {
   /** Stores outcomes and positions, as hark.acknowledge does. */
   acknowledge(): void {
     this.#note();
-    for (const [id, { kind }] of this.state.entries.rows.outcomes) {
+    for (const [id, { kind, entry }] of this.state.entries.rows.outcomes) {
+      const isKnown = entry.wait?.certain === true;
       if (kind !== "wait") {
         this.waiting.delete(id);
         this.#done.add(id); // until the position has passed it
-      } else if (!this.#done.has(id)) this.waiting.set(id, this.log[id - 1]!);
+      } else {
+        const counts = isKnown ? this.waiting.has(id) : !this.#done.has(id);
+        if (counts) this.waiting.set(id, this.waiting.get(id) ?? { ...this.log[id - 1]! });
+        this.state.entries.rows.confirm(entry);
+      }
     }
     this.state.entries.rows.outcomes.clear();
     for (const held of this.state.partitions.values()) {
@@ -468,6 +483,73 @@ export class Simulated {
     if (held !== undefined) this.state.halt(held, "release");
   }
 
+  /** An operator asks for the next attempt at once, as hark.retry does. */
+  async hurry(at: number): Promise<void> {
+    const chosen = this.#someWaiting(at);
+    if (chosen === undefined) return;
+    const hurried = ++this.#changes;
+    for (const row of this.waiting.values()) {
+      const isBefore = row.key !== null && row.key === chosen.key && row.id < chosen.id;
+      if (row === chosen || isBefore) row.hurried = hurried;
+    }
+    await this.#look();
+    for (const { id, hurried: of } of this.waiting.values()) {
+      const entry = this.state.entries.rows.waiting.get(id);
+      if (of !== hurried || entry === undefined || entry.startedAt === 0) continue;
+      assert(entry.wait?.again, `${id} runs, and is not tried again at once if it fails`);
+    }
+  }
+
+  /** An operator gives up what waits, as hark.discard does. */
+  async discard(at: number): Promise<void> {
+    const row = this.#someWaiting(at);
+    if (row === undefined) return;
+    this.waiting.delete(row.id);
+    this.#done.add(row.id);
+    this.ended.add(row.id);
+    await this.#look();
+    // A handler that runs for it goes on to its end. No other is called.
+    this.#stored.add(row.id);
+  }
+
+  /** What was handled is to be handled once more, as hark.replay and the retry of a dead letter ask. */
+  async replay(from: number, count: number): Promise<void> {
+    // Not while it is still to be stored that one has ended: that would end its replay, too.
+    const passed = this.log.filter(({ id, partition }) =>
+      this.ended.has(id) && !this.waiting.has(id) && id <= this.#positions[partition]! &&
+      !this.state.entries.rows.outcomes.has(id)
+    );
+    const chosen = passed.slice(from % Math.max(1, passed.length)).slice(0, count);
+    if (chosen.length === 0) return;
+    this.#changes++;
+    for (const row of chosen) {
+      this.waiting.set(row.id, { ...row });
+      // Its handler may still run, although it was discarded. Then it is no new one, and in its place.
+      const runs = [...this.#inHand].some(({ id }) => id === row.id);
+      this.#replays.set(row.id, runs ? -row.id : this.#changes);
+      this.ended.delete(row.id);
+      this.#stored.delete(row.id);
+      this.#endedUnder.delete(row.id);
+    }
+    await this.#look();
+  }
+
+  #someWaiting(at: number): Published | undefined {
+    return [...this.waiting.values()][at % Math.max(1, this.waiting.size)];
+  }
+
+  /** The worker hears that rows were added, changed or removed, and looks. */
+  async #look(): Promise<void> {
+    await this.#waiting.findWaiting(this.#session, [...this.state.partitions.values()]);
+    for (const entry of this.state.entries.rows.waiting.values()) {
+      if (!this.#heldOf.has(entry)) {
+        this.#heldOf.set(entry, this.state.partitions.get(entry.partition)!);
+      }
+    }
+    if (this.state.entries.queue.wantsLoading) await this.#waiting.load(this.#session);
+    this.check();
+  }
+
   async #claim(number: number): Promise<void> {
     const claimed = { partition: number, epoch: ++this.#epoch, position: page, crashes: 0 };
     const held = new OwnedPartition(claimed as unknown as Claimed, 1000, this.state.run.abandon);
@@ -491,14 +573,15 @@ export class Simulated {
         const held = numbers(list);
         return Promise.resolve({
           rows: rows.filter((row) => held.includes(row.partition) && row.id > Number(after)).map(
-            ({ id, partition, key }) => ({
+            ({ id, partition, key, hurried = 0 }) => ({
               id,
               partition,
               key,
               state: "failed",
               attempts: 0,
               due_ms: 0,
-              hurried: 0,
+              hurried,
+              passed: id <= this.#positions[partition]!,
             }),
           ),
         });
