@@ -40,6 +40,10 @@ const benches: Readonly<Record<string, Bench>> = {
     spawns: false,
   },
   growth: { about: "Whether any cost grows with the log, up to 10 million rows", spawns: true },
+  marks: {
+    about: "Marks a day at 1, 100 and 1,000 notifications a second, before and after thinning",
+    spawns: false,
+  },
   rare: {
     about: "A channel of one notification in 100,000, read from the beginning",
     spawns: true,

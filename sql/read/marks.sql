@@ -108,6 +108,7 @@ as $$ select * from hark.marks m order by m.upper desc, m.running, m.number desc
 --
 -- Nothing waits for the mark to reach the disk: one that a crash takes had only told what is in the log. In a
 -- transaction that goes on, the setting would also be that of what it writes next. So it is left alone there.
+-- Several statements in one message begin at one time, so they cannot be told from a statement of its own.
 create or replace function hark.cut() returns hark.marks
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
