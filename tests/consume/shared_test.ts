@@ -179,16 +179,17 @@ test("a handler whose transaction never commits keeps no other consumer from sto
   await client.query("begin");
   await client.query("select from hark.partitions where consumer = 'c3' for share");
   await publish(context, 1, 20);
-  for (const one of consumers) await one.atLeast(20);
+  for (const [n, one] of consumers.entries()) if (n !== 3) await one.atLeast(20);
   const stored = () =>
     context.sql("select consumer from hark.partitions where handled >= 20 order by consumer");
   await until(async () => (await stored()).length === 9);
   assert(!(await stored()).some(({ consumer }) => consumer === "c3"));
   await client.query("rollback");
   await until(async () => (await stored()).length === 10, { deadline: 30_000 });
+  await consumers[3]!.atLeast(20, { deadline: 30_000 });
   // If that took longer than a query may take, c3 has claimed its partition again, and repeats.
   for (const [n, one] of consumers.entries()) {
-    assert.deepEqual(n === 3 ? one.payloads.slice(0, 20) : one.payloads, numbers(1, 20));
+    assert.deepEqual(n === 3 ? [...new Set(one.payloads)] : one.payloads, numbers(1, 20));
   }
 });
 
