@@ -81,6 +81,8 @@ create or replace function hark.status(
   halted json, newer json, waiting_seconds double precision, failing bigint, standing_by integer
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+-- A consumer without dead letters would have those of all others read for it.
+set enable_seqscan = off set enable_bitmapscan = off
 as $$
   with patience as materialized (select clock_timestamp() + make_interval(secs => max_ms / 1000.0) as until),
   crew as materialized (

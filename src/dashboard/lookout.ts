@@ -91,8 +91,9 @@ export class Lookout {
           (error): Told => ({ trouble: translate(error) }),
         );
         for (const listener of [...this.#listeners]) listener(told);
-        const rest = this.#interval - (performance.now() - begun);
-        await pause(Math.max(rest, this.#interval / 4), running.signal);
+        // A slow look is repeated less often, so that looking takes a fifth of the time at most.
+        const took = performance.now() - begun;
+        await pause(Math.max(this.#interval - took, 4 * took), running.signal);
       }
     } finally {
       this.#running = undefined;

@@ -54,7 +54,7 @@ export interface DashboardOptions {
   readonly secret?: string;
   /** The interval between two looks at the database while a page is open, 500 to 60,000 ms. @default {2000} */
   readonly interval?: number;
-  /** The `statement_timeout` of each query of a page, 100 to 60,000 ms. @default {2000} */
+  /** The `statement_timeout` of each query of a page, 100 to 60,000 ms. @default {5000} */
   readonly statementTimeout?: number;
   /** The maximum number of open pages that are kept live, 1 to 1,000. @default {50} */
   readonly maxStreams?: number;
@@ -107,7 +107,7 @@ export function settingsOf(options: DashboardOptions): Settings {
     traceUrl,
     secret: secret ?? crypto.randomUUID() + crypto.randomUUID(),
     interval: wholeNumber("interval", options.interval, 2000, 500, 60_000),
-    statementTimeout: wholeNumber("statementTimeout", options.statementTimeout, 2000, 100, 60_000),
+    statementTimeout: wholeNumber("statementTimeout", options.statementTimeout, 5000, 100, 60_000),
     maxStreams: wholeNumber("maxStreams", options.maxStreams, 50, 1, 1000),
   };
 }

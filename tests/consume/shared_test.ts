@@ -181,12 +181,15 @@ test("a handler whose transaction never commits keeps no other consumer from sto
   await publish(context, 1, 20);
   for (const one of consumers) await one.atLeast(20);
   const stored = () =>
-    context.sql("select consumer from hark.partitions where handled = 20 order by consumer");
+    context.sql("select consumer from hark.partitions where handled >= 20 order by consumer");
   await until(async () => (await stored()).length === 9);
   assert(!(await stored()).some(({ consumer }) => consumer === "c3"));
   await client.query("rollback");
-  await until(async () => (await stored()).length === 10);
-  for (const one of consumers) assert.deepEqual(one.payloads, numbers(1, 20));
+  await until(async () => (await stored()).length === 10, { deadline: 30_000 });
+  // If that took longer than a query may take, c3 has claimed its partition again, and repeats.
+  for (const [n, one] of consumers.entries()) {
+    assert.deepEqual(n === 3 ? one.payloads.slice(0, 20) : one.payloads, numbers(1, 20));
+  }
 });
 
 test("a process with nothing to do asks one question a poll, whatever it serves", async (context) => {

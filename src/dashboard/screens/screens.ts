@@ -10,8 +10,9 @@ import { consumers } from "./consumers.ts";
 import { dead } from "./dead.ts";
 import { log } from "./log.ts";
 import { notification } from "./notification.ts";
-import { audit, later, server, watches } from "./others.ts";
+import { later, watches } from "./watches.ts";
 import { overview } from "./overview.ts";
+import { audit, server } from "./server.ts";
 import { anew, replay, seek, sure } from "./sure.ts";
 import { workers } from "./workers.ts";
 
