@@ -69,7 +69,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   m hark.marks;
-  is_same boolean;
+  kept hark.marks;
 begin
   for m in select (k).* from unnest(marks) k order by (k).number loop
     if not hark.survives(m) then
@@ -78,11 +78,14 @@ begin
     loop
       insert into hark.kept_marks values (m.number, m) on conflict do nothing;
       -- Locked against hark.thin_marks, as the foreign key would do in a moment.
-      select k.mark *= m into is_same from hark.kept_marks k where k.number = m.number for key share;
+      select (k.mark).* into kept from hark.kept_marks k where k.number = m.number for key share;
       exit when found;
     end loop;
-    -- Numbers that a crash took are given out again. Bit by bit, as snapshots are not compared otherwise.
-    if not is_same then
+    -- Numbers that a crash took are given out again. Times say nothing about what a reader has to read. Bit by bit, as
+    -- snapshots are not compared otherwise.
+    kept.taken_at := m.taken_at;
+    kept.looked_at := m.looked_at;
+    if not kept *= m then
       perform hark.raise_lost();
     end if;
   end loop;
@@ -90,7 +93,8 @@ end
 $$;
 
 -- Removes marks that are of no use to a start at a time: all of the last minute stay, then one a second for an
--- hour, then one a minute. Marks from before the first notification of the log all lead to it. The newest ten and the last one of each life stay. Readers hold marks by content, so they
+-- hour, then one a minute. Marks from before the first notification of the log all lead to it. The newest ten and
+-- the last one of each life stay. Readers hold marks by content, so they
 -- lose nothing. Also removes the copies that no position refers to. Returns how many it removed of both. It looks once in
 -- 50 seconds. It removes 10,000 marks and 1,000 copies at most, as foreign keys are looked up for each copy, and the
 -- session that calls it does not read at the same time. If more is left, it looks again 2 seconds later.
