@@ -54,6 +54,11 @@ const withAnOldSnapshot: Staging = {
     in: "hark.require_fresh_snapshot",
     from: "if not starts_with(current_setting('transaction_isolation'), 'read ') then",
     to: "if false then",
+    also: {
+      in: "hark.page",
+      from: "if not starts_with(current_setting('transaction_isolation'), 'read ') then",
+      to: "if false then",
+    },
   }],
   stage: async (lab) => {
     for (const level of ["repeatable read", "serializable"]) {

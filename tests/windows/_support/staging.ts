@@ -27,8 +27,8 @@ export interface Break {
   /** Text of its definition that has to be there once. */
   readonly from?: string;
   readonly to?: string;
-  /** More text of the same function that is replaced. */
-  readonly also?: { readonly from: string; readonly to: string };
+  /** More text that is replaced, of the same function unless another is named. */
+  readonly also?: { readonly in?: string; readonly from: string; readonly to: string };
   /** For rules that the reader keeps, not the SQL: see {@linkcode Lab.broken}. */
   readonly flag?: string;
 }
@@ -156,7 +156,11 @@ async function replace(sql: Lab["sql"], broken: Break): Promise<void> {
   const [row] = await sql("select pg_get_functiondef($1::regproc) as text", [broken.in]);
   const parts = row.text.split(broken.from);
   assert.equal(parts.length, 2, `${broken.in} has to hold once: ${broken.from}`);
-  const { from = "", to = "" } = broken.also ?? {};
+  const { from = "", to = "", in: other } = broken.also ?? {};
+  if (other !== undefined) {
+    await sql(parts.join(broken.to));
+    return await replace(sql, { rule: broken.rule, in: other, from, to });
+  }
   const text = parts.join(broken.to);
   assert.ok(text.includes(from), `${broken.in} has to hold: ${from}`);
   await sql(broken.also === undefined ? text : text.replace(from, () => to));
