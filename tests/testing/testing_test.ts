@@ -20,7 +20,7 @@ import {
   type TestDatabaseOptions,
 } from "../../src/testing/mod.ts";
 import { control, serverUrl } from "../harness/control.ts";
-import { deferred, scratch, spawn, until, within } from "../harness/mod.ts";
+import { deferred, scratch, spawn, until } from "../harness/mod.ts";
 
 /** Declares a test for each place where a database of a test can be. */
 function both(name: string, body: (db: TestDatabase) => Promise<void>): void {
@@ -288,7 +288,7 @@ Deno.test("one file of a user passes without a server, and on the server of DATA
       [...args, "--config=deno.json", ...flags, `${folder.path}/billing_test.js`],
       { env: { DATABASE_URL } },
     );
-    const { code, stdout, stderr } = await within(child.ended());
+    const { code, stdout, stderr } = await child.ended({ deadline: 60_000 });
     assert.equal(code, 0, stdout + stderr);
     assert.match(stdout, /1 passed/);
   };
