@@ -38,6 +38,14 @@ interface Group {
   place: "ring" | "token" | "end" | "loading" | "idle";
 }
 
+/**
+ * An entry with its group. On the entry, and not in a map of all: a map costs more than everything else
+ * that a turn takes.
+ */
+interface Grouped extends Entry {
+  group?: Group;
+}
+
 /** How many entries of a group are read again at a time. Entries that cannot be taken use memory. */
 const loadedAtOnce = 10;
 /** How many groups there are at least before those that are of no use are forgotten. */
@@ -47,7 +55,6 @@ const fewGroups = 1000;
 export class Turns implements Ready {
   readonly #limits: CheckedLimits;
   readonly #groups = new Map<string | undefined, Group>();
-  readonly #groupOf = new WeakMap<Entry, Group>();
   /** The groups whose turn comes. */
   readonly #ring = new Fifo<Group>();
   readonly #tokens = new Agenda<Group>();
@@ -185,7 +192,7 @@ export class Turns implements Ready {
   }
 
   release(entry: Entry): void {
-    const group = this.#groupOf.get(entry);
+    const { group } = entry as Grouped;
     if (group === undefined) return;
     const place = group.out.delete(entry)
       ? "end"
@@ -232,9 +239,8 @@ export class Turns implements Ready {
     );
   }
 
-  #find(entry: Entry): Group {
-    const known = this.#groupOf.get(entry);
-    if (known !== undefined) return known;
+  #find(entry: Grouped): Group {
+    if (entry.group !== undefined) return entry.group;
     const { groupOf, perGroup, clock } = this.#limits;
     const name = groupOf(entry);
     let group = this.#groups.get(name);
@@ -252,7 +258,7 @@ export class Turns implements Ready {
       };
       this.#groups.set(name, group);
     }
-    this.#groupOf.set(entry, group);
+    entry.group = group;
     return group;
   }
 
