@@ -37,7 +37,7 @@ test("rows that come by logical replication are published where the watch says `
 
   // Prepared transactions, on the same server to save a start.
   const client = await target.client();
-  await client.query("select hark.sleep(gen_random_uuid(), array['public.t'], null, 600000)"); // somebody to wake
+  await client.query("select hark.sleep(gen_random_uuid(), array['public.t'], null, 600000)"); // a sleeper to wake
   await client.query("begin; insert into t values (7, 7)");
   await assert.rejects(client.query("prepare transaction 'woken'"), /NOTIFY/);
   await client.query(`begin; set local hark.wake = off; insert into t values (8, 8);

@@ -108,7 +108,7 @@ test("the server refuses a database role that may not operate, whatever the page
   assert.match(text, /grant_operate/);
 });
 
-test("nobody looks without authorize's leave, and a login may come instead", async ({ url, use }) => {
+test("a visitor looks only with the leave of authorize, and may be sent to a login instead", async ({ url, use }) => {
   const db = use(await connect(url));
   let answer: Visitor | Response | null = null;
   const { get, post } = visits(db, { authorize: () => answer });

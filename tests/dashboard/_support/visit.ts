@@ -1,5 +1,5 @@
 /**
- * Requests to the dashboard, as a browser or somebody else sends them.
+ * Requests to the dashboard, as a browser or an attacker sends them.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { Database } from "../../../mod.ts";
 import { dashboard, type DashboardOptions } from "../../../src/dashboard/mod.ts";
 
-/** Somebody who sends requests. */
+/** A visitor that sends requests. */
 export interface Visits {
   /** Gets a page; gives its status and text. */
   get(path: string, headers?: Record<string, string>): Promise<{ status: number; text: string }>;
