@@ -47,7 +47,7 @@ export const dashboard = databaseCommand({
       port: o.port ?? usualPort,
       hostname: "127.0.0.1",
       onListen: () => {},
-    }, (request) => isLocal(request) ? handler(request) : new Response("", { status: 421 }));
+    }, (request) => isLocal(request) ? handler(request) : new Response(foreign, { status: 421 }));
     const { port } = server.addr;
     const url = `http://127.0.0.1:${port}`;
     if (o.json) await printJson({ url, port });
@@ -60,6 +60,10 @@ export const dashboard = databaseCommand({
     await Promise.race([server.shutdown(), new Promise((resolve) => setTimeout(resolve, 200))]);
   },
 });
+
+const foreign =
+  "This dashboard answers only to 127.0.0.1 and localhost. Open it by one of these names, " +
+  "or mount dashboard() of @hark/postgres/dashboard in a server of your own.\n";
 
 /**
  * Whether a request names this machine. A page of another site whose name points here (DNS rebinding)

@@ -1,5 +1,5 @@
 /**
- * Readers of 1,000 channels that come and go, each woken for what is published meanwhile. None of them
+ * Readers of 1,000 channels that come and go, each woken for what is published as it sleeps. None of them
  * polls: a notification that does not arrive within seconds was a wake-up that was lost.
  *
  * HARK_SOAK_SECONDS is how long, 10 unless given. Ten minutes: HARK_SOAK_SECONDS=600.

@@ -53,7 +53,7 @@ test("a replay by time brings what was published then", async (context) => {
     assert.equal(await replay(db, "r", { from: hour(from), to: hour(to) }), null);
   }
   assert.equal(await replay(db, "r", { from: hour(20) }), null);
-  // Marks say where to look; a wrong one by a minute misleads nobody.
+  // Marks say where to look; one that is wrong by a minute does no harm.
   await sql(
     `insert into hark.marks select 1000 + n, gen_random_uuid(), $1::timestamptz + n * interval '1 hour', '1:1:', '1', 0, n,
     0, 0, '{}', '{}', '5', '-infinity' from generate_series(1, 10) n`,

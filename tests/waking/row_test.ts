@@ -9,7 +9,7 @@ import { asleep, Ears, RARELY } from "./_support/sleeping.ts";
 
 const me = "00000000-0000-0000-0000-000000000001";
 
-test("who publishes for nobody notifies nobody; for a sleeper, and not for one that has expired", async (context) => {
+test("a publisher sends NOTIFY for a sleeper, and not without one or for one that has expired", async (context) => {
   const { sql } = context;
   const ears = await Ears.open(await context.client());
   const heard = async () => (await ears.soFar()).splice(0);
