@@ -44,8 +44,10 @@ export async function generateRights(): Promise<string> {
   ) as [string, string];
   const found: Record<string, string[]> = {
     publish: [],
+    read: [],
     consume: [],
     operate: [],
+    observe: [],
     tables: [...tables.matchAll(/^create (?:unlogged )?table hark\.(\w+)/gm)].map(([, name]) =>
       name!
     ),

@@ -18,7 +18,7 @@ create table hark.schema_version (
 -- then on (rights.sql).
 create table hark.grants (
   role_name text,
-  kind text check (kind in ('publish', 'consume', 'operate')),
+  kind text check (kind in ('publish', 'read', 'consume', 'operate', 'observe')),
   primary key (role_name, kind)
 );
 
@@ -51,7 +51,7 @@ create unlogged table hark.incarnation (
 --
 -- No CHECK constraints: each insert parses, plans and prepares those of a table anew, 10 of its 17 us here.
 -- The functions that insert check their arguments in their own plans instead. They refuse invalid ones with a
--- constraint's name (hark.refuse). Rows from hark.delayed have been checked there.
+-- constraint's name (hark.refuse). So does hark.notify_at, for rows that are moved here.
 --
 -- The log is divided by ranges of ids into segments, which hark.add_segments makes (operate/segments.sql). The
 -- overflow segment hark.log_overflow takes ids that no other segment covers.
@@ -72,11 +72,11 @@ create table hark.log_overflow partition of hark.log default;
 
 -- Generated triggers insert many notifications here in one statement. The columns that order reading (xid,
 -- id) are not in the view, so no role can forge them. They are the log's own defaults, in the log's order.
--- The view checks each row, in the triggers' plans.
+-- The view checks each row, in the triggers' plans. It counts characters only if there could be too many.
 create view hark.published as
 select l.channel, l.key, l.payload, l.headers from hark.log l
-where char_length(l.channel) between 1 and 200
-  and (l.key is null or char_length(l.key) <= 1000)
+where l.channel <> '' and (octet_length(l.channel) <= 200 or char_length(l.channel) <= 200)
+  and (l.key is null or octet_length(l.key) <= 1000 or char_length(l.key) <= 1000)
   and (l.headers is null or jsonb_typeof(l.headers) = 'object')
 with local check option;
 comment on view hark.published is 'For triggers of watched tables: insert only. Publish with hark.notify.';
@@ -84,8 +84,10 @@ comment on view hark.published is 'For triggers of watched tables: insert only. 
 -- Marks: moments of the log, shared by all readers (read/marks.sql). A reader reads what one mark sees and an
 -- earlier one did not. A mark is never updated.
 create sequence hark.mark_numbers cache 1;
+-- Private marks have the negatives of these. Sessions take many at once, so that a look seldom writes.
+create sequence hark.private_numbers cache 1000;
 create table hark.marks (
-  number bigint primary key,       -- only a name: marks are ordered by (upper, fewest running last)
+  number bigint primary key check (number >= 0),   -- only a name: marks are ordered by (upper, fewest running last)
   life uuid not null,              -- the server's incarnation when the mark was cut
   taken_at timestamptz not null,   -- not before the snapshot was taken
   snapshot pg_snapshot not null,   -- which transactions had ended
@@ -123,6 +125,14 @@ create table hark.upkeep (
 );
 insert into hark.upkeep default values;
 
+-- The process that reports how the database is (operate/measure.sql), in one row. Unlogged on purpose: after a
+-- crash another process may report as well.
+create unlogged table hark.reporter (
+  singleton boolean primary key default true check (singleton),
+  process uuid,
+  until timestamptz not null default '-infinity'   -- from then on another process may take its place
+);
+
 -- Unlogged on purpose: writing a row waits for no flush. A crash, which ends every sleeper's session, empties
 -- the table. Every publisher looks here, so the channel compares by "C". A page has few rows, so that a
 -- renewed row finds room on its own page. Write rows seldom: a long transaction keeps old row versions from
@@ -153,7 +163,7 @@ $$;
 
 -- Notifications to be delivered later. They are not in the log: an id drawn now would lie below every
 -- reader's floor when it is due. The notification would be lost (read/marks.sql). hark.deliver_due
--- draws the id.
+-- draws the id. hark.notify_at checks what it inserts: see hark.log.
 create table hark.delayed (
   number bigint generated always as identity primary key,
   channel text not null,
@@ -162,11 +172,7 @@ create table hark.delayed (
   headers jsonb,
   deliver_at timestamptz not null,
   created_at timestamptz not null default clock_timestamp(),
-  owner text not null,           -- the role that published it, and may cancel it
-  constraint channel_is_1_to_200_characters check (char_length(channel) between 1 and 200),
-  constraint key_is_at_most_1000_characters check (char_length(key) <= 1000),
-  constraint headers_are_an_object check (jsonb_typeof(headers) = 'object'),
-  constraint deliver_at_is_finite check (isfinite(deliver_at))
+  owner text not null            -- the role that published it, and may cancel it
 );
 create index delayed_by_time on hark.delayed (deliver_at, number);
 comment on table hark.delayed is
@@ -256,6 +262,7 @@ create table hark.workers (
   owner uuid not null,
   process uuid not null references hark.processes on delete cascade,
   joined_at timestamptz not null default clock_timestamp(),
+  yielded_at timestamptz,        -- when it last gave way to workers that joined later (hark.yield_to_newer)
   primary key (consumer, owner)
 );
 create index workers_by_process on hark.workers (process);
@@ -264,6 +271,17 @@ create index workers_by_process on hark.workers (process);
 create view hark.crew as
 select w.consumer, w.owner, w.process, w.joined_at, p.session, p.name, p.lease_until
 from hark.workers w join hark.processes p on p.id = w.process;
+
+-- Workers that sleep: they have no row in hark.workers, hold no partition, and renew nothing (deliver/sleep.sql).
+create table hark.asleep (
+  consumer text not null references hark.consumers on update cascade on delete cascade,
+  owner uuid not null,
+  session bigint,                -- advisory lock key held by its LISTEN session, if it has one
+  name text,                     -- as in hark.processes
+  since timestamptz not null default clock_timestamp(),
+  wakes_at timestamptz not null, -- when it wakes by itself, at the latest
+  primary key (consumer, owner)
+);
 
 -- Updated on every acknowledgement, so rows stay small and new versions find room on the same page.
 create table hark.partitions (
@@ -297,13 +315,84 @@ create table hark.partitions (
   primary key (consumer, partition)
 ) with (fillfactor = 50);
 
--- The partitions with what their positions have seen. No unread row has an id up to `low`.
+-- Inboxes: up to which place of its source an inbox has published what came (publish/inbox.sql).
+create table hark.inboxes (
+  name text primary key check (char_length(name) between 1 and 200),
+  source text not null,              -- which source, and which incarnation of it
+  place bigint not null,
+  taken_at timestamptz,
+  pending bigint                     -- how many messages the source then had behind the place; null if not known
+);
+
+-- Messages that an inbox could not publish.
+create table hark.inbox_dead (
+  inbox text not null references hark.inboxes on update cascade on delete cascade,
+  sequence bigint not null,
+  subject text not null,
+  headers jsonb not null,
+  body bytea not null,
+  reason text not null,
+  failed_at timestamptz not null default clock_timestamp(),
+  primary key (inbox, sequence)
+);
+
+-- What relays and inboxes wait for now, such as a target that does not answer (operate/flows.sql).
+create table hark.troubles (
+  kind text check (kind in ('relay', 'inbox')),
+  name text,
+  reason text not null,
+  since timestamptz not null default clock_timestamp(),
+  told_at timestamptz not null default clock_timestamp(),   -- when a process said so last
+  primary key (kind, name)
+);
+
+-- Relays: for each partition the place in the target up to which all that was published is stored as handled.
+-- What was published behind it may be in doubt after a crash (deliver/relay.sql).
+create table hark.relays (
+  consumer text not null references hark.consumers on update cascade on delete cascade,
+  partition integer not null,
+  target text not null,              -- which target, and which incarnation of it
+  place bigint not null,
+  primary key (consumer, partition)
+);
+
+-- Endpoints of relays to webhooks that take no messages now: their last answer was a failure, or they are disabled.
+-- One that takes them has no row.
+create table hark.endpoints (
+  consumer text not null references hark.consumers on update cascade on delete cascade,
+  endpoint text not null,
+  disabled boolean not null,
+  failures integer not null,         -- in a row
+  failing_since timestamptz not null,
+  asked_again_at timestamptz,        -- null if it is disabled
+  status integer,                    -- of the last answer; null if none came
+  reason text not null,
+  changed_at timestamptz not null default clock_timestamp(),
+  primary key (consumer, endpoint)
+);
+
+-- The partitions with what their positions have seen.
+--   low      no row that it has still to read has an id up to this one
+--   low_now  the same, of the rows that the statement sees. A transaction that is open for hours has none, so it keeps
+--            no statement looking at all rows since it began. Of no use to a later statement.
+--   top      it has still to read all rows above
 create view hark.places as
 select p.consumer, p.partition, p.seen, p.target, p.last_id, p.after_id, p.owner, p.seen = 0 as seen_nothing,
-  (s.mark).snapshot as seen_snapshot, (t.mark).snapshot as target_snapshot, greatest(p.after_id, (s.mark).low) as low
+  (s.mark).snapshot as seen_snapshot, (t.mark).snapshot as target_snapshot,
+  greatest(p.after_id, (s.mark).low, case when t.number is not null then least(p.last_id, (t.mark).low) end) as low,
+  greatest(p.after_id, (s.mark).low, least(
+    case when t.number is not null then p.last_id end,
+    (coalesce(t.mark, s.mark)).floor,
+    (
+      select min(l.low) from unnest((coalesce(t.mark, s.mark)).stragglers, (coalesce(t.mark, s.mark)).lows) l (xid, low)
+      where pg_visible_in_snapshot(l.xid, pg_current_snapshot())
+    )
+  )) as low_now,
+  greatest(p.after_id, (s.mark).max_id, case when t.number is not null then p.last_id end) as top
 from hark.partitions p
-join hark.kept_marks s on s.number = p.seen
-left join hark.kept_marks t on t.number = p.target;
+-- Looked up one by one, whatever the plan: a status of each consumer would else read all marks of all consumers.
+cross join lateral (select k.mark from hark.kept_marks k where k.number = p.seen offset 0) s
+left join lateral (select k.number, k.mark from hark.kept_marks k where k.number = p.target offset 0) t on true;
 
 -- Notifications that the partition's position has passed but that are not finished. A notification that
 -- succeeds at once never gets a row here.

@@ -50,10 +50,7 @@ begin
   select p.lease_until into lease_before from hark.processes p where p.id = $1;
   if $4 or lease_before is null then
     insert into hark.processes (id, session, name, lease_until)
-    -- A process that may not ask for its host's name gives :PID; the server knows the address.
-    values ($1, $2,
-      case when starts_with($5, ':') then coalesce(host(inet_client_addr()), 'local') || $5 else $5 end,
-      clock_timestamp() + make_interval(secs => $3 / 1000.0))
+    values ($1, $2, hark.process_name($5), clock_timestamp() + make_interval(secs => $3 / 1000.0))
     on conflict on constraint processes_pkey do update
       set session = excluded.session, lease_until = excluded.lease_until;
     if not found then
@@ -61,7 +58,7 @@ begin
     end if;
     -- Workers that were taken for dead come back as the youngest, and take nothing from their successors.
     if lease_before <= clock_timestamp() then
-      update hark.workers w set joined_at = clock_timestamp() where w.process = $1;
+      update hark.workers w set joined_at = clock_timestamp(), yielded_at = null where w.process = $1;
     end if;
   end if;
   if cardinality($10) > 0 then
@@ -95,6 +92,9 @@ begin
     from unnest($6, $7, fits) k (consumer, owner, fits) join kept on kept.name = k.consumer
     where k.fits
     on conflict do nothing;
+    -- One that had lain down and was not told so, as the connection was lost.
+    delete from hark.asleep a using unnest($6, $7) k (consumer, owner)
+    where a.consumer = k.consumer and a.owner = k.owner;
   end if;
   select extract(epoch from d.deliver_at - clock_timestamp())::double precision * 1000 into due_in
   from hark.delayed d order by d.deliver_at limit 1;
@@ -112,7 +112,7 @@ begin
     left join hark.consumers c on c.name = k.consumer
   ),
   others as materialized (
-    select k.n, w.owner, w.joined_at, w.process
+    select k.n, w.owner, coalesce(w.yielded_at, w.joined_at) as since, w.process
     from asked k join hark.workers w on w.consumer = k.name
     where w.owner <> k.owner
   ),
@@ -126,12 +126,14 @@ begin
     from hark.processes p where p.id in (select o.process from others o)
   ),
   alive as materialized (
-    select o.n, o.owner, o.joined_at, p.state from others o join processes p on p.id = o.process
+    select o.n, o.owner, o.since, p.state from others o join processes p on p.id = o.process
   ),
   crews as materialized (
     select k.n, count(a.n) filter (where a.state = 'alive') as others,
       count(a.n) filter (where a.state <> 'expired') as leased,
-      count(a.n) filter (where a.state = 'alive' and (a.joined_at, a.owner) < (me.joined_at, me.owner)) as place
+      count(a.n) filter (
+        where a.state = 'alive' and (a.since, a.owner) < (coalesce(me.yielded_at, me.joined_at), me.owner)
+      ) as place
     from asked k
     left join hark.workers me on me.consumer = k.name and me.owner = k.owner
     left join alive a on a.n = k.n
@@ -174,6 +176,11 @@ begin
   order by k.n;
 end
 $$;
+
+-- What people know a process by. One that may not ask for its host's name gives :PID; the server knows the address.
+create or replace function hark.process_name(given text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select case when starts_with($1, ':') then coalesce(host(inet_client_addr()), 'local') || $1 else $1 end $$;
 
 -- Whether a consumer's definition is the one that a worker was started with: see hark.heartbeat.
 create or replace function hark.is_defined_as(
@@ -328,13 +335,128 @@ begin
 end
 $$;
 
--- Removes a worker that stops, and its process if that stops with it.
-create or replace function hark.leave(consumer text, owner uuid, process uuid default null) returns void
+-- Has a worker give way, if notifications of its partitions wait for a newer program, a worker stands by, and
+-- one has joined since this worker did so or gave way. From then on it counts as the youngest, so that its
+-- partition becomes another worker's share. Returns whether it gave way. Each worker that joins has each older one
+-- give way once at most: where all programs are too old, the partition comes to rest.
+create or replace function hark.yield_to_newer(consumer text, owner uuid) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  update hark.workers w set yielded_at = clock_timestamp()
+  where w.consumer = $1 and w.owner = $2
+    and exists (
+      select from hark.partitions s join hark.waiting f on f.consumer = s.consumer and f.partition = s.partition
+      where s.consumer = $1 and s.owner = $2 and f.state = 'newer'
+    )
+    and exists (
+      select from hark.crew o
+      where o.consumer = $1 and o.owner <> $2 and o.joined_at > coalesce(w.yielded_at, w.joined_at)
+        and hark.is_alive(o.lease_until, o.session)
+    )
+    and (
+      select count(*) from hark.crew o
+      where o.consumer = $1 and o.owner <> $2 and hark.is_alive(o.lease_until, o.session)
+    ) >= (select c.partitions from hark.consumers c where c.name = $1);
+  if not found then
+    return false;
+  end if;
+  perform hark.request_look($1);
+  return true;
+end
+$$;
+
+-- Removes a worker that stops, and its process if that stops with it. `unserved` releases what it owns: it has entered,
+-- and claimed nothing since.
+create or replace function hark.leave(
+  consumer text, owner uuid, process uuid default null, unserved boolean default false
+) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if $4 then
+    update hark.partitions s set owner = null where s.consumer = $1 and s.owner = $2;
+  end if;
   delete from hark.workers w where w.consumer = $1 and w.owner = $2;
   delete from hark.processes p where p.id = $3;
   perform hark.request_look($1);
+end
+$$;
+
+-- Has a drain that does not wait become a worker that owns one partition, if there is one for it. One call decides,
+-- so that each of many drains that begin at once is told by its first statement. To become a worker first would have
+-- the others give partitions back. Further partitions are claimed as by any worker. Returns
+--   entered   it is a worker, and owns a partition, unless the rows of all free ones are locked
+--   busy      living workers own all partitions, or are about to
+--   register  there is no such consumer, or it has another definition or a version below the given one
+--   join      become a worker as any other: the consumer is paused, its row is locked, or the number of its
+--             partitions is about to change
+-- Most drains of many are busy. Those in a new session are told soonest without PL/pgSQL.
+create or replace function hark.enter(
+  consumer text, owner uuid, process uuid, lease_ms integer, name text, definition json, version integer
+) returns text
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case when not pg_is_in_recovery() and hark.free_for($1, $2) = '{}' then 'busy'
+    else hark.take_free($1, $2, $3, $4, $5, $6, $7) end
+$$;
+
+-- The partitions of a consumer without a living owner, and those of this owner. Null if there is no such consumer.
+create or replace function hark.free_for(consumer text, owner uuid) returns integer[]
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(s.partition order by s.partition) filter (where w.owner is null or w.owner = $2), '{}')
+  from hark.partitions s
+  left join hark.crew w on w.consumer = s.consumer and w.owner = s.owner and w.lease_until > clock_timestamp()
+  where s.consumer = $1
+  having count(*) > 0
+$$;
+
+create or replace function hark.take_free(
+  consumer text, owner uuid, process uuid, lease_ms integer, name text, definition json, version integer
+) returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known hark.consumers;
+  free integer[];
+begin
+  perform hark.require_fresh_snapshot();
+  select * into known from hark.consumers c where c.name = $1;
+  if known.name is null or known.version < $7
+    or not hark.is_defined_as(known.channels, known.filter, known.transactional, $6)
+  then
+    return 'register';
+  elsif known.paused_at is not null or known.next_partitions is not null then
+    return 'join';
+  end if;
+  -- One after the other: each sees what the one before has claimed. But any role can take this lock, so it is waited
+  -- for 50 ms at most. Without it two may enter for one partition; then one of them gets none.
+  for tries in 1 .. 50 loop
+    exit when pg_try_advisory_xact_lock(hashtextextended($1, 5238));
+    perform pg_sleep(0.001);
+  end loop;
+  free := hark.free_for($1, $2);
+  -- Living workers that own nothing are about to claim what is free.
+  if cardinality(free) <= (
+    select count(*) from hark.crew w
+    where w.consumer = $1 and w.owner <> $2 and w.lease_until > clock_timestamp()
+      and not exists (select from hark.partitions s where s.consumer = $1 and s.owner = w.owner)
+  ) then
+    return 'busy';
+  end if;
+  -- Not if it is being removed: see hark.heartbeat.
+  perform from hark.consumers c where c.name = $1 for key share skip locked;
+  if not found then
+    return 'join';
+  end if;
+  insert into hark.processes (id, name, lease_until)
+  values ($3, hark.process_name($5), clock_timestamp() + make_interval(secs => $4 / 1000.0)) on conflict do nothing;
+  insert into hark.workers (consumer, owner, process) values ($1, $2, $3) on conflict do nothing;
+  for i in 1 .. cardinality(free) loop
+    perform from hark.claim($1, free[i:i], $2, false, true);
+    exit when found;
+  end loop;
+  return 'entered';
 end
 $$;

@@ -115,10 +115,18 @@ begin
   if places > 1 then
     if c.barrier is null then
       -- From here on no window reaches beyond the barrier. Old owners are fenced off, and each stored window ends at a
-      -- mark that this later statement sees. No mark is cut here: this transaction has a number. What it publishes comes
-      -- after the barrier, as it was running when that mark was cut.
+      -- mark that this later statement sees: a stored one, or a private one in a copy. The latest of them is the barrier. No
+      -- mark is cut here: this transaction has a number. What it publishes comes after the barrier, as it was running when
+      -- that mark was cut.
       update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;
-      newest := hark.newest_mark();
+      select (x.m).* into newest
+      from (
+        select hark.newest_mark() as m
+        union all
+        select k.mark from hark.partitions s join hark.kept_marks k on k.number = s.seen or k.number = s.target
+        where s.consumer = $1
+      ) x
+      order by (x.m).upper desc, (x.m).running, (x.m).number desc limit 1;
       perform hark.keep_marks(array[newest]);
       update hark.consumers k set barrier = newest.number where k.name = $1;
       return;

@@ -18,6 +18,9 @@ as $$ select coalesce(array_agg(distinct n.name collate "C" order by n.name coll
 -- `given_up` are channels that the consumer no longer reads although it had unread notifications there, `unread`
 -- is their number, counted up to 10,000.
 --
+-- The start "position" is one from outside of the database, for hark.resume_position: `start_place` has its arguments.
+-- `repeats` and `gap` are what that returns.
+--
 -- `skipped` is how many notifications of added channels without a start of their own the consumer has passed,
 -- counted among the last 50,000 of the log, and `skipped_from` is the first of them.
 --
@@ -28,8 +31,9 @@ create or replace function hark.register(
   consumer text, channels text[], start_kind text default 'beginning',
   start_id bigint default null, start_time timestamptz default null,
   filter jsonb default null, transactional boolean default false, partitions integer default 1,
-  channel_starts jsonb default null, version integer default 0,
-  out is_new boolean, out given_up text[], out unread bigint, out skipped bigint, out skipped_from bigint
+  channel_starts jsonb default null, version integer default 0, start_place text[] default null,
+  out is_new boolean, out given_up text[], out unread bigint, out skipped bigint, out skipped_from bigint,
+  out repeats boolean, out gap bigint
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -41,6 +45,8 @@ declare
   added text[] := $2;
   gone text[];
   drawn bigint;
+  target hark.marks;
+  last_id bigint;
 begin
   is_new := false;
   if partitions is null or partitions < 1 or partitions > 1024 then
@@ -58,13 +64,23 @@ begin
   -- this commit, and the consumer would miss it.
   lock table hark.consumers in row exclusive mode;
   drawn := hark.last_drawn_id();
-  start := hark.start_position(start_kind, start_id, start_time);
+  if start_kind = 'position' then
+    start := hark.resume_position(
+      start_place[1], start_place[2]::hark.marks, start_place[3]::hark.marks, start_place[4]::bigint, start_place[5]::bigint);
+    target := start.target;
+    last_id := start.last_id;
+    repeats := start.repeats;
+    gap := start.gap;
+  else
+    start := hark.start_position(start_kind, start_id, start_time);
+  end if;
   insert into hark.consumers (name, channels, filter, transactional, partitions, version)
   values ($1, $2, $6, $7, $8, $10) on conflict do nothing;
   if found then
-    perform hark.keep_marks(array[start.seen]);
-    insert into hark.partitions (consumer, partition, seen, after_id)
-    select $1, n, (start.seen).number, start.after_id from generate_series(0, $8 - 1) n;
+    perform hark.keep_marks(array[start.seen] || case when target.number is not null then array[target] end);
+    insert into hark.partitions (consumer, partition, seen, target, last_id, after_id)
+    select $1, n, (start.seen).number, target.number, coalesce(last_id, 0), start.after_id
+    from generate_series(0, $8 - 1) n;
   else
     select * into known from hark.consumers c where c.name = $1 for no key update;
     if known.version > $10 then

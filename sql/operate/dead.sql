@@ -35,9 +35,24 @@ as $$
   limit $10
 $$;
 
+-- How many dead letters match, counted to max_rows at most.
+create or replace function hark.dead_count(
+  consumer text default null, channel text default null, key text default null, error text default null,
+  from_id bigint default null, to_id bigint default null, died_after timestamptz default null,
+  died_before timestamptz default null, max_rows bigint default 10000, ids bigint[] default null
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform hark.check_dead($1, $9, null);
+  return (select count(*) from hark.dead_matching($1, $10, $2, $3, $4, $5, $6, $7, $8, $9, null));
+end
+$$;
+comment on function hark.dead_count is 'How many dead letters match.';
+
 -- Notifications given up, of one consumer or of all, by consumer and id. Payload and headers are null if they
 -- cannot be read, and without `contents`: a list of large ones takes long to read. To go on after the last one, give its id as after_id.
-create or replace function hark.dead_letters(
+create or replace function hark.dead_in_full(
   consumer text default null, channel text default null, key text default null, error text default null,
   from_id bigint default null, to_id bigint default null, died_after timestamptz default null,
   died_before timestamptz default null, max_rows bigint default 100, after_id bigint default null,
@@ -57,6 +72,32 @@ begin
     select case when $12 then (hark.contents(d.payload, d.headers)).problem is null end as readable offset 0
   ) c
   order by d.consumer, d.id;
+end
+$$;
+
+create or replace function hark.dead_in_outline(
+  consumer text default null, channel text default null, key text default null, error text default null,
+  from_id bigint default null, to_id bigint default null, died_after timestamptz default null,
+  died_before timestamptz default null, max_rows bigint default 100, after_id bigint default null,
+  ids bigint[] default null, contents boolean default true
+) returns setof hark.dead
+language sql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
+as $$ select * from hark.dead_in_full($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, false) $$;
+
+create or replace function hark.dead_letters(
+  consumer text default null, channel text default null, key text default null, error text default null,
+  from_id bigint default null, to_id bigint default null, died_after timestamptz default null,
+  died_before timestamptz default null, max_rows bigint default 100, after_id bigint default null,
+  ids bigint[] default null, contents boolean default true
+) returns setof hark.dead
+language plpgsql volatile rows 100 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if hark.sees_contents() then
+    return query select * from hark.dead_in_full($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+  else
+    return query select * from hark.dead_in_outline($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+  end if;
 end
 $$;
 comment on function hark.dead_letters is

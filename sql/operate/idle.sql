@@ -25,7 +25,9 @@ begin
     from hark.partitions s
     join hark.consumers c on c.name = s.consumer
     join hark.kept_marks a on a.number = s.seen
-    where (s.target is not null or s.seen <> newest.number) and c.next_partitions is null
+    -- A worker may have read beyond the newest mark, to a private one.
+    where (s.target is not null or newest.upper > (a.mark).upper or newest.upper = (a.mark).upper and newest.running < (a.mark).running)
+      and c.next_partitions is null
       and not exists (
         select from hark.crew w where w.consumer = s.consumer and w.owner = s.owner and w.lease_until > clock_timestamp()
       )

@@ -1,15 +1,14 @@
 -- Looking at the log: pages of notifications, one notification, and where it stands for each consumer. Nothing
 -- here is without bounds, as the log has no index but the one of its ids.
 
--- The largest id such that all notifications up to it were published before a time. Ids and times rise together,
--- except for short moments and for changes of the clock. Some 30 looks at the primary key, whatever the log's size.
-create or replace function hark.id_before("time" timestamptz) returns bigint
+-- The largest id such that all notifications up to it were published before a time, if it lies between two ids. Ids
+-- and times rise together, except for short moments and for changes of the clock. Half of the ids go with each look at
+-- the primary key.
+create or replace function hark.id_between("time" timestamptz, low bigint, high bigint) returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
 declare
-  low bigint := 0;
-  high bigint := hark.last_drawn_id();
   middle bigint;
   found_id bigint;
   published timestamptz;
@@ -26,6 +25,11 @@ begin
   return low;
 end
 $$;
+
+-- The same, of the whole log: some 30 looks, whatever its size.
+create or replace function hark.id_before("time" timestamptz) returns bigint
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$ select hark.id_between($1, 0, hark.last_drawn_id()) $$;
 
 -- The ids from the first to the last that can be meant. Times are widened by ten seconds, as ids and times do not
 -- rise together at every moment. So a caller also compares the times of the rows.
@@ -64,12 +68,17 @@ exception when others then
 end
 $$;
 
+-- What reads the log in this file, dead letters, delayed notifications and schedules comes in three functions. One
+-- is in full, for operators; one is an outline without payloads and headers, for roles that may only observe; and one
+-- chooses between the two. It runs with the caller's rights: inside a SECURITY DEFINER function the role of the
+-- caller is not known.
+
 -- One page of the log: the notifications that match every condition, by id. `search` is a part of the payload's
 -- text. The page ends at max_rows notifications, after max_scanned looked at, after max_ms, or once it has 16 MB
 -- of text. A last row, whose id is null, says how far that was (looked_through), how many notifications were looked at,
 -- and whether the range goes on from there. For the next page give the id behind it as to_id or from_id. Payload
 -- and headers of a notification that cannot be read are null, and `problem` says why.
-create or replace function hark.notifications(
+create or replace function hark.notifications_in_full(
   channels text[] default null, key text default null, contains jsonb default null, search text default null,
   from_id bigint default null, to_id bigint default null, from_time timestamptz default null,
   to_time timestamptz default null, newest_first boolean default true, max_rows integer default 100,
@@ -183,12 +192,59 @@ begin
     first_id <= last_id and exists (select from hark.log l where l.id >= first_id and l.id <= last_id))::hark.found;
 end
 $$;
+
+create or replace function hark.notifications_in_outline(
+  channels text[] default null, key text default null, contains jsonb default null, search text default null,
+  from_id bigint default null, to_id bigint default null, from_time timestamptz default null,
+  to_time timestamptz default null, newest_first boolean default true, max_rows integer default 100,
+  max_scanned integer default 100000, max_ms integer default 1000
+) returns setof hark.found
+language plpgsql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if $3 is not null or $4 is not null then
+    raise exception 'this role may only observe, and so not choose notifications by their payloads'
+      using errcode = '42501', hint = 'Leave out contains and search. Or, as the schema''s owner: hark.grant_operate.';
+  end if;
+  return query
+  select n.id, n.channel, n.key, null::text, null::text, n.created_at, n.bytes, case when n.id is not null then hark.hidden() end,
+    n.looked_through, n.looked, n.more
+  from hark.notifications_in_full($1, $2, null, null, $5, $6, $7, $8, $9, $10, $11, $12) n;
+end
+$$;
+
+create or replace function hark.notifications(
+  channels text[] default null, key text default null, contains jsonb default null, search text default null,
+  from_id bigint default null, to_id bigint default null, from_time timestamptz default null,
+  to_time timestamptz default null, newest_first boolean default true, max_rows integer default 100,
+  max_scanned integer default 100000, max_ms integer default 1000
+) returns setof hark.found
+language plpgsql volatile rows 100 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if hark.sees_contents() then
+    return query select * from hark.notifications_in_full($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+  else
+    return query select * from hark.notifications_in_outline($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+  end if;
+end
+$$;
 comment on function hark.notifications is
-  'One page of the log, filtered; its last row says how far it looked.';
+  'One page of the log, filtered; its last row says how far it looked. Without contents for roles that may only observe.';
+
+-- Whether the caller may see payloads and headers.
+create or replace function hark.sees_contents() returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select has_function_privilege('hark.notification_in_full(bigint)', 'execute') $$;
+
+-- Why an outline has none.
+create or replace function hark.hidden() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$ select 'its contents are hidden from this role, which may only observe' $$;
 
 -- One notification: from the log, or as a dead letter or a waiting notification has kept it ("copy"). If only its
 -- id is left there, the channel is null. No row if it is nowhere.
-create or replace function hark.notification(id bigint) returns table (
+create or replace function hark.notification_in_full(id bigint) returns table (
   channel text, key text, payload text, headers text, created_at timestamptz, bytes bigint, problem text, place text
 )
 language sql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
@@ -209,6 +265,29 @@ as $$
     ) n order by n.rank limit 1
   ) n
   cross join lateral hark.contents(n.payload, n.headers) c
+$$;
+
+create or replace function hark.notification_in_outline(id bigint) returns table (
+  channel text, key text, payload text, headers text, created_at timestamptz, bytes bigint, problem text, place text
+)
+language sql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+as $$
+  select n.channel, n.key, null::text, null::text, n.created_at, n.bytes, hark.hidden(), n.place
+  from hark.notification_in_full($1) n
+$$;
+
+create or replace function hark.notification(id bigint) returns table (
+  channel text, key text, payload text, headers text, created_at timestamptz, bytes bigint, problem text, place text
+)
+language plpgsql volatile rows 1 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if hark.sees_contents() then
+    return query select * from hark.notification_in_full($1);
+  else
+    return query select * from hark.notification_in_outline($1);
+  end if;
+end
 $$;
 comment on function hark.notification(bigint) is 'One notification, from the log or from what consumers have kept of it.';
 
@@ -251,7 +330,7 @@ $$;
 comment on function hark.verdicts(bigint) is 'Where a notification stands for each consumer.';
 
 -- Delayed notifications, the next one due first. To go on after the last one, give its number as after_number.
-create or replace function hark.delayed_notifications(
+create or replace function hark.delayed_in_full(
   channel text default null, key text default null, max_rows integer default 100, after_number bigint default null
 ) returns setof hark.not_due
 language sql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
@@ -269,6 +348,29 @@ as $$
   ) d
   cross join lateral hark.contents(d.payload, d.headers) c
   order by d.deliver_at, d.number
+$$;
+
+create or replace function hark.delayed_in_outline(
+  channel text default null, key text default null, max_rows integer default 100, after_number bigint default null
+) returns setof hark.not_due
+language sql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
+as $$
+  select d.number, d.channel, d.key, null::text, null::text, d.deliver_at, d.created_at, d.owner, hark.hidden()
+  from hark.delayed_in_full($1, $2, $3, $4) d
+$$;
+
+create or replace function hark.delayed_notifications(
+  channel text default null, key text default null, max_rows integer default 100, after_number bigint default null
+) returns setof hark.not_due
+language plpgsql volatile rows 100 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if hark.sees_contents() then
+    return query select * from hark.delayed_in_full($1, $2, $3, $4);
+  else
+    return query select * from hark.delayed_in_outline($1, $2, $3, $4);
+  end if;
+end
 $$;
 comment on function hark.delayed_notifications is 'Notifications that are not due yet, the next one due first.';
 

@@ -158,6 +158,7 @@ begin
   ) gone
   where w.consumer = gone.consumer and w.owner = gone.owner;
   perform hark.forget_processes('1 hour');
+  perform hark.forget_sleepers();
   return hark.forget_dedupe(batch);
 end
 $$;

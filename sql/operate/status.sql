@@ -13,8 +13,9 @@ as $$ select v.functions from hark.schema_version v $$;
 -- What a consumer has still to read, by partition and time, at most max_count rows. They are committed, match
 -- its channels and filter, and have not been passed by the position of their partition.
 --
--- It looks at max_scanned ids, or at a thousand if the time `until` has come. From then on it compares no row
--- with a filter, which may take long. A row of nulls says that there may be more.
+-- It looks at max_scanned ids above the positions, and at as many below, where few are left to read; or at 200 if
+-- the time `until` has come. From then on it compares no row with a filter, which may take long. A row of nulls says
+-- that there may be more.
 create or replace function hark.unread_of(
   consumer text, max_count bigint, max_scanned bigint default 1000000, until timestamptz default 'infinity'
 ) returns table (
@@ -25,12 +26,19 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off set jit = off
 as $$
   with place as materialized (
-    select p.partition, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id, p.low
+    select p.partition, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id, p.low_now, p.top
     from hark.places p where p.consumer = $1
   ),
+  part as materialized (
+    select min(f.low_now) as after, min(f.top) as through from place f
+    union all
+    select min(f.top), 9223372036854775807 from place f
+  ),
   range as materialized (
-    select l.id as from_id, l.id + case when clock_timestamp() < $4 then $3 else least($3, 1000) end as before_id
-    from hark.log l where l.id > (select min(f.low) from place f) order by l.id limit 1
+    select l.id as from_id, p.through,
+      least(l.id - 1 + case when clock_timestamp() < $4 then $3 else least($3, 200) end, p.through) as to_id
+    from part p
+    cross join lateral (select l.id from hark.log l where l.id > p.after and l.id <= p.through order by l.id limit 1) l
   ),
   -- Hashed: comparing with each of thousands of channels would take longer than all else.
   wanted as materialized (
@@ -38,11 +46,16 @@ as $$
   )
   (
     select p.partition, l.created_at, l.channel
-    from hark.consumers c
+    from (
+      -- The channel first: on a log that others keep busy, it leaves few rows for all that takes longer.
+      select l.id, l.xid, l.channel, l.key, l.payload, l.headers, l.created_at
+      from range r join hark.log l on l.id >= r.from_id and l.id <= r.to_id
+      where l.channel in (select w.channel from wanted w) offset 0
+    ) l
+    cross join hark.consumers c
     cross join hark.install i
-    join hark.log l on l.id >= (select r.from_id from range r) and l.id < (select r.before_id from range r)
     join place p on p.partition = hark.partition_of(l.key, l.id, c.partitions)
-    where c.name = $1 and l.channel in (select w.channel from wanted w)
+    where c.name = $1
       and not hark.passed(
         l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id, i.rebased_through)
       and (c.filter is null
@@ -51,7 +64,7 @@ as $$
   )
   union all
   select null, null, null
-  where exists (select from range r where exists (select from hark.log l where l.id >= r.before_id))
+  where exists (select from range r where exists (select from hark.log l where l.id > r.to_id and l.id <= r.through))
     or clock_timestamp() >= $4 and exists (select from range) and exists (
       select from hark.consumers c where c.name = $1 and c.filter is not null
     )
@@ -89,10 +102,13 @@ as $$
     select w.consumer, w.owner, w.name, w.lease_until, hark.is_alive(w.lease_until, w.session) as alive,
       exists (select from hark.partitions s where s.consumer = w.consumer and s.owner = w.owner) as serves
     from hark.crew w
-  )
+  ),
+  -- A worker that sleeps has read all, and what is published on its channels wakes it. What others have published since
+  -- is no backlog, however far the position is behind.
+  woken as materialized (select s.consumer from hark.sleeping() s where s.listening)
   select c.name, c.channels, c.filter, c.transactional, c.generation, c.partitions, c.next_partitions,
     c.paused_at, c.created_at, u.unread, u.oldest,
-    coalesce(extract(epoch from greatest(clock_timestamp() - u.oldest, interval '0'))::double precision, 0),
+    coalesce(extract(epoch from greatest(clock_timestamp() - coalesce(u.oldest, b.published), interval '0'))::double precision, 0),
     (select count(*) from (select from hark.waiting w where w.consumer = c.name limit max_count) w),
     e.oldest,
     (select count(distinct w.partition)::integer from hark.waiting w where w.consumer = c.name and w.attempts > 0),
@@ -122,9 +138,28 @@ as $$
   from hark.consumers c
   cross join lateral (
     select count(x.partition) as unread, min(x.published) as oldest,
-      count(*) > count(x.partition) or count(*) >= max_count as capped
+      (count(*) > count(x.partition) or count(*) >= max_count)
+        and (count(x.partition) > 0 or not exists (select from woken k where k.consumer = c.name)) as capped
     from patience y cross join lateral hark.unread_of(c.name, max_count, max_scanned, y.until) x
   ) u
+  -- One that is so far behind that none was found: it may be as old as the first that its position has not passed.
+  left join lateral (
+    select min(x.created_at) as published
+    from hark.places s
+    cross join hark.install i
+    cross join lateral (
+      (
+        select l.created_at
+        from (select l.* from hark.log l where l.id > s.low_now and l.id <= s.top order by l.id limit 1000) l
+        where not hark.passed(
+          l.id, l.xid, s.after_id, s.seen_nothing, s.seen_snapshot, s.target_snapshot, s.last_id, i.rebased_through)
+        order by l.id limit 1
+      )
+      union all
+      (select l.created_at from hark.log l where l.id > s.top order by l.id limit 1)
+    ) x
+    where u.capped and u.oldest is null and s.consumer = c.name
+  ) b on true
   cross join lateral (
     select sum(s.handled)::bigint as handled, max(s.acknowledged_at) as acknowledged_at,
       max(s.served_at) as served_at,
@@ -242,11 +277,16 @@ as $$
       select distinct on (s.seen, s.target, s.last_id, s.after_id) s.* from hark.places s where s.consumer = c.name
     ) s
     cross join lateral (
-      select l.created_at from hark.log l
-      where l.id > s.low
-        and not hark.passed(
+      -- Rows of transactions that ended late: a position that is served soon gets past them.
+      (
+        select l.created_at
+        from (select l.* from hark.log l where l.id > s.low_now and l.id <= s.top order by l.id limit 10000) l
+        where not hark.passed(
           l.id, l.xid, s.after_id, s.seen_nothing, s.seen_snapshot, s.target_snapshot, s.last_id, i.rebased_through)
-      order by l.id limit 1
+        order by l.id limit 1
+      )
+      union all
+      (select l.created_at from hark.log l where l.id > s.top order by l.id limit 1)
     ) x
   ) p
   cross join lateral (
@@ -276,7 +316,9 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select greatest(c.created_at,
     (select max(greatest(s.served_at, s.acknowledged_at)) from hark.partitions s where s.consumer = c.name),
-    (select max(w.lease_until) from hark.crew w where w.consumer = c.name))
+    (select max(w.lease_until) from hark.crew w where w.consumer = c.name),
+    -- A worker that sleeps serves it as soon as there is something to do.
+    (select max(clock_timestamp()) from hark.asleep a where a.consumer = c.name and hark.is_asleep(a.session, a.wakes_at)))
   from hark.consumers c where c.name = $1
 $$;
 
@@ -313,14 +355,37 @@ comment on function hark.drop_inactive(timestamptz, boolean) is
 
 -- The last id that was drawn until the end of each of the last minutes, and until now: at most `minutes` + 1 rows,
 -- the oldest first. The difference of two is what was published between them, with what was rolled back. Some
--- 30 looks at the primary key for each.
+-- ten looks at the primary key for each.
 create or replace function hark.pace(minutes integer default 30) returns table (at timestamptz, drawn bigint)
-language sql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
-  select m.at, greatest(hark.id_before(m.at), coalesce((select min(l.id) from hark.log l), hark.last_drawn_id() + 1) - 1)
-  from generate_series(least($1, 1440), 1, -1) n (n)
-  cross join lateral (select date_trunc('minute', clock_timestamp()) - make_interval(mins => n.n - 1) as at) m
-  union all
-  select clock_timestamp(), hark.last_drawn_id()
+declare
+  now constant timestamptz := clock_timestamp();
+  first_id constant bigint := coalesce((select l.id from hark.log l order by l.id limit 1), hark.last_drawn_id() + 1) - 1;
+  high bigint := hark.last_drawn_id();
+  low bigint;
+  step bigint := 1000;
+  times timestamptz[] := array[now];
+  ids bigint[] := array[high];
+begin
+  -- From the newest on: a minute has about as many ids as the one after it, so some five looks lead to its beginning.
+  for n in 1 .. least($1, 1440) loop
+    at := date_trunc('minute', now) - make_interval(mins => n - 1);
+    loop
+      low := greatest(first_id, high - step);
+      exit when low <= first_id;
+      exit when (select l.created_at from hark.log l where l.id > low order by l.id limit 1) < at;
+      high := low;
+      step := step * 2;
+    end loop;
+    drawn := greatest(first_id, hark.id_between(at, low, high));
+    step := greatest(1000, (ids[n] - drawn) * 5 / 4);
+    high := drawn;
+    times := times || at;
+    ids := ids || drawn;
+  end loop;
+  return query select t.at, t.drawn from unnest(times, ids) with ordinality t (at, drawn, place) order by t.place desc;
+end
 $$;
 comment on function hark.pace(integer) is 'The last id drawn until each of the last minutes.';

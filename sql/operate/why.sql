@@ -81,21 +81,30 @@ comment on function hark.preview is 'How much a seek or a replay would deliver a
 
 -- Dead letters by consumer and by the beginning of their error, those that are most first: at most 100 groups of
 -- max_scanned dead letters. The beginning ends before the first digit or quotation mark, as what follows is most
--- often a value. It is a part of each error of its group, so that hark.retry and hark.discard take it.
+-- often a value. A bracket and a word before that, as in "(notification 42)", are left out too. The beginning is
+-- a part of each error of its group, so that hark.retry and hark.discard take it.
 create or replace function hark.dead_groups(consumer text default null, max_scanned integer default 50000)
 returns table (whose text, beginning text, letters bigint, first_at timestamptz, last_at timestamptz, example bigint, capped boolean)
 language sql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
 as $$
-  with chosen as materialized (
-    select d.consumer, d.id, d.died_at, split_part(left(d.error, 400), E'\n', 1) as line
-    from hark.dead d where $1 is null or d.consumer = $1 limit $2
+  -- Counted by as little as can be found in one step, so that the rest is done once for each group. What is too
+  -- short to say anything is counted by its line.
+  with counted as materialized (
+    select s.consumer, s.head, case when length(rtrim(split_part(s.head, '(', 1))) < 8 then split_part(s.line, E'\n', 1) end as line,
+      count(*) as letters, min(s.died_at) as first_at, max(s.died_at) as last_at, max(s.id) as example
+    from (
+      select d.consumer, d.id, d.died_at, left(d.error, 400) as line,
+        substring(left(d.error, 400) from E'^[^0-9"''`#\n]*') as head
+      from hark.dead d where $1 is null or d.consumer = $1 limit $2
+    ) s
+    group by 1, 2, 3
   ),
-  headed as (
-    select s.consumer, s.id, s.died_at,
-      case when length(h.head) >= 8 then left(h.head, 200) else left(s.line, 200) end as head
-    from chosen s cross join lateral (select rtrim(substring(s.line from '^[^0-9"''`#]*')) as head) h
+  named as (
+    select n.*, left(case when length(h.head) >= 8 then h.head else n.line end, 200) as beginning
+    from counted n cross join lateral (select rtrim(regexp_replace(n.head, E'\\(\\w*\\s*$', '')) as head) h
   )
-  select g.consumer, g.head, count(*), min(g.died_at), max(g.died_at), max(g.id), (select count(*) from chosen) >= $2
-  from headed g group by g.consumer, g.head order by 3 desc, 1, 2 limit 100
+  select g.consumer, g.beginning, sum(g.letters)::bigint, min(g.first_at), max(g.last_at), max(g.example),
+    (select sum(n.letters) from counted n) >= $2
+  from named g group by g.consumer, g.beginning order by 3 desc, 1, 2 limit 100
 $$;
 comment on function hark.dead_groups is 'Dead letters by consumer and by the beginning of their error.';

@@ -12,18 +12,28 @@ as $$
 declare
   made bigint;
 begin
-  if $5 is null or not isfinite($5) then
+  if (isfinite($5) and $5 <= clock_timestamp() + interval '3653 days') is not true then
+    if isfinite($5) then
+      raise exception 'deliver_at is %, which is more than 10 years ahead', $5
+        using errcode = 'HK006', hint = 'Give a time within 10 years.';
+    end if;
     raise exception 'a notification cannot be delivered at %', coalesce($5::text, 'null')
       using errcode = 'HK006', hint = 'Give a time, or publish it at once with hark.notify.';
   end if;
-  if $5 > clock_timestamp() + interval '3653 days' then
-    raise exception 'deliver_at is %, which is more than 10 years ahead', $5
-      using errcode = 'HK006', hint = 'Give a time within 10 years.';
+  if $1 = '' or char_length($1) > 200 or char_length($3) > 1000 or $4 is not null and jsonb_typeof($4) <> 'object' then
+    perform hark.refuse($1, $3, $4);
   end if;
+  if current_setting('hark.context', true) <> '' then
+    $4 := hark.in_context($4);
+  end if;
+  -- The role as hark.acting_role gives it. Here and below, a call of a function would cost as much as the insert.
   insert into hark.delayed (channel, key, payload, headers, deliver_at, owner)
-  values ($1, $3, coalesce($2, 'null'), hark.in_context($4), $5, hark.acting_role())
+  values ($1, $3, coalesce($2, 'null'), $4, $5, coalesce(nullif(current_setting('role'), 'none'), session_user))
   returning number into made;
-  perform hark.request_look('');
+  -- As hark.request_look does.
+  if coalesce(current_setting('hark.wake', true), '') <> 'off' and pg_notification_queue_usage() < 0.5 then
+    perform pg_notify('hark_control', '');
+  end if;
   return made;
 end
 $$;

@@ -101,9 +101,30 @@ begin
 end
 $$;
 
-create or replace function hark.schedules() returns setof hark.schedules
+create or replace function hark.schedules_in_full() returns setof hark.schedules
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$ select s.* from hark.schedules s order by s.name $$;
+
+-- For roles that may only observe: see operate/log.sql.
+create or replace function hark.schedules_in_outline() returns setof hark.schedules
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select s.name, s.cron, s.timezone, s.next_at, s.channel, null::jsonb, s.key, null::jsonb, s.missed, s.last_at, s.last_id,
+    s.problem, s.created_at, s.owner
+  from hark.schedules s order by s.name
+$$;
+
+create or replace function hark.schedules() returns setof hark.schedules
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if has_function_privilege('hark.schedules_in_full()', 'execute') then
+    return query select * from hark.schedules_in_full();
+  else
+    return query select * from hark.schedules_in_outline();
+  end if;
+end
+$$;
 comment on function hark.schedules() is 'All schedules, by name.';
 
 -- The first `most` schedules by the time that they are due, and one more. wait_ms is 0 or less for those that

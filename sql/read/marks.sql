@@ -25,11 +25,26 @@
 --      running in that mark too, which has its low.
 -- A mark's own max_id is no floor: `upper` means "latest completed + 1", not "not begun yet".
 --
+-- A reader that looks often stores few of these marks. In between it reads to private marks (hark.look), which are not
+-- stored. A private mark is made as any other, upon the newest stored one, but has no fence:
+--   - It is a sound end and a sound beginning of a window. The three things above speak of the mark built upon, and that
+--     one is stored. The own fence only serves marks that are built upon this one.
+--   - Nothing is built upon it. It is in no chain, and so is what a reader says of its mark.
+--   - It lags as far behind as the mark it is built upon: a window that begins at it scans the ids since then again. So
+--     readers store a mark before that is much (hark.wants_cut).
+--   - A stored position refers to a copy, as with any mark. The transaction that keeps the copy has a number that is not
+--     below `upper`. In the WAL, its record comes after the records of all that the mark sees, and after the sequence's
+--     record up to max_id. So where the copy survives a crash, all that has survived too, and no number below `upper`
+--     and no id up to max_id is given out again.
+--   - In memory it outlives a crash if a stored mark does that is at least as late, as any mark (hark.survives).
+-- It may be later than the newest stored mark. Where a position is moved to a stored mark, that must be the later one.
+--
 -- No lock makes this right: any mark that the snapshot sees will do. Snapshots of one server are ordered by
 -- containment, so of two marks the later has the greater `upper`, or the same and fewer transactions running.
 -- It may be stored first. `number` only names a mark.
 
--- The incarnation of the server. Marks call it their life.
+-- The incarnation of the server. Marks call it their life. It begins with the time at which it began, so that lives sort
+-- in their order, as positions outside of the database do.
 create or replace function hark.incarnation() returns uuid
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -38,7 +53,14 @@ declare
 begin
   select i.id into now_id from hark.incarnation i;
   if now_id is null then
-    insert into hark.incarnation default values on conflict do nothing;
+    -- Later than any life before, whatever the clock says.
+    insert into hark.incarnation (id)
+    select overlay(gen_random_uuid()::text placing left(t.hex, 8) || '-' || right(t.hex, 4) from 1)::uuid
+    from lpad(to_hex(least(281474976710655, greatest(
+      (extract(epoch from clock_timestamp()) * 1000)::bigint,
+      (select ('x' || left(replace(max(m.life::text), '-', ''), 12))::bit(48)::bigint + 1 from hark.marks m)
+    ))), 12, '0') t (hex)
+    on conflict do nothing;
     select i.id into now_id from hark.incarnation i;
   end if;
   return now_id;
@@ -136,7 +158,11 @@ comment on function hark.cut() is
 -- Foreign transactions come and go without a mark.
 --
 -- With `looking`, it stores nothing in any case: it returns null if there is something new.
-create or replace function hark.new_mark(polite boolean, looking boolean default false) returns hark.marks
+--
+-- With `private`, it returns a private mark instead of storing one.
+create or replace function hark.new_mark(
+  polite boolean, looking boolean default false, private boolean default false
+) returns hark.marks
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 -- Planning at each call would take longer than running.
 set plan_cache_mode = force_generic_plan
@@ -179,6 +205,7 @@ begin
     if looking then
       return null;
     end if;
+    exit when private;
     if tries = 0 then
       asked_upper := m.upper;
       asked_running := m.running;
@@ -209,7 +236,7 @@ begin
     end if;
     m.low := least(m.floor, (select min(t.low) from unnest(m.lows) t (low)));
     if m.max_id - m.low > 10000
-      and clock_timestamp() > last.looked_at + interval '1 second'
+      and not private and clock_timestamp() > last.looked_at + interval '1 second'
     then
       m.lows := hark.raise_lows(m.stragglers, m.lows);
       m.low := least(m.floor, (select min(t.low) from unnest(m.lows) t (low)));
@@ -219,12 +246,42 @@ begin
   if m.life is null then
     m.life := hark.incarnation();
   end if;
+  if private then
+    m.number := -nextval('hark.private_numbers');
+    m.taken_at := clock_timestamp();
+    m.looked_at := last.taken_at;
+    return m;
+  end if;
   m.fence := pg_current_xact_id();
   m.number := nextval('hark.mark_numbers');
   m.taken_at := clock_timestamp();
   insert into hark.marks select (m).*;
   return m;
 end
+$$;
+
+-- Where the log is now, as a private mark: nothing is stored. It may be one statement with a page, as it takes no lock and
+-- no number. (In one call of a thousand, drawing the mark's own number does.)
+create or replace function hark.look() returns hark.marks
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return hark.new_mark(false, false, true);
+end
+$$;
+comment on function hark.look() is
+  'Where the log is now, as a mark that is not stored, or the newest stored mark if that says it.';
+
+-- Whether it is time to store a mark, as a private mark tells. The one it was built upon is more than a second old: a
+-- reader can begin at a time only where there is a mark. Or it is 200 ids behind, which each look then scans again. To scan
+-- 1,000 ids takes longer than all else in a look.
+create or replace function hark.wants_cut(m hark.marks) returns boolean
+language sql stable
+as $$
+  select $1.number operator(pg_catalog.<) 0 and (
+    $1.taken_at operator(pg_catalog.>) ($1.looked_at operator(pg_catalog.+) '1 second'::pg_catalog.interval)
+    or $1.max_id operator(pg_catalog.-) $1.floor operator(pg_catalog.>) 200
+  )
 $$;
 
 -- Raises the lows of long transactions that have not published. Otherwise every reader would scan again from

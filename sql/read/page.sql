@@ -59,11 +59,12 @@ declare
   small constant integer := least(8000, 200000000 / greatest(max_rows, 1));
   -- Comparing with each of many channels would take longer than the rest of the scan.
   many constant boolean := cardinality(channels) > 8;
-  converted constant boolean := hark.is_converted();
+  converted constant boolean := getdatabaseencoding() <> 'UTF8'; -- as hark.is_converted, which takes longer
   -- False once a row turns out not to be readable. Then each row is read by itself, to find it.
   at_once boolean := true;
   scanned integer := max_scanned;
   matched bigint;
+  scanned_to bigint;
   whole boolean;
   r record;
   c record;
@@ -80,9 +81,20 @@ begin
       upper(current_setting('transaction_isolation'))
       using errcode = 'HK002', hint = 'Read in a READ COMMITTED transaction of its own.';
   end if;
-  select i.rebased_through, n.id into complete_through, here from hark.install i left join hark.incarnation n on true;
-  if (here is null or here <> seen.life or here <> target.life) and not (hark.survives(seen) and hark.survives(target)) then
-    perform hark.raise_lost();
+  -- A standby cannot read the unlogged table of the incarnation. There both marks are looked for.
+  if pg_is_in_recovery() then
+    select i.rebased_through into complete_through from hark.install i;
+  else
+    select i.rebased_through, n.id into complete_through, here from hark.install i left join hark.incarnation n on true;
+  end if;
+  if here is null or here <> seen.life or here <> target.life then
+    perform hark.require_marks(seen, target);
+  end if;
+  if seen.number = target.number and seen.life = target.life then
+    last_id := top;
+    window_end := true;
+    window_span := 0;
+    return;
   end if;
   if cardinality(seen.stragglers) > 0 then
     select coalesce(array_agg(t.xid), '{}'), least(seen.floor, min(t.low)) into finished, bottom
@@ -118,33 +130,42 @@ begin
         string_agg((date_part('epoch', k.created_at) * 1000000)::bigint::text, ','),
         case when not bool_and(k.is_replay) then string_agg(case when k.is_replay then '1' else '0' end, '') end,
         case when partitions > 1 then string_agg(hark.partition_of(k.key, k.id, partitions)::text, ',') end,
-        at_once and coalesce(sum(k.stored) <= bytes_wanted and bool_and(k.plain), true)
-      into last_id, matched, ids, channel_list, keys, payloads, header_list, times, replays, partition_list, whole
+        at_once and coalesce(sum(k.stored) <= bytes_wanted and bool_and(k.plain), true),
+        -- Of the same snapshot. A later statement would count other rows: if some have been removed in between, it would
+        -- pass rows that were not scanned, and they would be lost. It is evaluated in this case only.
+        case when count(*) < max_rows and top - read_id > scanned then coalesce(
+          (select l.id from hark.log l where l.id > read_id and l.id <= top
+            order by l.id offset scanned - 1 limit 1),
+          top) end
+      into last_id, matched, ids, channel_list, keys, payloads, header_list, times, replays, partition_list, whole, scanned_to
       from (
-        select s.id, s.channel, s.key, s.payload, s.headers, s.created_at,
-          case when s.id <= complete_through then true else pg_visible_in_snapshot(s.xid, begun) end as is_replay,
-          100 + s.payload_size + coalesce(s.headers_size, 0) as stored,
-          s.payload_size <= small and pg_column_compression(s.payload) is null
-            and (s.headers is null or s.headers_size <= small and pg_column_compression(s.headers) is null) as plain
+        select f.id, f.channel, f.key, f.payload, f.headers, f.created_at,
+          case when f.id <= complete_through then true else pg_visible_in_snapshot(f.xid, begun) end as is_replay,
+          100 + f.payload_size + coalesce(f.headers_size, 0) as stored,
+          f.payload_size <= small and pg_column_compression(f.payload) is null
+            and (f.headers is null or f.headers_size <= small and pg_column_compression(f.headers) is null) as plain
         from (
-          -- The inner limit bounds the scan. Without it the planner sorts the whole log.
-          select l.xid, l.id, l.channel, l.key, l.payload, l.headers, l.created_at,
-            pg_column_size(l.payload) as payload_size, pg_column_size(l.headers) as headers_size
-          from hark.log l
-          where l.id > read_id and l.id <= top
-          order by l.id
-          limit scanned
-        ) s
-        where case when s.id <= complete_through then seen_nothing
-            else (s.xid >= next_xid or s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, ended)
-          end
-          and (channels is null
-            or case when many then s.channel in (select unnest(channels)) else s.channel = any (channels) end)
-          and (held is null or hark.partition_of(s.key, s.id, partitions) = any (held))
-          and (filter is null or case when at_once then hark.matches(filter, s.key, s.payload, s.headers)
-            else hark.may_match(filter, s.key, s.payload, s.headers) end)
-        order by s.id
-        limit max_rows
+          -- Sizes are computed here: once, and only of the rows that are given.
+          select s.*, pg_column_size(s.payload) as payload_size, pg_column_size(s.headers) as headers_size
+          from (
+            -- The inner limit bounds the scan. Without it the planner sorts the whole log.
+            select l.xid, l.id, l.channel, l.key, l.payload, l.headers, l.created_at
+            from hark.log l
+            where l.id > read_id and l.id <= top
+            order by l.id
+            limit scanned
+          ) s
+          where case when s.id <= complete_through then seen_nothing
+              else (s.xid >= next_xid or s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, ended)
+            end
+            and (channels is null
+              or case when many then s.channel in (select unnest(channels)) else s.channel = any (channels) end)
+            and (held is null or hark.partition_of(s.key, s.id, partitions) = any (held))
+            and (filter is null or case when at_once then hark.matches(filter, s.key, s.payload, s.headers)
+              else hark.may_match(filter, s.key, s.payload, s.headers) end)
+          order by s.id
+          limit max_rows
+        ) f
       ) k;
       if converted and at_once then
         perform convert_to(concat(channel_list, keys, payloads, header_list), 'UTF8');
@@ -205,13 +226,8 @@ begin
   end if;
   if cut then
     null; -- the next page begins after the last row of this one
-  elsif matched < max_rows and top - read_id <= scanned then
-    last_id := top;
   elsif matched < max_rows then
-    select coalesce(
-      (select l.id from hark.log l where l.id > read_id and l.id <= top
-        order by l.id offset scanned - 1 limit 1),
-      top) into last_id;
+    last_id := coalesce(scanned_to, top);
   end if;
   last_id := coalesce(last_id, read_id); -- every row found has been removed since
   window_end := last_id >= top;
@@ -220,11 +236,12 @@ end
 $$;
 
 -- What the owner of partitions reads next, for hark.page: up to which mark, and what the consumer reads. That is the mark
--- given; in a new window without one the newest.
+-- given; in a new window without one, where the log is now, as a private mark. If that sees what `seen` sees, it is `seen`.
 --   bounded  the number of partitions is changing: a new window ends where all partitions first read to (the
 --            barrier), whatever mark is given
 create or replace function hark.window(
-  consumer text, owner uuid, held integer[], epochs bigint[], wanted hark.marks, is_new boolean
+  consumer text, owner uuid, held integer[], epochs bigint[], wanted hark.marks, is_new boolean,
+  seen hark.marks default null
 ) returns table (
   target hark.marks, channels text[], filter jsonb, partitions integer, bounded boolean
 )
@@ -253,7 +270,10 @@ begin
   if is_new and bounded then
     select (k.mark).* into strict target from hark.kept_marks k where k.number = barrier;
   elsif wanted is null then
-    target := hark.newest_mark();
+    target := hark.new_mark(false, false, true);
+    if target.life = seen.life and target.snapshot::text = seen.snapshot::text then
+      target := seen;
+    end if;
   else
     target := wanted;
   end if;

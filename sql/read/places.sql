@@ -17,16 +17,28 @@ $$;
 
 -- Whether a reader may go on from a mark that it remembers. A crash and a fail-over may take marks, and the
 -- transaction numbers and ids that they speak of are then given out again, alike to the bit. So a mark of another
--- life counts only if one that is at least as late has survived: then all that it saw has.
+-- life counts only if one that is at least as late has survived: then all that it saw has. So has all that a mark saw
+-- of which a position's copy has survived, stored or private: see the head of marks.sql.
+--
+-- On a standby the same rows say that all that the mark sees is there (standby.sql). There no life is taken on trust: one
+-- that goes on at the primary has marks that are not here yet.
 create or replace function hark.survives(m hark.marks) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return m.number = 0 or exists (select from hark.incarnation i where i.id = m.life)
-    or exists (
+  if m.number = 0 then
+    return true;
+  elsif not pg_is_in_recovery() then
+    -- A statement of its own: a standby cannot read this table.
+    if exists (select from hark.incarnation i where i.id = m.life) then
+      return true;
+    end if;
+  end if;
+  return exists (
       select from hark.marks k
       where k.life = m.life and (k.upper > m.upper or k.upper = m.upper and k.running <= m.running)
-    );
+    )
+    or exists (select from hark.kept_marks c where c.number = m.number and (c.mark).life = m.life);
 end
 $$;
 
@@ -44,18 +56,26 @@ $$;
 create or replace function hark.resume_mark(m hark.marks) returns hark.marks
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+begin
+  return case when hark.survives(m) then m else hark.mark_before(m) end;
+end
+$$;
+
+-- The last stored mark of a mark's life that is not later than it, or the last of those before that life.
+create or replace function hark.mark_before(m hark.marks) returns hark.marks
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
 declare
+  now_life uuid;
   here hark.marks;
 begin
-  if hark.survives(m) then
-    return m;
-  end if;
   select k.* into here from hark.marks k
   where k.life = m.life and (k.upper < m.upper or k.upper = m.upper and k.running >= m.running)
   order by k.upper desc, k.running, k.number desc limit 1;
   if not found then
+    now_life := hark.life();
     select k.* into strict here from hark.marks k
-    where k.taken_at <= m.taken_at and not exists (select from hark.incarnation i where i.id = k.life)
+    where k.taken_at <= m.taken_at and k.life is distinct from now_life
     order by k.upper desc, k.running, k.number desc limit 1;
   end if;
   return here;

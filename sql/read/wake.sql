@@ -97,16 +97,25 @@ begin
   select n.name, $1, $3, clock_timestamp() + make_interval(secs => $4 / 1000.0)
   from unnest(names) n (name)
   on conflict on constraint sleepers_pkey do update set session = excluded.session, until = excluded.until;
+  perform hark.forget_sleepers($1);
+  return covered;
+end
+$$;
+
+-- Removes sleepers that have expired, or whose LISTEN session has ended, but one. Waits for no lock.
+create or replace function hark.forget_sleepers(besides uuid default null) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
   delete from hark.sleepers s
   using (
     select x.channel, x.sleeper from hark.sleepers x
-    where x.sleeper <> $1
+    where x.sleeper is distinct from $1
       and (x.until <= clock_timestamp()
         or case when x.session is null then false else pg_try_advisory_xact_lock_shared(x.session) end)
     for update skip locked
   ) gone
   where s.channel = gone.channel and s.sleeper = gone.sleeper;
-  return covered;
 end
 $$;
 

@@ -178,6 +178,35 @@ as $$
   where c.key_place is not null
 $$;
 
+-- A payload of which only the id differs from row to row. To set one value is faster than to join two objects.
+create or replace function hark.with_id(head text, described jsonb, alias text, by_hand boolean) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case when v.value = 'null' then format('%s || ''{"id": null}''', $1)
+    else format('jsonb_set(%s, ''{id}'', coalesce(to_jsonb(%s), ''null''))', $1, v.value) end
+  from (select hark.id_value($2, $3, $4)) v (value)
+$$;
+
+-- The condition that an UPDATE has changed a row's key, by two transition tables, whose rows come in one order. Above
+-- a number of rows it is true, so that the lists stay small. Null without a key.
+create or replace function hark.keys_differ(described jsonb, old text, new text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select format('exists (select from %1$s offset %2$s) or %3$s is distinct from %4$s', $3, k.most,
+    format('(select array_agg(%s) from %s as old)', k.old_key, $2), format('(select array_agg(%s) from %s as new)', k.new_key, $3))
+  from (
+    select case when v.is_fixed then 100000 else 10000 end,
+      case when v.is_fixed then format('old.%I', v.name) else hark.key_value($1, 'old') end,
+      case when v.is_fixed then format('new.%I', v.name) else hark.key_value($1, 'new') end
+    from (
+      -- A column that is compared by its operator, and has no other text for an equal value.
+      select count(*) = 1 and bool_and(c.length > 0 and strpos(c.differs, ' is distinct from ') > 0) as is_fixed, max(c.name) as name
+      from hark.columns_in($1) c where c.key_place is not null
+      having count(*) > 0
+    ) v
+  ) k (most, old_key, new_key)
+$$;
+
 -- The key of the notification. If it is over 1,000 characters, its beginning and a digest.
 create or replace function hark.key_value(described jsonb, alias text) returns text
 language sql stable set search_path = pg_catalog, pg_temp

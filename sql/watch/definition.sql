@@ -93,6 +93,14 @@ as $$
   ), $1)
 $$;
 
+-- Statements that publish, as lines of the trigger function.
+create or replace function hark.publishing(statements text[]) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select string_agg(format(E'    %s;\n    hark.wrote := hark.wrote or found;\n', s.statement), '' order by s.place)
+  from unnest($1) with ordinality s (statement, place)
+$$;
+
 -- The text of the trigger function.
 create or replace function hark.watch_body(relation oid, definition jsonb) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
@@ -109,8 +117,10 @@ declare
     else format('any (array[%s, %s]::oid[])', root, array_to_string(composites[2:], ', ')) end);
   shape bigint;
   branches text := '';
+  branch text;
   operation text;
   statements text[];
+  unmoved text[];
   facts text := case when tree then null
     else '''schema'', hark.of_schema, ''table'', hark.of_table, ''action'', hark.operation, ''metadata'', hark.metadata' end;
   executed text := format(E'      execute hark.statement using %s, hark.head, hark.headers;\n      get diagnostics hark.made = row_count;',
@@ -119,18 +129,21 @@ begin
   execute replace(shape_query, 'tg_relid', relation::text) into shape;
   foreach operation in array array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'] loop
     if d -> 'operations' ? lower(operation) then
-      branches := branches || format(E'  elsif tg_op = %L then\n', operation);
       statements := hark.watch_statements(relation, d, operation, old, new, 'hark.head', 'hark.headers', facts);
-      branches := branches || '    ' || array_to_string(statements, E';\n    hark.wrote := hark.wrote or found;\n    ')
-        || E';\n    hark.wrote := hark.wrote or found;\n';
-      -- If no key has changed and the payload needs no old rows, new rows need not be joined to them.
-      if by_statement and operation = 'UPDATE' and cardinality(statements) = 2 and d ->> 'payload' = any (array['key', 'new'])
-        and jsonb_typeof(d -> 'condition') = 'null' and jsonb_typeof(d -> 'if_changed') = 'null'
-      then
-        branches := replace(branches, E'hark.wrote := hark.wrote or found;\n    ' || statements[2] || ';', format(
-          E'hark.wrote := hark.wrote or found;\n    if found then\n      %s;\n    else\n      %s;\n    end if;', statements[2],
-          (hark.watch_statements(relation, d || '{"operations": ["insert"]}', 'INSERT', old, new, 'hark.head', 'hark.headers', facts))[1]));
+      branch := hark.publishing(statements);
+      -- Whether a key has moved is found by a look at the keys alone. Mostly none has. Then one statement will do, and
+      -- if the payload needs no old rows, new rows need not be joined to them.
+      if by_statement and operation = 'UPDATE' and cardinality(statements) = 2 then
+        unmoved := case
+          when d ->> 'payload' = any (array['key', 'new']) and jsonb_typeof(d -> 'condition') = 'null'
+            and jsonb_typeof(d -> 'if_changed') = 'null'
+          then hark.watch_statements(relation, d || '{"operations": ["insert"]}', 'INSERT', old, new, 'hark.head', 'hark.headers', facts)
+          else hark.watch_statements(relation, d, operation, old, new, 'hark.head', 'hark.headers', facts, true)
+        end;
+        branch := format(E'    if %s then\n%s    else\n%s    end if;\n', hark.keys_differ(hark.described(relation, d), old, new),
+          branch, hark.publishing(unmoved));
       end if;
+      branches := branches || format(E'  elsif tg_op = %L then\n', operation) || branch;
     end if;
   end loop;
   return format($body$

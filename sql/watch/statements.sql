@@ -3,9 +3,10 @@
 -- The statements that publish what an operation did to the rows that `old` and `new` give. None if the
 -- watch does not cover the operation. `head` and `headers` are expressions. `facts` are the pairs that
 -- `head` is made of, if they are at hand. To make a payload together with its rows is faster than to add
--- the rows to a head.
+-- the rows to a head. `unmoved`: an UPDATE that has changed no row's key.
 create or replace function hark.watch_statements(
-  relation oid, definition jsonb, operation text, old text, new text, head text, headers text, facts text default null
+  relation oid, definition jsonb, operation text, old text, new text, head text, headers text, facts text default null,
+  unmoved boolean default false
 ) returns text[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -14,7 +15,7 @@ declare
   payload text := d ->> 'payload';
   full_rows boolean := payload = any (array['full', 'diff']);
   cs jsonb := hark.described(relation, d);
-  has_key boolean := jsonb_path_exists(cs, '$[*].key_place ? (@ != null)');
+  has_key boolean := not unmoved and jsonb_path_exists(cs, '$[*].key_place ? (@ != null)');
   by_hand boolean := jsonb_typeof(d -> 'key') = 'array';
   by_number text;
   whole_row text;
@@ -31,7 +32,8 @@ declare
   old_columns text;
   at_once boolean := facts is not null and hark.is_whole(cs);
   begin_of text := 'insert into hark.published (channel, key, payload, headers)';
-  whole text := case when facts is null or not (full_rows or payload = 'new' and operation <> 'DELETE') then head || ' || jsonb_build_object(%s)' else 'jsonb_build_object(' || replace(facts, '%', '%%') || ', %s)' end;
+  only_id boolean := not (full_rows or payload = 'new' and operation <> 'DELETE');
+  whole text := case when only_id or facts is null then head || ' || jsonb_build_object(%s)' else 'jsonb_build_object(' || replace(facts, '%', '%%') || ', %s)' end;
   made text[] := '{}';
 begin
   if not d -> 'operations' ? lower(operation) then
@@ -52,9 +54,9 @@ begin
       if d ->> 'condition' is not null then
         source := format('%s cross join %s as %I', source, nothing, case operation when 'INSERT' then 'old' else 'new' end);
       end if;
-      fields := format(whole, format('''id'', %s%s', hark.id_value(cs, row_alias, by_hand),
+      fields := case when only_id then hark.with_id(head, cs, row_alias, by_hand) else format(whole, format('''id'', %s%s', hark.id_value(cs, row_alias, by_hand),
         case when has_row then format(', %L, %s', row_alias,
-          case when at_once then format('%I.*', row_alias) else hark.row_value(cs, row_alias, true) end) else '' end));
+          case when at_once then format('%I.*', row_alias) else hark.row_value(cs, row_alias, true) end) else '' end)) end;
       if has_row then
         fields := format('case when %s then %s || jsonb_build_object(''id'', %s, ''truncated'', true) else %s end',
           hark.is_wide(cs, d ->> 'max_bytes', array[row_alias]), head, hark.id_value(cs, row_alias, by_hand), fields);
@@ -97,7 +99,9 @@ begin
   from (
     select c.name, c.included, c.key_place, c.looked_at, c.differs from hark.columns_in(cs) c order by c.place
   ) k (name, included, key_place, looked_at, differs);
-  if moved <> 'false' then
+  if unmoved then
+    moved := 'false';
+  elsif moved <> 'false' then
     -- Equal values have the same key. So first compare the values, then the keys.
     moved := format('((%s) and %s <> %s)', moved, hark.key_value(cs, 'old'), hark.key_value(cs, 'new'));
     if by_hand then
@@ -121,15 +125,14 @@ begin
       headers, source, condition, moved);
   end if;
   fields := format('''id'', %s', hark.id_value(cs, 'new', by_hand));
-  fields := format(whole, case payload
-    when 'key' then fields
+  fields := case when only_id then hark.with_id(head, cs, 'new', by_hand) else format(whole, case payload
     when 'new' then format('%s, ''new'', %s', fields, columns)
     when 'full' then format('%s, ''old'', %s, ''new'', %s, ''changed'', %s', fields,
       old_columns, columns, coalesce(changed, '''[]''::jsonb'))
     else format('%1$s, ''old'', (%2$s) - %4$s, ''new'', (%3$s) - %4$s, ''changed'', %5$s', fields,
       case when at_once then format('to_jsonb(%s)', old_columns) else old_columns end,
       case when at_once then format('to_jsonb(%s)', columns) else columns end, coalesce(unchanged, '''{}''::text[]'), coalesce(changed, '''[]''::jsonb'))
-  end);
+  end) end;
   if has_key then
     fields := format('case when %s then %s || ''{"action": "INSERT", "moved": true}''::jsonb || jsonb_build_object(''id'', %s%s) '
       'else %s end', moved, head, hark.id_value(cs, 'new', by_hand),

@@ -8,6 +8,7 @@ import { firstQuery, type Queryable } from "../database/queryable.ts";
 import { serverError } from "../database/driver_error.ts";
 import { translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
+import { observed } from "../observe/seam.ts";
 import { loadSchema } from "./script.ts";
 import { compareVersions, isVersion, schemaVersion } from "./version.ts";
 
@@ -89,7 +90,7 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
   const changed = found !== schemaVersion || await translated(() => functionsOf(db)) !== digest;
   if (changed) {
     try {
-      await db.query(sql);
+      await observed("hark.migrate", db, {}, () => db.query(sql));
     } catch (error) {
       const server = serverError(error);
       if (server?.code === "42501") {

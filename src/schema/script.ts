@@ -71,6 +71,7 @@ declare
   wanted constant text[] := array[${settings.map(([, value]) => `'${value}'`).join(", ")}];
   before text[];
   patience constant interval := pg_catalog.current_setting('statement_timeout')::pg_catalog.interval;
+  timeout constant pg_catalog.timestamptz := pg_catalog.statement_timestamp() operator(pg_catalog.+) patience;
 begin
   if pg_catalog.current_setting('transaction_read_only') operator(pg_catalog.=) 'on' and not pg_catalog.pg_is_in_recovery() then
     -- Nothing has been done yet. Inside the caller's own read-only transaction this is refused.
@@ -121,6 +122,18 @@ set version = excluded.version, functions = excluded.functions, changed_at = clo
           perform pg_catalog.set_config(names[place], before[place], true);
         end if;
       end loop;
+      -- A timeout that came after this block would undo everything. One that is near is waited for here.
+      if pg_catalog.clock_timestamp() operator(pg_catalog.<) timeout
+        and timeout operator(pg_catalog.<) (pg_catalog.clock_timestamp() operator(pg_catalog.+) interval '0.5 s')
+      then
+        begin
+          perform pg_catalog.pg_sleep(0.6);
+        exception when query_canceled then
+          if pg_catalog.clock_timestamp() operator(pg_catalog.<) timeout then
+            raise;
+          end if;
+        end;
+      end if;
       exit;
     exception when duplicate_schema or unique_violation then
       -- Another session has created the schema in this moment. Or it is not Hark's.
@@ -131,8 +144,7 @@ set version = excluded.version, functions = excluded.functions, changed_at = clo
       -- A statement cannot lengthen its own timeout, which runs from its beginning. But it ends only once, so
       -- the second attempt has all the time it needs.
       if attempt operator(pg_catalog.>) 1 or patience operator(pg_catalog.=) interval '0'
-        or pg_catalog.clock_timestamp() operator(pg_catalog.-) pg_catalog.statement_timestamp()
-          operator(pg_catalog.<) patience
+        or pg_catalog.clock_timestamp() operator(pg_catalog.<) timeout
       then
         raise;
       end if;
