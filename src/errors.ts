@@ -5,6 +5,8 @@
  * @module
  */
 
+import { sqlState } from "./database/driver_error.ts";
+
 /**
  * What went wrong, as a code for programs. The values are stable; later versions may add new ones.
  *
@@ -24,11 +26,15 @@
  *   filter.
  * - `WINDOW_LOST`: the server crashed, or was replaced by another one, since the mark was cut at
  *   which the reader stands.
+ * - `REPLICA_BEHIND`: the replica has not replayed as far as what is to be read.
  * - `IN_TRANSACTION`: the call needs a READ COMMITTED transaction of its own, with nothing written
  *   in it.
- * - `NO_CONSUMER`: no consumer of that name exists, or no module that exports one or a channel.
+ * - `NO_CONSUMER`: no consumer or inbox of that name exists, or no module that exports a consumer or a
+ *   channel.
  * - `CONFLICT`: the stored state contradicts the request.
  * - `TIMEOUT`: the server did not answer within the allowed time.
+ * - `DESTINATION`: the target of a relay, the source of an inbox, or the URL of a wake cannot do what
+ *   was asked: there is no such stream, or it does not allow it.
  * - `EMBEDDED`: the embedded server could not be found, created, started or stopped.
  * - `DATABASE`: any other error of the server. `cause` is the driver's error.
  */
@@ -45,10 +51,12 @@ export type HarkErrorCode =
   | "FENCED"
   | "OUTDATED"
   | "WINDOW_LOST"
+  | "REPLICA_BEHIND"
   | "IN_TRANSACTION"
   | "NO_CONSUMER"
   | "CONFLICT"
   | "TIMEOUT"
+  | "DESTINATION"
   | "EMBEDDED"
   | "DATABASE";
 
@@ -85,6 +93,16 @@ export class HarkError extends Error {
     this.name = "HarkError";
     this.code = code;
     this.remedy = remedy;
+  }
+
+  /**
+   * The SQLSTATE that the server reported, such as `"23505"`, wherever the driver keeps it in `cause`;
+   * undefined if the server reported none.
+   *
+   * @see https://www.postgresql.org/docs/current/errcodes-appendix.html
+   */
+  get sqlState(): string | undefined {
+    return sqlState(this.cause);
   }
 }
 

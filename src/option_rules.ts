@@ -34,6 +34,8 @@ export interface SwitchRule {
 /** A function. */
 export interface FunctionRule {
   readonly kind: "function";
+  /** Whether it has to be given. The module that takes it checks that. */
+  readonly isRequired?: true;
 }
 
 /** Anything else. The module that takes it checks it. */
@@ -96,6 +98,9 @@ export function either(otherwise: boolean): SwitchRule {
 
 /** A function. */
 export const aFunction: FunctionRule = { kind: "function" };
+
+/** A function that has to be given. */
+export const requiredFunction: FunctionRule = { kind: "function", isRequired: true };
 
 /** What its own module checks. By default it is no function. */
 export function other(

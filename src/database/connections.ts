@@ -8,56 +8,26 @@
 // @ts-types="npm:@types/pg@8.23.1"
 import type pg from "pg";
 import { bad, knownOptions, text, wholeNumber } from "../check.ts";
-import { type Duration, durationMs, longestTimer } from "../duration.ts";
+import { durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
+import type { ConnectOptions } from "./connect_options.ts";
 import { isScarce } from "./driver_error.ts";
 import { HandlerSessions } from "./handler_sessions.ts";
 import { Lanes } from "./lanes.ts";
 import { Listener } from "./listener.ts";
+import { ObservedConnections } from "./observed.ts";
 import { Pending } from "./pending.ts";
 import type { OwnConnection, QueryResult } from "./queryable.ts";
 import { QueryPool } from "./query_pool.ts";
-import { Session, type SessionOptions } from "./session.ts";
+import { cutOff, Session, type SessionOptions } from "./session.ts";
 import { messageOf } from "./translate.ts";
-import { withoutEffect } from "./url.ts";
+import { letsListen, withoutEffect } from "./url.ts";
 
 const logger = getLogger(["hark", "database"]);
 
 const timeout = { least: 1, most: longestTimer };
 const interval = { least: 10, most: longestTimer };
-
-/** Options of {@linkcode connect}. Each {@linkcode Duration} is at most 2,000,000,000 ms (23 days). */
-export interface ConnectOptions {
-  /** The maximum number of connections in the pool for queries, 1 to 1,000. @default {4} */
-  readonly poolSize?: number;
-  /** The timeout for connecting. @default {5000} */
-  readonly connectTimeout?: Duration;
-  /** The timeout for one query of the pool. @default {30000} */
-  readonly queryTimeout?: Duration;
-  /**
-   * The timeout for one query of a reader, such as reading a page or acknowledging. It is shorter
-   * than `queryTimeout` because it decides how soon a silent connection is detected. A page that
-   * takes longer is read in smaller parts. One notification that takes longer gets more time, up to
-   * 64 times this.
-   * @default {8000}
-   */
-  readonly readerTimeout?: Duration;
-  /**
-   * Whether to LISTEN. If false, readers only poll. Set it to false behind a transaction pooler,
-   * where LISTEN receives nothing.
-   * @default {true}
-   */
-  readonly listen?: boolean;
-  /** The interval between heartbeats of the LISTEN connection, at least 10. @default {5000} */
-  readonly heartbeat?: Duration;
-  /** The timeout for the answer to a heartbeat, at least 10. @default {4000} */
-  readonly heartbeatTimeout?: Duration;
-  /** The maximum delay between two attempts to reconnect, at least 10. @default {5000} */
-  readonly maxReconnectDelay?: Duration;
-  /** The `application_name` of the connections, as in `pg_stat_activity`. @default {"hark"} */
-  readonly applicationName?: string;
-}
 
 /** The connections behind a `Database`. */
 export class Connections {
@@ -77,6 +47,7 @@ export class Connections {
   };
   readonly #closing = new Map<() => Promise<void>, () => string | undefined>();
   #listener: Promise<Listener> | undefined;
+  readonly #observed: ObservedConnections;
   #closed: Promise<void> | undefined;
   readonly #pending = new Pending();
   #ended = false;
@@ -94,6 +65,8 @@ export class Connections {
       "heartbeatTimeout",
       "maxReconnectDelay",
       "applicationName",
+      "replica",
+      "replicaInterval",
     ]);
     this.#session = {
       url,
@@ -101,7 +74,7 @@ export class Connections {
       applicationName: applicationName(options.applicationName),
       queryTimeout: durationMs("readerTimeout", options.readerTimeout, 8000, timeout),
     };
-    const { listen = true } = options;
+    const { listen = letsListen(url) } = options;
     if (typeof listen !== "boolean") bad("listen", listen, "Give true or false.");
     this.#listen = listen;
     this.#times = {
@@ -122,7 +95,7 @@ export class Connections {
       (reason, left) => this.#scarce(reason, left, "queries"),
     );
     this.lanes = new Lanes({
-      open: () => this.session(),
+      open: (over) => this.session(over),
       scarce: (reason, left) => this.#scarce(reason, left, "consumers and subscriptions"),
     });
     this.handlerSessions = new HandlerSessions({
@@ -137,6 +110,7 @@ export class Connections {
       },
       scarce: (reason, left) => this.#scarce(reason, left, "transactional handlers"),
     });
+    this.#observed = new ObservedConnections([this.pool, this.lanes, this.handlerSessions], listen);
   }
 
   /** Runs one statement on a connection of the pool, which `run` is given. */
@@ -144,9 +118,36 @@ export class Connections {
     return await this.#pending.run(() => this.pool.query(run));
   }
 
+  /** Runs one statement on the pool, which `over` ends at once. It takes no longer than one of a session. */
+  async queryUntil(
+    over: AbortSignal | undefined,
+    text: string,
+    values: unknown[],
+  ): Promise<QueryResult> {
+    return await this.query(async (on) => {
+      const cut = () => cutOff(on);
+      over?.addEventListener("abort", cut);
+      try {
+        over?.throwIfAborted();
+        return await on.query({ text, values, ...{ query_timeout: this.#session.queryTimeout } });
+      } finally {
+        over?.removeEventListener("abort", cut);
+      }
+    });
+  }
+
   /** Runs work on the pool that {@linkcode Connections.close} waits for. */
   async working<T>(work: () => Promise<T>): Promise<T> {
     return await this.#pending.run(work);
+  }
+
+  /** Closes what nothing uses: a consumer sleeps. Never fails, and need not be awaited. */
+  async rest(): Promise<void> {
+    try {
+      await Promise.all([this.handlerSessions.spare(), this.pool.rest()]);
+    } catch (reason) {
+      logger.debug("Could not close an idle connection: {reason}", { reason: messageOf(reason) });
+    }
   }
 
   /** Makes room on a server that has no connection free, and says so once. */
@@ -169,9 +170,9 @@ export class Connections {
   }
 
   /** Opens a connection for one owner. The caller closes it. */
-  async session(): Promise<Session> {
+  async session(over?: AbortSignal): Promise<Session> {
     this.#mustBeOpen();
-    return await Session.open(this.#session);
+    return await Session.open(this.#session, over);
   }
 
   /** A share of the connections that consumers and subscriptions have in common. The caller closes it. */
@@ -213,6 +214,7 @@ export class Connections {
       },
       (reason) => this.#scarce(reason, 0, "LISTEN"),
     );
+    this.#observed.listener = listener;
     // A silent line or a restart that ended the LISTEN connection has most likely ended the pool's
     // connections too. The next query on one of them would only find out by its timeout.
     listener.onLoss(() => {
@@ -276,6 +278,7 @@ export class Connections {
     await Promise.allSettled([...this.#closing.keys()].map((end) => end()));
     await this.#pending.ended();
     this.#ended = true;
+    this.#observed.end();
     const listener = await this.#listener?.catch(() => undefined);
     await listener?.close();
     await this.lanes.close();

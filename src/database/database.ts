@@ -5,16 +5,23 @@
  */
 
 import { bad } from "../check.ts";
-import { HarkError } from "../errors.ts";
-import { attachPrepared, Preparing } from "./prepared.ts";
-import { Connections, type ConnectOptions } from "./connections.ts";
-import { lent, type Queryable, type QueryResult } from "./queryable.ts";
-import { translate, translated } from "./translate.ts";
-import { databaseUrl, shownUrl, withoutSecrets } from "./url.ts";
-
-// A registered symbol instead of instanceof: a module of consumers may have imported another copy
-// of this package than the program that runs it.
-const connectionsKey = Symbol.for("@hark/postgres:connections:1");
+import { attachPrepared } from "./prepared.ts";
+import { Preparing } from "./preparing.ts";
+import type { ConnectOptions } from "./connect_options.ts";
+import { Connections } from "./connections.ts";
+import {
+  connectionsKey,
+  lent,
+  type Place,
+  placed,
+  type Queryable,
+  type QueryResult,
+  replicaKey,
+} from "./queryable.ts";
+import { refusedBy } from "./refused.ts";
+import { openReplica, type ReplicaConnections, requireReplica } from "./replica.ts";
+import { translated } from "./translate.ts";
+import { databaseUrl, placeOf, shownUrl } from "./url.ts";
 
 /**
  * A database, connected by {@linkcode connect}. It is a {@linkcode Queryable}. Consumers open
@@ -22,12 +29,17 @@ const connectionsKey = Symbol.for("@hark/postgres:connections:1");
  */
 export class Database implements Queryable, AsyncDisposable {
   readonly #connections: Connections;
+  readonly #replica: ReplicaConnections | undefined;
   readonly #preparing = new Preparing();
 
   /** Use {@linkcode connect}, which also checks that the server answers. */
   constructor(url: string, options: ConnectOptions = {}) {
-    this.#connections = new Connections(databaseUrl(url), options);
+    const place = databaseUrl(url);
+    this.#connections = new Connections(place, options);
+    this.#replica = openReplica(options);
     Object.defineProperty(this, connectionsKey, { value: this.#connections });
+    Object.defineProperty(this, replicaKey, { value: this.#replica });
+    Object.defineProperty(this, placed, { value: placeOf(place) });
   }
 
   /** Runs one statement on a connection of the pool. @throws {HarkError} */
@@ -74,9 +86,10 @@ export class Database implements Queryable, AsyncDisposable {
     let broken: Error | undefined;
     try {
       await translated(() => client.query(this.#connections.pool.begin));
-      const tx: Queryable & { readonly [lent]: true } = {
+      const tx: Queryable & { readonly [lent]: true; readonly [placed]: Place | undefined } = {
         query: (text, values = []) => translated(() => client.query(text, values)),
         [lent]: true,
+        [placed]: (this as { [placed]?: Place })[placed],
       };
       const result = await work(tx);
       await translated(() => client.query("commit"));
@@ -93,8 +106,9 @@ export class Database implements Queryable, AsyncDisposable {
    * Stops everything that runs on this database, such as consumers. Waits up to 5 s for statements
    * and transactions that are not awaited. Then closes every connection.
    */
-  close(): Promise<void> {
-    return this.#connections.close();
+  async close(): Promise<void> {
+    await this.#connections.close();
+    await this.#replica?.connections.close();
   }
 
   /**
@@ -115,6 +129,11 @@ export function connectionsOf(db: Queryable): Connections | undefined {
   return (db as { [connectionsKey]?: Connections })[connectionsKey];
 }
 
+/** The connections of a {@linkcode Database} to its replica; undefined if it has none. */
+export function replicaConnectionsOf(db: Queryable): ReplicaConnections | undefined {
+  return (db as { [replicaKey]?: ReplicaConnections })[replicaKey];
+}
+
 /**
  * Connects to a database and checks that it answers.
  *
@@ -125,12 +144,23 @@ export function connectionsOf(db: Queryable): Connections | undefined {
  * @param url `postgres://user:password@host:port/database`. If it is undefined or empty, PGHOST,
  * PGPORT, PGUSER, PGPASSWORD and PGDATABASE name the database, as for `psql`. One of PGHOST and
  * PGDATABASE must be set, and the process must have the right to read them.
+ * With `replica`, that server must answer too, and must be a standby of this one.
+ *
  * @throws {HarkError} `UNREACHABLE` or `TIMEOUT` if the first query fails; `BAD_OPTION`.
  * @example
  * ```ts
  * import { connect } from "@hark/postgres";
  *
  * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * ```
+ * @example Reading from a standby
+ * ```ts
+ * import { connect, subscribe } from "@hark/postgres";
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"), {
+ *   replica: Deno.env.get("HARK_REPLICA_URL"),
+ * });
+ * for await (const { payload } of subscribe(db, "orders")) console.log(payload);
  * ```
  */
 export async function connect(
@@ -141,15 +171,16 @@ export async function connect(
   const database = new Database(place, options);
   try {
     await database.query("select 1");
+  } catch (error) {
+    await database.close();
+    throw refusedBy(shownUrl(place), error);
+  }
+  try {
+    const replica = replicaConnectionsOf(database);
+    if (replica !== undefined) await requireReplica(database, replica);
     return database;
   } catch (error) {
     await database.close();
-    const reason = translate(error);
-    const { code, remedy } = reason;
-    const what = remedy === undefined ? reason.message : reason.message.replace(`. ${remedy}`, "");
-    throw new HarkError(code, `${shownUrl(place)}: ${withoutSecrets(what)}`, {
-      cause: error,
-      ...(remedy === undefined ? {} : { remedy }),
-    });
+    throw error;
   }
 }

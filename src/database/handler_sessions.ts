@@ -37,6 +37,11 @@ export class HandlerSessions {
     this.#options = options;
   }
 
+  /** How many connections there are. */
+  get size(): number {
+    return this.#open.size;
+  }
+
   /** A transactional consumer begins. Returns what to call at its end. */
   join(): () => Promise<void> {
     this.#users++;

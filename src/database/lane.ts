@@ -36,6 +36,8 @@ export class Lane implements OwnConnection {
   readonly #main: Lane | undefined;
   readonly #ended = Promise.withResolvers<Error>();
   #reason: Error | undefined;
+  /** The connections of the statements that are under way. */
+  readonly #using = new Set<Session>();
   #closed: Promise<void> | undefined;
 
   constructor(connections: Lends, leave: (() => Promise<void>) | undefined, main?: Lane) {
@@ -80,8 +82,10 @@ export class Lane implements OwnConnection {
       try {
         this.#mustBeAlive();
         session.patience = patience;
+        this.#using.add(session);
         return await run(session);
       } finally {
+        this.#using.delete(session);
         session.patience = 1;
         this.#connections.give(session, reads);
       }
@@ -101,6 +105,12 @@ export class Lane implements OwnConnection {
     const lane = this.#main ?? this;
     lane.#reason ??= reason;
     lane.#ended.resolve(reason);
+  }
+
+  cut(): void {
+    this.#end(new HarkError("TIMEOUT", "this connection was cut off: its time is over"));
+    for (const session of this.#using) session.cut();
+    if (this.reading !== this) this.reading.cut();
   }
 
   close(): Promise<void> {

@@ -36,8 +36,8 @@ interface Waiting {
 
 /** What lanes are given. */
 export interface LanesOptions {
-  /** Opens a connection. */
-  open(): Promise<Session>;
+  /** Opens a connection. Gives up at once when `over` aborts. */
+  open(over: AbortSignal): Promise<Session>;
   /** The server has refused a connection. `left` is how many the lanes have. */
   scarce(reason: Error, left: number): void;
 }
@@ -67,6 +67,11 @@ export class Lanes implements Lends {
 
   constructor(options: LanesOptions) {
     this.#options = options;
+  }
+
+  /** How many connections there are. */
+  get size(): number {
+    return this.#sessions.size;
   }
 
   /** A lane of its own for one reader. It opens no connection before its first statement. */
@@ -198,7 +203,7 @@ export class Lanes implements Lends {
   }
 
   async #openOne(over: AbortSignal): Promise<void> {
-    const session = await this.#options.open();
+    const session = await this.#options.open(over);
     try {
       await this.prepare?.(session);
     } catch (error) {

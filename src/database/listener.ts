@@ -7,6 +7,7 @@
 
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
+import { count } from "../observe/seam.ts";
 import { backoff, Bell, pause } from "./bell.ts";
 import { isScarce } from "./driver_error.ts";
 import { counted } from "./counted.ts";
@@ -52,6 +53,10 @@ export class Listener {
   readonly #stop = new AbortController();
   readonly #tests = new Map<string, () => void>();
   readonly #losses = new Set<() => void>();
+  /** The bells of readers that sleep. */
+  readonly #resting = new Set<Bell>();
+  /** Rung when a reader falls asleep or wakes. */
+  readonly #restChange = new Bell();
   #session: Session | undefined;
   #running: Promise<void> = Promise.resolve();
   #live = false;
@@ -122,7 +127,29 @@ export class Listener {
    */
   attach(bell: Bell, channels: readonly string[] | null): () => void {
     this.#bells.set(bell, channels === null ? null : new Set(channels));
-    return () => void this.#bells.delete(bell);
+    this.#restChange.ring();
+    return () => {
+      this.#bells.delete(bell);
+      this.#resting.delete(bell);
+      this.#restChange.ring();
+    };
+  }
+
+  /**
+   * The reader of an attached bell sleeps. While all of them do, the LISTEN session sends no heartbeat:
+   * the server may be suspended. Returns a function that says that the reader has woken.
+   */
+  rest(bell: Bell): () => void {
+    this.#resting.add(bell);
+    this.#restChange.ring();
+    return () => {
+      this.#resting.delete(bell);
+      this.#restChange.ring();
+    };
+  }
+
+  get #isQuiet(): boolean {
+    return this.#resting.size > 0 && this.#resting.size === this.#bells.size;
   }
 
   /**
@@ -239,6 +266,7 @@ export class Listener {
       }
       try {
         await this.#connect(prove);
+        count("hark.listener.reconnects", 1);
         if (failures === 0) logger.over("The LISTEN connection is back.");
         else {
           logger.over("The LISTEN connection is back after {failures} failed attempts.", {
@@ -262,15 +290,22 @@ export class Listener {
   async #watch(session: Session): Promise<unknown> {
     const { signal } = this.#stop;
     const { heartbeat } = this.#options;
-    const bell = new Bell();
-    session.ended.then(() => bell.ring());
+    const change = this.#restChange;
+    void session.ended.then(() => change.ring());
     let listenedAt = performance.now();
     while (session.alive && !signal.aborted) {
+      const seen = change.count;
+      if (this.#isQuiet) {
+        await change.wait(seen, Infinity, signal);
+        // A session that was silent without heartbeats may be dead.
+        listenedAt = this.#answeredAt = -Infinity;
+        continue;
+      }
       const now = performance.now();
       const isProven = now - listenedAt < repairInterval;
       const due = Math.max(listenedAt, isProven ? this.#answeredAt : listenedAt) + heartbeat;
       if (due > now) {
-        if (await bell.wait(0, due - now, signal) || signal.aborted) break;
+        await change.wait(seen, due - now, signal);
         continue;
       }
       try {

@@ -70,6 +70,16 @@ export class QueryPool {
     });
   }
 
+  /** How many connections it has. */
+  get size(): number {
+    return this.#pool.totalCount;
+  }
+
+  /** Whether a connection is idle, which the next query takes. */
+  get hasIdle(): boolean {
+    return this.#pool.idleCount > this.#pool.waitingCount;
+  }
+
   /** Runs one statement on a connection, which `run` is given. */
   async query(run: (on: pg.ClientBase) => Promise<QueryResult>): Promise<QueryResult> {
     const client = await this.connect();
@@ -115,6 +125,15 @@ export class QueryPool {
   spare(): void {
     [...this.#idle].slice(0, this.#pool.totalCount - 1).forEach(cutOff);
     this.#keep(1);
+  }
+
+  /** Closes what is idle, in order: the server may be suspended. The next query opens a connection. */
+  async rest(): Promise<void> {
+    const { idleCount } = this.#pool;
+    for (let n = 0; n < idleCount && this.#pool.idleCount > 0; n++) {
+      // Takes one that is idle. If a query was quicker, this waits for it and closes its connection.
+      (await this.#pool.connect()).release(true);
+    }
   }
 
   /** Asks for no more connections for a while, and closes none. Handlers may wait for the pool. */

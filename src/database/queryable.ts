@@ -53,6 +53,11 @@ export interface OwnConnection extends Queryable {
    * this one, and is closed by its owner. Undefined if they are not shared.
    */
   readonly sibling?: () => OwnConnection;
+  /**
+   * Ends it at once, with the statement that is under way: its time is over. The server may still carry
+   * the statement out.
+   */
+  cut(): void;
   /** Closes the connection, or leaves those that are shared. Never fails. */
   close(): Promise<void>;
   readonly [own]: true;
@@ -143,6 +148,20 @@ export function requireQueryable(db: unknown): asserts db is Queryable {
 export const lent: unique symbol = Symbol.for("@hark/postgres:lent:1") as never;
 
 /**
+ * The property that holds the connections of a `Database`. A registered symbol instead of instanceof:
+ * a module of consumers may have imported another copy of this package than the program that runs it.
+ */
+export const connectionsKey: unique symbol = Symbol.for("@hark/postgres:connections:1") as never;
+
+/** The property that holds the connections of a `Database` to its replica. */
+export const replicaKey: unique symbol = Symbol.for("@hark/postgres:replica:1") as never;
+
+/** Whether it is a `Database`, which runs each statement on a connection of a pool. */
+export function isDatabase(db: Queryable): boolean {
+  return (db as { [connectionsKey]?: unknown })[connectionsKey] !== undefined;
+}
+
+/**
  * Runs the first statement of a call on a driver that Hark does not know, and refuses a result that
  * has another shape. A wrapper that forgets `{ rows }` would otherwise fail far from here.
  *
@@ -179,3 +198,14 @@ function shape(result: unknown, rows: unknown): string {
   if (rows.length === 0) return "no rows, for a statement that returns one";
   return `rows of which the first is ${Array.isArray(rows[0]) ? "an array" : show(rows[0])}`;
 }
+
+/** Where a database is, without secrets. */
+export interface Place {
+  readonly address: string | undefined;
+  readonly port: number | undefined;
+  /** The database's name. */
+  readonly database: string | undefined;
+}
+
+/** Where a connection of Hark's own leads. A registered symbol, as above. */
+export const placed: unique symbol = Symbol.for("@hark/postgres:place:1") as never;

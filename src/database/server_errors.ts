@@ -18,6 +18,7 @@ const own: Record<string, HarkErrorCode> = {
   HK006: "BAD_OPTION",
   HK007: "NO_CONSUMER",
   HK008: "CONFLICT",
+  HK009: "REPLICA_BEHIND",
 };
 
 const constraints: Record<string, [HarkErrorCode, string]> = {
@@ -77,9 +78,11 @@ export function ofServer(
       ];
     case "3D000":
       return ["UNREACHABLE", message, "Create the database, or correct its name in the URL."];
+    case "0A000":
     case "55000":
     case "XX000":
-      // "recovery is in progress"; "cannot assign TransactionIds during recovery"
+      // "recovery is in progress"; "cannot assign TransactionIds during recovery"; "cannot access temporary or
+      // unlogged relations during recovery"
       if (!/recovery is in progress|during recovery/.test(message)) return plain;
       return ["NOT_PRIMARY", `this server is a standby: ${message}`, "Connect to the primary."];
     case "25006":
@@ -90,32 +93,42 @@ export function ofServer(
     : plain;
 }
 
+/** What each kind of rights is for. */
+const purposes = {
+  publish: "to publish",
+  read: "to read",
+  consume: "to run consumers",
+  operate: "to operate",
+  observe: "to look only",
+} as const;
+type Kind = keyof typeof purposes;
+const kinds = Object.keys(purposes) as Kind[];
+
 /**
  * What a missing right would allow, and the remedy, as far as the server's message says which right
  * it is. The lists of functions and tables come from sql/, so that they cannot become stale.
  */
 function noPermission(message: string, role = "role"): Translation {
-  const grant = (kind: string) => `hark.grant_${kind}('${role.replaceAll("'", "''")}')`;
+  const grant = (kind: Kind) => `hark.grant_${kind}('${role.replaceAll("'", "''")}')`;
+  const choice = (some: readonly Kind[]) =>
+    some.map((kind) => `${grant(kind)} ${purposes[kind]}`).join(", or ");
   if (/schema "?hark"?$/.test(message)) {
     return [
       "NO_PERMISSION",
       message,
-      `As the schema's owner: select ${grant("publish")} to publish, ${grant("consume")} to ` +
-      `read, or ${grant("operate")} to operate, such as to retry and to clean up.`,
+      `As the schema's owner: select ${choice(kinds)}.`,
     ];
   }
   const [, what, name = ""] = /(function|table) "?(\w+)"?$/.exec(message) ?? [];
-  if (what === "table" ? rights.tables.includes(name) : /^grant_\w+$/.test(name)) {
+  if (what === "table" ? rights.tables.includes(name) : /^(grant|revoke)_\w+$/.test(name)) {
     return ["NO_PERMISSION", message, "Only the owner of the schema may do this."];
   }
-  const kinds = what !== "function"
-    ? []
-    : (["publish", "consume", "operate"] as const).filter((kind) => rights[kind].includes(name));
-  if (kinds.length === 0) return ["NO_PERMISSION", message];
+  const missing = what === "function" ? kinds.filter((kind) => rights[kind].includes(name)) : [];
+  if (missing.length === 0) return ["NO_PERMISSION", message];
   // The function's name alone says nothing to a reader of the message.
   return [
     "NO_PERMISSION",
-    `this role may not ${kinds.join(" or ")}: ${message}`,
-    `As the schema's owner: select ${kinds.map(grant).join(" or ")}.`,
+    `this role may not ${missing.join(" or ")}: ${message}`,
+    `As the schema's owner: select ${missing.length === 1 ? grant(missing[0]!) : choice(missing)}.`,
   ];
 }

@@ -8,7 +8,8 @@
 import pg from "pg";
 import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
-import { attachPrepared, Preparing } from "./prepared.ts";
+import { attachPrepared } from "./prepared.ts";
+import { Preparing } from "./preparing.ts";
 import { own, type OwnConnection, type QueryResult } from "./queryable.ts";
 import { runAlone, type SetUp, setUp } from "./settings.ts";
 import { translate } from "./translate.ts";
@@ -74,10 +75,17 @@ export class Session implements OwnConnection {
     client.on("end", () => this.#end(new Error("Connection terminated")));
   }
 
-  /** Opens a session with the settings that Hark needs. @throws {HarkError} `UNREACHABLE`, `TIMEOUT`. */
-  static async open(options: SessionOptions): Promise<Session> {
+  /**
+   * Opens a session with the settings that Hark needs.
+   *
+   * @param over Ends the attempt at once when it aborts.
+   * @throws {HarkError} `UNREACHABLE`, `TIMEOUT`.
+   */
+  static async open(options: SessionOptions, over?: AbortSignal): Promise<Session> {
     const client = new pg.Client(clientConfig(options));
     const session = new Session(client, options);
+    const cut = () => cutOff(client);
+    over?.addEventListener("abort", cut, { once: true });
     try {
       await client.connect();
       session.#setUp = await setUp(client, { ...options, shared: session.#shared });
@@ -85,6 +93,8 @@ export class Session implements OwnConnection {
       session.#end(translate(error));
       await session.close();
       throw translate(error);
+    } finally {
+      over?.removeEventListener("abort", cut);
     }
     return session;
   }
@@ -180,6 +190,12 @@ export class Session implements OwnConnection {
   #end(reason: Error): void {
     this.#reason ??= reason;
     this.#ended.resolve(reason);
+  }
+
+  /** Ends the connection at once, with the statement that is under way. */
+  cut(): void {
+    this.#end(new HarkError("TIMEOUT", "the statement was cut off: its time is over"));
+    void this.close();
   }
 
   /** Closes the connection. A dead or silent connection is cut off after a moment. Never fails. */

@@ -162,32 +162,6 @@ export async function translated<T>(
 }
 
 /**
- * Runs a publishing statement. An error for a value that PostgreSQL cannot store becomes
- * `BAD_PAYLOAD`.
- */
-export async function published<T>(run: () => Promise<T>): Promise<T> {
-  try {
-    return await run();
-  } catch (error) {
-    const translated = translate(error);
-    const server = serverError(translated);
-    if (
-      translated.code === "DATABASE" && server !== undefined &&
-      /^(22P05|22P02|22021|54000|54001)$/.test(server.code)
-    ) {
-      throw new HarkError(
-        "BAD_PAYLOAD",
-        `PostgreSQL cannot store this: ${server.message ?? messageOf(translated.cause)}`,
-        {
-          cause: translated.cause,
-        },
-      );
-    }
-    throw translated;
-  }
-}
-
-/**
  * Whether an error is temporary: caused by the connection, by the server's state or by its load,
  * and not by a missing right or a wrong option.
  */
@@ -198,6 +172,7 @@ export function isPassing(error: HarkError): boolean {
     case "NOT_PRIMARY":
     case "FENCED":
     case "WINDOW_LOST":
+    case "REPLICA_BEHIND":
       return true;
     case "DATABASE": {
       const code = sqlState(error);

@@ -8,6 +8,7 @@ import { bad, show, suggestion } from "../check.ts";
 import { longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { kindOf } from "../show.ts";
+import type { Place } from "./queryable.ts";
 import { ownVariable, urlFromVariables } from "./environment.ts";
 
 /** What a URL looks like. It is shown as it is. */
@@ -96,6 +97,8 @@ const parameters: Readonly<Record<string, readonly string[] | undefined>> = {
   statement_timeout: undefined,
   lock_timeout: undefined,
   idle_in_transaction_session_timeout: undefined,
+  // Hark's own.
+  listen: ["on", "off"],
 };
 
 /**
@@ -106,7 +109,7 @@ const passedOver: Readonly<Record<string, string | undefined>> = {
   connect_timeout: "Give connectTimeout to connect() instead.",
   pool_timeout: "Give connectTimeout to connect() instead.",
   connection_limit: "Give poolSize to connect() instead.",
-  pgbouncer: "Give listen: false to connect() instead.",
+  pgbouncer: "Give listen=off in its place.",
   channel_binding: undefined,
   gssencmode: undefined,
   keepalives: undefined,
@@ -120,6 +123,11 @@ export function withoutEffect(url: string): (readonly [name: string, instead: st
   return Object.entries(passedOver).flatMap(([name, instead]) =>
     instead !== undefined && parametersOf(url).has(name) ? [[name, instead] as const] : []
   );
+}
+
+/** Whether a URL lets its readers LISTEN. A pooler in transaction mode passes none on. */
+export function letsListen(url: string): boolean {
+  return parametersOf(url).get("listen") !== "off";
 }
 
 function parametersOf(url: string): URLSearchParams {
@@ -203,6 +211,16 @@ export function shownUrl(url: string): string {
   const [user, password] = at < 0 ? [] : authority.slice(0, at).split(":");
   const login = at < 0 ? "" : `${user}${password === undefined ? "" : ":***"}@`;
   return `${scheme}${login}${authority.slice(at + 1)}${/^[^?#]*/.exec(after)![0]}`;
+}
+
+/** Where a URL that {@linkcode databaseUrl} took leads. */
+export function placeOf(url: string): Place {
+  const { hostname, port, pathname, searchParams } = new URL(url.replace("@/", "@socket/"));
+  return {
+    address: searchParams.get("host") ?? decodeURIComponent(hostname),
+    port: Number(searchParams.get("port") ?? port) || 5432,
+    database: decodeURIComponent(pathname.slice(1)) || undefined,
+  };
 }
 
 /** A text without the passwords of URLs and of settings in it. */
