@@ -13,12 +13,13 @@ import { checkedValues } from "../option_rules.ts";
 import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
 import { type AnyAround, aroundList, withAround } from "./around.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
+import { isWaitedFor } from "./state/work.ts";
 import { consumerRules } from "./option_table.ts";
 import type { ChannelGiven, ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
 import type { CheckedOptions } from "./state/context.ts";
 import { checkedLimits } from "./limits.ts";
 import { retryPolicy } from "./retry.ts";
-import { type StartFrom, startValues } from "./start.ts";
+import { type LogPlace, startValues } from "./start.ts";
 
 /** How many rows are scanned for one page. Bounds how long a read of a rare channel takes. */
 const scannedPerPage = 20_000;
@@ -59,6 +60,7 @@ export function withChannels<Options extends ConsumerOptions>(o: Options): Optio
  * @param subclass Whether a class may still give what is missing, as `id`, `channels` and a handler.
  */
 export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
+  o = withChannels(o);
   checkedValues("a consumer", consumerRules, o);
   if (o.id !== undefined) consumerName(o.id);
   if (o.handle !== undefined && o.handleBatch !== undefined) throw both(o.id);
@@ -134,6 +136,7 @@ export function completeOptions(
     handling: {
       handle: handle && withAround(decoding(handle, names, channels), around),
       handleBatch: handleBatch && withAround(decodingBatch(handleBatch, channels), aroundBatch),
+      isWaitedFor: isWaitedFor(handleBatch),
       timeout,
     },
     hooks: { onHandled: o.onHandled, onError: o.onError, onDeadLetter: o.onDeadLetter },
@@ -185,11 +188,14 @@ function startsOf(channels: ConsumerOptions["channels"]): string | null {
   const starts = channels
     .filter((one) => one !== null && typeof one === "object" && definitionOf(one) === undefined)
     .map((channel: ChannelStart) => {
-      const from: StartFrom | undefined = channel.from;
+      const from: LogPlace | undefined = channel.from;
       if (from === undefined) {
         bad(`from of channel "${channel.name}"`, from, "Give a start, or leave from out.");
       }
       const [kind, id, time] = startValues(from);
+      if (kind === "position") {
+        bad(`from of channel "${channel.name}"`, from, "A channel begins at an id or a time.");
+      }
       return { channel: channel.name, kind, id, time };
     });
   return starts.length === 0 ? null : JSON.stringify(starts);

@@ -6,8 +6,9 @@
 
 import { nearest, show } from "../check.ts";
 import { HarkError } from "../errors.ts";
+import { insideOf } from "../channels/on.ts";
 import { couldBe, type Rules } from "../option_rules.ts";
-import { checkOptions } from "./check_options.ts";
+import { checkOptions, withChannels } from "./check_options.ts";
 import { consumerRules } from "./option_table.ts";
 import type { ConsumerOptions } from "./options.ts";
 
@@ -53,6 +54,8 @@ export function withFields<T extends object>(
     }
     for (const [name] of ownOf(one)) refuseStatic(name, made);
   }
+  // Whether the property `channels` was set from a table of handlers, not by the class itself.
+  let derived = false;
   return new Proxy(consumer, {
     defineProperty(target, name, field) {
       if (typeof name !== "string") return Reflect.defineProperty(target, name, field);
@@ -61,6 +64,12 @@ export function withFields<T extends object>(
       if (options[name] !== undefined) {
         field = { value: options[name], configurable: true, enumerable: true, writable: true };
       } else if (field.value !== undefined) checkOptions({ [name]: field.value }, true);
+      if (name === "channels") derived = false;
+      if (name === "handle" && (derived || (target as ConsumerOptions).channels === undefined)) {
+        const { channels } = withChannels<ConsumerOptions>({ handle: field.value });
+        if (derived || channels !== undefined) Object.assign(target, { channels });
+        derived = channels !== undefined;
+      }
       return Reflect.defineProperty(target, name, field);
     },
   });
@@ -116,7 +125,9 @@ export function optionsOf(
     const value = given[name] ?? (isHandler && isGiven ? undefined : own[name]);
     if (value === undefined || value === methods[name]) continue;
     // Methods are called on the consumer.
-    const isMethod = typeof value === "function" && value !== given[name];
+    // A table of handlers needs no consumer, and a bound one would not be known as a table.
+    const isMethod = typeof value === "function" && value !== given[name] &&
+      insideOf(value) === undefined;
     all[name] = isMethod ? value.bind(consumer) : value;
   }
   return all;

@@ -4,14 +4,15 @@
  * @module
  */
 
+import { bad } from "../check.ts";
 import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
 import type { Notification } from "./notification.ts";
 import { checkOptions, completeOptions, withChannels } from "./check_options.ts";
 import { optionsOf, withFields } from "./class_fields.ts";
 import type { HandlerContext } from "./handler.ts";
-import type { ConsumerOptions, RunOptions } from "./options.ts";
-import { Runner } from "./runner.ts";
+import type { ConsumerOptions, DrainOptions, RunOptions } from "./options.ts";
+import { type Ended, Runner } from "./runner.ts";
 
 /** What runs each consumer. Not private fields: those would not be found through a Proxy. */
 const runners = new WeakMap<object, Runner>();
@@ -23,6 +24,7 @@ const overrides = new WeakMap<object, ConsumerOptions>();
 // program that runs it.
 const checkKey = Symbol.for("@hark/postgres:check:1");
 const overrideKey = Symbol.for("@hark/postgres:override:1");
+const drainKey = Symbol.for("@hark/postgres:drain:1");
 
 /**
  * Checks all options of a consumer, as a run would.
@@ -36,6 +38,13 @@ export function checkConsumer(consumer: object): void {
 /** Sets options of a consumer that count more than what its code gives. */
 export function overrideOptions(consumer: object, options: ConsumerOptions): void {
   (consumer as { [overrideKey]?: (options: ConsumerOptions) => void })[overrideKey]?.(options);
+}
+
+/** Drains a consumer, and tells all that is known of it. */
+export async function drainConsumer(consumer: object, options: DrainOptions): Promise<Ended> {
+  const drain = (consumer as { [drainKey]?: (options: DrainOptions) => Promise<Ended> })[drainKey];
+  if (drain === undefined) bad("consumer", consumer, "Give a Consumer.");
+  return await drain.call(consumer, options);
 }
 
 function runnerOf(consumer: object): Runner {
@@ -97,7 +106,10 @@ export class Consumer<Payload = any, Name extends string = any> {
     runners.set(
       self,
       new Runner(db, () => {
-        const all = { ...optionsOf(self, options, Consumer), ...overrides.get(self) };
+        const all = withChannels({
+          ...optionsOf(self, options, Consumer),
+          ...overrides.get(self),
+        });
         checkOptions(all);
         const { id, channels, handle, handleBatch } = all;
         return completeOptions(all, id, channels, { handle, handleBatch });
@@ -116,6 +128,11 @@ export class Consumer<Payload = any, Name extends string = any> {
     Object.defineProperty(this.prototype, overrideKey, {
       value(this: Consumer, options: ConsumerOptions): void {
         overrides.set(this, { ...overrides.get(this), ...options });
+      },
+    });
+    Object.defineProperty(this.prototype, drainKey, {
+      value(this: Consumer, options: DrainOptions): Promise<Ended> {
+        return runnerOf(this).run(options, true);
       },
     });
   }
@@ -189,20 +206,43 @@ export class Consumer<Payload = any, Name extends string = any> {
   }
 
   /**
-   * Handles all notifications that were committed when the drain was called. Then returns how many
-   * were handled, not counting those that became dead letters.
+   * Handles all notifications that were committed when the drain was called, and the delayed and
+   * scheduled ones that were due. Then returns how many were handled, not counting those that became
+   * dead letters.
    *
    * A failed notification is retried if its next attempt is due within `pollInterval`. Otherwise it
    * waits for the next run. With `onFailure: "block"`, the notifications after it in its partition
    * wait too.
    *
    * If another live worker serves some partitions, the call waits until that worker has nothing
-   * unread. A drain needs no LISTEN, so it suits a scheduled or an edge function.
+   * unread, unless `wait` is false. A drain needs no LISTEN, so it suits a scheduled or an edge
+   * function. `drain` of `@hark/postgres/edge` also tells why it ended and what is left.
    *
    * @throws {HarkError} As {@linkcode Consumer.run}, and if the connection is lost.
    */
-  async drain(options: RunOptions = {}): Promise<number> {
-    return await runnerOf(this).run(options, true);
+  async drain(options: DrainOptions = {}): Promise<number> {
+    return (await runnerOf(this).run(options, true)).handled;
+  }
+
+  /**
+   * Has a run of this consumer in this process look at the log now, and wakes it if it sleeps
+   * (`idle: "sleep"`). A look that was asked for is never lost, also if it is asked for at the moment at
+   * which the worker falls asleep.
+   *
+   * @returns Whether there is a run that is not stopping. A drain is none.
+   * @example
+   * ```ts
+   * import { connect, Consumer } from "@hark/postgres";
+   *
+   * await using db = await connect(Deno.env.get("DATABASE_URL"));
+   * const consumer = new Consumer(db, { id: "billing", channels: "orders", idle: "sleep", handle() {} });
+   * const running = consumer.run();
+   * consumer.wake();
+   * await running;
+   * ```
+   */
+  wake(): boolean {
+    return runnerOf(this).wake();
   }
 
   /** Lets running handlers finish, stores the progress, releases the partitions, and returns. */

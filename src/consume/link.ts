@@ -29,17 +29,32 @@ export class Link {
   #failures = 0;
   #openedAt = performance.now();
 
-  private constructor(db: Queryable, session: Queryable) {
+  private constructor(
+    db: Queryable,
+    connections: Connections | undefined,
+    session: Queryable = connections?.lane() ?? db,
+  ) {
     this.#db = db;
+    this.connections = connections;
     this.#session = session;
-    this.connections = connectionsOf(db);
   }
 
-  /** Opens the first session, which must succeed, and checks the schema. */
-  static async open(db: Queryable): Promise<Link> {
-    const link = new Link(db, connectionsOf(db)?.lane() ?? db);
+  /**
+   * Opens the first session, which must succeed, and checks the schema.
+   *
+   * @param connections What opens sessions: those to the replica, where that is read.
+   * @param session The first session, for a drain that may have to cut it. Otherwise one is made.
+   * @param isChecked Whether the schema has been checked.
+   */
+  static async open(
+    db: Queryable,
+    connections: Connections | undefined = connectionsOf(db),
+    session?: Queryable,
+    isChecked: boolean = false,
+  ): Promise<Link> {
+    const link = new Link(db, connections, session);
     try {
-      await requireSchema(link.#session);
+      if (!isChecked) await requireSchema(link.#session);
       // A connection that is opened later may be to a server of another history.
       const lanes = link.connections?.lanes;
       if (lanes !== undefined) lanes.prepare ??= rebase;
@@ -99,6 +114,7 @@ export class Link {
   }
 }
 
-async function rebase(session: Queryable): Promise<void> {
+/** Makes the log readable on a server that it was restored to. */
+export async function rebase(session: Queryable): Promise<void> {
   await translated(() => session.query("select hark.rebase()"));
 }

@@ -6,6 +6,12 @@
 
 import { HarkError } from "../errors.ts";
 
+/** Where a reader stands while it reads a window. */
+export interface Place {
+  /** The position behind an id of the window, as text. Without an id: behind the window. */
+  after(id?: number): string;
+}
+
 /** A row of the log as a reader receives it. */
 export interface LogRow {
   /** The number of the notification in the log. */
@@ -27,6 +33,8 @@ export interface LogRow {
   readonly createdAt: number;
   /** Whether the notification was committed before its reader started. */
   readonly isReplay: boolean;
+  /** Where its reader is then. Undefined if the reader is a consumer. */
+  readonly place?: Place | undefined;
 }
 
 /**
@@ -99,6 +107,7 @@ export class Notification<Payload = any> {
   readonly #payloadText: string | null;
   readonly #headersText: string | null;
   readonly #createdAt: number;
+  readonly #place: Place | undefined;
   #problem: string | undefined;
   #date: Date | undefined;
   #payload: { readonly value: Payload } | undefined;
@@ -125,6 +134,17 @@ export class Notification<Payload = any> {
     this.#headersText = row.headers;
     this.#problem = row.problem;
     this.#createdAt = row.createdAt;
+    this.#place = row.place;
+  }
+
+  /**
+   * Where a subscription stands behind this notification, as text of at most 200 characters that a
+   * URL takes as they are. Give it to `from: { position }` later, from any process, to go on with the
+   * next notification. Positions of one subscription sort as text in its order. Undefined for a
+   * notification that a consumer handles: the database keeps the positions of consumers.
+   */
+  get position(): string | undefined {
+    return this.#place?.after(this.id);
   }
 
   /** The clock at the publishing call, which is before the publisher's transaction committed. */

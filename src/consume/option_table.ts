@@ -36,7 +36,7 @@ export const consumerRules = {
   around: functions,
   aroundBatch: functions,
   batchSize: number(100, 1, 10_000),
-  from: other(start, '`"beginning"`'),
+  from: other(`${start}, \`{ position }\``, '`"beginning"`'),
   partitions: number(1, 1, 1024),
   version: number(0, 0, 2_147_483_647),
   concurrency: number(1, 1, 10_000),
@@ -56,6 +56,8 @@ export const consumerRules = {
   onError: aFunction,
   onDeadLetter: aFunction,
   pollInterval: duration(3000, 1, aDay),
+  idle: oneOf("poll", "sleep"),
+  idleAfter: duration(60_000, 100, aDay),
   pageSize: number(500, 1, 100_000),
   pageBytes: number(8 * 1024 * 1024, 1),
   readAhead: number(4000, 1, 1_000_000),
@@ -68,13 +70,15 @@ export const consumerRules = {
 
 /** The options of `subscribe`. */
 export const subscribeRules = {
-  from: other(start, '`"now"`'),
+  from: other(`${start}, \`{ position }\``, '`"now"`'),
   follow: either(true),
   signal: other("an `AbortSignal`"),
   pollInterval: consumerRules.pollInterval,
   pageSize: consumerRules.pageSize,
   pageBytes: consumerRules.pageBytes,
   onReady: aFunction,
+  onResume: aFunction,
+  onGap: aFunction,
 } satisfies Rules & Record<keyof SubscribeOptions, unknown>;
 
 /** The options of a consumer that the table has a default for, checked. Durations are milliseconds. */

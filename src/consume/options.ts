@@ -10,7 +10,7 @@ import type { Around, AroundBatch, BatchHandler, Handled, Handler } from "./hand
 import type { LimitOptions } from "./limit_options.ts";
 import type { RetryDecision, RetryOptions } from "./retry_options.ts";
 import type { Notification } from "./notification.ts";
-import type { StartFrom } from "./start.ts";
+import type { LogPlace, StartFrom } from "./start.ts";
 
 /** A channel with its own start, for when the channel is added to an existing consumer. */
 export interface ChannelStart<Name extends string = string> {
@@ -21,7 +21,7 @@ export interface ChannelStart<Name extends string = string> {
    * it since that start are handled even if the consumer's position is already past them. They are
    * handled alongside new notifications. `"now"` means the consumer's position.
    */
-  readonly from: StartFrom;
+  readonly from: LogPlace;
 }
 
 /**
@@ -204,6 +204,22 @@ export interface ConsumerOptions<Payload = any, Name extends string = any> {
    */
   readonly pollInterval?: Duration;
   /**
+   * What to do after `idleAfter` without work. With `"poll"`, the worker goes on looking. With
+   * `"sleep"`, it gives its partitions back, closes its connections and asks PostgreSQL nothing, so
+   * that a server that suspends may do so. It wakes by NOTIFY, by {@linkcode Consumer.wake}, when
+   * something is due, and after a day at the latest. With LISTEN one connection stays open.
+   *
+   * @default {"poll"}
+   */
+  readonly idle?: "poll" | "sleep";
+  /**
+   * How long a worker must have had nothing to do before it sleeps, 100 ms to 1 day. Only for
+   * `idle: "sleep"`. What is due sooner than this keeps the worker awake.
+   *
+   * @default {60000}
+   */
+  readonly idleAfter?: Duration;
+  /**
    * The most notifications in one page (one read), 1 to 100000.
    *
    * @default {500}
@@ -258,8 +274,36 @@ export interface ConsumerOptions<Payload = any, Name extends string = any> {
   readonly stopTimeout?: Duration;
 }
 
-/** Options of {@linkcode Consumer.run} and {@linkcode Consumer.drain}. */
+/** Options of {@linkcode Consumer.run}. */
 export interface RunOptions {
   /** Stop the run when this signal aborts, as {@linkcode Consumer.stop} does. */
   readonly signal?: AbortSignal;
+}
+
+/** Options of {@linkcode Consumer.drain}. */
+export interface DrainOptions extends RunOptions {
+  /**
+   * The most notifications that handlers are called for, at least 1. Each attempt counts. The drain
+   * then ends, and leaves the others to the next one.
+   *
+   * @default {none}
+   */
+  readonly limit?: number;
+  /**
+   * How long the drain may take, 1 ms to 2000000000 ms. In the last tenth of it, at most 1 s, no
+   * further handler starts. At its end the signals of running handlers abort, and the drain no longer
+   * waits for them. What they handle is released, and handled again. If a statement is under way then,
+   * the next drain of the same object first waits for it, at most 10 s, as a part of its own time.
+   *
+   * @default {none}
+   */
+  readonly deadline?: Duration;
+  /**
+   * Whether to wait for what other workers serve, and for retries that are due within
+   * `pollInterval`. With false, the drain takes what is free and due now. It ends at once if other
+   * workers serve every partition.
+   *
+   * @default {true}
+   */
+  readonly wait?: boolean;
 }

@@ -93,6 +93,22 @@ export class NewerVersion extends Error {
   }
 }
 
+/**
+ * A handler of Hark's own throws this if it has not tried a notification, as its target takes none now.
+ * The attempt does not count. The notification and later ones of its key wait until `wait` is over.
+ */
+export class Postponed extends Error {
+  /** How long to wait, in milliseconds. */
+  readonly wait: number;
+
+  /** Creates the error. */
+  constructor(wait: number, message: string) {
+    super(message);
+    this.name = "Postponed";
+    this.wait = Math.round(wait);
+  }
+}
+
 /** When and how often a failed notification is retried. Durations are milliseconds. */
 export interface RetryPolicy extends CheckedRetry {
   readonly maxAttempts: number;
@@ -169,6 +185,7 @@ export type Verdict =
     readonly problem?: string;
   }
   | { readonly kind: "newer"; readonly reason: string }
+  | { readonly kind: "postponed"; readonly wait: number; readonly reason: string }
   | { readonly kind: "dead"; readonly reason: string };
 
 /** Decides what follows attempt number `attempt` (1, 2, …), which failed with `error`. */
@@ -181,6 +198,7 @@ export function verdict(
   const reason = reasonOf(error).replaceAll("\0", "\uFFFD").toWellFormed();
   // Compared by name: a module of consumers may have imported another copy of this package.
   const { name, delay } = (error ?? {}) as { name?: unknown; delay?: unknown };
+  if (error instanceof Postponed) return { kind: "postponed", wait: error.wait, reason };
   if (name === "NewerVersion") return { kind: "newer", reason };
   if (name === "DeadLetter" || attempt >= policy.maxAttempts) return { kind: "dead", reason };
   if (name === "RetryAfter" && typeof delay === "number" && delay >= 0 && delay <= aYear) {

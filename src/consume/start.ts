@@ -8,7 +8,7 @@ import { bad, show } from "../check.ts";
 import { HarkError } from "../errors.ts";
 
 /**
- * Where a reader begins, the first time:
+ * A place in the log:
  *
  * - `"beginning"`: with everything in the log.
  * - `"now"`: with notifications that are not committed yet, including those of transactions that
@@ -19,22 +19,33 @@ import { HarkError } from "../errors.ts";
  *   published, marks are about a second apart; after an hour, a minute. So some older notifications
  *   may come first.
  */
-export type StartFrom =
+export type LogPlace =
   | "beginning"
   | "now"
   | { readonly id: number }
   | { readonly time: Date };
 
+/**
+ * Where a reader begins, the first time: at a place in the log, or with `{ position }` behind the
+ * notification that had this `position` in a subscription.
+ */
+export type StartFrom = LogPlace | { readonly position: string };
+
 /** How a place in the log is given, for messages. */
 export const placeForms = "{ id: 42 } or { time: new Date(…) }";
 
-/** A start as the SQL functions take it: kind, id, time. */
-export type StartValues = [kind: string, id: number | null, time: string | null];
+/** A start as the SQL functions take it: kind, id, time, and a position's text. */
+export type StartValues = [
+  kind: string,
+  id: number | null,
+  time: string | null,
+  position?: string,
+];
 
 /** Checks a start and converts it for the SQL functions. */
 export function startValues(from: StartFrom): StartValues {
   if (from === "beginning" || from === "now") return [from, null, null];
-  const given = from as { id?: unknown; time?: unknown } | null;
+  const given = from as { id?: unknown; time?: unknown; position?: unknown } | null;
   if (given !== null && typeof given === "object") {
     const names = Object.keys(given);
     if (names.length === 1 && names[0] === "id") {
@@ -49,8 +60,14 @@ export function startValues(from: StartFrom): StartValues {
       }
       return ["time", null, given.time.toISOString()];
     }
+    if (names.length === 1 && names[0] === "position") {
+      if (typeof given.position !== "string") {
+        bad("from.position", given.position, "Give the position of a notification.");
+      }
+      return ["position", null, null, given.position];
+    }
   }
   throw new HarkError("BAD_OPTION", `from is ${show(from)}`, {
-    remedy: `Give "beginning", "now", ${placeForms}.`,
+    remedy: `Give "beginning", "now", { position }, ${placeForms}.`,
   });
 }

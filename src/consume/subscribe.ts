@@ -9,24 +9,16 @@ import { decode } from "../channels/decode.ts";
 import type { AnyChannel, ChannelOutput, Definition } from "../channels/kind.ts";
 import { getLogger } from "../log/logger.ts";
 import { abortSignal, channelNames } from "../check.ts";
-import { Bell, pause } from "../database/bell.ts";
-import { CommonQuestion } from "../database/common.ts";
-import { connectionsOf } from "../database/database.ts";
-import { ownConnection, type Queryable, requireQueryable } from "../database/queryable.ts";
-import { isPassing, messageOf, translate } from "../database/translate.ts";
+import { type Queryable, requireQueryable } from "../database/queryable.ts";
+import { messageOf } from "../database/translate.ts";
 import { checkedValues } from "../option_rules.ts";
 import { namesOf } from "./check_options.ts";
-import { Link } from "./link.ts";
 import { Notification, setProblem } from "./notification.ts";
 import { subscribeRules } from "./option_table.ts";
 import type { ChannelGiven } from "./options.ts";
-import { EphemeralReader } from "./read/ephemeral_reader.ts";
-import type { Page } from "./read/page.ts";
+import { pages } from "./pages.ts";
 import { startValues } from "./start.ts";
-import type { SubscribeOptions } from "./subscribe_options.ts";
-import { pace } from "./read/pace.ts";
-import { Wakeup } from "./read/wakeup.ts";
-import type { Standing } from "./state/context.ts";
+import type { SubscribeOptions, SubscriptionGap } from "./subscribe_options.ts";
 
 const logger = getLogger(["hark", "subscribe"]);
 
@@ -36,7 +28,7 @@ const logger = getLogger(["hark", "subscribe"]);
  * crashes, the window being read is repeated. For work that must survive the process, use a
  * {@linkcode Consumer}.
  *
- * The iteration reads as fast as the loop body takes notifications. Memory holds one page.
+ * The iteration reads as fast as the loop body takes notifications. Memory holds two pages at most.
  *
  * @param channels One or several names or typed channels. Null reads every channel. A payload
  * that does not fit a typed channel is yielded too: `problem` says why, and `payload` throws.
@@ -78,99 +70,37 @@ export async function* subscribe(
   const typed = typedAmong(channels);
   const start = startValues(options.from ?? "now");
   const { onReady } = options;
+  const onGap = options.onGap ?? warnOfGap;
   const signal = abortSignal("signal", options.signal);
-  if (signal?.aborted) return;
-
-  const closed = new AbortController();
-  const over = signal === undefined ? closed.signal : AbortSignal.any([signal, closed.signal]);
-  let link: Link | undefined;
-  let waking: Wakeup | undefined;
-  let detach = () => {};
-  const release = async () => {
-    detach();
-    const session = ownConnection(link?.session);
-    if (waking !== undefined && session?.alive) await farewell(waking, session);
-    await link?.close();
-  };
-  // The database may be closed while the loop body runs. This function is suspended then, so only
-  // this callback can release the session.
-  const forget = connectionsOf(db)?.beforeClose(async () => {
-    closed.abort();
-    await release();
+  const reading = pages(db, names, {
+    start,
+    follow,
+    pollInterval,
+    rows,
+    bytes,
+    signal,
+    onGap,
+    onStart: (resumed) => {
+      if (resumed !== undefined) options.onResume?.(resumed);
+      onReady?.();
+    },
   });
-  try {
-    link = await Link.open(db);
-    const bell = new Bell();
-    const nudged = new Bell(bell);
-    const listener = follow ? await link.connections?.listener() : undefined;
-    if (listener !== undefined) {
-      if (names !== null) {
-        waking = new Wakeup(bell, listener, crypto.randomUUID(), names, pollInterval);
-      }
-      // A reader of all channels hears what publishers tell readers of single channels.
-      const heard = waking?.heard ?? new Bell(bell);
-      const detached = [listener.attach(heard, names), listener.attachControl(nudged, "")];
-      detach = () => detached.forEach((end) => end());
+  for await (const page of reading) {
+    for (const row of page.rows) {
+      const notification = new Notification(row);
+      const definition = typed.get(row.channel);
+      if (definition !== undefined) await decoded(definition, notification);
+      yield notification;
+      if (page.over.aborted) return;
     }
-    const reader = new EphemeralReader(names, {
-      rows,
-      bytes,
-      scanned: Math.max(20_000, rows),
-    });
-    await reader.start(link.session, start);
-    onReady?.();
-    // The bell's count before the window was opened. Rings after that, during any of its pages,
-    // announce notifications outside the window.
-    let rung = bell.count;
-    let opening = true;
-    // When to look at delayed notifications again, even if other notifications never end.
-    let dueAt = 0;
-    let nudges = -1;
-    const standing = { busyAt: performance.now(), found: 0 };
-    while (!over.aborted) {
-      let page: Page;
-      if (opening) rung = bell.count;
-      try {
-        const session = link.alive();
-        page = await reader.read(ownConnection(session)?.reading ?? session);
-        opening = page.windowEnd;
-        link.worked();
-        standing.found += page.rows.length;
-        if (page.rows.length > 0) standing.busyAt = performance.now();
-      } catch (error) {
-        if (over.aborted) break;
-        await link.failed(error, over, (reason) => {
-          if (reason.code === "WINDOW_LOST") reader.lost = opening = true;
-          logger.warn("Reading was interrupted: {reason}", { reason: messageOf(reason) });
-        });
-        continue;
-      }
-      for (const row of page.rows) {
-        const notification = new Notification(row);
-        const definition = typed.get(row.channel);
-        if (definition !== undefined) await decoded(definition, notification);
-        yield notification;
-        if (over.aborted) return;
-      }
-      if (!page.windowEnd) continue;
-      if (!follow) return;
-      const idle = page.rows.length === 0;
-      if (idle && nudged.count !== nudges || performance.now() >= dueAt) {
-        nudges = nudged.count;
-        dueAt = await deliverDue(link.session, pollInterval);
-      }
-      const look = Math.min(dueAt, await tend(link.session, waking, standing));
-      const now = performance.now();
-      const wait = Math.min(
-        look - now,
-        names === null ? pace(now - standing.busyAt, pollInterval) : Infinity,
-      );
-      if (idle && wait > 0) await bell.wait(rung, wait, over);
-    }
-  } finally {
-    forget?.();
-    await release();
   }
+}
+
+function warnOfGap({ through }: SubscriptionGap): void {
+  logger.warn(
+    "Notifications up to {through} were cleaned before this subscription read them, or may have been",
+    { through },
+  );
 }
 
 /** Decodes the payload. If that fails, the notification says why. */
@@ -180,73 +110,5 @@ async function decoded(definition: Definition, notification: Notification): Prom
     await decode(definition, notification);
   } catch (error) {
     setProblem(notification, messageOf(error));
-  }
-}
-
-/**
- * Lets the reader sleep or keeps it awake. Returns when to look next at the latest, by
- * `performance.now()`.
- */
-async function tend(
-  session: Queryable,
-  waking: Wakeup | undefined,
-  standing: Pick<Standing, "busyAt" | "found">,
-): Promise<number> {
-  if (waking === undefined) return Infinity;
-  try {
-    await waking.tend(session, {
-      open: true,
-      full: false,
-      drained: true,
-      commitTime: undefined, // a subscription commits nothing
-      ...standing,
-    });
-  } catch (error) {
-    const reason = translate(error);
-    if (!isPassing(reason)) throw reason;
-    return performance.now() + 100; // the next read finds the cause
-  }
-  return waking.due({ open: true, full: false });
-}
-
-/**
- * Removes the request to be woken. A server that does not answer gets one second only: the request
- * expires by itself.
- */
-async function farewell(waking: Wakeup, session: Queryable): Promise<void> {
-  const over = new AbortController();
-  const leaving = waking.leave(session).catch((error) => {
-    logger.debug("Could not remove the wake-up registration: {reason}", {
-      reason: messageOf(error),
-    });
-  }).finally(() => over.abort());
-  await Promise.race([leaving, pause(1000, over.signal)]);
-}
-
-const delivering = new CommonQuestion(async (session) => {
-  const { rows: [row] } = await session.query("select moved, next_ms from hark.deliver_due()");
-  return {
-    moved: Number(row.moved),
-    nextMs: row.next_ms === null ? Infinity : Number(row.next_ms),
-  };
-});
-
-/**
- * Moves due delayed notifications into the log. Returns when to look for the next one, at most
- * `longest` ms later. Subscriptions with nothing to do look at the same times, so that they ask together.
- */
-async function deliverDue(session: Queryable, longest: number): Promise<number> {
-  try {
-    const { moved, nextMs } = await delivering.ask(session);
-    const now = performance.now();
-    if (moved > 0) return now;
-    // Rounded up: a timer that ends too early would have to be set again.
-    if (nextMs < longest) return now + Math.max(0, Math.ceil(nextMs));
-    return longest < 1000 ? now + longest : (Math.floor(now / longest) + 1) * longest;
-  } catch (error) {
-    const reason = translate(error);
-    if (!isPassing(reason)) throw reason;
-    // If the connection is lost, the next read finds that out and reports it.
-    return performance.now() + Math.min(longest, 250);
   }
 }

@@ -7,6 +7,26 @@
 import type { Duration } from "../duration.ts";
 import type { StartFrom } from "./start.ts";
 
+/** Notifications that cleaning removed before a subscription read them, or may have. */
+export interface SubscriptionGap {
+  /** The highest id that was removed. Notifications above it are not part of the gap. */
+  readonly through: number;
+}
+
+/** How a subscription goes on from a position. */
+export interface SubscriptionResume {
+  /**
+   * What was cleaned since, and may have been missed. Undefined
+   * if nothing was.
+   */
+  readonly gap: SubscriptionGap | undefined;
+  /**
+   * Whether some notifications may come again. That is so if the position's marks were lost in a
+   * crash, or were thinned and too long for its text.
+   */
+  readonly repeats: boolean;
+}
+
 /** Options of `subscribe`. */
 export interface SubscribeOptions {
   /**
@@ -48,4 +68,11 @@ export interface SubscribeOptions {
    * not with the call of `subscribe`. What is published from then on has `isReplay` false.
    */
   readonly onReady?: () => void;
+  /** Called once, before `onReady`, if it goes on from a position: what became of that. */
+  readonly onResume?: (resumed: SubscriptionResume) => void;
+  /**
+   * Called if cleaning has removed notifications that this subscription had not read yet, or may
+   * have. Without it, a warning is logged.
+   */
+  readonly onGap?: (gap: SubscriptionGap) => void;
 }

@@ -3,16 +3,19 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import {
+  channel,
   connect,
   Consumer,
   type ConsumerOptions,
+  type Handler,
   type HandlerContext,
   type Notification,
   notify,
+  on,
   type Queryable,
 } from "../../mod.ts";
 import { checkConsumer } from "../../src/consume/consumer.ts";
-import { refused, writeModules } from "../cli/_support/hark.ts";
+import { output, refused, writeModules } from "../cli/_support/hark.ts";
 import { Inbox, scratch, test } from "../harness/mod.ts";
 
 const nowhere: Queryable = { query: () => Promise.reject(new Error("no query is expected")) };
@@ -195,6 +198,62 @@ test("hooks that are methods of a class are called, on the consumer", async ({ u
   await new Hooked(db).drain();
   assert.deepEqual(heard.items, ["mine: broken false", "mine: broken false", "dead 1"]);
   assert.equal((await sql("select attempts from hark.dead"))[0]!.attempts, 2);
+});
+
+const placed = channel<{ id: number }, "orders.placed">("orders.placed");
+const lost = channel<{ id: number }, "orders.lost">("orders.lost");
+
+test("a class has its handlers by channel as a field, and its channels follow from them", async ({ url, use }) => {
+  const db = use(await connect(url));
+  const heard: string[] = [];
+  class Mail extends Consumer {
+    override readonly id: string = "mail";
+    readonly #greeting = "hello";
+    override handle: Handler = on(placed, ({ id }) => heard.push(`${this.#greeting} ${id}`))
+      .on(lost, ({ id }) => heard.push(`lost ${id}`));
+  }
+  assert.deepEqual(new Mail(db).channels, ["orders.placed", "orders.lost"]);
+  await placed.notify(db, { id: 1 });
+  await lost.notify(db, { id: 2 });
+  assert.equal(await new Mail(db).drain(), 2);
+  assert.deepEqual(heard, ["hello 1", "lost 2"]);
+
+  class Only extends Mail {
+    override readonly id = "only";
+    override readonly channels = [lost];
+  }
+  assert.deepEqual(new Only(db).channels, [lost]);
+  assert.equal(await new Only(db).drain(), 1);
+  class Other extends Mail {
+    override handle = on(lost, () => 0);
+  }
+  assert.deepEqual(new Other(db).channels, ["orders.lost"]);
+});
+
+Deno.test("a class with handlers by channel is refused if it names a channel without one", () => {
+  class Mail extends Consumer {
+    override readonly id = "mail";
+    override readonly channels = [placed, lost];
+    override handle = on(placed, () => {});
+  }
+  assert.throws(() => checkConsumer(new Mail(nowhere)), {
+    code: "BAD_OPTION",
+    message: /^channel "orders.lost" has no handler/,
+  });
+});
+
+test("hark listen lists a class with its handlers by channel as a field", async ({ url, use }) => {
+  const folder = use(await scratch());
+  await writeModules(folder.path, {
+    "mail.ts": `import { channel, Consumer, on } from "@hark/postgres";
+     const placed = channel("orders.placed");
+     export class Mail extends Consumer { id = "mail"; handle = on(placed, () => {}); }`,
+  });
+  const listed = await output(
+    ["listen", "--list-consumers", join(folder.path, "mail.ts")],
+    { url },
+  );
+  assert.match(listed, /mail +orders\.placed/);
 });
 
 test("hark listen --list-consumers refuses a class with a misspelt or wrong option", async ({ url, use }) => {

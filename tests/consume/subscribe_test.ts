@@ -24,7 +24,7 @@ async function take(
 const sessions = (context: TestContext) =>
   context.sql(
     `select pid, query from pg_stat_activity where application_name = $1 and query !~* '^listen'
-      and query ~ 'as mark$|hark\\.(page|deliver_due)'`,
+      and query ~ 'as mark$|hark\\.(page|look|deliver_due)'`,
     [context.appName],
   );
 

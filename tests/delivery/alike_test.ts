@@ -8,6 +8,7 @@ import { Fetcher } from "../../src/consume/read/fetcher.ts";
 import { Membership } from "../../src/consume/lease/membership.ts";
 import { WindowReader } from "../../src/consume/read/window_reader.ts";
 import { State } from "../../src/consume/state/state.ts";
+import { ObservedRun } from "../../src/observe/run.ts";
 import { ownServer } from "../harness/mod.ts";
 
 // A server of its own: any transaction that ends, in any database, would hide the fault.
@@ -34,7 +35,10 @@ Deno.test("a transaction that stays open over two windows is not lost where part
     bell,
     control: new Bell(),
     listener: undefined,
+    observed: new ObservedRun("c", "", { query: () => Promise.reject(new Error("unused")) }),
     drain: false,
+    limit: Infinity,
+    waits: true,
   };
   const state = new State(options, run, readers);
   state.started = await cut(db);

@@ -8,6 +8,7 @@ import {
   type Notification,
   notifyMany,
 } from "../../mod.ts";
+import { drain } from "../../src/edge/mod.ts";
 import { test, type TestContext, until, within } from "../harness/mod.ts";
 import { said } from "../faults/_support/logs.ts";
 import { Running } from "../faults/_support/running.ts";
@@ -68,6 +69,19 @@ for (const concurrency of [1, 4]) {
     });
   }
 }
+
+test("a handler that returns at once is called while the worker reads, which then holds little", async (context) => {
+  await burst(context, { a: 5000, ...others });
+  const db = context.use(await connect(context.url));
+  const leftBy = async (id: string, handle: () => void | Promise<void>) => {
+    const consumer = new Consumer(db, { id, channels: "c", limits: {}, concurrency: 4, handle });
+    return (await within(drain(consumer, { limit: 20 }), { what: "the first 20" })).left;
+  };
+  const left = await leftBy("sync", () => {});
+  assert(left < 2500, `it held ${left} beside the first 20`);
+  // Other handlers wait until all is read, so that all keys take turns from the beginning.
+  assert.equal(await leftBy("async", () => Promise.resolve()), 5070);
+});
 
 test("without limits, one handler at a time handles all keys in the order of ids", async (context) => {
   await burst(context, { a: 300, b: 5 });

@@ -6,7 +6,13 @@
 
 import assert from "node:assert/strict";
 import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
-import { cut, type Place, RegisteredReader, UnregisteredReader } from "./_support/reader.ts";
+import {
+  cut,
+  numberOf,
+  type Place,
+  RegisteredReader,
+  UnregisteredReader,
+} from "./_support/reader.ts";
 import type { Client } from "../harness/mod.ts";
 import { type Lab, NotStaged, type Staging, stagings } from "./_support/staging.ts";
 import { assertExactlyOnce } from "./_support/truth.ts";
@@ -56,8 +62,8 @@ async function claimAndRead({ owner }: RegisteredReader, lab: Lab): Promise<void
 /** Marks of another life are taken as they come. */
 const unchecked = {
   in: "hark.survives",
-  from: "return m.number = 0 or",
-  to: "return true or m.number = 0 or",
+  from: "if m.number = 0 then",
+  to: "if true or m.number = 0 then",
 };
 
 const openWindow: Staging = {
@@ -99,6 +105,48 @@ const acknowledging: Staging = {
     await publishAgain(lab, next);
     assert.equal(await refusal(reader.acknowledge(0, await lab.client())), "HK004");
     await claimAndRead(reader, lab);
+  },
+};
+
+const privately: Staging = {
+  promise:
+    "a private mark remembered across a crash is refused, and one that a position refers to loses nothing",
+  breaks: [
+    { rule: "when reading on to it is allowed", ...unchecked },
+    {
+      rule: "when only stored marks are asked whether they have survived",
+      in: "hark.survives",
+      from: "where c.number = m.number and (c.mark).life = m.life",
+      to: "where false",
+    },
+  ],
+  stage: async (lab) => {
+    const reader = await RegisteredReader.open(await lab.client(), "r", ["c"]);
+    reader.looks = true;
+    const late = await lab.writer();
+    await late.notify();
+    await lab.publish(3);
+    await reader.window();
+    assert.ok(Number(numberOf(reader.position.seen)) < 0);
+    await unflushed(lab);
+    const next = await nextNumber(lab);
+    await reader.page();
+    const { seen, target } = reader.position;
+    assert.ok(Number(numberOf(target!)) < 0);
+    await crash(lab);
+    await publishAgain(lab, next);
+    const after = await lab.client();
+    const read = after.query(
+      "select * from hark.page($1::hark.marks, $2::hark.marks, null, 0, null, 10, 1000, 1000, null)",
+      [seen, target],
+    );
+    assert.equal(await refusal(read), "HK004");
+    const again = new RegisteredReader(after, "r");
+    again.owner = reader.owner;
+    await again.claim();
+    assert.equal(numberOf(again.position.seen), numberOf(seen));
+    assert.equal(await refusal(again.drain()), undefined);
+    await assertExactlyOnce(after, [...reader.delivered, ...again.delivered]);
   },
 };
 
@@ -149,9 +197,8 @@ const rolledBack: Staging = {
     "a reader whose mark a crash took goes on at a mark of before the crash, not at the number before",
   breaks: [{
     rule: "when it goes on at the last mark that is there",
-    in: "hark.resume_mark",
-    from:
-      "where k.taken_at <= m.taken_at and not exists (select from hark.incarnation i where i.id = k.life)",
+    in: "hark.mark_before",
+    from: "where k.taken_at <= m.taken_at and k.life is distinct from now_life",
     to: "where true",
     also: {
       from: "where k.life = m.life and (k.upper < m.upper",
@@ -327,6 +374,7 @@ const prepared: Staging = {
 stagings("crashes and prepared transactions lose nothing", [
   openWindow,
   acknowledging,
+  privately,
   alike,
   rolledBack,
   betweenWindows,

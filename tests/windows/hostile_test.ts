@@ -52,6 +52,8 @@ const me = "'00000000-0000-0000-0000-000000000001'";
 const consuming = [
   "select hark.rebase()",
   "select hark.content_of(hark.cut())",
+  "select hark.content_of(m), hark.wants_cut(m) from hark.look() m",
+  "select * from hark.look_here()",
   "select hark.start_position('now', null, null)",
   "select hark.start_position('id', 1, null)",
   "select hark.start_position('time', null, '2020-01-01')",
@@ -63,12 +65,34 @@ const consuming = [
   `select * from hark.heartbeat(${me}, 5, 60000, true, ':1', array['r'], array[${me}]::pg_catalog.uuid[], array[null]::pg_catalog.text[],
     '[{"channels": ["e", "c"], "filter": {"payload": {}}, "transactional": false}]')`,
   "select hark.turn_partitions('r')",
+  "select hark.relay_place('r', 0, 'a stream', 5)",
+  "select hark.relay_place('r', null, 'a stream', 5)",
+  `select hark.keep_relay_endpoints('r', '[{"endpoint": "e", "disabled": true, "failures": 1, "failing_ms": 5, "wait_ms": 5,
+    "status": 410, "reason": "gone"}]', array['f'])`,
+  "select hark.relay_endpoints('r')",
+  "select hark.relay_unhandled('r', array[1::pg_catalog.int8])",
+  "select hark.inbox_place('i', 'a stream', 0)",
+  `select hark.inbox_take('i', 'a stream', 0, 5, '[{"sequence": 5, "subject": "s", "body": "eA==", "reason": "r"}]')`,
+  "select hark.inbox_dead_letters('i', 0, 10)",
+  "select hark.inbox_status(100)",
+  "select * from hark.relay_status()",
+  "select hark.inbox_dead_in_outline('i', 0, 10)",
+  "select hark.inbox_settle('i', 5)",
+  "select hark.tell_trouble('relay', 'r', 'no answer')",
+  "select hark.tell_trouble('relay', 'r', null)",
+  "select hark.keep_relay_places('r', 'a stream', array[0], array[1::pg_catalog.int8], array[9::pg_catalog.int8])",
   `select * from hark.claim('r', array[0], ${me})`,
   `select * from hark.lost_owners('r', array[0], ${me})`,
   "select hark.extend()",
   "select hark.thin_marks('0')",
   `select * from hark.window('r', ${me}, array[0], array[3], null, true)`,
   `select hark.resume_mark(${newest})`,
+  "select * from hark.log_facts()",
+  `select * from hark.resume_position((select f.install from hark.log_facts() f), ${newest}, ${newest}, 1, 0)`,
+  `select * from hark.resume_position((select f.install from hark.log_facts() f), (select row(m.number, m.life, '-infinity', null,
+    m.upper, m.running, null, null, null, null, null, null, null)::hark.marks from hark.cut() m), null, null, 0)`,
+  `select hark.register('p', array['c'], 'position', null, null, null, false, 1, null, 0,
+    array[(select f.install from hark.log_facts() f), '(0,00000000-0000-0000-0000-000000000000,-infinity,,1,0,,,,,,,)', null, null, '0'])`,
   `select * from hark.page(${newest}, ${newest}, null, 0, array['c'], 10, 1000, 1000, null,
     '{"key": "k", "headers": {}}', 3, array[0, 1], 'c')`,
   `select hark.is_behind('r', array[0], ${newest})`,
@@ -94,11 +118,13 @@ const consuming = [
   "select * from hark.status()",
   "select * from hark.partitions_of('r')",
   "select * from hark.workers_of('r')",
+  "select * from hark.sleeping()",
   "select * from hark.heads_of('r')",
   "select * from hark.replays_of('r')",
   "select * from hark.holding()",
   "select * from hark.delayed_status()",
   "select * from hark.pace(5)",
+  "select hark.measure('00000000-0000-0000-0000-000000000001')",
   "select * from hark.schedules()",
   "select * from hark.next_schedules(1)",
   "select hark.run_schedule('s', '0 3 * * *', 'UTC', 1577836800000, 1577836801000)",
@@ -112,7 +138,12 @@ const consuming = [
   "select * from hark.retention_settings()",
   "select * from hark.apply_retention()",
   `select hark.release('r', ${me}, array[0], array[3])`,
+  `select * from hark.fall_asleep('r', ${me}, ${me}, null, array[0], array[3], 0, 1000)`,
+  `select hark.awake('r', ${me})`,
+  `select hark.yield_to_newer('r', ${me})`,
   `select hark.leave('r', ${me})`,
+  `select hark.enter('r', ${me}, ${me}, 60000, ':1',
+    '{"channels": ["e", "c"], "filter": {"payload": {}}, "transactional": false}', 0)`,
 ];
 /** Of a consumer that the owner registers. */
 const operating = [
@@ -121,9 +152,11 @@ const operating = [
   "select hark.replay('o', 1, 2, array['c'])",
   "select hark.replay('o', from_time => '2020-01-01', to_time => '2100-01-01')",
   "select hark.replay_count(1)",
+  "select hark.redrive_endpoint('r', 'e')",
   "select hark.pause('o')",
   "select hark.resume('o')",
   "select * from hark.dead_letters('o', 'c', 'k', 'x', 1, 9, '2020-01-01', '2100-01-01', 10, 0, array[1])",
+  "select hark.dead_count('o', 'c', 'k', 'x', 1, 9, '2020-01-01', '2100-01-01', 10, array[1])",
   "select hark.retry('o', array[1], 'c', 'k', 'x', 1, 9, '2020-01-01', '2100-01-01', 10)",
   "select * from hark.whereabouts('o', array[1, 2, 99])",
   `select * from hark.notifications(array['c'], 'k', '{}', 'x', 1, 9, '2020-01-01', '2100-01-01', false, 10)`,
@@ -156,12 +189,23 @@ const operating = [
   "select hark.tidy()",
   "select hark.drop_segments()",
 ];
+/** For roles that may observe, beside what operators may look at too. */
+const observing = [
+  "select * from hark.notifications_in_outline(array['c'], 'k', null, null, 1, 9, '2020-01-01', '2100-01-01', false, 10)",
+  "select * from hark.notification_in_outline(1)",
+  "select * from hark.dead_in_outline('o', 'c', 'k', 'x', 1, 9, '2020-01-01', '2100-01-01', 10, 0, array[1])",
+  "select * from hark.delayed_in_outline('c', 'k', 10, 1)",
+  "select * from hark.schedules_in_outline()",
+  "select hark.sees_contents()",
+];
 /** For the owner alone. */
 const owning = [
   "select * from hark.clean('infinity', 0, 100, false, true)",
   "select * from hark.clean('infinity', 0, 100, true)",
   "select * from hark.status(10)",
   "select hark.incarnation()",
+  `select hark.mark_before(${newest})`,
+  `select * from hark.named_mark(${newest})`,
   "select hark.forget_dedupe()",
   "select hark.partition_of('k', 1, 3)",
   "select hark.stored_bytes('c', 'k', '1', '{}')",
@@ -197,8 +241,10 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
   const { sql } = context;
   const caller = await role(context, "hostile");
   await sql("select hark.grant_publish($1)", [caller]);
+  await sql("select hark.grant_read($1)", [caller]);
   await sql("select hark.grant_consume($1)", [caller]);
   await sql("select hark.grant_operate($1)", [caller]);
+  await sql("select hark.grant_observe($1)", [caller]);
   await sql(`create schema traps authorization ${caller}`);
   const client = await as(context, caller);
   await traps(client, caller);
@@ -211,6 +257,7 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
   await client.query(tablesToWatch);
   await runAll(client, watching);
   await sql(prepared);
+  await runAll(client, observing);
   await runAll(client, operating);
   const owner = await context.client();
   await owner.query("set search_path = traps, pg_catalog, public");
@@ -218,11 +265,14 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
   await runAll(owner, [
     ...owning,
     `select hark.grant_publish('${caller}')`,
+    `select hark.grant_read('${caller}')`,
     `select hark.grant_consume('${caller}')`,
     `select hark.grant_operate('${caller}')`,
+    `select hark.grant_observe('${caller}')`,
     "create table traps.gone (id int4)",
     `alter table traps.gone owner to ${caller}`,
     ...watching.filter((call) => call.startsWith("select")),
+    `select hark.revoke_rights('${caller}')`,
   ]);
 });
 
@@ -238,8 +288,22 @@ test("every function is tried there, itself or by another that is", async ({ sql
       for (const { body } of functions.filter((f) => f.name === name)) look(body);
     }
   };
-  look([...common, ...publishing, ...consuming, ...operating, ...owning, ...watching].join());
-  for (const name of ["grant_publish", "grant_consume", "grant_operate"]) look(`hark.${name}(`);
+  look(
+    [...common, ...publishing, ...consuming, ...operating, ...observing, ...owning, ...watching]
+      .join(),
+  );
+  for (
+    const name of [
+      "grant_publish",
+      "grant_read",
+      "grant_consume",
+      "grant_operate",
+      "grant_observe",
+      "revoke_rights",
+    ]
+  ) {
+    look(`hark.${name}(`);
+  }
   assert.deepEqual(functions.map(({ name }) => name).filter((name) => !tried.has(name)).sort(), []);
 });
 
@@ -264,6 +328,7 @@ test("a function without a search_path of its own is one of those that are made 
     "wake",
     "wake_all",
     "wake_one",
+    "wants_cut",
   ]);
 });
 

@@ -35,6 +35,18 @@ const faults: readonly (Break & { cleaning?: boolean; seed?: number })[] = [
     to: "m.floor := m.max_id;",
   },
   {
+    rule: "the floor of a private mark does not lag",
+    in: "hark.new_mark",
+    from: "m.floor := last.max_id;",
+    to: "m.floor := case when private then m.max_id else last.max_id end;",
+  },
+  {
+    rule: "a private mark gives a transaction a new low",
+    in: "hark.new_mark",
+    from: "else (select k.low from",
+    to: "when private then last.max_id else (select k.low from",
+  },
+  {
     rule: "a transaction that is new is not asked whether it came after the fence",
     in: "hark.new_mark",
     from: "when x.xid > last.fence then last.max_id",

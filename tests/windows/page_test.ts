@@ -65,7 +65,7 @@ const smallBytes: Staging = {
     {
       rule: "when one that is stored compressed does not make a page be measured",
       in: "hark.page",
-      from: "pg_column_compression(s.payload) is null",
+      from: "pg_column_compression(f.payload) is null",
       to: "true",
     },
   ],
@@ -233,7 +233,41 @@ const savepoints: Staging = {
   },
 };
 
+const removal: Staging = {
+  promise:
+    "a page that ends after scanned rows passes none over, though rows are removed at that time",
+  breaks: [{
+    rule: "when its end is looked for in a later statement",
+    in: "hark.page",
+    from: "last_id := coalesce(scanned_to, top);",
+    to: `perform pg_sleep(0.05);
+      select coalesce((select l.id from hark.log l where l.id > read_id and l.id <= top
+        order by l.id offset scanned - 1 limit 1), top) into last_id;`,
+  }],
+  stage: async (lab) => {
+    await lab.sql(
+      "select hark.notify(case n % 4 when 0 then 'c' else 'filler' end) from generate_series(1, 20000) n",
+    );
+    const reader = await reading(lab, { rows: 100_000, scanned: 4000 });
+    let over = false;
+    const draining = reader.drain().finally(() => over = true);
+    while (!over) {
+      const { lastId, afterId } = reader.position;
+      await lab.sql(
+        `delete from hark.log where id in (select l.id from hark.log l
+          where l.channel = 'filler' and l.id > $1 order by l.id limit 100)`,
+        [lastId ?? afterId],
+      );
+    }
+    await draining;
+    await assertExactlyOnce(reader.client, reader.delivered.filter((one) => one.channel === "c"), [
+      "c",
+    ]);
+  },
+};
+
 stagings("a page is bounded and a window is exact", [
+  removal,
   rows,
   bytes,
   smallBytes,

@@ -71,7 +71,7 @@ const olderNumberLaterVersion: Staging = {
   breaks: [{
     rule: "when a window is read by transaction number",
     in: "hark.page",
-    from: "order by s.id\n        limit max_rows",
+    from: "order by s.id\n          limit max_rows",
     to: "order by s.xid, s.id\n        limit max_rows",
   }],
   stage: async (lab) => {

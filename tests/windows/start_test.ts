@@ -172,8 +172,8 @@ const replay: Staging = {
   breaks: [{
     rule: "when all that lies in the first window counts",
     in: "hark.page",
-    from: "else pg_visible_in_snapshot(s.xid, begun) end",
-    to: "else s.id <= top end",
+    from: "else pg_visible_in_snapshot(f.xid, begun) end",
+    to: "else f.id <= top end",
   }],
   stage: async (lab) => {
     await notify(lab, "before");

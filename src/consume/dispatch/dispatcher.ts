@@ -6,6 +6,7 @@
 
 import { getLogger } from "../../log/logger.ts";
 import { messageOf, readable } from "../../database/translate.ts";
+import { seam } from "../../observe/seam.ts";
 import { Notification } from "../notification.ts";
 import type { Entry } from "../state/entry.ts";
 import type { OwnedPartition } from "../state/partition.ts";
@@ -21,6 +22,8 @@ const logger = getLogger(["hark", "consumer"]);
  * turn, in milliseconds.
  */
 const slice = 20;
+/** The same for handlers that are called while more is read, before all keys take turns. */
+const sliceBeside = 5;
 
 /** Decides what follows from a handler's result: see Settlement. */
 export interface Settles {
@@ -46,10 +49,18 @@ export class Dispatcher {
   #waits = false;
   #pumping = false;
   #clock = { tick: NaN, now: 0 };
+  /** For how many notifications a handler was called. Each attempt counts. */
+  begun = 0;
   /** Whether new handlers may start. */
   open = false;
-  /** Whether handlers wait until more has been read, so that all keys take turns. */
+  /**
+   * Whether handlers wait until more has been read, so that all keys take turns. Those that return
+   * synchronously wait only if they are slow. If all waited, all that is read would stay in memory for
+   * long, and the worker would handle nothing while the server reads.
+   */
   held = false;
+  /** Whether the handler that was called last has returned a promise. */
+  #awaits = false;
   /** Whether everything done so far must be stored before the next handler starts. */
   wantsStoring = false;
 
@@ -82,6 +93,7 @@ export class Dispatcher {
     const { options, run } = this.#state;
     return this.open && !run.stopping.aborted && !this.#alone && !this.#waits &&
       this.#calls < options.concurrency &&
+      this.begun < run.limit &&
       this.#state.entries.unacknowledged < options.acknowledgeCount;
   }
 
@@ -100,11 +112,11 @@ export class Dispatcher {
 
   /** Starts handlers while there are ready entries and free slots. */
   pump(): void {
-    if (this.#pumping || this.held) return;
+    if (this.#pumping) return;
     this.#pumping = true;
     try {
-      const until = this.#now() + slice;
-      while (this.hasRoom) {
+      const until = this.#now() + (this.held ? sliceBeside : slice);
+      while (this.hasRoom && !(this.held && this.#awaits)) {
         const now = this.#now();
         if (now > until) {
           this.#state.run.wake.ring();
@@ -122,7 +134,7 @@ export class Dispatcher {
 
   /** Takes the next entry or batch to handle. Undefined if there is none, or not yet. */
   #next(): Entry[] | undefined {
-    const { options, entries: { queue, unacknowledged, rows: { outcomes } } } = this.#state;
+    const { options, run, entries: { queue, unacknowledged, rows: { outcomes } } } = this.#state;
     let first: Entry | undefined;
     while ((first = queue.peek()) !== undefined) {
       if (first.alone && this.#calls > 0) {
@@ -137,12 +149,13 @@ export class Dispatcher {
     // Store all earlier progress first. A worker that takes over then begins with this entry.
     this.wantsStoring = first.alone && (unacknowledged > 0 || outcomes.size > 0);
     if (this.wantsStoring) return undefined;
+    const most = Math.min(options.batchSize, run.limit - this.begun);
     const batch = [queue.take()!];
     // A notification that has failed before is handled alone. Otherwise one that always fails would
     // make its whole batch fail each time.
-    if (first.alone || first.attempts > 0 || options.batchSize === 1) return batch;
-    while (batch.length < options.batchSize) {
-      const behind = queue.takeBehind(batch.at(-1)!, options.batchSize - batch.length);
+    if (first.alone || first.attempts > 0 || most === 1) return batch;
+    while (batch.length < most) {
+      const behind = queue.takeBehind(batch.at(-1)!, most - batch.length);
       if (behind.length > 0) {
         batch.push(...behind);
         continue;
@@ -168,21 +181,45 @@ export class Dispatcher {
       }
       notifications.push(new Notification(entry.row!, entry.attempts + 1));
     }
-    const work: Batch = { entries, notifications, held, signals, returned: undefined };
+    const { run, options } = this.#state;
+    const observed = seam.observer?.handle({
+      run: run.observed,
+      partition: held.length === 1 ? held[0]!.number : undefined,
+      notifications,
+      isBatch: options.handling.handle === undefined,
+    });
+    const work: Batch = {
+      entries,
+      notifications,
+      held,
+      signals,
+      certain: this.#certain,
+      observed,
+      returned: undefined,
+    };
     this.#calls++;
+    this.begun += entries.length;
     if (entries[0]!.alone) {
       this.#alone = true;
       void this.#awaited(work, this.#startAlone(work));
       return;
     }
-    const results = this.#handlers.run(work);
+    const results = this.#call(work);
+    this.#awaits = isThenable(results);
     if (isThenable(results)) void this.#awaited(work, results);
     else this.#ended(work, results);
   }
 
   async #startAlone(work: Batch): Promise<readonly Result[]> {
     await this.#beginAlone(work.held[0]!, work.entries[0]!.id);
-    return await this.#handlers.run(work);
+    return await this.#call(work);
+  }
+
+  #call(work: Batch): readonly Result[] | Promise<readonly Result[]> {
+    const { observed } = work;
+    return observed === undefined
+      ? this.#handlers.run(work)
+      : observed.run(() => this.#handlers.run(work));
   }
 
   async #awaited(work: Batch, running: Promise<readonly Result[]>): Promise<void> {
@@ -211,5 +248,6 @@ export class Dispatcher {
       ? results.map((one) => one && { ...one, error: readable(one.error) })
       : results;
     this.#settlement.told(work, read);
+    work.observed?.ended(read);
   }
 }

@@ -12,7 +12,7 @@ import type { Notification } from "../notification.ts";
 import type { HandlerContext, HandlingWorker } from "../handler.ts";
 import type { OwnedPartition } from "../state/partition.ts";
 import type { Handling } from "../state/context.ts";
-import { BatchFailed, type Result, type Work } from "../state/work.ts";
+import { BatchFailed, noteWork, type Result, type Work } from "../state/work.ts";
 import { isThenable, settled } from "./await_result.ts";
 import { BatchInHand } from "./batch.ts";
 import type { Transactions } from "./transactions.ts";
@@ -125,6 +125,7 @@ export class HandlerCalls {
         isBehindFailure: batch.isBehindFailure,
       };
       const { handle, handleBatch } = this.#handling;
+      if (handleBatch !== undefined) noteWork(context, work);
       const result = handle !== undefined
         ? handle(work.notifications[0]!, context)
         : handleBatch!(batch.notifications, context);

@@ -7,11 +7,12 @@
 import { getLogger } from "../../log/logger.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
+import { count, ofConsumer } from "../../observe/seam.ts";
 import type { Claimed } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
 import { Gone } from "./gone.ts";
 import { LeaseWait } from "./lease_wait.ts";
-import type { Heartbeat } from "./crew.ts";
+import type { Heartbeat } from "./heartbeat.ts";
 import type { Membership } from "./membership.ts";
 import { nextBeat } from "./next_beat.ts";
 import { Standing } from "./standing.ts";
@@ -111,17 +112,18 @@ export class Assignment {
     this.#standing.tell(heartbeat);
     for (const held of [...this.#state.partitions.values()]) {
       if (heartbeat.mine.get(held.number) !== held.epoch) {
-        const count = held.handled;
-        const unstored = count === 0
+        const handled = held.handled;
+        const unstored = handled === 0
           ? ""
-          : `; ${count} notification${count === 1 ? "" : "s"} that ${
-            count === 1 ? "was" : "were"
+          : `; ${handled} notification${handled === 1 ? "" : "s"} that ${
+            handled === 1 ? "was" : "were"
           } handled but not stored may be handled again`;
         logger.warn(
           "{consumer}: partition {partition} was taken over by another worker, or moved by a seek{unstored}",
-          { consumer: this.#consumer, partition: held.number, count, unstored },
+          { consumer: this.#consumer, partition: held.number, count: handled, unstored },
         );
         this.#state.forget(held, takenOver(this.#consumer, held.number));
+        count("hark.fenced", 1, ofConsumer(this.#consumer));
       }
     }
     if (heartbeat.outcome === "outdated") return await this.#standIn(session, heartbeat);
@@ -135,13 +137,27 @@ export class Assignment {
       );
     }
     await this.#reload(session, heartbeat);
-    await this.#reclaim(session, heartbeat);
+    await this.#reclaim(session, heartbeat, wanting);
+    if (await this.#yieldToNewer(session, heartbeat)) return this.hurry();
     if (heartbeat.releasing) this.#giveBack(0);
     else if (this.#serving > heartbeat.share) this.#giveBack(heartbeat.share);
     else if (wanting) await this.#claimMore(session, heartbeat);
     if (heartbeat.replays) await this.#moveReplays(session);
     if (wanting && this.#serving === 0) await this.#leaseWait?.tell(session);
     else this.#leaseWait?.over();
+  }
+
+  /** Gives way to a worker that stands by, and may be of the newer program that notifications need. */
+  async #yieldToNewer(session: Queryable, heartbeat: Heartbeat): Promise<boolean> {
+    const { leftToNewer, run } = this.#state;
+    const hasStandby = heartbeat.workers > heartbeat.partitions && this.#serving > 0;
+    if (!leftToNewer || run.drain || !hasStandby || heartbeat.share < this.#serving) return false;
+    if (!await this.#membership.yieldToNewer(session)) return false;
+    logger.info(
+      "{consumer}: notifications wait for a newer program; this worker gives its partitions to a worker that joined later",
+      { consumer: this.#consumer },
+    );
+    return true;
   }
 
   /**
@@ -172,12 +188,15 @@ export class Assignment {
 
   /**
    * Claims again the partitions left from an earlier claim of this worker, such as a claim whose
-   * answer was lost.
+   * answer was lost, or the one with which a drain has entered. In the same call, those that it wants.
    */
-  async #reclaim(session: Queryable, { mine, releasing }: Heartbeat): Promise<void> {
+  async #reclaim(session: Queryable, heartbeat: Heartbeat, wanting: boolean): Promise<void> {
+    const { mine, releasing, free, share } = heartbeat;
     const left = [...mine.keys()].filter((number) => !this.#state.partitions.has(number));
     if (left.length === 0) return;
-    if (!releasing) return await this.claim(session, left, false);
+    const room = wanting ? Math.max(0, share - this.#serving - left.length) : 0;
+    const more = spread(free, this.#state.options.random).slice(0, room);
+    if (!releasing) return await this.claim(session, [...left, ...more], false);
     // No partition may be claimed until all are given back.
     const held = left.map((number) => ({ number, epoch: mine.get(number)! }));
     await this.#membership.release(session, held);

@@ -4,65 +4,16 @@
  * @module
  */
 
-import { toId } from "../../check.ts";
 import { pause } from "../../database/bell.ts";
 import type { Connections } from "../../database/connections.ts";
 import type { Listener } from "../../database/listener.ts";
 import { ownConnection, type Queryable } from "../../database/queryable.ts";
-import { queryPrepared } from "../../database/prepared.ts";
 import { translate, translated } from "../../database/translate.ts";
-import { HarkError } from "../../errors.ts";
-import type { Identity } from "../state/identity.ts";
-import { type Mark, markOf } from "../state/position.ts";
+import { type Held, numbersText } from "../state/identity.ts";
+import { markOf } from "../state/position.ts";
+import { enter, type Entry } from "./enter.ts";
+import { ask, definition, type Heartbeat, heartbeat, type Member, removed } from "./heartbeat.ts";
 import { processName } from "./process_name.ts";
-
-/** The answer to a heartbeat: see hark.heartbeat. */
-export interface Heartbeat {
-  readonly outcome: "serve" | "outdated";
-  readonly share: number;
-  readonly partitions: number;
-  readonly workers: number;
-  /** The partitions that this worker owns, with the epoch of each. */
-  readonly mine: ReadonlyMap<number, number>;
-  readonly free: readonly number[];
-  readonly gone: readonly number[];
-  readonly paused: boolean;
-  readonly releasing: boolean;
-  /** Whether the number of partitions is being changed. */
-  readonly turning: boolean;
-  readonly changes: number;
-  readonly replays: boolean;
-  /**
-   * Milliseconds from now until the next delayed notification is due. Null if there is none, or if
-   * another worker of this process looks after that.
-   */
-  readonly nextDue: number | null;
-  /** In how many ms the next schedule is due, as nextDue. */
-  readonly nextSchedule: number | null;
-  /** Whether old notifications are to be removed: see hark.apply_retention. */
-  readonly retentionDue: boolean;
-  /** The newest mark if it sees all that is committed. Undefined if there is something new. */
-  readonly mark: Mark | undefined;
-}
-
-// A lease need not outlive a crash of the server, so nothing waits for the disk or for a standby.
-const heartbeatSql = `select h.n, h.outcome, h.tag, h.share, h.partitions, h.workers,
- pg_catalog.to_json(h.mine)::text as mine, pg_catalog.to_json(h.epochs)::text as epochs,
- pg_catalog.to_json(h.free)::text as free, pg_catalog.to_json(h.gone)::text as gone, h.paused, h.releasing,
- h.turning, h.changes, h.replays, h.next_due_ms, h.next_schedule_ms, h.retention_due, h.mark,
- pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited
-from hark.heartbeat($1::uuid, $2::bigint, $3::integer, $4::boolean, $5::text,
- array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::uuid[],
- array(select pg_catalog.json_array_elements_text($8::text::json)), $9::text::json, $10::text::uuid[]) h`;
-
-/** A worker in its crew. */
-export interface Member {
-  readonly identity: Identity;
-  /** Names the consumer's definition, once the database has compared it with this worker's. */
-  tag: string | undefined;
-  /** When the last heartbeat with this worker was sent. */
-  askedAt: number;
-}
 
 interface Asking {
   readonly member: Member;
@@ -88,6 +39,7 @@ export class Crew {
   #sending: Promise<void> | undefined;
   #sessionKey: bigint | undefined;
   #renewedAt = -Infinity;
+  #isCut = false;
   readonly #others: Set<Crew>;
 
   private constructor(
@@ -145,6 +97,11 @@ export class Crew {
     return await answer.promise;
   }
 
+  /** Has a worker enter before its first heartbeat, which renews the lease in any case. */
+  async enter(on: Queryable, member: Member, version: number): Promise<Entry> {
+    return await enter(on, member, this.#id, version);
+  }
+
   /** Sends what is asked, as long as something is. */
   async #send(): Promise<void> {
     // Timers of others that end now ask in the same call.
@@ -200,6 +157,7 @@ export class Crew {
       }
     }
   }
+
   /**
    * Asks on the LISTEN session, which saves its own heartbeat. If a connection is lost, asks on
    * another one: all workers would be interrupted.
@@ -217,27 +175,82 @@ export class Crew {
       return await ask(this.#session, values);
     } catch (error) {
       const own = ownConnection(this.#session);
-      if (own === undefined || own.alive) throw error;
+      if (own === undefined || own.alive || this.#isCut) throw error;
       await own.close();
       this.#session = this.#connections!.lane();
       return await ask(this.#session, values);
     }
   }
 
-  /** The worker stops. Its lease ends with the last worker of the crew. */
-  async leave(session: Queryable, member: Member): Promise<void> {
+  /**
+   * The worker stops. Its lease ends with the last worker of the crew.
+   *
+   * @param unserved Whether it has entered, and claimed nothing since.
+   */
+  async leave(session: Queryable, member: Member, unserved: boolean): Promise<void> {
     const { consumer, owner } = member.identity;
     // A heartbeat that is on its way would let it join again.
     await this.#sending;
     const isLast = this.#members.size === 1 && this.#members.has(consumer);
     if (isLast) this.#others.delete(this); // from here on others found a crew of their own
     await translated(() =>
-      session.query("select hark.leave($1::text, $2::uuid, $3::uuid)", [
+      session.query("select hark.leave($1::text, $2::uuid, $3::uuid, $4::boolean)", [
         consumer,
         owner,
         isLast ? this.#id : null,
+        unserved,
       ])
     );
+  }
+
+  /**
+   * The worker falls asleep: it leaves, and its partitions are given back.
+   *
+   * @returns in how many milliseconds it has to wake, at most `most`. Undefined if it has something to do
+   *   before `least`: then nothing is changed.
+   */
+  async fallAsleep(
+    session: Queryable,
+    { identity: { consumer, owner } }: Member,
+    held: Held,
+    { least, most }: { readonly least: number; readonly most: number },
+  ): Promise<number | undefined> {
+    // A heartbeat that is on its way would let it join again.
+    await this.#sending;
+    const isLast = this.#members.size === 1 && this.#members.has(consumer);
+    if (isLast) this.#others.delete(this); // from here on others found a crew of their own
+    const sessionKey = this.#listener?.sessionKey;
+    let isAsleep = false;
+    try {
+      const { rows: [row] } = await translated(() =>
+        session.query(
+          `select asleep, wakes_in_ms from hark.fall_asleep($1::text, $2::uuid, $3::uuid, $4::bigint,
+            $5::text::integer[], $6::text::bigint[], $7::integer, $8::integer)`,
+          [
+            consumer,
+            owner,
+            isLast ? this.#id : null,
+            sessionKey === undefined ? null : String(sessionKey),
+            numbersText(held.map(({ number }) => number)),
+            numbersText(held.map(({ epoch }) => epoch)),
+            least,
+            most,
+          ],
+        )
+      );
+      isAsleep = row.asleep === true;
+      return isAsleep ? Math.max(0, Number(row.wakes_in_ms)) : undefined;
+    } finally {
+      if (!isAsleep && isLast) this.#others.add(this);
+    }
+  }
+
+  /** Ends the heartbeat that is under way, unless it is also for another worker. */
+  cut({ identity: { consumer } }: Member): void {
+    if (this.#members.size > 1 || !this.#members.has(consumer)) return;
+    this.#isCut = true;
+    this.#others.delete(this);
+    if (this.#connections !== undefined) ownConnection(this.#session)?.cut();
   }
 
   /** The worker has ended, whether or not it could leave. */
@@ -250,46 +263,8 @@ export class Crew {
   }
 }
 
-async function ask(session: Queryable, values: unknown[]) {
-  return (await translated(() => queryPrepared(session, heartbeatSql, values))).rows;
-}
-
+/** Whether a connection failed, rather than the question. */
 function isLost(error: unknown): boolean {
   const { code } = translate(error);
   return code === "UNREACHABLE" || code === "TIMEOUT";
-}
-
-function definition({ identity: { channels, filter, transactional } }: Member) {
-  return { channels, filter: filter === null ? null : JSON.parse(filter), transactional };
-}
-
-// deno-lint-ignore no-explicit-any -- a row as drivers return it
-function heartbeat(row: any, mark: Mark | undefined, isFirst: boolean): Heartbeat {
-  const epochs: number[] = JSON.parse(row.epochs);
-  const inMs = (value: unknown) => isFirst && value !== null ? Number(value) : null;
-  return {
-    outcome: row.outcome,
-    share: Number(row.share),
-    partitions: Number(row.partitions),
-    workers: Number(row.workers),
-    mine: new Map((JSON.parse(row.mine) as number[]).map((n, i) => [n, epochs[i]!])),
-    free: JSON.parse(row.free),
-    gone: JSON.parse(row.gone),
-    paused: row.paused,
-    releasing: row.releasing,
-    turning: row.turning,
-    changes: toId(row.changes),
-    replays: row.replays,
-    // One worker of the process looks after what concerns all consumers.
-    nextDue: inMs(row.next_due_ms),
-    nextSchedule: inMs(row.next_schedule_ms),
-    retentionDue: isFirst && row.retention_due === true,
-    mark,
-  };
-}
-
-function removed(consumer: string): HarkError {
-  return new HarkError("NO_CONSUMER", `the consumer "${consumer}" has been removed`, {
-    remedy: "Run it again to register it as a new one, which begins at its start.",
-  });
 }

@@ -11,9 +11,12 @@ import { connectionsOf } from "../../database/database.ts";
 import type { Listener } from "../../database/listener.ts";
 import type { Queryable, QueryResult } from "../../database/queryable.ts";
 import { messageOf, translate, translated } from "../../database/translate.ts";
+import { observed, ofConsumer } from "../../observe/seam.ts";
 import { type Claimed, type Held, type Identity, numbersText } from "../state/identity.ts";
 import { markOf } from "../state/position.ts";
-import { Crew, type Heartbeat, type Member } from "./crew.ts";
+import { Crew } from "./crew.ts";
+import type { Entry } from "./enter.ts";
+import type { Heartbeat, Member } from "./heartbeat.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -22,18 +25,31 @@ export class Membership implements Member {
   readonly identity: Identity;
   tag: string | undefined;
   askedAt = -Infinity;
-  readonly #crew: Crew;
+  #crew: Crew;
+  readonly #db: Queryable;
+  readonly #listener: Listener | undefined;
   /** The partitions that were locked when it last claimed, as they were told. */
   #locked = "";
+  /** Whether it has entered, and neither claimed nor left since. */
+  hasEntered = false;
 
   constructor(identity: Identity, db: Queryable, listener: Listener | undefined) {
     this.identity = identity;
+    this.#db = db;
+    this.#listener = listener;
     this.#crew = Crew.join(db, connectionsOf(db), this, listener);
   }
 
   /** Whether, at a given time, certainly no other worker has taken over. */
   certain(now: number): boolean {
     return this.#crew.certain(this, now);
+  }
+
+  /** Becomes a worker at once if a partition is free: see hark.enter. */
+  async enter(on: Queryable, version: number): Promise<Entry> {
+    const entry = await this.#crew.enter(on, this, version);
+    this.hasEntered = entry === "entered";
+    return entry;
   }
 
   /**
@@ -56,6 +72,17 @@ export class Membership implements Member {
     wanted: readonly number[],
     presumeGone: boolean,
   ): Promise<Claimed[]> {
+    const about = { ...ofConsumer(this.identity.consumer), "hark.partitions": wanted.length };
+    return await observed("hark.claim", this.#db, about, () => {
+      return this.#claim(session, wanted, presumeGone);
+    });
+  }
+
+  async #claim(
+    session: Queryable,
+    wanted: readonly number[],
+    presumeGone: boolean,
+  ): Promise<Claimed[]> {
     const { consumer, owner } = this.identity;
     const ask = (skipLocked: boolean) =>
       session.query(
@@ -65,6 +92,7 @@ export class Membership implements Member {
          order by partition`,
         [consumer, numbersText(wanted), owner, presumeGone, skipLocked],
       );
+    this.hasEntered = false;
     let rows: QueryResult["rows"];
     try {
       ({ rows } = await ask(false));
@@ -137,6 +165,18 @@ export class Membership implements Member {
     }
   }
 
+  /**
+   * Counts as the youngest worker from now on, if notifications of this worker wait for a newer program
+   * and another worker has joined since. Returns whether it does.
+   */
+  async yieldToNewer(session: Queryable): Promise<boolean> {
+    const { consumer, owner } = this.identity;
+    const { rows: [row] } = await translated(() =>
+      session.query("select hark.yield_to_newer($1::text, $2::uuid) as yielded", [consumer, owner])
+    );
+    return row.yielded === true;
+  }
+
   /** Gives partitions back. Partitions that the worker no longer owns are ignored. */
   async release(session: Queryable, held: Held): Promise<void> {
     const { consumer, owner } = this.identity;
@@ -153,9 +193,43 @@ export class Membership implements Member {
     );
   }
 
+  /**
+   * Falls asleep: leaves, gives the partitions back, and closes what was for heartbeats.
+   *
+   * @param bounds The shortest and the longest sleep, in milliseconds.
+   * @returns in how many milliseconds the worker has to wake. Undefined if it has something to do: then
+   *   nothing is changed.
+   */
+  async fallAsleep(
+    session: Queryable,
+    held: Held,
+    bounds: { readonly least: number; readonly most: number },
+  ): Promise<number | undefined> {
+    const wakesIn = await this.#crew.fallAsleep(session, this, held, bounds);
+    if (wakesIn !== undefined) await this.#crew.end(this);
+    return wakesIn;
+  }
+
+  /** Wakes: its next heartbeat has it join the workers of the consumer again. */
+  async wake(session: Queryable): Promise<void> {
+    const { consumer, owner } = this.identity;
+    await translated(() =>
+      session.query("select hark.awake($1::text, $2::uuid)", [consumer, owner])
+    );
+    this.tag = undefined;
+    this.askedAt = -Infinity;
+    this.#crew = Crew.join(this.#db, connectionsOf(this.#db), this, this.#listener);
+  }
+
   /** Removes this worker from the workers of the consumer. */
   async leave(session: Queryable): Promise<void> {
-    await this.#crew.leave(session, this);
+    await this.#crew.leave(session, this, this.hasEntered);
+    this.hasEntered = false;
+  }
+
+  /** The time of a drain is over: ends the heartbeat that is under way. */
+  cut(): void {
+    this.#crew.cut(this);
   }
 
   /** The run has ended, whether or not the worker could leave. */

@@ -6,7 +6,7 @@
 
 import { HarkError } from "../../errors.ts";
 import { getLogger } from "../../log/logger.ts";
-import type { Heartbeat } from "./crew.ts";
+import type { Heartbeat } from "./heartbeat.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -53,7 +53,10 @@ export class Standing {
         },
       );
     } else if (before !== undefined) {
-      logger.info("{consumer}: this worker now serves partitions", { consumer });
+      logger.info("{consumer}: this worker serves from now on, {share} of the partitions", {
+        consumer,
+        share,
+      });
     }
   }
 }

@@ -57,9 +57,13 @@ export class Caution {
   }
 }
 
-/** The server or the driver has given the query up, or the server had no memory for it. */
+/**
+ * The server or the driver has given the query up, or the server had no memory for it. A standby
+ * cancels reads that keep it from replaying (40001).
+ */
 function isTooMuch(error: unknown): boolean {
   const reason = translate(error);
   const state = sqlState(reason);
-  return reason.code === "TIMEOUT" || state === "57014" || state === "53200";
+  return reason.code === "TIMEOUT" || state === "57014" || state === "53200" ||
+    state === "40001";
 }

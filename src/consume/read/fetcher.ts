@@ -5,11 +5,13 @@
  */
 
 import { ownConnection, type Queryable } from "../../database/queryable.ts";
+import { seam } from "../../observe/seam.ts";
 import type { PageLimits, Standing } from "../state/context.ts";
 import { isSameMark, type Mark } from "../state/position.ts";
 import type { State } from "../state/state.ts";
 import { Caution } from "./caution.ts";
 import { cut } from "./cut.ts";
+import { looking } from "./look.ts";
 import type { WindowReader } from "./window_reader.ts";
 
 /**
@@ -18,6 +20,12 @@ import type { WindowReader } from "./window_reader.ts";
  * page as well.
  */
 const quick = 100;
+
+/**
+ * Without LISTEN, a reader looks again soon after it has found something, and later and later if it
+ * finds no more: at first after this time, in milliseconds, and at last after `pollInterval`.
+ */
+const soon = 50;
 
 /**
  * Reads for a worker, on the worker's own session, one query at a time. If a page is requested
@@ -34,6 +42,8 @@ export class Fetcher {
   /** How many rows were read so far. */
   #found = 0;
   #span = 0;
+  /** How long a look took recently, in milliseconds. */
+  #lookTime = 0;
   readonly #caution: Caution;
 
   /**
@@ -94,6 +104,7 @@ export class Fetcher {
       // that it never reads.
       found: this.#state.readsAll ? this.#found : undefined,
       commitTime: this.#state.commitTime,
+      lookTime: this.#lookTime,
     };
   }
 
@@ -102,9 +113,17 @@ export class Fetcher {
     const { bell, listener } = this.#state.run;
     if (reader.settled) return now - reader.openedAt >= 500;
     return reader.inWindow || bell.count !== reader.rung ||
-      now - reader.openedAt >= this.#state.options.pollInterval ||
+      now - reader.openedAt >= this.#interval(reader) ||
       // Without LISTEN nothing rings the bell, so the reader looks again until it finds no rows.
       reader.hadRows && listener?.live !== true;
+  }
+
+  /** How long a reader that is not woken waits from one look to the next. */
+  #interval({ openedAt }: WindowReader): number {
+    const { options: { pollInterval }, run: { listener, drain } } = this.#state;
+    if (listener !== undefined || drain) return pollInterval;
+    // It waits half as long as it has found nothing.
+    return Math.min(pollInterval, Math.max(soon, (openedAt - this.#rowsAt) / 2));
   }
 
   /** When a reader must look at the latest. */
@@ -112,7 +131,7 @@ export class Fetcher {
     let next = Infinity;
     for (const reader of this.#readers) {
       if (this.#state.run.drain && reader.fresh && !reader.inWindow) continue;
-      const wait = reader.settled ? 500 : this.#state.options.pollInterval;
+      const wait = reader.settled ? 500 : this.#interval(reader);
       next = Math.min(next, reader.openedAt + wait);
     }
     return next;
@@ -142,26 +161,55 @@ export class Fetcher {
     const now = performance.now();
     const due = readers.filter((reader) => this.#wanted(reader, now));
     if (due.length === 0 || this.isFull) return false;
-    let mark: Mark | undefined;
     const { count: rung } = this.#state.run.bell;
-    if (due.some((reader) => !reader.inWindow && !reader.settled)) {
-      mark = await cut(session);
-      this.#state.noteCut(mark);
+    const opening = due.filter(isBetween);
+    if (opening.length === 0) await this.#readTo(session, due, undefined, rung);
+    else {
       // All that are between windows read to the same mark, and go on as one.
-      due.push(...readers.filter((r) => !r.inWindow && !r.settled && !due.includes(r)));
-    }
-    for (const reader of due) {
-      if (!this.#readers.includes(reader)) continue; // its partitions were halted
-      const room = this.#roomBeside(this.#comingFor(reader));
-      if (room === 0) break;
-      if (!reader.inWindow && !reader.open(reader.settled ? undefined : mark, rung)) continue;
-      await this.#readPage(session, reader, room);
+      due.push(...readers.filter((r) => isBetween(r) && !due.includes(r)));
+      if (opening.every((reader) => reader.rung === rung && !reader.hadRows)) {
+        // A look now and then is no hurry. By this all readers come to rest at one stored mark.
+        const mark = await cut(session);
+        this.#state.noteCut(mark);
+        await this.#readTo(session, due, mark, rung);
+      } else {
+        await looking(session, async (look) => {
+          if (look?.wantsCut) this.#state.wantsCut = true;
+          await this.#readTo(session, due, look?.mark, rung);
+        });
+      }
     }
     this.#merge();
     return true;
   }
 
-  async #readPage(session: Queryable, reader: WindowReader, rows: number): Promise<void> {
+  /**
+   * Reads a page for each of these readers.
+   *
+   * @param mark Where windows end that are opened. Undefined for where the log is.
+   * @param rung The bell's count before that was asked for.
+   */
+  async #readTo(
+    session: Queryable,
+    due: readonly WindowReader[],
+    mark: Mark | undefined,
+    rung: number,
+  ): Promise<void> {
+    for (const reader of due) {
+      if (!this.#readers.includes(reader)) continue; // its partitions were halted
+      const room = this.#roomBeside(this.#comingFor(reader));
+      if (room === 0) break;
+      const opens = isBetween(reader);
+      if (!reader.inWindow && !reader.open(reader.settled ? undefined : mark, rung)) continue;
+      const took = await this.#readPage(session, reader, room);
+      if (!opens) continue;
+      this.#lookTime += (took - this.#lookTime) / 8;
+      mark ??= reader.end;
+    }
+  }
+
+  /** Reads a page. Returns how long it took to arrive, in milliseconds. */
+  async #readPage(session: Queryable, reader: WindowReader, rows: number): Promise<number> {
     const { options, started } = this.#state;
     const caution = this.#caution;
     caution.prepare(session);
@@ -181,6 +229,11 @@ export class Fetcher {
     this.#whileReading();
     const page = await reading;
     caution.succeeded(page.took);
+    if (page.wantsCut) this.#state.wantsCut = true;
+    const { rows: received, took } = page;
+    if (received.length > 0) {
+      seam.observer?.received({ run: this.#state.run.observed, rows: received, took });
+    }
     // Notifications that the filter excludes also ring the bell.
     if (page.rows.length > 0 || options.identity.filter !== null && page.span !== this.#span) {
       this.#rowsAt = performance.now();
@@ -192,6 +245,7 @@ export class Fetcher {
       const held = partitions.get(row.partition);
       if (held !== undefined && held.halted === undefined) entries.read(row, held, page.position);
     }
+    return took;
   }
 
   /** Makes one of the readers that are between windows at the same mark. */
@@ -206,6 +260,11 @@ export class Fetcher {
   }
 }
 
+/** Whether a reader is between windows, and may open one to any mark. */
+function isBetween({ inWindow, settled }: WindowReader): boolean {
+  return !inWindow && !settled;
+}
+
 /**
  * Whether both are between windows at the same mark. Where they began makes no difference by then,
  * unless nothing is seen yet: it differs only after a restore, and what lies there counts as read.
@@ -213,5 +272,5 @@ export class Fetcher {
 function isAlike({ position: a, inWindow }: WindowReader, other: WindowReader): boolean {
   const { position: b } = other;
   return !inWindow && !other.inWindow && isSameMark(a.seen, b.seen) &&
-    (a.seen.number > 0 || a.afterId === b.afterId);
+    (a.seen.number !== 0 || a.afterId === b.afterId);
 }

@@ -6,7 +6,7 @@
 
 import { toId } from "../../check.ts";
 import { HarkError } from "../../errors.ts";
-import type { LogRow } from "../notification.ts";
+import type { LogRow, Place } from "../notification.ts";
 
 /** A row of a page, with the partition it belongs to. */
 export interface PageRow extends LogRow {
@@ -61,8 +61,13 @@ export const spanWorthStoring = 2000;
  * Unpacks a page.
  *
  * @param channel The channel of rows that were sent without one.
+ * @param place Where the reader stands in the window, if rows are to have a position.
  */
-export function parsePage({ rows: [row] }: PackedPage, channel: string | null): Page {
+export function parsePage(
+  { rows: [row] }: PackedPage,
+  channel: string | null,
+  place?: Place,
+): Page {
   if (typeof row?.window_end !== "boolean") {
     throw new HarkError("DATABASE", "the server returned a page that does not say where it ends");
   }
@@ -85,6 +90,7 @@ export function parsePage({ rows: [row] }: PackedPage, channel: string | null): 
     isReplay: row.replays === null || row.replays[i] === "1",
     partition: partitions[i] ?? 0,
     problem: problems[id],
+    place,
   }));
   return {
     rows,

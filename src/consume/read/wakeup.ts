@@ -17,6 +17,8 @@ import { renewalGrid, stayAsleep } from "./renewals.ts";
  * publishers for this long.
  */
 const lasting = 120_000;
+/** How long the row of a reader lasts that renews nothing: longer than it sleeps, in milliseconds. */
+const longest = 86_400_000 + 600_000;
 /**
  * How often an awake reader looks at the log, in milliseconds. The second value applies after
  * nothing came for `awhile`. A reader that falls asleep begins with the first.
@@ -24,6 +26,12 @@ const lasting = 120_000;
 const glance = 3;
 const idleGlance = 10;
 const awhile = 200;
+/**
+ * If looks find this many a millisecond, the reader waits for looks no more than this share of its time.
+ * What that saves is worth more than the milliseconds by which a notification comes later.
+ */
+const many = 1.5;
+const lookShare = 0.2;
 
 /**
  * Rings a reader's bell often enough that nothing is missed.
@@ -55,6 +63,8 @@ export class Wakeup implements Wakes {
   /** When to look next, while the reader is awake or falls asleep. */
   #next = -Infinity;
   #step = glance;
+  /** How many the reader had found when it last looked while awake, and when that was. */
+  #looked = { count: 0, at: -Infinity };
   /** The transactions to be waited for, as PostgreSQL writes an array. */
   #awaited = "{}";
   /** Measures the NOTIFYs heard while asleep, and the notifications found while awake. */
@@ -100,7 +110,7 @@ export class Wakeup implements Wakes {
     }
     if (this.#state === "polling" || this.#state === "idle" || key !== this.#key) {
       this.#key = key;
-      this.#awaken(now, standing, false);
+      this.#awaken(now, standing.found, false);
       this.#bell.ring();
     }
     if (this.#state === "awake") await this.#watch(session, standing, now);
@@ -108,7 +118,7 @@ export class Wakeup implements Wakes {
       await this.#advance(session, now);
       await this.#renew(session, standing, now);
       if (this.#load.measure(now, this.heard.count, standing.commitTime)) {
-        this.#awaken(now, standing, true); // first: after disarming no NOTIFY is certain
+        this.#awaken(now, standing.found, true); // first: after disarming no NOTIFY is certain
         await this.#disarm(session);
       }
     }
@@ -130,13 +140,44 @@ export class Wakeup implements Wakes {
     }
   }
 
+  /** Whether publishers wake the reader, and it has looked after those that may not have. */
+  get isArmed(): boolean {
+    return this.#state === "armed" && this.#listener.live &&
+      this.#listener.sessionKey === this.#key && performance.now() < this.#until;
+  }
+
+  /**
+   * Has publishers wake an armed reader for longer than it will sleep.
+   *
+   * @returns whether they would have woken it all the time until now. If not, it has to look first.
+   */
+  async lieDown(session: Queryable): Promise<boolean> {
+    if (!this.isArmed) return false;
+    const covered = await this.#sleep(session, longest);
+    if (!covered) this.#awaken(performance.now(), undefined, false);
+    return covered && this.isArmed;
+  }
+
+  /** The reader is up again: its row is renewed, for as long as usual, with the next look. */
+  rise(): void {
+    this.#renewAt = -Infinity;
+  }
+
+  /**
+   * The LISTEN session that hears for the reader now has no heartbeat. Returns a function that ends
+   * that.
+   */
+  rest(): () => void {
+    return this.#listener.rest(this.heard);
+  }
+
   /** Removes the sleeper row, so that publishers do not go on notifying a reader that has gone. */
   async leave(session: Queryable): Promise<void> {
     this.#state = "polling";
     if (performance.now() < this.#until) await this.#disarm(session);
   }
 
-  #awaken(now: number, { found }: Standing, isLoaded: boolean): void {
+  #awaken(now: number, found: number | undefined, isLoaded: boolean): void {
     this.#state = "awake";
     this.#changedAt = now;
     this.#load.restart(isLoaded, now, found);
@@ -145,12 +186,21 @@ export class Wakeup implements Wakes {
 
   /** While awake: looks, or falls asleep if there is nothing to see. */
   async #watch(session: Queryable, standing: Standing, now: number): Promise<void> {
-    const { drained, full, busyAt } = standing;
+    const { drained, full, busyAt, found, lookTime } = standing;
     if (this.#load.isHigh) this.#measure(standing, now);
     if (drained && !full && !this.#load.isHigh) {
       await this.#arm(session, now);
-    } else if (now >= this.#next && !full) {
-      this.#next = now + (now - busyAt < awhile ? glance : idleGlance);
+      return;
+    }
+    // Another reader has looked for this one.
+    const step = now - busyAt < awhile ? glance : idleGlance;
+    this.#next = Math.max(this.#next, (standing.lookedAt ?? -Infinity) + step);
+    if (now >= this.#next && !full) {
+      const { count, at } = this.#looked;
+      const isMuch = found !== undefined && found - count >= many * (now - at);
+      this.#looked = { count: found ?? 0, at: now };
+      const pause = isMuch ? Math.min(idleGlance, Math.max(glance, lookTime / lookShare)) : glance;
+      this.#next = now + (now - busyAt < awhile ? pause : idleGlance);
       this.#bell.ring();
     }
   }
@@ -194,9 +244,9 @@ export class Wakeup implements Wakes {
   async #renew(session: Queryable, standing: Standing, now: number): Promise<void> {
     if (now < this.#renewAt) return;
     if (standing.drained) {
-      if (!await this.#stay(session)) this.#awaken(now, standing, false);
+      if (!await this.#stay(session)) this.#awaken(now, standing.found, false);
     } else if (now < this.#until) this.#renewAt = Math.min(now + 1000, this.#until);
-    else this.#awaken(now, standing, false);
+    else this.#awaken(now, standing.found, false);
   }
 
   /** Renews the sleeper row. Returns whether the reader was asleep all the time until now. */
@@ -208,9 +258,9 @@ export class Wakeup implements Wakes {
     return true;
   }
 
-  #asleep(since: number): void {
-    this.#until = since + lasting;
-    this.#renewAt = Math.floor((since + lasting / 2) / renewalGrid) * renewalGrid;
+  #asleep(since: number, time: number = lasting): void {
+    this.#until = since + time;
+    this.#renewAt = Math.floor((since + time / 2) / renewalGrid) * renewalGrid;
   }
 
   /**
@@ -218,16 +268,16 @@ export class Wakeup implements Wakes {
    *
    * @returns whether the reader was asleep all the time until now.
    */
-  async #sleep(session: Queryable): Promise<boolean> {
+  async #sleep(session: Queryable, time: number = lasting): Promise<boolean> {
     const before = performance.now();
     const { rows: [row] } = await translated(() =>
       session.query(
         `select hark.sleep($1::uuid, array(select pg_catalog.json_array_elements_text($2::text::json)),
           $3::bigint, $4::integer) as covered`,
-        [this.#sleeper, this.#channels, String(this.#key), lasting],
+        [this.#sleeper, this.#channels, String(this.#key), time],
       )
     );
-    this.#asleep(before);
+    this.#asleep(before, time);
     return row.covered;
   }
 

@@ -11,7 +11,14 @@ import { translated } from "../../database/translate.ts";
 import type { OwnedPartition, PositionSource } from "../state/partition.ts";
 import type { PageLimits } from "../state/context.ts";
 import { type Identity, numbersText } from "../state/identity.ts";
-import { isSameMark, type Mark, markOf, type Position } from "../state/position.ts";
+import {
+  isPrivate,
+  isSameMark,
+  type Mark,
+  markOf,
+  type Position,
+  seeTheSame,
+} from "../state/position.ts";
 import {
   type PackedPage,
   type Page,
@@ -23,11 +30,14 @@ import {
 
 // Any page may have set hint bits. Its commit would wait for the disk or for a standby, although
 // nothing depends on it.
-const readSql = `select ${pageColumns}, w.bounded,
+//
+// A window that is opened here ends at a private mark, which the same statement makes. So a woken reader
+// asks once.
+const readSql = `select ${pageColumns}, w.bounded, hark.wants_cut(w.target) as wants_cut,
  case when $6::bigint is distinct from (w.target).number then hark.content_of(w.target) end as target,
  pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited
 from hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5::text::hark.marks,
- $7::boolean) w,
+ $7::boolean, $8::text::hark.marks) w,
 lateral hark.page($8::text::hark.marks, w.target, $9::bigint, $10::bigint, w.channels, $11::integer, $12::bigint,
  $13::integer, $14::text::hark.marks, w.filter, w.partitions,
  case when w.partitions > cardinality($3::text::integer[]) then $3::text::integer[] end, $15::text) g`;
@@ -35,7 +45,7 @@ lateral hark.page($8::text::hark.marks, w.target, $9::bigint, $10::bigint, w.cha
 /** A place in a window, or where one begins. */
 interface Place {
   readonly seen: Mark;
-  /** Undefined for a window that ends where the server says. */
+  /** Undefined for a window that ends where the log is when the server reads, or where the server says. */
   readonly target: Mark | undefined;
   /** Undefined for a window of which nothing is read. */
   readonly lastId: number | undefined;
@@ -85,6 +95,8 @@ export interface ReadPage extends Page {
   readonly position: Position;
   /** How long it took to arrive, in milliseconds. */
   readonly took: number;
+  /** Whether it is time to store a mark. */
+  readonly wantsCut: boolean;
 }
 
 /** A position that is read from, shared by partitions. */
@@ -126,6 +138,11 @@ export class WindowReader implements PositionSource {
     return this.#opened !== undefined || this.position.target !== undefined;
   }
 
+  /** Where the window ends that it is in, or was in last. */
+  get end(): Mark {
+    return this.position.target ?? this.position.seen;
+  }
+
   /**
    * The limits of the page that was requested ahead and not taken yet. Undefined if there is none.
    */
@@ -136,8 +153,8 @@ export class WindowReader implements PositionSource {
   /**
    * Opens a window, between windows.
    *
-   * @param mark Where it ends. Undefined for where the server says.
-   * @param rung The bell's count before that mark was cut.
+   * @param mark Where it ends. Undefined for where the log is when the server reads, or where it says.
+   * @param rung The bell's count before that mark was cut, or before this call.
    * @returns whether there is something to read.
    */
   open(mark: Mark | undefined, rung: number): boolean {
@@ -145,7 +162,10 @@ export class WindowReader implements PositionSource {
     this.openedAt = performance.now();
     this.hadRows = this.#bounded = false;
     this.#own = true;
-    if (isSameMark(mark, this.position.seen)) {
+    if (
+      isSameMark(mark, this.position.seen) ||
+      isPrivate(mark) && seeTheSame(mark, this.position.seen)
+    ) {
       this.fresh = true;
       return false;
     }
@@ -161,7 +181,7 @@ export class WindowReader implements PositionSource {
       : this.position;
     const asked = this.#asked(session) ?? this.#ask(session, asking, place, asking.limits);
     this.#ahead = undefined;
-    const packed = await asked.answer;
+    const packed = await this.#arrived(asked);
     const { target: told } = packed.rows[0] ?? {};
     const target = told === null ? asked.place.target! : markOf(told);
     const next = pageAfter(packed);
@@ -176,16 +196,31 @@ export class WindowReader implements PositionSource {
     const page = parsePage(packed, asking.identity.channels[0]!);
     const position = { seen, target, lastId: page.lastId, afterId };
     this.#opened = undefined;
-    this.position = page.windowEnd
-      ? { seen: target, target: undefined, lastId: 0, afterId }
-      : position;
     if (page.rows.length > 0) this.hadRows = true;
     if (page.facts.bounded === true) this.#bounded = true;
+    if (!isSameMark(target, seen)) {
+      this.position = page.windowEnd
+        ? { seen: target, target: undefined, lastId: 0, afterId }
+        : position;
+      this.moved = true;
+    }
     if (this.hadRows || this.#bounded || page.span > spanWorthStoring) this.dirty = true;
-    this.moved = true;
     this.settled = page.windowEnd && page.facts.bounded === true;
     if (page.windowEnd && this.#own) this.fresh = true;
-    return { ...page, position, took: asked.took };
+    return { ...page, position, took: asked.took, wantsCut: page.facts.wants_cut === true };
+  }
+
+  /** Waits for a page. If it was to open a window and does not come, the reader has not looked. */
+  async #arrived({ answer }: Asked): Promise<PackedPage> {
+    try {
+      return await answer;
+    } catch (error) {
+      if (!this.inWindow) {
+        this.rung = -1;
+        this.openedAt = -Infinity;
+      }
+      throw error;
+    }
   }
 
   /** The page requested ahead, if it is the page wanted now. */

@@ -5,6 +5,7 @@
  */
 
 import type { Queryable } from "../../database/queryable.ts";
+import { seam } from "../../observe/seam.ts";
 import type { OwnedPartition } from "../state/partition.ts";
 import type { Position } from "../state/position.ts";
 import type { Outcome } from "../state/entry.ts";
@@ -113,24 +114,26 @@ export class Acknowledger {
     // Not as an array's text: with array_nulls off, which may be the default, that has no nulls.
     const list = (of: (move: Position) => number | undefined) =>
       moves.map(({ move }) => move === undefined ? "" : of(move) ?? "").join(",");
-    const isStored = await acknowledge(
-      session,
-      [
-        consumer,
-        owner,
-        numbersText(moves.map(({ held }) => held.number)),
-        numbersText(moves.map(({ held }) => held.epoch)),
-        JSON.stringify([...marks.values()]),
-        list(({ seen }) => seen.number),
-        list(({ target }) => target?.number),
-        list(({ lastId }) => lastId),
-        list(({ afterId }) => afterId),
-        numbersText(moves.map(({ handled }) => handled)),
-        `{${moves.map(({ calm }) => calm ? "t" : "f").join(",")}}`,
-        outcomes.length === 0 ? null : outcomesText(outcomes),
-      ],
-      patient || this.#refused >= refusals,
-    );
+    const progress = [
+      consumer,
+      owner,
+      numbersText(moves.map(({ held }) => held.number)),
+      numbersText(moves.map(({ held }) => held.epoch)),
+      JSON.stringify([...marks.values()]),
+      list(({ seen }) => seen.number),
+      list(({ target }) => target?.number),
+      list(({ lastId }) => lastId),
+      list(({ afterId }) => afterId),
+      numbersText(moves.map(({ handled }) => handled)),
+      `{${moves.map(({ calm }) => calm ? "t" : "f").join(",")}}`,
+      outcomes.length === 0 ? null : outcomesText(outcomes),
+    ];
+    const store = () => acknowledge(session, progress, patient || this.#refused >= refusals);
+    const count = moves.reduce((sum, { handled }) => sum + handled, outcomes.length);
+    const { observer } = seam;
+    const isStored = observer === undefined
+      ? await store()
+      : await observer.settle(state.run.observed, count, store);
     if (!isStored) {
       this.#refused++;
       this.#notBefore = performance.now() + lockedTime;
@@ -142,6 +145,7 @@ export class Acknowledger {
     for (const { held, move, handled, calm } of moves) {
       if (state.partitions.get(held.number) !== held) continue;
       held.handled -= handled;
+      held.acknowledgements++;
       state.entries.unacknowledged -= handled;
       if (calm) held.crashes = 0;
       if (move !== undefined) held.stored(move);

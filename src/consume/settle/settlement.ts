@@ -7,6 +7,7 @@
 import { getLogger, settled } from "../../log/logger.ts";
 import { messageOf, translate } from "../../database/translate.ts";
 import { aDay } from "../../duration.ts";
+import { count, type ObservedCall, ofConsumer } from "../../observe/seam.ts";
 import { Notification } from "../notification.ts";
 import { verdict } from "../retry.ts";
 import type { Entry } from "../state/entry.ts";
@@ -24,6 +25,10 @@ const newerWait = 2 * aDay; // longer than any pollInterval, so that no drain wa
 /** Decides what to store for each notification, and which entry may come next. */
 export class Settlement {
   readonly #state: State;
+  /** How many attempts have failed and will be repeated. */
+  failed = 0;
+  /** How many notifications became dead letters. */
+  dead = 0;
 
   constructor(state: State) {
     this.#state = state;
@@ -97,7 +102,7 @@ export class Settlement {
       const isBehind = results[i] === undefined ||
         entry.lane !== undefined && rolledBack.has(entry.lane);
       const error = isBehind ? new BatchFailed() : results[i]?.error;
-      if (!this.#failed(entry, notification, error, interrupted)) again.push(entry);
+      if (!this.#failed(entry, notification, error, interrupted, work.observed)) again.push(entry);
     }
     if (again.length > 0) all.repeat(again);
   }
@@ -129,10 +134,17 @@ export class Settlement {
     notification: Notification,
     error: unknown,
     interrupted: boolean,
+    observed: ObservedCall | undefined,
   ): boolean {
     const { options, partitions, run, entries } = this.#state;
     const held = partitions.get(entry.partition);
     const untold = error instanceof BatchFailed || interrupted || run.abandon.aborted;
+    // Unless one of the outcomes below is told instead.
+    observed?.outcome(
+      notification,
+      error instanceof BatchFailed || entries.queue.isBehind(entry) ? "behind" : "interrupted",
+      error,
+    );
     if (
       entry.phase === "dropped" || held === undefined ||
       // The entry is read again when reading continues.
@@ -150,6 +162,7 @@ export class Settlement {
         id: entry.id,
       });
       settled(options.identity.consumer, entry.id);
+      observed?.outcome(notification, "discarded", error);
       entries.finish(entry, true);
       return true;
     }
@@ -157,6 +170,7 @@ export class Settlement {
     if (entries.comesAgain(entry)) return true;
     if (isUnsure) {
       const reason = error instanceof Unsure ? error.cause : error;
+      observed?.outcome(notification, "unsure", reason);
       logger.warn(
         "{consumer}: could not learn whether notification {id} is stored as done: {reason}",
         { consumer: options.identity.consumer, id: entry.id, reason: messageOf(reason) },
@@ -169,10 +183,18 @@ export class Settlement {
     const attempt = entry.attempts + (wait?.extraUntil === undefined ? 1 : 0);
     const next = verdict(error, attempt, options, notification);
     if (next.kind === "newer") {
+      observed?.outcome(notification, "newer", error);
       this.#leaveToNewer(entry, next.reason);
       return true;
     }
+    if (next.kind === "postponed") {
+      const due = performance.now() + (wait?.again ? 0 : next.wait);
+      // Of one that was just read, the attempts are the crashes of earlier owners, as below.
+      entries.retry(entry, entry.stored ? entry.attempts : 0, due, next.reason);
+      return true;
+    }
     void this.#report("onError", () => options.hooks.onError?.(error, notification));
+    observed?.outcome(notification, next.kind === "dead" ? "dead_letter" : "retry", error);
     if (next.kind === "dead") {
       this.#bury(entry, notification, error, attempt, next.reason);
       return true;
@@ -200,6 +222,8 @@ export class Settlement {
         wait: pause,
       },
     );
+    this.failed++;
+    count("hark.consumer.retries", 1, ofConsumer(options.identity.consumer));
     entries.retry(entry, attempt, now + pause, next.reason);
     return true;
   }
@@ -210,6 +234,7 @@ export class Settlement {
       "{consumer}: notification {id} waits, with its key, for a worker of a newer program: {reason}",
       { consumer: options.identity.consumer, id: entry.id, reason },
     );
+    this.#state.leftToNewer = true;
     const due = performance.now() + (entry.wait?.again ? 0 : newerWait);
     // Of one that was just read, the attempts are the crashes of earlier owners, which it did not cause.
     entries.retry(entry, entry.stored ? entry.attempts : 0, due, reason, "newer");
@@ -229,10 +254,12 @@ export class Settlement {
   ): void {
     const { consumer } = this.#state.options.identity;
     settled(consumer, entry.id);
+    count("hark.consumer.dead_letters", 1, ofConsumer(consumer));
     logger.error(
       "{consumer}: notification {id} became a dead letter after attempt {attempts}: {reason}",
       { consumer, id: entry.id, attempts, reason, error },
     );
+    this.dead++;
     this.#state.entries.bury(entry, attempts, reason);
     const { onDeadLetter } = this.#state.options.hooks;
     void this.#report("onDeadLetter", () => onDeadLetter?.(error, notification));

@@ -7,6 +7,7 @@
 import type { Bell } from "../../database/bell.ts";
 import type { Listener } from "../../database/listener.ts";
 import type { Queryable } from "../../database/queryable.ts";
+import type { ObservedRun } from "../../observe/run.ts";
 import type { ConsumerOptions } from "../options.ts";
 import type { ConsumerValues } from "../option_table.ts";
 import type { RetryPolicy } from "../retry.ts";
@@ -29,6 +30,8 @@ export interface PageLimits {
 export interface Handling {
   readonly handle: Handler | undefined;
   readonly handleBatch: BatchHandler | undefined;
+  /** Whether the worker reads no further while a handler is slow: see waitedFor. */
+  readonly isWaitedFor: boolean;
   /** Milliseconds. Undefined for no timeout. */
   readonly timeout: number | undefined;
 }
@@ -72,6 +75,10 @@ export interface Standing {
   readonly found: number | undefined;
   /** How long a commit took recently, with the round trip, in milliseconds. */
   readonly commitTime: number | undefined;
+  /** How long a look took recently, in milliseconds. */
+  readonly lookTime: number;
+  /** When the log was last looked at for the reader, if others have that done for it too. */
+  readonly lookedAt?: number | undefined;
 }
 
 /** Decides when a reader sleeps until it is notified. */
@@ -80,6 +87,14 @@ export interface Wakes {
   tend(session: Queryable, standing: Standing): Promise<void>;
   /** When {@linkcode Wakes.tend} has something to do, by `performance.now()`. */
   due(standing: Standing): number;
+  /** Whether publishers wake the reader, and it has looked after those that may not have. */
+  readonly isArmed: boolean;
+  /** Has publishers wake the reader for long. Returns false if it has to look first. */
+  lieDown(session: Queryable): Promise<boolean>;
+  /** The reader looks by itself again. */
+  rise(): void;
+  /** What hears for the reader may be silent from now on. Returns a function that ends that. */
+  rest(): () => void;
   /** The reader ends: publishers need not notify it any more. */
   leave(session: Queryable): Promise<void>;
 }
@@ -99,8 +114,39 @@ export interface Run {
   /** Rung when something was changed for the consumer. */
   readonly control: Bell;
   readonly listener: Listener | undefined;
+  /** The run as probes and telemetry see it. */
+  readonly observed: ObservedRun;
   /** Decides when to sleep until notified. Present only with LISTEN. */
   readonly waking?: Wakes | undefined;
   /** Whether to return once all notifications committed when the run started are handled. */
   readonly drain: boolean;
+  /** For how many notifications handlers may be called. */
+  readonly limit: number;
+  /** Whether a drain waits for what other workers serve, and for retries that are due soon. */
+  readonly waits: boolean;
+}
+
+/** How far a drain is when its time is over. */
+export interface Progress {
+  tally(): Tally;
+  /** How many handled notifications are not known to be stored. */
+  unstored(): number;
+}
+
+/** Why a drain has ended, except for a stop from outside. */
+export type DrainEnd = "done" | "limit" | "paused" | "busy";
+
+/** What a run has done. */
+export interface Tally {
+  readonly handled: number;
+  /** How many attempts have failed and will be repeated. */
+  readonly failed: number;
+  /** How many notifications became dead letters. */
+  readonly dead: number;
+  /** How many notifications it had read, or found waiting, that are not handled. */
+  readonly left: number;
+  /** Whether another drain may find something to handle at once. */
+  readonly more: boolean;
+  /** Undefined if it was stopped. */
+  readonly end: DrainEnd | undefined;
 }

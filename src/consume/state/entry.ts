@@ -47,6 +47,8 @@ export interface Entry {
   readonly isReplay: boolean;
   /** What is known of the entry's row in hark.waiting. Undefined for an entry that never waited. */
   readonly wait: WaitingRow | undefined;
+  /** The group with which the entry takes turns: see Turns, which notes it here. */
+  readonly group: unknown;
 }
 
 /** What a worker knows of a row of hark.waiting, and what was asked for from outside. */

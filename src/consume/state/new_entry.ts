@@ -45,6 +45,7 @@ export function readEntry(
     alone: held.crashes >= 2 && held.tail > 0,
     isReplay: row.isReplay,
     wait: undefined,
+    group: undefined,
   };
 }
 
@@ -73,5 +74,6 @@ export function foundEntry(
     alone: held.crashes >= 2,
     isReplay: true,
     wait: waitingRow(true, row.hurried, extra ? now + row.wait : undefined),
+    group: undefined,
   };
 }

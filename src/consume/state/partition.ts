@@ -65,6 +65,8 @@ export class OwnedPartition {
   waiting = 0;
   /** How many notifications were handled since the last acknowledgement known to be stored. */
   handled = 0;
+  /** How many acknowledgements of the partition were stored in this claim. */
+  acknowledgements = 0;
   /**
    * How many owners in a row have crashed without getting past the unacknowledged notifications.
    */

@@ -32,6 +32,10 @@ export class State {
     mark: undefined,
     byFew: false,
   };
+  /** Whether this run has left a notification to a worker of a newer program. */
+  leftToNewer = false;
+  /** Whether a private mark has told that it is time to store one. */
+  wantsCut = false;
   /** The mark cut when the run started. Notifications that it sees are replays. */
   started: Mark | undefined;
 
@@ -53,6 +57,7 @@ export class State {
   noteCut(mark: Mark): void {
     const cut = mark.number - (this.cut.mark?.number ?? -Infinity);
     this.cut = { at: performance.now(), mark, byFew: cut > 0 && cut <= 3 };
+    this.wantsCut = false;
   }
 
   /** How many notifications were read and not yet passed. */
@@ -62,6 +67,15 @@ export class State {
     // from being read.
     for (const held of this.partitions.values()) {
       if (held.halted === undefined) sum += held.outstanding;
+    }
+    return sum;
+  }
+
+  /** How many notifications are read, or wait, and are not handled. */
+  get left(): number {
+    let sum = this.entries.rows.waiting.size;
+    for (const held of this.partitions.values()) {
+      for (const entry of held.entries()) if (!isPassable(entry)) sum++;
     }
     return sum;
   }

@@ -43,7 +43,7 @@ interface Group {
  * that a turn takes.
  */
 interface Grouped extends Entry {
-  group?: Group;
+  group: Group | undefined;
 }
 
 /** How many entries of a group are read again at a time. Entries that cannot be taken use memory. */
@@ -239,7 +239,8 @@ export class Turns implements Ready {
     );
   }
 
-  #find(entry: Grouped): Group {
+  #find(one: Entry): Group {
+    const entry = one as Grouped;
     if (entry.group !== undefined) return entry.group;
     const { groupOf, perGroup, clock } = this.#limits;
     const name = groupOf(entry);

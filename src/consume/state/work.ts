@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { BatchHandler, HandlerContext } from "../handler.ts";
+import type { ObservedCall } from "../../observe/seam.ts";
 import type { Notification } from "../notification.ts";
 import type { Entry } from "./entry.ts";
 import type { OwnedPartition } from "./partition.ts";
@@ -16,6 +18,8 @@ export interface Work {
   readonly entries: readonly Entry[];
   readonly notifications: readonly Notification[];
   readonly held: readonly OwnedPartition[];
+  /** Whether, at a given time by `performance.now()`, this worker certainly still serves them. */
+  readonly certain: (now: number) => boolean;
   /** What the handler returned, once it has. */
   returned?: unknown;
 }
@@ -23,6 +27,38 @@ export interface Work {
 /** Entries that were handled together, and the signals that their handlers were given. */
 export interface Batch extends Work {
   readonly signals: readonly AbortSignal[];
+  /** What observes the call of the handler, if something does. */
+  readonly observed: ObservedCall | undefined;
+}
+
+/** The work of each batch, by the context that its handler was given. */
+const works = new WeakMap<HandlerContext, Work>();
+
+/** Remembers which work a batch handler was called for. */
+export function noteWork(context: HandlerContext, work: Work): void {
+  works.set(context, work);
+}
+
+/** The work that a batch handler was called for: for a relay, which has to know the claims. */
+export function workOf(context: HandlerContext): Work | undefined {
+  return works.get(context);
+}
+
+/** The handlers that are waited for. */
+const patient = new WeakSet<object>();
+
+/**
+ * Marks a batch handler: if it is slow, its worker waits and reads no further. Otherwise what is behind
+ * slow handlers gets rows in hark.waiting, which each worker that takes over has to look through.
+ */
+export function waitedFor(handle: BatchHandler): BatchHandler {
+  patient.add(handle);
+  return handle;
+}
+
+/** Whether a batch handler was marked by {@linkcode waitedFor}. */
+export function isWaitedFor(handle: BatchHandler | undefined): boolean {
+  return handle !== undefined && patient.has(handle);
 }
 
 /**

@@ -29,6 +29,7 @@ export class Room {
    */
   make(): void {
     const { entries } = this.#state;
+    if (this.#isPatient) return;
     if (!this.#dispatcher.hasRoom || entries.queue.hasReady || !this.#fetcher.isFull) return;
     const now = performance.now();
     for (const entry of entries.running) {
@@ -38,8 +39,13 @@ export class Room {
     this.#state.setAside();
   }
 
+  get #isPatient(): boolean {
+    return this.#state.options.handling.isWaitedFor;
+  }
+
   /** When the next handler that runs becomes slow, by `performance.now()`. */
   get due(): number {
+    if (this.#isPatient) return Infinity;
     const now = performance.now();
     let next = Infinity;
     for (const { startedAt, stored } of this.#state.entries.running) {

@@ -6,6 +6,7 @@
 
 import { getLogger } from "../../log/logger.ts";
 import type { Queryable } from "../../database/queryable.ts";
+import { count, ofConsumer } from "../../observe/seam.ts";
 import { type Serves, takenOver } from "../lease/assignment.ts";
 import type { Waiting } from "../read/waiting.ts";
 import { WindowReader } from "../read/window_reader.ts";
@@ -38,6 +39,8 @@ export class Service implements Serves {
     for (const one of claimed) {
       const known = state.partitions.get(one.partition);
       if (known !== undefined) state.forget(known, takenOver(consumer, one.partition));
+      // Its last owner has not released it.
+      else if (one.crashes > 0) count("hark.takeovers", 1, ofConsumer(consumer));
       const held = new OwnedPartition(one, state.options.readAhead, state.run.abandon);
       state.partitions.set(held.number, held);
       // Not in a drain, which is started often. Not after two crashes: what waits may be the cause.

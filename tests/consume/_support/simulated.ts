@@ -20,6 +20,7 @@ import type { WindowReader } from "../../../src/consume/read/window_reader.ts";
 import type { CheckedOptions, Run } from "../../../src/consume/state/context.ts";
 import type { Position } from "../../../src/consume/state/position.ts";
 import { State } from "../../../src/consume/state/state.ts";
+import { ObservedRun } from "../../../src/observe/run.ts";
 import { BatchFailed, type Result, Unsure, type Work } from "../../../src/consume/state/work.ts";
 import { Settlement } from "../../../src/consume/settle/settlement.ts";
 
@@ -96,7 +97,7 @@ class Watched extends State {
 
 /** The group of a key: "a" and "b" are one, and "c" and "d". */
 /** Where each page ends: nothing here looks into positions. */
-const mark = { number: 1, life: "", content: "" };
+const mark = { number: 1, snapshot: "2:2:", life: "", content: "" };
 const page: Position = { seen: mark, target: mark, lastId: 0, afterId: 0 };
 
 const groupOf = (key: string): string => key <= "b" ? "ab" : "cd";
@@ -170,7 +171,10 @@ export class Simulated {
       bell: new Bell(),
       control: new Bell(),
       listener: undefined,
+      observed: new ObservedRun("c", "", { query: () => Promise.reject(new Error("unused")) }),
       drain: false,
+      limit: Infinity,
+      waits: true,
     };
     const reader = { inWindow: true, read: () => Promise.resolve(this.#page()) };
     const readers = [reader as unknown as WindowReader];

@@ -105,7 +105,10 @@ export class Interleaving {
       for (const operation of operations) await this.#do(operation, cleaning);
       for (let n = 0; n < WRITERS; n++) await this.#end(n, "commit");
       while (this.#prepared.length > 0) await this.#finishPrepared(0);
-      for (const { reader } of this.#readings) await reader.drain();
+      for (const [n, { reader }] of this.#readings.entries()) {
+        reader.looks = n % 2 === 0;
+        await reader.drain();
+      }
       await this.#compare(admin);
     } finally {
       for (const client of this.#taken) await client.query("rollback");
@@ -120,6 +123,7 @@ export class Interleaving {
     const admin = this.#readings[0]!.reader.client;
     const { client, open } = this.#writers[index]!;
     const reading = this.#readings[at % this.#readings.length]!;
+    reading.reader.looks = Math.floor(at / READERS) % 2 === 1;
     switch (what) {
       case "number":
         await this.#begin(index);

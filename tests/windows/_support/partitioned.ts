@@ -130,7 +130,7 @@ class Interleaving {
     if (group === undefined) return;
     switch (what) {
       case "read":
-        return await this.#read(owner, group, LIMITS[by % LIMITS.length]!);
+        return await this.#read(owner, group, LIMITS[by % LIMITS.length]!, undefined, at % 5 > 1);
       case "read alike":
         if (other !== undefined) await this.#readAlike(owner, group, other);
         return;
@@ -214,26 +214,27 @@ class Interleaving {
     }
   }
 
-  /** Reads a page, of a window that ends at a mark, or at a new one. */
+  /** Reads a page, of a window that ends at a mark, or at a new one. With `looks`, that one is private. */
   async #read(
     owner: Owner,
     group: Group,
     [rows, scanned]: number[],
     mark?: string,
+    looks = false,
   ): Promise<void> {
     await this.#served(owner, group, async () => {
       const { seen, target, lastId, afterId } = group.position;
       const isNew = target === null;
       const { rows: page } = await this.#client.query(
         `select r.id, r.partition, r.last_id, r.window_end, hark.content_of(w.target) as target
-         from hark.window($1, $2, $3, $4, $5::hark.marks, $6) w,
+         from hark.window($1, $2, $3, $4, $5::hark.marks, $6, $7::hark.marks) w,
            lateral ${
           pageRows(`$7::hark.marks, w.target, $8, $9, w.channels, $10, 100000, $11, null, w.filter,
             w.partitions, $3`)
         } r`,
         [
           ...this.#identity(owner, group),
-          target ?? mark ?? await cut(this.#client),
+          target ?? mark ?? (looks ? null : await cut(this.#client)),
           isNew,
           seen,
           isNew ? null : lastId,

@@ -60,9 +60,15 @@ export async function cut(client: Client): Promise<string> {
   return row.mark;
 }
 
+/** Looks where the log is, and gives the content of a private mark. */
+export async function look(client: Client): Promise<string> {
+  const { rows: [row] } = await client.query("select hark.content_of(hark.look()) as mark");
+  return row.mark;
+}
+
 /** The number of a mark, from its content. */
 export function numberOf(mark: string): string {
-  return /^\((\d+),/.exec(mark)![1]!;
+  return /^\((-?\d+),/.exec(mark)![1]!;
 }
 
 /** A place as an acknowledgement takes it: marks, seen, targets, last ids, ids it began behind. */
@@ -90,11 +96,17 @@ abstract class Reader {
   /** Everything delivered so far, in order. */
   readonly delivered: Delivered[] = [];
   position!: Place;
+  /** Whether it opens windows to private marks. */
+  looks = false;
   protected started: string | null = null;
 
   constructor(readonly client: Client, readonly limits: PageLimits = {}) {}
 
   protected abstract read(at: Place, limits: unknown[]): Promise<{ rows: Row[] }>;
+  /** A private mark to read to. Null if it is made by the statement that reads the page. */
+  protected look(): Promise<string | null> {
+    return look(this.client);
+  }
   /** Stores where it is, if it stores that. */
   abstract acknowledge(handled?: number): Promise<void>;
 
@@ -102,11 +114,11 @@ abstract class Reader {
   async page(): Promise<Page> {
     const { rows: maxRows = 500, bytes = 1_000_000, scanned = 10_000 } = this.limits;
     if (this.position.target === null) {
-      const target = await cut(this.client);
+      const target = this.looks ? await this.look() : await cut(this.client);
       this.position = { ...this.position, target, lastId: null };
     }
     const at = this.position;
-    this.started ??= at.target;
+    this.started ??= at.target ?? await cut(this.client);
     const { rows } = await this.read(at, [maxRows, bytes, scanned, this.started]);
     const end = rows.at(-1)!;
     if (end.id !== null) {
@@ -253,10 +265,14 @@ export class RegisteredReader extends Reader {
     await this.claim();
   }
 
+  protected override look(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
   protected read({ seen, target, lastId, afterId }: Place, limits: unknown[]) {
     return this.client.query(
       `select ${columns}, hark.content_of(w.target) as target
-       from hark.window($1, $2, $3, $4, $5::hark.marks, $6) w,
+       from hark.window($1, $2, $3, $4, $5::hark.marks, $6, $7::hark.marks) w,
          lateral ${
         pageRows(`$7::hark.marks, w.target, $8, $9, w.channels, $10, $11, $12,
            $13::hark.marks, w.filter, w.partitions, $3`)

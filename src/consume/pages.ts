@@ -1,0 +1,280 @@
+/**
+ * The pages of the log that a reader without a registration reads, one after the other.
+ *
+ * @module
+ */
+
+import { getLogger } from "../log/logger.ts";
+import { backoff, Bell, pause } from "../database/bell.ts";
+import { CommonQuestion } from "../database/common.ts";
+import { connectionsOf } from "../database/database.ts";
+import { ownConnection, type Queryable } from "../database/queryable.ts";
+import { isPassing, messageOf, translate } from "../database/translate.ts";
+import { Link } from "./link.ts";
+import { EphemeralReader } from "./read/ephemeral_reader.ts";
+import { pace } from "./read/pace.ts";
+import type { Page, PageRow } from "./read/page.ts";
+import { replicaOf } from "./read/replica.ts";
+import { Seat } from "./read/seat.ts";
+import { Wakeup } from "./read/wakeup.ts";
+import type { StartValues } from "./start.ts";
+import type { Standing } from "./state/context.ts";
+import type { SubscriptionGap, SubscriptionResume } from "./subscribe_options.ts";
+
+const logger = getLogger(["hark", "subscribe"]);
+
+/** How to read. Durations are milliseconds. */
+export interface PagesOptions {
+  readonly start: StartValues;
+  /** Whether to go on with what is published later. */
+  readonly follow: boolean;
+  readonly pollInterval: number;
+  /** The most rows and bytes of a page. */
+  readonly rows: number;
+  readonly bytes: number;
+  readonly signal: AbortSignal | undefined;
+  /** Rings whenever the log is to be looked at. @default a bell of its own */
+  readonly bell?: Bell;
+  /**
+   * Whether windows end at stored marks only. Other readers end theirs at the same ones then.
+   *
+   * @default {false}
+   */
+  readonly stored?: boolean;
+  readonly onGap: (gap: SubscriptionGap) => void;
+  /** Called when reading has begun, with what became of a position. */
+  readonly onStart?: (resumed: SubscriptionResume | undefined) => void;
+}
+
+/** A page that was read. At the end of the log it has no rows. */
+export interface ReadPage {
+  readonly rows: readonly PageRow[];
+  /** Whether all is read that had committed when the window was opened. */
+  readonly windowEnd: boolean;
+  /** The bell's count before the window was opened. */
+  readonly rung: number;
+  /** What read it. */
+  readonly reader: EphemeralReader;
+  /** Aborts when no more pages come. */
+  readonly over: AbortSignal;
+}
+
+/**
+ * Reads channels from a start. While the iteration lives, it loses nothing, even when it reconnects.
+ *
+ * @param names The channels. Null reads every channel.
+ */
+export async function* pages(
+  db: Queryable,
+  names: string[] | null,
+  options: PagesOptions,
+): AsyncGenerator<ReadPage, void, undefined> {
+  const { follow, pollInterval, rows, bytes, signal, onGap } = options;
+  if (signal?.aborted) return;
+
+  const closed = new AbortController();
+  const over = signal === undefined ? closed.signal : AbortSignal.any([signal, closed.signal]);
+  let link: Link | undefined;
+  let waking: Wakeup | undefined;
+  let seat: Seat | undefined;
+  let detach = () => {};
+  const release = async () => {
+    detach();
+    seat?.close();
+    const session = ownConnection(link?.session);
+    if (waking !== undefined && session?.alive) await farewell(waking, session);
+    await link?.close();
+  };
+  // The database may be closed while the loop body runs. This function is suspended then, so only
+  // this callback can release the session.
+  const forget = connectionsOf(db)?.beforeClose(async () => {
+    closed.abort();
+    await release();
+  });
+  try {
+    const replica = replicaOf(db);
+    link = await Link.open(db, replica?.connections);
+    const bell = options.bell ?? new Bell();
+    const nudged = new Bell(bell);
+    // On a replica one look for all readers rings their bells. They ask nothing of the primary.
+    if (replica !== undefined) detach = replica.attach(bell);
+    const listener = follow && replica === undefined
+      ? await link.connections?.listener()
+      : undefined;
+    if (listener !== undefined) {
+      if (names !== null) {
+        waking = new Wakeup(bell, listener, crypto.randomUUID(), names, pollInterval);
+      }
+      // A reader of all channels hears what publishers tell readers of single channels.
+      const heard = waking?.heard ?? new Bell(bell);
+      const detached = [listener.attach(heard, names), listener.attachControl(nudged, "")];
+      detach = () => detached.forEach((end) => end());
+    }
+    const limits = { rows, bytes, scanned: Math.max(20_000, rows) };
+    const marks = replica ?? (options.stored ? "stored" : "private");
+    const reader = new EphemeralReader(names, limits, undefined, marks);
+    const resumed = await begun(reader, link, options, over);
+    if (over.aborted) return;
+    if (resumed?.gap !== undefined) onGap(resumed.gap);
+    options.onStart?.(resumed);
+    // All that read to the newest mark, at the end of the log, share a reader.
+    const alone = !follow || options.stored === true || replica !== undefined;
+    seat = new Seat(reader, bell, { channels: names, limits, alone });
+    // When to look at delayed notifications again, even if other notifications never end.
+    let dueAt = 0;
+    let nudges = -1;
+    const standing = { busyAt: performance.now(), found: 0, lookTime: 0 };
+    while (!over.aborted) {
+      let page: Page;
+      const { resuming } = reader;
+      try {
+        const session = link.alive();
+        const asked = performance.now();
+        page = await seat.read(session);
+        standing.lookTime += (performance.now() - asked - standing.lookTime) / 8;
+        const gap = reader.takeGap();
+        if (gap !== undefined) onGap(gap);
+        link.worked();
+        standing.found += page.rows.length;
+        if (page.rows.length > 0) standing.busyAt = performance.now();
+      } catch (error) {
+        if (over.aborted) break;
+        await link.failed(error, over, (reason) => {
+          if (reason.code === "WINDOW_LOST") reader.lost = true;
+          logger.warn("Reading was interrupted: {reason}", { reason: messageOf(reason) });
+        });
+        continue;
+      }
+      yield {
+        rows: page.rows,
+        windowEnd: page.windowEnd && !resuming,
+        reader,
+        rung: seat.rung,
+        over,
+      };
+      if (over.aborted) return;
+      if (!page.windowEnd || resuming) continue;
+      if (!follow) return;
+      const idle = page.rows.length === 0;
+      if (replica !== undefined) {
+        if (idle) await bell.wait(seat.rung, Infinity, over);
+        continue;
+      }
+      if (idle && nudged.count !== nudges || performance.now() >= dueAt) {
+        nudges = nudged.count;
+        dueAt = await deliverDue(link.session, pollInterval);
+      }
+      for (;;) {
+        const look = Math.min(
+          dueAt,
+          await tend(link.session, waking, { ...standing, lookedAt: seat.lookedAt }, over),
+        );
+        const now = performance.now();
+        const wait = Math.min(
+          look - now,
+          names === null ? pace(now - standing.busyAt, pollInterval) : Infinity,
+        );
+        if (!idle || wait <= 0 || await bell.wait(seat.rung, wait, over) || over.aborted) break;
+        // What lets it sleep tells by the bell whether to look.
+        if (waking === undefined || performance.now() >= dueAt) break;
+      }
+    }
+  } finally {
+    forget?.();
+    await release();
+  }
+}
+
+/** Starts the reader. A replica that has not replayed as far as its position is waited for. */
+async function begun(
+  reader: EphemeralReader,
+  link: Link,
+  { start, follow }: PagesOptions,
+  over: AbortSignal,
+): Promise<SubscriptionResume | undefined> {
+  for (let attempt = 1; !over.aborted; attempt++) {
+    try {
+      return await reader.start(link.session, start, start[0] === "now" || !follow);
+    } catch (error) {
+      const reason = translate(error);
+      if (reason.code !== "REPLICA_BEHIND" || start[0] !== "position") throw reason;
+      if (attempt === 1) {
+        logger.warn("Reading begins when the replica is there: {reason}", {
+          reason: messageOf(reason),
+        });
+      }
+      await pause(backoff(attempt, 50, 1000), over);
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Lets the reader sleep or keeps it awake. Returns when to look next at the latest, by
+ * `performance.now()`.
+ */
+async function tend(
+  session: Queryable,
+  waking: Wakeup | undefined,
+  standing: Pick<Standing, "busyAt" | "found" | "lookTime" | "lookedAt">,
+  over: AbortSignal,
+): Promise<number> {
+  if (waking === undefined) return Infinity;
+  try {
+    await waking.tend(session, {
+      open: true,
+      full: false,
+      drained: true,
+      commitTime: undefined, // a subscription commits nothing
+      ...standing,
+    });
+  } catch (error) {
+    const reason = translate(error);
+    if (!isPassing(reason)) throw reason;
+    await pause(100, over);
+    return performance.now(); // the next read finds the cause
+  }
+  return waking.due({ open: true, full: false });
+}
+
+/**
+ * Removes the request to be woken. A server that does not answer gets one second only: the request
+ * expires by itself.
+ */
+async function farewell(waking: Wakeup, session: Queryable): Promise<void> {
+  const over = new AbortController();
+  const leaving = waking.leave(session).catch((error) => {
+    logger.debug("Could not remove the wake-up registration: {reason}", {
+      reason: messageOf(error),
+    });
+  }).finally(() => over.abort());
+  await Promise.race([leaving, pause(1000, over.signal)]);
+}
+
+const delivering = new CommonQuestion(async (session) => {
+  const { rows: [row] } = await session.query("select moved, next_ms from hark.deliver_due()");
+  return {
+    moved: Number(row.moved),
+    nextMs: row.next_ms === null ? Infinity : Number(row.next_ms),
+  };
+});
+
+/**
+ * Moves due delayed notifications into the log. Returns when to look for the next one, at most
+ * `longest` ms later. Subscriptions with nothing to do look at the same times, so that they ask together.
+ */
+async function deliverDue(session: Queryable, longest: number): Promise<number> {
+  try {
+    const { moved, nextMs } = await delivering.ask(session);
+    const now = performance.now();
+    if (moved > 0) return now;
+    // Rounded up: a timer that ends too early would have to be set again.
+    if (nextMs < longest) return now + Math.max(0, Math.ceil(nextMs));
+    return longest < 1000 ? now + longest : (Math.floor(now / longest) + 1) * longest;
+  } catch (error) {
+    const reason = translate(error);
+    if (!isPassing(reason)) throw reason;
+    // If the connection is lost, the next read finds that out and reports it.
+    return performance.now() + Math.min(longest, 250);
+  }
+}
