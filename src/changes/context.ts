@@ -5,11 +5,18 @@
  */
 
 import { bad, knownOptions } from "../check.ts";
-import { connectionsOf } from "../database/database.ts";
-import { firstQuery, lent, type Queryable, requireQueryable } from "../database/queryable.ts";
+import {
+  firstQuery,
+  isDatabase,
+  lent,
+  type Queryable,
+  requireQueryable,
+} from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
-import { headersText } from "../publish/payload.ts";
+import { seam } from "../observe/seam.ts";
+import { headersText, withCarried } from "../publish/payload.ts";
+import type { Statement } from "../publish/statement.ts";
 
 /**
  * Sets the context of the changes that follow: a request, a person, a trace. Every change of a
@@ -24,6 +31,9 @@ import { headersText } from "../publish/payload.ts";
  * transaction pooler, the context would also apply to what others publish there. So a pool, its
  * connections, and a `pg.Client` behind a pooler are refused. Hark cannot see a pooler through other
  * drivers.
+ *
+ * If telemetry is on, the trace of the active span is part of the context: `setContext(tx, {})` is
+ * enough to join what handles the changes to it. A context with a `traceparent` of its own keeps that.
  *
  * @param context An object that JSON can hold. It replaces the previous context; null removes it.
  * @throws {HarkError} `BAD_PAYLOAD` if the context is not such an object; `BAD_OPTION` for a
@@ -49,8 +59,11 @@ export async function setContext(
   const { forSession = false } = options;
   if (typeof forSession !== "boolean") bad("forSession", forSession, "Give true or false.");
   if (context === undefined) bad("context", context, "Give an object, or null to remove it.");
-  const values = [headersText(context, "context"), forSession];
-  if (connectionsOf(db) !== undefined || isPool(db)) throw onPool(db, forSession);
+  const text = headersText(context, "context");
+  // A session outlives the trace.
+  const carried = text === null || forSession ? undefined : seam.observer?.carry();
+  const values = [withCarried(text, carried), forSession];
+  if (isDatabase(db) || isPool(db)) throw onPool(db, forSession);
   if (forSession) return await setForSession(db, values);
   // A context that is set outside of a transaction ends with the statement.
   const token = crypto.randomUUID();
@@ -72,6 +85,37 @@ export async function setContext(
       );
     }
   });
+}
+
+/**
+ * The statement that sets the context, for a driver that takes the statements of a transaction as a
+ * list. Put it before the statements whose changes it is about. It holds for that transaction.
+ *
+ * @param context As for {@linkcode setContext}.
+ * @throws {HarkError} `BAD_PAYLOAD` if the context is not an object that JSON can hold.
+ * @example
+ * ```ts
+ * import { setContextStatement } from "@hark/postgres/publish";
+ *
+ * declare const sql: {
+ *   query(text: string, values: unknown[]): unknown;
+ *   transaction(queries: unknown[]): Promise<unknown[]>;
+ * };
+ * const { text, values } = setContextStatement({ userId: 7 });
+ * await sql.transaction([
+ *   sql.query(text, values),
+ *   sql.query("update users set email = $1 where id = $2", ["a@example.com", 1]),
+ * ]);
+ * ```
+ */
+export function setContextStatement(
+  context: Readonly<Record<string, unknown>> | null,
+): Statement {
+  if (context === undefined) bad("context", context, "Give an object, or null to remove it.");
+  return {
+    text: "select hark.set_context($1::text::jsonb, false)",
+    values: [headersText(context, "context")],
+  };
 }
 
 async function setForSession(db: Queryable, values: unknown[]): Promise<void> {
@@ -115,7 +159,7 @@ function isLent(db: Queryable): boolean {
 }
 
 function onPool(db: Queryable, forSession: boolean): HarkError {
-  const what = connectionsOf(db) === undefined ? "a pool" : "a Database";
+  const what = isDatabase(db) ? "a Database" : "a pool";
   return new HarkError(
     "BAD_OPTION",
     forSession

@@ -45,18 +45,19 @@ export function readChange(
   expected: Expected,
   notification: Notification,
 ): AnyChange | OversizedChange | Promise<AnyChange> {
-  const what = `notification ${notification.id}`;
+  // The id comes last: dead letters are grouped by how their errors begin, up to a digit.
+  const what = `(notification ${notification.id})`;
   if (!isOf(expected, notification)) {
     throw new DeadLetter(
       notification.isDatabaseChange
-        ? `${what} is a change of ${notification.table}, not of ${expected.name}. ` +
-          "If tables share a channel, call matches() first"
-        : `${what} is not a change of ${expected.name}: no watch published it`,
+        ? `this is a change of ${notification.table}, not of ${expected.name}. ` +
+          `If tables share a channel, call matches() first ${what}`
+        : `this is not a change of ${expected.name}: no watch published it ${what}`,
     );
   }
   const raw = notification.payload as Raw;
   if (raw.metadata === null || typeof raw.metadata !== "object") {
-    throw new DeadLetter(`${what} has no metadata: no watch published it`);
+    throw new DeadLetter(`the change has no metadata: no watch published it ${what}`);
   }
   const facts = {
     schema: raw.schema as string,
@@ -105,7 +106,7 @@ function withRows(
     if (value === null || typeof value !== "object") throw other(expected, `${name} row`, what);
     return schema === undefined
       ? value
-      : fitted(schema, value, `the ${name} row in ${what}, of ${expected.name},`);
+      : fitted(schema, value, `the ${name} row of ${expected.name}`, what);
   };
   const rows = [row("old", hasOld), row("new", hasNew)] as const;
   const made = ([before, after]: readonly [unknown, unknown]) =>
@@ -115,8 +116,8 @@ function withRows(
 
 function other({ payload, name }: Expected, missing: string, what: string): DeadLetter {
   return new DeadLetter(
-    `${what} has no ${missing}: the watch of ${name} has another payload than "${payload}", which ` +
-      "is the payload given to watched()",
+    `the change has no ${missing}: the watch of ${name} has another payload than "${payload}", which ` +
+      `is the payload given to watched() ${what}`,
   );
 }
 

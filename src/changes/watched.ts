@@ -192,7 +192,7 @@ class WatchedTable {
 function refuse(change: unknown): never {
   const { action, notification, table } = change as OversizedChange;
   throw new DeadLetter(
-    `notification ${notification.id} (${action} of ${table}) comes without its row, which is larger than the ` +
-      "maxBytes of the watch. Handle such changes with handler(…, { oversized })",
+    "the change comes without its row, which is larger than the maxBytes of the watch. Handle such " +
+      `changes with handler(…, { oversized }) (notification ${notification.id}, ${action} of ${table})`,
   );
 }

@@ -27,6 +27,23 @@ export function decode(definition: Definition, notification: Notification): unkn
   );
 }
 
+/**
+ * Decodes as {@linkcode decode} does. Gives the payload as JSON text, as a publisher of the newest
+ * version gives it: what is stored, or what the upgrade to the newest version has returned.
+ */
+export function stored(
+  definition: Definition,
+  notification: Notification,
+): string | Promise<string> {
+  const reading = new Reading(definition, notification);
+  return next(reading.decoded(), (value) => {
+    setPayload(notification, value);
+    return reading.upgrade === undefined
+      ? notification.payloadText
+      : JSON.stringify(reading.upgrade.input);
+  }) as string | Promise<string>;
+}
+
 /** Goes on with a value: at once if it is there, else when it comes. */
 export function next(value: unknown, then: (value: unknown) => unknown): unknown {
   return isPromise(value) ? value.then(then) : then(value);
@@ -42,6 +59,8 @@ class Reading {
   readonly #what: string;
   readonly #json: unknown;
   readonly #version: unknown;
+  /** What the last upgrade has returned. Undefined if there was none. */
+  upgrade: { readonly input: unknown } | undefined;
 
   constructor(definition: Definition, notification: Notification) {
     this.#definition = definition;
@@ -67,19 +86,23 @@ class Reading {
       this.#json,
       (value) => this.#upgraded(version, value),
       (text) => {
-        throw this.#unfit(`does not fit version ${version} of its schema: ${text}`);
+        throw this.#unfit(
+          `the payload does not fit the schema of its version: ${this.#of(version, text)}`,
+        );
       },
     );
   }
 
   /** The newest schema that accepts the payload decides, from `version` downwards. */
   #guessed(version: number, refused: readonly string[]): unknown {
-    if (version === 0) throw this.#unfit(`fits no version of its schema: ${refused.join(" | ")}`);
+    if (version === 0) {
+      throw this.#unfit(`the payload fits no version of its schema: ${refused.join(" | ")}`);
+    }
     return this.#validated(
       version,
       this.#json,
       (value) => this.#upgraded(version, value),
-      (text) => this.#guessed(version - 1, [...refused, `version ${version}: ${text}`]),
+      (text) => this.#guessed(version - 1, [...refused, this.#of(version, text)]),
     );
   }
 
@@ -87,19 +110,20 @@ class Reading {
     const { versions } = this.#definition;
     if (version === versions.length) return value;
     const { upgrade } = versions[version - 1]!;
-    return next(upgrade!(value), (input) =>
-      this.#validated(
+    return next(upgrade!(value), (input) => {
+      this.upgrade = { input };
+      return this.#validated(
         version + 1,
         input,
         (output) => this.#upgraded(version + 1, output),
         (text) => {
           throw this.#unfit(
-            `does not fit version ${
-              version + 1
-            } after its upgrade from version ${version}: ${text}`,
+            `the upgraded payload does not fit the next version: ${text} (version ${version} ` +
+              `upgraded to ${version + 1})`,
           );
         },
-      ));
+      );
+    });
   }
 
   #validated(
@@ -116,7 +140,13 @@ class Reading {
     });
   }
 
+  /** The issues, and the version behind them if there are several. */
+  #of(version: number, issues: string): string {
+    return this.#definition.versions.length === 1 ? issues : `${issues} (version ${version})`;
+  }
+
+  /** The id comes last: dead letters are grouped by how their errors begin, up to a digit. */
   #unfit(how: string): DeadLetter {
-    return new DeadLetter(`${this.#what} ${how}`);
+    return new DeadLetter(`${how} (${this.#what})`);
   }
 }

@@ -265,9 +265,10 @@ class Calls {
       one.event !== undefined && (one.channel ?? channel) === channel
     );
     const names = events.flatMap(({ event }) => show(event!.by(this.#notification)));
+    // The id comes last: dead letters are grouped by how their errors begin, up to a digit.
+    const event = names.length === 0 ? "" : ` for the event ${names[0]}`;
     throw new DeadLetter(
-      `notification ${id} on channel ${show(channel)} has no handler` +
-        (names.length === 0 ? "" : ` for the event ${names[0]}`),
+      `there is no handler${event} (notification ${id} on channel ${show(channel)})`,
     );
   }
 }

@@ -4,32 +4,16 @@
  * @module
  */
 
-import { bad, channelName, knownOptions, show, toId } from "../check.ts";
-import { encode, type Encoded } from "../channels/encode.ts";
-import {
-  type AnyChannel,
-  type Channel,
-  type ChannelInput,
-  definitionOf,
-} from "../channels/kind.ts";
+import { toId } from "../check.ts";
+import { type AnyChannel, type Channel, definitionOf } from "../channels/kind.ts";
 import { queryPrepared } from "../database/prepared.ts";
 import { firstQuery, type Queryable, requireQueryable } from "../database/queryable.ts";
-import { published } from "../database/translate.ts";
-import { errorAt, HarkError } from "../errors.ts";
-import { isForLater, laterOptions, laterText } from "./later.ts";
+import { type Carried, type Publishing, seam } from "../observe/seam.ts";
+import { published } from "./error.ts";
 import type { NotifyOptions } from "./options.ts";
-import { headersText, keyText, payloadText } from "./payload.ts";
+import { manyStatement, type NewNotification, oneStatement } from "./statement.ts";
 
-export type { NotifyOptions };
-
-/** One notification for {@linkcode notifyMany}. */
-export interface NewNotification<On extends string | AnyChannel = string | AnyChannel>
-  extends NotifyOptions {
-  /** The channel, 1 to 200 characters, or a typed channel. */
-  readonly channel: On;
-  /** The payload: anything that JSON can hold, as {@linkcode notify} takes it. @default {{}} */
-  readonly payload?: ChannelInput<On>;
-}
+export type { NewNotification, NotifyOptions };
 
 /** The result of publishing one notification. */
 export interface Published {
@@ -46,8 +30,6 @@ export interface Published {
    */
   readonly isDuplicate: boolean;
 }
-
-const optionNames = ["key", "headers", ...laterOptions];
 
 /**
  * Publishes a notification. It is stored in the log in the transaction that `db` is in, so it
@@ -127,25 +109,36 @@ export async function publish(
   options: NotifyOptions,
 ): Promise<Published> {
   requireQueryable(db);
-  const example = `{ key: ${typeof options === "string" ? show(options) : '"order-42"'} }`;
-  knownOptions("notify", options, optionNames, example);
-  const typed = definitionOf(channel);
-  const one = typed === undefined
-    ? encodePlain(channel, payload, options)
-    : await encode(typed, payload, options);
-  if (isForLater(options)) {
-    const [done] = await publishEach(db, [itemText(one, options)]);
-    return done!;
-  }
-  const values = [one.channel, one.payload, one.key, one.headers];
-  return await published(async () => {
-    const { rows } = await queryPrepared(
-      db,
-      "select hark.notify($1::text, $2::text::jsonb, $3::text, $4::text::jsonb) as id",
-      values,
-    );
-    return { id: toId(rows[0].id), isDelayed: false, isDuplicate: false };
-  });
+  const send = async (carried?: Carried): Promise<Published> => {
+    const given = oneStatement(channel, payload, options, carried);
+    const { text, values } = given instanceof Promise ? await given : given;
+    return await published(async () => {
+      const { rows } = await queryPrepared(db, text, values);
+      return publishedOf(rows[0]);
+    });
+  };
+  const { observer } = seam;
+  if (observer === undefined) return await send();
+  const what: Publishing = { db, channel: nameOf(channel), key: options?.key, batch: undefined };
+  const [sent] = await observer.publish(what, async (carried) => [await send(carried)]);
+  return sent!;
+}
+
+/** The name of a channel, if it is one. */
+function nameOf(channel: unknown): string | undefined {
+  const name = definitionOf(channel)?.name ?? channel;
+  return typeof name === "string" ? name : undefined;
+}
+
+/** What the server returns for one notification. Only hark.notify_each says more than the id. */
+function publishedOf(
+  { id, is_delayed = false, is_duplicate = false }: {
+    readonly id: unknown;
+    readonly is_delayed?: boolean;
+    readonly is_duplicate?: boolean;
+  },
+): Published {
+  return { id: toId(id), isDelayed: is_delayed, isDuplicate: is_duplicate };
 }
 
 /**
@@ -181,68 +174,19 @@ export async function publishMany(
   notifications: readonly NewNotification[],
 ): Promise<Published[]> {
   requireQueryable(db);
-  if (!Array.isArray(notifications)) {
-    bad("notifications", notifications, "Give an array of { channel, payload, key, headers }.");
-  }
-  if (notifications.length === 0) return [];
-  const items: string[] = [];
-  // Not map(), which would pass over holes.
-  for (const [i, n] of notifications.entries()) {
-    try {
-      knownOptions(
-        "a notification",
-        n,
-        ["channel", "payload", ...optionNames],
-        '{ channel: "orders", payload: { id: 42 } }',
-      );
-      const payload = "payload" in n ? n.payload : {};
-      const typed = definitionOf(n.channel);
-      const one = typed === undefined
-        ? encodePlain(n.channel, payload, n)
-        : await encode(typed, payload, n);
-      items.push(itemText(one, n));
-    } catch (error) {
-      throw error instanceof HarkError ? errorAt(`notifications[${i}]`, error) : error;
-    }
-  }
-  if (notifications.some(isForLater)) return await publishEach(db, items);
-  return await published(async () => {
-    const { rows } = await firstQuery(db, "select hark.notify_many($1::text::json) as id", [
-      `[${items.join(",")}]`,
-    ]);
-    return rows.map((row) => ({ id: toId(row.id), isDelayed: false, isDuplicate: false }));
-  });
-}
-
-/** Checks a notification on a channel without a type. */
-function encodePlain(channel: unknown, payload: unknown, options: NotifyOptions): Encoded {
-  return {
-    channel: channelName(channel),
-    payload: payloadText(payload),
-    key: keyText(options.key),
-    headers: headersText(options.headers),
+  const send = async (carried?: Carried): Promise<readonly Published[]> => {
+    const given = manyStatement(notifications, carried);
+    const { text, values } = given instanceof Promise ? await given : given;
+    if (notifications.length === 0) return [];
+    return await published(async () => {
+      const { rows } = await firstQuery(db, text, values);
+      return rows.map(publishedOf);
+    });
   };
-}
-
-/** One notification as JSON text, for hark.notify_many and hark.notify_each. */
-function itemText({ channel, payload, key, headers }: Encoded, options: NotifyOptions): string {
-  return `{"channel":${JSON.stringify(channel)},"payload":${payload}` +
-    (key === null ? "" : `,"key":${JSON.stringify(key)}`) +
-    (headers === null ? "" : `,"headers":${headers}`) +
-    `${isForLater(options) ? laterText(options) : ""}}`;
-}
-
-async function publishEach(db: Queryable, items: readonly string[]): Promise<Published[]> {
-  return await published(async () => {
-    const { rows } = await firstQuery(
-      db,
-      "select id, is_delayed, is_duplicate from hark.notify_each($1::text::json)",
-      [`[${items.join(",")}]`],
-    );
-    return rows.map((row) => ({
-      id: toId(row.id),
-      isDelayed: row.is_delayed,
-      isDuplicate: row.is_duplicate,
-    }));
-  });
+  const { observer } = seam;
+  if (observer === undefined || !(notifications?.length > 0)) return [...await send()];
+  const names = new Set(notifications.map((one) => nameOf(one?.channel)));
+  const [channel] = names.size === 1 ? names : [];
+  const what: Publishing = { db, channel, key: undefined, batch: notifications.length };
+  return [...await observer.publish(what, send)];
 }

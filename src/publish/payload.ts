@@ -73,3 +73,20 @@ export function headersText(value: unknown, what: string = "headers"): string | 
     remedy: 'Give an object, such as { trace: "b2c4" }.',
   });
 }
+
+/**
+ * Adds the headers that carry a trace to the text of other headers. If those name a trace, they stay
+ * as they are.
+ */
+export function withCarried(
+  headers: string | null,
+  carried: Readonly<Record<string, string>> | undefined,
+): string | null {
+  if (carried === undefined) return headers;
+  const fields = JSON.stringify(carried);
+  if (headers === null) return fields === "{}" ? null : fields;
+  // Only a text that has the name may have the header.
+  const names = headers.includes("traceparent") ? JSON.parse(headers) as object : {};
+  if ("traceparent" in names || fields === "{}") return headers;
+  return headers === "{}" ? fields : `${fields.slice(0, -1)},${headers.slice(1)}`;
+}

@@ -45,6 +45,26 @@ test("COPY is published, row by row in the order of its rows", async (on) => {
   );
 });
 
+test("one key of many that moves is found, whatever its type and however many rows change", async (on) => {
+  for (
+    const [kind, count] of [["int", 3000], ["int", 100_001], ["text", 3000], [
+      "text",
+      10_001,
+    ]] as const
+  ) {
+    await on.sql(`create table t (id ${kind} primary key, v int);
+      insert into t select n, 0 from generate_series(1, ${count}) n; select hark.watch('t')`);
+    await on.sql(`update t set v = 1, id = case when id = '7' then '0' else id end`);
+    const changes = await on.sql(`select key, count(*)::int from hark.log
+      where key in ('0', '7', '8') or payload ? 'moved' group by key order by key`);
+    assert.deepEqual(changes.map((change) => Object.values(change)), [["0", 1], ["7", 1], [
+      "8",
+      1,
+    ]]);
+    await on.sql("drop table t; truncate hark.log");
+  }
+});
+
 test("keys that change places in one statement, with a deferrable key, can be followed", async (on) => {
   await on.sql("create table t (id int primary key deferrable, v text); select hark.watch('t')");
   await on.sql("insert into t values (1, 'a'), (2, 'b'), (3, 'c')");

@@ -56,7 +56,10 @@ for (const later of [false, true]) {
     const wrong = published({ action: "INSERT", new: { id: "x" } });
     await assert.rejects(async () => await handle(wrong, context), (error) => {
       assert(error instanceof DeadLetter);
-      assert.match(error.message, /new row in notification 42.*id: is no number; born: is no date/);
+      assert.match(
+        error.message,
+        /new row of .*id: is no number; born: is no date \(notification 42\)$/,
+      );
       assert.equal((error.cause as unknown[]).length, 2);
       return true;
     });

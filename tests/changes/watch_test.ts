@@ -249,6 +249,6 @@ test("a row that does not fit its schema becomes a dead letter at once, the next
   }).drain();
   assert.deepEqual(emails, ["aged"]);
   const [dead] = await deadLetters(db);
-  assert.match(dead?.error ?? "", /of public\.users, does not fit its schema: age: is required/);
+  assert.match(dead?.error ?? "", /of public\.users does not fit its schema: age: is required/);
   assert.equal(dead?.attempts, 1);
 });

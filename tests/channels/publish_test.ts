@@ -1,7 +1,18 @@
 import assert from "node:assert/strict";
 import { z } from "npm:zod@4.6.7";
-import { channel, connect, HarkError, notify, notifyMany } from "../../mod.ts";
-import { test } from "../harness/mod.ts";
+import {
+  channel,
+  connect,
+  Consumer,
+  HarkError,
+  notify,
+  notifyMany,
+  on,
+  type Schedule,
+  schedule,
+  schedules,
+} from "../../mod.ts";
+import { test, until } from "../harness/mod.ts";
 import { first, orders, second } from "./_support/orders.ts";
 
 const given = {
@@ -23,6 +34,8 @@ for (const [library, typed] of Object.entries(orders)) {
         () => notify(db, typed, wrong, { delay: "1h" }),
         () => notifyMany(db, [{ channel: "plain" }, { channel: typed, payload: wrong }]),
         () => notifyMany(db, [{ channel: typed }]),
+        () => schedule(db, "s", "0 3 * * *", { channel: typed, payload: wrong }),
+        () => schedule(db, "s", "0 3 * * *", { channel: typed }),
       ]
     ) {
       await assert.rejects(publish, (error) => {
@@ -102,4 +115,25 @@ Deno.test("what is no schema, no upgrade or no key is refused at once", () => {
   assert.throws(() => first.from({} as never, (old) => old as never), { code: "BAD_OPTION" });
   assert.throws(() => first.from(z.string(), undefined as never), { code: "BAD_OPTION" });
   assert.throws(() => first.key("id" as never), { code: "BAD_OPTION" });
+});
+
+test("a schedule of a typed channel publishes what a later version of the program can read", async (context) => {
+  const db = context.use(await connect(context.url));
+  await schedule(db, "hourly", "0 * * * *", {
+    channel: first,
+    payload: { id: "1", total: 5 },
+    headers: { by: "me" },
+  });
+  const [{ channel, payload, key, headers }] = await schedules(db) as [Schedule];
+  assert.deepEqual({ channel, payload, key, headers }, {
+    channel: "orders.paid",
+    payload: { id: "1", total: 5 },
+    key: "1",
+    headers: { by: "me", "hark-version": 1 },
+  });
+  await context.sql("update hark.schedules set next_at = date_trunc('second', now())");
+  const seen: unknown[] = [];
+  const handle = on(second, (order, { key }) => void seen.push([order, key]));
+  await until(async () => await new Consumer(db, { id: "c", handle }).drain() === 1);
+  assert.deepEqual(seen, [[{ id: "1", total: 5, currency: "EUR" }, "1"]]);
 });

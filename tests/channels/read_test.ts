@@ -8,8 +8,12 @@ import {
   type Notification,
   notify,
   on,
+  retry,
   subscribe,
+  watch,
+  watched,
 } from "../../mod.ts";
+import { deadGroups } from "../../src/operate/dead_groups.ts";
 import { test } from "../harness/mod.ts";
 import { first, type Made, orders, OrderV1, second } from "./_support/orders.ts";
 
@@ -104,7 +108,10 @@ test("a handler for an event gets the notifications of that name, and otherwise 
   assert.equal(await new Consumer(db, { ...options, id: "dead", handle: events }).drain(), 2);
   assert.deepEqual(seen.splice(0), ["paid 0", "sent 2"]);
   const [dead] = await deadLetters(db, { consumer: "dead" });
-  assert.match(dead!.error!, /on channel "events" has no handler for the event "order.lost"/);
+  assert.match(
+    dead!.error!,
+    /^there is no handler for the event "order.lost" \(notification 2 on channel "events"\)$/,
+  );
   const ignoring = events.otherwise("ignore");
   assert.equal(await new Consumer(db, { ...options, id: "ignore", handle: ignoring }).drain(), 3);
   assert.deepEqual(seen.splice(0), ["paid 0", "sent 2"]);
@@ -160,7 +167,7 @@ test("in a batch, what fits no schema fails alone, and holds up its key only", a
   assert.equal(dead.length, 1);
   assert.match(
     dead[0]!.error!,
-    /fits no version of its schema: version 2: total: .*version 1: total: /,
+    /fits no version of its schema: total: .*\(version 2\) \| total: .*\(version 1\)/,
   );
 });
 
@@ -171,14 +178,51 @@ test("a subscription says why a payload cannot be read, and goes on", async (con
   await first.notify(db, { id: "2", total: 1 });
   const seen: unknown[] = [];
   for await (const n of subscribe(db, first, { from: "beginning", follow: false })) {
-    seen.push(n.problem === undefined ? n.payload : n.problem.replace(/^notification \d+ /, ""));
+    seen.push(n.problem === undefined ? n.payload : n.problem);
     if (n.problem !== undefined) assert.throws(() => n.payload, { code: "BAD_PAYLOAD" });
     assert.equal(typeof n.payloadText, "string");
   }
   assert.match(
     String(seen[0]),
-    /^on channel "orders.paid" fits no version of its schema: version 1: id: /,
+    /^the payload fits no version of its schema: id: .*\(notification 1 on channel "orders.paid"\)$/,
   );
   assert.match(String(seen[1]), /has version 2, and this program knows up to version 1$/);
   assert.deepEqual(seen[2], { id: "2", total: 1 });
+});
+
+test("dead letters of a schema are grouped by what does not fit, and the group is what retry takes", async (context) => {
+  const db = context.use(await connect(context.url));
+  for (const payload of [{ id: "1" }, { id: "2" }, { id: "3" }, { total: 1 }]) {
+    await notify(db, "orders.paid", payload);
+  }
+  await new Consumer(db, { id: "c", handle: on(first, () => assert.fail()) }).drain();
+  const groups = await deadGroups(db);
+  assert.deepEqual(groups.map(({ error, count }) => [error, count]), [
+    [
+      "the payload fits no version of its schema: total: Invalid input: expected number, received undefined",
+      3,
+    ],
+    [
+      "the payload fits no version of its schema: id: Invalid input: expected string, received undefined",
+      1,
+    ],
+  ]);
+  assert.equal(await retry(db, "c", { error: groups[1]!.error! }), 1);
+});
+
+test("dead letters of a watch are grouped by what does not fit", async (context) => {
+  const db = context.use(await connect(context.url));
+  await context.sql("create table people (id int primary key, email text)");
+  await watch(db, "people", { payload: "full" });
+  await context.sql("insert into people values (1, 'a'), (2, 'b')");
+  const people = watched("public.people", { row: z.object({ id: z.int(), email: z.email() }) });
+  await new Consumer(db, {
+    id: "c",
+    channels: people.channel,
+    from: "beginning",
+    handle: people.handler(() => assert.fail()),
+  }).drain();
+  assert.deepEqual((await deadGroups(db)).map(({ error, count }) => [error, count]), [
+    ["the new row of public.people does not fit its schema: email: Invalid email address", 2],
+  ]);
 });

@@ -6,6 +6,7 @@ import {
   notify,
   notifyMany,
   on,
+  schedule,
   subscribe,
   watched,
 } from "../../mod.ts";
@@ -30,6 +31,14 @@ export function compiled(db: Database): void {
   ]);
   // @ts-expect-error: no currency
   void notifyMany(db, [{ channel: second, payload: { id: "1", total: 1 } }, { channel: "a" }]);
+
+  void schedule(db, "s", "0 3 * * *", {
+    channel: second,
+    payload: { id: "1", total: 1, currency: "EUR" },
+  });
+  // @ts-expect-error: no currency
+  void schedule(db, "s", "0 3 * * *", { channel: second, payload: { id: "1", total: 1 } });
+  void schedule(db, "s", "0 3 * * *", { channel: "plain", payload: [1] });
 
   channel("orders.paid", OrderV2).from(OrderV1, (old) => {
     same<typeof old, { id: string; total: number }>();

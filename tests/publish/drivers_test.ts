@@ -29,7 +29,7 @@ test("Database and Database.transaction: published on commit, not on an error", 
       await both(tx, 200);
       await tx.query("select 1 / 0");
     }),
-    { code: "DATABASE", message: /division by zero/ },
+    { code: "DATABASE", sqlState: "22012", message: /division by zero/ },
   );
   assert.deepEqual(await drained(db), numbers(1, 6));
 });
