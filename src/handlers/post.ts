@@ -9,6 +9,7 @@ import { lookup } from "node:dns/promises";
 import { Agent, type IncomingMessage, request } from "node:http";
 import { connect, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
+import { orAborted } from "../aborted.ts";
 import { HarkError } from "../errors.ts";
 import { isPublic } from "./address.ts";
 
@@ -53,7 +54,7 @@ async function reach(given: Post): Promise<Socket> {
   const host = url.hostname.replace(/^\[|\]$/g, "");
   const found = isIP(host) > 0
     ? [host]
-    : (await aborting(signal, lookup(host, { all: true }))).map(({ address }) => address);
+    : (await orAborted(lookup(host, { all: true }), signal)).map(({ address }) => address);
   // All of them: which one is taken is not up to this program alone.
   const inside = allowPrivate ? undefined : found.find((address) => !isPublic(address));
   if (inside !== undefined) {
@@ -91,7 +92,7 @@ async function open({ url, signal, ca }: Post, host: string, address: string): P
   socket.on("error", reject);
   socket.once("close", () => reject(new Error("the connection was closed")));
   try {
-    await aborting(signal, promise);
+    await orAborted(promise, signal);
     return socket;
   } catch (error) {
     socket.destroy();
@@ -119,14 +120,14 @@ async function ask({ url, headers, body, signal }: Post, socket: Socket): Promis
   sent.on("close", () => reject(new Error("the connection was closed before an answer")));
   sent.end(bytes);
   try {
-    const response = await aborting(signal, promise);
+    const response = await orAborted(promise, signal);
     response.on("error", () => {}); // the status counts, also if the rest is cut off
     const status = response.statusCode!;
     const isSuccess = status >= 200 && status < 300;
     return {
       status,
       retryAfter: response.headers["retry-after"],
-      text: isSuccess ? "" : await aborting(signal, beginning(response)),
+      text: isSuccess ? "" : await orAborted(beginning(response), signal),
     };
   } finally {
     sent.destroy();
@@ -147,18 +148,4 @@ async function beginning(response: IncomingMessage): Promise<string> {
   await promise;
   response.pause();
   return new TextDecoder().decode(await new Blob(parts as Uint8Array<ArrayBuffer>[]).arrayBuffer());
-}
-
-/** Waits for a promise, or rejects when the signal aborts. */
-async function aborting<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const abort = () => reject(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
-  if (signal.aborted) abort();
-  promise.catch(() => {}); // after an abort it may still reject
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }

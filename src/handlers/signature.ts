@@ -44,7 +44,9 @@ export async function signingKeys(
 ): Promise<SigningKeys> {
   const algorithm = { name: "HMAC", hash: "SHA-256" };
   return await Promise.all(
-    secrets.map((bytes) => crypto.subtle.importKey("raw", bytes, algorithm, false, ["sign"])),
+    secrets.map((bytes) =>
+      crypto.subtle.importKey("raw", bytes, algorithm, false, ["sign", "verify"])
+    ),
   );
 }
 
@@ -65,4 +67,30 @@ export async function signatures(
     return `v1,${btoa(String.fromCharCode(...bytes))}`;
   }));
   return all.join(" ");
+}
+
+/** The most signatures that are looked at. */
+const mostSignatures = 10;
+
+/**
+ * Whether the header `webhook-signature` has a signature of one of the keys. Each is compared in constant
+ * time.
+ *
+ * @param timestamp Seconds since 1970.
+ */
+export async function isSigned(
+  keys: SigningKeys,
+  id: string,
+  timestamp: number,
+  body: string,
+  given: string,
+): Promise<boolean> {
+  const signed = new TextEncoder().encode(`${id}.${timestamp}.${body}`);
+  for (const one of given.split(" ").slice(0, mostSignatures)) {
+    const [, base64] = /^v1,([A-Za-z0-9+/]{43}=)$/.exec(one) ?? [];
+    if (base64 === undefined) continue;
+    const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+    for (const key of keys) if (await crypto.subtle.verify("HMAC", key, bytes, signed)) return true;
+  }
+  return false;
 }

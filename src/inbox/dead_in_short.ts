@@ -1,0 +1,99 @@
+/**
+ * The dead letters of an inbox as lists show them, without bodies; and publishing them in a transaction.
+ *
+ * @module
+ */
+
+import type { Queryable } from "../database/queryable.ts";
+import { messageOf, translated } from "../database/translate.ts";
+import { HarkError } from "../errors.ts";
+import { itemOf } from "./map.ts";
+import { messageOfParts } from "./message.ts";
+import { publishItems } from "./publish.ts";
+
+/** A dead letter, without headers and body. */
+export interface DeadMessageInShort {
+  readonly sequence: number;
+  readonly subject: string;
+  /** The size of the body. */
+  readonly bytes: number;
+  readonly reason: string;
+  readonly failedAt: Date;
+}
+
+/** At most `limit` dead letters behind a number, the oldest first. */
+export async function deadMessagesInShort(
+  db: Queryable,
+  inbox: string,
+  after: number,
+  limit: number,
+): Promise<DeadMessageInShort[]> {
+  const { rows } = await translated(() =>
+    db.query(
+      `select sequence, subject, bytes, reason, (extract(epoch from failed_at) * 1000)::float8 as failed_at
+      from hark.inbox_dead_in_outline($1::text, $2::bigint, $3::integer)`,
+      [inbox, after, limit],
+    )
+  );
+  return rows.map((row) => ({
+    sequence: Number(row.sequence),
+    subject: row.subject,
+    bytes: Number(row.bytes),
+    reason: row.reason,
+    failedAt: new Date(Number(row.failed_at)),
+  }));
+}
+
+/** The most messages that one act publishes. */
+export const mostAtOnce = 1000;
+
+/**
+ * Publishes one dead letter, or the oldest thousand, in the caller's transaction. Those that fail again
+ * stay. Returns how many were published and how many were not, with the last reason.
+ *
+ * @throws {HarkError} `BAD_OPTION` if there is no dead letter of that number.
+ */
+export async function redriveIn(
+  tx: Queryable,
+  inbox: string,
+  sequence: number | undefined,
+): Promise<{ readonly published: number; readonly left: number; readonly reason: string }> {
+  const { rows } = await tx.query(
+    "select * from hark.inbox_dead_letters($1::text, $2::bigint, $3::integer)",
+    sequence === undefined ? [inbox, 0, mostAtOnce] : [inbox, sequence - 1, 1],
+  );
+  if (sequence !== undefined && Number(rows[0]?.sequence) !== sequence) {
+    throw new HarkError("BAD_OPTION", `the inbox "${inbox}" has no dead letter ${sequence}`, {
+      remedy: "It was published or discarded before. Load the page again.",
+    });
+  }
+  let [published, left, reason] = [0, 0, ""];
+  for (const row of rows) {
+    await tx.query("savepoint redrive");
+    try {
+      const message = messageOfParts({
+        subject: row.subject,
+        sequence: Number(row.sequence),
+        time: new Date(row.failed_at),
+        headers: row.headers,
+        body: Uint8Array.from(atob(row.body), (character) => character.charCodeAt(0)),
+      });
+      await publishItems(tx, [itemOf(message, undefined)], false);
+      await tx.query("select hark.inbox_settle($1::text, $2::bigint, true)", [inbox, row.sequence]);
+      published++;
+    } catch (error) {
+      await tx.query("rollback to savepoint redrive");
+      if (isRight(error)) throw error;
+      left++;
+      reason = messageOf(error);
+    }
+    await tx.query("release savepoint redrive");
+  }
+  return { published, left, reason };
+}
+
+/** Whether a right is missing: then no message can be published. */
+function isRight(error: unknown): boolean {
+  return (error as { code?: unknown } | undefined)?.code === "42501" ||
+    error instanceof HarkError && error.code === "NO_PERMISSION";
+}

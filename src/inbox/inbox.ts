@@ -1,0 +1,301 @@
+/**
+ * The way back: messages of a stream become notifications, each once, in order.
+ *
+ * @module
+ */
+
+import type { JsMsg } from "@nats-io/jetstream";
+import { bad } from "../check.ts";
+import type { RunOptions } from "../consume/options.ts";
+import type { Database } from "../database/database.ts";
+import { messageOf, translated } from "../database/translate.ts";
+import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
+import { pause } from "../relay/delivery.ts";
+import { Lost } from "../relay/sink.ts";
+import { Troubles } from "../relay/troubles.ts";
+import { requireSchema } from "../schema/migrate.ts";
+import { checkedInbox } from "./check_options.ts";
+import { Feed } from "./feed.ts";
+import { itemOf, itemsOf } from "./map.ts";
+import { messageIn } from "./message.ts";
+import type { InboxMessage, InboxOptions } from "./options.ts";
+import { type Bad, type Made, publishBatch } from "./publish.ts";
+import { nothingTaken, type Taken, together } from "./taken.ts";
+
+const logger = getLogger(["hark", "inbox"]);
+
+/** The first and the longest wait between attempts, in milliseconds. */
+const waits = [100, 5_000] as const;
+
+/** An inbox, as {@linkcode inbox} makes it. */
+export class Inbox {
+  readonly #db: Database;
+  readonly #options: InboxOptions;
+  readonly #batchSize: number;
+  readonly #maxAttempts: number;
+  readonly #dedupe: number | undefined;
+  #running: { readonly stop: AbortController; readonly done: Promise<unknown> } | undefined;
+  #ready = Promise.withResolvers<void>();
+  #install = "";
+  /** The name under which the database keeps how far the inbox is. */
+  readonly id: string;
+
+  /** Use {@linkcode inbox}. */
+  constructor(db: Database, options: InboxOptions) {
+    if (typeof db?.transaction !== "function") bad("db", db, "Give what connect() gives.");
+    const { batchSize, maxAttempts, dedupe } = checkedInbox(options);
+    this.id = options.id;
+    this.#db = db;
+    this.#options = options;
+    this.#batchSize = batchSize;
+    this.#maxAttempts = maxAttempts;
+    this.#dedupe = dedupe;
+    this.#ready.promise.catch(() => {}); // run() rejects as well
+  }
+
+  /**
+   * Takes messages until stopped. If a connection is lost, the inbox reconnects, however long that
+   * takes.
+   *
+   * @throws {HarkError} At once if the stream cannot be reached or read. Later `CONFLICT` if another
+   *   process serves the inbox, and other errors that do not pass by themselves.
+   */
+  async run(options: RunOptions = {}): Promise<void> {
+    await this.#start(options, false);
+  }
+
+  /**
+   * Takes what the stream has now, and returns what became of it.
+   *
+   * @throws {HarkError} As {@linkcode Inbox.run}.
+   */
+  async drain(options: RunOptions = {}): Promise<Taken> {
+    return await this.#start(options, true);
+  }
+
+  /** Resolves when a run reads the stream. Rejects if it fails before. */
+  get ready(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  /** Finishes the transaction under way, and ends the run. */
+  async stop(): Promise<void> {
+    this.#running?.stop.abort();
+    await this.#running?.done.catch(() => {}); // run() tells its own errors
+  }
+
+  async #start({ signal }: RunOptions, drain: boolean): Promise<Taken> {
+    if (this.#running !== undefined) {
+      throw new HarkError("CONFLICT", `inbox "${this.id}" is already running`, {
+        remedy: "Stop it first, or make another one.",
+      });
+    }
+    const stop = new AbortController();
+    const any = AbortSignal.any([stop.signal, ...(signal ? [signal] : [])]);
+    const done = this.#run(any, drain);
+    this.#running = { stop, done };
+    try {
+      return await done;
+    } catch (error) {
+      this.#ready.reject(error);
+      throw error;
+    } finally {
+      this.#running = undefined;
+      this.#ready = Promise.withResolvers<void>();
+      this.#ready.promise.catch(() => {});
+    }
+  }
+
+  async #run(signal: AbortSignal, drain: boolean): Promise<Taken> {
+    await requireSchema(this.#db);
+    const { rows: [row] } = await translated(() =>
+      this.#db.query("select install::text as id from hark.relay_place('', null, '', 0)")
+    );
+    this.#install = row.id;
+    const troubles = new Troubles("inbox", this.id, this.#db);
+    let taken = nothingTaken;
+    let isFirst = true;
+    for (let attempt = 0; !signal.aborted;) {
+      try {
+        await using feed = await Feed.open({
+          inbox: this.id,
+          server: this.#options,
+          stream: this.#options.stream,
+          subject: this.#options.subject,
+          batchSize: this.#batchSize,
+        }, isFirst);
+        let place = await this.#place(feed);
+        await feed.begin(place);
+        troubles.tell(undefined);
+        isFirst = false;
+        this.#ready.resolve();
+        while (feed.failure === undefined && !signal.aborted) {
+          if (drain && await this.#isDrained(feed, place)) return taken;
+          const messages = await feed.next(signal);
+          if (messages.length === 0) continue;
+          const upto = await this.#take(feed, messages, place, signal);
+          place = upto.place;
+          taken = together(taken, upto.taken);
+          attempt = 0;
+        }
+        if (feed.failure !== undefined && !signal.aborted) throw feed.failure;
+      } catch (error) {
+        if (signal.aborted) break;
+        if (isFirst) throw firstError(error);
+        const passes = error instanceof Lost ||
+          error instanceof HarkError &&
+            ["UNREACHABLE", "TIMEOUT", "DATABASE", "NOT_PRIMARY"].includes(error.code);
+        if (!passes) throw error;
+        troubles.tell(messageOf(error));
+        const wait = Math.min(waits[0] * 2 ** attempt++, waits[1]);
+        await pause(wait, signal).catch(() => {}); // the signal: the loop ends
+      }
+    }
+    await troubles.forget();
+    return taken;
+  }
+
+  /** Whether all that the stream had when the feed was opened is taken. */
+  async #isDrained(feed: Feed, place: number): Promise<boolean> {
+    return place >= feed.end || (await feed.pending()) === 0;
+  }
+
+  async #place(feed: Feed): Promise<number> {
+    const { from = "beginning" } = this.#options;
+    const { rows: [row] } = await translated(() =>
+      this.#db.query("select known, other from hark.inbox_place($1::text, $2::text, $3::bigint)", [
+        this.id,
+        feed.source,
+        from === "now" ? feed.end : 0,
+      ])
+    );
+    if (row.other !== null) {
+      logger.warn("{inbox}: read {other} until now, and begins anew with {source}", {
+        inbox: this.id,
+        other: row.other,
+        source: feed.source,
+      });
+    }
+    return Number(row.known);
+  }
+
+  /** Publishes messages, and stores the place in the same transaction. Gives the new one. */
+  async #take(
+    feed: Feed,
+    messages: readonly JsMsg[],
+    place: number,
+    signal: AbortSignal,
+  ): Promise<{ readonly place: number; readonly taken: Taken }> {
+    const fresh: InboxMessage[] = [];
+    let upto = place;
+    for (const message of messages) {
+      if (message.seq <= upto) continue; // delivered again, perhaps twice in this batch
+      upto = message.seq;
+      fresh.push(messageIn(message));
+    }
+    const made: Made[] = [];
+    for (const message of fresh) made.push(await this.#make(message, signal));
+    let taken = nothingTaken;
+    if (fresh.length > 0) {
+      const done = await publishBatch(this.#db, {
+        inbox: this.id,
+        source: feed.source,
+        place,
+        upto,
+        pending: messages.at(-1)?.info.pending ?? null,
+        once: this.#dedupe !== undefined,
+        made,
+      });
+      taken = done.taken;
+      for (const one of done.dead) this.#tellDead(one);
+      this.#call("onTaken", () => this.#options.onTaken?.(taken));
+    }
+    await feed.acknowledge(messages);
+    return { place: upto, taken };
+  }
+
+  async #make(message: InboxMessage, signal: AbortSignal): Promise<Made> {
+    const { map, takeOwn = false } = this.#options;
+    if (!takeOwn && message.headers["Hark-Install"] === this.#install) {
+      return { message, items: [], isOwn: true };
+    }
+    for (let attempt = 1;; attempt++) {
+      try {
+        const items = map === undefined
+          ? [itemOf(message, this.#dedupe)]
+          : itemsOf(await map(message), message, this.#dedupe);
+        return { message, items };
+      } catch (error) {
+        const isFinal = map === undefined || attempt >= this.#maxAttempts ||
+          (error as { name?: unknown } | undefined)?.name === "DeadLetter";
+        if (isFinal) return { message, items: [], reason: messageOf(error) };
+        logger.warn("{inbox}: message {sequence} failed at attempt {attempt}: {reason}", {
+          inbox: this.id,
+          sequence: message.sequence,
+          attempt,
+          reason: messageOf(error),
+        });
+        await pause(Math.min(waits[0] * 2 ** attempt, waits[1]), signal);
+      }
+    }
+  }
+
+  #tellDead({ message, reason }: Bad): void {
+    logger.error(
+      "{inbox}: message {sequence} on {subject} became a dead letter: {reason}. {remedy}",
+      {
+        inbox: this.id,
+        sequence: message.sequence,
+        subject: message.subject,
+        reason,
+        remedy: "After the repair: redrive(), or hark inbox --redrive.",
+      },
+    );
+    this.#call("onDeadLetter", () => this.#options.onDeadLetter?.(message, reason));
+  }
+
+  #call(hook: string, call: () => unknown): void {
+    void (async () => await call())().catch((error) =>
+      logger.error("{inbox}: the hook {hook} failed: {reason}", {
+        inbox: this.id,
+        hook,
+        reason: messageOf(error),
+        error,
+      })
+    );
+  }
+}
+
+/** What a start ends with. */
+function firstError(error: unknown): unknown {
+  if (!(error instanceof Lost)) return error;
+  return new HarkError("UNREACHABLE", error.message, {
+    cause: error,
+    remedy: "Check that JetStream runs, and which subjects the NATS user may publish on.",
+  });
+}
+
+/**
+ * Makes an inbox: it publishes the messages of a stream as notifications, in the order of the stream.
+ * How far it is, is stored in the transaction that publishes, so each message is published once,
+ * however often the stream delivers it.
+ *
+ * @param db What `connect()` gives. The role needs `hark.grant_publish` and `hark.grant_consume`.
+ * @throws {HarkError} `BAD_OPTION`.
+ * @example
+ * ```ts
+ * import { connect } from "@hark/postgres";
+ * import { inbox } from "@hark/postgres/inbox";
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * await inbox(db, {
+ *   id: "payments-in",
+ *   stream: "PAYMENTS",
+ *   map: (message) => ({ channel: "payments", payload: message.json(), key: message.subject }),
+ * }).run();
+ * ```
+ */
+export function inbox(db: Database, options: InboxOptions): Inbox {
+  return new Inbox(db, options);
+}

@@ -1,0 +1,236 @@
+/**
+ * Another PostgreSQL with Hark as the target of a relay.
+ *
+ * @module
+ */
+
+import { bad, channelName, knownOptions } from "../check.ts";
+import type { Notification } from "../consume/notification.ts";
+import type { Database } from "../database/database.ts";
+import { messageOf, translated } from "../database/translate.ts";
+import { type Duration, durationMs } from "../duration.ts";
+import { HarkError } from "../errors.ts";
+import { requireSchema } from "../schema/migrate.ts";
+import { pause } from "./delivery.ts";
+import { nameOf } from "./message.ts";
+import {
+  Busy,
+  type Look,
+  Lost,
+  type OpenSink,
+  type Receipt,
+  type RelayMessage,
+  type Sink,
+  type SinkSetting,
+} from "./sink.ts";
+
+/** Options of {@linkcode postgres}. */
+export interface PostgresOptions {
+  /** The other database, as `connect()` gives it. The relay does not close it. */
+  readonly db: Database;
+  /**
+   * The channel there, for a notification.
+   *
+   * @default {the same}
+   */
+  readonly channel?: string | ((notification: Notification) => string);
+  /**
+   * For how long the other database remembers what was published. An outage or a replay within this
+   * time doubles nothing.
+   *
+   * @default {"7d"}
+   */
+  readonly remember?: Duration;
+}
+
+const aWeek = 7 * 86_400_000;
+const tenYears = 315_360_000_000;
+/** The first and the longest wait between attempts to reach the other database, in milliseconds. */
+const waits = [100, 5_000] as const;
+
+/**
+ * Returns a target for {@linkcode relay}: another PostgreSQL with Hark. Notifications keep their key and
+ * their headers, with `hark-relayed` for their id here. Each is published there once, by a dedupe key.
+ *
+ * @throws {HarkError} `BAD_OPTION`.
+ * @example
+ * ```ts
+ * import { connect } from "@hark/postgres";
+ * import { postgres, relay } from "@hark/postgres/relay";
+ *
+ * await using here = await connect(Deno.env.get("DATABASE_URL"));
+ * await using there = await connect(Deno.env.get("OTHER_DATABASE_URL"));
+ * await relay(here, { id: "to-reports", channels: "orders", to: postgres({ db: there }) }).run();
+ * ```
+ */
+export function postgres(options: PostgresOptions): Sink {
+  knownOptions("postgres", options, ["db", "channel", "remember"], "{ db }");
+  const { db, channel } = options;
+  if (typeof db?.transaction !== "function") bad("db", db, "Give what connect() gives.");
+  if (channel !== undefined && typeof channel !== "function") channelName(channel);
+  const remember = durationMs("remember", options.remember, aWeek, { least: 1, most: tenYears });
+  return {
+    kind: "postgres",
+    async open(setting: SinkSetting): Promise<OpenSink> {
+      await requireSchema(db);
+      const { rows: [row] } = await translated(() =>
+        db.query("select install::text as id from hark.relay_place('', null, '', 0)")
+      );
+      return new OpenPostgres(db, setting, channel, remember, `the database of install ${row.id}`);
+    },
+  };
+}
+
+interface Waiting {
+  readonly message: RelayMessage;
+  readonly resolve: (receipt: Receipt) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+class OpenPostgres implements OpenSink {
+  readonly #db: Database;
+  readonly #setting: SinkSetting;
+  readonly #channel: PostgresOptions["channel"];
+  readonly #remember: number;
+  readonly target: string;
+  readonly warnings: readonly string[] = [];
+  /** Messages that are published together with the next transaction. */
+  #waiting: Waiting[] = [];
+  #isBusy = false;
+  #losses = 0;
+  #recovering: Promise<ReadonlySet<string>> | undefined;
+
+  constructor(
+    db: Database,
+    setting: SinkSetting,
+    channel: PostgresOptions["channel"],
+    remember: number,
+    target: string,
+  ) {
+    this.#db = db;
+    this.#setting = setting;
+    this.#channel = channel;
+    this.#remember = remember;
+    this.target = target;
+  }
+
+  /** Dedupe keys tell what is there, so no place has to be remembered. */
+  get end(): number {
+    return 0;
+  }
+
+  publishedBehind(): Promise<Look> {
+    return Promise.resolve({ ids: new Set<string>(), end: 0 });
+  }
+
+  #channelOf({ notification }: RelayMessage): string {
+    const channel = this.#channel;
+    if (channel === undefined) return notification.channel;
+    return channelName(typeof channel === "function" ? channel(notification) : channel);
+  }
+
+  describe(message: RelayMessage): string {
+    return `${nameOf(message.notification)} to channel "${
+      this.#channelOf(message)
+    }" of ${this.target}`;
+  }
+
+  publish(message: RelayMessage): Promise<Receipt> {
+    const { promise, resolve, reject } = Promise.withResolvers<Receipt>();
+    this.#waiting.push({ message, resolve, reject });
+    if (!this.#isBusy) void this.#publishAll();
+    return promise;
+  }
+
+  /** Publishes what waits, a transaction after another, so that the order holds. */
+  async #publishAll(): Promise<void> {
+    this.#isBusy = true;
+    await Promise.resolve(); // other keys of the batch are about to come
+    while (this.#waiting.length > 0) await this.#publishSome(this.#waiting.splice(0, 500));
+    this.#isBusy = false;
+  }
+
+  async #publishSome(batch: readonly Waiting[]): Promise<void> {
+    const items: string[] = [];
+    const sent: Waiting[] = [];
+    for (const one of batch) {
+      try {
+        items.push(this.#item(one.message));
+        sent.push(one);
+      } catch (error) {
+        one.reject(error);
+      }
+    }
+    if (sent.length === 0) return;
+    try {
+      const { rows } = await translated(() =>
+        this.#db.query("select id, is_duplicate from hark.notify_each($1::json)", [
+          `[${items.join(",")}]`,
+        ])
+      );
+      sent.forEach(({ resolve }, i) =>
+        resolve({ place: Number(rows[i].id), duplicate: rows[i].is_duplicate === true })
+      );
+    } catch (error) {
+      if (sent.length > 1 && !isOfConnection(error)) {
+        // One of them is not to be stored there: the others are not to blame.
+        for (const one of sent) await this.#publishSome([one]);
+        return;
+      }
+      const reason = this.#reasonOf(error);
+      for (const { reject } of sent) reject(reason);
+    }
+  }
+
+  #reasonOf(error: unknown): unknown {
+    if (isOfConnection(error)) {
+      return new Lost(`the other database is lost: ${messageOf(error)}`, this.#losses, {
+        cause: error,
+      });
+    }
+    const isItsFault = error instanceof HarkError &&
+      ["BAD_PAYLOAD", "BAD_CHANNEL", "BAD_OPTION", "NO_PERMISSION"].includes(error.code);
+    return isItsFault ? error : new Busy(messageOf(error), { cause: error });
+  }
+
+  #item(message: RelayMessage): string {
+    const { notification: { payloadText, key, headers }, id } = message;
+    return `{"channel":${JSON.stringify(this.#channelOf(message))},"payload":${payloadText},` +
+      `"key":${JSON.stringify(key)},"headers":${
+        JSON.stringify({ ...headers, "hark-relayed": id })
+      },` +
+      `"dedupe_key":${JSON.stringify(id)},"within_ms":${this.#remember}}`;
+  }
+
+  recover({ connection, message }: Lost): Promise<ReadonlySet<string>> {
+    if (connection !== this.#losses) return Promise.resolve(new Set());
+    return this.#recovering ??= this.#reach(message).finally(() => {
+      this.#losses++;
+      this.#recovering = undefined;
+    });
+  }
+
+  async #reach(message: string): Promise<ReadonlySet<string>> {
+    const { trouble, signal } = this.#setting;
+    trouble(message);
+    for (let attempt = 0;; attempt++) {
+      try {
+        await translated(() => this.#db.query("select 1"));
+        trouble(undefined);
+        return new Set();
+      } catch (error) {
+        trouble(messageOf(error));
+        await pause(Math.min(waits[0] * 2 ** attempt, waits[1]), signal);
+      }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.resolve(); // the database is the caller's
+  }
+}
+
+function isOfConnection(error: unknown): boolean {
+  return error instanceof HarkError &&
+    ["UNREACHABLE", "TIMEOUT", "NOT_PRIMARY"].includes(error.code);
+}

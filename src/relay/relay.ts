@@ -1,0 +1,295 @@
+/**
+ * A relay: a consumer that publishes what it reads to a target outside this database.
+ *
+ * @module
+ */
+
+import { bad } from "../check.ts";
+import { Consumer } from "../consume/consumer.ts";
+import { namesOf } from "../consume/check_options.ts";
+import type { Notification } from "../consume/notification.ts";
+import type { RunOptions } from "../consume/options.ts";
+import { subscribe } from "../consume/subscribe.ts";
+import type { Queryable } from "../database/queryable.ts";
+import { requireQueryable } from "../database/queryable.ts";
+import { messageOf } from "../database/translate.ts";
+import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
+import { consumerDetails, consumers } from "../operate/consumers.ts";
+import { checkedValues } from "../option_rules.ts";
+import { requireSchema } from "../schema/migrate.ts";
+import { waitedFor } from "../consume/state/work.ts";
+import { Delivery } from "./delivery.ts";
+import { messageId } from "./message.ts";
+import { type RelayOptions, relayRules } from "./options.ts";
+import { Places } from "./places.ts";
+import type { OpenSink } from "./sink.ts";
+import { Troubles } from "./troubles.ts";
+
+const logger = getLogger(["hark", "relay"]);
+
+/** How many batches are under way at a time, so that the target never waits for the next one. */
+const batches = 4;
+
+/** What a look at a relay's target has found. */
+export interface RelayCheck {
+  /** The target, with what tells it from another one of its name. */
+  readonly target: string;
+  /** What may lose messages or hold them up, one sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/** What a relay would do with a notification: see {@linkcode Relay.preview}. */
+export interface RelayPreview {
+  /** The notification. */
+  readonly notification: Notification;
+  /** The id that its message would have: `hark:INSTALL:ID`. */
+  readonly id: string;
+  /** Where it would go, in words. Undefined if it would be refused. */
+  readonly to: string | undefined;
+  /** Why it would be refused. Undefined if it would not. */
+  readonly problem: string | undefined;
+}
+
+/**
+ * A relay, as {@linkcode relay} makes it. It is a consumer: `hark status`, `hark pause`, `hark replay`,
+ * `hark dead list` and all others work on its id.
+ */
+export class Relay {
+  readonly #db: Queryable;
+  readonly #options: RelayOptions;
+  readonly #inFlight: number;
+  readonly #stopTimeout: number;
+  readonly #lease: number;
+  #delivery: Pick<Delivery, "handle" | "handleOne"> | undefined;
+  #fatal: { readonly error: unknown } | undefined;
+  #ending = new AbortController();
+  readonly #consumer: Consumer;
+  /** The name under which the database keeps the relay's position. */
+  readonly id: string;
+
+  /** Use {@linkcode relay}. */
+  constructor(db: Queryable, options: RelayOptions) {
+    requireQueryable(db);
+    const { inFlight, stopTimeout, lease } = checkedValues("a relay", relayRules, options);
+    const { to, onPublished: _, inFlight: __, ...rest } = options;
+    if (typeof to?.open !== "function") {
+      bad("to", to, 'Give a target, such as jetStream({ stream: "ORDERS" }).');
+    }
+    this.#db = db;
+    this.#options = options;
+    this.#inFlight = inFlight;
+    this.#stopTimeout = stopTimeout;
+    this.#lease = lease;
+    this.id = options.id;
+    this.#consumer = new Consumer(db, {
+      ...rest,
+      stopTimeout: this.#stopTimeout,
+      // A slow machine may lose its lease again and again: that is not a notification's fault.
+      maxCrashes: 1_000,
+      ...to.isolated === true
+        ? {
+          concurrency: this.#inFlight,
+          handle: (notification, context) => this.#delivery!.handleOne(notification, context),
+        }
+        : {
+          batchSize: Math.max(1, Math.floor(this.#inFlight / batches)),
+          concurrency: Math.min(batches, this.#inFlight),
+          // If the target is away, all keys wait for it: to read on would be of no use.
+          handleBatch: waitedFor((all, context) => this.#delivery!.handle(all, context)),
+        },
+    });
+  }
+
+  /**
+   * Relays until stopped: what was missed, then each notification as it is committed. If the
+   * connection to the target or the database is lost, the relay reconnects, however long that takes.
+   *
+   * @throws {HarkError} At once if the target cannot be reached or does not fit, with the reason. Later
+   *   only for what does not pass by itself. As {@linkcode Consumer.run}.
+   */
+  async run(options: RunOptions = {}): Promise<void> {
+    await this.#run(async (signal) => await this.#consumer.run({ signal }), options);
+  }
+
+  /**
+   * Relays what was committed when the call was made, then returns how many notifications were
+   * handled. As {@linkcode Consumer.drain}.
+   *
+   * @throws {HarkError} As {@linkcode Relay.run}.
+   */
+  async drain(options: RunOptions = {}): Promise<number> {
+    return await this.#run(async (signal) => await this.#consumer.drain({ signal }), options);
+  }
+
+  /** Resolves when a run is ready: as {@linkcode Consumer.ready}. */
+  get ready(): Promise<void> {
+    return this.#consumer.ready;
+  }
+
+  /** Waits for acknowledgements under way, stores the position, and ends the run. */
+  async stop(): Promise<void> {
+    await this.#consumer.stop();
+  }
+
+  /**
+   * Looks whether the target can take what is to come. Publishes nothing.
+   *
+   * @throws {HarkError} If it cannot be reached or does not fit; `CONFLICT` if another relay of this
+   *   name is at work for another target.
+   */
+  async check(): Promise<RelayCheck> {
+    const ending = new AbortController();
+    await using sink = await this.#open(ending.signal, () => {});
+    try {
+      await using _places = await this.#places(sink);
+      return { target: sink.target, warnings: sink.warnings };
+    } finally {
+      ending.abort(new Error("the look is over"));
+    }
+  }
+
+  /**
+   * A dry run: tells for what is unread now where it would go, and publishes nothing. The position does
+   * not move. Begins near the oldest unread notification, or where a new relay would begin. The option
+   * `filter` is not looked at.
+   *
+   * @throws {HarkError} As {@linkcode Relay.check}.
+   */
+  async *preview(): AsyncGenerator<RelayPreview, void> {
+    const ending = new AbortController();
+    await using sink = await this.#open(ending.signal, () => {});
+    try {
+      await using places = await this.#places(sink);
+      const { install } = places;
+      const { channels, from = "beginning" } = this.#options;
+      const oldest = await oldestUnread(this.#db, this.id);
+      if (oldest === null) return;
+      const begin = oldest === undefined ? from : { time: oldest };
+      for await (
+        const notification of subscribe(this.#db, namesOf(channels) ?? null, {
+          from: begin,
+          follow: false,
+        })
+      ) {
+        if (oldest !== undefined && notification.createdAt < oldest) continue;
+        const id = messageId(install, notification.id);
+        try {
+          const to = sink.describe({ id, install, notification });
+          yield { notification, id, to, problem: undefined };
+        } catch (error) {
+          yield { notification, id, to: undefined, problem: messageOf(error) };
+        }
+      }
+    } finally {
+      ending.abort(new Error("the look is over"));
+    }
+  }
+
+  async #open(signal: AbortSignal, trouble: (reason?: string) => void): Promise<OpenSink> {
+    return await this.#options.to.open({ relay: this.id, db: this.#db, signal, trouble });
+  }
+
+  async #places(sink: OpenSink): Promise<Places> {
+    await requireSchema(this.#db);
+    const places = new Places(this.#db, this.id, sink, this.#lease);
+    await places.check();
+    return places;
+  }
+
+  async #run<T>(run: (signal: AbortSignal) => Promise<T>, { signal }: RunOptions): Promise<T> {
+    if (this.#delivery !== undefined) {
+      throw new HarkError("CONFLICT", `relay "${this.id}" is already running`, {
+        remedy: "Stop it first, or make another one.",
+      });
+    }
+    const ending = this.#ending = new AbortController();
+    this.#fatal = undefined;
+    const troubles = new Troubles("relay", this.id, this.#db);
+    const trouble = (reason?: string) => troubles.tell(reason);
+    this.#delivery = { handle: () => Promise.resolve(), handleOne: () => Promise.resolve() };
+    const stop = new AbortController();
+    try {
+      await using sink = await this.#open(ending.signal, trouble);
+      try {
+        await using places = await this.#places(sink);
+        for (const warning of sink.warnings) {
+          logger.warn("{relay}: {warning}", { relay: this.id, warning });
+        }
+        this.#delivery = new Delivery({
+          sink,
+          places,
+          trouble,
+          published: ({ notification, receipt }) => this.#published(notification, receipt),
+          fatal: (error) => {
+            if (this.#fatal !== undefined) return;
+            this.#fatal = { error };
+            stop.abort();
+            // Handlers that wait for ever count as not called.
+            ending.abort(error);
+          },
+        });
+        const done = await run(AbortSignal.any([stop.signal, ...(signal ? [signal] : [])]));
+        const fatal = this.#fatal as { readonly error: unknown } | undefined;
+        if (fatal !== undefined) throw fatal.error;
+        return done;
+      } finally {
+        ending.abort(new Error("the relay has ended"));
+      }
+    } finally {
+      this.#delivery = undefined;
+      await troubles.forget();
+    }
+  }
+
+  #published(...[notification, receipt]: Parameters<NonNullable<RelayOptions["onPublished"]>>) {
+    const { onPublished } = this.#options;
+    if (onPublished === undefined) return;
+    const failed = (error: unknown) =>
+      logger.error("{relay}: the hook onPublished failed: {reason}", {
+        relay: this.id,
+        reason: messageOf(error),
+        error,
+      });
+    try {
+      void Promise.resolve(onPublished(notification, receipt)).catch(failed);
+    } catch (error) {
+      failed(error);
+    }
+  }
+}
+
+/** When the oldest notification was published that a relay has to read: null if there is none. */
+async function oldestUnread(db: Queryable, id: string): Promise<Date | null | undefined> {
+  if (!(await consumers(db)).some((one) => one.consumer === id)) return undefined;
+  const { partitionList } = await consumerDetails(db, id);
+  const times = partitionList.flatMap(({ oldestUnread: at }) => at === null ? [] : [at.getTime()]);
+  return times.length === 0 ? null : new Date(Math.min(...times));
+}
+
+/**
+ * Makes a relay: a consumer that publishes the notifications of channels to a target outside this
+ * database, such as a stream of NATS JetStream. The notifications of a key arrive in order, each once.
+ * The position moves only after the target has acknowledged.
+ *
+ * Several processes may run the same relay. They share its `partitions`.
+ *
+ * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
+ * @example
+ * ```ts
+ * import { connect } from "@hark/postgres";
+ * import { jetStream, relay } from "@hark/postgres/relay";
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * const out = relay(db, {
+ *   id: "shop-out",
+ *   channels: "orders",
+ *   to: jetStream({ stream: "SHOP", subject: "shop.{channel}.{key}" }),
+ * });
+ * Deno.addSignalListener("SIGTERM", () => out.stop());
+ * await out.run();
+ * ```
+ */
+export function relay(db: Queryable, options: RelayOptions): Relay {
+  return new Relay(db, options);
+}
