@@ -1,17 +1,28 @@
 /**
  * For functions that start on a request and may end at any time. Publishing is one statement. A
- * scheduled request drains the consumer. There is no LISTEN, and nothing is kept between requests.
+ * scheduler calls /drain, which is limited by time. There is no LISTEN, and nothing is kept between
+ * requests.
  *
- *     DATABASE_URL=postgres://… deno serve -P=example examples/edge.ts
+ *     DATABASE_URL=postgres://… DRAIN_SECRET=… deno run -P=example examples/edge.ts
  *     curl -d '{"id":42}' localhost:8000/orders
- *     curl -X POST localhost:8000/drain
+ *     curl -X POST -H "Authorization: Bearer $DRAIN_SECRET" localhost:8000/drain
  */
 import { connect, Consumer, HarkError, migrate, notify } from "@hark/postgres";
+import { drainHandler } from "@hark/postgres/edge";
+
+/** What the function is given from outside. */
+export interface Surroundings {
+  readonly url: string | undefined;
+  /** What the scheduler must show. */
+  readonly secret: string;
+  /** Aborts when the function is to end. */
+  readonly signal: AbortSignal;
+}
 
 /** Answers a request. */
 export async function answer(
   request: Request,
-  url: string | undefined = Deno.env.get("DATABASE_URL"),
+  { url, secret, signal }: Surroundings,
 ): Promise<Response> {
   const { pathname } = new URL(request.url);
   try {
@@ -22,14 +33,16 @@ export async function answer(
       case "POST /orders":
         return Response.json({ id: await notify(db, "orders", await request.json()) });
       case "POST /drain": {
-        const billed: unknown[] = [];
-        const consumer = new Consumer(db, {
+        const billing = new Consumer(db, {
           id: "example-edge",
           channels: "orders",
-          handle: ({ payload }) => void billed.push(payload),
+          // Deno Deploy ends a program 5 s after its SIGINT.
+          stopTimeout: "3s",
+          async handle({ payload }, context) {
+            await bill(payload, context.signal);
+          },
         });
-        const handled = await consumer.drain({ signal: AbortSignal.timeout(20_000) });
-        return Response.json({ handled, billed });
+        return await drainHandler(billing, { secret, signal, deadline: "20s" })(request);
       }
     }
     return new Response("not found\n", { status: 404 });
@@ -39,4 +52,34 @@ export async function answer(
   }
 }
 
-export default { fetch: (request: Request): Promise<Response> => answer(request) };
+/** Bills an order. This one takes `ms` milliseconds. */
+async function bill({ id, ms = 0 }: { id: number; ms?: number }, signal: AbortSignal) {
+  console.log(`billing ${id}`);
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+  console.log(`billed ${id}`);
+}
+
+if (import.meta.main) {
+  const stop = new AbortController();
+  const surroundings: Surroundings = {
+    url: Deno.env.get("DATABASE_URL"),
+    secret: Deno.env.get("DRAIN_SECRET") ?? "",
+    signal: stop.signal,
+  };
+  const server = Deno.serve({
+    port: Number(Deno.env.get("PORT") ?? 8000),
+    onListen: ({ port }) => console.log(`listening on port ${port}`),
+  }, (request) => answer(request, surroundings));
+  const end = () => {
+    stop.abort();
+    void server.shutdown(); // once the requests are answered
+    Deno.removeSignalListener("SIGINT", end);
+  };
+  Deno.addSignalListener("SIGINT", end);
+}

@@ -1,0 +1,329 @@
+import assert from "node:assert/strict";
+import { channel, connect, type Database, notify, notifyMany } from "../../mod.ts";
+import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
+import { OutsidePlace } from "../../src/consume/state/outside.ts";
+import { streams } from "../../src/streams/mod.ts";
+import { cutProxy, test, until, within } from "../harness/mod.ts";
+import { said } from "../faults/_support/logs.ts";
+import { role } from "../schema/_support/role.ts";
+import { Events, serve } from "./_support/serve.ts";
+
+const numbers = (from: number, to: number) =>
+  Array.from({ length: to - from + 1 }, (_, i) => from + i);
+
+async function publish(db: Database, from: number, to: number, name = "c"): Promise<void> {
+  await notifyMany(db, numbers(from, to).map((n) => ({ channel: name, payload: n })));
+}
+
+const next = (response: Response) => response.headers.get("stream-next-offset")!;
+
+test("a catch-up read pages through what there is, and says when it is up to date", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c" }));
+  await publish(db, 1, 1234);
+  const seen: number[] = [];
+  let offset = "-1";
+  for (let pages = 1;; pages++) {
+    const response = await fetch(`${url}?offset=${offset}`);
+    assert.equal(response.headers.get("content-type"), "application/json");
+    seen.push(...await response.json());
+    assert(next(response) > offset || offset === "-1", `${next(response)} behind ${offset}`);
+    offset = next(response);
+    if (response.headers.get("stream-up-to-date") === "true") break;
+    assert.match(response.headers.get("cache-control")!, /^private, max-age=60/);
+    assert(pages < 10);
+  }
+  assert.deepEqual(seen, numbers(1, 1234));
+  const end = await fetch(`${url}?offset=${offset}`);
+  assert.deepEqual(await end.json(), []);
+  assert(next(end) >= offset);
+  const head = await fetch(url, { method: "HEAD" });
+  assert(next(head) >= offset);
+  assert.equal(head.headers.get("cache-control"), "no-store");
+  await publish(db, 1235, 1236);
+  assert.deepEqual(await (await fetch(`${url}?offset=${offset}`)).json(), [1235, 1236]);
+});
+
+test("an EventSource gets each notification with its position, and goes on behind it", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c", heartbeat: 100 }));
+  await publish(db, 1, 3);
+  const live = context.use(new Events(url));
+  await live.response;
+  await publish(db, 4, 6);
+  await until(() => live.messages.length === 3);
+  assert.deepEqual(live.messages, [4, 5, 6], "it begins now");
+  const again = context.use(new Events(url, { "last-event-id": live.all[0]!.id }));
+  await until(() => again.messages.length === 2);
+  assert.deepEqual(again.messages, [5, 6]);
+  const all = context.use(new Events(`${url}?offset=-1`));
+  await until(() => all.messages.length === 6);
+  await publish(db, 7, 8);
+  await until(() => all.messages.length === 8 && again.messages.length === 4);
+  assert.deepEqual(all.messages, numbers(1, 8));
+  // While nothing comes on this channel, heartbeats tell where it is.
+  await publish(db, 1, 50, "other");
+  const { id } = all.all.at(-1)!;
+  await until(() => all.lastId > id);
+  await publish(db, 9, 9);
+  const later = context.use(new Events(url, { "last-event-id": all.lastId }));
+  await until(() => later.messages.length > 0);
+  assert.deepEqual(later.messages, [9]);
+});
+
+test("a long poll waits for what comes, and ends without it", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c" }));
+  const brief = context.use(serve(db, { channels: "c", longPoll: 100 }));
+  const empty = await fetch(`${brief.url}?offset=now&live=long-poll`);
+  assert.equal(empty.status, 204);
+  assert.match(empty.headers.get("stream-cursor")!, /^\d+$/);
+  const waiting = fetch(`${url}?offset=${next(empty)}&live=long-poll`);
+  await publish(db, 1, 1);
+  const found = await waiting;
+  assert.deepEqual([found.status, await found.json()], [200, [1]]);
+  assert.equal(found.headers.get("stream-up-to-date"), "true");
+});
+
+test("a page has an ETag, and is not sent twice", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c", cache: "public" }));
+  await publish(db, 1, 3);
+  let etag = "";
+  // The end of the log moves on while transactions of others on the server end.
+  await until(async () => {
+    const first = await fetch(url);
+    assert.deepEqual(await first.json(), [1, 2, 3]);
+    etag = first.headers.get("etag")!;
+    const second = await fetch(url, { headers: { "if-none-match": etag } });
+    const body = await second.text();
+    return second.status === 304 && body === "";
+  }, { what: "the same page not to be sent twice" });
+  await publish(db, 4, 4);
+  assert.deepEqual(await (await fetch(url, { headers: { "if-none-match": etag } })).json(), [
+    1,
+    2,
+    3,
+    4,
+  ]);
+});
+
+test("who may not read learns nothing of what there is", async (context) => {
+  const db = context.use(await connect(context.url));
+  const secret = channel<{ to: string; n: number }>("secret");
+  const { url } = context.use(serve(db, {
+    authorize: (request) => {
+      const user = request.headers.get("x-user");
+      if (user === null) return new Response(null, { status: 401 });
+      if (user === "eve") return false;
+      return { filter: (n) => n.payload.to === user };
+    },
+    route: (request) => new URL(request.url).pathname === "/secret" ? { channels: secret } : null,
+  }));
+  await notifyMany(
+    db,
+    [1, 2, 3, 4].map((n) => ({
+      channel: "secret",
+      payload: { to: n % 2 === 0 ? "ada" : "bob", n },
+    })),
+  );
+  const as = async (user: string | null, path: string) => {
+    const response = await fetch(`${url}${path}`, {
+      headers: user === null ? {} : { "x-user": user },
+    });
+    return [response.status, await response.text()];
+  };
+  assert.deepEqual(await as(null, "secret"), [401, ""]);
+  assert.deepEqual(await as("eve", "secret"), await as("eve", "nothing"));
+  assert.equal((await as("eve", "secret"))[0], 403);
+  assert.equal((await as("ada", "nothing"))[0], 404);
+  assert.deepEqual(await as("ada", "secret"), [
+    200,
+    '[{"n": 2, "to": "ada"},{"n": 4, "to": "ada"}]',
+  ]);
+  const live = context.use(new Events(`${url}secret?offset=-1`, { "x-user": "bob" }));
+  await until(() => live.messages.length === 2);
+  assert.deepEqual(live.messages.map((m) => (m as { n: number }).n), [1, 3]);
+});
+
+test("what is wrong with a request is told as JSON, with a remedy", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c" }));
+  const told = async (query: string, init?: RequestInit) => {
+    const response = await fetch(url + query, init);
+    const { error } = await response.json();
+    assert(error.remedy.length > 0);
+    return [response.status, error.code, error.message];
+  };
+  assert.deepEqual((await told("?live=sse")).slice(0, 2), [400, "BAD_OPTION"]);
+  assert.deepEqual((await told("?live=often&offset=now")).slice(0, 2), [400, "BAD_OPTION"]);
+  assert.deepEqual((await told("?offset=a&offset=b")).slice(0, 2), [400, "BAD_OPTION"]);
+  assert.match(String((await told("?offset=1,2"))[2]), /^offset is "1,2", which is no position/);
+  assert.deepEqual((await told("", { method: "POST", body: "1" })).slice(0, 2), [
+    405,
+    "BAD_METHOD",
+  ]);
+  await publish(db, 1, 3);
+  const { headers } = await fetch(`${url}?offset=now`, { method: "HEAD" });
+  await publish(db, 4, 5);
+  await db.query("select hark.cut()");
+  await db.query("select * from hark.clean('infinity')");
+  await publish(db, 6, 6);
+  const gone = await told(`?offset=${headers.get("stream-next-offset")}`);
+  assert.deepEqual(gone.slice(0, 2), [410, "GONE"]);
+  // An EventSource cannot see a status: it is told, and goes on.
+  const events = context.use(
+    new Events(url, { "last-event-id": headers.get("stream-next-offset")! }),
+  );
+  await until(() => events.messages.length === 1);
+  assert.deepEqual(events.all.map(({ type }) => type), ["gap", "message"]);
+});
+
+test("wrong options are refused at once", async (context) => {
+  const db = context.use(await connect(context.url));
+  const authorize = () => true;
+  for (
+    const options of [
+      {},
+      { authorize, channels: "" },
+      { authorize, channels: "c", route: () => null },
+      { authorize, channels: "c", cors: ["example.com"] },
+      { authorize, channels: "c", heartbeat: 0 },
+      { authorize, chanels: "c" },
+    ]
+  ) {
+    assert.throws(() => streams(db, options as never), { code: /^BAD_(OPTION|CHANNEL)$/ });
+  }
+  assert.throws(() => streams({} as never, { authorize, channels: "c" }), /Give what connect/);
+});
+
+test("pages of other origins may read if they are named", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c", cors: ["https://a.example"] }));
+  const allowed = async (origin: string, method = "GET") => {
+    const response = await fetch(url, { method, headers: { origin } });
+    await response.body?.cancel();
+    return response.headers.get("access-control-allow-origin");
+  };
+  assert.equal(await allowed("https://a.example"), "https://a.example");
+  assert.equal(await allowed("https://a.example", "OPTIONS"), "https://a.example");
+  assert.equal(await allowed("https://b.example"), null);
+});
+
+test("clients of a set of channels share one reader, and a slow one costs the others nothing", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c", buffer: 20_000 }));
+  const clients = Array.from({ length: 20 }, () => context.use(new Events(url)));
+  await Promise.all(clients.map(({ response }) => response));
+  const slow = await fetch(url, { headers: { accept: "text/event-stream" } });
+  const text = "x".repeat(1000);
+  for (let n = 1; n <= 10; n++) {
+    await notifyMany(db, numbers(1, 50).map((i) => ({ channel: "c", payload: { n, i, text } })));
+  }
+  await until(() => clients.every(({ all }) => all.length === 500));
+  const sessions = await context.sql(
+    "select count(*) as n from pg_stat_activity where application_name = $1",
+    [context.appName],
+  );
+  assert(Number(sessions[0]!.n) <= 6, `${sessions[0]!.n} connections`);
+  // The slow one finds all of it in the log.
+  let got = "";
+  for await (const piece of slow.body!.pipeThrough(new TextDecoderStream())) {
+    got += piece;
+    if ((got.match(/^data:/gm)?.length ?? 0) === 500) break;
+  }
+  assert.equal(new Set(got.match(/^id: .*(?=\ndata)/gm)).size, 500);
+});
+
+test("a notification whose message cannot be made is left out, and the stream goes on", async (context) => {
+  const db = context.use(await connect(context.url));
+  const since = Date.now();
+  const message = ({ payload }: { payload: unknown }) => {
+    if (payload === 2) throw new Error("two is not for the page");
+    return payload === 3 ? 3n : payload;
+  };
+  const { url } = context.use(serve(db, { channels: "c", message }));
+  await publish(db, 1, 5);
+  const live = context.use(new Events(`${url}?offset=-1`));
+  await until(() => live.messages.length >= 3);
+  assert.deepEqual(live.messages, [1, 4, 5]);
+  assert.deepEqual(await (await fetch(url)).json(), [1, 4, 5]);
+  await said("error", /left out of a stream: two is not for the page/, since);
+});
+
+test("a client is not told to come again if that is of no use, and learns nothing of why", async (context) => {
+  const { name, url: roleUrl } = await role(context);
+  await context.sql("select hark.grant_publish($1)", [name]);
+  const db = context.use(await connect(roleUrl));
+  const { url } = context.use(serve(db, { channels: "c" }));
+  for (const accept of ["application/json", "text/event-stream"]) {
+    const answer = await fetch(url, { headers: { accept } });
+    const text = await answer.text();
+    assert.equal(answer.status, 500, accept);
+    assert.equal(JSON.parse(text).error.code, "FAILED");
+    assert.doesNotMatch(text, /permission|function/);
+  }
+});
+
+test("while the database is away, a new client is told soon to come again", async (context) => {
+  const { hostname, port } = new URL(context.url);
+  const proxy = context.use(cutProxy(Number(port || 5432), hostname));
+  const db = context.use(await connect(proxy.through(context.url)));
+  const { url } = context.use(serve(db, { channels: "c" }));
+  const first = context.use(new Events(url));
+  await first.response;
+  proxy.refuse();
+  const [browser, client] = await within(
+    Promise.all([
+      fetch(url, { headers: { accept: "text/event-stream" } }),
+      fetch(`${url}?offset=now&live=sse`),
+    ]),
+    { deadline: 10_000 },
+  );
+  assert.deepEqual([browser.status, await browser.text()], [200, "retry: 5000\n\n"]);
+  assert.deepEqual([client.status, client.headers.get("retry-after")], [503, "5"]);
+  assert.equal((await client.json()).error.code, "BUSY");
+  // The one that was there before goes on.
+  proxy.resume();
+  const there = context.use(await connect(context.url));
+  await publish(there, 1, 1);
+  await until(() => first.messages.length === 1, { deadline: 20_000 });
+});
+
+test("the end of the server ends every live response", async (context) => {
+  const db = context.use(await connect(context.url));
+  const server = serve(db, { channels: "c" });
+  const live = context.use(new Events(server.url));
+  await live.response;
+  await server[Symbol.asyncDispose]();
+  await live.done;
+  const other = serve(db, { channels: "c" });
+  const second = context.use(new Events(other.url));
+  await second.response;
+  await notify(db, "c", 1);
+  await until(() => second.messages.length === 1);
+  await db.close();
+  await second.done;
+  await other[Symbol.asyncDispose]();
+});
+
+test("a position inside a window that ends where it began is answered, and holds no one else up", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c", longPoll: 300, heartbeat: 100 }));
+  await publish(db, 1, 1);
+  const limits = { rows: 100, bytes: 1_000_000, scanned: 10_000 };
+  const reader = new EphemeralReader(["c"], limits);
+  await reader.start(db, ["now", null, null]);
+  const seen = reader.mark!;
+  const forged = new OutsidePlace(reader.install, { seen, target: seen, lastId: 0, afterId: 0 });
+  const offset = forged.after(1);
+  const live = context.use(new Events(`${url}?offset=${offset}`));
+  for (const way of ["", "&live=long-poll"]) {
+    const response = await within(fetch(`${url}?offset=${offset}${way}`));
+    await response.body?.cancel();
+    assert(response.ok, String(response.status));
+  }
+  await publish(db, 2, 2);
+  await until(() => live.messages.length > 0);
+  assert.deepEqual(live.messages, [2]);
+});
