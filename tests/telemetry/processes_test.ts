@@ -1,0 +1,77 @@
+/** What an operator sees of several processes and threads. */
+
+import assert from "node:assert/strict";
+import { notify } from "../../mod.ts";
+import { join } from "node:path";
+import { hark, printer, writeModules } from "../cli/_support/hark.ts";
+import { scratch, spawnDeno, test, until } from "../harness/mod.ts";
+import { Collector } from "./_support/collector.ts";
+
+test("a killed worker's notification is handled by another one, in a span of its own", async ({ url, admin, use }) => {
+  const collector = use(new Collector());
+  const start = (name: string) =>
+    use(spawnDeno(["tests/telemetry/_support/shop.ts", "serve"], {
+      env: { ...collector.env, DATABASE_URL: url, HARK_SHOP: name },
+    }));
+  const killed = start("killed");
+  await killed.line(/ready/);
+  const next = start("next");
+  await next.line(/ready/);
+  await notify(admin, "orders", {}, {
+    headers: { traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" },
+  });
+  await killed.line(/handling/);
+  killed.kill("SIGKILL");
+  await next.line(/handled/);
+  const handled = await collector.only("process orders");
+  assert.equal(handled.attributes["hark.outcome"], "handled");
+  assert.equal(handled.links[0]!.spanId, "b7ad6b7169203331");
+  await until(() => Promise.resolve(collector.metrics.has("hark.takeovers")), {
+    what: "the take-over to be counted",
+  });
+  assert.equal(collector.metrics.get("hark.takeovers")!.points[0]!.value, 1);
+  const [claim] = collector.named("hark.claim").slice(-1);
+  assert.equal(claim!.attributes["messaging.consumer.group.name"], "billing");
+  next.kill();
+  assert.equal((await next.ended()).code, 0);
+});
+
+test("hark listen answers probes, adds up its threads, and exports by OTEL_DENO", async (c) => {
+  const { url, admin, use } = c;
+  const folder = use(await scratch());
+  await writeModules(folder.path, { "two.ts": printer("billing", "orders", "partitions: 4,") });
+  const collector = use(new Collector());
+  const shop = use(hark(["listen", join(folder.path, "two.ts"), "--workers", "2"], {
+    url: url.replace(/\?.*$/, ""),
+    env: { ...collector.env, HARK_METRICS: "0" },
+  }));
+  const [, address] = await shop.line(/^metrics at (\S+)\/metrics/);
+  assert.equal(new URL(address!).hostname, "127.0.0.1"); // without a host, this machine only
+  const ask = async (path: string) => {
+    const response = await fetch(`${address}${path}`);
+    return { status: response.status, text: await response.text() };
+  };
+  const readiness = async () => JSON.parse((await ask("/readyz")).text);
+  await until(async () => {
+    const { ok, runs } = await readiness();
+    return ok && runs.length === 2;
+  }, { what: "both threads to be ready" });
+  const about = '\\{messaging_consumer_group_name="billing"\\}';
+  const owned = new RegExp(`^hark_partition_owned${about} 4$`, "m");
+  await until(async () => owned.test((await ask("/metrics")).text), {
+    what: "all partitions to be served",
+  });
+  const health = JSON.parse((await ask("/livez")).text);
+  assert.equal(health.runs.length, 2);
+  const [{ worker }] = health.runs;
+  assert.match(worker, /\/w[12]$/);
+  await notify(admin, "orders", { id: 1 });
+  await until(async () => /consumed_messages_total\{.*\} 1$/m.test((await ask("/metrics")).text), {
+    what: "the notification to be counted",
+  });
+  await collector.only("process orders");
+  await until(() => Promise.resolve(collector.metrics.has("hark.consumer.lag.time")), {
+    what: "the lag to be exported",
+  });
+  assert.equal(collector.metrics.get("hark.consumer.lag.time")!.unit, "s");
+});
