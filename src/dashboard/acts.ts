@@ -6,9 +6,11 @@
 
 import { rewatch } from "../changes/watch.ts";
 import { bad, wholeNumber } from "../check.ts";
-import type { StartFrom } from "../consume/start.ts";
+import type { LogPlace } from "../consume/start.ts";
 import type { Database } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { discardMessage } from "../inbox/dead.ts";
+import { redriveIn } from "../inbox/dead_in_short.ts";
 import { pause, removeConsumer, resume, setPartitions } from "../operate/pause.ts";
 import { replayIds } from "../operate/replay_ids.ts";
 import { setRetention, unsetRetention } from "../operate/retention.ts";
@@ -17,6 +19,7 @@ import { unschedule } from "../operate/schedules.ts";
 import { replay, seek } from "../operate/seek.ts";
 import { cancelDelayed } from "../publish/cancel.ts";
 import { notify } from "../publish/notify.ts";
+import { redriveEndpoint } from "../relay/webhooks/status.ts";
 import type { Visitor } from "./options.ts";
 import { countText } from "./parts.ts";
 
@@ -173,6 +176,27 @@ const acts: Readonly<Record<string, Act>> = {
     else await setRetention(tx, keep, options);
     return { text: keep === undefined ? "The setting was removed" : `Kept for ${keep}` };
   },
+  async ask(tx, fields) {
+    const endpoint = fields.text("endpoint");
+    const { retried } = await redriveEndpoint(tx, fields.text("relay"), endpoint);
+    return { text: `"${endpoint}" is asked again; ${it(retried)} to be sent` };
+  },
+  async redrive(tx, fields) {
+    const inbox = fields.text("inbox");
+    const sequence = fields.maybe("sequence") === undefined ? undefined : fields.number("sequence");
+    const { published, left, reason } = await redriveIn(tx, inbox, sequence);
+    const failed = left === 0
+      ? ""
+      : `; ${countText(left, "message")} failed again, the last one by: ${reason}`;
+    return { text: `${countText(published, "message")} of "${inbox}" published${failed}` };
+  },
+  async drop(tx, fields) {
+    const [inbox, sequence] = [fields.text("inbox"), fields.number("sequence")];
+    const done = await discardMessage(tx, inbox, sequence);
+    return {
+      text: `Message ${sequence} of "${inbox}" was ${done ? "discarded" : "gone already"}`,
+    };
+  },
   async rewatch(tx, fields) {
     const table = fields.text("table");
     await rewatch(tx, table, { name: fields.text("name") });
@@ -211,7 +235,7 @@ export function choiceOf(fields: Fields): FailureChoice {
 }
 
 /** A place of the log as people write it. */
-export function placeOf(text: string): StartFrom {
+export function placeOf(text: string): LogPlace {
   if (text === "beginning" || text === "now") return text;
   const place = idOrTime("to", text);
   return typeof place === "number" ? { id: place } : { time: place };

@@ -55,7 +55,7 @@ import type { Region, Screen, View } from "./view.ts";
  */
 export function dashboard(
   db: Database,
-  options: DashboardOptions = {},
+  options: DashboardOptions,
 ): (request: Request) => Promise<Response> {
   const settings = settingsOf(options);
   const lookout = new Lookout(db, settings);
@@ -65,9 +65,6 @@ export function dashboard(
   const messages = new Messages();
 
   async function visitorOf(request: Request): Promise<Visitor | Response> {
-    if (settings.authorize === undefined) {
-      return { name: (await lookout.look()).facts.role, role: "operate" };
-    }
     const answer = await settings.authorize(request);
     if (answer instanceof Response) return answer;
     return answer === null ? plain(403, "You may not look at this.") : checkVisitor(answer);

@@ -16,6 +16,7 @@ export const entries: readonly (readonly [path: string, words: string])[] = [
   ["/dead", "Dead letters"],
   ["/watches", "Watches"],
   ["/later", "Later"],
+  ["/relays", "Relays"],
   ["/workers", "Workers"],
   ["/server", "Server"],
   ["/audit", "Audit"],

@@ -18,7 +18,7 @@ import { reading } from "./reading.ts";
 /** How far consumers' backlogs are counted: the age of the oldest says more, and is exact. */
 export const maxCount = 1000;
 /** How long all backlogs together may be counted, in ms. */
-const maxMs = 100;
+const maxMs = 50;
 /** How many ids are looked through for one backlog. */
 export const maxScanned = 50_000;
 /** The number of minutes for which the rate of publishing is shown. */

@@ -7,7 +7,11 @@
  * import { connect } from "@hark/postgres";
  * import { dashboard } from "@hark/postgres/dashboard";
  *
- * Deno.serve(dashboard(await connect(Deno.env.get("DATABASE_URL"))));
+ * const pages = dashboard(await connect(Deno.env.get("DATABASE_URL")), {
+ *   authorize: (request) =>
+ *     request.headers.get("x-user") === "ada" ? { name: "ada", role: "operate" } : null,
+ * });
+ * Deno.serve(pages);
  * ```
  *
  * @module

@@ -31,10 +31,9 @@ export interface DashboardOptions {
   readonly readOnly?: boolean;
   /**
    * Decides about each request, before anything is read. It returns the visitor, a response to give
-   * instead (such as a redirect to a login), or null to refuse. Unless given, each visitor may do
-   * what the database role may.
+   * instead (such as a redirect to a login), or null to refuse.
    */
-  readonly authorize?: (
+  readonly authorize: (
     request: Request,
   ) => Visitor | Response | null | Promise<Visitor | Response | null>;
   /**
@@ -92,6 +91,13 @@ export function settingsOf(options: DashboardOptions): Settings {
     bad("path", path, 'Give a path of plain words, such as "/admin/hark".');
   }
   if (typeof readOnly !== "boolean") bad("readOnly", readOnly, "Give true or false.");
+  if (authorize === undefined) {
+    bad(
+      "authorize",
+      authorize,
+      'Give a function that names the visitor of a request. () => ({ name: "all", role: "read" }) shows it to every visitor.',
+    );
+  }
   for (const [name, value] of Object.entries({ authorize, redact, traceUrl })) {
     if (value !== undefined && typeof value !== "function") bad(name, value, "Give a function.");
   }

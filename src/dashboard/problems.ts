@@ -68,6 +68,9 @@ export function problems(look: Look, history: History): Problem[] {
 const pages: Readonly<Record<string, readonly [path: string, words: string]>> = {
   drift: ["/watches", "Watches"],
   delayed: ["/later", "Delayed"],
+  inbox: ["/relays", "Inboxes"],
+  trouble: ["/relays", "Relays"],
+  endpoint: ["/relays", "Relays"],
   schedules: ["/later", "Schedules"],
   retention: ["/server", "Retention"],
   size: ["/server", "Server"],

@@ -42,7 +42,14 @@ export function ofConsumer(view: View, one: ConsumerStatus): Reason[] {
       help: act(view, "resume", { consumer }, button("Resume", "primary")),
     });
   }
-  if (!serving) {
+  if (one.asleep !== null && !serving) {
+    reasons.push({
+      said: htm`Its worker sleeps, and wakes ${when(one.asleep.wakesAt)} at the latest. ${
+        one.asleep.listening ? "What is published wakes it." : "Only a request wakes it."
+      }`,
+      help: one.asleep.listening ? "" : command("hark wake --to URL"),
+    });
+  } else if (!serving) {
     reasons.push({
       said: htm`No worker serves it${
         unread + waiting === 0

@@ -12,7 +12,7 @@ import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { durationText, numberText } from "../show.ts";
 import { timeAgo } from "./holding.ts";
-import { type ConsumerStatus, consumerStatuses } from "./consumer_status.ts";
+import { type ConsumerStatus, consumerStatuses, sleepsWell } from "./consumer_status.ts";
 import { date, ms } from "./times.ts";
 
 /** Options of {@linkcode check}. A limit that is left out is not checked. */
@@ -215,7 +215,7 @@ function signs(one: ConsumerStatus, limits: Limits): CheckCause[] {
     message,
   });
   return [
-    ...!serving && pausedAt === null && unread + waiting + replays > 0
+    ...!serving && !sleepsWell(one) && pausedAt === null && unread + waiting + replays > 0
       ? [warning("unserved", "no worker serves it, and it has something to do")]
       : [],
     ...halted.map(({ partition, reason, id }) =>

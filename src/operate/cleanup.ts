@@ -10,6 +10,7 @@ import { getLogger } from "../log/logger.ts";
 import { messageOf, translate, translated } from "../database/translate.ts";
 import { ageBounds, type Duration, durationMs, requiredMs } from "../duration.ts";
 import { requireSchema } from "../schema/migrate.ts";
+import { observed } from "../observe/seam.ts";
 import { holding, type HoldingConsumer, timeAgo } from "./holding.ts";
 
 const logger = getLogger(["hark", "cleanup"]);
@@ -126,6 +127,10 @@ const most = 50_000;
  * ```
  */
 export async function cleanup(db: Queryable, options: CleanupOptions): Promise<CleanupResult> {
+  return await observed("hark.cleanup", db, {}, () => clean(db, options));
+}
+
+async function clean(db: Queryable, options: CleanupOptions): Promise<CleanupResult> {
   knownOptions("cleanup", options, [
     "olderThan",
     "dryRun",

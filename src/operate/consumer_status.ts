@@ -62,6 +62,20 @@ export interface NewerNotifications {
   readonly reason: string;
 }
 
+/** Workers that sleep until they are woken: see the option `idle`. */
+export interface SleepingWorkers {
+  /** How many there are. */
+  readonly workers: number;
+  /** The host and process of the one that fell asleep last; null if it is not known. */
+  readonly worker: string | null;
+  /** Since when that one sleeps. */
+  readonly since: Date;
+  /** When the first of them wakes by itself. */
+  readonly wakesAt: Date;
+  /** Whether NOTIFY wakes one of them. Otherwise only a request does. */
+  readonly listening: boolean;
+}
+
 /** One consumer: its definition, its progress and its workers. */
 export interface ConsumerStatus {
   /** The consumer's name. */
@@ -121,6 +135,8 @@ export interface ConsumerStatus {
   readonly workers: number;
   /** The number of these workers that own no partition, and stand by. */
   readonly standingBy: number;
+  /** The workers that sleep; null if none does. They own no partition, and do not count as living. */
+  readonly asleep: SleepingWorkers | null;
   /** The number of partitions that living workers own. */
   readonly served: number;
   /** Whether a living worker owns at least one partition. */
@@ -154,13 +170,17 @@ const statusSql =
   unread, ${ms("oldest_unread")}, lag_seconds, waiting, ${
     ms("oldest_waiting")
   }, blocked, dead, replays,
-  workers, standing_by, served, owner::text as owner, worker, ${ms("lease_until")}, ${
+  s.workers, standing_by, served, owner::text as owner, worker, ${ms("lease_until")}, ${
     ms("served_at")
   }, handled,
   ${ms("acknowledged_at")}, failing_id, attempts, last_error, ${ms("failed_at")}, ${
     ms("next_attempt_at")
-  }, unread_capped, halted::text as halted, newer::text as newer, waiting_seconds, failing
-from hark.status($1::bigint, $2::integer, $3::bigint)`;
+  }, unread_capped, halted::text as halted, newer::text as newer, waiting_seconds, failing,
+  a.workers as asleep, a.name as sleeper, ${ms("a.since", "asleep_since")}, ${
+    ms("a.wakes_at", "wakes_at")
+  }, a.listening as sleeper_listening
+from hark.status($1::bigint, $2::integer, $3::bigint) s left join hark.sleeping() a using (consumer)
+order by consumer`;
 
 /**
  * Every consumer, by name. Counting stops at `maxScanned` ids for each, and soon after `maxMs` for all
@@ -213,6 +233,13 @@ function consumerStatus(row: any): ConsumerStatus {
     replays: Number(row.replays),
     workers: Number(row.workers),
     standingBy: Number(row.standing_by),
+    asleep: row.asleep === null ? null : {
+      workers: Number(row.asleep),
+      worker: row.sleeper,
+      since: date(row.asleep_since)!,
+      wakesAt: date(row.wakes_at)!,
+      listening: row.sleeper_listening === true,
+    },
     served: Number(row.served),
     serving: Number(row.served) > 0,
     owner: row.owner,
@@ -232,4 +259,15 @@ function consumerStatus(row: any): ConsumerStatus {
       nextAttemptAt: date(row.next_attempt_at)!,
     },
   };
+}
+
+/** How old, in seconds, something unread may be before it seems that a sleeping worker was not woken. */
+const wakingTime = 60;
+
+/**
+ * Whether workers sleep, and rightly so: nothing that was published waits for them. What is retried later
+ * wakes them when it is due.
+ */
+export function sleepsWell({ asleep, unread, lagSeconds }: ConsumerStatus): boolean {
+  return asleep !== null && (unread === 0 || lagSeconds < wakingTime);
 }

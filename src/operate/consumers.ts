@@ -41,7 +41,7 @@ export interface PartitionStatus {
   readonly leaseUntil: Date | null;
   /** How often the partition has changed owners. */
   readonly epoch: number;
-  /** How many notifications of the partition have been handled. */
+  /** How many notifications of the partition have been handled, as far as workers have told. */
   readonly handled: number;
   /** When progress was last stored. */
   readonly acknowledgedAt: Date | null;

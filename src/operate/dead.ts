@@ -123,6 +123,31 @@ function time(name: string, value: unknown): string {
   return value.toISOString();
 }
 
+const matching = `hark.dead_letters(consumer => $1::text, ids => $2::text::bigint[],
+  channel => $3::text, key => $4::text, error => $5::text, from_id => $6::bigint, to_id => $7::bigint,
+  died_after => $8::text::timestamptz, died_before => $9::text::timestamptz, max_rows => $10::bigint,
+  after_id => $11::bigint, contents => $12::boolean)`;
+
+/** How many dead letters of a consumer match. Counting stops at `limit`. */
+export async function countDeadLetters(
+  db: Queryable,
+  consumer: string,
+  filter: DeadLetterFilter,
+  limit: number,
+): Promise<number> {
+  const values = [consumerName(consumer), ...filterValues(filter), limit];
+  const { rows: [row] } = await translated(() =>
+    db.query(
+      `select hark.dead_count(consumer => $1::text, ids => $2::text::bigint[], channel => $3::text,
+        key => $4::text, error => $5::text, from_id => $6::bigint, to_id => $7::bigint,
+        died_after => $8::text::timestamptz, died_before => $9::text::timestamptz,
+        max_rows => $10::bigint) as found`,
+      values,
+    )
+  );
+  return Number(row.found);
+}
+
 /**
  * Lists the dead letters of one consumer or of all, ordered by consumer and id.
  *
@@ -154,10 +179,7 @@ export async function deadLetters(
     db.query(
       `select consumer, id, channel, key, payload::text as payload, headers::text as headers,
         ${ms("created_at")}, attempts, error, ${ms("died_at")}
-      from hark.dead_letters(consumer => $1::text, ids => $2::text::bigint[], channel => $3::text,
-        key => $4::text, error => $5::text, from_id => $6::bigint, to_id => $7::bigint,
-        died_after => $8::text::timestamptz, died_before => $9::text::timestamptz,
-        max_rows => $10::bigint, after_id => $11::bigint, contents => $12::boolean)`,
+      from ${matching}`,
       [consumer, ...values, limit, after, contents],
     )
   );

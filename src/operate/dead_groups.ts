@@ -33,18 +33,22 @@ export interface DeadGroup {
 
 /**
  * Dead letters by consumer and by the beginning of their error, the largest group first: at most 100
- * groups of 50,000 dead letters.
+ * groups of `maxScanned` dead letters.
  *
  * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
  */
-export async function deadGroups(db: Queryable, consumer?: string): Promise<DeadGroup[]> {
+export async function deadGroups(
+  db: Queryable,
+  consumer?: string,
+  maxScanned: number = 50_000,
+): Promise<DeadGroup[]> {
   const name = consumer === undefined ? null : consumerName(consumer);
   await requireSchema(db);
   const { rows } = await translated(() =>
     db.query(
       `select whose, beginning, letters, ${ms("first_at")}, ${ms("last_at")}, example, capped
-      from hark.dead_groups($1::text)`,
-      [name],
+      from hark.dead_groups($1::text, $2::integer)`,
+      [name, maxScanned],
     )
   );
   return rows.map((row) => ({

@@ -5,7 +5,7 @@
  */
 
 import { channelNames, consumerName, toId } from "../check.ts";
-import type { StartFrom } from "../consume/start.ts";
+import type { LogPlace } from "../consume/start.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
@@ -47,7 +47,7 @@ interface Range {
 export async function previewSeek(
   db: Queryable,
   consumer: string,
-  to: StartFrom | "end",
+  to: LogPlace | "end",
 ): Promise<SeekPreview> {
   const name = consumerName(consumer);
   const start = to === "beginning"

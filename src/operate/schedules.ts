@@ -4,6 +4,8 @@
  * @module
  */
 
+import { encode } from "../channels/encode.ts";
+import { type AnyChannel, type ChannelInput, definitionOf } from "../channels/kind.ts";
 import { bad, channelName, knownOptions, text, toId } from "../check.ts";
 import { firstQuery, type Queryable, requireQueryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
@@ -13,12 +15,15 @@ import { headersText, keyText, payloadText } from "../publish/payload.ts";
 import { date, ms } from "./times.ts";
 
 /** What a schedule publishes, and how its pattern is read. */
-export interface ScheduleOptions {
-  /** The channel to publish on, 1 to 200 characters. */
-  readonly channel: string;
-  /** The payload: anything that JSON can hold. @default {{}} */
-  readonly payload?: unknown;
-  /** The key, as {@linkcode notify} takes it. Without it: no key. */
+export interface ScheduleOptions<On extends string | AnyChannel = string | AnyChannel> {
+  /** The channel to publish on, 1 to 200 characters, or a typed channel. */
+  readonly channel: On;
+  /**
+   * The payload: anything that JSON can hold. On a typed channel, its schema checks the payload as
+   * it is stored. @default {{}}
+   */
+  readonly payload?: ChannelInput<On>;
+  /** The key, as {@linkcode notify} takes it. Without it: no key, or that of a typed channel. */
   readonly key?: string | number | bigint | null;
   /** Headers, an object. `schedule` and `scheduledAt` are added to them. */
   readonly headers?: Readonly<Record<string, unknown>> | null;
@@ -123,11 +128,11 @@ export interface SchedulesStatus {
  * });
  * ```
  */
-export async function schedule(
+export async function schedule<const On extends string | AnyChannel>(
   db: Queryable,
   name: string,
   cron: string,
-  options: ScheduleOptions,
+  options: ScheduleOptions<On>,
 ): Promise<Date> {
   requireQueryable(db);
   scheduleName(name);
@@ -144,13 +149,15 @@ export async function schedule(
   if (typeof cron === "string" && cron.length > 200) {
     bad("cron", cron, "Give a pattern of at most 200 characters.");
   }
-  const values = [
-    channelName(options.channel),
-    payloadText("payload" in options ? options.payload : {}),
-    keyText(options.key),
-    headersText(options.headers),
-    missed,
-  ];
+  const payload = "payload" in options ? options.payload : {};
+  const typed = definitionOf(options.channel);
+  const one = typed !== undefined ? await encode(typed, payload, options) : {
+    channel: channelName(options.channel),
+    payload: payloadText(payload),
+    key: keyText(options.key),
+    headers: headersText(options.headers),
+  };
+  const values = [one.channel, one.payload, one.key, one.headers, missed];
   await requireSchema(db);
   return await translated(async () => {
     const { rows: [clock] } = await db.query(

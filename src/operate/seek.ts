@@ -5,7 +5,7 @@
  */
 
 import { bad, channelNames, consumerName, knownOptions, toId } from "../check.ts";
-import { placeForms, type StartFrom } from "../consume/start.ts";
+import { type LogPlace, placeForms } from "../consume/start.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
@@ -43,7 +43,7 @@ export interface SeekResult {
 export async function seek(
   db: Queryable,
   consumer: string,
-  to: StartFrom | "end",
+  to: LogPlace | "end",
 ): Promise<SeekResult> {
   const name = consumerName(consumer);
   const [kind, id, time] = target(to);
@@ -135,7 +135,7 @@ export async function replay(
 }
 
 /** Turns a target into the arguments of hark.seek: kind, id and time. */
-function target(to: StartFrom | "end"): [kind: string, id: number | null, time: string | null] {
+function target(to: LogPlace | "end"): [kind: string, id: number | null, time: string | null] {
   if (to === "beginning" || to === "now" || to === "end") return [to, null, null];
   const names = to !== null && typeof to === "object" ? Object.keys(to) : [];
   if (names.length === 1 && "id" in to && typeof to.id === "number") {

@@ -9,6 +9,8 @@ import { knownOptions, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { aDay, ageBounds, type Duration, durationMs } from "../duration.ts";
+import { type InboxStatus, inboxStatuses } from "../inbox/status.ts";
+import { type RelayStatus, relayStatuses } from "./relays.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { schemaVersion } from "../schema/version.ts";
 import { type ConsumerStatus, consumerStatuses } from "./consumer_status.ts";
@@ -73,6 +75,10 @@ export interface Status {
   readonly delayed: DelayedStatus;
   /** What is published again and again, by {@linkcode schedule}. */
   readonly schedules: SchedulesStatus;
+  /** Every inbox, by name. Its dead letters are counted up to `maxCount`. */
+  readonly inboxes: readonly InboxStatus[];
+  /** Every relay, by name: its targets, and what it waits for. */
+  readonly relays: readonly RelayStatus[];
   /** How long notifications are kept. Empty if nothing is ever removed by itself. */
   readonly retention: readonly RetentionSetting[];
   /** Every consumer, by name. */
@@ -147,6 +153,8 @@ export async function statusOf(
       nextAt: date(later.next_at),
     },
     schedules: await schedulesStatus(db),
+    inboxes: await inboxStatuses(db, maxCount),
+    relays: await relayStatuses(db),
     retention: await retentionSettings(db),
     consumers,
     warnings: worthWarning(await holding(db, before), consumers, before),

@@ -254,7 +254,7 @@ test("a wrong option is refused with its remedy", async ({ url, use }) => {
   const db = use(await connect(url));
   const refused = (options: object, words: RegExp) =>
     assert.throws(
-      () => dashboard(db, options),
+      () => dashboard(db, { authorize: () => ada, ...options }),
       (error: HarkError) => error.code === "BAD_OPTION" && words.test(error.message),
     );
   refused({ path: "admin" }, /path is "admin"/);
@@ -262,8 +262,10 @@ test("a wrong option is refused with its remedy", async ({ url, use }) => {
   refused({ secret: "short" }, /32 characters/);
   refused({ readonly: true }, /readOnly/);
   refused({ interval: 1 }, /from 500/);
+  refused({ authorize: undefined }, /authorize is undefined.*names the visitor/);
   assert.throws(
-    () => dashboard({ query: () => Promise.resolve({ rows: [] }) } as never),
+    () =>
+      dashboard({ query: () => Promise.resolve({ rows: [] }) } as never, { authorize: () => ada }),
     /connect/,
   );
 });

@@ -29,6 +29,8 @@ test("pages are whole, plain and live at each size and in each colour, by mouse 
     letters: ["/dead?consumer=partner", "All shown"],
     watches: ["/watches", "as defined"],
     later: ["/later", "daily-report"],
+    relays: ["/relays", "no server answers at 10.0.0.7"],
+    inbox: ["/relays?inbox=payments-in", "payments.card"],
     workers: ["/workers", "NOTIFY"],
     server: ["/server", "payments"],
     audit: ["/audit", "pause"],
@@ -68,61 +70,55 @@ test("pages are whole, plain and live at each size and in each colour, by mouse 
     await page.says("held", "#live");
   });
 
-  await t.step("pause by mouse, resume by keyboard", async () => {
-    await page.goto(`${origin}/consumer?name=billing`);
-    await page.loading(() => page.click('form:has([value="pause"]) button'));
-    await page.says('"billing" is paused', ".message");
-    assert.equal(
-      (await sql("select from hark.consumers where name = 'billing' and paused_at is not null"))
-        .length,
-      1,
-    );
-    await page.tabTo('form:has([value="resume"]) button');
-    await page.loading(() => page.press("Enter"));
-    await page.says('"billing" is resumed', ".message");
-  });
-
-  await t.step("retry all that match, by keyboard", async () => {
-    await page.goto(`${origin}/dead`);
-    await page.tabTo('a[href*="act=retry"][href*="out"]');
-    await page.loading(() => page.press("Enter"));
-    await page.says("8 dead letters");
-    await page.tabTo("main button");
-    await page.loading(() => page.press("Enter"));
-    await page.says('8 notifications of "partner" are tried at once', ".message");
-    // They fail again.
-    await until(async () =>
-      (await sql("select from hark.dead where error like 'out%'")).length === 8
-    );
-  });
-
-  await t.step("discard the chosen, by mouse", async () => {
-    await page.goto(`${origin}/dead?consumer=partner&error=said`);
-    await page.click('input[name="id"]');
-    await page.loading(() => page.click('button[value="discard"]'));
-    await page.says('1 notification of "partner" was discarded', ".message");
-    assert.equal((await sql("select from hark.dead where error like '%said%'")).length, 10);
-  });
-
-  await t.step("seek with a preview, by keyboard", async () => {
-    await page.goto(`${origin}/consumer?name=billing`);
-    await page.tabTo('input[name="to"]');
-    await page.type("beginning");
-    await page.loading(() => page.press("Enter"));
-    await page.says(/handle \d+ again, and never see 0 that/);
-    await page.tabTo("main button");
-    await page.loading(() => page.press("Enter"));
-    await page.says('"billing" was moved to beginning', ".message");
-  });
+  /** Follows a link or presses a button, by mouse or by keyboard. */
+  const follow = async (way: "mouse" | "keyboard", selector: string) => {
+    if (way === "keyboard") await page.tabTo(selector);
+    await page.loading(() => way === "mouse" ? page.click(selector) : page.press("Enter"));
+  };
 
   for (const way of ["mouse", "keyboard"] as const) {
+    await t.step(`pause and resume, by ${way}`, async () => {
+      await page.goto(`${origin}/consumer?name=billing`);
+      await follow(way, 'form:has([value="pause"]) button');
+      await page.says('"billing" is paused', ".message");
+      const paused = "select from hark.consumers where name = 'billing' and paused_at is not null";
+      assert.equal((await sql(paused)).length, 1);
+      await follow(way, 'form:has([value="resume"]) button');
+      await page.says('"billing" is resumed', ".message");
+      assert.equal((await sql(paused)).length, 0);
+    });
+
+    await t.step(`retry all that match, by ${way}`, async () => {
+      await page.goto(`${origin}/dead`);
+      await follow(way, 'a[href*="act=retry"][href*="out"]');
+      await page.says("8 dead letters");
+      await follow(way, "main button");
+      await page.says('8 notifications of "partner" are tried at once', ".message");
+      // They fail again.
+      await until(async () =>
+        (await sql("select from hark.dead where error like 'out%'")).length === 8
+      );
+    });
+
+    await t.step(`seek with a preview, by ${way}`, async () => {
+      await page.goto(`${origin}/consumer?name=billing`);
+      if (way === "mouse") await page.click('input[name="to"]');
+      else await page.tabTo('input[name="to"]');
+      await page.type("beginning");
+      await page.loading(() =>
+        way === "mouse" ? page.click('form:has([name="to"]) button') : page.press("Enter")
+      );
+      await page.says(/handle \d+ again, and never see 0 that/);
+      await follow(way, "main button");
+      await page.says('"billing" was moved to beginning', ".message");
+    });
+
     await t.step(`edit and publish anew, by ${way}`, async () => {
       await page.goto(`${origin}/anew?consumer=partner&id=${ids.dead}`);
       if (way === "mouse") await page.click("textarea");
       else await page.tabTo("textarea");
       await page.type(`{"id":1,"city":"Basel","by":"${way}"}`);
-      if (way === "keyboard") await page.tabTo("main button");
-      await page.loading(() => way === "mouse" ? page.click("main button") : page.press("Enter"));
+      await follow(way, "main button");
       await page.says("Published anew as notification", ".message");
       const [anew] = await sql(
         "select channel, key, headers from hark.log where payload ->> 'by' = $1",
@@ -133,6 +129,14 @@ test("pages are whole, plain and live at each size and in each colour, by mouse 
       assert.equal((await sql("select from hark.dead where id = $1", [ids.dead])).length, 1);
     });
   }
+
+  await t.step("discard the chosen, by mouse", async () => {
+    await page.goto(`${origin}/dead?consumer=partner&error=said`);
+    await page.click('input[name="id"]');
+    await page.loading(() => page.click('button[value="discard"]'));
+    await page.says('1 notification of "partner" was discarded', ".message");
+    assert.equal((await sql("select from hark.dead where error like '%said%'")).length, 10);
+  });
 
   await t.step("all of it stands in the audit, with the person", async () => {
     await page.goto(`${origin}/audit`);

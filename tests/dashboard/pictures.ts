@@ -30,6 +30,8 @@ function screens({ ids }: Scene): Readonly<Record<string, string>> {
     letters: "/dead?consumer=partner",
     watches: "/watches",
     later: "/later",
+    relays: "/relays",
+    inbox: "/relays?inbox=payments-in",
     workers: "/workers",
     server: "/server",
     audit: "/audit",

@@ -108,7 +108,7 @@ const faults: readonly Planted[] = [
     fault: "no worker serves a consumer",
     plant: unread,
     code: "unserved",
-    problem: /^no worker serves "billing": 1 unread, 0 waiting$/,
+    problem: /^no worker serves "billing": 1 unread$/,
     remedy: /hark consumers remove billing/,
   },
   {
@@ -171,6 +171,21 @@ const faults: readonly Planted[] = [
     code: "schedules",
     problem: /^a schedule has been due for .*: no worker publishes it$/,
     remedy: /Run a worker/,
+  },
+  {
+    fault: "an inbox has dead letters",
+    async plant({ sql }) {
+      await sql(
+        "select hark.inbox_place('shop-in', 'stream', 0), hark.inbox_place('fine', 'stream', 0)",
+      );
+      const letter = { sequence: 5, subject: "s", body: "eA==", reason: "no JSON" };
+      await sql("select hark.inbox_take('shop-in', 'stream', 0, 5, $1)", [
+        JSON.stringify([letter]),
+      ]);
+    },
+    code: "inbox",
+    problem: /^the inbox "shop-in" could not publish 1 of the messages that it took$/,
+    remedy: /hark inbox shop-in --dead/,
   },
   {
     fault: "a role lacks a part of its rights",
@@ -372,7 +387,7 @@ test("hark doctor writes each finding with its remedy, and exits with 1; notes a
   assert.equal(done.code, 1);
   assert.match(
     done.stdout,
-    /^warning \(unserved\): no worker serves "billing": 1 unread, 0 waiting\n {2}Start a worker/m,
+    /^warning \(unserved\): no worker serves "billing": 1 unread\n {2}Start a worker/m,
   );
   const operator = await role(context);
   await context.sql("select hark.grant_operate($1)", [operator.name]);

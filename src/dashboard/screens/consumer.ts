@@ -162,11 +162,27 @@ function head(view: View, one: ConsumerStatus): Html {
         "Dead letters",
         one.dead === 0
           ? count(0)
-          : link(view.to("/dead"), { consumer }, count(one.dead, one.dead >= 1000)),
+          : link(view.to("/dead"), { consumer }, count(one.dead, one.dead >= 1000), "dead"),
       ],
       ["Handled", htm`${count(one.handled)} <small>last ${when(one.acknowledgedAt)}</small>`],
       ["Served by", servedBy(one)],
       ["Channels", htm`<bdi>${one.channels.slice(0, 20).join(", ")}</bdi>`],
+      ...view.look.status.relays.filter(({ relay }) => relay === consumer).map((
+        { targets, trouble, troubleSince },
+      ) =>
+        [
+          "Relays to",
+          htm`<bdi class="mono">${targets.join(", ")}</bdi>${
+            trouble === null
+              ? ""
+              : htm` ${
+                badge("bad", "waits for it")
+              } <span class="error-text">${trouble}</span> <small>since ${
+                when(troubleSince)
+              }</small>`
+          }`,
+        ] as const
+      ),
       [
         "Definition",
         `generation ${one.generation}${one.transactional ? ", transactional" : ""}${
@@ -206,35 +222,53 @@ function charts(view: View, consumer: string): Html {
 function moves(view: View, one: ConsumerStatus): Html {
   if (!view.mayAct) return htm``;
   const { consumer, partitions } = one;
+  const box = (title: string, form: Html) =>
+    htm`<section class="tile"><h3>${title}</h3>${form}</section>`;
   return section(
-    "Move",
-    htm`<div class="cols"><form class="line" action="${view.to("/seek")}">${
-      hidden({ name: consumer })
-    }<label>Begin at: an id, a time, beginning or now<input name="to" required placeholder="2026-11-21T10:00"></label>${
-      button("Show what a seek would do")
-    }</form><form class="line" action="${view.to("/replay")}">${
-      hidden({ name: consumer })
-    }<label>From: an id or a time<input name="from" required></label><label>To (or the end)<input name="to"></label>${
-      button("Show what a replay would do")
-    }</form>${
-      act(
-        view,
-        "partitions",
-        { consumer },
-        htm`<label>Partitions<input name="partitions" type="number" min="1" max="1024" value="${partitions}"></label>${
-          button("Change")
-        }`,
-        "line",
+    "Change",
+    htm`<div class="tiles">${
+      box(
+        "Seek",
+        htm`<form action="${view.to("/seek")}">${
+          hidden({ name: consumer })
+        }<label>Go on at: an id, a time, beginning or now<input name="to" required placeholder="2026-11-21T10:00"></label>${
+          button("Show what it would do")
+        }</form>`,
       )
     }${
-      act(
-        view,
-        "remove",
-        { consumer },
-        htm`<label>To remove it, type its name<input name="typed" required autocomplete="off"></label>${
-          button("Remove", "danger")
-        }`,
-        "line",
+      box(
+        "Replay",
+        htm`<form action="${view.to("/replay")}">${
+          hidden({ name: consumer })
+        }<label>From: an id or a time<input name="from" required></label><label>To, or empty for the end<input name="to"></label>${
+          button("Show what it would do")
+        }</form>`,
+      )
+    }${
+      box(
+        "Partitions",
+        act(
+          view,
+          "partitions",
+          { consumer },
+          htm`<label>How many: 1 to 1,024<input name="partitions" type="number" min="1" max="1024" value="${partitions}"></label>${
+            button("Change")
+          }`,
+          "",
+        ),
+      )
+    }${
+      box(
+        "Remove",
+        act(
+          view,
+          "remove",
+          { consumer },
+          htm`<label>Type its name<input name="typed" required autocomplete="off"></label>${
+            button("Remove", "danger")
+          }`,
+          "",
+        ),
       )
     }</div>`,
   );

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ConsumerStatus } from "../../operate/consumer_status.ts";
+import { type ConsumerStatus, sleepsWell } from "../../operate/consumer_status.ts";
 import { chart } from "../chart.ts";
 import { htm, type Html } from "../html.ts";
 import { badge, count, empty, lag, link, rate, seconds, table } from "../parts.ts";
@@ -60,9 +60,12 @@ function list(view: View): Html {
         }),
         count(one.unread, one.unreadCapped),
         count(one.waiting),
-        one.dead === 0
-          ? count(0)
-          : link(view.to("/dead"), { consumer: one.consumer }, count(one.dead, one.dead >= 1000)),
+        one.dead === 0 ? count(0) : link(
+          view.to("/dead"),
+          { consumer: one.consumer },
+          count(one.dead, one.dead >= 1000),
+          "dead",
+        ),
         rateOf(view, one),
         servedBy(one),
       ],
@@ -84,6 +87,7 @@ function rateOf(view: View, { consumer }: ConsumerStatus): Html {
 export function stateOf(one: ConsumerStatus): ["good" | "warn" | "bad" | "calm", string] {
   if (one.pausedAt !== null) return ["warn", "paused"];
   if (one.halted.length > 0) return ["bad", "held up"];
+  if (sleepsWell(one)) return ["good", "asleep"];
   if (!one.serving) {
     return one.unread + one.waiting > 0 ? ["bad", "no worker"] : ["calm", "no worker"];
   }
@@ -110,7 +114,9 @@ export function channelsText(channels: readonly string[]): string {
 /** Which workers serve it, in a few words. */
 export function servedBy(one: ConsumerStatus): Html {
   const { serving, served, partitions, workers, standingBy, worker, owner } = one;
-  if (!serving) return htm`<span class="dim">no worker</span>`;
+  if (!serving) {
+    return htm`<span class="dim">${one.asleep === null ? "no worker" : "asleep"}</span>`;
+  }
   const serve = workers - standingBy;
   return htm`<bdi>${serve === 1 ? worker ?? owner?.slice(0, 8) ?? "" : `${serve} workers`}</bdi>${
     served < partitions

@@ -13,6 +13,7 @@ import { notification } from "./notification.ts";
 import { later, watches } from "./watches.ts";
 import { overview } from "./overview.ts";
 import { audit, server } from "./server.ts";
+import { relays } from "./relays.ts";
 import { anew, replay, seek, sure } from "./sure.ts";
 import { workers } from "./workers.ts";
 
@@ -28,6 +29,7 @@ export const screens: Readonly<Record<string, Screen | undefined>> = Object.assi
     "/dead": dead,
     "/watches": watches,
     "/later": later,
+    "/relays": relays,
     "/workers": workers,
     "/server": server,
     "/audit": audit,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { deadLetters } from "../../operate/dead.ts";
+import { countDeadLetters, deadLetters } from "../../operate/dead.ts";
 import { previewReplay, previewSeek } from "../../operate/preview.ts";
 import { idOrTime, placeOf } from "../acts.ts";
 import { htm, type Html, type Part } from "../html.ts";
@@ -65,15 +65,13 @@ export const sure: Screen = {
       ...filter,
     };
     const found = id !== undefined
-      ? []
-      : await view.reading((tx) =>
-        deadLetters(tx, { consumer, ...filter, limit: most + 1, contents: false })
-      );
+      ? 1
+      : await view.reading((tx) => countDeadLetters(tx, consumer, filter, most + 1));
     const what = id !== undefined
       ? `notification ${id}`
-      : found.length > most
+      : found > most
       ? `more than ${numberText(most)} dead letters`
-      : countText(found.length, "dead letter");
+      : countText(found, "dead letter");
     const which = Object.entries(filter).map(([field, text]) => `${field} ${text}`).join(", ");
     const asked = htm`${discards ? "Give up for good" : "Try again at once"}: <b>${what}</b> of ${
       name(consumer)

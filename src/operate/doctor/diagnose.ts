@@ -9,6 +9,7 @@ import { durationText, numberText } from "../../show.ts";
 import type { Facts } from "./facts.ts";
 import { ofConsumers } from "./diagnose_consumers.ts";
 import type { Find, Finding, Thresholds } from "./finding.ts";
+import { ofReplica } from "./replica.ts";
 
 const find: Find = (level, code, problem, remedy, consumer) => ({
   level,
@@ -26,6 +27,7 @@ export function diagnose(facts: Facts, thresholds: Thresholds): Finding[] {
     ...ofServer(facts),
     ...ofTransactions(facts, thresholds),
     ...ofSlots(facts),
+    ...ofReplica(facts.replica, find),
     ...ofConsumers(facts, thresholds, find),
   ].sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
 }

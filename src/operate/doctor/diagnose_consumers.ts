@@ -5,12 +5,17 @@
  */
 
 import { durationText, numberText } from "../../show.ts";
+import { sleepsWell } from "../consumer_status.ts";
 import type { Status } from "../status.ts";
+import { ofFlows } from "./diagnose_flows.ts";
 import type { Facts } from "./facts.ts";
 import type { Find, Finding, Thresholds } from "./finding.ts";
 
-/** How long a delivery, or a removal, may be late before it seems that no worker runs to do it, in ms. */
-const late = { delayed: 30_000, retention: 600_000 };
+/**
+ * How long a delivery, or a removal, may be late before it seems that no worker runs to do it, in ms.
+ * Workers that sleep wake once a day.
+ */
+const late = { delayed: 30_000, retention: 600_000, asleep: 90_000_000 };
 const longAgo = 30 * 86_400_000;
 
 /** The findings about what Hark does. */
@@ -22,6 +27,7 @@ export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): F
     ...retention(facts, status, find),
     ...delayed(status, find),
     ...scheduled(status, find),
+    ...ofFlows(status, find),
     ...size(facts, status, thresholds, find),
     ...holding(status, find),
     ...facts.polling.map(({ consumer, worker }) =>
@@ -63,7 +69,7 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
         `${
           numberText(one.newer.count)
         } of "${consumer}" wait for a newer worker: ${one.newer.reason}`,
-        "Deploy the version of the program that has published them.",
+        "Deploy the version of the program that has published them, and stop the older workers.",
         one.consumer,
       ));
     }
@@ -78,13 +84,27 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
         `hark resume ${consumer}.`,
         consumer,
       ));
+    } else if (!serving && work > 0 && one.asleep !== null) {
+      if (!sleepsWell(one)) {
+        found.push(find(
+          "warning",
+          "asleep",
+          `"${consumer}" sleeps, although ${numberText(unread)}${
+            unreadCapped ? " or more" : ""
+          } unread have waited for ${durationText(one.lagSeconds * 1000)}`,
+          one.asleep.listening
+            ? "Was it published with hark.wake off? Restart its worker."
+            : "NOTIFY does not wake it: hark wake --to URL, or call wakeUp after publishing.",
+          consumer,
+        ));
+      }
     } else if (!serving && work > 0) {
       found.push(find(
         "warning",
         "unserved",
         `no worker serves "${consumer}": ${numberText(unread)}${
           unreadCapped ? " or more" : ""
-        } unread, ${numberText(waiting)} waiting`,
+        } unread${waiting === 0 ? "" : `, ${numberText(waiting)} waiting`}`,
         `Start a worker, or hark consumers remove ${consumer} if it is gone for good.`,
         consumer,
       ));
@@ -93,7 +113,8 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
   });
 }
 
-function retention({ oldest }: Facts, { retention }: Status, find: Find): Finding[] {
+function retention({ oldest }: Facts, { retention, consumers }: Status, find: Find): Finding[] {
+  const most = consumers.some(({ asleep }) => asleep !== null) ? late.asleep : late.retention;
   if (retention.length === 0) {
     if (oldest === null || Date.now() - oldest.getTime() < longAgo) return [];
     return [find(
@@ -107,7 +128,7 @@ function retention({ oldest }: Facts, { retention }: Status, find: Find): Findin
     )];
   }
   return retention.filter(({ keep, appliedAt, setAt }) =>
-    keep !== null && Date.now() - (appliedAt ?? setAt).getTime() > late.retention
+    keep !== null && Date.now() - (appliedAt ?? setAt).getTime() > most
   ).map(({ channel, appliedAt }) =>
     find(
       "warning",

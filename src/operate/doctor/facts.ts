@@ -12,6 +12,7 @@ import type { HarkError } from "../../errors.ts";
 import { requireSchema } from "../../schema/migrate.ts";
 import { loadSchema } from "../../schema/script.ts";
 import { type Status, status } from "../status.ts";
+import { type ReplicaFacts, replicaFacts } from "./replica.ts";
 import { type Grantee, grantees } from "./rights.ts";
 
 /** A session with a transaction that has been open for long, or a prepared transaction. */
@@ -58,6 +59,8 @@ export interface Facts {
   readonly sessions: readonly OpenTransaction[];
   readonly prepared: readonly OpenTransaction[];
   readonly slots: readonly Slot[];
+  /** The replica that is read from; undefined if there is none. */
+  readonly replica: ReplicaFacts | undefined;
   /** Whether NOTIFY reaches a session that listens; undefined if that was not tried. */
   readonly listens: boolean | undefined;
   /** Why the schema cannot be used; undefined if it can. */
@@ -105,6 +108,7 @@ export async function facts(db: Queryable, known?: Known): Promise<Facts> {
   return {
     ...server,
     schema,
+    replica: usable ? await replicaFacts(db) : undefined,
     listens: server.standby ? undefined : known === undefined ? await listens(db) : known.listens,
     sameFunctions: usable ? await sameFunctions(db) : true,
     grantees: usable ? await grantees(db) : [],

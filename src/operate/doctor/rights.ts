@@ -7,18 +7,20 @@
 import rights from "../../database/rights.json" with { type: "json" };
 import type { Queryable } from "../../database/queryable.ts";
 
+/** The kinds of rights. */
+const kinds = ["publish", "read", "consume", "operate", "observe"] as const;
+type Kind = (typeof kinds)[number];
+
 /** A role that may call some of the functions of a kind of rights, and not all. */
 export interface Grantee {
   readonly role: string;
-  readonly kind: "publish" | "consume" | "operate";
+  readonly kind: Kind;
   /** What it lacks: functions, or `usage` of the schema. */
   readonly missing: readonly string[];
 }
 
-const kinds = ["publish", "consume", "operate"] as const;
-
 /** The functions that only this kind of rights has. */
-function own(kind: (typeof kinds)[number]): string[] {
+function own(kind: Kind): string[] {
   const others = kinds.filter((one) => one !== kind).flatMap((one) => rights[one]);
   return rights[kind].filter((name) => !others.includes(name));
 }

@@ -91,6 +91,11 @@ export class Page implements AsyncDisposable {
     await this.loading(() => this.#send("Page.navigate", { url }));
   }
 
+  /** Freezes the page, as a phone does with one in the background, or lets it go on. */
+  async freeze(frozen: boolean): Promise<void> {
+    await this.#send("Page.setWebLifecycleState", { state: frozen ? "frozen" : "active" });
+  }
+
   /** Runs an expression in the page, and gives its value. */
   // deno-lint-ignore no-explicit-any -- of the page
   async evaluate(expression: string): Promise<any> {
@@ -103,6 +108,22 @@ export class Page implements AsyncDisposable {
       throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
     }
     return result.value;
+  }
+
+  /** From the start of the navigation to the first paint of text or a picture, in ms. */
+  async firstPaint(): Promise<number> {
+    return await until(
+      () => this.evaluate('performance.getEntriesByName("first-contentful-paint")[0]?.startTime'),
+      { deadline: 15_000, what: "the browser to paint" },
+    );
+  }
+
+  /** Its heap after a collection of garbage, in bytes, and its nodes. */
+  async memory(): Promise<{ readonly heap: number; readonly nodes: number }> {
+    await this.#send("HeapProfiler.collectGarbage");
+    const { usedSize } = await this.#send("Runtime.getHeapUsage");
+    const { nodes } = await this.#send("Memory.getDOMCounters");
+    return { heap: usedSize, nodes };
   }
 
   /** The text of the whole page, or of one element. */

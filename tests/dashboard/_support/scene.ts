@@ -90,6 +90,28 @@ export async function scene(db: Database): Promise<Scene> {
   await db.query("insert into customers values (1, 'Ada', 'Bern'), (2, 'Grace', 'Thun')");
   await db.query("update customers set city = 'Basel' where id = 1");
   await notify(db, "orders", { id: 99 }, { delay: "2h" });
+  // What relays and an inbox leave in the database while their servers are away.
+  await db.query("select hark.relay_place('billing', 0, 'SHOP at nats://10.0.0.7:4222', 0)");
+  await db.query(
+    "select hark.tell_trouble('relay', 'billing', 'no server answers at 10.0.0.7:4222')",
+  );
+  await db.query("select hark.keep_relay_endpoints('partner', $1::json, '{}')", [
+    JSON.stringify([{
+      ...{ endpoint: "acme", disabled: true, failing_ms: 7_200_000, failures: 4, wait_ms: 0 },
+      ...{ status: 410, reason: "https://acme.example/hooks answered 410: it is gone" },
+    }]),
+  ]);
+  await db.query("select hark.inbox_place('payments-in', 'PAYMENTS at nats://10.0.0.7:4222', 0)");
+  await db.query(
+    `select hark.inbox_take('payments-in', 'PAYMENTS at nats://10.0.0.7:4222', 0, 412, $1::json, 3)`,
+    [JSON.stringify([408, 411].map((sequence) => ({
+      sequence,
+      subject: "payments.card",
+      headers: {},
+      body: btoa("<xml/>"),
+      reason: "the body is no JSON: Unexpected token '<'",
+    })))],
+  );
   await schedule(db, "daily-report", "0 6 * * *", {
     channel: "reports",
     timezone: "Europe/Zurich",

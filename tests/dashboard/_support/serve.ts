@@ -13,7 +13,7 @@ export interface Served extends AsyncDisposable {
 }
 
 /** Serves a dashboard on a free port. */
-export function serve(db: Database, options: DashboardOptions = {}): Served {
+export function serve(db: Database, options: DashboardOptions): Served {
   const handler = dashboard(db, { interval: 500, ...options });
   const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, handler);
   return {

@@ -23,7 +23,7 @@ export interface Visits {
 }
 
 /** Visits a dashboard. */
-export function visits(db: Database, options: DashboardOptions = {}, base = ""): Visits {
+export function visits(db: Database, options: DashboardOptions, base = ""): Visits {
   const handler = dashboard(db, options);
   const at = (path: string) => `http://hark.test${base}${path}`;
   const ask = async (path: string, init: RequestInit = {}) => {
