@@ -36,7 +36,10 @@ export const cleanup = databaseCommand({
       "Remove what was published longer ago: 12h, 30d.",
     ),
     dryRun: toggle("--dry-run", "Remove nothing; show what would be removed."),
-    force: toggle("--force", "Also remove what a consumer has not read. It will never see it."),
+    force: toggle(
+      "--force",
+      "Also remove what a consumer has not read. It will never see it. What waits for a retry stays.",
+    ),
     dropInactive: maybe(
       "--drop-inactive",
       duration("--drop-inactive", ageBounds),
@@ -67,7 +70,7 @@ export const cleanup = databaseCommand({
       onProgress: (now) => progress ? show(now) : undefined,
     });
     if (progress) await printProgress("");
-    return { json: forPrograms(result), text: text(result) };
+    return { json: forPrograms(result), text: text(result, o.force) };
   },
 });
 
@@ -82,18 +85,27 @@ function forPrograms(result: CleanupResult): object {
   return { wouldRemove, wouldDrop, ...rest };
 }
 
-function text(result: CleanupResult): string {
+function text(result: CleanupResult, force: boolean): string {
   const { removed, bytes, kept, keptFor, dropped, dryRun, cutoff, complete, more } = result;
   const gone = keptFor.find(({ reasons }) => reasons.includes("inactive"));
+  const waits = keptFor.find(({ reasons }) => reasons.includes("waiting"));
+  const replays = keptFor.find(({ reasons }) => reasons.includes("replaying"));
   const remedies = [
     gone === undefined
       ? ""
       : "Start these consumers: then each also passes what is not of its channels. " +
         "Remove one that is gone for good: " +
         `hark consumers remove ${shellWord(gone.consumer)}`,
-    keptFor.some(({ reasons }) => reasons.includes("behind"))
+    !force && keptFor.some(({ reasons }) => reasons.includes("behind"))
       ? "To remove what they have not passed, add --force: they never see what is of their channels."
       : "",
+    waits === undefined
+      ? ""
+      : "What waits for a retry stays, with --force too. Let it succeed, or give it up: " +
+        `hark discard ${shellWord(waits.consumer)} --all --waiting`,
+    replays === undefined
+      ? ""
+      : "What is to be replayed stays, with --force too, until a worker has done it.",
     more ? "To check each old notification, add --exact." : "",
     complete ? "" : "It was interrupted. Run it again to go on.",
   ];
@@ -114,7 +126,11 @@ function text(result: CleanupResult): string {
           ? "more than 50,000 notifications, in segments of the log that are not wholly old and read"
           : kept === 0
           ? "0 notifications"
-          : `${countText(kept, "notification")} that not every consumer had passed`,
+          : `${countText(kept, "notification")} that ${
+            force
+              ? `${kept === 1 ? "waits" : "wait"} for a retry or a replay`
+              : "not every consumer had passed"
+          }`,
       ],
     ]),
     keptFor.length === 0 ? "" : holdingTable(keptFor),

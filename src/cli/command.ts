@@ -11,7 +11,7 @@ import type { InferValue, Parser } from "@optique/core/parser";
 import { command, passThrough } from "@optique/core/primitives";
 import type { Database } from "../database/database.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { database, type DatabaseOptions, json, plainText } from "./options.ts";
+import { database, type DatabaseOptions, json, plainText, replica } from "./options.ts";
 import { complain, print, printJson } from "./output.ts";
 import { shellWord } from "./text.ts";
 
@@ -61,6 +61,11 @@ export type CommandValues<F extends Fields> = Values<F> & DatabaseOptions & {
 export interface DatabaseCommand<F extends Fields> extends Description {
   /** Its own options, besides those about the database, logging and `--json`. */
   readonly options?: F;
+  /**
+   * Whether it has `--replica`: to read there beside the primary, or to work there alone. By default
+   * it has not.
+   */
+  readonly replica?: "beside" | "alone";
   /** Refuses options that contradict each other, before anything is connected to. */
   readonly check?: (options: CommandValues<F>) => void;
   /** Does the work. Gives an answer, unless it has written its output itself. */
@@ -71,7 +76,13 @@ export interface DatabaseCommand<F extends Fields> extends Description {
 export function databaseCommand<F extends Fields = Record<never, never>>(
   given: DatabaseCommand<F>,
 ): Command {
-  const options = object({ ...given.options, ...database, json }) as unknown as Parser<
+  const ofReplica = given.replica === undefined ? {} : { replica };
+  const options = object({
+    ...given.options,
+    ...database,
+    ...ofReplica,
+    json,
+  }) as unknown as Parser<
     "sync",
     CommandValues<F>,
     unknown
@@ -79,7 +90,7 @@ export function databaseCommand<F extends Fields = Record<never, never>>(
   return describedCommand(given, options, async (o) => {
     given.check?.(o);
     const { openDatabase } = await import("./database.ts");
-    await using db = await openDatabase(o, given.name.split(" ")[0]!);
+    await using db = await openDatabase(o, given.name.split(" ")[0]!, given.replica);
     const answer = await given.run(db, o);
     if (answer === undefined) return 0;
     if (o.json) await printJson(answer.json);

@@ -43,8 +43,23 @@ async function mayLook(): Promise<boolean> {
   return state === "granted";
 }
 
-/** Sets up logging and connects to the database that the options name. */
-export async function openDatabase(options: DatabaseOptions, command: string): Promise<Database> {
+/**
+ * Sets up logging and connects to the database that the options name.
+ *
+ * @param replica How the command works with a replica if one is given: see DatabaseCommand.
+ */
+export async function openDatabase(
+  options: DatabaseOptions,
+  command: string,
+  replica?: "beside" | "alone",
+): Promise<Database> {
   await configureLogs(options);
-  return await connect(await findUrl(options), { applicationName: `hark ${command}` });
+  const applicationName = `hark ${command}`;
+  const there = replica === undefined
+    ? undefined
+    : options.replica ?? (surroundings().variable("HARK_REPLICA_URL") || undefined);
+  if (there !== undefined && replica === "alone") {
+    return await connect(there, { applicationName, listen: false });
+  }
+  return await connect(await findUrl(options), { applicationName, replica: there });
 }

@@ -71,6 +71,7 @@ const list = databaseCommand({
 
 function listText(found: readonly DeadNotification[], limit: number): string {
   const last = found.at(-1)!;
+  const cut = found.find(({ error }) => error !== null && inShort(error) !== error);
   return blocks(
     table(
       "consumer, id, channel, key, attempts, given up, error",
@@ -82,14 +83,19 @@ function listText(found: readonly DeadNotification[], limit: number): string {
         one.attempts,
         ago(one.diedAt),
         // One line for each, so that the table can be read at a glance.
-        { text: shortened(one.error ?? "-", 80).replaceAll("\n", " "), style: "red" },
+        { text: inShort(one.error ?? "-"), style: "red" },
       ]),
     ),
+    cut === undefined ? "" : `A whole error: hark log show ${cut.id}`,
     found.length < limit
       ? ""
       : `These are the first ${numberText(limit)}. For more of ${named(last.consumer)}: ` +
         `hark dead list ${shellWord(last.consumer)} --after-id ${last.id}`,
   );
+}
+
+function inShort(error: string): string {
+  return shortened(error, 80).replaceAll("\n", " ");
 }
 
 const groups = databaseCommand({
@@ -116,7 +122,8 @@ const groups = databaseCommand({
           one.consumer,
           one.count,
           ago(one.lastAt),
-          { text: shortened(one.error ?? "-", 80), style: "red" },
+          // Whole, as it is what --error takes.
+          { text: one.error ?? "-", style: "red" },
         ]),
       ),
     };

@@ -16,11 +16,12 @@ const colours = { error: "red", warning: "yellow", note: "dim" } as const;
 /** `hark doctor`. */
 export const doctor = databaseCommand({
   name: "doctor",
+  replica: "beside",
   brief: "Say what is wrong with a set-up, and how to mend it.",
   description:
     "Looks at the schema and at roles' rights, at the server's settings, clock, connections and NOTIFY " +
     "queue, for a pooler that keeps LISTEN from working, at transactions and replication slots that hold " +
-    "things up, consumers that no worker serves, delayed notifications and retention that no worker " +
+    "things up, a replica that lags or cancels reads, consumers that no worker serves, delayed notifications and retention that no worker " +
     "applies, watches that have drifted, and the log's size. Changes nothing. If something is wrong, the " +
     "exit code is 1. Run it with the URL and the role of the workers.",
   examples: [

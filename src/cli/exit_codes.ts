@@ -30,6 +30,7 @@ const byCode: Partial<Record<HarkErrorCode, number>> = {
   UNREACHABLE: exitCodes.unreachable,
   TIMEOUT: exitCodes.unreachable,
   NOT_PRIMARY: exitCodes.unreachable,
+  REPLICA_BEHIND: exitCodes.unreachable,
   EMBEDDED: exitCodes.unreachable,
   NO_SCHEMA: exitCodes.schema,
   SCHEMA_OLD: exitCodes.schema,

@@ -13,6 +13,7 @@ import { duration } from "./values.ts";
 /** `hark log channels`. */
 export const channels = databaseCommand({
   name: "log channels",
+  replica: "alone",
   brief: "Show how much was published on each channel, and how many consumers read it.",
   description:
     "Of the last 24 hours, or of another time. It looks at the newest million notifications, and says " +

@@ -16,11 +16,12 @@ import { nextAttempt } from "./next_attempt.ts";
 import { maybe, number, positional, toggle, words } from "./options.ts";
 import { complain } from "./output.ts";
 import { blocks, type Cell, facts, plain, table } from "./table.ts";
-import { ago, bytesText, countText, shortened, timeText } from "./text.ts";
+import { ago, bytesText, countText, named, shortened, timeText } from "./text.ts";
 import { id } from "./values.ts";
 
 const list = databaseCommand({
   name: "log list",
+  replica: "alone",
   brief: "Show notifications, the newest first.",
   description:
     "A page of the log. The log has no index beside its primary key, the id, so a page also ends after 100,000 " +
@@ -96,6 +97,7 @@ function listText(found: readonly LoggedNotification[]): string {
 
 const show = databaseCommand({
   name: "log show",
+  replica: "alone",
   brief: "Show one notification, and what became of it at each consumer.",
   description:
     "With its payload, headers and size. For each consumer: handled, unread, waiting with the next " +
@@ -149,13 +151,22 @@ function detailsText(one: NotificationDetails): string {
           ? "-"
           : nextAttempt({ state, due: nextAttemptAt, hasWorker, isPaused }),
         failedAt === null ? "-" : ago(failedAt),
-        {
-          text: shortened(error ?? "-", 80).replaceAll("\n", " "),
-          style: error === null ? undefined : "red",
-        },
+        { text: inShort(error ?? "-"), style: error === null ? undefined : "red" },
       ]),
     ),
+    facts(
+      one.consumers.flatMap(({ consumer, error }) =>
+        error === null || error === inShort(error)
+          ? []
+          : [[`error of ${named(consumer)}`, { text: error, style: "red" as const }]]
+      ),
+    ),
   );
+}
+
+/** An error as a cell of a table: what is cut from it stands below the table. */
+function inShort(error: string): string {
+  return shortened(error, 80).replaceAll("\n", " ");
 }
 
 /** `hark log`. */

@@ -22,6 +22,7 @@ import { delayed } from "./delayed.ts";
 import { dev } from "./dev.ts";
 import { doctor } from "./doctor.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit_codes.ts";
+import { inbox } from "./inbox.ts";
 import { listen, withListsJoined } from "./listen/command.ts";
 import { log } from "./look.ts";
 import { replay, seek } from "./move.ts";
@@ -30,6 +31,7 @@ import { notify } from "./notify.ts";
 import { plainText } from "./options.ts";
 import { columns, complain, printErrorSync, printSync } from "./output.ts";
 import { pause, resume } from "./pause.ts";
+import { relay } from "./relay.ts";
 import { retention } from "./retention.ts";
 import { discard, retry } from "./retry.ts";
 import { scheduling as schedule } from "./schedule.ts";
@@ -39,6 +41,7 @@ import { visibleLines } from "./style.ts";
 import { type Surroundings, within } from "./surroundings.ts";
 import { tail } from "./tail.ts";
 import { withWholeOptions } from "./usage.ts";
+import { wake } from "./wake.ts";
 import { watch } from "./watch.ts";
 import { workers } from "./workers.ts";
 
@@ -47,6 +50,7 @@ export const commands: Readonly<Record<string, Command>> = {
   init,
   new: create,
   listen,
+  wake,
   notify,
   tail,
   dashboard,
@@ -55,6 +59,8 @@ export const commands: Readonly<Record<string, Command>> = {
   doctor,
   log,
   watch,
+  relay,
+  inbox,
   channels,
   consumers,
   workers,

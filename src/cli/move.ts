@@ -5,7 +5,7 @@
  */
 
 import { multiple, optional } from "@optique/core/modifiers";
-import type { StartFrom } from "../consume/start.ts";
+import type { LogPlace } from "../consume/start.ts";
 import type { Database } from "../database/database.ts";
 import type { Whereabouts } from "../operate/retry.ts";
 import type { Replay } from "../operate/seek.ts";
@@ -51,10 +51,10 @@ export const seek = databaseCommand({
     dryRun,
   },
   async run(db, o) {
+    const { previewSeek } = await import("../operate/preview.ts");
+    const would = await previewSeek(db, o.consumer, o.to);
+    const more = would.capped ? " or more" : "";
     if (o.dryRun) {
-      const { previewSeek } = await import("../operate/preview.ts");
-      const would = await previewSeek(db, o.consumer, o.to);
-      const more = would.capped ? " or more" : "";
       return {
         json: { consumer: o.consumer, to: o.to, ...would },
         text: `${named(o.consumer)} would handle ${
@@ -71,14 +71,18 @@ export const seek = databaseCommand({
     const dead = givenUp === 0
       ? ""
       : `; ${countText(givenUp, "waiting notification")} became dead letters`;
+    const counts = [
+      would.again > 0 ? `about ${numberText(would.again)}${more} come again` : "",
+      would.skipped > 0 ? `about ${numberText(would.skipped)}${more} are skipped` : "",
+    ].filter((one) => one !== "");
     return {
-      json: { consumer: o.consumer, to: o.to, givenUp },
-      text: `${named(o.consumer)} begins ${said(o.to)}${dead}`,
+      json: { consumer: o.consumer, to: o.to, givenUp, again: would.again, skipped: would.skipped },
+      text: [`${named(o.consumer)} begins ${said(o.to)}`, ...counts].join("; ") + dead,
     };
   },
 });
 
-function said(to: StartFrom | "end"): string {
+function said(to: LogPlace | "end"): string {
   if (typeof to === "string") return to === "beginning" ? "at the beginning" : "at the end, now";
   return "id" in to ? `at id ${to.id}` : `at ${to.time.toISOString()}`;
 }

@@ -126,7 +126,7 @@ function parseLine(line: string, options: LineOptions): NewNotification<string> 
 }
 
 /** Fields that `hark tail --json` writes and that cannot be published. */
-const onlyInTail = ["id", "createdAt", "isReplay"];
+const onlyInTail = ["id", "createdAt", "isReplay", "position"];
 
 function opened(value: unknown, channel: string | undefined): NewNotification<string> {
   if (value === null || typeof value !== "object" || Array.isArray(value)) {

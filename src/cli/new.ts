@@ -105,10 +105,15 @@ export const create = describedCommand(
         },
       );
     }
-    for (const [path, text] of Object.entries(files)) {
-      const to = join(folder, path);
-      await Deno.mkdir(dirname(to), { recursive: true });
-      await Deno.writeTextFile(to, text, { createNew: true });
+    try {
+      for (const [path, text] of Object.entries(files)) {
+        const to = join(folder, path);
+        await Deno.mkdir(dirname(to), { recursive: true });
+        await Deno.writeTextFile(to, text, { createNew: true });
+      }
+    } catch (error) {
+      if (error instanceof Deno.errors.NotCapable) throw mayNotWrite(folder, error);
+      throw error;
     }
     const paths = Object.keys(files).map((path) => join(folder, path));
     if (json) await printJson({ files: paths });
@@ -119,6 +124,18 @@ export const create = describedCommand(
     return 0;
   },
 );
+
+/** The installation of the README gives no right to write. */
+function mayNotWrite(folder: string, cause: Error): HarkError {
+  const right = `--allow-write=${shellWord(folder)}`;
+  const command = Deno.build.standalone || import.meta.url.startsWith("file:")
+    ? `Run the command with ${right}.`
+    : `Run: deno run --allow-read ${right} jsr:@hark/postgres/cli new ${shellWord(folder)}`;
+  return new HarkError("BAD_OPTION", `this program may not write into ${folder}`, {
+    cause,
+    remedy: command,
+  });
+}
 
 async function exists(path: string): Promise<boolean> {
   try {

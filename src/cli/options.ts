@@ -153,8 +153,17 @@ export const database = {
   ...logging,
 };
 
+/** `--replica`, of commands that can read from a standby. */
+export const replica = maybe(
+  "--replica",
+  words("URL"),
+  "Read from this standby, so that the primary has no work of it. Default: HARK_REPLICA_URL.",
+);
+
 /** The values of {@linkcode database}. */
 export interface DatabaseOptions extends LogOptions {
   /** `--database-url`. */
   readonly databaseUrl: string | undefined;
+  /** `--replica`, of commands that have it. */
+  readonly replica?: string | undefined;
 }

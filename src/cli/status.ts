@@ -10,9 +10,15 @@ import { flag } from "@optique/core/primitives";
 import { pause } from "../database/bell.ts";
 import type { WatchStatus } from "../changes/watches.ts";
 import { aDay, ageBounds } from "../duration.ts";
+import type { InboxStatus } from "../inbox/status.ts";
+import { endpointsText, type RelayStatus } from "../operate/relays.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import type { SchedulesStatus } from "../operate/schedules.ts";
-import type { ConsumerStatus } from "../operate/consumer_status.ts";
+import {
+  type ConsumerStatus,
+  type SleepingWorkers,
+  sleepsWell,
+} from "../operate/consumer_status.ts";
 import type { DelayedStatus, Status } from "../operate/status.ts";
 import { databaseCommand, given } from "./command.ts";
 import { nextAttempt } from "./next_attempt.ts";
@@ -21,12 +27,14 @@ import { print, printJson } from "./output.ts";
 import { nothingIsRemoved, retentionText } from "./retention.ts";
 import { stopping } from "./signals.ts";
 import { surroundings } from "./surroundings.ts";
+import { visible } from "./style.ts";
 import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
 import {
   ago,
   bytesText,
   countText,
   durationText,
+  named,
   numberText,
   shellWord,
   shortened,
@@ -83,7 +91,18 @@ export const status = databaseCommand({
 });
 
 function text(
-  { consumers, delayed, log, retention, schedules, schemaVersion, warnings, watches }: Status,
+  {
+    consumers,
+    delayed,
+    inboxes,
+    log,
+    relays,
+    retention,
+    schedules,
+    schemaVersion,
+    warnings,
+    watches,
+  }: Status,
 ): string {
   const halted = consumers.flatMap((one) =>
     one.halted.map((each) => [one.consumer, each] as const)
@@ -97,7 +116,7 @@ function text(
       consumers.map((one) => [
         one.consumer,
         shortened(one.channels.join(", ")),
-        count(one.unread, one.serving ? undefined : "yellow", one.unreadCapped),
+        count(one.unread, one.serving || sleepsWell(one) ? undefined : "yellow", one.unreadCapped),
         age(one.unread, one.lagSeconds),
         count(one.waiting, "yellow"),
         age(one.waiting, one.waitingSeconds),
@@ -118,7 +137,7 @@ function text(
         nextAttempt({
           state: null,
           due: one.failing!.nextAttemptAt,
-          hasWorker: one.workers > 0,
+          hasWorker: one.workers > 0 || one.asleep !== null,
           isPaused: one.pausedAt !== null,
         }),
         { text: one.failing!.error ?? "no message", style: "red" },
@@ -152,6 +171,8 @@ function text(
       ["retention", retention.length === 0 ? nothingIsRemoved : retentionText(retention)],
       ...delayedFacts(delayed),
       ...scheduleFacts(schedules),
+      ...relayFacts(relays),
+      ...inboxFacts(inboxes),
     ]),
   );
 }
@@ -194,6 +215,39 @@ function scheduleFacts({ count, nextAt, problems }: SchedulesStatus): [string, C
   }]];
 }
 
+/** Where relays publish. A relay that waits for its target says so. */
+function relayFacts(relays: readonly RelayStatus[]): [string, Cell][] {
+  return relays.map((one) => {
+    const { relay, targets, trouble, troubleSince } = one;
+    const failing = endpointsText(one);
+    return ["relay", {
+      text: `${named(relay)} publishes to ${targets.map(visible).join(", ")}${
+        trouble === null ? "" : `; it has waited since ${ago(troubleSince)}: ${visible(trouble)}`
+      }${failing === "" ? "" : `; ${failing}: hark relay ${shellWord(relay)} --endpoints`}`,
+      style: trouble === null && failing === "" ? undefined : "yellow",
+    }];
+  });
+}
+
+/** Inboxes with dead letters: nothing else says that messages of a stream were not published. */
+function inboxFacts(inboxes: readonly InboxStatus[]): [string, Cell][] {
+  const waiting = inboxes.filter(({ trouble }) => trouble !== null).map((
+    { inbox, trouble, troubleSince },
+  ): [string, Cell] => ["inbox", {
+    text: `${named(inbox)} has waited since ${ago(troubleSince)}: ${visible(trouble!)}`,
+    style: "yellow",
+  }]);
+  const dead = inboxes.filter(({ dead }) => dead > 0).map((
+    { inbox, dead, deadSince },
+  ): [string, Cell] => ["inbox", {
+    text: `${named(inbox)} has ${countText(dead, "dead letter")}, the first from ${
+      ago(deadSince)
+    }: hark inbox ${shellWord(inbox)} --dead`,
+    style: "red",
+  }]);
+  return [...waiting, ...dead];
+}
+
 function served(one: ConsumerStatus): Cell {
   const { served, serving, leaseUntil, owner, workers, standingBy, partitions, pausedAt } = one;
   const serve = workers - standingBy;
@@ -201,13 +255,25 @@ function served(one: ConsumerStatus): Cell {
     pausedAt === null ? "" : "paused",
     serving
       ? serve === 1 ? workerText(one.worker, owner) : countText(serve, "worker")
-      : "no worker",
-    serving || owner === null || leaseUntil === null ? "" : leaseText(leaseUntil),
+      : one.asleep === null
+      ? "no worker"
+      : "",
+    one.asleep === null ? "" : asleepText(one.asleep),
+    serving || one.asleep !== null || owner === null || leaseUntil === null
+      ? ""
+      : leaseText(leaseUntil),
     standingBy === 0 ? "" : `${numberText(standingBy)} standing by`,
     serving && served < partitions ? `${served} of ${partitions} partitions` : "",
     one.nextPartitions === null ? "" : `changing to ${countText(one.nextPartitions, "partition")}`,
   ].filter((part) => part !== "").join(", ");
-  return { text, style: pausedAt !== null || !serving && one.unread > 0 ? "yellow" : undefined };
+  const isLeft = !serving && one.unread > 0 && !sleepsWell(one);
+  return { text, style: pausedAt !== null || isLeft ? "yellow" : undefined };
+}
+
+/** Workers that sleep, and when the first wakes by itself. */
+function asleepText({ workers, worker, wakesAt }: SleepingWorkers): string {
+  const sleepers = workers === 1 ? worker ?? "1 worker" : countText(workers, "worker");
+  return `${sleepers} asleep, wakes ${until(wakesAt)} at the latest`;
 }
 
 /** A worker by its host and process; by the beginning of its number if these are not known. */

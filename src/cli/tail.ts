@@ -7,6 +7,7 @@
 import { multiple } from "@optique/core/modifiers";
 import { channelName } from "../check.ts";
 import type { Notification } from "../consume/notification.ts";
+import type { SubscriptionGap, SubscriptionResume } from "../consume/subscribe_options.ts";
 import { ageBounds } from "../duration.ts";
 import { databaseCommand } from "./command.ts";
 import { contradiction, maybe, number, positional, toggle, words } from "./options.ts";
@@ -18,6 +19,7 @@ import { beginning, duration } from "./values.ts";
 /** `hark tail`. */
 export const tail = databaseCommand({
   name: "tail",
+  replica: "beside",
   brief: "Show notifications as they are published.",
   description:
     "Shows each notification when it is committed, until Ctrl-C, and registers no consumer. With " +
@@ -27,6 +29,8 @@ export const tail = databaseCommand({
     ["hark tail orders mail --since 10m", "two channels, from 10 minutes ago"],
     ["hark tail --from beginning --json --limit 100", "the first hundred, for a program"],
     ["hark tail orders --no-follow", "what there is, and end"],
+    ["hark tail orders --from-position 1…", "behind the position of a line of --json"],
+    ["hark tail --from beginning --replica postgres://…", "all of it, from a standby"],
   ],
   options: {
     channels: multiple(positional(words("CHANNEL"), "The channels to show. Default: all.")),
@@ -40,6 +44,11 @@ export const tail = databaseCommand({
       duration("--since", ageBounds),
       "Start this long ago: 30s, 10m, 2h, 7d.",
     ),
+    fromPosition: maybe(
+      "--from-position",
+      words("POSITION"),
+      "Go on behind this position, as --json shows it.",
+    ),
     noFollow: toggle(
       "--no-follow",
       "End after what had been published when it began. Default for --from: beginning.",
@@ -49,6 +58,10 @@ export const tail = databaseCommand({
   check(o) {
     if (o.noFollow && o.from === "now") contradiction("--no-follow", "--from now");
     if (o.from !== undefined && o.since !== undefined) contradiction("--from", "--since");
+    if (o.fromPosition !== undefined) {
+      if (o.from !== undefined) contradiction("--from-position", "--from");
+      if (o.since !== undefined) contradiction("--from-position", "--since");
+    }
     o.channels.forEach(channelName);
   },
   async run(db, o) {
@@ -56,14 +69,19 @@ export const tail = databaseCommand({
     const { notificationLine } = await import("./listen/sample.ts");
     using stop = stopping();
     const begin = o.from ?? (o.noFollow ? "beginning" : "now");
-    const from = o.since === undefined ? begin : { time: new Date(Date.now() - o.since) };
+    const from = o.fromPosition !== undefined
+      ? { position: o.fromPosition }
+      : o.since === undefined
+      ? begin
+      : { time: new Date(Date.now() - o.since) };
     const earliest = typeof from === "object" && "time" in from ? from.time : undefined;
     const unread = new AbortController();
     const lines = new Lines((error) => unread.abort(error));
     const signal = AbortSignal.any([stop.signal, unread.signal]);
     const channels = o.channels.length === 0 ? null : o.channels;
     let shown = 0;
-    for await (const n of subscribe(db, channels, { from, signal, follow: !o.noFollow })) {
+    const reading = { from, signal, follow: !o.noFollow, onGap: sayGap, onResume: sayRepeats };
+    for await (const n of subscribe(db, channels, reading)) {
       // A start at a time begins at the mark before it, which may be earlier.
       if (earliest !== undefined && n.isReplay && n.createdAt < earliest) continue;
       await lines.add(o.json ? jsonLine(n) : notificationLine(n));
@@ -74,11 +92,23 @@ export const tail = databaseCommand({
   },
 });
 
+function sayGap({ through }: SubscriptionGap): void {
+  console.error(
+    `Notifications up to ${through} were cleaned before they were read, or may have been.`,
+  );
+}
+
+function sayRepeats({ repeats }: SubscriptionResume): void {
+  if (repeats) console.error("Some notifications may come again: the position's marks are gone.");
+}
+
 /** As JSON. The payload is the server's text, so that numbers keep their digits. */
 function jsonLine(n: Notification): string {
-  const { id, channel, key, createdAt, isReplay, problem } = n;
-  if (problem !== undefined) return jsonText({ id, channel, key, createdAt, isReplay, problem });
+  const { id, channel, key, createdAt, isReplay, position, problem } = n;
+  if (problem !== undefined) {
+    return jsonText({ id, channel, key, createdAt, isReplay, position, problem });
+  }
   const { headers } = n;
-  const rest = jsonText({ id, channel, key, headers, createdAt, isReplay });
+  const rest = jsonText({ id, channel, key, headers, createdAt, isReplay, position });
   return `${rest.slice(0, -1)},"payload":${visible(n.payloadText)}}`;
 }

@@ -49,6 +49,27 @@ test("cleanup removes what is old, keeps what is unread, and says for whom", asy
   assert.equal((await sql(left))[0].ids, null);
 });
 
+test("cleanup --force keeps what waits for a retry, and says how to give it up", async ({ url, sql, use }) => {
+  const db = use(await connect(url));
+  await sql("select hark.notify('orders') from generate_series(1, 2)");
+  await new Consumer(db, {
+    id: "billing",
+    channels: "orders",
+    retry: { initial: "1h", maximum: "1h" },
+    handle({ id }) {
+      if (id === 1) throw new Error("not yet");
+    },
+  }).drain();
+  const forced = await output(["cleanup", "--older-than", "0d", "--force"], { url });
+  assert.match(forced, /^removed +1 /m);
+  assert.match(forced, /^kept +1 notification that waits for a retry or a replay$/m);
+  assert.match(forced, /--force too.*: hark discard billing --all --waiting$/m);
+  assert.doesNotMatch(forced, /add --force|not every consumer/);
+  await output(["discard", "billing", "--all", "--waiting"], { url });
+  await output(["cleanup", "--older-than", "0d"], { url });
+  assert.equal((await sql(left))[0].ids, null);
+});
+
 test("cleanup() reports its progress and ends when told to", async ({ url, sql, use }) => {
   const db = use(await connect(url));
   await sql("select hark.notify('a') from generate_series(1, 25)");

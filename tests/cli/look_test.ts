@@ -39,6 +39,12 @@ test("hark log show tells what became of a notification", async ({ url, sql }) =
     text,
     /^billing +waiting \(failed\) +3 +when a worker runs +\S+ \w+ ago +out of paper$/m,
   );
+  assert.match(text, /^error of "billing" +out of\n +paper$/m);
+  await sql("update hark.waiting set last_error = repeat('paper ', 40) || 'jam'");
+  assert.match(
+    await output(["log", "show", "1"], { url }),
+    /^error of "billing" +(paper ){40}jam$/m,
+  );
   assert.match(text, /^mailer +foreign +0 +- +- +-$/m);
   const json = await jsonOutput(["log", "show", "3"], { url });
   assert.equal(json.consumers[0].verdict, "unread");

@@ -47,3 +47,15 @@ Deno.test("hark new overwrites nothing", async () => {
   assert.deepEqual(found, ["tests"]);
   assert.equal(await Deno.readTextFile(join(tests, "hello_test.ts")), "mine");
 });
+
+Deno.test("hark new without the right to write says which right it needs", async () => {
+  await using folder = await scratch();
+  const shop = join(folder.path, "shop");
+  await refused(
+    ["new", shop],
+    2,
+    /this program may not write into \S+shop\. Run the command with --allow-write=\S+shop\.$/m,
+    { permissions: ["--allow-read"] },
+  );
+  assert.deepEqual(await Array.fromAsync(Deno.readDir(folder.path)), []);
+});

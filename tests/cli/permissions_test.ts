@@ -2,19 +2,28 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import { commands } from "../../src/cli/main.ts";
+import { partner } from "../handlers/_support/partner.ts";
 import { PROJECT, scratch, test } from "../harness/mod.ts";
+import { Nats, natsRuns, natsUrl } from "../harness/nats.ts";
 import { staysWithin } from "./_support/audit.ts";
 
-test("each command needs no more than its task's permission set", async ({ url, sql, t }) => {
+test("each command needs no more than its task's permission set", async ({ url, sql, t, use }) => {
   await sql("select hark.register('r', array['orders'])");
   await sql("select hark.notify('orders', '{}')");
   await sql("create table users (id integer primary key)");
   await using made = await scratch();
+  await using nats = natsRuns ? await Nats.open() : undefined;
+  const stream = await nats?.stream({ subjects: undefined! });
+  const to = ["--nats", natsUrl, "--drain", "--stream", stream ?? ""];
+  const toNats: [string, string[]][] = natsRuns
+    ? [["relay", ["out", "--channels", "none", ...to]], ["inbox", ["in", ...to]]]
+    : [];
   const calls: [string, string[], string?][] = [
     ["sql", [], ""],
     ["init", []],
     ["new", [join(made.path, "shop")]],
     ["notify", ["orders"]],
+    ["wake", ["--to", partner({ use }, () => new Response()).origin]],
     ["tail", ["--from", "beginning", "--limit", "1"]],
     ["status", []],
     ["check", ["--max-lag", "1d"]],
@@ -42,11 +51,13 @@ test("each command needs no more than its task's permission set", async ({ url, 
     ["resume", ["r"]],
     ["cleanup", ["--older-than", "1d"]],
     ["listen", [join(PROJECT, "examples/consumers/orders.ts"), "--drain"]],
+    ...toNats,
     ["uninstall", ["--yes"]],
   ];
   // These run until they are ended: see tests/cli/embedded_test.ts, tests/dashboard/command_test.ts.
   const left = Object.keys(commands).filter((name) =>
-    !["dev", "dashboard"].includes(name) && !calls.some(([one]) => one === name)
+    !["dev", "dashboard", ...natsRuns ? [] : ["relay", "inbox"]].includes(name) &&
+    !calls.some(([one]) => one === name)
   );
   assert.deepEqual(left, [], "commands that are not called here");
   for (const [command, args, to = url] of calls) {

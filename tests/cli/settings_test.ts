@@ -29,10 +29,12 @@ test("a flag counts more than a variable, that more than code, that more than th
   const pageSize = { value: 9, from: "environment", name: "HARK_PAGE_SIZE" };
   const byCode = { value: 40, from: "code" };
   const byDefault = { value: 3000, from: "default" };
+  const idle = { value: "poll", from: "default" };
+  const idleAfter = { value: 60_000, from: "default" };
   // deno-lint-ignore no-explicit-any -- as JSON has it
   assert.deepEqual(consumers.map((one: any) => [one.id, one.settings]), [
-    ["billing", { pollInterval: byCode, pageSize }],
-    ["mail", { pollInterval: byDefault, pageSize }],
+    ["billing", { pollInterval: byCode, pageSize, idle, idleAfter }],
+    ["mail", { pollInterval: byDefault, pageSize, idle, idleAfter }],
   ]);
   const flag = { value: 11, from: "flag", name: "--page-size" };
   assert.deepEqual((await list("--page-size", "11")).consumers[1].settings.pageSize, flag);
@@ -113,6 +115,23 @@ export class Billing extends Consumer {
   await child.line(/^batch of 1$/);
   child.kill("SIGTERM");
   assert.equal((await child.ended()).code, 0);
+});
+
+test("--idle sleep has the consumers of a program sleep, and what is published wakes them", async ({ url, sql, use }) => {
+  const folder = use(await scratch());
+  await writeModules(folder.path, { "two.ts": printer("billing") + printer("mail") });
+  const child = use(hark(["listen", folder.path, "--idle", "sleep"], {
+    url,
+    env: { HARK_IDLE_AFTER: "200ms" },
+  }));
+  const asleep = async () => (await sql("select from hark.sleeping()")).length === 2;
+  await until(asleep, { what: "both to sleep" });
+  await sql("select hark.notify('orders', '1')");
+  await Promise.all([child.line(/^billing 1 live$/), child.line(/^mail 1 live$/)]);
+  await until(asleep, { what: "both to sleep again" });
+  child.kill("SIGTERM");
+  assert.equal((await child.ended()).code, 0);
+  assert.deepEqual(await sql("select from hark.asleep"), []);
 });
 
 test("--skip-unread begins with what is published from now on", async ({ url, sql, use }) => {

@@ -207,6 +207,19 @@ test("status says how many wait to be delivered later, and that nobody runs who 
   );
 });
 
+test("status names an inbox with dead letters, and no other", async ({ url, sql }) => {
+  await sql("select hark.inbox_place('shop-in', 'stream', 0)");
+  assert.doesNotMatch(await output(["status"], { url }), /inbox/);
+  const letters = [5, 6].map((sequence) => ({ sequence, subject: "s", body: "eA==", reason: "r" }));
+  await sql("select hark.inbox_take('shop-in', 'stream', 0, 6, $1)", [JSON.stringify(letters)]);
+  assert.match(
+    await output(["status"], { url }),
+    /^inbox +"shop-in" has 2 dead letters, the first from .* ago: hark inbox shop-in --dead$/m,
+  );
+  const { inboxes } = await jsonOutput(["status"], { url });
+  assert.deepEqual([inboxes[0].inbox, inboxes[0].place, inboxes[0].dead], ["shop-in", 6, 2]);
+});
+
 test("status shows control characters of others, and does not send them to the terminal", async ({ url, sql }) => {
   await sql(`select hark.register(E'a\\x1b]0;title\\x07', array[E'\\x1b[2J'])`);
   await sql(

@@ -94,6 +94,13 @@ export const listen = describedCommand(
     if (o.list && o.watch) contradiction("--list-consumers", "--watch");
     if (o.drain && o.watch) contradiction("--drain", "--watch");
     const settings = settingsOf(o);
+    if (o.drain && settings.metrics.from === "flag") {
+      contradiction(
+        "--drain",
+        "--metrics",
+        "A drain ends before it could be asked. Leave --metrics out.",
+      );
+    }
     if (o.drain && settings.workers.from === "flag" && settings.workers.value > 1) {
       contradiction("--drain", "--workers", "--drain works in one thread: leave --workers out.");
     }

@@ -52,7 +52,8 @@ export async function list(
 }
 
 /** The settings that are not about single consumers. */
-function ofProcess({ pollInterval: _, pageSize: __, ...others }: Settings) {
+function ofProcess(settings: Settings) {
+  const { pollInterval: _, pageSize: __, idle: ___, idleAfter: ____, ...others } = settings;
   return others;
 }
 
@@ -81,6 +82,6 @@ function rowsOf(consumer: string, settings: Readonly<Record<string, Setting>>): 
 
 function textOf(setting: string, value: unknown): string {
   if (Array.isArray(value)) return value.join(", ");
-  const isDuration = setting === "pollInterval" || setting === "maxReconnectDelay";
+  const isDuration = ["pollInterval", "idleAfter", "maxReconnectDelay"].includes(setting);
   return isDuration && typeof value === "number" ? formatDuration(value) : String(value);
 }

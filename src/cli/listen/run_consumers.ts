@@ -20,10 +20,12 @@ import { deferredDatabase } from "./deferred_database.ts";
 import { drain } from "./drain.ts";
 import { list } from "./listed.ts";
 import { findConsumers, type Found, select } from "./modules.ts";
+import { Probes } from "./probes.ts";
 import { runAll } from "./run_all.ts";
 import { sampleConsumer } from "./sample.ts";
 import { overridesOf, type Settings } from "./settings.ts";
 import { skipUnread } from "./skip_unread.ts";
+import { turnOnTelemetry } from "./telemetry.ts";
 import type { Known, Work } from "./thread_messages.ts";
 import { Threads } from "./threads.ts";
 import { printFailure, welcome } from "./welcome.ts";
@@ -55,8 +57,10 @@ const usualFolder = "consumers/";
 /** Runs `hark listen`; gives the exit code. */
 export async function runConsumers(o: ListenOptions): Promise<number> {
   const { settings } = o;
+  await using probes = await Probes.start(o.list || o.drain ? undefined : settings.metrics.value);
   const work = workOf(await modulesOf(o), settings);
   await configureLogs(work, "info");
+  await turnOnTelemetry();
   const url = givenUrl(o);
   if (work.modules.length === 0 && url !== undefined && !o.list) {
     refuse(
@@ -75,11 +79,12 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
         if (settings.skipUnread.value) await skipUnread(db, found);
         await welcome(found, own);
       };
-      return runWatched(work, settings.workers.value, db, to, signal, first);
+      return runWatched(work, settings.workers.value, db, to, signal, first, probes);
     });
   }
   if (settings.workers.value > 1 && !o.list && !o.drain) {
     using threads = await Threads.begin(work, settings.workers.value);
+    probes?.follow(threads);
     return await serve(o, work, url, threads.found, threads.run.bind(threads));
   }
   const deferred = deferredDatabase();
@@ -103,6 +108,8 @@ function workOf(modules: readonly string[], settings: Settings): Work {
     channels: settings.channels.value,
     overrides: overridesOf(settings),
     maxReconnectDelay: Math.ceil(settings.maxReconnectDelay.value),
+    noListen: settings.noListen.value,
+    measures: settings.metrics.value !== undefined,
     logLevel: settings.logLevel.value,
     logFormat: settings.logFormat.value,
   };
@@ -150,8 +157,12 @@ async function serve(
   const server = own?.server;
   if (stop.signal.aborted) return exitCodes.ok;
   const to = url ?? server!.url;
-  const { maxReconnectDelay } = work;
-  await using db = await connect(to, { applicationName: "hark listen", maxReconnectDelay });
+  const { maxReconnectDelay, noListen } = work;
+  await using db = await connect(to, {
+    applicationName: "hark listen",
+    maxReconnectDelay,
+    ...noListen ? { listen: false } : {},
+  });
   if (server !== undefined || o.install) await migrate(db);
   else await requireSchema(db);
   if (o.settings.skipUnread.value) await skipUnread(db, found);

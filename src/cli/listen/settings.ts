@@ -16,6 +16,7 @@ import { given } from "../command.ts";
 import { kind, list, needed, number, refuse, toggle } from "../options.ts";
 import { surroundings } from "../surroundings.ts";
 import { duration } from "../values.ts";
+import { address } from "./probes.ts";
 
 /** Where a value comes from. */
 export type Source = "flag" | "environment" | "code" | "default";
@@ -111,10 +112,32 @@ const kinds = {
     number("N", { least: 1, most: 100_000 }),
     "The most notifications in one read. Default: the consumer's own option, or 500.",
   ),
+  idle: one(
+    "--idle",
+    choice(["poll", "sleep"], { metavar: "MODE" }),
+    "What each consumer does without work: poll, or sleep until it is woken, so that a server that " +
+      "suspends may do so. Default: its own option, or poll.",
+  ),
+  idleAfter: one(
+    "--idle-after",
+    duration("--idle-after", { least: 100, most: aDay }),
+    "How long a consumer must have had nothing to do before it sleeps. Default: its own option, or 1m.",
+  ),
   maxReconnectDelay: one(
     "--max-reconnect-delay",
     duration("--max-reconnect-delay", { least: 10, most: longestTimer }),
     "The longest wait between two tries to connect again. Default: 5s.",
+  ),
+  noListen: onOff(
+    "--no-listen",
+    "Poll only, without LISTEN: for a pooler in transaction mode, which passes none on. The parameter " +
+      "listen=off of the database URL does the same.",
+  ),
+  metrics: one(
+    "--metrics",
+    address,
+    "Answer /metrics, /livez and /readyz on this port, for this machine only. For others: HOST:PORT, such " +
+      "as 0.0.0.0:9464. 0 for a free port. Default: none.",
   ),
   logLevel: one(
     "--log-level",
@@ -144,7 +167,11 @@ const defaults = {
   skipUnread: false,
   pollInterval: undefined,
   pageSize: undefined,
+  idle: undefined,
+  idleAfter: undefined,
   maxReconnectDelay: 5000,
+  noListen: false,
+  metrics: undefined,
   logLevel: "info",
   logFormat: "text",
 } as const satisfies { [N in Name]: ValueOf<N> | undefined };
@@ -196,19 +223,31 @@ function settingOf(name: Name, given: Flags): Setting {
 }
 
 /** Options of consumers that count more than their code. They can be sent to another thread. */
-export type Overrides = Pick<ConsumerOptions, "pollInterval" | "pageSize" | "from">;
+export type Overrides = Pick<
+  ConsumerOptions,
+  "pollInterval" | "pageSize" | "from" | "idle" | "idleAfter"
+>;
 
 /** What is set about every consumer, whatever its code says. */
-export function overridesOf({ pollInterval, pageSize, skipUnread }: Settings): Overrides {
+export function overridesOf(
+  { pollInterval, pageSize, skipUnread, idle, idleAfter }: Settings,
+): Overrides {
   return given({
     pollInterval: pollInterval.value === undefined ? undefined : Math.ceil(pollInterval.value),
     pageSize: pageSize.value,
+    idle: idle.value,
+    idleAfter: idleAfter.value === undefined ? undefined : Math.ceil(idleAfter.value),
     from: skipUnread.value ? "now" as const : undefined,
   });
 }
 
 /** Options of consumers that can be set, with their defaults. */
-const ofConsumers = { pollInterval: 3000, pageSize: 500 } as const;
+const ofConsumers = {
+  pollInterval: 3000,
+  pageSize: 500,
+  idle: "poll",
+  idleAfter: 60_000,
+} as const;
 
 /** What counts for one consumer. */
 export function settingsOfConsumer(
@@ -222,5 +261,10 @@ export function settingsOfConsumer(
       ? { value: ofConsumers[name], from: "default" }
       : { value, from: "code" };
   };
-  return { pollInterval: of("pollInterval"), pageSize: of("pageSize") };
+  return {
+    pollInterval: of("pollInterval"),
+    pageSize: of("pageSize"),
+    idle: of("idle"),
+    idleAfter: of("idleAfter"),
+  };
 }

@@ -12,6 +12,7 @@ import { sentenceOf } from "../exit_codes.ts";
 import { deferredDatabase } from "./deferred_database.ts";
 import { configureLogs } from "../log.ts";
 import type { Failure, Hire, Order, Report } from "./thread_messages.ts";
+import { turnOnTelemetry } from "./telemetry.ts";
 import { findConsumers, select } from "./modules.ts";
 import { sampleConsumer } from "./sample.ts";
 import { runAll } from "./run_all.ts";
@@ -26,14 +27,20 @@ async function work({ name, work, port }: Hire): Promise<void> {
   port.addEventListener("message", ({ data }: MessageEvent<Order>) => {
     if (data.kind === "serve") url.resolve(data.url);
     else if (data.kind === "stop") stop.abort();
+    else if (data.kind === "measure") void measure();
     else say({ kind: "pong" });
   });
   port.start();
+  const meter = work.measures ? new (await import("../../metrics/monitor.ts")).Meter() : undefined;
+  const measure = async () => {
+    if (meter !== undefined) say({ kind: "measured", measurements: await meter.read(true) });
+  };
   const failed = (error: unknown, what = "") => {
     say({ kind: "failed", failure: failureOf(error, what) });
   };
   try {
     await configureLogs(work, "info", name);
+    await turnOnTelemetry();
     const deferred = deferredDatabase();
     const found = select(
       work.modules.length === 0
@@ -47,6 +54,7 @@ async function work({ name, work, port }: Hire): Promise<void> {
       await using db = await connect(given, {
         applicationName: `hark listen ${name}`,
         maxReconnectDelay: work.maxReconnectDelay,
+        ...work.noListen ? { listen: false } : {},
       });
       deferred.become(db);
       await runAll(

@@ -5,6 +5,7 @@
  */
 
 import type { HarkErrorCode } from "../../errors.ts";
+import type { Measurements } from "../../metrics/monitor.ts";
 import type { LogOptions } from "../log.ts";
 import type { Overrides } from "./settings.ts";
 
@@ -22,6 +23,10 @@ export interface Work extends LogOptions {
   readonly overrides: Overrides;
   /** The longest wait between two tries to connect again, in ms. */
   readonly maxReconnectDelay: number;
+  /** Whether to poll only. Otherwise the URL decides. */
+  readonly noListen: boolean;
+  /** Whether to measure what happens. */
+  readonly measures: boolean;
 }
 
 /** The one message to the thread itself; all others go through `port`. */
@@ -38,7 +43,8 @@ export interface Hire {
 export type Order =
   | { readonly kind: "serve"; readonly url: string }
   | { readonly kind: "stop" }
-  | { readonly kind: "ping" };
+  | { readonly kind: "ping" }
+  | { readonly kind: "measure" };
 
 /** A consumer, as far as it can be sent to another thread. */
 export interface Known {
@@ -68,4 +74,5 @@ export type Report =
   | { readonly kind: "ended" }
   /** A handler has called Deno.exit or close. */
   | { readonly kind: "exit"; readonly call: string }
-  | { readonly kind: "pong" };
+  | { readonly kind: "pong" }
+  | { readonly kind: "measured"; readonly measurements: Measurements };

@@ -23,6 +23,8 @@ import { exitCodeOf, exitCodes } from "../exit_codes.ts";
 import { complain, printError } from "../output.ts";
 import { visibleLines } from "../style.ts";
 import { warnOfIdleWorkers } from "./idle_workers.ts";
+import type { Measurements } from "../../metrics/monitor.ts";
+import { inTime } from "./probes.ts";
 import type { Failure, Hire, Known, Order, Report, Work } from "./thread_messages.ts";
 
 const logger = getLogger(["hark", "cli"]);
@@ -56,6 +58,7 @@ class Thread {
   readonly #port: MessagePort;
   readonly #ended = Promise.withResolvers<End>();
   readonly #found = Promise.withResolvers<readonly Known[] | undefined>();
+  #measured = Promise.withResolvers<Measurements>();
   readonly #pulse: ReturnType<typeof setInterval>;
   #loaded = false;
   #stopping = false;
@@ -85,7 +88,11 @@ class Thread {
         failed(data.failure);
       } else if (data.kind === "exit") this.#end({ reason: `it called ${data.call}` });
       else if (data.kind === "pong") this.#unanswered = 0;
-      else {
+      else if (data.kind === "measured") {
+        const { resolve } = this.#measured;
+        this.#measured = Promise.withResolvers();
+        resolve(data.measurements);
+      } else {
         this.#end(
           this.#failure === undefined
             ? { reason: "its consumers have stopped", orderly: true }
@@ -112,6 +119,12 @@ class Thread {
   /** Makes it run its consumers on a database. */
   serve(url: string): void {
     this.#tell({ kind: "serve", url });
+  }
+
+  /** Asks it for its measurements. */
+  async measurements(): Promise<Measurements> {
+    this.#tell({ kind: "measure" });
+    return await inTime(this.name, this.#measured.promise);
   }
 
   /** Stops it in order. A thread that has begun nothing, or does not answer, is cut off. */
@@ -169,6 +182,8 @@ export class Threads implements Disposable {
   readonly #first: Thread;
   readonly #over = new AbortController();
   readonly #told = new Set<string>();
+  /** Those that run, by their names. */
+  readonly #running = new Map<string, Thread>();
   /** Lines that are being written: the process may end only after them. */
   readonly #writing: Promise<void>[] = [];
   #code: number = exitCodes.ok;
@@ -214,6 +229,11 @@ export class Threads implements Disposable {
     return this.#code;
   }
 
+  /** Asks the threads that run for their measurements. */
+  async measurements(): Promise<readonly Measurements[]> {
+    return await Promise.all([...this.#running.values()].map((thread) => thread.measurements()));
+  }
+
   /** Ends the threads that have not ended. */
   [Symbol.dispose](): void {
     this.#over.abort();
@@ -233,7 +253,9 @@ export class Threads implements Disposable {
       const stop = () => thread.stop();
       ending.addEventListener("abort", stop, { once: true });
       thread.serve(url);
+      this.#running.set(name, thread);
       const { reason, failure, orderly = false } = await thread.ended;
+      this.#running.delete(name);
       ending.removeEventListener("abort", stop);
       if (failure !== undefined) failed(failure);
       if (ending.aborted) {

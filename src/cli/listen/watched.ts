@@ -12,6 +12,7 @@ import { refuse } from "../options.ts";
 import { printError } from "../output.ts";
 import { visible } from "../style.ts";
 import { type Files, filesOf } from "./module_files.ts";
+import type { Probes } from "./probes.ts";
 import type { Known, Work } from "./thread_messages.ts";
 import { Threads } from "./threads.ts";
 import { printFailure, welcome } from "./welcome.ts";
@@ -32,6 +33,7 @@ export async function runWatched(
   url: string,
   signal: AbortSignal,
   first: (found: readonly Known[]) => Promise<void>,
+  probes?: Probes,
 ): Promise<number> {
   let prepare: typeof first | undefined = first;
   for (;;) {
@@ -45,6 +47,7 @@ export async function runWatched(
     let code: number = exitCodes.ok;
     try {
       using threads = await Threads.begin(work, workers, ending);
+      probes?.follow(threads);
       await (prepare ?? welcome)(threads.found);
       prepare = undefined;
       code = await threads.run(db, url, ending);

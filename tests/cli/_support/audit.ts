@@ -78,7 +78,11 @@ async function audited(
   await using child = spawnDeno([script, ...args], {
     permissions: ["--no-lock", ...rights], // the server may come from npm
     cwd: folder.path,
-    env: { DATABASE_URL: url, DENO_AUDIT_PERMISSIONS: audit },
+    env: {
+      DATABASE_URL: url,
+      DENO_AUDIT_PERMISSIONS: audit,
+      HARK_WAKE_SECRET: `whsec_${btoa("a secret of at least 24 bytes")}`,
+    },
   });
   if (args[0] === "dev" || (args[0] === "listen" && url === "")) {
     await child.line(/^Ctrl-C ends it/, { deadline: 60_000 });

@@ -1,0 +1,101 @@
+/**
+ * `hark listen --metrics`: answers `/metrics`, `/livez` and `/readyz` while consumers run.
+ *
+ * @module
+ */
+
+import { pause } from "../../database/bell.ts";
+import type { Measurements } from "../../metrics/monitor.ts";
+import { kind, refuse } from "../options.ts";
+import { printError } from "../output.ts";
+
+/** What has threads. */
+interface Measured {
+  /** Asks the threads that run. */
+  measurements(): Promise<readonly Measurements[]>;
+}
+
+/** How long a thread has to tell its measurements, in ms. */
+const patience = 4000;
+
+/** What a thread tells; that it is silent, if it gives no answer. */
+export async function inTime(name: string, told: Promise<Measurements>): Promise<Measurements> {
+  const over = new AbortController();
+  const silent: Measurements = {
+    series: [],
+    health: { runs: [], listening: 0, polling: 0, silent: [name] },
+  };
+  const measured = await Promise.race([told, pause(patience, over.signal).then(() => silent)]);
+  over.abort();
+  return measured;
+}
+
+/** Where to answer: a port of this machine only, or a host and a port. */
+export const address = kind("PORT", "9464", (input) => {
+  const { host, port } = partsOf(input);
+  if (host === "" || !(port <= 65_535)) {
+    throw new Error(
+      `PORT is ${JSON.stringify(input)}. Give a port such as 9464, or a host and a port such as ` +
+        "0.0.0.0:9464.",
+    );
+  }
+  return input;
+});
+
+function partsOf(input: string): { readonly host: string; readonly port: number } {
+  const [, host, port] = /^(?:(.*):)?(\d{1,5})$/.exec(input) ?? [];
+  return { host: (host ?? "127.0.0.1").replaceAll(/^\[|\]$/g, ""), port: Number(port) };
+}
+
+/** The server that answers. */
+export class Probes implements AsyncDisposable {
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #end: () => void;
+  #threads: Measured | undefined;
+
+  private constructor(
+    start: (others: () => Promise<readonly Measurements[]>) => {
+      readonly server: Deno.HttpServer<Deno.NetAddr>;
+      readonly end: () => void;
+    },
+  ) {
+    const { server, end } = start(async () => await this.#threads?.measurements() ?? []);
+    this.#server = server;
+    this.#end = end;
+  }
+
+  /** Begins to answer, if an address is given. */
+  static async start(at: string | undefined): Promise<Probes | undefined> {
+    if (at === undefined) return undefined;
+    const [{ monitorOf }, { settingsOf }] = await Promise.all([
+      import("../../metrics/monitor.ts"),
+      import("../../metrics/options.ts"),
+    ]);
+    const { host: hostname, port } = partsOf(at);
+    const probes = new Probes((others) => {
+      const monitor = monitorOf(settingsOf({}), others);
+      try {
+        const server = Deno.serve({ hostname, port, onListen: () => {} }, monitor);
+        return { server, end: () => monitor[Symbol.dispose]() };
+      } catch (error) {
+        monitor[Symbol.dispose]();
+        if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+        refuse(`--metrics ${at}: another program uses this port`, "Give another port.");
+      }
+    });
+    const { addr } = probes.#server;
+    const shown = addr.hostname.includes(":") ? `[${addr.hostname}]` : addr.hostname;
+    await printError(`metrics at http://${shown}:${addr.port}/metrics, with /livez and /readyz`);
+    return probes;
+  }
+
+  /** From now on it also asks these threads. */
+  follow(threads: Measured): void {
+    this.#threads = threads;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#end();
+    await this.#server.shutdown();
+  }
+}
