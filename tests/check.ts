@@ -10,6 +10,7 @@
 import config from "../deno.json" with { type: "json" };
 import { cycles } from "./checks/cycles.ts";
 import { filesBelow } from "./checks/files.ts";
+import { light } from "./checks/light.ts";
 import { locks } from "./checks/locks.ts";
 import { checkSql } from "./checks/sql.ts";
 import { checkWeb } from "./checks/web.ts";
@@ -37,6 +38,7 @@ const rules: [name: string, check: () => Promise<string[]>][] = [
   ["no import circle", cycles],
   ["the consumer's parts in order", wings],
   ["a light lock", locks],
+  ["publishing without a driver, for every runtime", light],
   ["SQL told once, called, granted, carried", checkSql],
   ["what browsers load is carried, and small", checkWeb],
 ];

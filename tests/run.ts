@@ -117,15 +117,15 @@ async function runTests(args: string[], url: string, run: string) {
 }
 
 /**
- * How many times longer things may take than for one test on a free machine: twice as tests run side by
- * side, and more if the machine is slow or busy before they begin.
+ * How many times longer things may take than for one test on a free machine: four times as tests run side
+ * by side, and more if the machine is slow or busy before they begin. A test that passes never waits so long.
  */
 async function patience(url: string): Promise<number> {
   const rounds = 5;
   const begun = performance.now();
   for (let n = 0; n < rounds; n++) await disconnect(await connect(url));
   const busy = Math.round((performance.now() - begun) / rounds / CONNECTING);
-  return 2 * Math.min(4, Math.max(1, busy));
+  return 4 * Math.min(3, Math.max(1, busy));
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

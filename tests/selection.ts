@@ -30,6 +30,7 @@ const FAULTS: readonly string[] = [
   "tests/delivery/zombie_test.ts",
   "tests/schema/plans_test.ts",
   "tests/segments/cleaning_test.ts",
+  "tests/telemetry/processes_test.ts",
   "tests/waking/crash_test.ts",
   "tests/waking/races_test.ts",
   "tests/windows/crash_test.ts",

@@ -30,7 +30,7 @@ const floors: readonly (readonly string[])[] = [
   ],
   ["state"],
   ["dispatch", "lease", "read", "settle"],
-  ["worker"],
+  ["worker", "pages"],
   ["check_options", "class_fields", "consumer", "limits", "runner", "subscribe"],
 ];
 

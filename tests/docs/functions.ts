@@ -12,14 +12,14 @@ export interface SqlFunction {
   readonly name: string;
   /** As it is declared: name, arguments, result. */
   readonly signature: string;
-  /** Whether the role that has `hark.grant_publish`, `grant_consume` or `grant_operate` may call it. */
+  /** Whether the role that has the right, from `hark.grant_publish` or one of its kin, may call it. */
   readonly rights: ReadonlySet<Right>;
 }
 
 /** What a role can be granted. */
-export type Right = "publish" | "consume" | "operate";
+export type Right = "publish" | "read" | "consume" | "operate" | "observe";
 
-const rights: readonly Right[] = ["publish", "consume", "operate"];
+const rights: readonly Right[] = ["publish", "read", "consume", "operate", "observe"];
 
 /** All functions, by name. Roles are made to ask for their rights, in a transaction that is rolled back. */
 export async function sqlFunctions(client: Queryable): Promise<Map<string, SqlFunction>> {

@@ -1,11 +1,14 @@
 /**
- * The tables of options in the reference that are made: of the rules that check the options, and of
- * the first sentence of each option's comment.
+ * The tables in the reference that are made: of options, by the rules that check them and the first
+ * sentence of each option's comment, and of fields, by their comments.
  *
  * @module
  */
 
 import { consumerRules, subscribeRules } from "../../src/consume/option_table.ts";
+import { monitorRules } from "../../src/metrics/options.ts";
+import { telemetryRules } from "../../src/otel/options.ts";
+import { streamsRules } from "../../src/streams/options.ts";
 import type { Rule, Rules } from "../../src/option_rules.ts";
 import { type Declaration, defaultOf, type JsDoc, membersOf } from "./symbols.ts";
 
@@ -13,7 +16,13 @@ import { type Declaration, defaultOf, type JsDoc, membersOf } from "./symbols.ts
 const made: Readonly<Record<string, Rules>> = {
   ConsumerOptions: consumerRules,
   SubscribeOptions: subscribeRules,
+  StreamsOptions: streamsRules,
+  TelemetryOptions: telemetryRules,
+  MonitorOptions: monitorRules,
 };
+
+/** The interfaces whose fields are listed, each with the first paragraph of its comment. */
+const listed = ["Drained", "TestDatabase", "NotificationFacts", "TestContext"];
 
 /** A page's lines with the tables below the headings of these interfaces as they should be. */
 export function withOptionTables(
@@ -21,14 +30,31 @@ export function withOptionTables(
   symbols: ReadonlyMap<string, Declaration>,
 ): string[] {
   const changed = [...lines];
-  for (const [name, rules] of Object.entries(made)) {
+  const put = (name: string, table: (declaration: Declaration) => string[]) => {
     const heading = changed.indexOf(`## \`${name}\``);
-    if (heading === -1) continue;
+    if (heading === -1) return;
     const first = changed.findIndex((line, i) => i > heading && line.startsWith("|"));
     const end = changed.findIndex((line, i) => i > first && !line.startsWith("|"));
-    changed.splice(first, end - first, ...tableOf(name, rules, symbols.get(name)!));
+    changed.splice(first, end - first, ...table(symbols.get(name)!));
+  };
+  for (const [name, rules] of Object.entries(made)) {
+    put(name, (declaration) => tableOf(name, rules, declaration));
   }
+  for (const name of listed) put(name, fieldsOf);
   return changed;
+}
+
+function fieldsOf(declaration: Declaration): string[] {
+  const rows = membersOf(declaration).map(({ name, jsDoc }) => {
+    const otherwise = defaultOf(jsDoc)?.replaceAll(/^\{|\}$/g, "");
+    const [first = ""] = (jsDoc?.doc ?? "").split("\n\n");
+    const text = first.replaceAll(/\s+/g, " ").replace(/ ?@default.*$/, "").trim();
+    return [
+      `\`${name}\``,
+      `${text}${otherwise === undefined ? "" : ` Default: \`${otherwise}\`.`}`,
+    ];
+  });
+  return aligned([["name", "what it is"], ...rows]);
 }
 
 function tableOf(name: string, rules: Rules, declaration: Declaration): string[] {
@@ -78,7 +104,7 @@ function defaultText(rule: Rule): string {
     case "switch":
       return `\`${rule.otherwise}\``;
     case "function":
-      return "none";
+      return rule.isRequired ? "required" : "none";
     case "other":
       return rule.otherwise;
   }

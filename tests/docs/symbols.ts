@@ -51,11 +51,11 @@ export async function symbols(): Promise<Map<string, Declaration>> {
       symbols: { readonly name: string; readonly declarations: readonly Declaration[] }[];
     }>;
   };
-  return new Map(
-    Object.values(nodes).flatMap(({ symbols }) =>
-      symbols.map(({ name, declarations }) => [name, declarations[0]!] as const)
-    ),
+  const all = Object.values(nodes).flatMap(({ symbols }) =>
+    symbols.map(({ name, declarations }) => [name, declarations[0]!] as const)
   );
+  // What a second module exports again only refers to the first.
+  return new Map(all.filter(([, { kind }]) => kind !== "reference"));
 }
 
 /** The fields and methods of an interface, in order. */

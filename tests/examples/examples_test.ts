@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
+import { application } from "../../examples/deploy.ts";
 import { answer } from "../../examples/edge.ts";
-import { test } from "../harness/mod.ts";
+import { connect } from "../../mod.ts";
+import { wakeUp } from "../../src/edge/mod.ts";
+import { partner } from "../handlers/_support/partner.ts";
+import { spawnDeno, test } from "../harness/mod.ts";
 import { run } from "./_support/run.ts";
 
 test(
@@ -152,20 +156,83 @@ test("the example pglite.ts runs without a server", { schema: false }, async ({ 
 });
 
 test(
+  "the example queue.ts delivers after a delay, and finds what was not delivered",
+  { schema: false },
+  async ({ url }) => {
+    assert.deepEqual(await run("queue", "example", url), [
+      "Dear alovelace: You've got mail!",
+      "not delivered to user-0",
+    ]);
+  },
+);
+
+test(
   "the example edge.ts installs, publishes and drains by requests",
   { schema: false },
   async ({ url }) => {
+    const secret = "a-secret-of-the-test";
     const post = async (path: string, body?: string) => {
       const request = new Request(`http://localhost${path}`, {
         method: "POST",
         body: body ?? null,
+        headers: { authorization: `Bearer ${secret}` },
       });
-      return await (await answer(request, url)).json();
+      const { signal } = new AbortController();
+      const surroundings = { url, secret, signal };
+      return await (await answer(request, surroundings)).json();
+    };
+    const drained = async () => {
+      const { consumers } = await post("/drain");
+      const { handled, reason } = consumers["example-edge"];
+      return [handled, reason];
     };
     assert.equal((await post("/orders", '{"id":41}')).code, "NO_SCHEMA");
     assert.equal((await post("/install")).changed, true);
     assert.equal((await post("/orders", '{"id":42}')).id, 1);
-    assert.deepEqual(await post("/drain"), { handled: 1, billed: [{ id: 42 }] });
-    assert.deepEqual(await post("/drain"), { handled: 0, billed: [] });
+    assert.deepEqual(await drained(), [1, "done"]);
+    assert.deepEqual(await drained(), [0, "done"]);
+  },
+);
+
+test("the example deploy.ts is woken, drains, and streams what it did", async (context) => {
+  const db = context.use(await connect(context.url, { poolSize: 2, listen: false }));
+  const [drainSecret, wakeSecret] = [
+    "a-secret-of-the-test",
+    `whsec_${btoa("a secret of at least 24 bytes")}`,
+  ];
+  const { signal } = new AbortController();
+  const app = application({ db, drainSecret, wakeSecret, signal });
+  const { origin } = partner(
+    context,
+    ({ path, headers, body }) =>
+      app(new Request(`http://localhost${path}`, { method: "POST", headers, body })),
+  );
+  const bills = async () => {
+    return await (await app(new Request("http://localhost/bills?offset=-1"))).json();
+  };
+  await (await fetch(`${origin}/orders`, { method: "POST", body: '{"id":42}' })).body!.cancel();
+  assert.deepEqual(await bills(), []);
+  await wakeUp(`${origin}/wake`, { secret: wakeSecret });
+  assert.deepEqual(await bills(), [{ order: 42 }]);
+  // The scheduler finds what no wake has told of.
+  await (await fetch(`${origin}/orders`, { method: "POST", body: '{"id":43}' })).body!.cancel();
+  const headers = { authorization: `Bearer ${drainSecret}` };
+  const drained = await fetch(`${origin}/drain`, { method: "POST", headers });
+  assert.equal((await drained.json()).handled, 1);
+  assert.deepEqual(await bills(), [{ order: 42 }, { order: 43 }]);
+});
+
+test(
+  "the example browser.ts serves a page, takes what is said, and streams it",
+  { schema: false },
+  async ({ url, use }) => {
+    const child = use(spawnDeno(["examples/browser.ts"], {
+      permissions: ["-P=example"],
+      env: { DATABASE_URL: url },
+    }));
+    const [address] = await child.line(/http:\/\/127\.0\.0\.1:\d+/);
+    assert.match(await (await fetch(address)).text(), /new EventSource\("\/live\?offset=-1"\)/);
+    assert.equal((await fetch(`${address}/say`, { method: "POST", body: "hello" })).status, 204);
+    assert.deepEqual(await (await fetch(`${address}/live`)).json(), ["hello"]);
   },
 );

@@ -77,4 +77,11 @@ Deno.test("who starts on a standby is told so at once", async () => {
   await assert.rejects(consumer.drain(), expected);
   await assert.rejects(subscribe(db, "c").next(), expected);
   await assert.rejects(db.query("select hark.notify('c')"), expected);
+  // A statement of a worker that was connected to the primary a moment ago may be the first to meet it.
+  const sleep = "select hark.sleep(gen_random_uuid(), array['c'], 1, 1000)";
+  for (
+    const statement of [sleep, "select hark.cut()", "select hark.leave('c', gen_random_uuid())"]
+  ) {
+    await assert.rejects(db.query(statement), expected, statement);
+  }
 });

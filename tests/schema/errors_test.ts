@@ -20,7 +20,8 @@ import {
   watch,
 } from "../../mod.ts";
 import { sqlState } from "../../src/database/driver_error.ts";
-import { isPassing, published, translate } from "../../src/database/translate.ts";
+import { isPassing, translate } from "../../src/database/translate.ts";
+import { published } from "../../src/publish/error.ts";
 import { HarkError } from "../../src/errors.ts";
 import { test } from "../harness/mod.ts";
 
@@ -56,7 +57,7 @@ test("the remedy for a right that is missing names every grant that gives the fu
     const error = new Error(`permission denied for ${what} ${name}`);
     return translate(Object.assign(error, { code: "42501" })).remedy ?? "";
   };
-  for (const kind of ["publish", "consume", "operate"]) {
+  for (const kind of ["publish", "read", "consume", "operate", "observe"]) {
     const [{ given }] = await sql("select hark.functions_for($1) as given", [kind]);
     const told = names.filter((name: string) =>
       remedyOf("function", name).includes(`hark.grant_${kind}(`)
@@ -142,8 +143,9 @@ for (const [driver, wrap] of Object.entries(wrapped)) {
     });
     assert.equal(channel.code, "BAD_CHANNEL");
     const unique = told("23505", "duplicate key value violates unique constraint");
-    assert.deepEqual([unique.code, unique.message, isPassing(unique)], [
+    assert.deepEqual([unique.code, unique.sqlState, unique.message, isPassing(unique)], [
       "DATABASE",
+      "23505",
       "duplicate key value violates unique constraint",
       false,
     ]);

@@ -1,13 +1,23 @@
 import assert from "node:assert/strict";
-import { connect, Consumer, type Database, notify, notifyMany, subscribe } from "../../mod.ts";
+import {
+  connect,
+  Consumer,
+  type Database,
+  notify,
+  notifyMany,
+  seek,
+  status,
+  subscribe,
+} from "../../mod.ts";
 import { publish, Running } from "../faults/_support/running.ts";
-import { test } from "../harness/mod.ts";
+import { test, until } from "../harness/mod.ts";
+import { Events, serve } from "../streams/_support/serve.ts";
 import { role } from "./_support/role.ts";
 
 const refused = {
   name: "HarkError",
   code: "NO_PERMISSION",
-  remedy: /hark\.grant_(publish|consume|operate)\('\w+'\)|owner of the schema/,
+  remedy: /hark\.grant_(publish|read|consume|operate)\('\w+'\)|owner of the schema/,
 };
 const drain = (db: Database) => new Consumer(db, { id: "c", channels: "c", handle() {} }).drain();
 
@@ -74,6 +84,73 @@ test("grant_consume lets a role register, run, drain and subscribe, and nothing 
   assert.equal((await db.query("select * from hark.status()")).rows.length, 2);
   await assert.rejects(notify(db, "c", 5), refused);
   for (const statement of owners) await assert.rejects(db.query(statement), refused, statement);
+});
+
+test("grant_read lets a role subscribe and serve streams, and nothing else", async (context) => {
+  const reader = await role(context);
+  await context.sql("select hark.grant_read($1)", [reader.name]);
+  const db = context.use(await connect(reader.url));
+  await publish(context, 1, 3);
+  const following = subscribe(db, "c", { from: "beginning", pollInterval: 50 });
+  const next = async () => (await following.next()).value?.payload;
+  for (const n of [1, 2, 3]) assert.equal(await next(), n);
+  const later = next();
+  await publish(context, 4, 4);
+  assert.equal(await later, 4);
+  await following.return();
+  const { url } = context.use(serve(db, { channels: "c" }));
+  assert.deepEqual(await (await fetch(url)).json(), [1, 2, 3, 4]);
+  const live = context.use(new Events(`${url}?offset=-1&live=sse`));
+  await until(() => live.all.some(({ data }) => data.includes("4")));
+  await assert.rejects(notify(db, "c", 5), refused);
+  await assert.rejects(drain(db), refused);
+  await assert.rejects(status(db), refused);
+  await assert.rejects(db.query("select hark.measure(gen_random_uuid())"), refused);
+  await assert.rejects(seek(db, "running", "beginning"), refused);
+  for (const statement of owners) await assert.rejects(db.query(statement), refused, statement);
+});
+
+test("revoke_rights takes every right, and an upgrade does not give them back", async (context) => {
+  const one = await role(context);
+  for (const kind of ["publish", "read", "consume", "operate", "observe"]) {
+    await context.sql(`select hark.grant_${kind}($1)`, [one.name]);
+  }
+  const db = context.use(await connect(one.url));
+  await notify(db, "c", 1);
+  await context.sql("select hark.revoke_rights($1)", [one.name]);
+  await context.sql("select hark.renew_grants()");
+  await assert.rejects(notify(db, "c", 2), refused);
+  await assert.rejects(drain(db), refused);
+  await assert.rejects(status(db), refused);
+  await assert.rejects(db.query("select * from hark.watches"), /permission denied/);
+  await assert.rejects(context.sql("select hark.revoke_rights('not there')"), /does not exist/);
+});
+
+test("a right that a plain REVOKE took stays taken through an upgrade, also beside another right", async (context) => {
+  const one = await role(context);
+  await context.sql("select hark.grant_publish($1), hark.grant_read($1)", [one.name]);
+  for (
+    const { call } of await context.sql(
+      `select p.oid::regprocedure::text as call from pg_proc p
+      where p.pronamespace = 'hark'::regnamespace and p.proname = any (hark.functions_for('read'))
+        and p.proname <> all (hark.functions_for('publish'))`,
+    )
+  ) {
+    await context.sql(`revoke execute on function ${call} from ${one.name}`);
+  }
+  await context.sql("select hark.renew_grants()");
+  const db = context.use(await connect(one.url));
+  await notify(db, "c", 1);
+  await assert.rejects(subscribe(db, "c").next(), refused);
+});
+
+test("a role that may only read keeps that right through an upgrade", async (context) => {
+  const reader = await role(context);
+  await context.sql("select hark.grant_read($1)", [reader.name]);
+  await context.sql("select hark.renew_grants()");
+  await publish(context, 1, 1);
+  const db = context.use(await connect(reader.url));
+  for await (const n of subscribe(db, "c", { from: "beginning" })) if (n.payload === 1) break;
 });
 
 test("a right that is taken away ends a running consumer, and says why", async (context) => {

@@ -15,7 +15,7 @@ const defaults: readonly [Settings, LifeOptions?][] = [
   }],
   [{ default_transaction_isolation: "read uncommitted" }],
   [{ default_transaction_read_only: "on" }, { writes: false }],
-  [{ statement_timeout: `${patient(100)}ms` }],
+  [{ statement_timeout: `${patient(250)}ms` }],
   [{ lock_timeout: "1ms" }, { reads: false }],
   // Shorter than the life, longer than what a busy machine takes between two statements of the user's.
   [{ idle_in_transaction_session_timeout: `${patient(100)}ms` }],

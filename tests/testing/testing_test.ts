@@ -9,7 +9,9 @@ import {
   type Notification,
   notify,
   type Queryable,
+  retry,
   schedule,
+  schedules,
 } from "../../mod.ts";
 import {
   handlerContext,
@@ -95,7 +97,8 @@ both(
     await notify(db, "c", "in two", { delay: "2h" });
     await notify(db, "c", "once", { dedupe: { key: "k", within: "1h" } });
     await notify(db, "c", "once", { dedupe: { key: "k", within: "1h" } });
-    await schedule(db, "s", "0 3 * * *", { channel: "c", payload: "at three", missed: "skip" });
+    const hour = (new Date().getUTCHours() + 12) % 24; // not within the first hours
+    await schedule(db, "s", `0 ${hour} * * *`, { channel: "c", payload: "daily", missed: "skip" });
     assert.equal(await consumer.drain(), 1);
     await db.advance("59m");
     assert.equal(await consumer.drain(), 0);
@@ -105,10 +108,59 @@ both(
     assert.equal(await consumer.drain(), 1);
     await db.advance("1d");
     assert.equal(await consumer.drain(), 2);
-    assert.deepEqual(seen.toSorted(), ["at three", "in an hour", "in two", "once", "once more"]);
+    assert.deepEqual(seen.toSorted(), ["daily", "in an hour", "in two", "once", "once more"]);
     await assert.rejects(db.advance(-1), { code: "BAD_OPTION" });
   },
 );
+
+both("a schedule that advance reaches is for the time of its pattern, day by day", async (db) => {
+  const seen: unknown[] = [];
+  const report = new Consumer(db, {
+    id: "report",
+    channels: "reports",
+    handle: ({ headers: { schedule, scheduledAt } }) => void seen.push([schedule, scheduledAt]),
+  });
+  const first = await schedule(db, "nightly", "0 3 * * *", { channel: "reports" });
+  const day = (n: number) =>
+    new Date(first.getTime() + n * 86_400_000).toISOString().replace(".000Z", "Z");
+  assert.match(day(0), /T03:00:00Z$/);
+  for (const n of [0, 1, 2]) {
+    await db.advance("1d");
+    assert.equal(await report.drain(), 1);
+    assert.deepEqual(seen.splice(0), [["nightly", day(n)]]);
+  }
+  // One that a program stores now is not due for the days that have passed.
+  await schedule(db, "late", "0 3 * * *", { channel: "reports" });
+  await db.advance(1);
+  assert.equal(await report.drain(), 0);
+  await db.advance("1d");
+  assert.equal(await report.drain(), 2);
+  assert.deepEqual(seen.toSorted(), [["late", day(3)], ["nightly", day(3)]]);
+  const [stored] = await schedules(db);
+  assert.equal(stored!.nextAt!.toISOString().replace(".000Z", "Z"), day(4));
+});
+
+both("publishAndDrain tells the dead letters of its own call", async (db) => {
+  const consumer = new Consumer(
+    db,
+    silent({
+      id: "billing",
+      channels: "orders",
+      maxAttempts: 1,
+      handle({ payload }) {
+        if (payload !== "good") throw new Error(payload);
+      },
+    }),
+  );
+  const errors = async (...payloads: string[]) =>
+    (await publishAndDrain(db, consumer, ...payloads.map((payload) => ({ payload })))).dead
+      .map(({ error }) => error);
+  assert.deepEqual(await errors("first"), ["first"]);
+  assert.deepEqual(await errors("good"), []);
+  assert.deepEqual(await errors("second", "good", "third"), ["second", "third"]);
+  await retry(db, "billing", { error: "first" });
+  assert.deepEqual(await errors("good"), ["first"]);
+});
 
 both("a consumer that runs looks at once when time is moved", async (db) => {
   const again = deferred();

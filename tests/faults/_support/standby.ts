@@ -6,19 +6,35 @@
 
 import { join } from "node:path";
 import { startEmbedded } from "../../../src/embedded/mod.ts";
-import type { OwnServer } from "../../harness/mod.ts";
+import { once, type OwnServer, type Row, until } from "../../harness/mod.ts";
 
 /** A standby, to be promoted or to be read. */
 export interface Standby extends AsyncDisposable {
   readonly url: string;
   readonly port: number;
+  /** Runs one statement on a connection of its own. */
+  sql(text: string, values?: unknown[]): Promise<Row[]>;
+  /** Stops it. Nothing happens if it is stopped already. */
+  stop(): Promise<void>;
+  /** Starts it again on the same port. */
+  start(): Promise<void>;
+  /** Makes it a primary. */
+  promote(): Promise<void>;
+  /** Waits until it has replayed what a server has written. */
+  caughtUp(primary: OwnServer): Promise<void>;
 }
 
 /**
  * Makes a standby of a server: a copy of its folder, made while it is stopped, that streams from it, by
  * way of another port where one is given.
+ *
+ * @param settings Of the standby, for example `{ max_standby_streaming_delay: "0" }`.
  */
-export async function standbyOf(primary: OwnServer, port: number = primary.port): Promise<Standby> {
+export async function standbyOf(
+  primary: OwnServer,
+  port: number = primary.port,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<Standby> {
   const folder = join(primary.dataDir, "..", "..", `standby-${crypto.randomUUID().slice(0, 8)}`);
   const dataDir = join(folder, "data");
   await Deno.mkdir(folder, { mode: 0o711 });
@@ -39,11 +55,27 @@ export async function standbyOf(primary: OwnServer, port: number = primary.port)
       primary_conninfo: `host=127.0.0.1 port=${port} user=${username} password=${password}`,
       hot_standby_feedback: "on",
       fsync: "off",
+      ...settings,
     },
   });
+  const sql = (text: string, values?: unknown[]) => once(server.url, text, values);
   return {
     url: server.url,
     port: server.port,
+    sql,
+    stop: () => server.stop("fast"),
+    start: () => server.start(),
+    async promote() {
+      await sql("select pg_promote()");
+      await until(async () => !(await sql("select pg_is_in_recovery() as is"))[0].is);
+    },
+    async caughtUp(from) {
+      const [{ lsn }] = await from.sql("select pg_current_wal_flush_lsn() as lsn");
+      await until(
+        async () => (await sql("select pg_last_wal_replay_lsn() >= $1::pg_lsn as is", [lsn]))[0].is,
+        { what: "the standby to catch up" },
+      );
+    },
     async [Symbol.asyncDispose]() {
       await server.stop("immediate");
       await server[Symbol.asyncDispose]();

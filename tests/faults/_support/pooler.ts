@@ -1,0 +1,94 @@
+/**
+ * A real pgbouncer in transaction mode, in front of the server of the tests.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import {
+  giveTo,
+  makeFolder,
+  reachablePlace,
+  serverAccount,
+} from "../../../src/embedded/account.ts";
+import { type Child, connect, disconnect, scratch, spawn, until } from "../../harness/mod.ts";
+
+/** Where Debian, Homebrew and others put it. Deno asks for the right to run each by its path. */
+const places = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/opt/homebrew/bin/pgbouncer"];
+
+/** The program, if this machine has it. */
+export const pgbouncer: string | undefined = places.find((path) => {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+});
+
+if (pgbouncer === undefined) {
+  console.log(`no pgbouncer in ${places.join(", ")}: the tests of poolers are left out`);
+}
+
+/** How many connections to the server it opens for a database. */
+export const serverConnections = 5;
+
+/** A running pgbouncer. Its clients wait for each other. */
+export interface Pooler extends AsyncDisposable {
+  /** A database's URL through it. */
+  through(url: string): string;
+}
+
+/** Starts one for the server of a database. */
+export async function startPooler(database: string): Promise<Pooler> {
+  const server = new URL(database);
+  await using stack = new AsyncDisposableStack();
+  const folder = stack.use(await scratch());
+  const account = await serverAccount(folder.path);
+  const place = await reachablePlace(account, join(folder.path, "pooler"), true);
+  await makeFolder(account, place);
+  if (!place.startsWith(folder.path)) stack.defer(() => Deno.remove(place, { recursive: true }));
+  await giveTo(account, place);
+  const port = freePort();
+  const secret = server.password === "" ? "" : ` password=${decodeURIComponent(server.password)}`;
+  const config = join(place, "pgbouncer.ini");
+  await Deno.writeTextFile(
+    config,
+    `[databases]
+* = host=${server.hostname} port=${server.port || 5432} user=${
+      server.username || "postgres"
+    }${secret}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = ${port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = ${serverConnections}
+max_client_conn = 500
+server_round_robin = 1
+ignore_startup_parameters = extra_float_digits
+log_connections = 0
+log_disconnections = 0
+`,
+  );
+  await Deno.chmod(config, 0o644);
+  const child: Child = stack.use(spawn(pgbouncer!, [config], account));
+  const through = (url: string) => {
+    const changed = new URL(url);
+    changed.hostname = "127.0.0.1";
+    changed.port = String(port);
+    return changed.href;
+  };
+  await until(async () => {
+    await disconnect(await connect(through(database)));
+    return true;
+  }, { what: `pgbouncer to answer; it wrote:\n${child.stderr}` });
+  const running = stack.move();
+  return { through, [Symbol.asyncDispose]: () => running.disposeAsync() };
+}
+
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}

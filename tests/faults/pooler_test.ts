@@ -1,0 +1,227 @@
+/** Hark through a real pgbouncer in transaction mode: many clients on five connections of the server. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { connect, Consumer, type Notification, setContext, watch } from "../../mod.ts";
+import { assertRight, type Entry, judge, readLedger } from "../delivery/_support/ledger.ts";
+import { committed, Publishers, publishersSql } from "../delivery/_support/publishers.ts";
+import { type Client, scratch, spawnDeno, test, type TestContext, until } from "../harness/mod.ts";
+import { pgbouncer, type Pooler, serverConnections, startPooler } from "./_support/pooler.ts";
+
+const options = { ignore: pgbouncer === undefined };
+
+/** A pooler, and the URL of the test's database through it. */
+async function pooled(context: TestContext): Promise<{ pooler: Pooler; url: string }> {
+  const pooler = context.use(await startPooler(context.url));
+  return { pooler, url: pooler.through(context.url) };
+}
+
+/** How many connections the pooler holds to the test's database. */
+const connections = ({ sql, database }: TestContext) =>
+  sql(
+    `select count(*)::integer as count from pg_stat_activity
+      where datname = $1 and backend_type = 'client backend' and application_name <> 'hark harness'`,
+    [database],
+  ).then(([{ count }]) => count as number);
+
+test(
+  "of 12 writers whose transactions commit out of order, nothing is lost or doubled",
+  options,
+  async (context) => {
+    const { url } = await pooled(context);
+    const db = context.use(await connect(url, { listen: false }));
+    const handled: number[] = [];
+    const consumer = new Consumer(db, {
+      id: "c",
+      channels: ["often", "rare"],
+      pollInterval: 30,
+      handle: ({ id }) => void handled.push(id),
+    });
+    const running = consumer.run();
+    const writers = await Promise.all(Array.from({ length: 12 }, () => context.client(url)));
+    let left = 150;
+    await Promise.all(writers.map(async (writer) => {
+      while (left-- > 0) await writer.query(transaction());
+    }));
+    const ids = (await context.sql("select id::integer from hark.log order by id"))
+      .map(({ id }) => id as number);
+    await until(() => handled.length >= ids.length, { what: `${ids.length} to be handled` });
+    await consumer.stop();
+    await running;
+    assert.deepEqual(handled.toSorted((a, b) => a - b), ids);
+    assert(ids.length > 300, `${ids.length} were published`);
+    const count = await connections(context);
+    assert(count <= serverConnections, `${count} connections`);
+  },
+);
+
+/** A transaction as one message: some notifications, a part of them undone, and a while before its end. */
+function transaction(): string {
+  const some = (max: number) => 1 + Math.floor(Math.random() * max);
+  const publish = (count: number) =>
+    `select hark.notify(case when n % 5 = 0 then 'rare' else 'often' end, '{}', (n % 50)::text)
+      from generate_series(1, ${count}) n;`;
+  const undone = Math.random() < 0.3 ? `savepoint a; ${publish(3)} rollback to savepoint a;` : "";
+  const end = Math.random() < 0.1 ? "rollback" : "commit";
+  const wait = `select pg_sleep(${(Math.random() * 0.02).toFixed(4)});`;
+  return `begin; ${publish(some(6))} ${undone} ${wait} ${publish(some(3))} ${end};`;
+}
+
+test(
+  "workers and publishers on one pool: all is handled, each key in order",
+  options,
+  async (context) => {
+    const { url } = await pooled(context);
+    await context.sql(publishersSql);
+    const entries: Entry[] = [];
+    const note = (what: Entry["what"], worker: number, n: Notification) => {
+      const { version, token } = n.payload as { version: number; token: string };
+      const { id, key, attempt } = n;
+      entries.push({
+        what,
+        consumer: "c",
+        worker,
+        id,
+        key,
+        version,
+        token,
+        attempt,
+        at: Date.now(),
+      });
+    };
+    const workers = await Promise.all([1, 2, 3].map(async (worker) => {
+      const db = context.use(await connect(url, { listen: false, poolSize: 1 }));
+      const consumer = new Consumer(db, {
+        id: "c",
+        channels: "c",
+        partitions: 4,
+        concurrency: 2,
+        pollInterval: 30,
+        transactional: true,
+        retry: { initial: 20 },
+        async handle(n, { tx }) {
+          note("began", worker, n);
+          await tx.query("select pg_catalog.pg_sleep($1::text::float8)", [Math.random() * 0.005]);
+          if (Math.random() < 0.01) {
+            note("failed", worker, n);
+            throw new Error("flaky");
+          }
+          note("ended", worker, n);
+        },
+      });
+      return { consumer, running: consumer.run() };
+    }));
+    const publishers = new Publishers(url, { publishers: 6, slow: 0.01 });
+    await until(async () => {
+      const [row] = await context.sql("select count(*)::integer as count from hark.log");
+      return row!.count >= 500;
+    }, { what: "500 to be published" });
+    await publishers.stop();
+    const published = await committed(context);
+    await until(() => judge(published, entries).missing.length === 0, {
+      what: "all to be handled",
+    });
+    for (const { consumer, running } of workers) {
+      await consumer.stop();
+      await running;
+    }
+    assertRight("c", judge(published, entries));
+    assert(published.length > 50, `${published.length} were published`);
+  },
+);
+
+test(
+  "of 24 drains at once, eight are killed and eight frozen, and nothing is lost",
+  { ...options, timeout: 120_000 },
+  async (context) => {
+    const { url } = await pooled(context);
+    await context.sql(publishersSql);
+    await context.sql(
+      "select publish('c', case when n % 10 > 0 then 'k' || n % 40 end, gen_random_uuid()) from generate_series(1, 600) n",
+    );
+    const published = await committed(context);
+    await using folder = await scratch();
+    const ledger = join(folder.path, "c.ledger");
+    const handled = async () => (await readLedger(ledger)).length;
+    const start = () => spawnDeno(["tests/faults/_support/drains.ts", url, "4", ledger]);
+    await using stack = new AsyncDisposableStack();
+    const processes = Array.from({ length: 6 }, () => stack.use(start()));
+    await Promise.all(processes.map((one) => one.line(/^ready$/)));
+    await until(async () => await handled() > 60, { what: "the drains to be at work" });
+    const [killed, frozen, ...others] = [
+      processes.slice(0, 2),
+      processes.slice(2, 4),
+      ...processes.slice(4),
+    ];
+    for (const one of frozen) one.kill("SIGSTOP");
+    for (const one of killed) one.kill("SIGKILL");
+    const count = await connections(context);
+    assert(count <= serverConnections, `${count} connections`);
+    for (const one of others) await one.line(/^drained /);
+    // A scheduler goes on: what the dead and the frozen held is taken over as their leases end.
+    await until(async () => {
+      await using next = start();
+      await next.line(/^drained /);
+      return judge(published, await readLedger(ledger)).missing.length === 0;
+    }, { deadline: 60_000, what: "the next drains to handle the rest" });
+    for (const one of frozen) one.kill("SIGCONT");
+    for (const one of frozen) await one.ended({ deadline: 30_000 });
+    const verdict = judge(published, await readLedger(ledger));
+    assertRight("c", verdict);
+    console.log(`600 published, 0 lost, ${verdict.repeats} repeats; 24 drains, 8 killed, 8 frozen`);
+  },
+);
+
+test("the command line looks through a pooler", options, async (context) => {
+  const { url } = await pooled(context);
+  await context.sql("select hark.notify('orders', '{\"id\": 42}', 'order-42')");
+  const db = context.use(await connect(url, { listen: false }));
+  await new Consumer(db, { id: "billing", channels: "orders", handle() {} }).drain();
+  for (
+    const [args, expected] of [
+      [["status"], /billing/],
+
+      [["log", "show", "1"], /billing/],
+    ] as const
+  ) {
+    await using child = spawnDeno(["cli.ts", ...args], {
+      permissions: ["-P=hark"],
+      env: { DATABASE_URL: url },
+    });
+    const { code, stdout, stderr } = await child.ended();
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, expected);
+  }
+});
+
+test(
+  "a context for a session is refused, and one of a transaction reaches no other client",
+  options,
+  async (context) => {
+    const { url } = await pooled(context);
+    const clients = await Promise.all(Array.from({ length: 10 }, () => context.client(url)));
+    await assert.rejects(setContext(clients[0]!, { by: "nobody" }, { forSession: true }), {
+      code: "BAD_OPTION",
+      message: /through a pooler or a proxy/,
+    });
+    await context.sql("create table users (id integer primary key, by integer)");
+    await watch(await context.client(), "users", { key: "id" });
+    let id = 0;
+    const change = async (client: Client, by: number) => {
+      await client.query("begin");
+      if (by > 0) await setContext(client, { by });
+      const own = ++id;
+      await client.query("insert into users values ($1, $2)", [own, by]);
+      await client.query(own % 3 === 0 ? "rollback" : "commit");
+    };
+    await Promise.all(clients.map(async (client, n) => {
+      // Half of them have no context of their own.
+      for (let times = 0; times < 8; times++) await change(client, n % 2 === 0 ? n + 1 : 0);
+    }));
+    const rows = await context.sql("select payload, headers from hark.log");
+    assert(rows.length > 40);
+    for (const { payload, headers } of rows) {
+      assert.equal(headers?.by ?? 0, payload.new.by, JSON.stringify({ payload, headers }));
+    }
+  },
+);
