@@ -91,6 +91,11 @@ const variants: Readonly<Record<string, Variant>> = {
     prepared: notify,
     call: onOne,
   },
+  "hark.notify_at, in an hour": {
+    prepared:
+      "(text, jsonb) as select hark.notify_at($1, $2, null, null, clock_timestamp() + '1 hour')",
+    call: onOne,
+  },
   // Counted, as a single-user server prints each row.
   [plainBatch]: {
     prepared: `(text) as with i as (${insertMany}) select count(*) from i`,

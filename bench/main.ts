@@ -16,6 +16,10 @@ interface Bench {
   readonly spawns: boolean;
   /** A program that it runs on a server of its own; it is given none. */
   readonly runs?: string;
+  /** Whether it opens pages in a browser, which keeps its profile in .hark/. */
+  readonly browses?: boolean;
+  /** Whether it needs no server. */
+  readonly alone?: boolean;
 }
 
 const benches: Readonly<Record<string, Bench>> = {
@@ -33,6 +37,7 @@ const benches: Readonly<Record<string, Bench>> = {
     about: "Replay after an absence, compared with a plain SELECT and the peers",
     spawns: true,
   },
+  live: { about: "CPU time that a notification costs a live reader", spawns: true },
   latency: { about: "Latency from the publishing call to the handler", spawns: true },
   fanout: { about: "Up to 100 consumers of one channel: time, writes and WAL", spawns: true },
   fair: {
@@ -44,15 +49,43 @@ const benches: Readonly<Record<string, Bench>> = {
     about: "Marks a day at 1, 100 and 1,000 notifications a second, before and after thinning",
     spawns: false,
   },
+  relay: {
+    about: "The relay to NATS, beside NATS's own client; needs a NATS server",
+    spawns: false,
+  },
+  webhooks: {
+    about: "A relay to webhooks of 1,000 parties, of which some hang and some fail",
+    spawns: false,
+  },
+  replica: {
+    about: "A replay and 100 subscriptions on a standby: what they cost the primary",
+    spawns: false,
+    runs: "cat",
+  },
   rare: {
     about: "A channel of one notification in 100,000, read from the beginning",
     spawns: true,
   },
   look: { about: "Looking at a log of millions: hark log list, hark log show", spawns: false },
+  streams: {
+    about: "1,000 browsers of one process: from commit to socket, memory, connections",
+    spawns: true,
+  },
+  dashboard: {
+    about: "The dashboard's screens on a large database, and what an open page costs it",
+    spawns: true,
+    browses: true,
+  },
   clean: { about: "Removing half of the log while clients publish", spawns: false },
   writer: { about: "What watching a table costs its writers", spawns: false },
   idle: { about: "What an idle worker asks of the server", spawns: true },
+  telemetry: { about: "What traces and metrics cost publishing and replaying", spawns: true },
   kit: { about: "How long a test of a consumer takes with the test kit", spawns: true },
+  size: { about: "What a program loads of each export, in bytes", spawns: true, alone: true },
+  drains: {
+    about: "Eight drains at once over two partitions: when those return that get none",
+    spawns: false,
+  },
   startup: { about: "How long a hark command takes", spawns: true },
   failover: {
     about: "How long until another worker takes over after a worker is lost",
@@ -88,7 +121,7 @@ async function main([first, ...rest]: string[]): Promise<number> {
     console.log(comment.trim());
     return 0;
   }
-  if (bench.runs !== undefined) return await run(script.href, bench, "", args);
+  if (bench.runs !== undefined || bench.alone) return await run(script.href, bench, "", args);
   const url = Deno.env.get("DATABASE_URL");
   if (url !== undefined && url !== "") return await run(script.href, bench, url, args);
   return await onThrowawayServer((url) => run(script.href, bench, url, args));
@@ -123,14 +156,24 @@ async function onThrowawayServer(work: (url: string) => Promise<number>): Promis
 /** Runs one bench with no more permissions than it needs. */
 async function run(
   script: string,
-  { spawns, runs }: Bench,
+  { spawns, runs, browses }: Bench,
   url: string,
   args: readonly string[],
 ): Promise<number> {
   const rights = runs !== undefined
     ? ["-P=listen", `--allow-run=${[...config.permissions.listen.run, runs].join(",")}`]
     : spawns
-    ? ["-P=bench", `--allow-run=${[...config.permissions.bench.run, Deno.execPath()].join(",")}`]
+    ? [
+      "-P=bench",
+      `--allow-run=${
+        [
+          ...config.permissions.bench.run,
+          Deno.execPath(),
+          ...browses ? config.permissions.pictures.run : [],
+        ].join(",")
+      }`,
+      ...browses ? ["--allow-write=.hark", "--allow-sys=hostname,homedir,uid"] : [],
+    ]
     : ["-P=measure"];
   // A bench that starts a server may fetch one.
   const lock = runs === undefined ? "dev.lock" : ".hark/dev.lock";

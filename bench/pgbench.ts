@@ -8,6 +8,12 @@
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 
+/** Settings of a session that publishes, for each kind of flush: the server's own, or one of a millisecond. */
+export const flushes: Readonly<Record<string, string>> = {
+  own: "",
+  "1ms": "-c commit_delay=1000 -c commit_siblings=0",
+};
+
 /** The load to drive. */
 export interface Load {
   readonly url: string;
@@ -16,6 +22,8 @@ export interface Load {
   readonly seconds: number;
   /** Settings of each session, for example `-c commit_delay=1000`. */
   readonly options?: string;
+  /** How many transactions a second, for pgbench alone. Without it: as many as there can be. */
+  readonly rate?: number;
 }
 
 /** The result of driving a load. */
@@ -44,6 +52,7 @@ async function pgbench(statement: string, load: Load): Promise<Driven> {
       `--jobs=${Math.min(2, load.clients)}`,
       // pgbench counts the time from before its clients connect, but its rate from when they have
       // connected.
+      ...(load.rate === undefined ? [] : [`--rate=${load.rate}`]),
       `--time=${load.seconds + Math.floor(load.clients / 16)}`,
       "--file=-",
       load.url,

@@ -6,7 +6,7 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
-import { connect, Consumer } from "@hark/postgres";
+import { connect, Consumer, notify, subscribe } from "@hark/postgres";
 import * as graphile from "../peers/graphile.ts";
 import * as pgboss from "../peers/pgboss.ts";
 import type { System } from "./system.ts";
@@ -24,6 +24,54 @@ const harkMany: System = async ({ url, name, consumers = 1, handled }) => {
   return {
     done,
     stop: async () => {
+      await Promise.all(all.map((consumer) => consumer.stop()));
+      await db[Symbol.asyncDispose]();
+    },
+  };
+};
+
+/**
+ * Consumers that have nothing to do, each of a channel of its own, and a reader of all channels, as
+ * `hark tail` is, which handles what is published on `name`. Begins when all of them sleep.
+ */
+const harkElsewhere: System = async ({ url, name, consumers = 50, begins, handled }) => {
+  const db = await connect(url);
+  const channels = names(name, consumers);
+  const all = channels.map((channel) =>
+    new Consumer(db, { id: channel, channels: channel, handle: () => {} })
+  );
+  const running = all.map((consumer) => consumer.run());
+  const seen = Promise.withResolvers<void>();
+  const ended = new AbortController();
+  const tail = (async () => {
+    for await (const { channel, payload } of subscribe(db, null, { signal: ended.signal })) {
+      if (channel === name) handled(payload);
+      else seen.resolve();
+    }
+  })();
+  let reads = false;
+  seen.promise.then(() => reads = true);
+  // Until all sleep, and a second long no session but the tail's has sent anything: each consumer polls once
+  // more when it has fallen asleep.
+  for (let rests = false; !reads || !rests;) {
+    if (!reads) await notify(db, `${name} begins`, {});
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const { rows } = await db.query(
+      `select (select count(*) from hark.sleepers where channel = any ($1)) >= $2
+        and (
+          select count(*) from pg_stat_activity a
+          where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_type = 'client backend'
+            and (a.state <> 'idle' or a.state_change > clock_timestamp() - interval '1 second')
+        ) <= 1 as rests`,
+      [channels, consumers],
+    );
+    rests = rows[0]!.rests === true;
+  }
+  begins();
+  return {
+    done: Promise.all([tail, ...running]),
+    stop: async () => {
+      ended.abort();
       await Promise.all(all.map((consumer) => consumer.stop()));
       await db[Symbol.asyncDispose]();
     },
@@ -89,6 +137,7 @@ const plainMany: System = async ({ url, name, consumers = 1, handled }) => {
 /** The systems by their names. */
 export const manySystems: Readonly<Record<string, System>> = {
   "hark-many": harkMany,
+  "hark-elsewhere": harkElsewhere,
   "pgboss-many": bossMany,
   "graphile-many": graphileMany,
   "plain-many": plainMany,

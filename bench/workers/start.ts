@@ -34,6 +34,11 @@ export class BenchWorker implements AsyncDisposable {
     this.#lines = this.#process.stdout.pipeThrough(new TextLineStream()).getReader();
   }
 
+  /** The number of the process. */
+  get pid(): number {
+    return this.#process.pid;
+  }
+
   /** Starts a worker process and waits until it is ready. */
   static async start(config: WorkerConfig): Promise<BenchWorker> {
     const worker = new BenchWorker(config);
