@@ -81,7 +81,12 @@ export type {
 } from "./src/standard_schema.ts";
 // Consumers.
 export { Consumer } from "./src/consume/consumer.ts";
-export { type ChangeAction, type LogRow, Notification } from "./src/consume/notification.ts";
+export {
+  type ChangeAction,
+  type LogRow,
+  Notification,
+  type Place,
+} from "./src/consume/notification.ts";
 export type {
   Around,
   AroundBatch,
@@ -97,15 +102,20 @@ export type {
   ChannelStart,
   ConsumerFilter,
   ConsumerOptions,
+  DrainOptions,
   HandlesChannels,
   RunOptions,
 } from "./src/consume/options.ts";
 export type { ErrorKind, RetryDecision, RetryOptions } from "./src/consume/retry_options.ts";
 export { DeadLetter, NewerVersion, RetryAfter } from "./src/consume/retry.ts";
-export type { StartFrom } from "./src/consume/start.ts";
+export type { LogPlace, StartFrom } from "./src/consume/start.ts";
 export { subscribe } from "./src/consume/subscribe.ts";
-export type { SubscribeOptions } from "./src/consume/subscribe_options.ts";
-export type { ConnectOptions } from "./src/database/connections.ts";
+export type {
+  SubscribeOptions,
+  SubscriptionGap,
+  SubscriptionResume,
+} from "./src/consume/subscribe_options.ts";
+export type { ConnectOptions } from "./src/database/connect_options.ts";
 export { connect, Database } from "./src/database/database.ts";
 export type { Duration } from "./src/duration.ts";
 export type { Queryable, QueryResult } from "./src/database/queryable.ts";
@@ -210,6 +220,7 @@ export type {
   FailingNotification,
   HaltedPartition,
   NewerNotifications,
+  SleepingWorkers,
 } from "./src/operate/consumer_status.ts";
 export {
   type DelayedStatus,
@@ -218,6 +229,8 @@ export {
   status,
   type StatusOptions,
 } from "./src/operate/status.ts";
+export type { InboxStatus } from "./src/inbox/status.ts";
+export type { FailingEndpoint, RelayStatus } from "./src/operate/relays.ts";
 export { cancelDelayed } from "./src/publish/cancel.ts";
 export type { DedupeOptions, LaterOptions } from "./src/publish/later.ts";
 export {
