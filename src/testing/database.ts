@@ -8,8 +8,9 @@ import { bad, knownOptions } from "../check.ts";
 import { connect } from "../database/database.ts";
 import { ownVariable } from "../database/environment.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { type Duration, requiredMs } from "../duration.ts";
+import type { Duration } from "../duration.ts";
 import { migrate } from "../schema/migrate.ts";
+import { Time } from "./advance.ts";
 import { loadPGlite, type PGliteClass, type PGliteDatabase } from "./pglite.ts";
 import { startWithSchema } from "./template.ts";
 
@@ -40,12 +41,19 @@ export interface TestDatabase extends Queryable, AsyncDisposable {
   /** Runs several statements, separated by semicolons: for tables of your own. */
   exec(sql: string): Promise<unknown>;
   /**
-   * Lets time pass in the database, as far as Hark waits for it. Delayed notifications, next
-   * attempts and schedules that would be due within that time are due now. Dedupe keys that would
-   * expire have expired. A consumer that runs looks at once; otherwise call `drain()`.
+   * Lets time pass in the database, as far as Hark waits for it. Delayed notifications and next
+   * attempts that would be due within that time are due now. Dedupe keys that would expire have
+   * expired. A consumer that runs looks at once; otherwise call `drain()`.
+   *
+   * Each schedule that is due within that time publishes once, before the call returns. Its
+   * `scheduledAt` is the first time that its pattern names. It is next due after the time that has
+   * passed in all: another `advance` reaches that.
    *
    * The clocks of the server and of the program stay as they are: `createdAt` and `now()` do not
-   * move. A schedule is due at most once, and not as one that was missed.
+   * move.
+   *
+   * @param time How long, 0 ms to 10 years.
+   * @throws {HarkError} `BAD_OPTION`; the errors of `notify` for what a schedule publishes.
    */
   advance(time: Duration): Promise<void>;
 }
@@ -92,9 +100,10 @@ async function inProcess(PGlite: PGliteClass): Promise<TestDatabase> {
 }
 
 function extended(database: PGliteDatabase): TestDatabase {
+  const clock = new Time(database);
   return Object.assign(database, {
     url: undefined,
-    advance: (time: Duration) => advance(database, time),
+    advance: (time: Duration) => clock.advance(time),
   });
 }
 
@@ -119,11 +128,12 @@ async function onServer(server: string): Promise<TestDatabase> {
       await database.close();
       throw error;
     }
+    const clock = new Time(database);
     const dispose = database[Symbol.asyncDispose].bind(database);
     return Object.assign(database, {
       url: place.href,
       exec: (sql: string) => database.query(sql),
-      advance: (time: Duration) => advance(database, time),
+      advance: (time: Duration) => clock.advance(time),
       async [Symbol.asyncDispose]() {
         await dispose();
         await drop();
@@ -133,29 +143,4 @@ async function onServer(server: string): Promise<TestDatabase> {
     await drop();
     throw error;
   }
-}
-
-/** Moves what is due at a time, and tells the workers. */
-async function advance(db: Queryable, time: Duration): Promise<void> {
-  const ms = requiredMs("time", time, { least: 0, most: 315_360_000_000, fractions: true });
-  await db.query(
-    `with t as (select make_interval(secs => $1::float8 / 1000) as time),
-      delayed as (update hark.delayed d set deliver_at = d.deliver_at - t.time from t returning 1),
-      dedupe as (update hark.dedupe d set expires_at = d.expires_at - t.time from t returning 1),
-      waiting as (
-        update hark.waiting w set due_at = w.due_at - t.time,
-          -- A worker that has the row in memory learns by this that it is due (hark.retry).
-          hurried = case when w.due_at - t.time <= clock_timestamp() then k.changes + 1 else w.hurried end
-        from t, hark.consumers k where k.name = w.consumer returning 1
-      ),
-      schedules as (
-        update hark.schedules s set next_at = date_trunc('second',
-          greatest(s.next_at - t.time, least(s.next_at, clock_timestamp())))
-        from t where s.next_at is not null returning 1
-      )
-    select hark.request_look(''), (select count(*) from delayed), (select count(*) from dedupe),
-      (select count(*) from waiting), (select count(*) from schedules)`,
-    [ms],
-  );
-  await db.query("select hark.changed(k.name) from hark.consumers k");
 }

@@ -24,7 +24,10 @@ export interface Drained {
   readonly handled: number;
   /** What has failed and waits for its next attempt, by id, at most 20. */
   readonly failed: readonly WaitingNotification[];
-  /** What the consumer has given up, by id. */
+  /**
+   * What the consumer has given up in this call, by id: of these and of earlier ones. For dead
+   * letters of earlier calls, use `deadLetters`.
+   */
   readonly dead: readonly DeadNotification[];
 }
 
@@ -69,6 +72,7 @@ export async function publishAndDrain(
   consumer: Consumer,
   ...notifications: readonly TestNotification[]
 ): Promise<Drained> {
+  const earlier = new Set((await deadOf(db, consumer, false)).map(occasion));
   // Registers a consumer that is new: one that begins with what comes now would pass over these.
   const before = await consumer.drain();
   const ids = await notifyMany(
@@ -82,8 +86,23 @@ export async function publishAndDrain(
     ids,
     handled,
     failed: details.heads,
-    dead: await deadLetters(db, { consumer: name }),
+    dead: (await deadOf(db, consumer, true)).filter((one) => !earlier.has(occasion(one))),
   };
+}
+
+/** All dead letters of a consumer, which need not be registered yet. */
+async function deadOf(
+  db: Queryable,
+  { id }: Consumer,
+  contents: boolean,
+): Promise<DeadNotification[]> {
+  const all = await deadLetters(db, { limit: 1_000_000, contents });
+  return all.filter(({ consumer }) => consumer === id);
+}
+
+/** What tells two dead letters apart, also if the same notification was given up twice. */
+function occasion({ id, diedAt }: DeadNotification): string {
+  return `${id} ${diedAt.getTime()}`;
 }
 
 function onlyChannel({ channels }: Consumer): NewNotification["channel"] {
