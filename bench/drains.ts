@@ -1,7 +1,7 @@
 /**
  * Eight drains that begin at once over two partitions, each on a connection of its own that is open, as eight
- * requests to an edge function: how long until those return that get no partition. Then a drain with a deadline
- * of 1 s whose handler takes 10 s: when it returns.
+ * requests to an edge function: how long until those return that get no partition. The same for a consumer that is
+ * new, which they register first. Then a drain with a deadline of 1 s whose handler takes 10 s: when it returns.
  *
  *     deno task bench drains [--repeats 20] [--json]
  *
@@ -23,26 +23,28 @@ const options: ConsumerOptions = { id: "c", channels: "c", partitions: 2, handle
 await new Consumer(own.db, options).drain();
 
 /** A drain as a new request makes it. Gives what it did, and how long that took, in ms. */
-async function request(handle: ConsumerOptions["handle"], how: DrainOptions) {
+async function request(changed: ConsumerOptions, how: DrainOptions) {
   const db = await connect(own.url, { listen: false, poolSize: 1 });
   return {
     async drain() {
       const begun = performance.now();
-      const result = await drain(new Consumer(db, { ...options, handle: handle! }), how);
+      const result = await drain(new Consumer(db, { ...options, ...changed }), how);
       return { ...result, took: performance.now() - begun };
     },
     close: () => db.close(),
   };
 }
 
-const last: number[] = [];
-const drained: number[] = [];
-for (let pass = 0; pass < given.repeats; pass++) {
+/** How many drains got a partition, by the rounds. */
+const drained = new Set<number>();
+
+/** Eight drains at once. Gives when the last returned that got no partition, in ms. */
+async function eight(id: string): Promise<number> {
   await notifyMany(own.db, some);
   const open = Promise.withResolvers<void>();
   let returned = 0;
   const requests = await Promise.all(
-    Array.from({ length: 8 }, () => request(() => open.promise, { wait: false })),
+    Array.from({ length: 8 }, () => request({ id, handle: () => open.promise }, { wait: false })),
   );
   const results = await Promise.all(requests.map(async (one) => {
     const result = await one.drain();
@@ -51,24 +53,29 @@ for (let pass = 0; pass < given.repeats; pass++) {
   }));
   await Promise.all(requests.map((one) => one.close()));
   const busy = results.filter(({ handled, reason }) => handled === 0 && reason === "busy");
-  last.push(Math.max(...busy.map(({ took }) => took)));
-  drained.push(8 - busy.length);
+  drained.add(8 - busy.length);
+  return Math.max(...busy.map(({ took }) => took));
+}
+
+const last: number[] = [];
+const lastOfNew: number[] = [];
+for (let pass = 0; pass < given.repeats; pass++) {
+  last.push(await eight("c"));
+  lastOfNew.push(await eight(`new ${pass}`));
 }
 
 const late: number[] = [];
 for (let pass = 0; pass < Math.min(5, given.repeats); pass++) {
   await notifyMany(own.db, some.slice(0, 2));
-  const one = await request(
-    (_, { signal }) =>
-      new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, 10_000);
-        signal.addEventListener("abort", () => {
-          clearTimeout(timer);
-          resolve();
-        });
-      }),
-    { deadline: "1s", wait: false },
-  );
+  const handle: ConsumerOptions["handle"] = (_, { signal }) =>
+    new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, 10_000);
+      signal.addEventListener("abort", () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  const one = await request({ handle: handle! }, { deadline: "1s", wait: false });
   const { reason, took } = await one.drain();
   if (reason !== "deadline") throw new Error(`it ended with ${reason}`);
   late.push(took);
@@ -85,11 +92,12 @@ await print({
   title: "Drains where time is billed",
   rows: [
     row("of eight at once, the last that gets no partition", last),
+    row("the same for a new consumer", lastOfNew),
     row("a deadline of 1 s, a handler of 10 s", late),
   ],
   notes: [
     `${given.repeats} rounds of eight drains. In each, ${
-      [...new Set(drained)].join(" or ")
+      [...drained].join(" or ")
     } got a partition.`,
     `${late.length} drains with a deadline.`,
   ],

@@ -1,5 +1,6 @@
 /**
- * How a drain that does not wait becomes a worker: by its first statement, or not at all.
+ * How a drain that does not wait becomes a worker: by its first statement, or not at all. A consumer that is new
+ * is registered before.
  *
  * @module
  */
@@ -10,7 +11,9 @@ import { messageOf } from "../../database/translate.ts";
 import { getLogger } from "../../log/logger.ts";
 import type { Entry } from "../lease/enter.ts";
 import { Membership } from "../lease/membership.ts";
+import { rebase } from "../link.ts";
 import type { CheckedOptions } from "../state/context.ts";
+import { register } from "./register.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -19,7 +22,7 @@ export class Entrance {
   /** What it enters with. */
   readonly membership: Membership;
   readonly #on: Queryable;
-  readonly #version: number;
+  readonly #options: CheckedOptions;
   readonly #over: AbortSignal | undefined;
 
   /**
@@ -28,19 +31,27 @@ export class Entrance {
    */
   constructor(
     db: Queryable,
-    { identity, version }: CheckedOptions,
+    options: CheckedOptions,
     session: Queryable,
     over: AbortSignal | undefined,
   ) {
-    this.membership = new Membership(identity, db, undefined);
+    this.membership = new Membership(options.identity, db, undefined);
     this.#on = quick(db, session, over);
-    this.#version = version;
+    this.#options = options;
     this.#over = over;
   }
 
-  /** Enters if a partition is free. Checks the schema. */
+  /**
+   * Enters if a partition is free. Checks the schema. If the consumer is new, or has another definition, it is
+   * registered first: on the same connection, as most of many drains at once are busy then.
+   */
   async enter(): Promise<Entry> {
-    return await this.membership.enter(this.#on, this.#version);
+    const { version } = this.#options;
+    const entry = await this.membership.enter(this.#on, version);
+    if (entry !== "register") return entry;
+    await rebase(this.#on);
+    await register(this.#on, this.#options);
+    return await this.membership.enter(this.#on, version);
   }
 
   /** Leaves, if nothing was claimed since. Otherwise the partition would be free only when the lease ends. */
