@@ -12,7 +12,7 @@ import { ownConnection, type Queryable } from "../database/queryable.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
 import { Link } from "./link.ts";
 import { EphemeralReader } from "./read/ephemeral_reader.ts";
-import { pace } from "./read/pace.ts";
+import { pace, unheardPace } from "./read/pace.ts";
 import type { Page, PageRow } from "./read/page.ts";
 import { replicaOf } from "./read/replica.ts";
 import { Seat } from "./read/seat.ts";
@@ -170,13 +170,18 @@ export async function* pages(
           await tend(link.session, waking, { ...standing, lookedAt: seat.lookedAt }, over),
         );
         const now = performance.now();
+        const isHeard = listener?.live === true;
         const wait = Math.min(
           look - now,
-          names === null ? pace(now - standing.busyAt, pollInterval) : Infinity,
+          names === null
+            ? pace(now - standing.busyAt, pollInterval)
+            : isHeard
+            ? Infinity
+            : unheardPace(now - standing.busyAt, pollInterval),
         );
         if (!idle || wait <= 0 || await bell.wait(seat.rung, wait, over) || over.aborted) break;
         // What lets it sleep tells by the bell whether to look.
-        if (waking === undefined || performance.now() >= dueAt) break;
+        if (waking === undefined || !isHeard || performance.now() >= dueAt) break;
       }
     }
   } finally {

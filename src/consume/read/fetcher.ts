@@ -12,6 +12,7 @@ import type { State } from "../state/state.ts";
 import { Caution } from "./caution.ts";
 import { cut } from "./cut.ts";
 import { looking } from "./look.ts";
+import { unheardPace } from "./pace.ts";
 import type { WindowReader } from "./window_reader.ts";
 
 /**
@@ -20,12 +21,6 @@ import type { WindowReader } from "./window_reader.ts";
  * page as well.
  */
 const quick = 100;
-
-/**
- * Without LISTEN, a reader looks again soon after it has found something, and later and later if it
- * finds no more: at first after this time, in milliseconds, and at last after `pollInterval`.
- */
-const soon = 50;
 
 /**
  * Reads for a worker, on the worker's own session, one query at a time. If a page is requested
@@ -121,9 +116,8 @@ export class Fetcher {
   /** How long a reader that is not woken waits from one look to the next. */
   #interval({ openedAt }: WindowReader): number {
     const { options: { pollInterval }, run: { listener, drain } } = this.#state;
-    if (listener !== undefined || drain) return pollInterval;
-    // It waits half as long as it has found nothing.
-    return Math.min(pollInterval, Math.max(soon, (openedAt - this.#rowsAt) / 2));
+    if (listener?.live === true || drain) return pollInterval;
+    return unheardPace(openedAt - this.#rowsAt, pollInterval);
   }
 
   /** When a reader must look at the latest. */
