@@ -25,9 +25,12 @@ export interface ConnectOptions {
   /**
    * Whether to LISTEN. If false, readers only poll. Set it to false behind a transaction pooler,
    * where LISTEN receives nothing. The URL can say so, too: `?listen=off`.
+   *
+   * Or the URL to LISTEN at: the direct address of the database, if the other one is a pooler's. All
+   * else then goes through the pooler, and consumers are woken at once. Empty is as undefined.
    * @default {true, or what the URL says}
    */
-  readonly listen?: boolean;
+  readonly listen?: boolean | string | undefined;
   /** The interval between heartbeats of the LISTEN connection, at least 10. @default {5000} */
   readonly heartbeat?: Duration;
   /** The timeout for the answer to a heartbeat, at least 10. @default {4000} */

@@ -22,7 +22,7 @@ import type { OwnConnection, QueryResult } from "./queryable.ts";
 import { QueryPool } from "./query_pool.ts";
 import { cutOff, Session, type SessionOptions } from "./session.ts";
 import { messageOf } from "./translate.ts";
-import { letsListen, withoutEffect } from "./url.ts";
+import { databaseUrl, letsListen, withoutEffect } from "./url.ts";
 
 const logger = getLogger(["hark", "database"]);
 
@@ -39,6 +39,8 @@ export class Connections {
   readonly handlerSessions: HandlerSessions;
   readonly #session: SessionOptions;
   readonly #listen: boolean;
+  /** How to connect where it LISTENs. */
+  readonly #listening: SessionOptions;
   readonly #queryTimeout: number;
   readonly #times: {
     readonly heartbeat: number;
@@ -74,9 +76,14 @@ export class Connections {
       applicationName: applicationName(options.applicationName),
       queryTimeout: durationMs("readerTimeout", options.readerTimeout, 8000, timeout),
     };
-    const { listen = letsListen(url) } = options;
-    if (typeof listen !== "boolean") bad("listen", listen, "Give true or false.");
-    this.#listen = listen;
+    const listen = options.listen === "" ? undefined : options.listen;
+    if (!["boolean", "string", "undefined"].includes(typeof listen)) {
+      bad("listen", listen, "Give true, false, or the URL to LISTEN at.");
+    }
+    this.#listen = listen !== false && (listen !== undefined || letsListen(url));
+    this.#listening = typeof listen === "string"
+      ? { ...this.#session, url: databaseUrl(listen) }
+      : this.#session;
     this.#times = {
       heartbeat: durationMs("heartbeat", options.heartbeat, 5000, interval),
       heartbeatTimeout: durationMs("heartbeatTimeout", options.heartbeatTimeout, 4000, interval),
@@ -110,7 +117,10 @@ export class Connections {
       },
       scarce: (reason, left) => this.#scarce(reason, left, "transactional handlers"),
     });
-    this.#observed = new ObservedConnections([this.pool, this.lanes, this.handlerSessions], listen);
+    this.#observed = new ObservedConnections(
+      [this.pool, this.lanes, this.handlerSessions],
+      this.#listen,
+    );
   }
 
   /** Runs one statement on a connection of the pool, which `run` is given. */
@@ -175,6 +185,12 @@ export class Connections {
     return await Session.open(this.#session, over);
   }
 
+  /** Opens a connection where this process LISTENs. The caller closes it. */
+  async listenSession(): Promise<Session> {
+    this.#mustBeOpen();
+    return await Session.open(this.#listening);
+  }
+
   /** A share of the connections that consumers and subscriptions have in common. The caller closes it. */
   lane(): OwnConnection {
     this.#mustBeOpen();
@@ -201,7 +217,7 @@ export class Connections {
 
   async #startListener(): Promise<Listener> {
     const listener = await Listener.start(
-      { ...this.#session, ...this.#times },
+      { ...this.#listening, ...this.#times },
       async (channel, payload) => {
         // Not through the pool: after a silent line its connections may be half-open, and each
         // would first have to time out.

@@ -11,6 +11,7 @@ import { count } from "../observe/seam.ts";
 import { backoff, Bell, pause } from "./bell.ts";
 import { isScarce } from "./driver_error.ts";
 import { counted } from "./counted.ts";
+import { arePooled } from "./pooled.ts";
 import type { Queryable } from "./queryable.ts";
 import { Session, type SessionOptions } from "./session.ts";
 import { messageOf } from "./translate.ts";
@@ -60,6 +61,8 @@ export class Listener {
   #session: Session | undefined;
   #running: Promise<void> = Promise.resolve();
   #live = false;
+  /** Whether a transaction pooler is in between: LISTEN would stay on a connection that others use. */
+  #pooled = false;
   #key: bigint | undefined;
   /** When the LISTEN session last answered. */
   #answeredAt = -Infinity;
@@ -181,24 +184,41 @@ export class Listener {
           remedy: "Connect to the primary.",
         });
       }
-      await session.query(`listen ${wakeChannel}`);
-      await session.query(`listen ${controlChannel}`);
-      await session.query(`listen ${testChannel}`);
+      this.#pooled = !session.setUp.direct && await this.#isPooled(session);
+      if (!this.#pooled) {
+        for (const channel of [wakeChannel, controlChannel, testChannel]) {
+          await session.query(`listen ${channel}`);
+        }
+      }
       this.#session = session;
-      this.#live = await this.#selfTest(prove);
+      this.#live = !this.#pooled && await this.#selfTest(prove);
       if (this.#live) this.#key = await this.#takeKey(session);
     } catch (error) {
       this.#session = undefined;
       await session.close();
       throw error;
     }
-    if (!this.#live) {
+    if (this.#pooled) {
+      logger.error(
+        "A transaction pooler is in between, through which LISTEN hears nothing. Workers only poll now. Connect " +
+          "directly, so that they are woken at once, or add listen=off to the URL.",
+      );
+    } else if (!this.#live) {
       logger.error(
         "LISTEN succeeded, but a test notification did not arrive. Probably a transaction pooler is in " +
           "between. Workers only poll now. Connect directly, so that they are woken at once.",
       );
     }
     this.#ringAll();
+  }
+
+  async #isPooled(session: Session): Promise<boolean> {
+    const other = await Session.open(this.#options);
+    try {
+      return await arePooled(session, other);
+    } finally {
+      await other.close();
+    }
   }
 
   async #takeKey(session: Session): Promise<bigint> {
@@ -311,7 +331,7 @@ export class Listener {
       try {
         // LISTEN is idempotent. So one statement serves as the heartbeat and also repairs an
         // UNLISTEN.
-        await session.query(`listen ${wakeChannel}`);
+        await session.query(this.#pooled ? "select" : `listen ${wakeChannel}`);
         listenedAt = performance.now();
       } catch (error) {
         return error;

@@ -7,6 +7,7 @@
 import { connectionsOf } from "../../database/database.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { translate } from "../../database/translate.ts";
+import { arePooled } from "../../database/pooled.ts";
 import type { Session } from "../../database/session.ts";
 import type { HarkError } from "../../errors.ts";
 import { requireSchema } from "../../schema/migrate.ts";
@@ -218,8 +219,10 @@ export async function listens(db: Queryable): Promise<boolean | undefined> {
   const sessions: Session[] = [];
   try {
     // One by one: if the second cannot be opened, the first is closed.
-    for (let n = 0; n < 2; n++) sessions.push(await connections.session());
+    sessions.push(await connections.listenSession());
+    sessions.push(await connections.session());
     const [listener, sender] = sessions as [Session, Session];
+    if (await arePooled(listener, sender)) return false;
     const token = crypto.randomUUID();
     const heard = Promise.withResolvers<void>();
     listener.onNotification((_, payload) => payload === token ? heard.resolve() : undefined);
