@@ -4,65 +4,26 @@ import config from "../../deno.json" with { type: "json" };
 import { commands } from "../../src/cli/main.ts";
 import { partner } from "../handlers/_support/partner.ts";
 import { PROJECT, scratch, test } from "../harness/mod.ts";
-import { Nats, natsRuns, natsUrl } from "../harness/nats.ts";
+import { Nats, natsRuns } from "../harness/nats.ts";
 import { staysWithin } from "./_support/audit.ts";
+import { before, calls, lasting } from "./_support/calls.ts";
 
 test("each command needs no more than its task's permission set", async ({ url, sql, t, use }) => {
-  await sql("select hark.register('r', array['orders'])");
-  await sql("select hark.notify('orders', '{}')");
-  await sql("create table users (id integer primary key)");
+  for (const statement of before) await sql(statement);
   await using made = await scratch();
   await using nats = natsRuns ? await Nats.open() : undefined;
   const stream = await nats?.stream({ subjects: undefined! });
-  const to = ["--nats", natsUrl, "--drain", "--stream", stream ?? ""];
-  const toNats: [string, string[]][] = natsRuns
-    ? [["relay", ["out", "--channels", "none", ...to]], ["inbox", ["in", ...to]]]
-    : [];
-  const calls: [string, string[], string?][] = [
-    ["sql", [], ""],
-    ["init", []],
-    ["new", [join(made.path, "shop")]],
-    ["notify", ["orders"]],
-    ["wake", ["--to", partner({ use }, () => new Response()).origin]],
-    ["tail", ["--from", "beginning", "--limit", "1"]],
-    ["status", []],
-    ["check", ["--max-lag", "1d"]],
-    ["doctor", []],
-    ["log", ["list"]],
-    ["delayed", ["list"]],
-    ["watch", ["add", "public.users", "--snapshot"]],
-    ["watch", ["list"]],
-    ["watch", ["sql", "public.users"]],
-    ["watch", ["remove", "public.users"]],
-    ["channels", [join(PROJECT, "examples/channels.ts")], ""],
-    ["consumers", ["list"]],
-    ["workers", []],
-    ["acts", []],
-    ["dead", ["list"]],
-    ["retry", ["r", "--all"]],
-    ["discard", ["r", "--all"]],
-    ["schedule", ["add", "s", "0 3 * * *", "orders"]],
-    ["schedule", ["next", "s"]],
-    ["retention", ["set", "30d"]],
-    ["retention", []],
-    ["seek", ["r", "now"]],
-    ["replay", ["r", "--from", "1"]],
-    ["pause", ["r"]],
-    ["resume", ["r"]],
-    ["cleanup", ["--older-than", "1d"]],
-    ["listen", [join(PROJECT, "examples/consumers/orders.ts"), "--drain"]],
-    ...toNats,
-    ["uninstall", ["--yes"]],
-  ];
-  // These run until they are ended: see tests/cli/embedded_test.ts, tests/dashboard/command_test.ts.
+  const all = calls(made.path, partner({ use }, () => new Response()).origin, stream);
   const left = Object.keys(commands).filter((name) =>
-    !["dev", "dashboard", ...natsRuns ? [] : ["relay", "inbox"]].includes(name) &&
-    !calls.some(([one]) => one === name)
+    !lasting.includes(name) && !all.some(({ command }) => command === name)
   );
   assert.deepEqual(left, [], "commands that are not called here");
-  for (const [command, args, to = url] of calls) {
+  for (const { command, args, alone } of all) {
     const step = command === "watch" ? `${command} ${args[0]}` : command;
-    await t.step(step, () => staysWithin(command, "cli.ts", [command, ...args], to));
+    await t.step(
+      step,
+      () => staysWithin(command, "cli.ts", [command, ...args], alone ? "" : url),
+    );
   }
 });
 

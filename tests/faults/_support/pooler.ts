@@ -4,6 +4,7 @@
  * @module
  */
 
+import assert from "node:assert/strict";
 import { join } from "node:path";
 import {
   giveTo,
@@ -87,6 +88,47 @@ log_disconnections = 0
   const running = stack.move();
   return { through, [Symbol.asyncDispose]: () => running.disposeAsync() };
 }
+
+/**
+ * Fails if something of one client is left in a session of the server, where it would reach the others: a setting,
+ * LISTEN, a lock, a prepared statement. A statement of Hark's may be left, as its name is made from its text.
+ */
+export async function assertUntouched(url: string): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  const clients = await Promise.all(Array.from({ length: serverConnections }, async () => {
+    const client = await connect(url);
+    stack.defer(() => disconnect(client));
+    // A transaction holds one of the connections. So the clients look at all of them.
+    await client.query("begin");
+    return client;
+  }));
+  const pids = new Set<number>();
+  for (const client of clients) {
+    const { rows: [row] } = await client.query(
+      `select pg_backend_pid() as pid,
+        array(select name || ' = ' || setting from pg_settings where source = 'session' and name <> all ($1))
+          || array(select 'listen ' || c from pg_listening_channels() c)
+          || array(select 'prepared ' || name from pg_prepared_statements
+            where name <> 'hark_' || left(encode(sha256(convert_to(statement, 'utf8')), 'hex'), 32))
+          || array(select 'locked ' || objid from pg_locks where pid = pg_backend_pid() and locktype = 'advisory')
+          as left`,
+      [kept],
+    );
+    pids.add(row.pid);
+    assert.deepEqual(row.left, []);
+  }
+  assert.equal(pids.size, serverConnections);
+  for (const client of clients) await client.query("rollback");
+}
+
+/** What pgbouncer itself sets for the client that has the connection. */
+const kept = [
+  "application_name",
+  "client_encoding",
+  "DateStyle",
+  "TimeZone",
+  "standard_conforming_strings",
+];
 
 function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
