@@ -1,10 +1,10 @@
 /**
- * Reading from a standby: what it costs the primary. A replay of a long log, and many subscriptions
- * while notifications are published at a rate: with the readers on the primary, on its standby, and,
+ * Reading from a standby: what it costs the primary. A replay of a long log, and many subscriptions and clients of
+ * streams while notifications are published at a rate: with the readers on the primary, on its standby, and,
  * for the rate, without readers. Prints what the readers asked of the primary, the processor time of
- * the primary's processes, and how long a notification takes from the call of `notify` to the loop.
+ * the primary's processes, and how long a notification takes from the call of `notify` to the loop or the socket.
  *
- *     deno task bench replica [--rows 1000000] [--readers 100] [--rate 100] [--seconds 20] [--json]
+ *     deno task bench replica [--rows 1000000] [--readers 100] [--clients 100] [--rate 100] [--seconds 20] [--json]
  *
  * Starts two servers of its own. Processor times are read in /proc, so it needs Linux.
  *
@@ -12,22 +12,30 @@
  */
 
 import { connect, type Database, notify, subscribe } from "@hark/postgres";
+import { streams } from "@hark/postgres/streams";
 import { once, ownServer } from "../tests/harness/mod.ts";
 import { standbyOf } from "../tests/faults/_support/standby.ts";
 import { fillLog } from "./fill.ts";
 import { flags, round, say } from "./flags.ts";
 import { pause, quantile } from "./own.ts";
+import { Clients } from "./streams/process.ts";
 import { print, type Row } from "./table.ts";
 
-const given = flags({ rows: "1000000", readers: "100", rate: "100", seconds: "20" });
-const [total, readers, rate, seconds] = ["rows", "readers", "rate", "seconds"].map(
-  given.number,
-) as [
-  number,
-  number,
-  number,
-  number,
-];
+const given = flags({
+  rows: "1000000",
+  readers: "100",
+  clients: "100",
+  rate: "100",
+  seconds: "20",
+});
+const [total, readers, clients, rate, seconds] =
+  (["rows", "readers", "clients", "rate", "seconds"] as const).map(given.number) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
 
 await using primary = await ownServer({
   settings: { shared_preload_libraries: "pg_stat_statements" },
@@ -95,13 +103,16 @@ async function replay(db: Database): Promise<void> {
   if (count !== total) throw new Error(`${count} of ${total} came`);
 }
 
+/** The time by a clock that processes share, in ms. */
+const clock = () => performance.timeOrigin + performance.now();
+
 /** Publishes at the rate, with a time in each payload. */
 async function publish(): Promise<void> {
   await using db = await connect(primary.url);
   const begun = performance.now();
   for (let n = 0; n < rate * seconds; n++) {
     await pause(Math.max(0, begun + n * 1000 / rate - performance.now()));
-    await notify(db, "live", performance.now());
+    await notify(db, "live", { at: clock() });
   }
 }
 
@@ -114,7 +125,7 @@ async function live(db: Database | undefined) {
     ready.push(begun.promise);
     const options = { signal: end.signal, onReady: begun.resolve };
     for await (const { payload } of subscribe(db, "live", options)) {
-      times.push(performance.now() - payload);
+      times.push(clock() - payload.at);
     }
   });
   await Promise.all(ready);
@@ -135,6 +146,33 @@ async function live(db: Database | undefined) {
   };
 }
 
+/** The same with clients of streams, in a process of their own. */
+async function streamed(db: Database) {
+  const end = new AbortController();
+  const handle = streams(db, {
+    authorize: () => true,
+    channels: "live",
+    signal: end.signal,
+  });
+  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, handle);
+  const reading = new Clients(server.addr.port, "/", clients, true);
+  await reading.line();
+  await pause(2000);
+  await reading.ask();
+  const found = await measured(async () => {
+    await publish();
+    await pause(3000);
+  });
+  const { events, p50, p99 } = await reading.ask();
+  await reading[Symbol.asyncDispose]();
+  end.abort();
+  await server.shutdown();
+  if (events !== rate * seconds * clients) {
+    throw new Error(`${events} of ${rate * seconds * clients} came`);
+  }
+  return { ...found, "p50, ms": round(p50), "p99, ms": round(p99) };
+}
+
 const rows: Row[] = [];
 const none = { "p50, ms": null, "p99, ms": null };
 for (const [where, replica] of [["primary", undefined], ["standby", standby.url]] as const) {
@@ -147,23 +185,22 @@ for (const [where, replica] of [["primary", undefined], ["standby", standby.url]
   rows.push({ work, ...await measured(() => replay(db)), ...none });
   await db.close();
 }
-for (
-  const [where, replica] of [
-    ["none", undefined],
-    ["primary", undefined],
-    ["standby", standby.url],
-  ] as const
-) {
-  say(`${readers} subscriptions: ${where}`);
-  const db = where === "none" ? undefined : await connect(
-    asReader(primary.url),
-    replica === undefined ? {} : { replica: asReader(replica) },
-  );
-  const work = where === "none"
-    ? `${rate}/s, no readers`
-    : `${rate}/s, ${readers} subscriptions on the ${where}`;
-  rows.push({ work, ...await live(db) });
-  await db?.close();
+say("no readers");
+rows.push({ work: `${rate}/s, no readers`, ...await live(undefined) });
+for (const [where, replica] of [["primary", undefined], ["standby", standby.url]] as const) {
+  const on = () =>
+    connect(asReader(primary.url), replica === undefined ? {} : { replica: asReader(replica) });
+  {
+    say(`${readers} subscriptions: ${where}`);
+    await using db = await on();
+    rows.push({ work: `${rate}/s, ${readers} subscriptions on the ${where}`, ...await live(db) });
+  }
+  say(`${clients} clients of streams: ${where}`);
+  await using db = await on();
+  rows.push({
+    work: `${rate}/s, ${clients} clients of streams on the ${where}`,
+    ...await streamed(db),
+  });
 }
 await print({
   title: "Reading from a standby",

@@ -1,6 +1,6 @@
 /**
- * Size: what a program loads of each public module, as one file, minified and compressed by gzip. It
- * needs no server.
+ * Size: what a program loads of each public module, as one file, minified and compressed by gzip. Then that of a
+ * function that publishes and drains. It needs no server.
  *
  *     deno task bench size [--json]
  *
@@ -14,7 +14,8 @@ import { print, type Row } from "./table.ts";
 
 const given = flags({});
 const rows: Row[] = [];
-for (const [name, path] of Object.entries(config.exports)) {
+const modules = { ...config.exports, "publish and drain": "bench/size/publish_and_drain.ts" };
+for (const [name, path] of Object.entries(modules)) {
   const { minified, gzipped } = await bundleSize(path);
   rows.push({ export: name, "minified, bytes": minified, "gzipped, bytes": gzipped });
 }

@@ -13,54 +13,13 @@
 
 import { notify, notifyMany } from "@hark/postgres";
 import { streams } from "@hark/postgres/streams";
-import { fromFileUrl } from "../tests/harness/files.ts";
 import { flags, round } from "./flags.ts";
 import { ownDatabase, pause } from "./own.ts";
+import { Clients } from "./streams/process.ts";
 import { print } from "./table.ts";
-import { TextLineStream } from "./workers/lines.ts";
 
 const given = flags({ clients: "1000", silent: "10", count: "200", rate: "20" });
 const [clients, silent, count, rate] = ["clients", "silent", "count", "rate"].map(given.number);
-
-/** Clients in a process of their own. */
-class Clients implements AsyncDisposable {
-  readonly #process: Deno.ChildProcess;
-  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
-  readonly #lines: ReadableStreamDefaultReader<string>;
-
-  constructor(port: number, path: string, count: number, reads: boolean) {
-    this.#process = new Deno.Command("deno", {
-      args: [
-        "run",
-        "--no-prompt",
-        "--quiet",
-        "--lock=dev.lock",
-        "-P=measure",
-        fromFileUrl(new URL("./streams/clients.ts", import.meta.url)),
-        ...[port, path, count, reads].map(String),
-      ],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "inherit",
-    }).spawn();
-    this.#input = this.#process.stdin.getWriter();
-    this.#lines = this.#process.stdout.pipeThrough(new TextLineStream()).getReader();
-  }
-
-  async line(): Promise<string> {
-    return (await this.#lines.read()).value ?? "";
-  }
-
-  async ask(): Promise<{ events: number; p50: number; p99: number }> {
-    await this.#input.write(new TextEncoder().encode("?\n"));
-    return JSON.parse(await this.line());
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#process.kill("SIGKILL");
-    await this.#process.status;
-  }
-}
 
 await using own = await ownDatabase();
 const { db } = own;

@@ -1,0 +1,7 @@
+/**
+ * Does nothing: what starting costs by itself.
+ *
+ * @module
+ */
+
+export {};
