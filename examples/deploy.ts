@@ -7,7 +7,7 @@
  *     curl -d '{"id":42}' localhost:8000/orders
  *     hark wake --to http://localhost:8000/wake
  *     curl -X POST -H "Authorization: Bearer $DRAIN_SECRET" localhost:8000/drain
- *     curl 'localhost:8000/bills?offset=-1&live=sse'
+ *     curl -N 'localhost:8000/bills?offset=-1&live=sse'
  */
 import { connect, Consumer, type Database, migrate, notify } from "@hark/postgres";
 import { drainHandler, wakeHandler } from "@hark/postgres/edge";

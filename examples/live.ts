@@ -9,15 +9,15 @@ import { connect, Consumer, migrate, notify } from "@hark/postgres";
 await using db = await connect(Deno.env.get("DATABASE_URL"));
 await migrate(db);
 
-await notify(db, "orders", { id: 1 });
+await notify(db, "example-live", { id: 1 });
 
 const consumer = new Consumer<{ id: number }>(db, {
   id: "example-live",
-  channels: "orders",
+  channels: "example-live",
   async handle({ payload, isReplay }) {
     console.log(isReplay ? "replayed" : "live", payload.id);
     // A handler may publish; the consumer receives that like any other notification.
-    if (payload.id < 3) await notify(db, "orders", { id: payload.id + 1 });
+    if (payload.id < 3) await notify(db, "example-live", { id: payload.id + 1 });
     else stop.abort();
   },
 });
