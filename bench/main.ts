@@ -58,8 +58,8 @@ const benches: Readonly<Record<string, Bench>> = {
     spawns: false,
   },
   replica: {
-    about: "A replay and 100 subscriptions on a standby: what they cost the primary",
-    spawns: false,
+    about: "A replay, subscriptions and streams on a standby: what they cost the primary",
+    spawns: true,
     runs: "cat",
   },
   rare: {
@@ -86,7 +86,7 @@ const benches: Readonly<Record<string, Bench>> = {
     about: "Eight drains at once over two partitions: when those return that get none",
     spawns: false,
   },
-  startup: { about: "How long a hark command takes", spawns: true },
+  startup: { about: "How long a hark command takes, and importing each module", spawns: true },
   failover: {
     about: "How long until another worker takes over after a worker is lost",
     spawns: true,
@@ -161,7 +161,16 @@ async function run(
   args: readonly string[],
 ): Promise<number> {
   const rights = runs !== undefined
-    ? ["-P=listen", `--allow-run=${[...config.permissions.listen.run, runs].join(",")}`]
+    ? [
+      "-P=listen",
+      `--allow-run=${
+        [
+          ...config.permissions.listen.run,
+          runs,
+          ...spawns ? [...config.permissions.bench.run, Deno.execPath()] : [],
+        ].join(",")
+      }`,
+    ]
     : spawns
     ? [
       "-P=bench",
