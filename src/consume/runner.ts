@@ -11,7 +11,7 @@ import type { Queryable } from "../database/queryable.ts";
 import { durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger, printLeftOut } from "../log/logger.ts";
-import type { DrainOptions } from "./options.ts";
+import type { DrainOptions } from "./run_options.ts";
 import type { CheckedOptions, Tally } from "./state/context.ts";
 import { type Cutting, notStored, supervise } from "./worker/supervisor.ts";
 

@@ -25,6 +25,7 @@ const floors: readonly (readonly string[])[] = [
     "options",
     "retry",
     "retry_options",
+    "run_options",
     "start",
     "subscribe_options",
   ],
