@@ -96,7 +96,7 @@ export type {
   HandlerContext,
   HandlingWorker,
 } from "./src/consume/handler.ts";
-export type { LimitOptions, RateOptions } from "./src/consume/limit_options.ts";
+export type { KeyLimitOptions, LimitOptions, RateOptions } from "./src/consume/limit_options.ts";
 export type {
   ChannelGiven,
   ChannelStart,
