@@ -8,7 +8,7 @@ import type { Duration } from "../duration.ts";
 
 /** Options of {@linkcode Consumer.run}. */
 export interface RunOptions {
-  /** Stop the run when this signal aborts, as {@linkcode Consumer.stop} does. */
+  /** Stop the run when this signal aborts, as `stop()` does. */
   readonly signal?: AbortSignal;
 }
 

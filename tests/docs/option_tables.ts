@@ -12,6 +12,7 @@ import {
   limitRules,
   rateRules,
   retryRules,
+  runRules,
   subscribeRules,
 } from "../../src/consume/option_table.ts";
 import { monitorRules } from "../../src/metrics/options.ts";
@@ -27,6 +28,7 @@ const made: Readonly<Record<string, Rules>> = {
   LimitOptions: limitRules,
   KeyLimitOptions: keyLimitRules,
   RateOptions: rateRules,
+  RunOptions: runRules,
   DrainOptions: drainRules,
   SubscribeOptions: subscribeRules,
   StreamsOptions: streamsRules,
@@ -35,7 +37,7 @@ const made: Readonly<Record<string, Rules>> = {
 };
 
 /** The interfaces whose fields are listed, each with the first paragraph of its comment. */
-const listed = ["Drained", "TestDatabase", "NotificationFacts", "TestContext"];
+const listed = ["ConsumerFilter", "Drained", "TestDatabase", "NotificationFacts", "TestContext"];
 
 /** A page's lines with the tables below the headings of these interfaces as they should be. */
 export function withOptionTables(
