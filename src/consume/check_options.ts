@@ -61,7 +61,6 @@ export function withChannels<Options extends ConsumerOptions>(o: Options): Optio
  */
 export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
   o = withChannels(o);
-  checkedValues("a consumer", consumerRules, o);
   if (o.id !== undefined) consumerName(o.id);
   if (o.handle !== undefined && o.handleBatch !== undefined) throw both(o.id);
   // A subclass may have either handler as a method.

@@ -8,26 +8,11 @@ import type { Parts } from "./parts.ts";
 
 /** How long nothing is due unless a bell rings, in milliseconds. */
 export function untilDue(parts: Parts): number {
-  const {
-    acknowledger,
-    assignment,
-    beats,
-    dispatcher,
-    fetcher,
-    maintenance,
-    room,
-    slumber,
-    state,
-    stopReport,
-  } = parts;
+  const { dispatcher, fetcher, room, state, stopReport } = parts;
+  const { assignment, beats, acknowledger, maintenance, slumber } = parts;
   const { run, entries: { queue } } = state;
-  let next = Math.min(
-    assignment.due,
-    beats.due,
-    acknowledger.due,
-    maintenance.due,
-    slumber.due,
-  );
+  const always = [assignment, beats, acknowledger, maintenance, slumber];
+  let next = Math.min(...always.map(({ due }) => due));
   if (run.waking !== undefined) {
     next = Math.min(next, run.waking.due(fetcher.standing(dispatcher.open)));
   }
