@@ -25,11 +25,11 @@ Deno.test("after crashes of the server subscriptions lose nothing, and get once 
       },
     );
   };
-  for (const _crash of numbers(1, 4)) {
+  for (const _crash of numbers(1, 2)) {
     const first = last + 1;
     const begun = readings.map(({ inbox }) => inbox.items.length);
     // Each is read to a private mark, most of which no stored one follows.
-    for (const _n of numbers(1, 10)) {
+    for (const _n of numbers(1, 5)) {
       await publish(server, last + 1, last + 3);
       last += 3;
       await all(last);
