@@ -384,8 +384,8 @@ $$;
 -- Has a drain that does not wait become a worker that owns one partition, if there is one for it. One call decides,
 -- so that each of many drains that begin at once is told by its first statement. To become a worker first would have
 -- the others give partitions back. Further partitions are claimed as by any worker. Returns
---   entered   it is a worker, and owns a partition, unless the rows of all free ones are locked
---   busy      living workers own all partitions, or are about to
+--   entered   it is a worker, and owns a partition
+--   busy      living workers own all partitions or are about to, or other transactions hold the rows of the rest
 --   register  there is no such consumer, or it has another definition or a version below the given one. Also if all is
 --             served: registration refuses a definition that the living workers do not have, or takes the consumer over
 --   join      become a worker as any other: the consumer is paused, its row is locked, or the number of its
@@ -415,19 +415,6 @@ as $$
   having count(*) > 0
 $$;
 
--- Has workers enter one after the other: each sees what the one before has claimed. Only Hark's functions can lock the
--- row, and any role can take an advisory lock. An operator's open transaction may hold the row, which is not waited for
--- for long. Without it two may enter for one partition; then one of them gets none.
-create or replace function hark.hold_entrance(consumer text) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
-as $$
-begin
-  perform from hark.consumers c where c.name = $1 for no key update;
-exception when lock_not_available then
-  null;
-end
-$$;
-
 create or replace function hark.take_free(
   consumer text, owner uuid, process uuid, lease_ms integer, name text, definition json, version integer
 ) returns text
@@ -436,6 +423,7 @@ as $$
 declare
   known hark.consumers;
   free integer[];
+  is_new boolean;
 begin
   perform hark.require_fresh_snapshot();
   select * into known from hark.consumers c where c.name = $1;
@@ -446,7 +434,12 @@ begin
   elsif known.paused_at is not null or known.next_partitions is not null then
     return 'join';
   end if;
-  perform hark.hold_entrance($1);
+  -- One after the other: each sees what the one before has claimed. But any role can take this lock, so it is waited
+  -- for 50 ms at most. Without it several try for one partition, and all but one find its row locked or owned.
+  for tries in 1 .. 50 loop
+    exit when pg_try_advisory_xact_lock(hashtextextended($1, 5238));
+    perform pg_sleep(0.001);
+  end loop;
   free := hark.free_for($1, $2);
   -- Living workers that own nothing are about to claim what is free.
   if cardinality(free) <= (
@@ -463,11 +456,16 @@ begin
   end if;
   insert into hark.processes (id, name, lease_until)
   values ($3, hark.process_name($5), clock_timestamp() + make_interval(secs => $4 / 1000.0)) on conflict do nothing;
+  is_new := found;
   insert into hark.workers (consumer, owner, process) values ($1, $2, $3) on conflict do nothing;
   for i in 1 .. cardinality(free) loop
     perform from hark.claim($1, free[i:i], $2, false, true);
-    exit when found;
+    if found then
+      return 'entered';
+    end if;
   end loop;
-  return 'entered';
+  delete from hark.workers w where w.consumer = $1 and w.owner = $2;
+  delete from hark.processes p where p.id = $3 and is_new;
+  return 'busy';
 end
 $$;

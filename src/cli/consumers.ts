@@ -15,7 +15,7 @@ import type { ConsumerStatus } from "../operate/consumer_status.ts";
 import { commandGroup, databaseCommand } from "./command.ts";
 import { consumer, number, positional, refuse, toggle } from "./options.ts";
 import { nextAttempt } from "./next_attempt.ts";
-import { leaseText, workerText } from "./status.ts";
+import { leaseText, workerText } from "./served_by.ts";
 import { surroundings } from "./surroundings.ts";
 import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
 import { ago, countText, named, numberText, shellWord, shortened } from "./text.ts";

@@ -4,10 +4,12 @@
  * @module
  */
 
-import { bad, knownOptions, show } from "../check.ts";
+import { bad, show } from "../check.ts";
 import { messageOf } from "../database/translate.ts";
-import { aYear, type Duration, durationMs, requiredMs } from "../duration.ts";
+import { aYear, type Duration, requiredMs } from "../duration.ts";
+import { checkedInside } from "../option_rules.ts";
 import type { Notification } from "./notification.ts";
+import { retryRules } from "./option_table.ts";
 import type { ErrorKind, RetryDecision, RetryOptions } from "./retry_options.ts";
 
 /**
@@ -137,25 +139,20 @@ export interface CheckedRetry {
  */
 export function retryPolicy(retry: RetryOptions | RetryDecision | undefined): CheckedRetry {
   const o: RetryOptions = typeof retry === "function" ? {} : retry ?? {};
-  knownOptions("retry", o, ["initial", "maximum", "factor", "step", "only", "never"]);
-  const bounds = { least: 0, most: aYear };
-  const { factor, step } = o;
-  if (factor !== undefined && !(typeof factor === "number" && factor >= 1 && factor <= 100)) {
-    bad("retry.factor", factor, "Give a number from 1 (equal waits) to 100.");
+  const { initial, maximum, factor, step } = checkedInside("retry", retryRules, o);
+  if (o.factor !== undefined && step !== undefined) {
+    bad("retry.step", o.step, "Give either factor or step.");
   }
-  if (factor !== undefined && step !== undefined) {
-    bad("retry.step", step, "Give either factor or step.");
-  }
-  const most = durationMs("retry.maximum", o.maximum, undefined, bounds);
-  const initial = durationMs("retry.initial", o.initial, Math.min(500, most ?? 500), bounds);
-  if (most !== undefined && most < initial) {
+  const isGiven = { initial: o.initial !== undefined, maximum: o.maximum !== undefined };
+  if (isGiven.initial && isGiven.maximum && maximum < initial) {
     bad("retry.maximum", o.maximum, `Give at least retry.initial, which is ${show(o.initial)}.`);
   }
   return {
-    retryInitial: initial,
-    retryMaximum: most ?? Math.max(600_000, initial),
-    retryFactor: factor ?? 2,
-    retryStep: durationMs("retry.step", step, undefined, bounds),
+    // A default gives way.
+    retryInitial: isGiven.initial ? initial : Math.min(initial, maximum),
+    retryMaximum: isGiven.maximum ? maximum : Math.max(initial, maximum),
+    retryFactor: factor,
+    retryStep: step,
     retryOnly: errorKinds("retry.only", o.only),
     retryNever: errorKinds("retry.never", o.never) ?? [],
     retryDecide: typeof retry === "function" ? retry : undefined,
