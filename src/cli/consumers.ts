@@ -5,6 +5,7 @@
  */
 
 import { consumerName } from "../check.ts";
+import { consumerRules } from "../consume/option_table.ts";
 import type {
   ConsumerDetails,
   PartitionStatus,
@@ -229,7 +230,7 @@ const partitions = databaseCommand({
   options: {
     consumer,
     count: positional(
-      number("N", { least: 1, most: 1024 }),
+      number("N", consumerRules.partitions),
       "The number of partitions, 1 to 1024.",
     ),
   },

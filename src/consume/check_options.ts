@@ -13,12 +13,12 @@ import { checkedValues } from "../option_rules.ts";
 import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
 import { type AnyAround, aroundList, withAround } from "./around.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
+import { retryPolicy } from "./check_retry.ts";
 import { isWaitedFor } from "./state/work.ts";
 import { consumerRules } from "./option_table.ts";
 import type { ChannelGiven, ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
 import type { CheckedOptions } from "./state/context.ts";
 import { checkedLimits } from "./limits.ts";
-import { retryPolicy } from "./retry.ts";
 import { type LogPlace, startValues } from "./start.ts";
 
 /** How many rows are scanned for one page. Bounds how long a read of a rare channel takes. */

@@ -28,7 +28,7 @@ const floors: readonly (readonly string[])[] = [
   ["state/"],
   ["dispatch/", "lease/", "read/", "settle/"],
   ["worker/", "pages"],
-  ["check_options", "class_fields", "consumer", "limits", "runner", "subscribe"],
+  ["check_options", "check_retry", "class_fields", "consumer", "limits", "runner", "subscribe"],
 ];
 
 /** The part that a file belongs to: its folder, such as `state/`, or itself, such as `consumer`. */
