@@ -181,9 +181,7 @@ export class Listener {
           remedy: "Connect to the primary.",
         });
       }
-      await session.query(`listen ${wakeChannel}`);
-      await session.query(`listen ${controlChannel}`);
-      await session.query(`listen ${testChannel}`);
+      await session.query(`listen ${wakeChannel}; listen ${controlChannel}; listen ${testChannel}`);
       this.#session = session;
       this.#live = await this.#selfTest(prove);
       if (this.#live) this.#key = await this.#takeKey(session);
