@@ -5,7 +5,8 @@ import { commands } from "../../src/cli/main.ts";
 import { partner } from "../handlers/_support/partner.ts";
 import { PROJECT, scratch, test } from "../harness/mod.ts";
 import { Nats, natsRuns, natsUrl } from "../harness/nats.ts";
-import { staysWithin } from "./_support/audit.ts";
+import { stayWithin } from "./_support/audit.ts";
+import { rightsOf } from "./_support/hark.ts";
 
 test("each command needs no more than its task's permission set", async ({ url, sql, t, use }) => {
   await sql("select hark.register('r', array['orders'])");
@@ -20,8 +21,10 @@ test("each command needs no more than its task's permission set", async ({ url, 
     : [];
   const calls: [string, string[], string?][] = [
     ["sql", [], ""],
+    ["new", [join(made.path, "shop")], ""],
+    ["channels", [join(PROJECT, "examples/channels.ts")], ""],
+    ["listen", [join(PROJECT, "examples/consumers/orders.ts"), "--drain"]],
     ["init", []],
-    ["new", [join(made.path, "shop")]],
     ["notify", ["orders"]],
     ["wake", ["--to", partner({ use }, () => new Response()).origin]],
     ["tail", ["--from", "beginning", "--limit", "1"]],
@@ -34,7 +37,6 @@ test("each command needs no more than its task's permission set", async ({ url, 
     ["watch", ["list"]],
     ["watch", ["sql", "public.users"]],
     ["watch", ["remove", "public.users"]],
-    ["channels", [join(PROJECT, "examples/channels.ts")], ""],
     ["consumers", ["list"]],
     ["workers", []],
     ["acts", []],
@@ -50,7 +52,6 @@ test("each command needs no more than its task's permission set", async ({ url, 
     ["pause", ["r"]],
     ["resume", ["r"]],
     ["cleanup", ["--older-than", "1d"]],
-    ["listen", [join(PROJECT, "examples/consumers/orders.ts"), "--drain"]],
     ...toNats,
     ["uninstall", ["--yes"]],
   ];
@@ -60,9 +61,17 @@ test("each command needs no more than its task's permission set", async ({ url, 
     !calls.some(([one]) => one === name)
   );
   assert.deepEqual(left, [], "commands that are not called here");
+  // Those that follow one another with the same rights run in one process.
+  const together: { rights: string; to: string; commands: string[][] }[] = [];
   for (const [command, args, to = url] of calls) {
-    const step = command === "watch" ? `${command} ${args[0]}` : command;
-    await t.step(step, () => staysWithin(command, "cli.ts", [command, ...args], to));
+    const rights = rightsOf(command).join(" ");
+    const last = together.at(-1);
+    if (last?.rights === rights && last.to === to) last.commands.push([command, ...args]);
+    else together.push({ rights, to, commands: [[command, ...args]] });
+  }
+  for (const { to, commands } of together) {
+    const task = commands[0]![0]!;
+    await t.step(task, () => stayWithin(task, commands, to));
   }
 });
 
