@@ -140,8 +140,10 @@ export class Listener {
       }
       await session.query(`listen ${wakeChannel}; listen ${controlChannel}; listen ${testChannel}`);
       this.#session = session;
-      this.#live = await this.#selfTest(prove);
-      if (this.#live) this.#key = await this.#takeKey(session);
+      const delivers = await this.#selfTest(prove);
+      if (delivers) this.#key = await this.#takeKey(session);
+      // Not before: if the session ends on the way, nothing may run a statement on it.
+      this.#live = delivers;
     } catch (error) {
       this.#session = undefined;
       await session.close();
