@@ -216,12 +216,13 @@ export class Connections {
   }
 
   async #startListener(): Promise<Listener> {
+    let started = false;
     const listener = await Listener.start(
       { ...this.#listening, ...this.#times },
       async (channel, payload) => {
-        // Not through the pool: after a silent line its connections may be half-open, and each
-        // would first have to time out.
-        const session = await this.#another();
+        // The reader that starts it has just used the lanes. Later a connection of its own: after a silent
+        // line those of lanes and pool may be half-open, and each would first have to time out.
+        const session = started ? await this.#another() : this.lane();
         try {
           await session.query("select pg_notify($1::text, $2::text)", [channel, payload]);
         } finally {
@@ -230,6 +231,7 @@ export class Connections {
       },
       (reason) => this.#scarce(reason, 0, "LISTEN"),
     );
+    started = true;
     this.#observed.listener = listener;
     // A silent line or a restart that ended the LISTEN connection has most likely ended the pool's
     // connections too. The next query on one of them would only find out by its timeout.

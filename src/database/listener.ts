@@ -143,13 +143,15 @@ export class Listener {
       }
       this.#pooled = !session.setUp.direct && await this.#isPooled(session);
       if (!this.#pooled) {
-        for (const channel of [wakeChannel, controlChannel, testChannel]) {
-          await session.query(`listen ${channel}`);
-        }
+        await session.query(
+          `listen ${wakeChannel}; listen ${controlChannel}; listen ${testChannel}`,
+        );
       }
       this.#session = session;
-      this.#live = !this.#pooled && await this.#selfTest(prove);
-      if (this.#live) this.#key = await this.#takeKey(session);
+      const delivers = !this.#pooled && await this.#selfTest(prove);
+      if (delivers) this.#key = await this.#takeKey(session);
+      // Not before: if the session ends on the way, nothing may run a statement on it.
+      this.#live = delivers;
     } catch (error) {
       this.#session = undefined;
       await session.close();

@@ -5,8 +5,9 @@ import { commands } from "../../src/cli/main.ts";
 import { partner } from "../handlers/_support/partner.ts";
 import { PROJECT, scratch, test } from "../harness/mod.ts";
 import { Nats, natsRuns } from "../harness/nats.ts";
-import { staysWithin } from "./_support/audit.ts";
+import { stayWithin } from "./_support/audit.ts";
 import { before, calls, lasting } from "./_support/calls.ts";
+import { rightsOf } from "./_support/hark.ts";
 
 test("each command needs no more than its task's permission set", async ({ url, sql, t, use }) => {
   for (const statement of before) await sql(statement);
@@ -18,12 +19,18 @@ test("each command needs no more than its task's permission set", async ({ url, 
     !lasting.includes(name) && !all.some(({ command }) => command === name)
   );
   assert.deepEqual(left, [], "commands that are not called here");
+  // Those that follow one another with the same rights run in one process.
+  const together: { rights: string; to: string; commands: string[][] }[] = [];
   for (const { command, args, alone } of all) {
-    const step = command === "watch" ? `${command} ${args[0]}` : command;
-    await t.step(
-      step,
-      () => staysWithin(command, "cli.ts", [command, ...args], alone ? "" : url),
-    );
+    const to = alone ? "" : url;
+    const rights = rightsOf(command).join(" ");
+    const last = together.at(-1);
+    if (last?.rights === rights && last.to === to) last.commands.push([command, ...args]);
+    else together.push({ rights, to, commands: [[command, ...args]] });
+  }
+  for (const { to, commands } of together) {
+    const task = commands[0]![0]!;
+    await t.step(task, () => stayWithin(task, commands, to));
   }
 });
 

@@ -6,10 +6,10 @@ import { hark, oneByOne, output, refused } from "./_support/hark.ts";
 
 async function following(url: string, args: string[], sql: (text: string) => Promise<unknown[]>) {
   const child = hark(["tail", ...args], { url });
-  // It has begun once its LISTEN connection is there.
+  // It has begun once its LISTEN connection is there, which takes its key next.
   await until(async () =>
     (await sql(`select 1 from pg_stat_activity where datname = current_database()
-      and application_name like '%' and query ilike 'listen%'`)).length > 0
+      and query ~* '^(listen|select pg_try_advisory_lock)'`)).length > 0
   );
   return child;
 }

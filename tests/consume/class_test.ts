@@ -251,7 +251,7 @@ test("hark listen lists a class with its handlers by channel as a field", async 
   });
   const listed = await output(
     ["listen", "--list-consumers", join(folder.path, "mail.ts")],
-    { url },
+    { url, here: true },
   );
   assert.match(listed, /mail +orders\.placed/);
 });
@@ -274,6 +274,7 @@ test("hark listen --list-consumers refuses a class with a misspelt or wrong opti
     ["size.ts", /class Mail.*batchSize is 3/],
   ];
   for (const [file, message] of cases) {
-    await refused(["listen", "--list-consumers", join(folder.path, file)], 2, message, { url });
+    const args = ["listen", "--list-consumers", join(folder.path, file)];
+    await refused(args, 2, message, { url, here: true });
   }
 });

@@ -263,7 +263,7 @@ for (const concurrency of [1, 3, 5]) {
               anySteps(transactional),
               (partitions, maxWaiting, steps) => play({ ...kind, partitions, maxWaiting }, steps),
             ),
-            { numRuns: 300 },
+            { numRuns: 100 },
           );
         });
       }
@@ -302,7 +302,7 @@ for (const one of limits) {
               limits: one,
             }, steps),
         ),
-        { numRuns: 300 },
+        { numRuns: 100 },
       );
     });
   }

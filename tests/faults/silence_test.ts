@@ -1,9 +1,19 @@
 import assert from "node:assert/strict";
 import { connect, notify } from "../../mod.ts";
 import { cutProxy, patient, test, until, within } from "../harness/mod.ts";
+import { role } from "../schema/_support/role.ts";
 import { Line } from "./_support/line.ts";
 import { said } from "./_support/logs.ts";
-import { Gate, NEVER_POLL, numbers, publish, Reading, Running } from "./_support/running.ts";
+import {
+  Gate,
+  killBackends,
+  listenBackends,
+  NEVER_POLL,
+  numbers,
+  publish,
+  Reading,
+  Running,
+} from "./_support/running.ts";
 
 const port = (url: string) => Number(new URL(url).port || 5432);
 
@@ -78,6 +88,25 @@ test("a black hole for new connections too: it goes on when that ends", async (c
   await reading.inbox.atLeast(5);
   assert.deepEqual(running.payloads, numbers(1, 5));
   assert.deepEqual(reading.payloads, numbers(1, 5));
+});
+
+test("while each new LISTEN connection fails after its test has arrived, consumers poll", async (context) => {
+  const { name, url } = await role(context);
+  await context.sql("select hark.grant_consume($1)", [name]);
+  const db = context.use(await connect(url, { maxReconnectDelay: 100 }));
+  // It asks for its lease often, on the LISTEN connection if there is one.
+  const running = context.use(new Running(db, { pollInterval: 100, lease: 1000 }));
+  await publish(context, 1, 1);
+  await running.atLeast(1);
+  const since = Date.now();
+  await context.sql("revoke execute on function pg_try_advisory_lock(bigint) from public");
+  await killBackends(context, listenBackends);
+  await said("warning", /No LISTEN connection \(attempt 9\).*pg_try_advisory_lock/, since);
+  await publish(context, 2, 5);
+  await running.atLeast(5);
+  await context.sql("grant execute on function pg_try_advisory_lock(bigint) to public");
+  await until(async () => (await listenBackends(context)).length === 1);
+  assert.deepEqual(running.payloads, numbers(1, 5));
 });
 
 test("closing a database behind a silent line does not hang", async (context) => {

@@ -161,10 +161,13 @@ async function noSessionsLeft(database: string): Promise<void> {
           and application_name <> 'hark harness'`,
       [database],
     );
+  let left: Row[] = [];
   // A closed connection takes the server a moment to notice. On a busy machine that is seconds.
-  await until(async () => (await sessions()).length === 0).catch(() => {});
-  const left = await sessions();
-  if (left.length === 0) return;
+  const none = await until(async () => (left = await sessions()).length === 0).catch((error) => {
+    if (left.length === 0) throw error;
+    return false;
+  });
+  if (none) return;
   const list = left.map((row) =>
     `  ${row.pid} "${row.application_name}" ${row.state}: ${row.query}`
   );

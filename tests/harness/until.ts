@@ -34,17 +34,19 @@ function setting(variable: string): string | undefined {
 }
 
 /**
- * Calls `predicate` every few milliseconds until it gives something truthy, and returns that. Fails
- * with the last value (or the error the last call threw) at the deadline.
+ * Calls `predicate` until it gives something truthy, and returns that: every few milliseconds at first,
+ * then less often, as most predicates ask the server. Fails with the last value (or the error the last
+ * call threw) at the deadline.
  */
 export async function until<T>(
   predicate: () => T | Promise<T>,
   { deadline = DEADLINE, what = String(predicate).slice(0, 200) }: Wait = {},
 ): Promise<T> {
   const time = patient(deadline);
-  const end = performance.now() + time;
+  const begun = performance.now();
+  const end = begun + time;
   let last: unknown;
-  for (let pause = 2;; pause = Math.min(pause * 1.5, 50)) {
+  for (;;) {
     try {
       last = undefined;
       const value = await predicate();
@@ -59,6 +61,8 @@ export async function until<T>(
         cause: last instanceof Error ? last : undefined,
       });
     }
+    // A tenth of the time that has passed: so much longer a test takes at most.
+    const pause = Math.min(Math.max(2, (performance.now() - begun) / 10), 250);
     await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }

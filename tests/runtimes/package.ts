@@ -21,6 +21,26 @@ const compilerOptions: ts.CompilerOptions = {
 /** What programs import from npm beside it, in the versions of deno.json. */
 const dependencies = ["pg", "@logtape/logtape", "croner"];
 
+/** The package's files, compiled once for all runtimes. */
+let compiled: Promise<ReadonlyMap<string, string>> | undefined;
+
+async function compile(): Promise<ReadonlyMap<string, string>> {
+  const files = (await filesBelow(join(PROJECT, "src"))).map((file) =>
+    file.slice(PROJECT.length).replace(/^\//, "")
+  );
+  const texts = new Map<string, string>();
+  for (const file of ["mod.ts", "cli.ts", ...files]) {
+    const text = await Deno.readTextFile(join(PROJECT, file));
+    texts.set(
+      file.replace(/\.ts$/, ".js"),
+      file.endsWith(".ts")
+        ? ts.transpileModule(text, { compilerOptions, fileName: file }).outputText
+        : text,
+    );
+  }
+  return texts;
+}
+
 /** Makes a folder of a program that depends on the package. */
 export async function writePackage(folder: string): Promise<void> {
   const { name, version, exports, imports } = JSON.parse(
@@ -42,18 +62,10 @@ export async function writePackage(folder: string): Promise<void> {
   const { code, stderr } = await installing.ended({ deadline: 60_000 });
   assert.equal(code, 0, stderr);
   const inside = join(folder, "node_modules", name);
-  const files = (await filesBelow(join(PROJECT, "src"))).map((file) =>
-    file.slice(PROJECT.length).replace(/^\//, "")
-  );
-  for (const file of ["mod.ts", "cli.ts", ...files]) {
-    const to = join(inside, file.replace(/\.ts$/, ".js"));
+  for (const [file, text] of await (compiled ??= compile())) {
+    const to = join(inside, file);
     await Deno.mkdir(dirname(to), { recursive: true });
-    const text = await Deno.readTextFile(join(PROJECT, file));
-    if (!file.endsWith(".ts")) await Deno.writeTextFile(to, text);
-    else {
-      const { outputText } = ts.transpileModule(text, { compilerOptions, fileName: file });
-      await Deno.writeTextFile(to, outputText);
-    }
+    await Deno.writeTextFile(to, text);
   }
   await Deno.writeTextFile(
     join(inside, "package.json"),

@@ -41,8 +41,10 @@ export function calls(folder: string, wakeUrl: string, stream: string | undefine
   const nats = ["--nats", natsUrl, "--drain", "--stream", stream ?? ""];
   return [
     { command: "sql", args: [], alone: true },
+    { command: "new", args: [join(folder, "shop")], alone: true },
+    { command: "channels", args: [join(PROJECT, "examples/channels.ts")], alone: true },
+    { command: "listen", args: [join(PROJECT, "examples/consumers/orders.ts"), "--drain"] },
     { command: "init", args: [] },
-    { command: "new", args: [join(folder, "shop")] },
     { command: "notify", args: ["orders"] },
     { command: "wake", args: ["--to", wakeUrl] },
     { command: "tail", args: ["--from", "beginning", "--limit", "1"] },
@@ -55,7 +57,6 @@ export function calls(folder: string, wakeUrl: string, stream: string | undefine
     { command: "watch", args: ["list"] },
     { command: "watch", args: ["sql", "public.users"] },
     { command: "watch", args: ["remove", "public.users"] },
-    { command: "channels", args: [join(PROJECT, "examples/channels.ts")], alone: true },
     { command: "consumers", args: ["list"] },
     { command: "workers", args: [] },
     { command: "acts", args: [] },
@@ -71,7 +72,6 @@ export function calls(folder: string, wakeUrl: string, stream: string | undefine
     { command: "pause", args: ["r"] },
     { command: "resume", args: ["r"] },
     { command: "cleanup", args: ["--older-than", "1d"] },
-    { command: "listen", args: [join(PROJECT, "examples/consumers/orders.ts"), "--drain"] },
     ...natsRuns
       ? [
         { command: "relay", args: ["out", "--channels", "none", ...nats] },
