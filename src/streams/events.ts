@@ -107,10 +107,11 @@ export function events(options: EventsOptions): ReadableStream<Uint8Array> {
     },
     async pull(controller) {
       try {
+        const beatAt = performance.now() + heartbeat;
         // It is called again only if something was written.
         while (performance.now() < until) {
           let sent = false;
-          const batch = await cursor.next(Math.min(until, performance.now() + heartbeat));
+          const batch = await cursor.next(Math.min(until, beatAt));
           if (batch === undefined) return controller.enqueue(beat());
           // A client of the protocol begins again, and is told what it has missed.
           if (batch.gap !== undefined && !plain) break;
@@ -119,6 +120,8 @@ export function events(options: EventsOptions): ReadableStream<Uint8Array> {
             sent = true;
           }
           if (sent) return;
+          // The client is given nothing of what comes, and still is to know where it is.
+          if (performance.now() >= beatAt) return controller.enqueue(beat());
         }
       } catch (error) {
         if (!signal.aborted) {

@@ -220,16 +220,14 @@ export function streams<const Given extends StreamRoute["channels"]>(
         const live = {
           "stream-cursor": cursorAfter(new URL(request.url).searchParams.get("cursor")),
         };
-        if (batch === undefined) {
-          return reply.of(204, null, {
-            ...live,
-            "stream-next-offset": cursor.position,
-            "stream-up-to-date": "true",
-          });
-        }
-        if ((await media.chosen(batch.items)).length > 0) {
+        if (batch !== undefined && (await media.chosen(batch.items)).length > 0) {
           return await page(request, reply, media, start, batch, live);
         }
+        if (batch !== undefined && performance.now() < until) continue;
+        const facts = { ...live, "stream-next-offset": cursor.position };
+        if (cursor.upToDate) return reply.of(204, null, { ...facts, "stream-up-to-date": "true" });
+        // It is behind, and was given nothing of what it has read. It goes on from there.
+        return reply.of(200, media.body([]), { ...facts, "content-type": media.contentType });
       }
     } finally {
       cursor.close();
