@@ -9,7 +9,7 @@ import {
 } from "../../mod.ts";
 import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
 import { OutsidePlace } from "../../src/consume/state/outside.ts";
-import { streams } from "../../src/streams/mod.ts";
+import { streams, type StreamsOptions } from "../../src/streams/mod.ts";
 import { cutProxy, test, until, within } from "../harness/mod.ts";
 import { said } from "../faults/_support/logs.ts";
 import { role } from "../schema/_support/role.ts";
@@ -333,6 +333,20 @@ test("a position inside a window that ends where it began is answered, and holds
   await publish(db, 2, 2);
   await until(() => live.messages.length > 0);
   assert.deepEqual(live.messages, [2]);
+});
+
+test("a browser keeps a page for its user alone, and a shared cache for all", async (context) => {
+  const db = context.use(await connect(context.url));
+  const cors = ["https://example.com"];
+  const kept = async (options: Partial<StreamsOptions>) => {
+    const { url } = context.use(serve(db, { channels: "c", ...options }));
+    const response = await fetch(url);
+    await response.body?.cancel();
+    return response.headers.get("vary");
+  };
+  assert.equal(await kept({}), "authorization, cookie");
+  assert.equal(await kept({ cors }), "origin, authorization, cookie");
+  assert.equal(await kept({ cors, cache: "public" }), "origin");
 });
 
 test("a client that is given nothing of what comes still hears where it is", async (context) => {
