@@ -130,7 +130,7 @@ export const relay = databaseCommand({
       let count = 0;
       for await (const { notification: { id, channel, key }, to, problem } of out.preview()) {
         if (o.json) await printJson({ id, channel, key, to, problem });
-        else await print(`#${id} ${channel}: ${to ?? `refused: ${problem}`}`);
+        else await print(visible(`#${id} ${channel}: ${to ?? `refused: ${problem}`}`));
         if (++count === (o.limit ?? 20)) break;
       }
       return { json: { relay: o.id, shown: count }, text: count > 0 ? "" : "Nothing is unread." };

@@ -71,7 +71,10 @@ test("what the stream takes no subject of, or is too large for it, does not hold
     .drain();
   assert.deepEqual((await nats.all(stream)).map(({ text }) => text), ["3"]);
   const dead = await sql("select id, error from hark.dead order by id");
-  assert.match(dead[0].error, /^too large for the stream: 3002 bytes and \d+ of headers, and it takes 2000/);
+  assert.match(
+    dead[0].error,
+    /^too large for the stream: 3002 bytes and \d+ of headers, and it takes 2000/,
+  );
   assert.match(dead[1].error, /does not take the subject stray\.x/);
   const claim = jetStream({ ...options, oversized: "claim" });
   await relay(db, { id: "claims", channels: "orders", maxAttempts: 1, to: claim }).drain();
