@@ -180,7 +180,7 @@ export class Feed implements AsyncDisposable {
     void this.#pump(this.#messages);
   }
 
-  /** How many messages are asked for ahead: fewer if those of the stream are large. */
+  /** How many messages are asked for ahead: fewer if the stream's messages are large. */
   get #ahead(): number {
     const { bytes, messages } = this.#info.state;
     const fitting = Math.floor(bytesAhead * messages / Math.max(1, bytes));
