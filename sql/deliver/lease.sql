@@ -386,8 +386,8 @@ $$;
 -- Has a drain that does not wait become a worker that owns one partition, if there is one for it. One call decides,
 -- so that each of many drains that begin at once is told by its first statement. To become a worker first would have
 -- the others give partitions back. Further partitions are claimed as by any worker. Returns
---   entered   it is a worker, and owns a partition, unless the rows of all free ones are locked
---   busy      living workers own all partitions, or are about to
+--   entered   it is a worker, and owns a partition
+--   busy      living workers own all partitions or are about to, or other transactions hold the rows of the rest
 --   register  there is no such consumer, or it has another definition or a version below the given one
 --   join      become a worker as any other: the consumer is paused, its row is locked, or the number of its
 --             partitions is about to change
@@ -420,6 +420,7 @@ as $$
 declare
   known hark.consumers;
   free integer[];
+  is_new boolean;
 begin
   perform hark.require_fresh_snapshot();
   select * into known from hark.consumers c where c.name = $1;
@@ -431,7 +432,7 @@ begin
     return 'join';
   end if;
   -- One after the other: each sees what the one before has claimed. But any role can take this lock, so it is waited
-  -- for 50 ms at most. Without it two may enter for one partition; then one of them gets none.
+  -- for 50 ms at most. Without it several try for one partition, and all but one find its row locked or owned.
   for tries in 1 .. 50 loop
     exit when pg_try_advisory_xact_lock(hashtextextended($1, 5238));
     perform pg_sleep(0.001);
@@ -452,11 +453,16 @@ begin
   end if;
   insert into hark.processes (id, name, lease_until)
   values ($3, hark.process_name($5), clock_timestamp() + make_interval(secs => $4 / 1000.0)) on conflict do nothing;
+  is_new := found;
   insert into hark.workers (consumer, owner, process) values ($1, $2, $3) on conflict do nothing;
   for i in 1 .. cardinality(free) loop
     perform from hark.claim($1, free[i:i], $2, false, true);
-    exit when found;
+    if found then
+      return 'entered';
+    end if;
   end loop;
-  return 'entered';
+  delete from hark.workers w where w.consumer = $1 and w.owner = $2;
+  delete from hark.processes p where p.id = $3 and is_new;
+  return 'busy';
 end
 $$;

@@ -41,13 +41,22 @@ function ofTransactions({ queryTimeout, shared }: Settings): Values {
   ];
 }
 
+const checkClient = "client_connection_check_interval";
+
 /** What only a session has. */
 const ofSessions: Values = [
   ["default_transaction_isolation", "read committed"],
   ["default_transaction_read_only", "off"],
   ["default_transaction_deferrable", "off"],
   ["idle_session_timeout", "0"],
+  // A statement whose client has given it up, for example while it waits for a lock, ends on the server too. Without
+  // this each further attempt would leave another backend that waits.
+  [checkClient, "5s"],
 ];
+
+/** Where a server can check for that, and does not already. Others refuse the setting. */
+const checksNoClient = `pg_catalog.version() operator(pg_catalog.~) 'linux'
+      and pg_catalog.current_setting('${checkClient}', true) operator(pg_catalog.=) '0'`;
 
 /** How a connection was set up. */
 export interface SetUp {
@@ -75,6 +84,7 @@ export async function setUp(client: pg.ClientBase, settings: Settings): Promise<
       [...ofSessions, ...values].map(([name, value]) => `('${name}', '${value}')`).join(", ")
     }), found as materialized (
       select w.name, w.value, pg_catalog.current_setting(w.name, true) as before from wanted w
+      where w.name operator(pg_catalog.<>) '${checkClient}' or ${checksNoClient}
     )
     select f.name, f.value, f.before,
       case when pg_catalog.pg_backend_pid() operator(pg_catalog.=) ${Number(processID)}
@@ -95,7 +105,7 @@ export async function setUp(client: pg.ClientBase, settings: Settings): Promise<
 /** Whether a statement of Hark's may run with what the setting is. */
 function isFit({ name, value, before }: { name: string; value: string; before: string }): boolean {
   if (name === "statement_timeout") return before === "0" || inMs(before) >= Number(value) - 1000;
-  return before === value || /^(search_path|jit|idle_|default_.*_deferrable)/.test(name);
+  return before === value || /^(search_path|jit|idle_|client_|default_.*_deferrable)/.test(name);
 }
 
 /** A duration as PostgreSQL shows it, in milliseconds. */
@@ -134,6 +144,7 @@ export const reset = [
   "reset all",
   // What only the session can have: see setUp.
   "set idle_session_timeout = 0",
+  `select pg_catalog.set_config('${checkClient}', '5s', false) where ${checksNoClient}`,
   "close all",
   "unlisten *",
   "deallocate all",

@@ -117,23 +117,46 @@ test(
   },
 );
 
+/** What many workers are told that enter at once. */
+async function entries({ client }: TestContext, count: number): Promise<string[]> {
+  const clients = await Promise.all(Array.from({ length: count }, () => client()));
+  const definition = { channels: ["c"], filter: null, transactional: false };
+  const told = await Promise.all(clients.map(async (one) => {
+    const { rows: [{ entry }] } = await one.query(
+      "select hark.enter('c', gen_random_uuid(), gen_random_uuid(), 15000, 'p', $1, 0) as entry",
+      [definition],
+    );
+    await one.end();
+    return entry;
+  }));
+  return told.toSorted();
+}
+
 test("of many workers that enter at once, as many do as there are partitions", async (context) => {
   await registered(context, 0, { partitions: 3 });
-  const clients = await Promise.all(Array.from({ length: 12 }, () => context.client()));
-  const definition = { channels: ["c"], filter: null, transactional: false };
   for (let round = 0; round < 5; round++) {
-    const entries = await Promise.all(clients.map(async (client) => {
-      const { rows: [{ entry }] } = await client.query(
-        "select hark.enter('c', gen_random_uuid(), gen_random_uuid(), 15000, 'p', $1, 0) as entry",
-        [definition],
-      );
-      return entry;
-    }));
-    assert.deepEqual(entries.toSorted(), [...Array(9).fill("busy"), ...Array(3).fill("entered")]);
+    assert.deepEqual(await entries(context, 12), [
+      ...Array(9).fill("busy"),
+      ...Array(3).fill("entered"),
+    ]);
     assert.deepEqual(await owned(context), [{ owned: 3, crashes: 0, workers: 3 }]);
     await context.sql("select hark.leave('c', owner, process, true) from hark.workers");
     assert.deepEqual(await owned(context), [{ owned: 0, crashes: 0, workers: 0 }]);
   }
+});
+
+test("of workers that do not wait for each other to enter, as many do as there are partitions", async (context) => {
+  await registered(context, 0, { partitions: 3 });
+  const stranger = await context.client();
+  await stranger.query("select pg_advisory_lock(hashtextextended('c', 5238))");
+  assert.deepEqual(await entries(context, 12), [
+    ...Array(9).fill("busy"),
+    ...Array(3).fill("entered"),
+  ]);
+  assert.deepEqual(await owned(context), [{ owned: 3, crashes: 0, workers: 3 }]);
+  assert.deepEqual(await context.sql("select count(*)::integer as n from hark.processes"), [{
+    n: 3,
+  }]);
 });
 
 test("drains at once of a consumer that is new, or has other channels, register it and share it", async (context) => {

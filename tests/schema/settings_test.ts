@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { connect, unwatch, watch, watches } from "../../mod.ts";
 import { Line } from "../faults/_support/line.ts";
-import { patient, test, withDatabaseName } from "../harness/mod.ts";
+import { Running } from "../faults/_support/running.ts";
+import { patient, test, until, withDatabaseName } from "../harness/mod.ts";
 import { createEncoded } from "../harness/template.ts";
 import { role } from "./_support/role.ts";
 import { set, type Settings, testDefaults } from "./_support/defaults.ts";
@@ -134,6 +135,27 @@ test("a transaction of the user's on a Database keeps the isolation level that i
   const isolation = "select current_setting('transaction_isolation') as level";
   const { rows } = await db.transaction((tx) => tx.query(isolation));
   assert.equal(rows[0].level, "serializable");
+});
+
+test("a statement that Hark gave up while it waited for a lock ends on the server too", async (context) => {
+  const { sql, client, url, use } = context;
+  const running = use(new Running(use(await connect(url, { queryTimeout: 500 })), {}));
+  await running.consumer.ready;
+  const holder = await client();
+  await holder.query("begin; lock table hark.consumers in access exclusive mode");
+  const waiting = async () =>
+    (await sql(
+      `select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+        and query like '%hark.heartbeat%'`,
+    )).map(({ pid }) => pid as number);
+  let pids: number[] = [];
+  await until(async () => (pids = await waiting()).length > 0, { what: "a heartbeat to wait" });
+  const [first] = pids;
+  await until(async () => !(await waiting()).includes(first!), {
+    deadline: 30_000,
+    what: "the heartbeat to end on the server",
+  });
+  await holder.query("rollback");
 });
 
 test("no variable of a function has the name of another, so that plpgsql.extra_errors finds nothing", async ({ sql, client }) => {
