@@ -152,6 +152,29 @@ test("a relayed notification whose headers look like those of an event comes bac
   assert.deepEqual(rows.slice(2), rows.slice(0, 2));
 });
 
+test("a transaction takes few messages if they are large", async ({ url }) => {
+  await using it = await setUp(url);
+  const { make, send, nats, stream } = it;
+  await send("a", "first");
+  for (let n = 0; n < 30; n++) await send("a", "x".repeat(800_000));
+  const sizes: number[] = [];
+  let isFirst = true;
+  await make({
+    async map(message) {
+      // Behind this one all others have been delivered, and wait.
+      const wait = isFirst;
+      isFirst = false;
+      if (wait) {
+        await until(async () => (await nats.look(stream)).consumers[0]!.num_ack_pending > 30);
+      }
+      return { channel: "c", payload: message.body.length };
+    },
+    onTaken: ({ messages }) => sizes.push(messages),
+  }).drain();
+  assert.equal(sizes.reduce((sum, size) => sum + size), 31);
+  assert(Math.max(...sizes) <= 21, `${sizes} messages at a time, and 16 MB are 20`);
+});
+
 test("a second inbox of one name takes over, and the first one ends", async ({ url, sql }) => {
   await using it = await setUp(url);
   const { make, send, db } = it;
