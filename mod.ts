@@ -96,18 +96,17 @@ export type {
   HandlerContext,
   HandlingWorker,
 } from "./src/consume/handler.ts";
-export type { LimitOptions, RateOptions } from "./src/consume/limit_options.ts";
+export type { KeyLimitOptions, LimitOptions, RateOptions } from "./src/consume/limit_options.ts";
 export type {
   ChannelGiven,
   ChannelStart,
   ConsumerFilter,
   ConsumerOptions,
-  DrainOptions,
   HandlesChannels,
-  RunOptions,
 } from "./src/consume/options.ts";
 export type { ErrorKind, RetryDecision, RetryOptions } from "./src/consume/retry_options.ts";
 export { DeadLetter, NewerVersion, RetryAfter } from "./src/consume/retry.ts";
+export type { DrainOptions, RunOptions } from "./src/consume/run_options.ts";
 export type { LogPlace, StartFrom } from "./src/consume/start.ts";
 export { subscribe } from "./src/consume/subscribe.ts";
 export type {

@@ -16,8 +16,6 @@ export function bad(name: string, value: unknown, remedy: string): never {
 
 /**
  * Checks that a value is a whole number within bounds. Returns the default if no value is given.
- *
- * @param more What else may be given, for the remedy.
  */
 export function wholeNumber(
   name: string,
@@ -25,16 +23,29 @@ export function wholeNumber(
   otherwise: number,
   least: number,
   most: number = Number.MAX_SAFE_INTEGER,
+): number {
+  return value === undefined ? otherwise : requiredWhole(name, value, least, most);
+}
+
+/**
+ * Checks a whole number that has no default.
+ *
+ * @param more What else may be given, for the remedy.
+ */
+export function requiredWhole(
+  name: string,
+  value: unknown,
+  least: number,
+  most: number,
   more?: string,
 ): number {
-  if (value === undefined) return otherwise;
-  if (typeof value !== "number" || !Number.isInteger(value) || value < least || value > most) {
-    const bounds = most === Number.MAX_SAFE_INTEGER
-      ? `of at least ${least}`
-      : `from ${least} to ${most}`;
-    bad(name, value, `Give a whole number ${bounds}${more === undefined ? "" : `, ${more}`}.`);
+  if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= most) {
+    return value;
   }
-  return value;
+  const bounds = most === Number.MAX_SAFE_INTEGER
+    ? `of at least ${least}`
+    : `from ${least} to ${most}`;
+  return bad(name, value, `Give a whole number ${bounds}${more === undefined ? "" : `, ${more}`}.`);
 }
 
 /** Checks a signal that is to end something. */

@@ -5,10 +5,10 @@
  * @module
  */
 
-import { bad, knownOptions, wholeNumber } from "./check.ts";
+import { bad, knownOptions, requiredWhole } from "./check.ts";
 import { requiredMs } from "./duration.ts";
 
-/** A whole number, or a duration in milliseconds. */
+/** A number, or a duration in milliseconds. */
 export interface NumberRule<Otherwise extends number | undefined = number | undefined> {
   readonly kind: "number" | "duration";
   /** The default. */
@@ -16,7 +16,11 @@ export interface NumberRule<Otherwise extends number | undefined = number | unde
   readonly least: number;
   readonly most: number;
   /** Whether `Infinity` may be given too. */
-  readonly endless: boolean;
+  readonly endless?: true;
+  /** Whether fractions may be given. Otherwise it is a whole number. */
+  readonly fractions?: true;
+  /** Whether it has to be given. */
+  readonly isRequired?: true;
 }
 
 /** One of several texts, the first by default. */
@@ -56,7 +60,8 @@ export type Rule = NumberRule | ChoiceRule | SwitchRule | FunctionRule | OtherRu
 export type Rules = Readonly<Record<string, Rule>>;
 
 /** What an option is once it is checked. */
-type Value<R extends Rule> = R extends NumberRule<infer Otherwise> ? number | Otherwise
+type Value<R extends Rule> = R extends { kind: "number" | "duration"; isRequired: true } ? number
+  : R extends NumberRule<infer Otherwise> ? number | Otherwise
   : R extends ChoiceRule<infer Choice> ? Choice
   : R extends SwitchRule ? boolean
   : never;
@@ -72,7 +77,7 @@ export function number<Otherwise extends number | undefined>(
   least: number,
   most: number = Number.MAX_SAFE_INTEGER,
 ): NumberRule<Otherwise> {
-  return { kind: "number", otherwise, least, most, endless: false };
+  return { kind: "number", otherwise, least, most };
 }
 
 /** A duration. The default and the bounds are milliseconds. */
@@ -81,7 +86,12 @@ export function duration<Otherwise extends number | undefined>(
   least: number,
   most: number,
 ): NumberRule<Otherwise> {
-  return { kind: "duration", otherwise, least, most, endless: false };
+  return { kind: "duration", otherwise, least, most };
+}
+
+/** The same number, which has to be given. */
+export function required<R extends NumberRule>(rule: R): R & { readonly isRequired: true } {
+  return { ...rule, isRequired: true };
 }
 
 /** One of several texts, the first by default. */
@@ -121,36 +131,46 @@ export function couldBe(rule: Rule, value: unknown): boolean {
  * Checks options and fills in the defaults.
  *
  * @param what What they are options of, for messages.
+ * @param within What stands before their names in messages, if they are inside another option.
  * @throws {HarkError} `BAD_OPTION`.
  */
-export function checkedValues<R extends Rules>(what: string, rules: R, options: object): Values<R> {
+export function checkedValues<R extends Rules>(
+  what: string,
+  rules: R,
+  options: object,
+  within: string = "",
+): Values<R> {
   knownOptions(what, options, Object.keys(rules));
   const given = options as Readonly<Record<string, unknown>>;
   const values: Record<string, unknown> = {};
   for (const [name, rule] of Object.entries(rules)) {
     if (rule.kind === "other") continue;
-    const value = checkedValue(name, rule, given[name]);
+    const value = checkedValue(`${within}${name}`, rule, given[name]);
     if (rule.kind !== "function") values[name] = value;
   }
   return values as Values<R>;
 }
 
+/** Checks options that are inside another option, such as `retry`. */
+export function checkedInside<R extends Rules>(name: string, rules: R, options: object): Values<R> {
+  return checkedValues(name, rules, options, `${name}.`);
+}
+
 function checkedValue(name: string, rule: Exclude<Rule, OtherRule>, value: unknown): unknown {
   switch (rule.kind) {
     case "number": {
-      const { otherwise, least, most, endless } = rule;
-      if (value === undefined || endless && value === Infinity) return value ?? otherwise;
-      return wholeNumber(
-        name,
-        value as number,
-        0,
-        least,
-        most,
-        endless ? "or Infinity" : undefined,
-      );
+      const { otherwise, least, most, endless, fractions, isRequired } = rule;
+      if (value === undefined && !isRequired) return otherwise;
+      if (endless && value === Infinity) return value;
+      if (!fractions) {
+        return requiredWhole(name, value, least, most, endless ? "or Infinity" : undefined);
+      }
+      if (typeof value === "number" && value >= least && value <= most) return value;
+      return bad(name, value, `Give a number from ${least} to ${most}.`);
     }
     case "duration":
-      return value === undefined ? rule.otherwise : requiredMs(name, value as number, rule);
+      if (value === undefined && !rule.isRequired) return rule.otherwise;
+      return requiredMs(name, value as number, rule);
     case "choice":
       if (value === undefined) return rule.choices[0];
       if (rule.choices.includes(value as string)) return value;

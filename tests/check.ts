@@ -13,6 +13,7 @@ import { filesBelow } from "./checks/files.ts";
 import { light } from "./checks/light.ts";
 import { locks } from "./checks/locks.ts";
 import { checkSql } from "./checks/sql.ts";
+import { short } from "./checks/short.ts";
 import { checkWeb } from "./checks/web.ts";
 import { wings } from "./checks/wings.ts";
 
@@ -37,6 +38,7 @@ const steps: [name: string, args: string[]][] = [
 const rules: [name: string, check: () => Promise<string[]>][] = [
   ["no import circle", cycles],
   ["the consumer's parts in order", wings],
+  ["no file over 300 lines", short],
   ["a light lock", locks],
   ["publishing without a driver, for every runtime", light],
   ["SQL told once, called, granted, carried", checkSql],

@@ -6,7 +6,7 @@
 
 import type { Act } from "../operate/acts.ts";
 import { databaseCommand, given } from "./command.ts";
-import { maybe, number, words } from "./options.ts";
+import { limit, maybe, words } from "./options.ts";
 import { blocks, type Cell, plain, table } from "./table.ts";
 import { timeText } from "./text.ts";
 import { id } from "./values.ts";
@@ -25,16 +25,12 @@ export const acts = databaseCommand({
   ],
   options: {
     about: maybe("--about", words("NAME"), "Only about this consumer, schedule or channel."),
-    limit: maybe(
-      "--limit",
-      number("N", { least: 1, most: 10_000 }),
-      "Show at most this many. Default: 100.",
-    ),
+    limit: limit(100),
     before: maybe("--before", id, "Only acts below this number: the next page."),
   },
   async run(db, o) {
     const { acts } = await import("../operate/acts.ts");
-    const limit = o.limit ?? 100;
+    const { limit } = o;
     const found = await acts(db, { ...given({ about: o.about, before: o.before }), limit });
     return {
       json: found,

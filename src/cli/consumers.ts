@@ -5,6 +5,7 @@
  */
 
 import { consumerName } from "../check.ts";
+import { consumerRules } from "../consume/option_table.ts";
 import type {
   ConsumerDetails,
   PartitionStatus,
@@ -15,7 +16,7 @@ import type { ConsumerStatus } from "../operate/consumer_status.ts";
 import { commandGroup, databaseCommand } from "./command.ts";
 import { consumer, number, positional, refuse, toggle } from "./options.ts";
 import { nextAttempt } from "./next_attempt.ts";
-import { leaseText, workerText } from "./status.ts";
+import { leaseText, workerText } from "./served_by.ts";
 import { surroundings } from "./surroundings.ts";
 import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
 import { ago, countText, named, numberText, shellWord, shortened } from "./text.ts";
@@ -229,7 +230,7 @@ const partitions = databaseCommand({
   options: {
     consumer,
     count: positional(
-      number("N", { least: 1, most: 1024 }),
+      number("N", consumerRules.partitions),
       "The number of partitions, 1 to 1024.",
     ),
   },

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { multiple, optional } from "@optique/core/modifiers";
+import { multiple } from "@optique/core/modifiers";
 import type { DeadLetterFilter, DeadNotification } from "../operate/dead.ts";
 import { commandGroup, databaseCommand, elsewhere, given, type Values } from "./command.ts";
-import { maybe, number, positional, words } from "./options.ts";
+import { limit, maybe, onlyConsumer, positional, words } from "./options.ts";
 import { blocks, plain, table } from "./table.ts";
 import { ago, named, numberText, shellWord, shortened } from "./text.ts";
 import { id, time } from "./values.ts";
@@ -47,18 +47,14 @@ const list = databaseCommand({
     ["hark dead list billing --error timeout", "with this text in the error"],
   ],
   options: {
-    consumer: optional(positional(words("CONSUMER"), "Only of this consumer. Default: of all.")),
+    consumer: onlyConsumer,
     ...filter,
-    limit: maybe(
-      "--limit",
-      number("N", { least: 1, most: 1_000_000 }),
-      "Show at most this many. Default: 100.",
-    ),
+    limit: limit(100, 1_000_000),
     afterId: maybe("--after-id", id, "Go on after this id; needs CONSUMER."),
   },
   async run(db, o) {
     const { deadLetters } = await import("../operate/dead.ts");
-    const limit = o.limit ?? 100;
+    const { limit } = o;
     const found = await deadLetters(db, {
       ...filterOf(o),
       ...given({ consumer: o.consumer, after: o.afterId }),
@@ -109,7 +105,7 @@ const groups = databaseCommand({
     ["hark dead groups billing", "of one"],
   ],
   options: {
-    consumer: optional(positional(words("CONSUMER"), "Only of this consumer. Default: of all.")),
+    consumer: onlyConsumer,
   },
   async run(db, o) {
     const { deadGroups } = await import("../operate/dead_groups.ts");

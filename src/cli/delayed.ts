@@ -7,7 +7,7 @@
 import { multiple } from "@optique/core/modifiers";
 import { commandGroup, databaseCommand, given } from "./command.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { maybe, number, positional, refuse, words } from "./options.ts";
+import { limit, maybe, positional, refuse, words } from "./options.ts";
 import { complain } from "./output.ts";
 import { blocks, type Cell, plain, table } from "./table.ts";
 import { ago, countText, shortened, until } from "./text.ts";
@@ -21,16 +21,12 @@ const list = databaseCommand({
   options: {
     channel: maybe("--channel", words("CHANNEL"), "Only of this channel."),
     key: maybe("--key", words("KEY"), "Only with this key."),
-    limit: maybe(
-      "--limit",
-      number("N", { least: 1, most: 10_000 }),
-      "Show at most this many. Default: 100.",
-    ),
+    limit: limit(100),
     after: maybe("--after", id, "Go on after this number."),
   },
   async run(db, o) {
     const { delayedNotifications } = await import("../operate/delayed.ts");
-    const limit = o.limit ?? 100;
+    const { limit } = o;
     const found = await delayedNotifications(db, {
       ...given({ channel: o.channel, key: o.key, after: o.after }),
       limit,

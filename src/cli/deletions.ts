@@ -8,7 +8,7 @@ import { multiple } from "@optique/core/modifiers";
 import type { Deletion } from "../operate/delete.ts";
 import { databaseCommand, given } from "./command.ts";
 import { filter, filterOf } from "./log_filter.ts";
-import { contradiction, maybe, needed, number, positional, refuse, words } from "./options.ts";
+import { contradiction, limit, maybe, needed, positional, refuse, words } from "./options.ts";
 import { blocks, type Cell, plain, table } from "./table.ts";
 import { countText, numberText, shellWord, shortened, timeText } from "./text.ts";
 import { id } from "./values.ts";
@@ -73,16 +73,12 @@ export const deletions = databaseCommand({
   description: "The newest first. A deletion that was interrupted has no end.",
   examples: [["hark log deletions", "the last 100"]],
   options: {
-    limit: maybe(
-      "--limit",
-      number("N", { least: 1, most: 10_000 }),
-      "Show at most this many. Default: 100.",
-    ),
+    limit: limit(100),
     before: maybe("--before", id, "Only deletions below this number: the next page."),
   },
   async run(db, o) {
     const { deletions } = await import("../operate/delete.ts");
-    const limit = o.limit ?? 100;
+    const { limit } = o;
     const found = await deletions(db, { ...given({ before: o.before }), limit });
     return {
       json: found,

@@ -13,7 +13,7 @@ import { exitCodes } from "./exit_codes.ts";
 import { channels } from "./log_channels.ts";
 import { filter, filterOf } from "./log_filter.ts";
 import { nextAttempt } from "./next_attempt.ts";
-import { maybe, number, positional, toggle, words } from "./options.ts";
+import { limit, maybe, number, positional, toggle, words } from "./options.ts";
 import { complain } from "./output.ts";
 import { blocks, type Cell, facts, plain, table } from "./table.ts";
 import { ago, bytesText, countText, named, shortened, timeText } from "./text.ts";
@@ -36,11 +36,7 @@ const list = databaseCommand({
     channels: multiple(positional(words("CHANNEL"), "Only these channels. Default: all.")),
     ...filter,
     oldestFirst: toggle("--oldest-first", "The lowest id first."),
-    limit: maybe(
-      "--limit",
-      number("N", { least: 1, most: 10_000 }),
-      "Show at most this many. Default: 20.",
-    ),
+    limit: limit(20),
     before: maybe("--before", id, "Only ids below this one: the next page."),
     after: maybe("--after", id, "Only ids above this one: the next page, with --oldest-first."),
     scan: maybe(
@@ -51,7 +47,7 @@ const list = databaseCommand({
   },
   async run(db, o) {
     const { notifications } = await import("../operate/notifications.ts");
-    const limit = o.limit ?? 20;
+    const { limit } = o;
     const page = await notifications(db, {
       ...filterOf(o),
       ...given({

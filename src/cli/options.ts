@@ -117,10 +117,24 @@ export function toggle(name: `--${string}`, description: string) {
   return withDefault(flag(name, { description: plainText(description) }), false);
 }
 
+/** `--limit`, of commands that show the first of many. */
+export function limit(otherwise: number, most = 10_000) {
+  const description = `Show at most this many. Default: ${otherwise}.`;
+  return withDefault(
+    needed("--limit", number("N", { least: 1, most }), description),
+    otherwise,
+  );
+}
+
 /** The consumer that a command is about. */
 export const consumer = positional(
   words("CONSUMER"),
   "The consumer's id: see hark consumers list.",
+);
+
+/** The consumer that a command shows something of, or of all. */
+export const onlyConsumer = optional(
+  positional(words("CONSUMER"), "Only of this consumer. Default: of all."),
 );
 
 /** `--json`. */

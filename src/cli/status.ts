@@ -10,37 +10,20 @@ import { flag } from "@optique/core/primitives";
 import { pause } from "../database/bell.ts";
 import type { WatchStatus } from "../changes/watches.ts";
 import { aDay, ageBounds } from "../duration.ts";
-import type { InboxStatus } from "../inbox/status.ts";
-import { endpointsText, type RelayStatus } from "../operate/relays.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
-import type { SchedulesStatus } from "../operate/schedules.ts";
-import {
-  type ConsumerStatus,
-  type SleepingWorkers,
-  sleepsWell,
-} from "../operate/consumer_status.ts";
-import type { DelayedStatus, Status } from "../operate/status.ts";
+import { sleepsWell } from "../operate/consumer_status.ts";
+import type { Status } from "../operate/status.ts";
 import { databaseCommand, given } from "./command.ts";
 import { nextAttempt } from "./next_attempt.ts";
 import { maybe, needed, plainText } from "./options.ts";
 import { print, printJson } from "./output.ts";
 import { nothingIsRemoved, retentionText } from "./retention.ts";
+import { served } from "./served_by.ts";
 import { stopping } from "./signals.ts";
+import { delayedFacts, inboxFacts, relayFacts, scheduleFacts } from "./status_facts.ts";
 import { surroundings } from "./surroundings.ts";
-import { visible } from "./style.ts";
 import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
-import {
-  ago,
-  bytesText,
-  countText,
-  durationText,
-  named,
-  numberText,
-  shellWord,
-  shortened,
-  timeText,
-  until,
-} from "./text.ts";
+import { ago, bytesText, countText, durationText, shellWord, shortened, timeText } from "./text.ts";
 import { duration } from "./values.ts";
 
 /** `hark status`. */
@@ -180,110 +163,6 @@ function text(
 /** How long ago the oldest of some was published; a dash if there is none. */
 function age(count: number, seconds: number): Cell {
   return { text: count === 0 ? "-" : durationText(seconds * 1000), right: true };
-}
-
-/** How long a delivery may be overdue, in ms, before it seems that no worker runs to make it. */
-const overdue = 30_000;
-
-function delayedFacts({ count, capped, nextAt }: DelayedStatus): [string, Cell][] {
-  if (nextAt === null) return [];
-  const what = `${capped ? "at least " : ""}${countText(count, "notification")}`;
-  return [[
-    "delayed",
-    Date.now() - nextAt.getTime() < overdue ? `${what}, the first is due ${until(nextAt)}` : {
-      text: `${what}, the first was due ${ago(nextAt)}: ` +
-        "it seems that no worker or subscription runs to deliver it",
-      style: "yellow",
-    },
-  ]];
-}
-
-function scheduleFacts({ count, nextAt, problems }: SchedulesStatus): [string, Cell][] {
-  if (count === 0) return [];
-  const isLate = nextAt !== null && Date.now() - nextAt.getTime() >= overdue;
-  const next = nextAt === null
-    ? "none is due"
-    : isLate
-    ? `the first was due ${ago(nextAt)}: it seems that no worker runs to publish it`
-    : `the first is due ${until(nextAt)}`;
-  const wrong = problems.length === 0
-    ? ""
-    : `; ${countText(problems.length, "schedule")} cannot be published: hark schedule list`;
-  return [["schedules", {
-    text: `${countText(count, "schedule")}, ${next}${wrong}`,
-    style: isLate || wrong !== "" ? "yellow" : undefined,
-  }]];
-}
-
-/** Where relays publish. A relay that waits for its target says so. */
-function relayFacts(relays: readonly RelayStatus[]): [string, Cell][] {
-  return relays.map((one) => {
-    const { relay, targets, trouble, troubleSince } = one;
-    const failing = endpointsText(one);
-    return ["relay", {
-      text: `${named(relay)} publishes to ${targets.map(visible).join(", ")}${
-        trouble === null ? "" : `; it has waited since ${ago(troubleSince)}: ${visible(trouble)}`
-      }${failing === "" ? "" : `; ${failing}: hark relay ${shellWord(relay)} --endpoints`}`,
-      style: trouble === null && failing === "" ? undefined : "yellow",
-    }];
-  });
-}
-
-/** Inboxes with dead letters: nothing else says that messages of a stream were not published. */
-function inboxFacts(inboxes: readonly InboxStatus[]): [string, Cell][] {
-  const waiting = inboxes.filter(({ trouble }) => trouble !== null).map((
-    { inbox, trouble, troubleSince },
-  ): [string, Cell] => ["inbox", {
-    text: `${named(inbox)} has waited since ${ago(troubleSince)}: ${visible(trouble!)}`,
-    style: "yellow",
-  }]);
-  const dead = inboxes.filter(({ dead }) => dead > 0).map((
-    { inbox, dead, deadSince },
-  ): [string, Cell] => ["inbox", {
-    text: `${named(inbox)} has ${countText(dead, "dead letter")}, the first from ${
-      ago(deadSince)
-    }: hark inbox ${shellWord(inbox)} --dead`,
-    style: "red",
-  }]);
-  return [...waiting, ...dead];
-}
-
-function served(one: ConsumerStatus): Cell {
-  const { served, serving, leaseUntil, owner, workers, standingBy, partitions, pausedAt } = one;
-  const serve = workers - standingBy;
-  const text = [
-    pausedAt === null ? "" : "paused",
-    serving
-      ? serve === 1 ? workerText(one.worker, owner) : countText(serve, "worker")
-      : one.asleep === null
-      ? "no worker"
-      : "",
-    one.asleep === null ? "" : asleepText(one.asleep),
-    serving || one.asleep !== null || owner === null || leaseUntil === null
-      ? ""
-      : leaseText(leaseUntil),
-    standingBy === 0 ? "" : `${numberText(standingBy)} standing by`,
-    serving && served < partitions ? `${served} of ${partitions} partitions` : "",
-    one.nextPartitions === null ? "" : `changing to ${countText(one.nextPartitions, "partition")}`,
-  ].filter((part) => part !== "").join(", ");
-  const isLeft = !serving && one.unread > 0 && !sleepsWell(one);
-  return { text, style: pausedAt !== null || isLeft ? "yellow" : undefined };
-}
-
-/** Workers that sleep, and when the first wakes by itself. */
-function asleepText({ workers, worker, wakesAt }: SleepingWorkers): string {
-  const sleepers = workers === 1 ? worker ?? "1 worker" : countText(workers, "worker");
-  return `${sleepers} asleep, wakes ${until(wakesAt)} at the latest`;
-}
-
-/** A worker by its host and process; by the beginning of its number if these are not known. */
-export function workerText(name: string | null, owner: string | null): string {
-  return name ?? owner?.slice(0, 8) ?? "-";
-}
-
-/** When a lease without a worker ends or ended: that of a killed worker still runs for a while. */
-export function leaseText(end: Date): string {
-  return end.getTime() > Date.now() ? `lease ends ${until(end)}` : `lease ended ${ago(end)}`;
 }
 
 const reasonTexts: Readonly<Record<HoldingReason, string>> = {

@@ -6,6 +6,7 @@
 
 import type { ListedWorker } from "../operate/workers.ts";
 import { databaseCommand } from "./command.ts";
+import { workerText } from "./served_by.ts";
 import { type Cell, table } from "./table.ts";
 import { ago, until } from "./text.ts";
 
@@ -34,7 +35,7 @@ function listText(found: readonly ListedWorker[]): string {
     "consumer, worker, alive, started, lease ends, woken by, partitions",
     found.map((one): Cell[] => [
       one.consumer,
-      one.name ?? one.owner.slice(0, 8),
+      workerText(one.name, one.owner),
       one.alive ? "yes" : { text: "no", style: "yellow" },
       ago(one.joinedAt),
       until(one.leaseUntil),

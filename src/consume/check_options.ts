@@ -13,12 +13,12 @@ import { checkedValues } from "../option_rules.ts";
 import { headersText, keyText, payloadText, wordOf } from "../publish/payload.ts";
 import { type AnyAround, aroundList, withAround } from "./around.ts";
 import type { BatchHandler, Handler } from "./handler.ts";
+import { retryPolicy } from "./check_retry.ts";
 import { isWaitedFor } from "./state/work.ts";
 import { consumerRules } from "./option_table.ts";
 import type { ChannelGiven, ChannelStart, ConsumerFilter, ConsumerOptions } from "./options.ts";
 import type { CheckedOptions } from "./state/context.ts";
 import { checkedLimits } from "./limits.ts";
-import { retryPolicy } from "./retry.ts";
 import { type LogPlace, startValues } from "./start.ts";
 
 /** How many rows are scanned for one page. Bounds how long a read of a rare channel takes. */
@@ -61,7 +61,6 @@ export function withChannels<Options extends ConsumerOptions>(o: Options): Optio
  */
 export function checkOptions(o: ConsumerOptions, subclass: boolean = false): void {
   o = withChannels(o);
-  checkedValues("a consumer", consumerRules, o);
   if (o.id !== undefined) consumerName(o.id);
   if (o.handle !== undefined && o.handleBatch !== undefined) throw both(o.id);
   // A subclass may have either handler as a method.
@@ -159,25 +158,30 @@ function aroundOf(name: string, value: unknown, handler: unknown): readonly AnyA
   return list;
 }
 
+/** What each field of a filter is for the database, as JSON. Throws for what it cannot be. */
+const filterParts: Readonly<Record<keyof ConsumerFilter, (value: unknown) => string | null>> = {
+  key(value) {
+    const keys: readonly unknown[] = Array.isArray(value) ? value : [value];
+    if (keys.length === 0 || keys.some((key) => wordOf(key) === undefined)) {
+      bad("filter.key", value, "Give a key, or a list of at least one key.");
+    }
+    return JSON.stringify(keys.map((key) => keyText(key, "filter.key")));
+  },
+  payload: (value) => payloadText(value, "filter.payload"),
+  headers(value) {
+    if (value === null) bad("filter.headers", null, "Give an object, or leave it out.");
+    return headersText(value, "filter.headers");
+  },
+};
+
 /** The filter in the form that the database stores: JSON text with the keys as a list. */
 function filterText(filter: ConsumerFilter | undefined): string | null {
   if (filter === undefined || filter === null) return null;
-  knownOptions("filter", filter, ["key", "payload", "headers"]);
-  const parts: string[] = [];
-  if (filter.key !== undefined) {
-    const keys: readonly unknown[] = Array.isArray(filter.key) ? filter.key : [filter.key];
-    if (keys.length === 0 || keys.some((key) => wordOf(key) === undefined)) {
-      bad("filter.key", filter.key, "Give a key, or a list of at least one key.");
-    }
-    parts.push(`"key":${JSON.stringify(keys.map((key) => keyText(key, "filter.key")))}`);
-  }
-  if (filter.payload !== undefined) {
-    parts.push(`"payload":${payloadText(filter.payload, "filter.payload")}`);
-  }
-  if (filter.headers === null) bad("filter.headers", null, "Give an object, or leave it out.");
-  if (filter.headers !== undefined) {
-    parts.push(`"headers":${headersText(filter.headers, "filter.headers")}`);
-  }
+  knownOptions("filter", filter, Object.keys(filterParts));
+  const parts = Object.entries(filterParts).flatMap(([name, textOf]) => {
+    const value = filter[name as keyof ConsumerFilter];
+    return value === undefined ? [] : [`"${name}":${textOf(value)}`];
+  });
   if (parts.length === 0) bad("filter", filter, "Give a key, a payload or headers to match.");
   return `{${parts.join(",")}}`;
 }

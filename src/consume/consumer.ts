@@ -11,7 +11,8 @@ import type { Notification } from "./notification.ts";
 import { checkOptions, completeOptions, withChannels } from "./check_options.ts";
 import { optionsOf, withFields } from "./class_fields.ts";
 import type { HandlerContext } from "./handler.ts";
-import type { ConsumerOptions, DrainOptions, RunOptions } from "./options.ts";
+import type { ConsumerOptions } from "./options.ts";
+import type { DrainOptions, RunOptions } from "./run_options.ts";
 import { type Ended, Runner } from "./runner.ts";
 
 /** What runs each consumer. Not private fields: those would not be found through a Proxy. */

@@ -18,6 +18,19 @@ export interface RateOptions {
   readonly per: Duration;
 }
 
+/** The limits of each key, or of each group of keys. */
+export interface KeyLimitOptions {
+  /**
+   * The most handlers of a group at a time, 1 to 10000. Without `by` at most one handler runs for a
+   * key anyway.
+   *
+   * @default {none}
+   */
+  readonly concurrency?: number;
+  /** The rate of each key or group. Each attempt counts. */
+  readonly rate?: RateOptions;
+}
+
 /**
  * How the keys of a consumer share a worker. Keys take turns, so that many notifications of one key do
  * not keep the others waiting. The order inside each key stays. All limits are those of one worker:
@@ -35,18 +48,8 @@ export interface RateOptions {
  * ```
  */
 export interface LimitOptions {
-  /** The limits of each key, or of each group that `by` makes. Those without one have none. */
-  readonly perKey?: {
-    /**
-     * The most handlers of a group at a time, 1 to 10000. Without `by` at most one handler runs for a
-     * key anyway.
-     *
-     * @default {no limit}
-     */
-    readonly concurrency?: number;
-    /** The rate of each key or group. Each attempt counts. */
-    readonly rate?: RateOptions;
-  };
+  /** The limits of each key, or of each group that `by` makes. What has no group has no limits. */
+  readonly perKey?: KeyLimitOptions;
   /** The rate of the whole worker. Each attempt counts. */
   readonly rate?: RateOptions;
   /**

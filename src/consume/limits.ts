@@ -4,12 +4,13 @@
  * @module
  */
 
-import { bad, knownOptions, show, wholeNumber } from "../check.ts";
+import { show } from "../check.ts";
 import { messageOf } from "../database/translate.ts";
-import { aDay, requiredMs } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
+import { checkedInside } from "../option_rules.ts";
 import { Notification } from "./notification.ts";
+import { keyLimitRules, limitRules, rateRules } from "./option_table.ts";
 import type { LimitOptions, RateOptions } from "./limit_options.ts";
 import type { CheckedRate } from "./state/bucket.ts";
 import type { CheckedLimits } from "./state/turns.ts";
@@ -26,12 +27,11 @@ export function checkedLimits(
   consumer: string,
 ): CheckedLimits | undefined {
   if (limits === undefined) return undefined;
-  knownOptions("limits", limits, ["perKey", "rate", "by"]);
+  checkedInside("limits", limitRules, limits);
   const { perKey = {}, rate, by } = limits;
-  knownOptions("limits.perKey", perKey, ["concurrency", "rate"]);
-  if (by !== undefined && typeof by !== "function") bad("limits.by", by, "Give a function.");
+  const { concurrency = Infinity } = checkedInside("limits.perKey", keyLimitRules, perKey);
   return {
-    concurrency: wholeNumber("limits.perKey.concurrency", perKey.concurrency, Infinity, 1, 10_000),
+    concurrency,
     perGroup: checkedRate("limits.perKey.rate", perKey.rate),
     rate: checkedRate("limits.rate", rate),
     groupOf: by === undefined ? ({ key }) => key ?? undefined : (entry) => {
@@ -50,13 +50,7 @@ export function checkedLimits(
 }
 
 function checkedRate(name: string, rate: RateOptions | undefined): CheckedRate | undefined {
-  if (rate === undefined) return undefined;
-  knownOptions(name, rate, ["count", "per"]);
-  if (rate.count === undefined) bad(`${name}.count`, rate.count, "Give a number of starts.");
-  return {
-    count: wholeNumber(`${name}.count`, rate.count, 1, 1, 1_000_000_000),
-    per: requiredMs(`${name}.per`, rate.per, { least: 1, most: aDay }),
-  };
+  return rate === undefined ? undefined : checkedInside(name, rateRules, rate);
 }
 
 function groupName(name: unknown): string | undefined {

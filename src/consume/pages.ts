@@ -107,7 +107,10 @@ export async function* pages(
       }
       // A reader of all channels hears what publishers tell readers of single channels.
       const heard = waking?.heard ?? new Bell(bell);
-      const detached = [listener.attach(heard, names), listener.attachControl(nudged, "")];
+      const detached = [
+        listener.bells.attach(heard, names),
+        listener.bells.attachControl(nudged, ""),
+      ];
       detach = () => detached.forEach((end) => end());
     }
     const limits = { rows, bytes, scanned: Math.max(20_000, rows) };

@@ -4,12 +4,12 @@
  * @module
  */
 
-import { bad, knownOptions, show } from "../check.ts";
+import { show } from "../check.ts";
 import { messageOf } from "../database/translate.ts";
-import { aYear, type Duration, durationMs, requiredMs } from "../duration.ts";
+import { aYear, type Duration, requiredMs } from "../duration.ts";
 import { storable } from "../visible.ts";
 import type { Notification } from "./notification.ts";
-import type { ErrorKind, RetryDecision, RetryOptions } from "./retry_options.ts";
+import type { ErrorKind, RetryDecision } from "./retry_options.ts";
 
 /**
  * A handler throws this to give a notification up at once. The notification becomes a dead letter,
@@ -129,49 +129,6 @@ export interface CheckedRetry {
   /** The errors that are not retried. */
   readonly retryNever: readonly ErrorKind[];
   readonly retryDecide: RetryDecision | undefined;
-}
-
-/**
- * Checks the option `retry` and fills in the defaults.
- *
- * @throws {HarkError} `BAD_OPTION`.
- */
-export function retryPolicy(retry: RetryOptions | RetryDecision | undefined): CheckedRetry {
-  const o: RetryOptions = typeof retry === "function" ? {} : retry ?? {};
-  knownOptions("retry", o, ["initial", "maximum", "factor", "step", "only", "never"]);
-  const bounds = { least: 0, most: aYear };
-  const { factor, step } = o;
-  if (factor !== undefined && !(typeof factor === "number" && factor >= 1 && factor <= 100)) {
-    bad("retry.factor", factor, "Give a number from 1 (equal waits) to 100.");
-  }
-  if (factor !== undefined && step !== undefined) {
-    bad("retry.step", step, "Give either factor or step.");
-  }
-  const most = durationMs("retry.maximum", o.maximum, undefined, bounds);
-  const initial = durationMs("retry.initial", o.initial, Math.min(500, most ?? 500), bounds);
-  if (most !== undefined && most < initial) {
-    bad("retry.maximum", o.maximum, `Give at least retry.initial, which is ${show(o.initial)}.`);
-  }
-  return {
-    retryInitial: initial,
-    retryMaximum: most ?? Math.max(600_000, initial),
-    retryFactor: factor ?? 2,
-    retryStep: durationMs("retry.step", step, undefined, bounds),
-    retryOnly: errorKinds("retry.only", o.only),
-    retryNever: errorKinds("retry.never", o.never) ?? [],
-    retryDecide: typeof retry === "function" ? retry : undefined,
-  };
-}
-
-function errorKinds(name: string, kinds: unknown): readonly ErrorKind[] | undefined {
-  if (kinds === undefined) return undefined;
-  const isKind = (one: unknown) =>
-    typeof one === "string" && one !== "" ||
-    typeof one === "function" && typeof one.prototype === "object" && one.prototype !== null;
-  if (!Array.isArray(kinds) || kinds.length === 0 || !kinds.every(isKind)) {
-    bad(name, kinds, "Give a list of at least one class of errors, or name of errors.");
-  }
-  return [...kinds];
 }
 
 /** What follows a failed attempt: a retry after a wait, a newer worker, or a dead letter. */

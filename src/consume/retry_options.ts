@@ -26,32 +26,32 @@ export type ErrorKind = (abstract new (...given: never[]) => object) | string;
  */
 export interface RetryOptions {
   /**
-   * The wait after the first failed attempt. From 0 to 366 days.
+   * The wait after the first failed attempt, 0 to 366 days.
    *
-   * @default {500, or maximum if that is less}
+   * @default {500, or `maximum` if that is less}
    */
   readonly initial?: Duration;
   /**
-   * The longest wait between two attempts. From `initial` to 366 days.
+   * The longest wait between two attempts, 0 to 366 days. It is at least `initial`.
    *
-   * @default {600000, ten minutes; or initial if that is more}
+   * @default {600000, ten minutes; or `initial` if that is more}
    */
   readonly maximum?: Duration;
   /**
-   * By what the wait is multiplied with each further failure, 1 to 100. With 1 all waits are equal.
+   * What the wait is multiplied by with each further failure, 1 to 100. With 1 all waits are equal.
    *
    * @default {2}
    */
   readonly factor?: number;
-  /** What is added to the wait with each further failure, instead of `factor`. From 0 to 366 days. */
+  /** What is added to the wait with each further failure, 0 to 366 days. Give it instead of `factor`. */
   readonly step?: Duration;
   /**
-   * Retry only these errors. A notification that failed with any other becomes a dead letter at once.
+   * Retry only these errors: classes, or names. A notification that failed with any other becomes a dead letter at once.
    * {@linkcode RetryAfter} is always retried. A handler's `timeout` is a `"TimeoutError"`.
    */
   readonly only?: readonly ErrorKind[];
   /**
-   * Never retry these errors, also if `only` has them: the notification becomes a dead letter at
+   * Never retry these errors: classes, or names. That is so also if `only` has them: the notification becomes a dead letter at
    * once.
    */
   readonly never?: readonly ErrorKind[];

@@ -4,14 +4,15 @@
  * @module
  */
 
-import { abortSignal, bad, knownOptions, wholeNumber } from "../check.ts";
+import { abortSignal } from "../check.ts";
 import { Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger, printLeftOut } from "../log/logger.ts";
-import type { DrainOptions } from "./options.ts";
+import { checkedValues } from "../option_rules.ts";
+import { drainRules, runRules } from "./option_table.ts";
+import type { DrainOptions } from "./run_options.ts";
 import type { CheckedOptions, Tally } from "./state/context.ts";
 import { type Cutting, notStored, supervise } from "./worker/supervisor.ts";
 
@@ -127,7 +128,7 @@ export class Runner {
   }
 
   async #run(options: DrainOptions, drain: boolean, ready: () => void): Promise<Ended> {
-    if (!drain) knownOptions("run", options, ["signal"]);
+    if (!drain) checkedValues("run", runRules, options);
     const { limit, deadline, waits } = drainValues(options);
     const worker = withLimit(this.#checked(), limit);
     const { consumer } = worker.identity;
@@ -231,16 +232,10 @@ function cutOff(consumer: string, { progress }: Cutting): Tally {
 
 /** Checks the options of a drain. A run has a part of them. */
 export function drainValues(options: DrainOptions) {
-  knownOptions("drain", options, ["signal", "limit", "deadline", "wait"]);
+  const rules = { ...runRules, ...drainRules };
+  const { limit = Infinity, deadline, wait } = checkedValues("drain", rules, options);
   abortSignal("signal", options.signal);
-  const { wait: waits = true } = options;
-  if (typeof waits !== "boolean") bad("wait", waits, "Give true or false.");
-  const bounds = { least: 1, most: longestTimer };
-  return {
-    limit: wholeNumber("limit", options.limit, Infinity, 1),
-    deadline: durationMs("deadline", options.deadline, undefined, bounds),
-    waits,
-  };
+  return { limit, deadline, waits: wait };
 }
 
 /** Options that read no more than a few notifications ahead, as no more will be handled. */

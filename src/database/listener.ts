@@ -11,6 +11,7 @@ import { count } from "../observe/seam.ts";
 import { backoff, Bell, pause } from "./bell.ts";
 import { isScarce } from "./driver_error.ts";
 import { counted } from "./counted.ts";
+import { ListeningBells } from "./listening_bells.ts";
 import type { Queryable } from "./queryable.ts";
 import { Session, type SessionOptions } from "./session.ts";
 import { messageOf } from "./translate.ts";
@@ -48,15 +49,11 @@ const testChannel = "hark_selftest";
  */
 export class Listener {
   readonly #options: ListenerOptions;
-  readonly #bells = new Map<Bell, ReadonlySet<string> | null>();
-  readonly #controls = new Map<Bell, string>();
+  /** What it rings. */
+  readonly bells = new ListeningBells();
   readonly #stop = new AbortController();
   readonly #tests = new Map<string, () => void>();
   readonly #losses = new Set<() => void>();
-  /** The bells of readers that sleep. */
-  readonly #resting = new Set<Bell>();
-  /** Rung when a reader falls asleep or wakes. */
-  readonly #restChange = new Bell();
   #session: Session | undefined;
   #running: Promise<void> = Promise.resolve();
   #live = false;
@@ -122,46 +119,6 @@ export class Listener {
   }
 
   /**
-   * Rings `bell` whenever a notification is published on one of `channels` (null: on any). Returns
-   * a function that detaches it.
-   */
-  attach(bell: Bell, channels: readonly string[] | null): () => void {
-    this.#bells.set(bell, channels === null ? null : new Set(channels));
-    this.#restChange.ring();
-    return () => {
-      this.#bells.delete(bell);
-      this.#resting.delete(bell);
-      this.#restChange.ring();
-    };
-  }
-
-  /**
-   * The reader of an attached bell sleeps. While all of them do, the LISTEN session sends no heartbeat:
-   * the server may be suspended. Returns a function that says that the reader has woken.
-   */
-  rest(bell: Bell): () => void {
-    this.#resting.add(bell);
-    this.#restChange.ring();
-    return () => {
-      this.#resting.delete(bell);
-      this.#restChange.ring();
-    };
-  }
-
-  get #isQuiet(): boolean {
-    return this.#resting.size > 0 && this.#resting.size === this.#bells.size;
-  }
-
-  /**
-   * Rings `bell` whenever a change concerns the workers of a consumer. Returns a function that
-   * detaches it.
-   */
-  attachControl(bell: Bell, consumer: string): () => void {
-    this.#controls.set(bell, consumer);
-    return () => void this.#controls.delete(bell);
-  }
-
-  /**
    * Calls `lost` each time the session behind {@linkcode sessionKey} is lost. Returns a function
    * that removes the callback.
    */
@@ -198,7 +155,7 @@ export class Listener {
           "between. Workers only poll now. Connect directly, so that they are woken at once.",
       );
     }
-    this.#ringAll();
+    this.bells.ringAll();
   }
 
   async #takeKey(session: Session): Promise<bigint> {
@@ -227,19 +184,10 @@ export class Listener {
     if (channel === testChannel) {
       this.#tests.get(payload)?.();
     } else if (channel === wakeChannel) {
-      for (const [bell, channels] of this.#bells) {
-        if (channels === null || channels.has(payload)) bell.ring();
-      }
+      this.bells.published(payload);
     } else if (channel === controlChannel) {
-      for (const [bell, consumer] of this.#controls) {
-        if (payload === "" || payload === consumer) bell.ring();
-      }
+      this.bells.changed(payload);
     }
-  }
-
-  #ringAll(): void {
-    for (const bell of this.#bells.keys()) bell.ring();
-    for (const bell of this.#controls.keys()) bell.ring();
   }
 
   async #supervise(prove: (channel: string, payload: string) => Promise<void>): Promise<void> {
@@ -258,7 +206,7 @@ export class Listener {
         logger.warn("LISTEN connection lost: {reason}. Workers poll until it is back.", {
           reason: messageOf(reason),
         });
-        this.#ringAll();
+        this.bells.ringAll();
       }
       if (failures > 0) {
         await pause(backoff(failures, 100, this.#options.maxReconnectDelay), signal);
@@ -290,12 +238,12 @@ export class Listener {
   async #watch(session: Session): Promise<unknown> {
     const { signal } = this.#stop;
     const { heartbeat } = this.#options;
-    const change = this.#restChange;
+    const { change } = this.bells;
     void session.ended.then(() => change.ring());
     let listenedAt = performance.now();
     while (session.alive && !signal.aborted) {
       const seen = change.count;
-      if (this.#isQuiet) {
+      if (this.bells.isQuiet) {
         await change.wait(seen, Infinity, signal);
         // A session that was silent without heartbeats may be dead.
         listenedAt = this.#answeredAt = -Infinity;

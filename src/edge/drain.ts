@@ -5,7 +5,7 @@
  */
 
 import { type Consumer, drainConsumer } from "../consume/consumer.ts";
-import type { DrainOptions } from "../consume/options.ts";
+import type { DrainOptions } from "../consume/run_options.ts";
 
 /** What a drain has done, and why it ended. */
 export interface DrainResult {

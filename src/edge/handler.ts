@@ -6,7 +6,7 @@
 
 import { bad, knownOptions } from "../check.ts";
 import type { Consumer } from "../consume/consumer.ts";
-import type { DrainOptions } from "../consume/options.ts";
+import type { DrainOptions } from "../consume/run_options.ts";
 import { drainValues } from "../consume/runner.ts";
 import { pause } from "../database/bell.ts";
 import { translate } from "../database/translate.ts";

@@ -18,7 +18,7 @@
 
 export { Consumer } from "../consume/consumer.ts";
 export type { Duration } from "../duration.ts";
-export type { DrainOptions } from "../consume/options.ts";
+export type { DrainOptions } from "../consume/run_options.ts";
 export { drain, type DrainResult } from "./drain.ts";
 export {
   type DrainAnswer,

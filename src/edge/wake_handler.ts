@@ -6,7 +6,7 @@
 
 import { bad, knownOptions } from "../check.ts";
 import type { Consumer } from "../consume/consumer.ts";
-import type { DrainOptions } from "../consume/options.ts";
+import type { DrainOptions } from "../consume/run_options.ts";
 import { drainValues } from "../consume/runner.ts";
 import { isSigned, type SigningKeys, signingKeys } from "../handlers/signature.ts";
 import { drainAfter, type DrainedConsumer, errorsOf, headers, statusOf, told } from "./handler.ts";

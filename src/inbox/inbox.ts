@@ -6,16 +6,16 @@
 
 import type { JsMsg } from "@nats-io/jetstream";
 import { bad } from "../check.ts";
-import type { RunOptions } from "../consume/options.ts";
+import type { RunOptions } from "../consume/run_options.ts";
 import type { Database } from "../database/database.ts";
 import { messageOf, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import { pause } from "../relay/delivery.ts";
-import { Lost } from "../relay/sink.ts";
 import { Troubles } from "../relay/troubles.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { checkedInbox } from "./check_options.ts";
+import { firstError, passes } from "./failures.ts";
 import { Feed } from "./feed.ts";
 import { itemOf, itemsOf } from "./map.ts";
 import { messageIn } from "./message.ts";
@@ -143,10 +143,7 @@ export class Inbox {
       } catch (error) {
         if (signal.aborted) break;
         if (isFirst) throw firstError(error);
-        const passes = error instanceof Lost ||
-          error instanceof HarkError &&
-            ["UNREACHABLE", "TIMEOUT", "DATABASE", "NOT_PRIMARY"].includes(error.code);
-        if (!passes) throw error;
+        if (!passes(error)) throw error;
         troubles.tell(messageOf(error));
         const wait = Math.min(waits[0] * 2 ** attempt++, waits[1]);
         await pause(wait, signal).catch(() => {}); // the signal: the loop ends
@@ -265,15 +262,6 @@ export class Inbox {
       })
     );
   }
-}
-
-/** What a start ends with. */
-function firstError(error: unknown): unknown {
-  if (!(error instanceof Lost)) return error;
-  return new HarkError("UNREACHABLE", error.message, {
-    cause: error,
-    remedy: "Check that JetStream runs, and which subjects the NATS user may publish on.",
-  });
 }
 
 /**

@@ -11,9 +11,9 @@ import type { OwnedPartition } from "../consume/state/partition.ts";
 import { type Work, workOf } from "../consume/state/work.ts";
 import type { Entry } from "../consume/state/entry.ts";
 import { messageOf } from "../database/translate.ts";
-import { HarkError } from "../errors.ts";
 import { messageId } from "./message.ts";
 import type { Places } from "./places.ts";
+import { isAway } from "./is_away.ts";
 import { Busy, Lost, type OpenSink, type Receipt, type RelayMessage } from "./sink.ts";
 
 /** The first and the longest wait if the target cannot store messages, in milliseconds. */
@@ -204,12 +204,6 @@ export class Delivery {
       return await forEver(signal);
     }
   }
-}
-
-/** Whether the relay's own database is away, which passes by itself. */
-function isAway(error: unknown): boolean {
-  return error instanceof HarkError &&
-    ["UNREACHABLE", "TIMEOUT", "NOT_PRIMARY"].includes(error.code);
 }
 
 function waitOf(attempt: number): number {

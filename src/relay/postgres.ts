@@ -14,6 +14,7 @@ import { type Duration, durationMs } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { pause } from "./delivery.ts";
+import { isAway } from "./is_away.ts";
 import { messageId, nameOf } from "./message.ts";
 import {
   Busy,
@@ -206,7 +207,7 @@ class OpenPostgres implements OpenSink {
         resolve({ place: Number(rows[i].id), duplicate: rows[i].is_duplicate === true })
       );
     } catch (error) {
-      if (sent.length > 1 && !isOfConnection(error)) {
+      if (sent.length > 1 && !isAway(error)) {
         // One of them is not to be stored there: the others are not to blame.
         for (const one of sent) await this.#publishSome([one]);
         return;
@@ -217,7 +218,7 @@ class OpenPostgres implements OpenSink {
   }
 
   #reasonOf(error: unknown): unknown {
-    if (isOfConnection(error)) {
+    if (isAway(error)) {
       return new Lost(`the other database is lost: ${messageOf(error)}`, this.#losses, {
         cause: error,
       });
@@ -261,9 +262,4 @@ class OpenPostgres implements OpenSink {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.resolve(); // the database is the caller's
   }
-}
-
-function isOfConnection(error: unknown): boolean {
-  return error instanceof HarkError &&
-    ["UNREACHABLE", "TIMEOUT", "NOT_PRIMARY"].includes(error.code);
 }

@@ -8,7 +8,7 @@ import { bad } from "../check.ts";
 import { Consumer } from "../consume/consumer.ts";
 import { namesOf } from "../consume/check_options.ts";
 import type { Notification } from "../consume/notification.ts";
-import type { RunOptions } from "../consume/options.ts";
+import type { RunOptions } from "../consume/run_options.ts";
 import { subscribe } from "../consume/subscribe.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { requireQueryable } from "../database/queryable.ts";

@@ -12,6 +12,7 @@ import { commandNames } from "../docs/help.ts";
 import { generated } from "../docs/generated.ts";
 import { withOptionTables } from "../docs/option_tables.ts";
 import { type Declaration, defaultOf, membersOf, symbols } from "../docs/symbols.ts";
+import { filesBelow } from "./files.ts";
 import { allPages, anchorsOf, blocksOf, exists, linksOf, type Page } from "./markdown.ts";
 
 /** README is to be read in five minutes. */
@@ -37,6 +38,26 @@ async function links(): Promise<void> {
       else if (anchor !== undefined && to.endsWith(".md") && !anchorsOf(page(to)).has(anchor)) {
         faults.push(`${path}:${line}: ${to} has no heading #${anchor}`);
       }
+    }
+  }
+}
+
+/**
+ * The map of the code names files that are there, whole or from some folder on, and the file of a SQL
+ * function.
+ */
+async function files(): Promise<void> {
+  const known = await filesBelow("sql", "src", "tests", "bench", "examples", "docs", "web", "ops");
+  for (const path of ["ARCHITECTURE.md", "CONTRIBUTING.md"]) {
+    const text = await Deno.readTextFile(path);
+    for (const [, name = ""] of text.matchAll(/`([a-z\d_./-]+\.(?:ts|sql|json|md))`/g)) {
+      const isThere = known.some((one) => `/${one}`.endsWith(`/${name}`)) || await exists(name);
+      if (!isThere) faults.push(`${path} names ${name}, which is not there`);
+    }
+    for (const [, name, file = ""] of text.matchAll(/`hark\.(\w+)` in `([^`]+\.sql)`/g)) {
+      const isThere = await exists(file) &&
+        (await Deno.readTextFile(file)).includes(`function hark.${name}(`);
+      if (!isThere) faults.push(`${path}: the function hark.${name} is not in ${file}`);
     }
   }
 }
@@ -130,6 +151,7 @@ function errors(all: ReadonlyMap<string, Declaration>): void {
 
 const all = await symbols();
 await links();
+await files();
 index();
 options(all);
 commands();

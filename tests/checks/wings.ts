@@ -1,15 +1,11 @@
 /**
  * The order of the consumer's parts. A module imports from parts below its own, never from one above or
- * beside it.
- *
- *     deno run -P=docs tests/checks/wings.ts [folder of another checkout]
- *
- * prints the imports between the parts.
+ * beside it. `deno task graph` prints the imports between the parts.
  *
  * @module
  */
 
-import { circles, type Imports, importsIn } from "./cycles.ts";
+import { type Imports, importsIn } from "./cycles.ts";
 
 const folder = "src/consume/";
 
@@ -25,83 +21,71 @@ const floors: readonly (readonly string[])[] = [
     "options",
     "retry",
     "retry_options",
+    "run_options",
     "start",
     "subscribe_options",
   ],
-  ["state"],
-  ["dispatch", "lease", "read", "settle"],
-  ["worker", "pages"],
-  ["check_options", "class_fields", "consumer", "limits", "runner", "subscribe"],
+  ["state/"],
+  ["dispatch/", "lease/", "read/", "settle/"],
+  ["worker/", "pages"],
+  ["check_options", "check_retry", "class_fields", "consumer", "limits", "runner", "subscribe"],
 ];
 
-/** The part that a file belongs to: its folder, or itself. */
+/** The part that a file belongs to: its folder, such as `state/`, or itself, such as `consumer`. */
 function partOf(path: string): string {
-  return path.slice(folder.length).split("/")[0]!.replace(/\.ts$/, "");
+  const [first = "", ...rest] = path.slice(folder.length).split("/");
+  return rest.length > 0 ? `${first}/` : first.replace(/\.ts$/, "");
 }
 
-/** The imports between parts. */
-function between(imports: Imports): Map<string, Set<string>> {
-  const parts = new Map<string, Set<string>>();
+/** Whether a part is a folder. Single files of one floor may import each other, folders may not. */
+export function isWing(part: string): boolean {
+  return part.endsWith("/");
+}
+
+/** How many imports each part has of each other one. */
+export function between(imports: Imports): Map<string, Map<string, number>> {
+  const parts = new Map<string, Map<string, number>>();
   for (const [path, targets] of imports) {
     if (!path.startsWith(folder)) continue;
     const part = partOf(path);
-    const of = parts.get(part) ?? new Set();
+    const of = parts.get(part) ?? new Map<string, number>();
     parts.set(part, of);
-    for (const target of targets) {
-      if (target.startsWith(folder) && partOf(target) !== part) of.add(partOf(target));
+    for (const other of targets.filter((one) => one.startsWith(folder)).map(partOf)) {
+      if (other !== part) of.set(other, (of.get(other) ?? 0) + 1);
     }
   }
   return parts;
 }
 
-/** Gives a sentence for each import that goes up or aside. */
-export async function wings(): Promise<string[]> {
+/** The floor that a part is to stand on, from 0. Undefined for a part that is not known. */
+function floorOf(part: string): number | undefined {
+  const floor = floors.findIndex((parts) => parts.includes(part));
+  return floor < 0 ? undefined : floor;
+}
+
+/** Gives a sentence for each import that goes up or aside. A part without a floor is left out. */
+export function upward(imports: Imports): string[] {
   const wrong: string[] = [];
-  const floorOf = (part: string) => floors.findIndex((parts) => parts.includes(part));
-  for (const [path, targets] of await importsIn("src")) {
+  for (const [path, targets] of imports) {
     if (!path.startsWith(folder)) continue;
     const part = partOf(path);
-    if (floorOf(part) < 0) wrong.push(`${path}: ${part} has no floor in tests/checks/wings.ts`);
     for (const target of targets.filter((one) => one.startsWith(folder))) {
       const other = partOf(target);
-      const isBelow = floorOf(other) < floorOf(part);
-      const isBeside = floorOf(other) === floorOf(part) && !wing(part) && !wing(other);
-      if (other !== part && !isBelow && !isBeside) {
-        wrong.push(`${path} imports ${target}, but ${other} is not below ${part}`);
-      }
+      const [to, from] = [floorOf(other), floorOf(part)];
+      if (other === part || to === undefined || from === undefined || to < from) continue;
+      const isBeside = to === from && !isWing(part) && !isWing(other);
+      if (!isBeside) wrong.push(`${path} imports ${target}, but ${other} is not below ${part}`);
     }
   }
   return wrong;
 }
 
-/** Whether a part is a folder. Single files of one floor may import each other. */
-function wing(part: string): boolean {
-  return ["state", "dispatch", "lease", "read", "settle", "worker"].includes(part);
-}
-
-if (import.meta.main) {
-  const [checkout] = Deno.args;
-  if (checkout !== undefined) Deno.chdir(checkout);
+/** Gives a sentence for each import that goes up or aside, and for each part without a floor. */
+export async function wings(): Promise<string[]> {
   const imports = await importsIn("src");
-  const parts = between(imports);
-  let count = 0;
-  for (const [part, of] of [...parts].sort()) {
-    count += of.size;
-    console.log(`${part}: ${[...of].sort().join(" ") || "-"}`);
-  }
-  const depth = new Map<string, number>();
-  const depthOf = (part: string, path: readonly string[] = []): number => {
-    if (path.includes(part)) return 0;
-    const known = depth.get(part);
-    if (known !== undefined) return known;
-    const below = [...parts.get(part) ?? []].map((other) => depthOf(other, [...path, part]));
-    const floor = 1 + Math.max(0, ...below);
-    depth.set(part, floor);
-    return floor;
-  };
-  const height = Math.max(...[...parts.keys()].map((part) => depthOf(part)));
-  const found = circles(new Map([...parts].map(([part, of]) => [part, [...of]])));
-  console.log(
-    `${parts.size} parts, ${count} imports between them, ${height} floors, ${found.length} circles`,
-  );
+  const unknown = [...between(imports).keys()].filter((part) => floorOf(part) === undefined);
+  return [
+    ...unknown.map((part) => `${folder}${part} has no floor in tests/checks/wings.ts`),
+    ...upward(imports),
+  ];
 }

@@ -5,7 +5,8 @@ import fc from "npm:fast-check@4.10.2";
 import { DeadLetter, HarkError, RetryAfter } from "../../mod.ts";
 import type { ConsumerOptions } from "../../mod.ts";
 import { Notification } from "../../src/consume/notification.ts";
-import { type RetryPolicy, retryPolicy, verdict as verdictFor } from "../../src/consume/retry.ts";
+import { retryPolicy } from "../../src/consume/check_retry.ts";
+import { type RetryPolicy, verdict as verdictFor } from "../../src/consume/retry.ts";
 
 const policy: RetryPolicy = {
   ...retryPolicy(undefined),

@@ -5,7 +5,16 @@
  * @module
  */
 
-import { consumerRules, subscribeRules } from "../../src/consume/option_table.ts";
+import {
+  consumerRules,
+  drainRules,
+  keyLimitRules,
+  limitRules,
+  rateRules,
+  retryRules,
+  runRules,
+  subscribeRules,
+} from "../../src/consume/option_table.ts";
 import { monitorRules } from "../../src/metrics/options.ts";
 import { telemetryRules } from "../../src/otel/options.ts";
 import { streamsRules } from "../../src/streams/options.ts";
@@ -15,6 +24,12 @@ import { type Declaration, defaultOf, type JsDoc, membersOf } from "./symbols.ts
 /** The interfaces whose tables are made, with their rules. */
 const made: Readonly<Record<string, Rules>> = {
   ConsumerOptions: consumerRules,
+  RetryOptions: retryRules,
+  LimitOptions: limitRules,
+  KeyLimitOptions: keyLimitRules,
+  RateOptions: rateRules,
+  RunOptions: runRules,
+  DrainOptions: drainRules,
   SubscribeOptions: subscribeRules,
   StreamsOptions: streamsRules,
   TelemetryOptions: telemetryRules,
@@ -22,7 +37,7 @@ const made: Readonly<Record<string, Rules>> = {
 };
 
 /** The interfaces whose fields are listed, each with the first paragraph of its comment. */
-const listed = ["Drained", "TestDatabase", "NotificationFacts", "TestContext"];
+const listed = ["ConsumerFilter", "Drained", "TestDatabase", "NotificationFacts", "TestContext"];
 
 /** A page's lines with the tables below the headings of these interfaces as they should be. */
 export function withOptionTables(
@@ -88,7 +103,7 @@ function rowOf(option: string, rule: Rule, comment: JsDoc | undefined): string[]
   return [
     `\`${option}\``,
     grouped(isNumber ? said ?? otherwise : otherwise) +
-    (rule.kind === "duration" && rule.otherwise !== undefined ? " ms" : ""),
+    (rule.kind === "duration" && /^\d+$/.test(said ?? otherwise) ? " ms" : ""),
     grouped(bounds),
     isNumber ? sentence.replace(`, ${bounds}`, "") : sentence,
   ];
@@ -98,6 +113,7 @@ function defaultText(rule: Rule): string {
   switch (rule.kind) {
     case "number":
     case "duration":
+      if (rule.isRequired) return "required";
       return rule.otherwise === undefined ? "none" : String(rule.otherwise);
     case "choice":
       return `\`"${rule.choices[0]}"\``;
@@ -131,7 +147,9 @@ function boundsOf(rule: Rule): string {
 }
 
 function timeText(ms: number): string {
-  return ms === 0 ? "0" : ms === 86_400_000 ? "1 day" : `${ms} ms`;
+  const days = ms / 86_400_000;
+  if (ms === 0 || !Number.isInteger(days)) return ms === 0 ? "0" : `${ms} ms`;
+  return days === 1 ? "1 day" : `${days} days`;
 }
 
 /** Numbers as people read them: 10,000. */

@@ -10,8 +10,9 @@ import { formatMessage } from "@optique/core/message";
 import { map, multiple, optional } from "@optique/core/modifiers";
 import type { Parser } from "@optique/core/parser";
 import { choice, type ValueParser } from "@optique/core/valueparser";
+import { consumerRules } from "../../consume/option_table.ts";
 import type { ConsumerOptions } from "../../consume/options.ts";
-import { aDay, longestTimer } from "../../duration.ts";
+import { longestTimer } from "../../duration.ts";
 import { given } from "../command.ts";
 import { kind, list, needed, number, refuse, toggle } from "../options.ts";
 import { surroundings } from "../surroundings.ts";
@@ -32,22 +33,24 @@ export interface Setting<T = unknown> {
 }
 
 /** One thing that can be set. */
-interface Kind<T> {
+interface Kind<T, Otherwise extends T | undefined = T | undefined> {
   readonly flag: `--${string}`;
-  readonly description: string;
+  /** The default. Undefined: consumers, or `connect`, have their own. */
+  readonly otherwise: Otherwise;
   /** Reads the text of a flag or a variable. */
   readonly text: ValueParser<"sync", T>;
   /** Reads the flag. Undefined if it is not there. */
   readonly parser: Parser<"sync", T | undefined, unknown>;
 }
 
-function one<T>(
+function one<T, Otherwise extends T | undefined = undefined>(
   flag: `--${string}`,
   text: ValueParser<"sync", T>,
   description: string,
-): Kind<T> {
+  otherwise: Otherwise = undefined as Otherwise,
+): Kind<T, Otherwise> {
   const parser = optional(needed(flag, text, description)) as unknown as Kind<T>["parser"];
-  return { flag, text, description, parser };
+  return { flag, text, otherwise, parser };
 }
 
 /** A list, given once or more often. */
@@ -55,13 +58,13 @@ function many(
   flag: `--${string}`,
   metavar: "IDS" | "CHANNELS",
   description: string,
-): Kind<readonly string[]> {
+): Kind<readonly string[], undefined> {
   const text = list(metavar);
   const parser = map(
     multiple(needed(flag, text, description)),
     (lists) => lists.length === 0 ? undefined : lists.flat(),
   ) as unknown as Kind<readonly string[]>["parser"];
-  return { flag, text, description, parser };
+  return { flag, text, otherwise: undefined, parser };
 }
 
 const truth = kind("BOOLEAN", false, (input) => {
@@ -71,12 +74,16 @@ const truth = kind("BOOLEAN", false, (input) => {
 });
 
 /** A switch. Without the flag, the variable decides. */
-function onOff(flag: `--${string}`, description: string): Kind<boolean> {
+function onOff(flag: `--${string}`, description: string): Kind<boolean, boolean> {
   const parser = map(toggle(flag, description), (on) => on || undefined) as unknown as Kind<
     boolean
   >["parser"];
-  return { flag, text: truth, description, parser };
+  return { flag, text: truth, otherwise: false, parser };
 }
+
+const { pollInterval, pageSize, idle, idleAfter } = consumerRules;
+/** The options of consumers that can be set. */
+const ofConsumers = { pollInterval, pageSize, idle, idleAfter };
 
 /** Everything that can be set, by name. */
 const kinds = {
@@ -96,6 +103,7 @@ const kinds = {
     number("N", { least: 1, most: 64 }),
     "How many threads run the consumers, 1 (default) to 64: one thread uses one core. A thread " +
       "that ends is started again. They share the partitions of each consumer.",
+    1,
   ),
   skipUnread: onOff(
     "--skip-unread",
@@ -104,29 +112,30 @@ const kinds = {
   ),
   pollInterval: one(
     "--poll-interval",
-    duration("--poll-interval", { least: 1, most: aDay }),
+    duration("--poll-interval", ofConsumers.pollInterval),
     "How often each consumer looks without being woken. Default: its own option, or 3s.",
   ),
   pageSize: one(
     "--page-size",
-    number("N", { least: 1, most: 100_000 }),
+    number("N", ofConsumers.pageSize),
     "The most notifications in one read. Default: the consumer's own option, or 500.",
   ),
   idle: one(
     "--idle",
-    choice(["poll", "sleep"], { metavar: "MODE" }),
+    choice(ofConsumers.idle.choices, { metavar: "MODE" }),
     "What each consumer does without work: poll, or sleep until it is woken, so that a server that " +
       "suspends may do so. Default: its own option, or poll.",
   ),
   idleAfter: one(
     "--idle-after",
-    duration("--idle-after", { least: 100, most: aDay }),
+    duration("--idle-after", ofConsumers.idleAfter),
     "How long a consumer must have had nothing to do before it sleeps. Default: its own option, or 1m.",
   ),
   maxReconnectDelay: one(
     "--max-reconnect-delay",
     duration("--max-reconnect-delay", { least: 10, most: longestTimer }),
     "The longest wait between two tries to connect again. Default: 5s.",
+    5000,
   ),
   noListen: onOff(
     "--no-listen",
@@ -143,11 +152,13 @@ const kinds = {
     "--log-level",
     choice(["debug", "info", "warning", "error"], { metavar: "LEVEL" }),
     "The lowest level to log: debug, info (default), warning or error.",
+    "info",
   ),
   logFormat: one(
     "--log-format",
     choice(["text", "json"], { metavar: "FORMAT" }),
     "The form of log lines on standard error: text (default) or json.",
+    "text",
   ),
 } as const;
 
@@ -158,28 +169,10 @@ type ValueOf<N extends Name> = Kinds[N] extends Kind<infer T> ? T : never;
 /** What the flags gave, by name. */
 export type Flags = { readonly [N in Name]: ValueOf<N> | undefined };
 
-/** The defaults. Undefined: consumers, or `connect`, have their own. */
-const defaults = {
-  consumers: undefined,
-  excluded: undefined,
-  channels: undefined,
-  workers: 1,
-  skipUnread: false,
-  pollInterval: undefined,
-  pageSize: undefined,
-  idle: undefined,
-  idleAfter: undefined,
-  maxReconnectDelay: 5000,
-  noListen: false,
-  metrics: undefined,
-  logLevel: "info",
-  logFormat: "text",
-} as const satisfies { [N in Name]: ValueOf<N> | undefined };
-
-type Default<N extends Name> = (typeof defaults)[N] extends undefined ? undefined : never;
+type OtherwiseOf<N extends Name> = Kinds[N] extends { otherwise: infer T } ? T : never;
 
 /** Everything that can be set, with where it comes from. */
-export type Settings = { readonly [N in Name]: Setting<ValueOf<N> | Default<N>> };
+export type Settings = { readonly [N in Name]: Setting<ValueOf<N> | OtherwiseOf<N>> };
 
 const names = Object.keys(kinds) as Name[];
 
@@ -208,11 +201,11 @@ export function settingsOf(given: Flags): Settings {
 }
 
 function settingOf(name: Name, given: Flags): Setting {
-  const { flag, text } = kinds[name] as Kind<unknown>;
+  const { flag, text, otherwise } = kinds[name] as Kind<unknown>;
   if (given[name] !== undefined) return { value: given[name], from: "flag", name: flag };
   const variable = variableOf(flag);
   const input = surroundings().variable(variable);
-  if (input === undefined || input === "") return { value: defaults[name], from: "default" };
+  if (input === undefined || input === "") return { value: otherwise, from: "default" };
   const read = text.parse(input);
   if (read.success) return { value: read.value, from: "environment", name: variable };
   // The message begins with the flag's own word for the value, and the value.
@@ -241,30 +234,20 @@ export function overridesOf(
   });
 }
 
-/** Options of consumers that can be set, with their defaults. */
-const ofConsumers = {
-  pollInterval: 3000,
-  pageSize: 500,
-  idle: "poll",
-  idleAfter: 60_000,
-} as const;
-
 /** What counts for one consumer. */
 export function settingsOfConsumer(
   settings: Settings,
   consumer: Pick<ConsumerOptions, keyof typeof ofConsumers>,
 ): Record<keyof typeof ofConsumers, Setting> {
-  const of = (name: keyof typeof ofConsumers): Setting => {
-    if (settings[name].from !== "default") return settings[name];
+  const names = Object.keys(ofConsumers) as (keyof typeof ofConsumers)[];
+  return Object.fromEntries(names.map((name) => {
     const value = consumer[name];
-    return value === undefined
-      ? { value: ofConsumers[name], from: "default" }
-      : { value, from: "code" };
-  };
-  return {
-    pollInterval: of("pollInterval"),
-    pageSize: of("pageSize"),
-    idle: of("idle"),
-    idleAfter: of("idleAfter"),
-  };
+    const rule = ofConsumers[name];
+    const otherwise = "choices" in rule ? rule.choices[0] : rule.otherwise;
+    if (settings[name].from !== "default") return [name, settings[name]];
+    return [
+      name,
+      value === undefined ? { value: otherwise, from: "default" } : { value, from: "code" },
+    ];
+  })) as Record<keyof typeof ofConsumers, Setting>;
 }

@@ -6,7 +6,6 @@
 
 import { getLogger } from "../../log/logger.ts";
 import type { Queryable } from "../../database/queryable.ts";
-import { HarkError } from "../../errors.ts";
 import { count, ofConsumer } from "../../observe/seam.ts";
 import type { Claimed } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
@@ -15,7 +14,9 @@ import { LeaseWait } from "./lease_wait.ts";
 import type { Heartbeat } from "./heartbeat.ts";
 import type { Membership } from "./membership.ts";
 import { nextBeat } from "./next_beat.ts";
+import { StandIn } from "./stand_in.ts";
 import { Standing } from "./standing.ts";
+import { takenOver } from "./taken_over.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -37,15 +38,6 @@ export interface Serves {
   reload(session: Queryable): Promise<void>;
 }
 
-/** The reason for which a partition is lost. */
-export function takenOver(consumer: string, partition: number): HarkError {
-  return new HarkError(
-    "FENCED",
-    `this worker no longer serves partition ${partition} of consumer "${consumer}"`,
-    { remedy: "Another worker has taken over, or a seek or a removal has ended the claim." },
-  );
-}
-
 /** Keeps a worker's lease and its share of the partitions. */
 export class Assignment {
   readonly #state: State;
@@ -57,14 +49,11 @@ export class Assignment {
   #changes: number | undefined;
   readonly #begunAt = performance.now();
   readonly #standing: Standing;
+  readonly #standIn: StandIn;
   readonly #leaseWait: LeaseWait | undefined;
   /** When the next heartbeat is due. */
   due = -Infinity;
   last: Heartbeat | undefined;
-
-  readonly #register: (session: Queryable) => Promise<void>;
-  /** Since when this outdated worker has seen no worker serve the consumer. */
-  #unservedSince: number | undefined;
 
   constructor(
     state: State,
@@ -72,11 +61,11 @@ export class Assignment {
     duty: Serves,
     register: (session: Queryable) => Promise<void>,
   ) {
-    this.#register = register;
     this.#state = state;
     this.#membership = member;
     const { identity } = state.options;
     this.#standing = new Standing(identity.consumer, state.run.drain);
+    this.#standIn = new StandIn(identity.lease, register);
     // A drain waits only if something is left to handle: see Drain.
     this.#leaseWait = state.run.drain ? undefined : new LeaseWait(identity, false);
     this.#duty = duty;
@@ -126,8 +115,8 @@ export class Assignment {
         count("hark.fenced", 1, ofConsumer(this.#consumer));
       }
     }
-    if (heartbeat.outcome === "outdated") return await this.#standIn(session, heartbeat);
-    this.#unservedSince = undefined;
+    if (heartbeat.outcome === "outdated") return await this.#standIn.tend(session, heartbeat);
+    this.#standIn.over();
     if (options.partitionsGiven && options.partitions !== heartbeat.partitions && !this.#told) {
       this.#told = true;
       logger.warn(
@@ -158,25 +147,6 @@ export class Assignment {
       { consumer: this.#consumer },
     );
     return true;
-  }
-
-  /**
-   * If no worker has served the changed consumer for one lease, this worker registers its own
-   * definition again.
-   */
-  async #standIn(session: Queryable, { workers }: Heartbeat): Promise<void> {
-    const now = performance.now();
-    if (workers > 0) this.#unservedSince = undefined;
-    else this.#unservedSince ??= now;
-    const { lease } = this.#state.options.identity;
-    if (this.#unservedSince === undefined || now - this.#unservedSince < lease) return;
-    this.#unservedSince = now;
-    try {
-      await this.#register(session);
-    } catch (error) {
-      // Another worker was quicker: this one goes on standing by.
-      if (!(error instanceof HarkError && error.code === "CONFLICT")) throw error;
-    }
   }
 
   /** How many partitions this worker serves and means to keep. */

@@ -5,7 +5,7 @@
  */
 
 import { toId } from "../../check.ts";
-import type { Queryable, QueryResult } from "../../database/queryable.ts";
+import type { Queryable } from "../../database/queryable.ts";
 import { translate, translated } from "../../database/translate.ts";
 import type { StartValues } from "../start.ts";
 import type { SubscriptionGap, SubscriptionResume } from "../subscribe_options.ts";
@@ -21,30 +21,17 @@ import {
   type Position,
   seeTheSame,
 } from "../state/position.ts";
-import { Caution } from "./caution.ts";
 import { cut } from "./cut.ts";
+import { emptyPage, EphemeralPages } from "./ephemeral_pages.ts";
 import { Gaps } from "./gaps.ts";
 import { look } from "./look.ts";
 import type { MarkSource } from "./mark_source.ts";
-import { type Page, pageColumns, parsePage } from "./page.ts";
+import type { Page } from "./page.ts";
 import { Upkeep } from "./upkeep.ts";
-
-const readSql = `select ${pageColumns}, (hark.log_facts()).cleaned_through as cleaned
-from hark.page($1::text::hark.marks, $2::text::hark.marks, $3::bigint, $4::bigint,
- array(select pg_catalog.json_array_elements_text($5::text::json)),
- $6::integer, $7::bigint, $8::integer, $9::text::hark.marks) g`;
-
-const readAllSql = readSql.replace(
-  /array\(.*\)\),/,
-  "case when $5::text is null then null::text[] end,",
-);
-
-const emptyPage: Page = { rows: [], lastId: 0, windowEnd: true, span: 0, facts: {} };
 
 /** Reads windows from a position that is kept in memory. */
 export class EphemeralReader {
-  #channels: string | null;
-  readonly #caution: Caution;
+  readonly #pages: EphemeralPages;
   readonly #marks: MarkSource | undefined;
   /** Whether windows may end at private marks. */
   readonly #looks: boolean;
@@ -79,8 +66,7 @@ export class EphemeralReader {
     this.#install = install;
     this.#marks = typeof marks === "string" ? undefined : marks;
     this.#looks = marks === "private";
-    this.#channels = channels === null ? null : JSON.stringify(channels);
-    this.#caution = new Caution(limits);
+    this.#pages = new EphemeralPages(channels, limits);
   }
 
   /**
@@ -170,7 +156,7 @@ export class EphemeralReader {
 
   /** What is read of the log. Set it between windows. */
   set channels(names: readonly string[]) {
-    this.#channels = JSON.stringify(names);
+    this.#pages.channels = names;
   }
 
   /**
@@ -247,7 +233,8 @@ export class EphemeralReader {
         return emptyPage;
       }
       const place = new OutsidePlace(this.#install, { seen, target: end, lastId: 0, afterId });
-      const page = parsePage({ rows: await this.#page(session, end) }, null, place);
+      const started = this.#started ?? end;
+      const page = await this.#pages.read(session, this.#position!, end, started, place);
       this.#gaps.compare(page, this.#position!, end);
       if (page.windowEnd) this.#resuming = false;
       this.#position = page.windowEnd
@@ -267,31 +254,6 @@ export class EphemeralReader {
     const isTold = fitsWhole(this.#install, seen, mark, this.#position!.afterId);
     if (!isTold) this.#cutsUntil = performance.now() + 1000;
     return wantsCut || !isTold ? await cut(session) : mark;
-  }
-
-  async #page(session: Queryable, end: Mark): Promise<QueryResult["rows"]> {
-    const { seen, target, lastId, afterId } = this.#position!;
-    const { rows, bytes, scanned } = this.#caution.limits();
-    this.#caution.prepare(session);
-    const sent = performance.now();
-    try {
-      const page = await session.query(this.#channels === null ? readAllSql : readSql, [
-        seen.content,
-        end.content,
-        target === undefined ? null : lastId,
-        afterId,
-        this.#channels,
-        rows,
-        bytes,
-        scanned,
-        (this.#started ?? end).content,
-      ]);
-      this.#caution.succeeded(performance.now() - sent);
-      return page.rows;
-    } catch (error) {
-      this.#caution.failed(error, performance.now() - sent);
-      throw error;
-    }
   }
 
   /**

@@ -168,7 +168,7 @@ export class Wakeup implements Wakes {
    * that.
    */
   rest(): () => void {
-    return this.#listener.rest(this.heard);
+    return this.#listener.bells.rest(this.heard);
   }
 
   /** Removes the sleeper row, so that publishers do not go on notifying a reader that has gone. */

@@ -7,7 +7,8 @@
 import { getLogger } from "../../log/logger.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { count, ofConsumer } from "../../observe/seam.ts";
-import { type Serves, takenOver } from "../lease/assignment.ts";
+import type { Serves } from "../lease/assignment.ts";
+import { takenOver } from "../lease/taken_over.ts";
 import type { Waiting } from "../read/waiting.ts";
 import { WindowReader } from "../read/window_reader.ts";
 import type { Claimed } from "../state/identity.ts";

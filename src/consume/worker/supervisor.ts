@@ -85,8 +85,8 @@ export async function supervise(
     const run: Run = { ...signals, control, listener, observed, waking };
     if (listener !== undefined) {
       detach.push(
-        listener.attach(waking!.heard, channels),
-        listener.attachControl(run.control, consumer),
+        listener.bells.attach(waking!.heard, channels),
+        listener.bells.attachControl(run.control, consumer),
       );
     }
     const ring = () => wake.ring();
