@@ -186,12 +186,10 @@ as $$ select case when starts_with($1, ':') then coalesce(host(inet_client_addr(
 create or replace function hark.is_defined_as(
   channels text[], filter jsonb, transactional boolean, definition json
 ) returns boolean
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
-begin
-  return hark.as_set($1) = hark.as_set(array(select json_array_elements_text($4 -> 'channels')))
-    and $2 is not distinct from ($4 ->> 'filter')::jsonb and $3 = ($4 ->> 'transactional')::boolean;
-end
+  select hark.as_set($1) = hark.as_set(array(select json_array_elements_text($4 -> 'channels')))
+    and $2 is not distinct from ($4 ->> 'filter')::jsonb and $3 = ($4 ->> 'transactional')::boolean
 $$;
 
 -- Forgets the workers of consumers that ended without leaving, ten minutes after their lease. The end of their
@@ -388,7 +386,8 @@ $$;
 -- the others give partitions back. Further partitions are claimed as by any worker. Returns
 --   entered   it is a worker, and owns a partition
 --   busy      living workers own all partitions or are about to, or other transactions hold the rows of the rest
---   register  there is no such consumer, or it has another definition or a version below the given one
+--   register  there is no such consumer, or it has another definition or a version below the given one. Also if all is
+--             served: registration refuses a definition that the living workers do not have, or takes the consumer over
 --   join      become a worker as any other: the consumer is paused, its row is locked, or the number of its
 --             partitions is about to change
 -- Most drains of many are busy. Those in a new session are told soonest without PL/pgSQL.
@@ -397,7 +396,11 @@ create or replace function hark.enter(
 ) returns text
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select case when not pg_is_in_recovery() and hark.free_for($1, $2) = '{}' then 'busy'
+  select case
+    when not pg_is_in_recovery() and hark.free_for($1, $2) = '{}' and exists (
+      select from hark.consumers c
+      where c.name = $1 and c.version >= $7 and hark.is_defined_as(c.channels, c.filter, c.transactional, $6)
+    ) then 'busy'
     else hark.take_free($1, $2, $3, $4, $5, $6, $7) end
 $$;
 

@@ -10,7 +10,7 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $$ select coalesce(array_agg(distinct n.name collate "C" order by n.name collate "C"), '{}') from unnest($1) n (name) $$;
 
 -- Registers a consumer if there is none of that name. Otherwise the consumer's definition becomes the given one,
--- if its version is higher, or if it is equal and no live worker serves the stored one. If that changes it, the
+-- if its version is higher, or if it is equal and no worker with the stored one is alive. If that changes it, the
 -- generation rises and every worker that was started with another definition is fenced off. So in a rolling
 -- deployment no old worker moves past notifications that only the new workers want. A definition with a lower
 -- version than the stored one changes nothing, so an old worker that restarts changes nothing either.
@@ -126,18 +126,27 @@ begin
 end
 $$;
 
--- Refuses another definition of the same version while a live worker serves the known one. Two programs that share an
--- id by mistake would otherwise take the consumer from each other, and each change would skip notifications.
+-- Refuses another definition of the same version while a live worker has the known one, also if it sleeps. Two
+-- programs that share an id by mistake would otherwise take the consumer from each other, and each change would skip
+-- notifications.
 create or replace function hark.refuse_definition(known hark.consumers, channels text[]) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   other text;
 begin
-  select coalesce(w.name, w.owner::text) into other from hark.crew w
-  where w.consumer = known.name and w.lease_until > clock_timestamp()
-    and case when w.session is null then true else not pg_try_advisory_xact_lock_shared(w.session) end
-  order by w.joined_at limit 1;
+  select coalesce(x.name, x.owner::text) into other
+  from (
+    select w.owner, w.name, w.joined_at from hark.crew w
+    where w.consumer = known.name and w.lease_until > clock_timestamp()
+      and case when w.session is null then true else not pg_try_advisory_xact_lock_shared(w.session) end
+    union all
+    -- One that sleeps serves it again when it is woken. Without LISTEN nothing tells whether it is still there.
+    select a.owner, a.name, a.since from hark.asleep a
+    where a.consumer = known.name and a.session is not null and a.wakes_at > clock_timestamp()
+      and hark.is_asleep(a.session, a.wakes_at)
+  ) x
+  order by x.joined_at limit 1;
   if found then
     raise exception 'consumer "%" is served by worker % with another definition: its channels are %, and this one''s are %',
         known.name, other, array_to_string(hark.as_set(known.channels), ', '), array_to_string(hark.as_set(channels), ', ')

@@ -111,15 +111,19 @@ begin
       using errcode = 'insufficient_privilege', hint = format('As the owner of the schema hark: select hark.grant_publish(%L).', owner);
   end if;
   perform hark.require_condition(relation, condition);
-  perform pg_advisory_xact_lock(hashtextextended('hark.watch', relation::oid::bigint));
-  select k.relation, k.function, k.is_live, (k.watch).* into known from hark.known_watches() k
-  where k.relation = $1 and (k.watch).name = $3;
-  if found then
+  for tries in 1 .. 2 loop
+    select k.relation, k.function, k.is_live, (k.watch).* into known from hark.known_watches() k
+    where k.relation = $1 and (k.watch).name = $3;
     if known.definition = d and hark.drift_of(relation, known.function, d) = '{}'
       and (known.snapshot_wanted or not snapshot)
     then
       return 'unchanged';
     end if;
+    exit when tries = 2;
+    -- One change of a table's watches at a time. An advisory lock would do, but any role can take it.
+    execute format('lock table only %s in share update exclusive mode', relation);
+  end loop;
+  if known.relation is not null then
     done := 'replaced';
     made_name := known.function_name;
     schema_name := coalesce((select n.nspname from pg_proc p join pg_namespace n on n.oid = p.pronamespace

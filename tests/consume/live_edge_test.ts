@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { connect, type Database, type Notification, notifyMany, subscribe } from "../../mod.ts";
 import { CountingProxy } from "../../bench/workers/counting.ts";
-import { NEVER_POLL, numbers, Reading } from "../faults/_support/running.ts";
+import { NEVER_POLL, numbers, publish, Reading } from "../faults/_support/running.ts";
 import { deferred, test, type TestContext, until, within } from "../harness/mod.ts";
 
 /** Subscriptions to channels, which are ready. */
@@ -199,4 +199,22 @@ test("subscriptions that come, go and lag under load lose nothing and repeat not
       `subscription ${n}, seed ${seed}`,
     );
   }
+});
+
+test("a subscription from an id gets none below it, though one of them commits late", async (context) => {
+  const db = context.use(await connect(context.url));
+  const late = await context.client();
+  await late.query("begin");
+  await late.query("select hark.notify('c', '1')");
+  await publish(context, 2, 4);
+  const options = { from: { id: 3 }, pollInterval: NEVER_POLL };
+  const reading = context.use(new Reading(db, "c", options));
+  await reading.inbox.atLeast(2);
+  // It has caught up with the edge.
+  await publish(context, 5, 6);
+  await reading.inbox.atLeast(4);
+  await late.query("commit");
+  await publish(context, 7, 7);
+  await until(() => reading.payloads.includes(7));
+  assert.deepEqual(reading.payloads, [3, 4, 5, 6, 7]);
 });

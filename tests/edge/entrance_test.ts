@@ -15,6 +15,7 @@ import {
 } from "../../mod.ts";
 import { drain } from "../../src/edge/mod.ts";
 import { deferred, patient, test, type TestContext, until, within } from "../harness/mod.ts";
+import { Running } from "../faults/_support/running.ts";
 import { role } from "../schema/_support/role.ts";
 import { connections, statements, talkative } from "./_support/talkative.ts";
 
@@ -117,6 +118,30 @@ test(
   },
 );
 
+test("a drain that was told that others serve all leaves no connection behind for the next ones", async (context) => {
+  const serving = consumer(await registered(context, 0));
+  const running = serving.run();
+  await serving.ready;
+  const url = new URL(context.url);
+  url.searchParams.set("application_name", "drains");
+  const db = context.use(await connect(url.href));
+  const open = async () => {
+    const rows = await context.sql(
+      "select pid from pg_stat_activity where application_name = 'drains'",
+    );
+    return rows.map(({ pid }) => pid);
+  };
+  await until(async () => (await drain(consumer(db), at)).reason === "busy");
+  await serving.stop();
+  await running;
+  const pool = await open();
+  await notify(db, "c", 1);
+  assert.equal((await drain(consumer(db), at)).handled, 1);
+  await until(async () => (await open()).every((pid) => pool.includes(pid)), {
+    what: "no connection but the pool's",
+  });
+});
+
 /** What many workers are told that enter at once. */
 async function entries({ client }: TestContext, count: number): Promise<string[]> {
   const clients = await Promise.all(Array.from({ length: count }, () => client()));
@@ -188,6 +213,21 @@ test("a higher version of the same definition is stored, and a lower one drains"
   await notify(db, "c", 1);
   assert.equal((await drain(consumer(db, { version: 1 }), at)).handled, 1);
   assert.deepEqual(await context.sql(version), [{ version: 2 }]);
+});
+
+test("a drain with other channels beside a worker that serves all is told so, or takes over with a higher version", async (context) => {
+  const db = await registered(context, 0, { version: 1 });
+  const first = context.use(new Running(db, { version: 1 }));
+  await first.consumer.ready;
+  await until(async () => (await drain(consumer(db, { version: 1 }), at)).reason === "busy");
+  const other = (version: number) => drain(consumer(db, { channels: ["d"], version }), at);
+  await assert.rejects(other(1), { code: "CONFLICT" });
+  await assert.rejects(other(0), { code: "OUTDATED" });
+  await notify(db, "d", 1);
+  const channels = () => context.sql("select channels from hark.consumers");
+  assert.deepEqual(await channels(), [{ channels: ["c"] }]);
+  await other(2);
+  assert.deepEqual(await channels(), [{ channels: ["d"] }]);
 });
 
 test("a drain takes over from a dead worker once its lease has ended, and not before", async (context) => {

@@ -51,6 +51,25 @@ test("a consumer without work gives all back, and keeps one silent connection", 
   await asleep(context);
 });
 
+test("a consumer that sleeps is not taken by a program with other channels, and loses nothing to it", async (context) => {
+  const db = context.use(await connect(context.url));
+  const running = context.use(new Running(db, { ...sleepy, version: 1 }));
+  await asleep(context);
+  const other = (version: number) =>
+    new Consumer(db, { id: "c", channels: "other", version, handle() {} });
+  for (const wait of [true, false]) {
+    await assert.rejects(other(1).drain({ wait }), {
+      code: "CONFLICT",
+      message: /served by worker /,
+    });
+  }
+  await context.sql("select hark.notify('c', '1')");
+  await running.atLeast(1);
+  // A worker of another version that sleeps is no reason to refuse a higher one.
+  await asleep(context);
+  assert.equal(await other(2).drain(), 0);
+});
+
 test("what is published in the moment of falling asleep is handled", async (context) => {
   const db = context.use(await connect(context.url));
   const running = context.use(new Running(db, { ...sleepy, idleAfter: 100, pollInterval: 60_000 }));

@@ -110,6 +110,24 @@ test("grant_read lets a role subscribe and serve streams, and nothing else", asy
   for (const statement of owners) await assert.rejects(db.query(statement), refused, statement);
 });
 
+test("a subscription of a role that may only read goes on for longer than a minute", async (context) => {
+  const reader = await role(context);
+  await context.sql("select hark.grant_read($1)", [reader.name]);
+  const db = context.use(await connect(reader.url));
+  const following = subscribe(db, "c", { from: "beginning", pollInterval: 50 });
+  const next = async () => (await following.next()).value?.payload;
+  await publish(context, 1, 1);
+  assert.equal(await next(), 1);
+  const { now } = performance;
+  context.use({ [Symbol.dispose]: () => void (performance.now = now) });
+  for (const n of [2, 3]) {
+    performance.now = () => now.call(performance) + n * 70_000;
+    await publish(context, n, n);
+    assert.equal(await next(), n);
+  }
+  await following.return();
+});
+
 test("revoke_rights takes every right, and an upgrade does not give them back", async (context) => {
   const one = await role(context);
   for (const kind of ["publish", "read", "consume", "operate", "observe"]) {

@@ -77,6 +77,9 @@ async function advisory(client: Client): Promise<void> {
   for (const name of ["gate", "deliver_due", "extend", "watch", "delivery_lock", "segments_lock"]) {
     await client.query("select pg_try_advisory_lock(hashtextextended($1, 5237))", [`hark.${name}`]);
   }
+  await client.query(
+    "select pg_try_advisory_lock(hashtextextended('hark.watch', 'watched'::regclass::oid::bigint))",
+  );
   await client.query("select pg_try_advisory_lock(4750199211)");
   // A handler's number is seen while a handler runs. Between two of them it can be taken.
   await client.query(

@@ -14,13 +14,9 @@ import { getLogger } from "../../log/logger.ts";
 import { rebase } from "../link.ts";
 import type { Mark } from "../state/position.ts";
 import { cut } from "./cut.ts";
-import { extendLog } from "./extend_log.ts";
-import { thinMarks } from "./thin_marks.ts";
+import { Upkeep } from "./upkeep.ts";
 
 const logger = getLogger(["hark", "replica"]);
-
-/** How often room is made in the log, in milliseconds. */
-const extendInterval = 60_000;
 
 /** A mark that was asked for. */
 export interface Cut {
@@ -42,7 +38,7 @@ export class Cutter {
   #isRebased = false;
   /** How often in a row the primary could not be asked. */
   #failures = 0;
-  #extendAt = -Infinity;
+  readonly #upkeep = new Upkeep();
 
   /** @param told Called when there is an answer. */
   constructor(primary: Connections, replica: ReplicaConnections, told: () => void) {
@@ -89,10 +85,7 @@ export class Cutter {
       this.#last = { at, mark: await cut(session) };
       this.#failures = 0;
       this.#told();
-      await thinMarks(session);
-      if (at < this.#extendAt) return;
-      this.#extendAt = at + extendInterval;
-      await extendLog(session);
+      await this.#upkeep.tend(session);
     } catch (error) {
       const reason = translate(error);
       this.#last = { at, error: reason };

@@ -90,9 +90,13 @@ export class LiveEdge {
   leave(one: AtEdge): void {
     this.#coming.delete(one);
     this.#seated.delete(one);
-    if (this.#seated.size + this.#coming.size === 0) this.#reader = undefined;
+    if (this.#seated.size + this.#coming.size === 0) {
+      this.#reader = undefined;
+      this.#byChannel.clear();
+      return;
+    }
     // It may be the one that would have read the next page.
-    else if (this.#reader?.mark === undefined) this.#ringAll();
+    if (this.#reader?.mark === undefined) this.#ringAll();
   }
 
   /**

@@ -87,11 +87,15 @@ export class Seat implements AtEdge {
       return this.#take(inbox);
     }
     const reader = this.#reader;
-    const { mark, started } = reader;
+    const { mark, started, at } = reader;
     this.#edge ??= this.#isAlone ? undefined : LiveEdge.of(session);
+    // The reader goes on elsewhere, most likely behind where that begins.
+    if (reader.lost) this.close();
     if (this.#edge === undefined || mark === undefined || reader.resuming || reader.lost) {
       return await this.#byItself(session);
     }
+    // The edge would give it late rows that it began behind.
+    if (at!.afterId > 0) return await this.#byItself(session);
     // What the first mark sees are replays, and the edge tells of none.
     if (isLater(started!, mark)) return await this.#byItself(session, started);
     if (inbox === undefined) await this.#edge.join(this, reader, session);
@@ -172,9 +176,10 @@ export class Seat implements AtEdge {
     if (isQuiet) this.#opened = this.#bell.count;
   }
 
-  /** Gives the place up. */
+  /** Gives the place up, with what was read for it. */
   close(): void {
     this.#edge?.leave(this);
+    this.#inbox = undefined;
   }
 }
 

@@ -7,7 +7,7 @@
 import { getLogger } from "../../log/logger.ts";
 import { Bell } from "../../database/bell.ts";
 import { connectionsOf } from "../../database/database.ts";
-import { ownConnection, type Queryable } from "../../database/queryable.ts";
+import { type OwnConnection, ownConnection, type Queryable } from "../../database/queryable.ts";
 import { messageOf, translate, translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
 import { ObservedRun } from "../../observe/run.ts";
@@ -62,8 +62,9 @@ export async function supervise(
   const detach: (() => void)[] = [() => seam.runs.delete(observed)];
   let link: Link | undefined;
   let entrance: Entrance | undefined;
+  let session: OwnConnection | undefined;
   try {
-    const session = connectionsOf(db)?.lane();
+    session = connectionsOf(db)?.lane();
     const cut = () => ownConnection(link?.session ?? session)?.cut();
     cutting?.signal.addEventListener("abort", cut);
     detach.push(() => cutting?.signal.removeEventListener("abort", cut));
@@ -139,6 +140,8 @@ export async function supervise(
     for (const end of detach) end();
     await entrance?.close();
     await link?.close();
+    // No link was opened for a drain that is busy.
+    await session?.close();
   }
 }
 
