@@ -1,5 +1,5 @@
 /**
- * Text of others made safe for a terminal.
+ * Text of others made safe for a terminal, and for the database.
  *
  * @module
  */
@@ -8,6 +8,11 @@
 const unsafe =
   // deno-lint-ignore no-control-regex -- control characters are what it is about
   /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/** Text as PostgreSQL can store it: it has no NUL, and no half of a surrogate pair. */
+export function storable(text: string): string {
+  return text.replaceAll("\0", "\uFFFD").toWellFormed();
+}
 
 /** Writes each control character and each one that changes the direction of text as JSON does. */
 export function visible(text: string): string {

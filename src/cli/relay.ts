@@ -76,7 +76,7 @@ export const relay = databaseCommand({
     ),
     endpoints: toggle(
       "--endpoints",
-      "Show the endpoints of a relay to webhooks that fail, are throttled, or are disabled.",
+      "Show the endpoints of a relay to webhooks that fail, are throttled, or are disabled; no others.",
     ),
     redrive: maybe(
       "--redrive",
@@ -130,7 +130,7 @@ export const relay = databaseCommand({
       let count = 0;
       for await (const { notification: { id, channel, key }, to, problem } of out.preview()) {
         if (o.json) await printJson({ id, channel, key, to, problem });
-        else await print(`#${id} ${channel}: ${to ?? `refused: ${problem}`}`);
+        else await print(visible(`#${id} ${channel}: ${to ?? `refused: ${problem}`}`));
         if (++count === (o.limit ?? 20)) break;
       }
       return { json: { relay: o.id, shown: count }, text: count > 0 ? "" : "Nothing is unread." };
@@ -155,7 +155,9 @@ export const relay = databaseCommand({
 
 /** The endpoints that take nothing now, and what to do about them. */
 function endpointsText(relay: string, all: readonly EndpointStatus[]): string {
-  if (all.length === 0) return `${named(relay)} has no endpoint that fails`;
+  if (all.length === 0) {
+    return `${named(relay)} has no endpoint that fails; those that take messages are not listed`;
+  }
   return [
     ...all.map(({ endpoint, disabled, failures, askedAgainAt, reason }) => {
       const state = disabled

@@ -245,6 +245,10 @@ export function checkEvent(event: unknown): CloudEvent {
   if (given.data !== undefined && given.data_base64 !== undefined) {
     refuse("it has data and data_base64", "Give one of them.");
   }
+  const { data_base64: base64 } = given;
+  const isBase64 = base64 === undefined || base64 === null || typeof base64 === "string" &&
+      base64.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(base64);
+  if (!isBase64) refuse(`data_base64 is ${show(base64)}`, "Give bytes in base64, as text.");
   for (const [name, value] of Object.entries(given)) {
     if (named.has(name)) continue;
     if (!/^[a-z0-9]+$/.test(name)) {

@@ -125,7 +125,15 @@ function isJson(type: string | undefined): boolean {
 }
 
 function textOf(body: string | Uint8Array): string {
-  return typeof body === "string" ? body : new TextDecoder("utf-8", { fatal: true }).decode(body);
+  if (typeof body === "string") return body;
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(body);
+  } catch (cause) {
+    throw new HarkError("BAD_PAYLOAD", "the body of the event is no text in UTF-8", {
+      cause,
+      remedy: "Send UTF-8, or another content type.",
+    });
+  }
 }
 
 function parsed(text: string, what: string): unknown {

@@ -11,6 +11,9 @@ import { HarkError } from "../errors.ts";
 import { signatures, type SigningKeys, signingKeys } from "../handlers/signature.ts";
 import { secretsOf } from "./wake_secret.ts";
 
+/** How long it is waited at least before a request is sent again, in milliseconds. */
+const shortestWait = 100;
+
 /** Options of {@linkcode wakeUp}. */
 export interface WakeOptions {
   /**
@@ -73,7 +76,8 @@ export async function wakeUp(url: string | URL, options: WakeOptions): Promise<v
     for (;;) {
       response = await send(to, id, keys, over);
       await response.body?.cancel();
-      const wait = 1000 * Number(response.headers.get("retry-after") ?? NaN);
+      const asked = 1000 * Number(response.headers.get("retry-after") ?? NaN);
+      const wait = Math.max(shortestWait, asked);
       if (response.status !== 503 || !(performance.now() + wait < until)) break;
       await pause(wait, over);
       signal?.throwIfAborted();

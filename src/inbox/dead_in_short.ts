@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Queryable } from "../database/queryable.ts";
+import type { Queryable, QueryResult } from "../database/queryable.ts";
 import { messageOf, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { itemOf } from "./map.ts";
@@ -46,6 +46,8 @@ export async function deadMessagesInShort(
 
 /** The most messages that one act publishes. */
 export const mostAtOnce = 1000;
+/** How many are read at once: a body may have some megabytes. */
+const page = 20;
 
 /**
  * Publishes one dead letter, or the oldest thousand, in the caller's transaction. Those that fail again
@@ -58,38 +60,58 @@ export async function redriveIn(
   inbox: string,
   sequence: number | undefined,
 ): Promise<{ readonly published: number; readonly left: number; readonly reason: string }> {
-  const { rows } = await tx.query(
-    "select * from hark.inbox_dead_letters($1::text, $2::bigint, $3::integer)",
-    sequence === undefined ? [inbox, 0, mostAtOnce] : [inbox, sequence - 1, 1],
-  );
-  if (sequence !== undefined && Number(rows[0]?.sequence) !== sequence) {
-    throw new HarkError("BAD_OPTION", `the inbox "${inbox}" has no dead letter ${sequence}`, {
-      remedy: "It was published or discarded before. Load the page again.",
-    });
-  }
   let [published, left, reason] = [0, 0, ""];
-  for (const row of rows) {
-    await tx.query("savepoint redrive");
-    try {
-      const message = messageOfParts({
-        subject: row.subject,
-        sequence: Number(row.sequence),
-        time: new Date(row.failed_at),
-        headers: row.headers,
-        body: Uint8Array.from(atob(row.body), (character) => character.charCodeAt(0)),
+  const most = sequence === undefined ? mostAtOnce : 1;
+  for (let after = (sequence ?? 1) - 1; published + left < most;) {
+    const batch = Math.min(page, most - published - left);
+    const { rows } = await tx.query(
+      "select * from hark.inbox_dead_letters($1::text, $2::bigint, $3::integer)",
+      [inbox, after, batch],
+    );
+    if (sequence !== undefined && Number(rows[0]?.sequence) !== sequence) {
+      throw new HarkError("BAD_OPTION", `the inbox "${inbox}" has no dead letter ${sequence}`, {
+        remedy: "It was published or discarded before. Load the page again.",
       });
-      await publishItems(tx, [itemOf(message, undefined)], false);
-      await tx.query("select hark.inbox_settle($1::text, $2::bigint, true)", [inbox, row.sequence]);
-      published++;
-    } catch (error) {
-      await tx.query("rollback to savepoint redrive");
-      if (isRight(error)) throw error;
-      left++;
-      reason = messageOf(error);
     }
-    await tx.query("release savepoint redrive");
+    for (const row of rows) {
+      after = Number(row.sequence);
+      const failure = await publishOne(tx, inbox, row);
+      if (failure === undefined) published++;
+      else {
+        left++;
+        reason = failure;
+      }
+    }
+    if (rows.length < batch) break;
   }
   return { published, left, reason };
+}
+
+/** Publishes a dead letter. Returns why it could not. */
+async function publishOne(
+  tx: Queryable,
+  inbox: string,
+  row: QueryResult["rows"][number],
+): Promise<string | undefined> {
+  await tx.query("savepoint redrive");
+  let reason: string | undefined;
+  try {
+    const message = messageOfParts({
+      subject: row.subject,
+      sequence: Number(row.sequence),
+      time: new Date(row.failed_at),
+      headers: row.headers,
+      body: Uint8Array.from(atob(row.body), (character) => character.charCodeAt(0)),
+    });
+    await publishItems(tx, [itemOf(message, undefined)], false);
+    await tx.query("select hark.inbox_settle($1::text, $2::bigint, true)", [inbox, row.sequence]);
+  } catch (error) {
+    await tx.query("rollback to savepoint redrive");
+    if (isRight(error)) throw error;
+    reason = messageOf(error);
+  }
+  await tx.query("release savepoint redrive");
+  return reason;
 }
 
 /** Whether a right is missing: then no message can be published. */

@@ -38,6 +38,11 @@ const closeTime = 1_000;
 /** How long another inbox takes to make the consumer anew once it has removed it, in milliseconds. */
 const takeOverTime = 300;
 
+/** The most bytes of a transaction, unless one message has more. */
+const mostBytes = 16 * 1024 * 1024;
+/** About how many bytes are asked for ahead. */
+const bytesAhead = 4 * mostBytes;
+
 /** What a feed is of. */
 export interface FeedSetting {
   readonly inbox: string;
@@ -144,7 +149,7 @@ export class Feed implements AsyncDisposable {
       const consumer = await jetstream(this.#nc, domain === undefined ? {} : { domain })
         .consumers.get(stream, durable);
       this.#messages = await consumer.consume({
-        max_messages: batchSize * 2,
+        max_messages: this.#ahead,
         idle_heartbeat: heartbeat,
         expires: 10_000,
         abort_on_missing_resource: true,
@@ -173,6 +178,13 @@ export class Feed implements AsyncDisposable {
     }
     void this.#watch(this.#messages);
     void this.#pump(this.#messages);
+  }
+
+  /** How many messages are asked for ahead: fewer if the stream's messages are large. */
+  get #ahead(): number {
+    const { bytes, messages } = this.#info.state;
+    const fitting = Math.floor(bytesAhead * messages / Math.max(1, bytes));
+    return Math.max(1, Math.min(this.#setting.batchSize * 2, messages === 0 ? Infinity : fitting));
   }
 
   /** A silent server may never close its connection. */
@@ -233,7 +245,18 @@ export class Feed implements AsyncDisposable {
     } finally {
       signal.removeEventListener("abort", wake);
     }
-    return this.#failure === undefined ? this.#ready.splice(0, this.#setting.batchSize) : [];
+    return this.#failure === undefined ? this.#batch() : [];
+  }
+
+  /** The next messages, as many as one transaction may have. */
+  #batch(): JsMsg[] {
+    const most = Math.min(this.#setting.batchSize, this.#ready.length);
+    let count = 0;
+    for (let bytes = 0; count < most; count++) {
+      bytes += this.#ready[count]!.data.length;
+      if (bytes > mostBytes && count > 0) break;
+    }
+    return this.#ready.splice(0, count);
   }
 
   /** Acknowledges messages. Waits until the server has confirmed the last one. */

@@ -29,8 +29,9 @@ export function itemOf(message: InboxMessage, dedupe: number | undefined): Item 
       }: ${message.text()}`,
     );
   }
-  if (isEvent(headers)) return eventItem(message, dedupe);
   const isRelayed = headers["Hark-Channel"] !== undefined;
+  // A header of a notification may look like one of an event.
+  if (!isRelayed && isEvent(headers)) return eventItem(message, dedupe);
   const channel = isRelayed ? unescaped(headers["Hark-Channel"]!) : subject;
   const key = isRelayed
     ? headers["Hark-Key"] === undefined ? null : unescaped(headers["Hark-Key"])
@@ -87,7 +88,6 @@ export function itemsOf(mapped: Mapped, message: InboxMessage, dedupe: number | 
       );
     }
     const { channel, payload = {}, key, headers } = one;
-    const text = all.length > 1 ? `${i}` : "";
     return joined(
       channel,
       payloadText(payload, "payload"),
@@ -95,7 +95,7 @@ export function itemsOf(mapped: Mapped, message: InboxMessage, dedupe: number | 
       headers === undefined || headers === null ? "null" : headersText(headers) ?? "null",
       message,
       dedupe,
-      text,
+      i,
     );
   });
 }
@@ -107,12 +107,13 @@ function joined(
   headers: string,
   message: InboxMessage,
   dedupe: number | undefined,
-  suffix = "",
+  place = 0,
 ): Item {
   const id = message.headers["Nats-Msg-Id"];
   const once = dedupe === undefined || id === undefined
     ? ""
-    : `,"dedupe_key":${JSON.stringify(`${id}${suffix}`.slice(-200))},"within_ms":${dedupe}`;
+    // The space keeps the second of message 1 apart from message 11.
+    : `,"dedupe_key":${JSON.stringify(`${id} ${place}`.slice(-200))},"within_ms":${dedupe}`;
   return `{"channel":${JSON.stringify(channel)},"payload":${payload},"key":${
     JSON.stringify(key)
   },` +

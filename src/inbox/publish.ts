@@ -8,6 +8,7 @@ import type { Database } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
+import { storable } from "../visible.ts";
 import type { Item } from "./map.ts";
 import type { InboxMessage } from "./options.ts";
 import type { Taken } from "./taken.ts";
@@ -118,12 +119,24 @@ async function attempt(
   return { taken: { messages, published, own, unmapped, repeated, dead: dead.length }, dead };
 }
 
-/** A dead letter for hark.inbox_take. */
+/**
+ * A dead letter for hark.inbox_take. If it could not be stored, the inbox would try it for ever: the words of a
+ * JSON parser show a piece of the body, with whatever that has.
+ */
 function rowOf({ message, reason }: Bad) {
-  const { sequence, subject, headers, body } = message;
+  const { sequence, body } = message;
+  const headers = Object.fromEntries(
+    Object.entries(message.headers).map((one) => one.map(storable) as [string, string]),
+  );
   let binary = "";
   for (const byte of body) binary += String.fromCharCode(byte);
-  return { sequence, subject, headers, body: btoa(binary), reason };
+  return {
+    sequence,
+    subject: storable(message.subject),
+    headers,
+    body: btoa(binary),
+    reason: storable(reason),
+  };
 }
 
 /** Tries a message alone, and takes it back. */

@@ -161,6 +161,13 @@ export async function look(reports: boolean, observed?: Queryable): Promise<Seri
       connected.filter(({ listening }) => listening === true).length,
     ),
   );
+  if (seam.streams.size > 0) {
+    const all = [...seam.streams];
+    series.push(
+      one("hark.stream.clients", all.reduce((sum, { clients }) => sum + clients, 0)),
+      one("hark.stream.readers", all.reduce((sum, { readers }) => sum + readers, 0)),
+    );
+  }
   if (reports) series.push(...await lookAtDatabases(observed));
   return series;
 }

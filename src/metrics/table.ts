@@ -52,6 +52,8 @@ const counted = {
     "Times the LISTEN connection was opened again.",
   ),
   "hark.wakeups": counter("{wakeup}", "Times a worker stopped waiting, by the cause."),
+  "hark.stream.sent": counter("{message}", "Notifications sent to clients of streams."),
+  "hark.stream.dropped": counter("{client}", "Clients of streams that were cut off as too slow."),
 } as const satisfies Readonly<Record<string, Metric>>;
 
 /** How a process is now. */
@@ -60,6 +62,11 @@ const ofProcess = {
   "hark.partition.owned": part("{partition}", "Partitions that the process serves."),
   "hark.listener.connected": part("{connection}", "LISTEN connections that deliver."),
   "hark.connections": part("{connection}", "Connections to the database that are open."),
+  "hark.stream.clients": part("{client}", "Clients of streams that are connected."),
+  "hark.stream.readers": part(
+    "{reader}",
+    "Sets of channels that clients of streams read together.",
+  ),
   "hark.reporting": part("{process}", "1 if this process reports how the database is, else 0."),
 } as const satisfies Readonly<Record<string, Metric>>;
 

@@ -129,6 +129,14 @@ export interface ObservedDatabase {
   readonly listening: boolean | undefined;
 }
 
+/** What can be asked about a handler of streams. */
+export interface ObservedStreams {
+  /** How many clients have a live response or a long poll. */
+  readonly clients: number;
+  /** How many sets of channels they read. */
+  readonly readers: number;
+}
+
 interface Seam {
   /** What listens. Undefined while nothing does. */
   observer: Observer | undefined;
@@ -138,6 +146,8 @@ interface Seam {
   readonly runs: Set<ObservedRun>;
   /** The databases that are connected. Weak: a program may forget one without closing it. */
   readonly databases: Set<WeakRef<ObservedDatabase>>;
+  /** The handlers of streams, until they are closed. */
+  readonly streams: Set<ObservedStreams>;
 }
 
 const key = Symbol.for("@hark/postgres:seam:1");
@@ -151,6 +161,7 @@ export const seam: Seam = (globalThis as { [key]?: Seam })[key] ??= {
   observers: new Set(),
   runs: new Set(),
   databases: new Set(),
+  streams: new Set(),
 };
 
 /** The databases that are connected. */

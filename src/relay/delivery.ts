@@ -171,7 +171,7 @@ export class Delivery {
       } catch (error) {
         if (error instanceof Lost) {
           const there = await orAborted(this.#recovered(error, signal), signal);
-          if (there.has(message.id)) return undefined;
+          if (there.has(message.id)) return void trouble(undefined);
         } else if (error instanceof Busy) {
           trouble(error.message);
           await pause(waitOf(attempt), signal);

@@ -71,6 +71,11 @@ export function sizeOf(headers: readonly (readonly [string, string])[]): number 
   return "NATS/1.0\r\n\r\n".length + new TextEncoder().encode(text).length;
 }
 
+/** A number of bytes that headers do not exceed. It costs less than {@linkcode sizeOf}. */
+export function atMost(headers: readonly (readonly [string, string])[]): number {
+  return headers.reduce((sum, [name, value]) => sum + 3 * (name.length + value.length) + 4, 12);
+}
+
 /** What a notification is called in messages of errors. */
 export function nameOf(n: Notification): string {
   return `notification ${n.id} of channel "${n.channel}"`;

@@ -6,14 +6,16 @@
 
 import { bad, channelName, knownOptions } from "../check.ts";
 import type { Notification } from "../consume/notification.ts";
+import { DeadLetter } from "../consume/retry.ts";
 import type { Database } from "../database/database.ts";
+import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translated } from "../database/translate.ts";
 import { type Duration, durationMs } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { pause } from "./delivery.ts";
 import { isAway } from "./is_away.ts";
-import { nameOf } from "./message.ts";
+import { messageId, nameOf } from "./message.ts";
 import {
   Busy,
   type Look,
@@ -44,6 +46,9 @@ export interface PostgresOptions {
   readonly remember?: Duration;
 }
 
+/** The header with the id of a notification in the database that it came from. */
+const header = "hark-relayed";
+
 const aWeek = 7 * 86_400_000;
 const tenYears = 315_360_000_000;
 /** The first and the longest wait between attempts to reach the other database, in milliseconds. */
@@ -51,7 +56,8 @@ const waits = [100, 5_000] as const;
 
 /**
  * Returns a target for {@linkcode relay}: another PostgreSQL with Hark. Notifications keep their key and
- * their headers, with `hark-relayed` for their id here. Each is published there once, by a dedupe key.
+ * their headers, with `hark-relayed` for their id here. Each is published there once, by a dedupe key. What
+ * such a relay has sent here from that database is not sent back.
  *
  * @throws {HarkError} `BAD_OPTION`.
  * @example
@@ -74,12 +80,36 @@ export function postgres(options: PostgresOptions): Sink {
     kind: "postgres",
     async open(setting: SinkSetting): Promise<OpenSink> {
       await requireSchema(db);
-      const { rows: [row] } = await translated(() =>
-        db.query("select install::text as id from hark.relay_place('', null, '', 0)")
-      );
-      return new OpenPostgres(db, setting, channel, remember, `the database of install ${row.id}`);
+      const install = await installOf(db);
+      const isSame = install === await installOf(setting.db);
+      if (isSame && channel === undefined) {
+        throw new HarkError("DESTINATION", "the other database is this one", {
+          remedy: "Give another database, or a channel that the relay does not read.",
+        });
+      }
+      return new OpenPostgres({ db, setting, channel, remember, install, isSame });
     },
   };
+}
+
+/** The UUID of the install of Hark in a database. */
+async function installOf(db: Queryable): Promise<string> {
+  const { rows: [row] } = await translated(() =>
+    db.query("select install::text as id from hark.relay_place('', null, '', 0)")
+  );
+  return row.id;
+}
+
+/** What an open target is made of. */
+interface Parts {
+  readonly db: Database;
+  readonly setting: SinkSetting;
+  readonly channel: PostgresOptions["channel"];
+  readonly remember: number;
+  /** The UUID of the install there. */
+  readonly install: string;
+  /** Whether that is the relay's own. */
+  readonly isSame: boolean;
 }
 
 interface Waiting {
@@ -89,10 +119,7 @@ interface Waiting {
 }
 
 class OpenPostgres implements OpenSink {
-  readonly #db: Database;
-  readonly #setting: SinkSetting;
-  readonly #channel: PostgresOptions["channel"];
-  readonly #remember: number;
+  readonly #parts: Parts;
   readonly target: string;
   readonly warnings: readonly string[] = [];
   /** Messages that are published together with the next transaction. */
@@ -101,18 +128,9 @@ class OpenPostgres implements OpenSink {
   #losses = 0;
   #recovering: Promise<ReadonlySet<string>> | undefined;
 
-  constructor(
-    db: Database,
-    setting: SinkSetting,
-    channel: PostgresOptions["channel"],
-    remember: number,
-    target: string,
-  ) {
-    this.#db = db;
-    this.#setting = setting;
-    this.#channel = channel;
-    this.#remember = remember;
-    this.target = target;
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.target = `the database of install ${parts.install}`;
   }
 
   /** Dedupe keys tell what is there, so no place has to be remembered. */
@@ -125,18 +143,34 @@ class OpenPostgres implements OpenSink {
   }
 
   #channelOf({ notification }: RelayMessage): string {
-    const channel = this.#channel;
+    const { channel, isSame } = this.#parts;
     if (channel === undefined) return notification.channel;
-    return channelName(typeof channel === "function" ? channel(notification) : channel);
+    const there = channelName(typeof channel === "function" ? channel(notification) : channel);
+    if (!isSame || there !== notification.channel) return there;
+    throw new DeadLetter(
+      `${
+        nameOf(notification)
+      } would be published on its own channel, again and again: change the option channel`,
+    );
+  }
+
+  /** Whether a relay there has sent it here. Sent back, it would go round for ever. */
+  #isFromThere({ notification: { headers } }: RelayMessage): boolean {
+    const id = headers[header];
+    return typeof id === "string" && id.startsWith(messageId(this.#parts.install, ""));
   }
 
   describe(message: RelayMessage): string {
+    if (this.#isFromThere(message)) {
+      return `${nameOf(message.notification)} came from ${this.target}, and is left out`;
+    }
     return `${nameOf(message.notification)} to channel "${
       this.#channelOf(message)
     }" of ${this.target}`;
   }
 
   publish(message: RelayMessage): Promise<Receipt> {
+    if (this.#isFromThere(message)) return Promise.resolve({ place: 0, duplicate: true });
     const { promise, resolve, reject } = Promise.withResolvers<Receipt>();
     this.#waiting.push({ message, resolve, reject });
     if (!this.#isBusy) void this.#publishAll();
@@ -165,7 +199,7 @@ class OpenPostgres implements OpenSink {
     if (sent.length === 0) return;
     try {
       const { rows } = await translated(() =>
-        this.#db.query("select id, is_duplicate from hark.notify_each($1::json)", [
+        this.#parts.db.query("select id, is_duplicate from hark.notify_each($1::json)", [
           `[${items.join(",")}]`,
         ])
       );
@@ -190,17 +224,16 @@ class OpenPostgres implements OpenSink {
       });
     }
     const isItsFault = error instanceof HarkError &&
-      ["BAD_PAYLOAD", "BAD_CHANNEL", "BAD_OPTION", "NO_PERMISSION"].includes(error.code);
+      (["BAD_PAYLOAD", "BAD_CHANNEL", "BAD_OPTION", "NO_PERMISSION"].includes(error.code) ||
+        /^(22|54)/.test(error.sqlState ?? "")); // not to be stored there, or too large
     return isItsFault ? error : new Busy(messageOf(error), { cause: error });
   }
 
   #item(message: RelayMessage): string {
     const { notification: { payloadText, key, headers }, id } = message;
     return `{"channel":${JSON.stringify(this.#channelOf(message))},"payload":${payloadText},` +
-      `"key":${JSON.stringify(key)},"headers":${
-        JSON.stringify({ ...headers, "hark-relayed": id })
-      },` +
-      `"dedupe_key":${JSON.stringify(id)},"within_ms":${this.#remember}}`;
+      `"key":${JSON.stringify(key)},"headers":${JSON.stringify({ ...headers, [header]: id })},` +
+      `"dedupe_key":${JSON.stringify(id)},"within_ms":${this.#parts.remember}}`;
   }
 
   recover({ connection, message }: Lost): Promise<ReadonlySet<string>> {
@@ -212,11 +245,11 @@ class OpenPostgres implements OpenSink {
   }
 
   async #reach(message: string): Promise<ReadonlySet<string>> {
-    const { trouble, signal } = this.#setting;
+    const { trouble, signal } = this.#parts.setting;
     trouble(message);
     for (let attempt = 0;; attempt++) {
       try {
-        await translated(() => this.#db.query("select 1"));
+        await translated(() => this.#parts.db.query("select 1"));
         trouble(undefined);
         return new Set();
       } catch (error) {

@@ -213,6 +213,7 @@ export class Relay {
       await using sink = await this.#open(ending.signal, trouble);
       try {
         await using places = await this.#places(sink);
+        trouble(); // an earlier process may have died while it waited
         for (const warning of sink.warnings) {
           logger.warn("{relay}: {warning}", { relay: this.id, warning });
         }

@@ -7,6 +7,7 @@
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf } from "../database/translate.ts";
 import { getLogger } from "../log/logger.ts";
+import { storable } from "../visible.ts";
 
 const logger = getLogger(["hark", "relay"]);
 
@@ -66,7 +67,7 @@ export class Troubles {
       await this.#db.query("select hark.tell_trouble($1::text, $2::text, $3::text)", [
         this.#kind,
         this.#id,
-        reason ?? null,
+        reason === undefined ? null : storable(reason),
       ]);
     }).catch((error) => {
       this.#isStored = true;

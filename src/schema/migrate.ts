@@ -5,7 +5,7 @@
  */
 
 import { firstQuery, type Queryable } from "../database/queryable.ts";
-import { serverError } from "../database/driver_error.ts";
+import { type ServerError, serverError } from "../database/driver_error.ts";
 import { translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { observed } from "../observe/seam.ts";
@@ -114,6 +114,7 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
           },
         );
       }
+      if (server?.code === "42P13") throw otherBuild(server, error);
       if (server?.code === "42P06") {
         // In REPEATABLE READ the statement does not see what another call installed while it waited.
         const now = await translated(() => foundVersion(db)).catch(() => undefined);
@@ -141,6 +142,21 @@ async function foundVersion(db: Queryable): Promise<string | undefined> {
 async function functionsOf(db: Queryable): Promise<unknown> {
   const { rows } = await db.query("select hark.functions_digest() as digest");
   return rows[0].digest;
+}
+
+/** A build of the same version whose function gives other columns. PostgreSQL names it in its hint. */
+function otherBuild({ message, hint }: ServerError, cause: unknown): HarkError {
+  const drop = /DROP FUNCTION \S.*\)/.exec(hint ?? "")?.[0].toLowerCase();
+  return new HarkError(
+    "CONFLICT",
+    `the schema in this database comes from another build of ${schemaVersion}: ${message}`,
+    {
+      cause,
+      remedy: drop === undefined
+        ? "Run hark uninstall --yes and hark init: that removes all notifications."
+        : `Run: ${drop}; then hark init. It grants the function again to the roles that had it.`,
+    },
+  );
 }
 
 function notOurs(cause?: unknown): HarkError {

@@ -29,6 +29,9 @@ const patience = 3000;
 /** The most steps that are kept. */
 const mostItems = 16_384;
 
+/** The most bytes that a client is given at once, unless one notification has more. */
+const mostAtOnce = 256 * 1024;
+
 /** What a step takes in memory, about. */
 const sizeOf = ({ row }: Item) => 300 + (row?.payload?.length ?? 0) + (row?.headers?.length ?? 0);
 
@@ -95,7 +98,13 @@ export class Edge {
   /** The steps from a number on. Undefined if they are not kept any more. */
   from(number: number, most: number): readonly Item[] | undefined {
     if (number < this.#first) return undefined;
-    return this.#items.slice(number - this.#first, number - this.#first + most);
+    const begin = number - this.#first;
+    let end = begin;
+    for (let bytes = 0; end < this.#items.length && end - begin < most; end++) {
+      bytes += sizeOf(this.#items[end]!);
+      if (bytes > mostAtOnce && end > begin) break;
+    }
+    return this.#items.slice(begin, end);
   }
 
   /**

@@ -6,6 +6,7 @@
 
 import { messageOf } from "../database/translate.ts";
 import { getLogger } from "../log/logger.ts";
+import { count } from "../observe/seam.ts";
 import type { Batch, Cursor } from "./cursor.ts";
 import type { Media } from "./media.ts";
 import { cursorAfter } from "./reply.ts";
@@ -66,6 +67,7 @@ export function events(options: EventsOptions): ReadableStream<Uint8Array> {
       yield encoder.encode(`event: gap\ndata: ${JSON.stringify(batch.gap)}\n\n`);
     }
     const items = await media.chosen(batch.items);
+    count("hark.stream.sent", items.length);
     if (plain) {
       for (const item of items) yield media.event(item);
       return;
@@ -95,6 +97,7 @@ export function events(options: EventsOptions): ReadableStream<Uint8Array> {
       // One that takes nothing would hold what it was sent for ever.
       const drop = () => {
         if (isOver || (controller.desiredSize ?? 1) > 0) return;
+        count("hark.stream.dropped", 1);
         controller.error(new Error("the client is too slow"));
         finish();
       };
@@ -107,10 +110,11 @@ export function events(options: EventsOptions): ReadableStream<Uint8Array> {
     },
     async pull(controller) {
       try {
+        const beatAt = performance.now() + heartbeat;
         // It is called again only if something was written.
         while (performance.now() < until) {
           let sent = false;
-          const batch = await cursor.next(Math.min(until, performance.now() + heartbeat));
+          const batch = await cursor.next(Math.min(until, beatAt));
           if (batch === undefined) return controller.enqueue(beat());
           // A client of the protocol begins again, and is told what it has missed.
           if (batch.gap !== undefined && !plain) break;
@@ -119,6 +123,8 @@ export function events(options: EventsOptions): ReadableStream<Uint8Array> {
             sent = true;
           }
           if (sent) return;
+          // The client is given nothing of what comes, and still is to know where it is.
+          if (performance.now() >= beatAt) return controller.enqueue(beat());
         }
       } catch (error) {
         if (!signal.aborted) {

@@ -24,7 +24,7 @@ export function cursorAfter(given: string | null): string {
 export class Reply {
   readonly #headers: Readonly<Record<string, string>>;
 
-  constructor(request: Request, { cors }: Pick<StreamsValues, "cors">) {
+  constructor(request: Request, { cors, cache }: Pick<StreamsValues, "cors" | "cache">) {
     const origin = request.headers.get("origin");
     const headers: Record<string, string> = {
       "x-content-type-options": "nosniff",
@@ -33,7 +33,6 @@ export class Reply {
     };
     if (cors === "*") headers["access-control-allow-origin"] = "*";
     else if (cors !== undefined) {
-      headers.vary = "origin";
       if (origin !== null && cors.includes(origin)) {
         headers["access-control-allow-origin"] = origin;
         headers["access-control-allow-credentials"] = "true";
@@ -43,6 +42,12 @@ export class Reply {
       headers["access-control-expose-headers"] =
         "stream-next-offset, stream-cursor, stream-up-to-date, stream-sse-data-encoding, etag";
     }
+    const varies = [
+      ...cors === undefined || cors === "*" ? [] : ["origin"],
+      // Another user of the same browser must not be given what it has kept for the one before.
+      ...cache === "private" ? ["authorization", "cookie"] : [],
+    ];
+    if (varies.length > 0) headers.vary = varies.join(", ");
     this.#headers = headers;
   }
 

@@ -46,6 +46,11 @@ export class Source {
     this.#options = options;
   }
 
+  /** How many edges read. */
+  get readers(): number {
+    return this.#edges.values().filter(({ edge }) => edge.reason === undefined).toArray().length;
+  }
+
   /** The edge of some channels if clients stand there. */
   edgeIfOpen(channels: string[] | null): Edge | undefined {
     const edge = this.#edges.get(keyOf(channels))?.edge;

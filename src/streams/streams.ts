@@ -6,6 +6,7 @@
 
 import { connectionsOf, type Database } from "../database/database.ts";
 import { HarkError } from "../errors.ts";
+import { count, seam } from "../observe/seam.ts";
 import { show } from "../show.ts";
 import { type Batch, Cursor, readOnce, type Start } from "./cursor.ts";
 import { events } from "./events.ts";
@@ -61,8 +62,18 @@ export function streams<const Given extends StreamRoute["channels"]>(
   const { pollInterval, buffer: bytes } = values;
   const source = new Source(db, connections, { pollInterval, bytes });
   const closing = new AbortController();
+  let clients = 0;
+  const observed = {
+    get clients() {
+      return clients;
+    },
+    get readers() {
+      return source.readers;
+    },
+  };
   const stop = async () => {
     closing.abort();
+    seam.streams.delete(observed);
     await source.close();
   };
   const forget = connections.beforeClose(stop);
@@ -70,7 +81,7 @@ export function streams<const Given extends StreamRoute["channels"]>(
     void stop().finally(forget);
   }, { once: true });
   if (values.signal?.aborted) closing.abort();
-  let clients = 0;
+  else seam.streams.add(observed);
 
   return async (request) => {
     const reply = new Reply(request, values);
@@ -220,16 +231,14 @@ export function streams<const Given extends StreamRoute["channels"]>(
         const live = {
           "stream-cursor": cursorAfter(new URL(request.url).searchParams.get("cursor")),
         };
-        if (batch === undefined) {
-          return reply.of(204, null, {
-            ...live,
-            "stream-next-offset": cursor.position,
-            "stream-up-to-date": "true",
-          });
-        }
-        if ((await media.chosen(batch.items)).length > 0) {
+        if (batch !== undefined && (await media.chosen(batch.items)).length > 0) {
           return await page(request, reply, media, start, batch, live);
         }
+        if (batch !== undefined && performance.now() < until) continue;
+        const facts = { ...live, "stream-next-offset": cursor.position };
+        if (cursor.upToDate) return reply.of(204, null, { ...facts, "stream-up-to-date": "true" });
+        // It is behind, and was given nothing of what it has read. It goes on from there.
+        return reply.of(200, media.body([]), { ...facts, "content-type": media.contentType });
       }
     } finally {
       cursor.close();
@@ -262,6 +271,8 @@ export function streams<const Given extends StreamRoute["channels"]>(
     const known = request.headers.get("if-none-match")?.split(/\s*,\s*/)
       .map((tag) => tag.replace(/^W\//, ""));
     if (etag !== undefined && known?.includes(etag)) return reply.of(304, null, headers);
-    return reply.of(200, media.body(await media.chosen(batch.items)), headers);
+    const items = await media.chosen(batch.items);
+    count("hark.stream.sent", items.length);
+    return reply.of(200, media.body(items), headers);
   }
 }

@@ -137,6 +137,8 @@ Deno.test("what is no event is refused with the attribute and the reason", () =>
       [{ Big: 1 }, /attribute "Big"/],
       [{ data: 1, data_base64: "eA==" }, /data and data_base64/],
       [{ subject: "" }, /subject is ""/],
+      [{ data_base64: "*" }, /data_base64 is "\*"/],
+      [{ data_base64: 42 }, /data_base64 is 42/],
     ] as const
   ) {
     assert.throws(() => fromCloudEvent({ ...good, ...change }), {
@@ -145,4 +147,9 @@ Deno.test("what is no event is refused with the attribute and the reason", () =>
     });
   }
   assert.throws(() => fromMessage({}, "{}"), { message: /no event.*ce-specversion/ });
+  const structured = { "content-type": "application/cloudevents+json" };
+  assert.throws(() => fromMessage(structured, new Uint8Array([0xff])), {
+    code: "BAD_PAYLOAD",
+    message: /no text in UTF-8/,
+  });
 });

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { connect, Consumer, notifications, status } from "../../mod.ts";
+import { redriveIn } from "../../src/inbox/dead_in_short.ts";
 import { acts } from "../../src/operate/acts.ts";
 import { Troubles } from "../../src/relay/troubles.ts";
 import type { Visitor } from "../../src/dashboard/mod.ts";
@@ -151,4 +152,38 @@ test("what an earlier process of a relay waited for is forgotten when a new one 
   troubles.tell(undefined);
   await troubles.forget();
   assert.deepEqual(await context.sql("select from hark.troubles"), []);
+});
+
+test("a thousand messages are published a few at a time, as each may have megabytes", async (context) => {
+  const { sql } = context;
+  await sql("select hark.inbox_place('in', 'the stream SHOP', 0)");
+  const dead = Array.from({ length: 45 }, (_, i) => ({
+    sequence: i + 1,
+    subject: "shop",
+    headers: {},
+    body: btoa(i === 20 ? "no json" : String(i)),
+    reason: "there was no such table",
+  }));
+  await sql("select hark.inbox_take('in', 'the stream SHOP', 0, 45, $1::json)", [
+    JSON.stringify(dead),
+  ]);
+  const db = context.use(await connect(context.url));
+  let most = 0;
+  const done = await db.transaction((tx) =>
+    redriveIn(
+      {
+        async query(text, values) {
+          const result = await tx.query(text, values);
+          most = Math.max(most, result.rows.length);
+          return result;
+        },
+      },
+      "in",
+      undefined,
+    )
+  );
+  assert.deepEqual([done.published, done.left], [44, 1]);
+  assert(most <= 20, `${most} at once`);
+  const payloads = (await sql("select payload from hark.log order by id")).map((r) => r.payload);
+  assert.deepEqual(payloads, Array.from({ length: 45 }, (_, i) => i).filter((i) => i !== 20));
 });

@@ -264,6 +264,16 @@ test("wakeUp sends its request again as long as the answer is 503 and says when"
   assert.deepEqual([ids.length, new Set(ids).size], [3, 1]);
 });
 
+test("wakeUp does not press a server that is to be asked again at once", async (context) => {
+  let requests = 0;
+  const { origin } = partner(context, () => {
+    requests++;
+    return new Response(null, { status: 503, headers: { "retry-after": "0" } });
+  });
+  await assert.rejects(wakeUp(origin, { secret, timeout: 500 }));
+  assert(requests <= 10, `${requests} requests in half a second`);
+});
+
 test("wakeUp says why it failed, and shows no secret", async (context) => {
   const silent = deferred("nothing");
   const answers: Record<string, () => Response | Promise<Response>> = {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { DiscardPolicy, StorageType } from "@nats-io/jetstream";
+import { DiscardPolicy, RetentionPolicy, StorageType } from "@nats-io/jetstream";
 import { connect, type HarkErrorCode, notify } from "../../mod.ts";
 import { jetStream, type JetStreamOptions, relay } from "../../src/relay/mod.ts";
 import { test as declare, type TestBody, until } from "../harness/mod.ts";
@@ -24,11 +24,13 @@ test("a relay says at once why its stream will not do", async ({ url }) => {
   const mute = await nats.stream({ no_ack: true });
   const origin = await nats.stream();
   const mirror = await nats.stream({ subjects: undefined!, mirror: { name: origin } });
+  const gathered = await nats.stream({ subjects: undefined!, sources: [{ name: origin }] });
   const to = { servers: natsUrl };
   await refused(url, { ...to, stream: "NO_SUCH" }, "DESTINATION", /no stream "NO_SUCH"\. Make it/);
   await refused(url, { ...to, stream: short }, "DESTINATION", /window of 1000 ms\. Give it/);
   await refused(url, { ...to, stream: mute }, "DESTINATION", /no_ack/);
   await refused(url, { ...to, stream: mirror }, "DESTINATION", /is a mirror/);
+  await refused(url, { ...to, stream: gathered }, "DESTINATION", /has no subjects of its own/);
   await refused(
     url,
     { servers: "nats://127.0.0.1:1", stream: "S" },
@@ -50,6 +52,10 @@ test("a relay warns of a stream that may lose messages or hold them up", async (
   const said = await warnings(full);
   assert.match(said[0]!, /has one replica/);
   assert.match(said[1]!, /discard new/);
+  const queue = await nats.stream({ retention: RetentionPolicy.Workqueue });
+  assert.match((await warnings(queue)).at(-1)!, /removes what was read .* window of 120 s/);
+  const interest = await nats.stream({ retention: RetentionPolicy.Interest });
+  assert.match((await warnings(interest))[1]!, /only for consumers that are there/);
 });
 
 test("what the stream takes no subject of, or is too large for it, does not hold up the others", async ({ url, sql }) => {
@@ -65,7 +71,10 @@ test("what the stream takes no subject of, or is too large for it, does not hold
     .drain();
   assert.deepEqual((await nats.all(stream)).map(({ text }) => text), ["3"]);
   const dead = await sql("select id, error from hark.dead order by id");
-  assert.match(dead[0].error, /^too large for the stream: 3002 bytes, and it takes 2000/);
+  assert.match(
+    dead[0].error,
+    /^too large for the stream: 3002 bytes and \d+ of headers, and it takes 2000/,
+  );
   assert.match(dead[1].error, /does not take the subject stray\.x/);
   const claim = jetStream({ ...options, oversized: "claim" });
   await relay(db, { id: "claims", channels: "orders", maxAttempts: 1, to: claim }).drain();

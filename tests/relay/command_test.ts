@@ -29,6 +29,22 @@ test("hark relay checks, shows what it would do, and does it", async ({ url }) =
   assert.equal(await nats.count(stream), 1);
   const none = await run("--dry-run");
   assert.match(none.stdout, /Nothing is unread/);
+  await notify(db, "x\u001b[2J", 1);
+  const odd = await ran(
+    [
+      "relay",
+      "odd",
+      "--stream",
+      stream,
+      "--channels",
+      "x\u001b[2J",
+      "--nats",
+      natsUrl,
+      "--dry-run",
+    ],
+    { url },
+  );
+  assert.match(odd.stdout, /^#\d+ x\\u001b\[2J: refused/, "a channel cannot steer the terminal");
   const wrong = await ran([
     "relay",
     "out",

@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
 import { connect, type Database, notify, notifyMany } from "../../mod.ts";
-import { deadMessages, inbox, type InboxOptions, redrive } from "../../src/inbox/mod.ts";
+import {
+  deadMessages,
+  inbox,
+  type InboxMessage,
+  type InboxOptions,
+  redrive,
+} from "../../src/inbox/mod.ts";
 import { jetStream, relay } from "../../src/relay/mod.ts";
 import { test as declare, type TestBody, until } from "../harness/mod.ts";
 import { Nats, natsRuns, natsUrl } from "../harness/nats.ts";
@@ -116,6 +122,57 @@ test("with dedupe, a message that was published twice is taken once", async ({ u
   });
   await make({ dedupe: "1d" }).drain();
   assert.equal((await sql("select * from hark.log")).length, 1);
+});
+
+test("with dedupe, what a message became besides is not taken for another message", async ({ url, sql }) => {
+  await using it = await setUp(url);
+  const { make, send } = it;
+  for (const id of ["1", "10", "11"]) await send("a", id, { "Nats-Msg-Id": id });
+  const map = (message: InboxMessage) =>
+    ["x", "y"].slice(0, message.text() === "1" ? 2 : 1).map((half) => ({
+      channel: "c",
+      payload: message.text() + half,
+    }));
+  await make({ dedupe: "1d", map }).drain();
+  const got = (await sql("select payload from hark.log order by id")).map(({ payload }) => payload);
+  assert.deepEqual(got, ["1x", "1y", "10x", "11x"]);
+});
+
+test("a relayed notification whose headers look like those of an event comes back as it was", async ({ url, sql }) => {
+  await using it = await setUp(url);
+  const { db, stream, make } = it;
+  const type = { "content-type": "application/cloudevents+json" };
+  await notify(db, "orders", 1, { key: "k", headers: type });
+  const event = { "ce-specversion": "1.0", "ce-id": "1", "ce-source": "/x", "ce-type": "other" };
+  await notify(db, "orders", 2, { key: "k", headers: event });
+  const to = jetStream({ servers: natsUrl, stream, subject: `${stream}.{channel}` });
+  await relay(db, { id: "out", channels: "orders", to }).drain();
+  await make({ takeOwn: true }).drain();
+  const rows = await sql("select channel, key, payload, headers from hark.log order by id");
+  assert.deepEqual(rows.slice(2), rows.slice(0, 2));
+});
+
+test("a transaction takes few messages if they are large", async ({ url }) => {
+  await using it = await setUp(url);
+  const { make, send, nats, stream } = it;
+  await send("a", "first");
+  for (let n = 0; n < 30; n++) await send("a", "x".repeat(800_000));
+  const sizes: number[] = [];
+  let isFirst = true;
+  await make({
+    async map(message) {
+      // Behind this one all others have been delivered, and wait.
+      const wait = isFirst;
+      isFirst = false;
+      if (wait) {
+        await until(async () => (await nats.look(stream)).consumers[0]!.num_ack_pending > 30);
+      }
+      return { channel: "c", payload: message.body.length };
+    },
+    onTaken: ({ messages }) => sizes.push(messages),
+  }).drain();
+  assert.equal(sizes.reduce((sum, size) => sum + size), 31);
+  assert(Math.max(...sizes) <= 21, `${sizes} messages at a time, and 16 MB are 20`);
 });
 
 test("a second inbox of one name takes over, and the first one ends", async ({ url, sql }) => {

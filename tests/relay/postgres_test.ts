@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { connect, notifyMany, seek } from "../../mod.ts";
+import { connect, type Database, deadLetters, notify, notifyMany, seek } from "../../mod.ts";
 import { postgres, relay } from "../../src/relay/mod.ts";
-import { cutProxy, test, until } from "../harness/mod.ts";
+import { cutProxy, test, type TestContext, until } from "../harness/mod.ts";
 import { control } from "../harness/control.ts";
 import { install } from "../harness/template.ts";
 
@@ -53,4 +53,55 @@ test("a relay to another PostgreSQL publishes each once and in order, over lost 
     assert((last.get(key) ?? -1) < payload, `${key}: ${payload} after ${last.get(key)}`);
     last.set(key, payload);
   }
+});
+
+/** Makes another database on the server, which is removed at the end of the test. */
+async function another({ url, use, database }: TestContext, encoding = "UTF8"): Promise<Database> {
+  const name = `${database}_there`;
+  const how = `encoding '${encoding}' locale 'C' template template0`;
+  await control.sql(`create database ${name} ${how}`);
+  use({
+    [Symbol.asyncDispose]: async () => void await control.sql(`drop database ${name} with (force)`),
+  });
+  const to = new URL(url);
+  to.pathname = `/${name}`;
+  await install(to.href);
+  return use(await connect(to.href, { listen: false }));
+}
+
+test("relays between two databases send nothing back, and none goes to its own", async (context) => {
+  const here = context.use(await connect(context.url));
+  const there = await another(context);
+  const out = relay(here, { id: "out", channels: "orders", to: postgres({ db: there }) });
+  const back = relay(there, { id: "back", channels: "orders", to: postgres({ db: here }) });
+  await notify(here, "orders", "from here");
+  await notify(there, "orders", "from there");
+  for (let round = 0; round < 3; round++) for (const each of [out, back]) await each.drain();
+  for (const db of [here, there]) {
+    const { rows } = await db.query("select payload from hark.log order by payload");
+    assert.deepEqual(rows.map(({ payload }) => payload), ["from here", "from there"]);
+  }
+  const own = (channel?: () => string) =>
+    relay(here, {
+      id: "own",
+      channels: "orders",
+      to: postgres({ db: here, ...channel === undefined ? {} : { channel } }),
+    });
+  await assert.rejects(() => own().run(), /the other database is this one\. Give another/);
+  await own(() => "orders").drain();
+  const [letter] = await deadLetters(here, { consumer: "own" });
+  assert.match(letter!.error!, /on its own channel, again and again/);
+  await own(() => "copies").drain();
+});
+
+test("what the other database cannot store becomes a dead letter, and holds up nothing else", async (context) => {
+  const here = context.use(await connect(context.url));
+  const there = await another(context, "LATIN1");
+  await notifyMany(here, ["ключ", "key"].map((key) => ({ channel: "orders", key })));
+  const to = postgres({ db: there });
+  await relay(here, { id: "out", channels: "orders", to, maxAttempts: 1 }).drain();
+  const { rows } = await there.query("select key from hark.log");
+  assert.deepEqual(rows, [{ key: "key" }]);
+  const [letter] = await deadLetters(here, { consumer: "out" });
+  assert.match(letter!.error!, /has no equivalent in encoding "LATIN1"/);
 });

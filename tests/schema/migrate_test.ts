@@ -30,6 +30,22 @@ test("migrate() installs, and does nothing the second time", empty, async (conte
   await requireSchema(db);
 });
 
+test("a schema of another build of the same version is refused, with what to do", async (context) => {
+  const db = context.use(await connect(context.url));
+  const drop = "drop function hark.relay_status()";
+  await context.sql(drop);
+  await context.sql("create function hark.relay_status() returns text language sql as 'select 1'");
+  await context.sql("update hark.schema_version set functions = 'others'");
+  await assert.rejects(() => migrate(db), (error: Error & { code: string }) => {
+    assert.equal(error.code, "CONFLICT");
+    assert(error.message.includes(`another build of ${schemaVersion}`), error.message);
+    assert(error.message.includes(`Run: ${drop}; then hark init`), error.message);
+    return true;
+  });
+  await context.sql(drop);
+  assert.deepEqual(await migrate(db), { ...upToDate, changed: true });
+});
+
 test(
   "two that install at once, and ten, all succeed and make one schema",
   empty,

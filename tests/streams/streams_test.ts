@@ -1,8 +1,15 @@
 import assert from "node:assert/strict";
-import { channel, connect, type Database, notify, notifyMany } from "../../mod.ts";
+import {
+  channel,
+  connect,
+  type Database,
+  type Notification,
+  notify,
+  notifyMany,
+} from "../../mod.ts";
 import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
 import { OutsidePlace } from "../../src/consume/state/outside.ts";
-import { streams } from "../../src/streams/mod.ts";
+import { streams, type StreamsOptions } from "../../src/streams/mod.ts";
 import { cutProxy, test, until, within } from "../harness/mod.ts";
 import { said } from "../faults/_support/logs.ts";
 import { role } from "../schema/_support/role.ts";
@@ -326,4 +333,77 @@ test("a position inside a window that ends where it began is answered, and holds
   await publish(db, 2, 2);
   await until(() => live.messages.length > 0);
   assert.deepEqual(live.messages, [2]);
+});
+
+test("a browser keeps a page for its user alone, and a shared cache for all", async (context) => {
+  const db = context.use(await connect(context.url));
+  const cors = ["https://example.com"];
+  const kept = async (options: Partial<StreamsOptions>) => {
+    const { url } = context.use(serve(db, { channels: "c", ...options }));
+    const response = await fetch(url);
+    await response.body?.cancel();
+    return response.headers.get("vary");
+  };
+  assert.equal(await kept({}), "authorization, cookie");
+  assert.equal(await kept({ cors }), "origin, authorization, cookie");
+  assert.equal(await kept({ cors, cache: "public" }), "origin");
+});
+
+test("a client that is given nothing of what comes still hears where it is", async (context) => {
+  const db = context.use(await connect(context.url));
+  const authorize = () => ({ filter: () => false });
+  const { url } = context.use(serve(db, { channels: "c", heartbeat: 100, authorize }));
+  const live = context.use(new Events(url));
+  await live.response;
+  await until(() => live.lastId !== "");
+  const busy = new AbortController();
+  const publishing = (async () => {
+    while (!busy.signal.aborted) await publish(db, 1, 1);
+  })();
+  for (let beats = 0; beats < 3; beats++) {
+    const { lastId } = live;
+    await until(() => live.lastId > lastId, { what: "a heartbeat while others get something" });
+  }
+  busy.abort();
+  await publishing;
+});
+
+test("a long poll that reads what the client may not see ends, and goes on there", async (context) => {
+  const db = context.use(await connect(context.url));
+  await context.sql("select hark.notify('c', to_jsonb(n)) from generate_series(1, 20000) n");
+  const filter = (n: Notification) => n.payload === 20_000;
+  const { url } = context.use(
+    serve(db, { channels: "c", longPoll: 1, authorize: () => ({ filter }) }),
+  );
+  const seen: unknown[] = [];
+  let polls = 0;
+  for (let offset = "-1"; seen.length === 0; polls++) {
+    const response = await fetch(`${url}?offset=${offset}&live=long-poll`);
+    assert.equal(response.status, 200, "it is not told that it is up to date");
+    seen.push(...await response.json());
+    offset = next(response);
+  }
+  assert.deepEqual(seen, [20_000]);
+  assert(polls > 1, "none reads all of the log before it answers");
+});
+
+test("a client that takes nothing holds little in memory, however much comes", async (context) => {
+  const db = context.use(await connect(context.url));
+  const end = new AbortController();
+  context.use({ [Symbol.dispose]: () => end.abort() });
+  const handle = streams(db, { channels: "c", authorize: () => true, signal: end.signal });
+  const response = await handle(new Request("http://localhost/?offset=now&live=sse"));
+  await notifyMany(
+    db,
+    numbers(1, 100).map(() => ({ channel: "c", payload: "x".repeat(50_000) })),
+  );
+  let [all, largest] = [0, 0];
+  const reader = response.body!.getReader();
+  while (all < 5_000_000) {
+    const { value } = await reader.read();
+    all += value!.length;
+    largest = Math.max(largest, value!.length);
+  }
+  await reader.cancel();
+  assert(largest < 400_000, `${largest} bytes at once`);
 });

@@ -5,6 +5,7 @@ import { connect, Consumer, DeadLetter, notify, notifyMany, setRetention } from 
 import { monitor } from "../../src/metrics/mod.ts";
 import { metrics } from "../../src/metrics/table.ts";
 import { samplesOf } from "../../src/metrics/text.ts";
+import { streams } from "../../src/streams/mod.ts";
 import { cutProxy, test, until } from "../harness/mod.ts";
 
 type Ask = (request: Request) => Promise<Response>;
@@ -56,9 +57,15 @@ test("each metric comes from a running worker, the dashboard shows it, and the a
       done.push(id);
     },
   });
+  const end = new AbortController();
+  const live = streams(db, { channels: "orders", signal: end.signal, authorize: () => true });
+  const response = await live(new Request("http://localhost/?offset=now&live=sse"));
+  const [one, readers] = [await scrape(ask), "hark_stream_readers"];
+  assert.deepEqual([valueOf(one, "hark_stream_clients"), valueOf(one, readers)], [1, 1]);
   const running = consumer.run();
   await consumer.ready;
-  await notify(db, "orders", {}, { key: "a-key" });
+  // More than a client is given that takes nothing.
+  await notify(db, "orders", { text: "x".repeat(100_000) }, { key: "a-key" });
   await notifyMany(db, [{ channel: "hopeless" }, { channel: "retried" }]);
   await until(() => Promise.resolve(done.length === 2), { what: "two handled notifications" });
   const known = Object.keys(metrics).flatMap((name) => samplesOf(name as keyof typeof metrics));
@@ -67,7 +74,7 @@ test("each metric comes from a running worker, the dashboard shows it, and the a
     text = await scrape(ask);
     const come = samplesIn(text);
     assert.deepEqual(known.filter((name) => !come.has(name)), []);
-    return true;
+    return valueOf(text, "hark_stream_sent_total") === 1;
   }, { what: "every metric" });
   await consumer.stop();
   await running;
@@ -79,6 +86,8 @@ test("each metric comes from a running worker, the dashboard shows it, and the a
   assert.equal(valueOf(text, "hark_consumer_redelivered_total", about), 1);
   assert.equal(valueOf(text, "hark_consumer_dead_letters_total", about), 1);
   assert.equal(valueOf(text, "hark_takeovers_total", about), 0);
+  assert.equal(valueOf(text, "hark_stream_clients"), 1);
+  assert.equal(valueOf(text, "hark_stream_dropped_total"), 0);
   assert.equal(valueOf(text, "hark_partition_owned", about), 3);
   assert.equal(valueOf(text, "hark_listener_connected"), 1);
   assert.equal(valueOf(text, "hark_reporting"), 1);
@@ -92,6 +101,9 @@ test("each metric comes from a running worker, the dashboard shows it, and the a
     1,
   );
   assert.ok(valueOf(text, "hark_delivery_latency_seconds_sum", about)! < 60);
+  end.abort();
+  assert.equal(valueOf(await scrape(ask), "hark_stream_dropped_total"), 1);
+  await assert.rejects(Array.fromAsync(response.body!), /too slow/);
   assert.doesNotMatch(text, /a-key/);
   assert.match(text, /\n# EOF\n$/);
 

@@ -4,7 +4,13 @@
  * @module
  */
 
-import { createInbox, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/nats-core";
+import {
+  createInbox,
+  InvalidArgumentError,
+  type Msg,
+  type MsgHdrs,
+  type NatsConnection,
+} from "@nats-io/nats-core";
 import { type JetStreamManager, jetstreamManager, type PubAck } from "@nats-io/jetstream";
 import { messageOf } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
@@ -89,6 +95,11 @@ export class Line implements AsyncDisposable {
     return this.#lost !== undefined;
   }
 
+  /** Whether anything that was sent was answered. */
+  get hasAnswered(): boolean {
+    return this.#latest >= 0;
+  }
+
   /** Publishes. See {@linkcode OpenSink.publish} for the errors. */
   publish(subject: string, body: Uint8Array, headers: MsgHdrs): Promise<Receipt> {
     if (this.#lost !== undefined) return Promise.reject(this.#lost);
@@ -104,8 +115,12 @@ export class Line implements AsyncDisposable {
     try {
       this.#nc.publish(subject, body, { headers, reply: `${this.#inbox}.${token}` });
     } catch (error) {
-      // Such as a connection that was closed a moment ago. All under way share its fate.
-      this.lose(messageOf(error));
+      if (error instanceof InvalidArgumentError) {
+        // Nothing was sent, and the next message may fit.
+        this.#pending.delete(token);
+        reject(refused(error, subject));
+        // Such as a connection that was closed a moment ago. All under way share its fate.
+      } else this.lose(messageOf(error));
     }
     return promise;
   }
@@ -187,6 +202,14 @@ export class Line implements AsyncDisposable {
     this.lose("it is closed");
     await Promise.resolve();
   }
+}
+
+function refused(cause: Error, subject: string): HarkError {
+  const message = `the client of NATS refuses a message on ${subject}: ${messageOf(cause)}`;
+  return new HarkError("DESTINATION", message, {
+    cause,
+    remedy: "Make the payload or the headers smaller, or raise max_payload of the server.",
+  });
 }
 
 /** What a stream's refusal means. */

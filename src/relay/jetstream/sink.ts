@@ -11,7 +11,7 @@ import { messageOf } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
 import { pause } from "../delivery.ts";
 import { formattedAs, type MessageFormat } from "../format.ts";
-import { claimOf, headersOf, nameOf, sizeOf } from "../message.ts";
+import { atMost, claimOf, headersOf, nameOf, sizeOf } from "../message.ts";
 import {
   Busy,
   type Look,
@@ -29,6 +29,8 @@ import { checkStream, streamInfo, targetOf } from "./stream.ts";
 
 /** The first and the longest wait between attempts to connect, in milliseconds. */
 const waits = [100, 5_000] as const;
+/** The most bytes of a subject. The server ends a connection on which a line has more than 4,096. */
+const longestSubject = 3_500;
 const encoder = new TextEncoder();
 
 /** The options of `jetStream()`, checked and complete. */
@@ -55,6 +57,8 @@ export class OpenJetStream implements OpenSink {
   #info: StreamInfo;
   /** What was found after each connection that was lost, by its number. */
   readonly #recovered = new Map<number, Promise<ReadonlySet<string>>>();
+  /** How many connections in a row were lost before anything was acknowledged on them. */
+  #barren = 0;
   readonly target: string;
   readonly warnings: readonly string[];
 
@@ -96,15 +100,26 @@ export class OpenJetStream implements OpenSink {
     const { notification } = message;
     const subject = subjectOf(notification);
     const { subjects, max_msg_size } = this.#info.config;
-    if (!subjects.some((pattern) => takes(pattern, subject))) {
+    if (!(subjects ?? []).some((pattern) => takes(pattern, subject))) {
       throw new HarkError(
         "DESTINATION",
         `stream "${stream}" does not take the subject ${subject} of ${nameOf(notification)}`,
         {
           remedy:
-            `It takes ${subjects.join(", ")}. Change the option subject, or add the subject: ` +
+            `It takes ${
+              (subjects ?? []).join(", ")
+            }. Change the option subject, or add the subject: ` +
             `nats stream edit ${stream} --subjects …`,
         },
+      );
+    }
+    const length = encoder.encode(subject).length;
+    if (length > longestSubject) {
+      throw new DeadLetter(
+        `the subject of ${
+          nameOf(notification)
+        } has ${length} bytes, and NATS takes ${longestSubject}: ` +
+          "change the option subject, or the key or header that it is made of",
       );
     }
     const formatted = formattedAs(format, message);
@@ -113,7 +128,7 @@ export class OpenJetStream implements OpenSink {
     const body = encoder.encode(formatted.body);
     const most = Math.min(this.#line.maxPayload, max_msg_size > 0 ? max_msg_size : Infinity);
     const fits = (size: number, its = headers) => size + sizeOf(its) <= most;
-    if (body.length + 4_096 < most && headers.length < 8 || fits(body.length)) {
+    if (body.length + atMost(headers) < most || fits(body.length)) {
       return { subject, headers, body };
     }
     if (oversized === "claim") {
@@ -123,7 +138,9 @@ export class OpenJetStream implements OpenSink {
       if (fits(claim.length, its)) return { subject, headers: its, body: claim };
     }
     throw new DeadLetter(
-      `too large for the stream: ${body.length} bytes, and it takes ${most} with the headers. ` +
+      `too large for the stream: ${body.length} bytes and ${
+        sizeOf(headers)
+      } of headers, and it takes ${most}. ` +
         `Set oversized: "claim", or raise max_payload of the server (${nameOf(notification)})`,
     );
   }
@@ -202,6 +219,9 @@ export class OpenJetStream implements OpenSink {
   async #reconnect(old: Line): Promise<ReadonlySet<string>> {
     const { server, stream } = this.#setting;
     const { relay, signal, trouble } = this.#relay;
+    this.#barren = old.hasAnswered ? 0 : this.#barren + 1;
+    // Else a server that ends each connection would be asked for the next one at once.
+    if (this.#barren > 1) await pause(waitOf(this.#barren), signal);
     for (let attempt = 0;; attempt++) {
       signal.throwIfAborted();
       let line: Line | undefined;
@@ -209,8 +229,9 @@ export class OpenJetStream implements OpenSink {
         line = await Line.open(server, `hark relay ${relay}`, old.number + 1, old.end);
         this.#info = await this.#same(line);
         const { ids } = await idsBehind(line, stream, old.base, { domain: server.domain });
+        signal.throwIfAborted(); // after the end no one would close it
         this.#line = line;
-        trouble(undefined);
+        if (this.#barren < 2) trouble(undefined);
         return ids;
       } catch (error) {
         line?.lose(messageOf(error));
@@ -218,10 +239,7 @@ export class OpenJetStream implements OpenSink {
           error instanceof HarkError && ["UNREACHABLE"].includes(error.code);
         if (!isOut) throw error;
         trouble(messageOf(error));
-        await pause(
-          Math.min(waits[0] * 2 ** attempt, waits[1]) * (0.5 + Math.random() / 2),
-          signal,
-        );
+        await pause(waitOf(attempt), signal);
       }
     }
   }
@@ -229,4 +247,9 @@ export class OpenJetStream implements OpenSink {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#line[Symbol.asyncDispose]();
   }
+}
+
+/** How long to wait before an attempt to connect, in milliseconds. */
+function waitOf(attempt: number): number {
+  return Math.min(waits[0] * 2 ** attempt, waits[1]) * (0.5 + Math.random() / 2);
 }

@@ -7,6 +7,7 @@
 import {
   DiscardPolicy,
   type JetStreamManager,
+  RetentionPolicy,
   StorageType,
   type StreamInfo,
 } from "@nats-io/jetstream";
@@ -85,6 +86,12 @@ export function checkStream({ config }: StreamInfo): string[] {
   if (config.mirror !== undefined) {
     refuse("is a mirror, which takes no messages", "Give the stream that it mirrors.");
   }
+  if (!(config.subjects?.length > 0)) {
+    refuse(
+      "has no subjects of its own, so it takes no messages",
+      `Give it some: nats stream edit ${config.name} --subjects …`,
+    );
+  }
   if (config.sealed) refuse("is sealed and takes no messages", "Give another stream.");
   if (config.no_ack) {
     refuse(
@@ -111,6 +118,18 @@ export function checkStream({ config }: StreamInfo): string[] {
     warnings.push(
       `${name} has one replica: the server acknowledges before the disk has it, so a power cut loses up to ` +
         'two minutes. Give it 3 replicas, or set "sync_interval: always" in the server\'s jetstream block.',
+    );
+  }
+  if (config.retention === RetentionPolicy.Interest) {
+    warnings.push(
+      `${name} keeps a message only for consumers that are there (retention interest): without one it is lost. ` +
+        "Use the retention limits.",
+    );
+  }
+  if (config.retention !== RetentionPolicy.Limits) {
+    warnings.push(
+      `${name} removes what was read (retention ${config.retention}): after a crash the relay does not find it there, ` +
+        `and publishes it again unless the duplicate window of ${window / 1000} s drops it.`,
     );
   }
   if (config.discard === DiscardPolicy.New && isLimited(config)) {

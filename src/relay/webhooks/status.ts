@@ -31,7 +31,7 @@ export interface EndpointStatus {
 
 /**
  * The endpoints of a relay to webhooks that take no messages now, by name: those that fail, are
- * throttled, or are disabled.
+ * throttled, or are disabled. Of one that takes its messages nothing is stored.
  *
  * @throws {HarkError} `NO_PERMISSION` without `hark.grant_consume` or `hark.grant_operate`; `NO_SCHEMA`.
  * @example

@@ -7,6 +7,7 @@
 import type { Queryable } from "../../database/queryable.ts";
 import { messageOf, translated } from "../../database/translate.ts";
 import { getLogger } from "../../log/logger.ts";
+import { storable } from "../../visible.ts";
 import type { Failing } from "./condition.ts";
 
 const logger = getLogger(["hark", "relay"]);
@@ -143,7 +144,7 @@ export class EndpointStore implements AsyncDisposable {
         failing_ms: now - one.since,
         wait_ms: Math.max(0, one.until - now),
         status: one.status ?? null,
-        reason: one.reason,
+        reason: storable(one.reason),
       }]
     );
     const recovered = [...changed].flatMap(([name, one]) => one === undefined ? [name] : []);
