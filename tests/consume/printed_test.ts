@@ -76,7 +76,7 @@ test("ten thousand failures of one kind are a few lines with their number", asyn
   });
   await consumer.drain();
   const about = printed.lines.filter((line) => /became a dead letter/.test(line));
-  assert(about.length >= 4 && about.length <= 15, `${about.length} lines`);
+  assert(about.length >= 4 && about.length <= 15, about.join("\n"));
   assert.match(about[1]!, /\(8 more like it, of 8 notifications: 2, 3, 4, 5, 6, 7, 8, 9\)$/);
   const counted = about.map((line) => 1 + Number(/\((\d+) more like it,/.exec(line)?.[1] ?? 0));
   assert.equal(counted.reduce((a, b) => a + b), 10_000, "none is left out of the count");

@@ -79,7 +79,7 @@ test("soon after a takeover the next one has little to look through", async ({ u
   });
   await out.stop();
   await running;
-  assert.equal(stored.length, 3_000);
+  assert.equal(new Set(stored).size, 3_000); // if its lease runs out, it sends again what a target would know
 });
 
 test("what comes into doubt during a look is looked for once more", async ({ url, use }) => {
