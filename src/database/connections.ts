@@ -7,10 +7,9 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import type pg from "pg";
-import { bad, knownOptions, text, wholeNumber } from "../check.ts";
-import { durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
+import { type CheckedConnect, checkedConnect } from "./checked_connect.ts";
 import type { ConnectOptions } from "./connect_options.ts";
 import { isScarce } from "./driver_error.ts";
 import { HandlerSessions } from "./handler_sessions.ts";
@@ -20,14 +19,11 @@ import { ObservedConnections } from "./observed.ts";
 import { Pending } from "./pending.ts";
 import type { OwnConnection, QueryResult } from "./queryable.ts";
 import { QueryPool } from "./query_pool.ts";
-import { cutOff, Session, type SessionOptions } from "./session.ts";
+import { cutOff, Session } from "./session.ts";
 import { messageOf } from "./translate.ts";
-import { databaseUrl, letsListen, withoutEffect } from "./url.ts";
+import { withoutEffect } from "./url.ts";
 
 const logger = getLogger(["hark", "database"]);
-
-const timeout = { least: 1, most: longestTimer };
-const interval = { least: 10, most: longestTimer };
 
 /** The connections behind a `Database`. */
 export class Connections {
@@ -37,16 +33,7 @@ export class Connections {
   readonly lanes: Lanes;
   /** What transactional handlers share. */
   readonly handlerSessions: HandlerSessions;
-  readonly #session: SessionOptions;
-  readonly #listen: boolean;
-  /** How to connect where it LISTENs. */
-  readonly #listening: SessionOptions;
-  readonly #queryTimeout: number;
-  readonly #times: {
-    readonly heartbeat: number;
-    readonly heartbeatTimeout: number;
-    readonly maxReconnectDelay: number;
-  };
+  readonly #checked: CheckedConnect;
   readonly #closing = new Map<() => Promise<void>, () => string | undefined>();
   #listener: Promise<Listener> | undefined;
   readonly #observed: ObservedConnections;
@@ -57,39 +44,8 @@ export class Connections {
 
   /** Checks the options. Does not connect yet. */
   constructor(url: string, options: ConnectOptions) {
-    knownOptions("connect", options, [
-      "poolSize",
-      "connectTimeout",
-      "queryTimeout",
-      "readerTimeout",
-      "listen",
-      "heartbeat",
-      "heartbeatTimeout",
-      "maxReconnectDelay",
-      "applicationName",
-      "replica",
-      "replicaInterval",
-    ]);
-    this.#session = {
-      url,
-      connectTimeout: durationMs("connectTimeout", options.connectTimeout, 5000, timeout),
-      applicationName: applicationName(options.applicationName),
-      queryTimeout: durationMs("readerTimeout", options.readerTimeout, 8000, timeout),
-    };
-    const listen = options.listen === "" ? undefined : options.listen;
-    if (!["boolean", "string", "undefined"].includes(typeof listen)) {
-      bad("listen", listen, "Give true, false, or the URL to LISTEN at.");
-    }
-    this.#listen = listen !== false && (listen !== undefined || letsListen(url));
-    this.#listening = typeof listen === "string"
-      ? { ...this.#session, url: databaseUrl(listen) }
-      : this.#session;
-    this.#times = {
-      heartbeat: durationMs("heartbeat", options.heartbeat, 5000, interval),
-      heartbeatTimeout: durationMs("heartbeatTimeout", options.heartbeatTimeout, 4000, interval),
-      maxReconnectDelay: durationMs("maxReconnectDelay", options.maxReconnectDelay, 5000, interval),
-    };
-    this.#queryTimeout = durationMs("queryTimeout", options.queryTimeout, 30_000, timeout);
+    this.#checked = checkedConnect(url, options);
+    const { session, queryTimeout } = this.#checked;
     for (const [name, instead] of withoutEffect(url)) {
       logger.warn("The parameter {name} of the database URL has no effect. {instead}", {
         name,
@@ -97,8 +53,8 @@ export class Connections {
       });
     }
     this.pool = new QueryPool(
-      { ...this.#session, queryTimeout: this.#queryTimeout },
-      wholeNumber("poolSize", options.poolSize, 4, 1, 1000),
+      { ...session, queryTimeout },
+      this.#checked.poolSize,
       (reason, left) => this.#scarce(reason, left, "queries"),
     );
     this.lanes = new Lanes({
@@ -109,17 +65,13 @@ export class Connections {
       // For the user's statements, which may take as long as a query of the pool.
       open: async () => {
         this.#mustBeOpen();
-        return await Session.open({
-          ...this.#session,
-          queryTimeout: this.#queryTimeout,
-          shared: true,
-        });
+        return await Session.open({ ...session, queryTimeout, shared: true });
       },
       scarce: (reason, left) => this.#scarce(reason, left, "transactional handlers"),
     });
     this.#observed = new ObservedConnections(
       [this.pool, this.lanes, this.handlerSessions],
-      this.#listen,
+      this.#checked.listen,
     );
   }
 
@@ -139,7 +91,11 @@ export class Connections {
       over?.addEventListener("abort", cut);
       try {
         over?.throwIfAborted();
-        return await on.query({ text, values, ...{ query_timeout: this.#session.queryTimeout } });
+        return await on.query({
+          text,
+          values,
+          ...{ query_timeout: this.#checked.session.queryTimeout },
+        });
       } finally {
         over?.removeEventListener("abort", cut);
       }
@@ -176,19 +132,19 @@ export class Connections {
 
   /** The longest wait between two tries to connect again, in milliseconds. */
   get maxReconnectDelay(): number {
-    return this.#times.maxReconnectDelay;
+    return this.#checked.listening.maxReconnectDelay;
   }
 
   /** Opens a connection for one owner. The caller closes it. */
   async session(over?: AbortSignal): Promise<Session> {
     this.#mustBeOpen();
-    return await Session.open(this.#session, over);
+    return await Session.open(this.#checked.session, over);
   }
 
   /** Opens a connection where this process LISTENs. The caller closes it. */
   async listenSession(): Promise<Session> {
     this.#mustBeOpen();
-    return await Session.open(this.#listening);
+    return await Session.open(this.#checked.listening);
   }
 
   /** A share of the connections that consumers and subscriptions have in common. The caller closes it. */
@@ -204,7 +160,7 @@ export class Connections {
    * @throws {HarkError} if the connection cannot be started.
    */
   async listener(): Promise<Listener | undefined> {
-    if (!this.#listen) return undefined;
+    if (!this.#checked.listen) return undefined;
     this.#mustBeOpen();
     this.#listener ??= this.#startListener();
     try {
@@ -218,7 +174,7 @@ export class Connections {
   async #startListener(): Promise<Listener> {
     let started = false;
     const listener = await Listener.start(
-      { ...this.#listening, ...this.#times },
+      this.#checked.listening,
       async (channel, payload) => {
         // The reader that starts it has just used the lanes. Later a connection of its own: after a silent
         // line those of lanes and pool may be half-open, and each would first have to time out.
@@ -245,7 +201,7 @@ export class Connections {
   /** A connection for one statement. If the server has no other one free, one that consumers share. */
   async #another(): Promise<OwnConnection> {
     try {
-      return await Session.open(this.#session);
+      return await Session.open(this.#checked.session);
     } catch (error) {
       if (!isScarce(error)) throw error;
       this.#scarce(error as Error, 0, "a test of LISTEN");
@@ -303,10 +259,4 @@ export class Connections {
     await this.handlerSessions.spare();
     await this.pool.close();
   }
-}
-
-function applicationName(value: unknown): string {
-  if (value === undefined) return "hark";
-  if (typeof value !== "string") bad("applicationName", value, 'Give text, such as "billing".');
-  return text("applicationName", value, "BAD_OPTION");
 }

@@ -9,25 +9,16 @@ import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import { count } from "../observe/seam.ts";
 import { backoff, Bell, pause } from "./bell.ts";
+import type { ListenerOptions } from "./checked_connect.ts";
 import { isScarce } from "./driver_error.ts";
 import { counted } from "./counted.ts";
 import { ListeningBells } from "./listening_bells.ts";
 import { arePooled } from "./pooled.ts";
 import type { Queryable } from "./queryable.ts";
-import { Session, type SessionOptions } from "./session.ts";
+import { Session } from "./session.ts";
 import { messageOf } from "./translate.ts";
 
 const logger = getLogger(["hark", "listener"]);
-
-/** Options of the listener. Durations are milliseconds. */
-export interface ListenerOptions extends SessionOptions {
-  /** The interval between heartbeats. */
-  readonly heartbeat: number;
-  /** The timeout for the answer to a heartbeat, and for the arrival of the self-test. */
-  readonly heartbeatTimeout: number;
-  /** The maximum delay between two attempts to reconnect. */
-  readonly maxReconnectDelay: number;
-}
 
 /** The NOTIFY channel that publishers use. The payload is Hark's channel. */
 const wakeChannel = "hark";

@@ -53,13 +53,15 @@ test("what a relay waited for when it died is over once it runs again", async (c
   const stream = await nats.stream();
   const to = jetStream({ servers: natsUrl, stream, subject: `${stream}.{channel}` });
   const out = relay(db, { id: "out", channels: "orders", to });
+  await context.sql("select hark.notify('orders')");
   await out.drain();
   await context.sql("select hark.tell_trouble('relay', 'out', 'the connection to NATS is lost')");
+  const trouble = async () =>
+    (await context.sql("select trouble from hark.relay_status()"))[0]!.trouble;
+  assert.equal(await trouble(), "the connection to NATS is lost");
   const running = out.run();
   await out.ready;
-  await until(async () =>
-    (await context.sql("select trouble from hark.relay_status()"))[0].trouble === null
-  );
+  await until(async () => await trouble() === null, { what: "the trouble to be over" });
   await out.stop();
   await running;
 });
