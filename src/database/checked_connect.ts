@@ -8,7 +8,7 @@ import { bad, knownOptions, text, wholeNumber } from "../check.ts";
 import { durationMs, longestTimer } from "../duration.ts";
 import type { ConnectOptions } from "./connect_options.ts";
 import type { SessionOptions } from "./session.ts";
-import { databaseUrl, letsListen } from "./url.ts";
+import { letsListen, urlIn } from "./url.ts";
 
 /** Options of the listener. Durations are milliseconds. */
 export interface ListenerOptions extends SessionOptions {
@@ -65,7 +65,7 @@ export function checkedConnect(url: string, options: ConnectOptions): CheckedCon
     listen: listen !== false && (listen !== undefined || letsListen(url)),
     listening: {
       ...session,
-      url: typeof listen === "string" ? databaseUrl(listen) : url,
+      url: typeof listen === "string" ? urlIn("listen", listen) : url,
       heartbeat: durationMs("heartbeat", options.heartbeat, 5000, interval),
       heartbeatTimeout: durationMs("heartbeatTimeout", options.heartbeatTimeout, 4000, interval),
       maxReconnectDelay: durationMs("maxReconnectDelay", options.maxReconnectDelay, 5000, interval),

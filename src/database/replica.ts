@@ -12,7 +12,7 @@ import { Connections } from "./connections.ts";
 import type { Queryable } from "./queryable.ts";
 import { refusedBy } from "./refused.ts";
 import { translated } from "./translate.ts";
-import { databaseUrl, shownUrl } from "./url.ts";
+import { shownUrl, urlIn } from "./url.ts";
 
 /** The connections to the replica, and how often its readers have marks cut on the primary. */
 export interface ReplicaConnections {
@@ -38,7 +38,7 @@ export function openReplica(options: ConnectOptions): ReplicaConnections | undef
       "Give the URL of a standby, such as postgres://user@host:port/database.",
     );
   }
-  const url = databaseUrl(replica);
+  const url = urlIn("replica", replica);
   // A standby cannot LISTEN.
   return {
     connections: new Connections(url, { ...rest, listen: false }),

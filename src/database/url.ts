@@ -53,6 +53,17 @@ export function databaseUrl(given: unknown): string {
   return url;
 }
 
+/** The database URL in an option. An error names the option. @throws {HarkError} `BAD_OPTION`. */
+export function urlIn(option: string, given: string): string {
+  try {
+    return databaseUrl(given);
+  } catch (error) {
+    throw error instanceof HarkError
+      ? new HarkError(error.code, `${option}: ${error.message}`)
+      : error;
+  }
+}
+
 function noText(given: unknown): HarkError {
   const { query, url } = (given ?? {}) as { readonly query?: unknown; readonly url?: unknown };
   const what = kindOf(given);
