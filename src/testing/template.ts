@@ -18,6 +18,8 @@ const logger = getLogger(["hark", "testing"]);
 /** The name of the cache, and what stands before the key in the URL of an entry. */
 const name = "hark-testing";
 const base = "https://hark.invalid/";
+/** How many other versions of Hark or PGlite may have their data there. */
+const mostOthers = 3;
 
 /** The data for each class that was given, while the process runs. */
 const templates = new WeakMap<PGliteClass, Promise<Blob>>();
@@ -49,8 +51,9 @@ async function anew(PGlite: PGliteClass): Promise<Started> {
   await migrate(database);
   const data = await database.dumpDataDir("none");
   await withCache(async (cache) => {
-    // What other versions have kept is of no use any more.
-    for (const one of await cache.keys?.() ?? []) await cache.delete(one);
+    // Versions in use at the same time keep their data; of those before them it is of no use any more.
+    const others = await cache.keys?.() ?? [];
+    for (const one of others.slice(0, -mostOthers)) await cache.delete(one);
     await cache.put(await urlOf(PGlite), new Response(data));
   });
   return { database, data };

@@ -264,13 +264,15 @@ const faults: readonly Planted[] = [
     // deno-lint-ignore require-await -- as the others
     async plant(_context, db) {
       const key = Symbol.for("@hark/postgres:connections:1");
-      const own = (db as never as Record<symbol, { session(): Promise<Queryable> }>)[key]!;
+      type Own = Record<"session" | "listenSession", () => Promise<Queryable>>;
+      const own = (db as never as Record<symbol, Own>)[key]!;
       return Object.assign(
         { query: (text: string, values?: unknown[]) => db.query(text, values) },
         {
           [key]: {
-            async session() {
-              const session = await own.session();
+            session: () => own.session(),
+            async listenSession() {
+              const session = await own.listenSession();
               const query = session.query.bind(session);
               // LISTEN succeeds on a server connection that the next statement does not get.
               session.query = (text, values) =>
