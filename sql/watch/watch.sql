@@ -91,6 +91,7 @@ as $$
 declare
   d jsonb;
   owner text;
+  kind "char";
   known record;
   schema_name text;
   made_name text;
@@ -102,7 +103,7 @@ declare
   is_new boolean := false;
 begin
   d := hark.watch_definition(relation, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
-  select pg_get_userbyid(c.relowner), n.nspname into owner, schema_name
+  select pg_get_userbyid(c.relowner), n.nspname, c.relkind into owner, schema_name, kind
   from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = relation;
   if not has_schema_privilege(owner, 'hark', 'usage') or not has_table_privilege(owner, 'hark.published', 'insert')
     or not has_function_privilege(owner, 'hark.wake(text)', 'execute')
@@ -120,8 +121,13 @@ begin
       return 'unchanged';
     end if;
     exit when tries = 2;
-    -- One change of a table's watches at a time. An advisory lock would do, but any role can take it.
-    execute format('lock table only %s in share update exclusive mode', relation);
+    -- One change of a table's watches at a time. An advisory lock would do, but any role can take it. LOCK knows no
+    -- foreign tables, and of a view it locks what is below. COMMENT takes the same lock.
+    execute case kind
+      when 'v' then format('comment on view %s is %L', relation, obj_description(relation, 'pg_class'))
+      when 'f' then format('comment on foreign table %s is %L', relation, obj_description(relation, 'pg_class'))
+      else format('lock table only %s in share update exclusive mode', relation)
+    end;
   end loop;
   if known.relation is not null then
     done := 'replaced';
