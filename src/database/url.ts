@@ -58,9 +58,10 @@ export function urlIn(option: string, given: string): string {
   try {
     return databaseUrl(given);
   } catch (error) {
-    throw error instanceof HarkError
-      ? new HarkError(error.code, `${option}: ${error.message}`)
-      : error;
+    if (!(error instanceof HarkError) || error.remedy === undefined) throw error;
+    const { code, message, remedy } = error;
+    const reason = message.slice(0, -`. ${remedy}`.length);
+    throw new HarkError(code, `${option}: ${reason}`, { remedy });
   }
 }
 

@@ -175,7 +175,7 @@ test("options of connect() are checked by name and bounds", { schema: false }, a
     [{ heartbeatTimeout: NaN }, /heartbeatTimeout/],
     [{ maxReconnectDelay: 1 }, /maxReconnectDelay is 1/],
     [{ listen: 1 }, /listen is 1\. Give true, false, or the URL/],
-    [{ listen: "off" }, /the database URL is not a URL/],
+    [{ listen: "off" }, /^listen: the database URL is not a URL/],
   ];
   for (const [options, message] of wrong) {
     const error = await thrown(context.url, options);
