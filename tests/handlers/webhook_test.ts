@@ -94,14 +94,14 @@ test("a receiver that fails, hangs, redirects, throttles or hangs up loses nothi
   await publish(context, 1, 2, 3);
   const { count, errors, dead } = await drained(context, {
     concurrency: 3,
-    handle: post({ url: `${server.origin}/hooks`, timeout: 200 }),
+    handle: post({ url: `${server.origin}/hooks`, timeout: 2000 }),
   });
   assert.equal(count, 3);
   assert.deepEqual(dead, []);
   const url = `${server.origin}/hooks`;
   assert.deepEqual(errors, [
     `WebhookError: ${url} answered 500: we are`,
-    `WebhookError: ${url} did not answer in 200 ms`,
+    `WebhookError: ${url} did not answer in 2000 ms`,
     `WebhookError: ${url} answered 302, and redirects are not followed`,
     `RetryAfter: ${url} answered 429`,
     `RetryAfter: ${url} answered 503`,
