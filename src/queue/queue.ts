@@ -8,6 +8,7 @@ import { bad, channelName, knownOptions, wholeNumber } from "../check.ts";
 import { Consumer } from "../consume/consumer.ts";
 import { connect, type Database } from "../database/database.ts";
 import { type Queryable, requireQueryable } from "../database/queryable.ts";
+import { HarkError } from "../errors.ts";
 import { deadLetters, type DeadNotification } from "../operate/dead.ts";
 import { discard } from "../operate/retry.ts";
 import { notify } from "../publish/notify.ts";
@@ -160,7 +161,11 @@ export class Queue implements Enqueues, AsyncDisposable {
     const found: DeadNotification[] = [];
     const options = { consumer: this.#name, limit: page };
     for (let after = 0;;) {
-      const letters = await deadLetters(this.#db, { ...options, after });
+      const letters = await deadLetters(this.#db, { ...options, after }).catch((error) => {
+        // Before the first listener, nothing can have failed.
+        if (error instanceof HarkError && error.code === "NO_CONSUMER") return [];
+        throw error;
+      });
       found.push(...letters.filter(({ headers }) => hasKey(headers, text)));
       if (letters.length < page) return found;
       after = letters.at(-1)!.id;

@@ -127,6 +127,13 @@ test("what is not delivered is found by each of its keys, the newest first, unti
   assert.equal((await kv.get(bytes)).value, null);
 });
 
+test("before the first listener nothing is found, and nothing to delete", async (context) => {
+  const kv = await openKv(context);
+  await kv.enqueue("early", { keysIfUndelivered: [["failed"]] });
+  assert.equal((await kv.get(["failed"])).value, null);
+  await kv.delete(["failed"]);
+});
+
 test("what a transaction enqueues is delivered if it commits", async (context) => {
   const db = context.use(await connect(context.url));
   const kv = context.use(await openQueue(db, { name: "mails" }));
