@@ -217,7 +217,7 @@ test(
   async (context) => {
     const { url } = await pooled(context);
     const clients = await Promise.all(Array.from({ length: 10 }, () => context.client(url)));
-    await assert.rejects(setContext(clients[0]!, { by: "nobody" }, { forSession: true }), {
+    await assert.rejects(setContext(clients[0]!, { by: "7" }, { forSession: true }), {
       code: "BAD_OPTION",
       message: /through a pooler or a proxy/,
     });

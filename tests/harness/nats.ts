@@ -166,7 +166,7 @@ export class Nats implements AsyncDisposable {
     return stored;
   }
 
-  /** Waits until a stream has so many messages, and gives all that it has then. */
+  /** Waits until a stream has `count` messages, and gives all that it has then. */
   async atLeast(stream: string, count: number, deadline = 10_000): Promise<Stored[]> {
     await until(async () => (await this.count(stream)) >= count, {
       deadline,

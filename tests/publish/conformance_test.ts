@@ -144,7 +144,7 @@ for (const [name, open] of Object.entries(drivers)) {
         code: "NO_SCHEMA",
         message: /Run `hark init`/,
       });
-      await assert.rejects(seek(driver.db, "nobody", "now"), { code: "NO_CONSUMER" });
+      await assert.rejects(seek(driver.db, "unknown", "now"), { code: "NO_CONSUMER" });
       await status(driver.db);
     });
 

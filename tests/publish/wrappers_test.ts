@@ -1,4 +1,4 @@
-/** Drivers without query(): those that cannot be had here, and those that nobody has wrapped. */
+/** Drivers without query(): those that cannot be had here, and those that no adapter wraps. */
 
 import assert from "node:assert/strict";
 import { drizzle } from "npm:drizzle-orm@0.44.7/node-postgres";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { jetstreamManager } from "@nats-io/jetstream";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import {
   connect,
   type Database,
@@ -12,7 +12,7 @@ import {
 } from "../../mod.ts";
 import { jetStream, relay, type RelayOptions, type Sink } from "../../src/relay/mod.ts";
 import { run } from "../examples/_support/run.ts";
-import { test as declare, type TestBody } from "../harness/mod.ts";
+import { test as declare, type TestBody, until } from "../harness/mod.ts";
 import { Nats, natsRuns, natsUrl } from "../harness/nats.ts";
 
 const test = (name: string, body: TestBody) => declare(name, { ignore: !natsRuns }, body);
@@ -124,7 +124,14 @@ test("after the position was lost, nothing that is in the stream is published ag
     async open(setting) {
       const open = await to.open(setting);
       await manager.streams.update(stream, { duplicate_window: 100e6 });
-      await new Promise((resolve) => setTimeout(resolve, 300)); // the window itself
+      const msgID = (await nats.all(stream)).at(-1)!.id!;
+      await until(async () => {
+        const { duplicate, seq } = await jetstream(nats.connection).publish(`${stream}.probe`, "", {
+          msgID,
+        });
+        if (!duplicate) await manager.streams.deleteMessage(stream, seq);
+        return !duplicate;
+      }, { what: "the stream to forget the ids" });
       return open;
     },
   };
