@@ -89,18 +89,20 @@ export class Link {
    *
    * @param report Called with what is to be logged: the reason, and how long the link waits now, in
    *   milliseconds.
+   * @param most The longest wait, in milliseconds, if it is less than the database's.
    * @throws {HarkError} if it is no use to try again.
    */
   async failed(
     error: unknown,
     until: AbortSignal,
     report: (reason: HarkError, wait: number) => void,
+    most: number = Infinity,
   ): Promise<void> {
     const reason = translate(error);
     if (!isPassing(reason)) throw await withSchemaReason(this.#session, reason);
     if (this.connections === undefined && isOver(reason)) throw reason;
     if (performance.now() - this.#openedAt > worked) this.#failures = 0;
-    const longest = this.connections?.maxReconnectDelay ?? 5000;
+    const longest = Math.min(most, this.connections?.maxReconnectDelay ?? 5000);
     const wait = Math.round(backoff(++this.#failures, 50, longest));
     report(reason, wait);
     // The server has forgotten the window, not the session.

@@ -171,6 +171,26 @@ test("stop() while the server is away says what it could not store", async (cont
   await within(db.close(), { deadline: 5000 });
 });
 
+test("stop() while the server is away waits for the handler in hand, and stores what it handled", async (context) => {
+  const line = context.use(cutProxy(Number(new URL(context.url).port || 5432)));
+  const db = context.use(await connect(line.through(context.url)));
+  const gate = new Gate(1);
+  const running = new Running(db, { handle: gate.handle });
+  await publish(context, 1, 1);
+  await gate.reached();
+  line.refuse();
+  await said("warning", /interrupted/, Date.now());
+  const stopped = running.consumer.stop();
+  await said("warning", /interrupted/, Date.now());
+  assert(!running.over, "the handler still runs");
+  line.resume();
+  gate.open();
+  await within(stopped, { deadline: 15_000 });
+  await running.done;
+  const [row] = await context.sql("select handled, owner from hark.partitions");
+  assert.deepEqual([Number(row.handled), row.owner], [1, null]);
+});
+
 test("stop() after the worker's session was killed in a handler stores what it handled all the same", async (context) => {
   const db = context.use(await connect(context.url));
   const gate = new Gate(2);

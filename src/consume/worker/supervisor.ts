@@ -27,6 +27,8 @@ const logger = getLogger(["hark", "consumer"]);
 
 /** How long a stopping worker tries to reconnect, to store what is handled, in milliseconds. */
 const storeTimeout = 5000;
+/** The longest wait between its attempts, in milliseconds. Its handlers may end at any time. */
+const longestAtStop = 1000;
 
 /** What a drain has done that found other workers at all partitions. */
 const busy: Tally = { handled: 0, failed: 0, dead: 0, left: 0, more: false, end: "busy" };
@@ -108,12 +110,14 @@ export async function supervise(
       detach.push(() => cutting.signal.removeEventListener("abort", cutWorker));
     }
     let storeBy = Infinity;
-    // If interrupted while stopping, the worker reconnects for a while if handled notifications are
-    // not stored yet.
-    while (
-      !stopping.aborted || (worker.unstored > 0 || worker.isAsleep) && performance.now() < storeBy
-    ) {
-      if (stopping.aborted) storeBy = Math.min(storeBy, performance.now() + storeTimeout);
+    // If interrupted while stopping, the worker reconnects for as long as handlers run, and for a while
+    // if what they handled is not stored yet.
+    const goesOn = () => {
+      if (!stopping.aborted || worker.handles && !abandon.aborted) return true;
+      storeBy = Math.min(storeBy, performance.now() + storeTimeout);
+      return (worker.unstored > 0 || worker.isAsleep) && performance.now() < storeBy;
+    };
+    while (goesOn()) {
       observed.turn(stopping.aborted);
       try {
         const sleep = await worker.serve(link.alive());
@@ -123,13 +127,15 @@ export async function supervise(
         observed.connected = false;
         if (abandon.aborted && worker.unstored === 0) break;
         if (cutting?.signal.aborted || drain && isLost(translate(error))) throw translate(error);
-        await link.failed(error, stopping.aborted ? abandon : stopping, (reason, wait) => {
+        const report = (reason: HarkError, wait: number) => {
           logger.warn("{consumer} was interrupted, trying again in {wait} ms: {reason}", {
             consumer,
             wait,
             reason: messageOf(reason),
           });
-        });
+        };
+        if (stopping.aborted) await link.failed(error, abandon, report, longestAtStop);
+        else await link.failed(error, stopping, report);
       }
     }
     if (worker.unstored > 0) throw notStored(consumer, worker.unstored);

@@ -70,6 +70,11 @@ export class Worker implements AsyncDisposable {
     return this.#parts.state.entries.unacknowledged;
   }
 
+  /** Whether a handler runs. */
+  get handles(): boolean {
+    return !this.#parts.dispatcher.idle;
+  }
+
   /** Whether it sleeps: the database knows it, and publishers wake it. */
   get isAsleep(): boolean {
     return this.#asleep;
