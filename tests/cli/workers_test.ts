@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { type Child, scratch, spawnDeno, test, until } from "../harness/mod.ts";
+import { type Child, dropInUse, scratch, spawnDeno, test, until } from "../harness/mod.ts";
 import { hark, jsonOutput, output, printer, refused, writeModules } from "./_support/hark.ts";
 
 /**
@@ -193,7 +193,7 @@ test(
     const child = use(hark(["listen", one, ...two], { url }));
     await sql("select hark.notify('orders', '1')");
     await child.line(/^one 1 /);
-    await sql("drop schema hark cascade");
+    await dropInUse(sql);
     const { code, stderr } = await child.ended({ deadline: 40_000 });
     assert.equal(code, 4, stderr);
     assert.match(

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
-import { test } from "../harness/mod.ts";
+import { patient, test } from "../harness/mod.ts";
 import { Line } from "./_support/line.ts";
 import { said, sentence } from "./_support/logs.ts";
 import { listenBackends, numbers, publish, Reading, Running } from "./_support/running.ts";
@@ -11,7 +11,9 @@ test("where LISTEN hears nothing this is said loudly, and polling delivers", asy
   const since = Date.now();
   const line = context.use(new Line(port(context.url)));
   line.deaf = true;
-  const db = context.use(await connect(line.through(context.url), { heartbeatTimeout: 500 }));
+  const db = context.use(
+    await connect(line.through(context.url), { heartbeatTimeout: patient(500) }),
+  );
   const running = context.use(new Running(db, { pollInterval: 50 }));
   const reading = context.use(new Reading(db, "c", { from: "beginning", pollInterval: 50 }));
   const record = await said("error", /LISTEN succeeded/, since);
@@ -28,7 +30,7 @@ test("where LISTEN hears nothing this is said loudly, and polling delivers", asy
 test("a line that becomes deaf is found out when LISTEN is made again", async (context) => {
   const line = context.use(new Line(port(context.url)));
   const db = context.use(
-    await connect(line.through(context.url), { heartbeat: 200, heartbeatTimeout: 500 }),
+    await connect(line.through(context.url), { heartbeat: 200, heartbeatTimeout: patient(500) }),
   );
   const running = context.use(new Running(db, { pollInterval: 200 }));
   await publish(context, 1, 1);

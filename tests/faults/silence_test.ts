@@ -70,9 +70,9 @@ test("a black hole for new connections too: it goes on when that ends", async (c
   const line = context.use(cutProxy(port(context.url)));
   const quick = {
     heartbeat: 300,
-    heartbeatTimeout: 300,
-    readerTimeout: 500,
-    connectTimeout: 500,
+    heartbeatTimeout: patient(300),
+    readerTimeout: patient(500),
+    connectTimeout: patient(500),
     maxReconnectDelay: 300,
   };
   const db = context.use(await connect(line.through(context.url), quick));

@@ -17,5 +17,5 @@ export { PROJECT, type Scratch, scratch } from "./files.ts";
 export { OwnServer, ownServer, type OwnServerOptions } from "./own_server.ts";
 export { type CutProxy, cutProxy } from "./proxy.ts";
 export { serverUrl } from "./control.ts";
-export { install } from "./template.ts";
+export { dropInUse, install } from "./template.ts";
 export { type Deferred, deferred, Inbox, patient, until, type Wait, within } from "./until.ts";

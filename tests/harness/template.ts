@@ -129,6 +129,21 @@ function templateDatabase(url: string): Promise<string> {
   })();
 }
 
+/**
+ * Drops the schema while it is in use. It locks everything in an order of its own. So PostgreSQL may end it
+ * for a deadlock with a worker; then it is tried again, as an operator would.
+ */
+export async function dropInUse(sql: (text: string) => Promise<unknown>): Promise<void> {
+  for (;;) {
+    try {
+      await sql("drop schema hark cascade");
+      return;
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "40P01") throw error;
+    }
+  }
+}
+
 /** Installs Hark's schema. */
 export async function install(url: string): Promise<void> {
   const client = await connect(url);

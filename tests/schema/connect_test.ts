@@ -190,7 +190,7 @@ test("sessions are named as asked; a query that takes too long ends, the next wo
   const url = new URL(context.url);
   url.search = "";
   const db = context.use(
-    await connect(url.href, { applicationName: "shop", queryTimeout: 200, poolSize: 1 }),
+    await connect(url.href, { applicationName: "shop", queryTimeout: patient(200), poolSize: 1 }),
   );
   const named = async () => (await db.query("show application_name")).rows[0].application_name;
   assert.equal(await named(), "shop");

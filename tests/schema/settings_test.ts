@@ -139,7 +139,7 @@ test("a transaction of the user's on a Database keeps the isolation level that i
 
 test("a statement that Hark gave up while it waited for a lock ends on the server too", async (context) => {
   const { sql, client, url, use } = context;
-  const running = use(new Running(use(await connect(url, { queryTimeout: 500 })), {}));
+  const running = use(new Running(use(await connect(url, { queryTimeout: patient(500) })), {}));
   await running.consumer.ready;
   const holder = await client();
   await holder.query("begin; lock table hark.consumers in access exclusive mode");

@@ -11,7 +11,7 @@ import {
   schemaVersion,
   subscribe,
 } from "../../mod.ts";
-import { test, until } from "../harness/mod.ts";
+import { dropInUse, test } from "../harness/mod.ts";
 
 const consumer = (db: Database) => new Consumer(db, { id: "c", channels: "c", handle() {} });
 
@@ -93,16 +93,7 @@ test("a schema that goes away under a running consumer ends it, and says why", a
     const [row] = await context.sql("select owner from hark.partitions");
     if (row?.owner) break;
   }
-  // It locks everything in an order of its own; against a reader's, PostgreSQL may choose it to give way.
-  await until(async () => {
-    try {
-      await context.sql("drop schema hark cascade");
-      return true;
-    } catch (error) {
-      assert.equal((error as { code?: unknown }).code, "40P01");
-      return false;
-    }
-  });
+  await dropInUse(context.sql);
   await assert.rejects(running, { code: "NO_SCHEMA" });
   await assert.rejects(reading, { code: "NO_SCHEMA" });
 });
