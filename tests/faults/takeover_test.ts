@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
-import { cutProxy, spawnDeno, test, until } from "../harness/mod.ts";
+import { cutProxy, patient, spawnDeno, test, until } from "../harness/mod.ts";
 import { Line } from "./_support/line.ts";
 import { said } from "./_support/logs.ts";
 import {
@@ -160,7 +160,7 @@ test("kill -9 of a worker that had no LISTEN: another goes on when the lease is 
 test("a worker behind a half-open line is replaced when its lease is over, and comes back in peace", async (context) => {
   const since = Date.now();
   const line = context.use(new Line(port(context.url)));
-  const quick = { heartbeat: 1000, heartbeatTimeout: 1500, readerTimeout: 2000 };
+  const quick = { heartbeat: 1000, heartbeatTimeout: patient(400), readerTimeout: patient(500) };
   const one = context.use(await connect(line.through(context.url), quick));
   const two = context.use(await connect(context.url));
   const gate = new Gate(4);
