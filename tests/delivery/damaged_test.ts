@@ -13,7 +13,7 @@ import {
   subscribe,
   watch,
 } from "../../mod.ts";
-import { test, type TestContext, type TestOptions, until } from "../harness/mod.ts";
+import { patient, test, type TestContext, type TestOptions, until } from "../harness/mod.ts";
 import { output } from "../cli/_support/hark.ts";
 import { Running } from "../faults/_support/running.ts";
 
@@ -104,7 +104,8 @@ for (const kind of kinds) {
     kind.options ?? {},
     async (context) => {
       const id = await stage(context, kind);
-      const db = context.use(await connect(context.url));
+      // 256 MB of text take seconds to make, on a slow machine many.
+      const db = context.use(await connect(context.url, { readerTimeout: patient(8000) }));
       const gone: number[] = [];
       const lost = (_: unknown, n: Notification) => void gone.push(n.id);
       {
