@@ -48,7 +48,7 @@ test("a drain of a lower version is refused also if no worker is there, and chan
   assert(!told.some((one) => /now reads the channels/.test(one)), told.join("\n"));
 });
 
-test("a worker that stands by serves the consumer again when nobody else does", async (context) => {
+test("a worker that stands by serves the consumer again when no other worker does", async (context) => {
   const db = context.use(await connect(context.url));
   const old = context.use(new Running(db, { channels: "a", lease: 800 }));
   await until(async () => (await context.sql("select from hark.workers")).length === 1);

@@ -221,7 +221,7 @@ const owning = [
   "select hark.renew_grants()",
   "select hark.renew_watches()",
 ];
-/** Somebody sleeps on every channel. */
+/** A reader sleeps on every channel. */
 const asleep = `select hark.sleep(${me}, array['c', 'd', 'traps.mine'], null, 600000)`;
 /** Has something to operate on. */
 const prepared = `select hark.register('o', array['c']);
@@ -395,7 +395,7 @@ test("PUBLIC may execute nothing and read nothing", async (context) => {
          where a.grantee = 0)`,
   );
   assert.deepEqual(tables, []);
-  const nobody = await as(context, await role(context, "nobody"));
+  const stranger = await as(context, await role(context, "stranger"));
   await sql(`create schema traps; ${tablesToWatch}`);
   await sql("grant usage on schema traps to public; grant trigger on traps.mine to public");
   for (
@@ -409,7 +409,7 @@ test("PUBLIC may execute nothing and read nothing", async (context) => {
       "insert into hark.published (channel, payload) values ('c', '1')",
     ]
   ) {
-    await assert.rejects(nobody.query(call), { code: "42501" }, call);
+    await assert.rejects(stranger.query(call), { code: "42501" }, call);
   }
 });
 
