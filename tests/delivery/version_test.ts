@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type HandlerContext, type Notification } from "../../mod.ts";
-import { Inbox, test, until } from "../harness/mod.ts";
+import { Inbox, patient, test, until } from "../harness/mod.ts";
 import { logged, said, sentence } from "../faults/_support/logs.ts";
 import { NEVER_POLL, publish, Running } from "../faults/_support/running.ts";
 
@@ -50,7 +50,7 @@ test("a drain of a lower version is refused also if no worker is there, and chan
 
 test("a worker that stands by serves the consumer again when no other worker does", async (context) => {
   const db = context.use(await connect(context.url));
-  const old = context.use(new Running(db, { channels: "a", lease: 800 }));
+  const old = context.use(new Running(db, { channels: "a", lease: patient(400) }));
   await until(async () => (await context.sql("select from hark.workers")).length === 1);
   // Taken for dead, as one is that a suspended machine keeps from its heartbeats.
   await until(async () => {
@@ -63,7 +63,7 @@ test("a worker that stands by serves the consumer again when no other worker doe
       },
     );
   });
-  const fresh = new Running(db, { channels: ["a", "b"], lease: 800 });
+  const fresh = new Running(db, { channels: ["a", "b"], lease: patient(400) });
   await publish(context, 1, 1, "b");
   await fresh.atLeast(1);
   await fresh.stop();
