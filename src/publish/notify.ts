@@ -101,11 +101,8 @@ export async function notify(
   return (await publish(db, channel, given, options)).id;
 }
 
-/** Options of {@linkcode notifyOnce}: those of {@linkcode notify}, with a dedupe key. */
-export interface NotifyOnceOptions extends NotifyOptions {
-  /** The dedupe key, or `{ key, within }`: see {@linkcode LaterOptions.dedupe}. */
-  readonly dedupe: NonNullable<NotifyOptions["dedupe"]>;
-}
+/** Options of {@linkcode notifyOnce}: those of {@linkcode notify}, of which `dedupe` must be given. */
+export type NotifyOnceOptions = NotifyOptions & Required<Pick<NotifyOptions, "dedupe">>;
 
 /**
  * {@linkcode notify} with a dedupe key that tells whether it has published. As `hark.notify_once` in SQL.
