@@ -149,7 +149,7 @@ async function preparedData(schema: boolean): Promise<string | undefined> {
   const server = await startEmbedded({ dataDir, settings: { fsync: "off" }, ...versionOf() });
   try {
     if (schema) await install(server.url);
-    // Or whoever reads a catalog first would tidy up after the installation, which writes.
+    // Or the first reader of a catalog would tidy up after the installation, which writes.
     await once(server.url, "vacuum");
   } finally {
     await server[Symbol.asyncDispose]();
