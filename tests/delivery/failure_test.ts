@@ -98,7 +98,7 @@ test("those of the failing one's key come after it, in order; others do not wait
     }),
   );
   await running.atLeast(3);
-  await publishKeyed(context, ["a", "a4"], ["b", "b3"]); // and those published meanwhile
+  await publishKeyed(context, ["a", "a4"], ["b", "b3"]); // and those published since
   await running.atLeast(9);
   await settled(context);
   assert.deepEqual(tries(running), [

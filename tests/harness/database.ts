@@ -152,7 +152,7 @@ async function closeAll(clients: Client[], database: string): Promise<void> {
   ]);
 }
 
-/** Fails when the test's code has left a session in its database: a connection that nobody closes. */
+/** Fails when the test's code has left a session in its database: a connection that is not closed. */
 async function noSessionsLeft(database: string): Promise<void> {
   const sessions = () =>
     control.sql(

@@ -9,7 +9,7 @@ import { connect, disconnect, once, withDatabaseName } from "./connect.ts";
 import { background, control, serverUrl } from "./control.ts";
 import { until } from "./until.ts";
 
-/** Databases of a run that was killed are removed after so many seconds. */
+/** Databases of a run that was killed are removed after this many seconds. */
 const ABANDONED = 3_600;
 
 /** The start of the names of this run's databases: `hark_test_<second it began>_<run>`. */

@@ -184,7 +184,7 @@ test("dead letters are discarded: one, some or all", async (context) => {
   assert.equal((await deadLetters(db)).length, 1);
 });
 
-test("wrong filters, no filter, and nobody are refused, and change nothing", async (context) => {
+test("wrong filters, no filter, and an unknown consumer are refused, and change nothing", async (context) => {
   const { sql, use, url } = context;
   const db = use(await connect(url));
   await tenDead(context);
@@ -222,8 +222,8 @@ test("wrong filters, no filter, and nobody are refused, and change nothing", asy
   for (const options of [{ limit: 0 }, { after: 3 }, { consumer: "" }, { after: -1 }]) {
     await assert.rejects(deadLetters(db, options), refused, JSON.stringify(options));
   }
-  await assert.rejects(deadLetters(db, { consumer: "nobody" }), { code: "NO_CONSUMER" });
-  await assert.rejects(retry(db, "nobody", { all: true }), { code: "NO_CONSUMER" });
+  await assert.rejects(deadLetters(db, { consumer: "unknown" }), { code: "NO_CONSUMER" });
+  await assert.rejects(retry(db, "unknown", { all: true }), { code: "NO_CONSUMER" });
   await assert.rejects(discard(db, odd, { all: true }), { code: "NO_CONSUMER" });
   assert.equal((await sql("select count(*)::int as n from hark.dead"))[0].n, 11);
   // An empty list of ids fits none, rather than all.

@@ -106,7 +106,7 @@ const modes = [
   "access exclusive",
 ];
 
-test("a role that may only connect holds up nobody, whatever it locks", async (context) => {
+test("a role that may only connect holds up no other, whatever it locks", async (context) => {
   const owners = await tables(context);
   await beside(context, [], async (stranger) => {
     await advisory(stranger);
@@ -126,7 +126,7 @@ test("a role that may only connect holds up nobody, whatever it locks", async (c
   });
 });
 
-test("a role that may publish holds up nobody, whatever it locks", async (context) => {
+test("a role that may publish holds up no other, whatever it locks", async (context) => {
   const owners = await tables(context);
   const [{ version }] = await context.sql(
     "select current_setting('server_version_num')::int as version",

@@ -74,7 +74,7 @@ test("segments are made however many there are, and what lies between two of the
   assert.deepEqual((await sql("select count(*)::int as n from hark.log"))[0], { n: 45_021 });
 });
 
-test("a statement that publishes for long fails for no segment that is made meanwhile", async (context) => {
+test("a statement that publishes for long fails for no segment that is made during it", async (context) => {
   const db = context.use(await connect(context.url));
   const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
   await publish(context, 0, 0);

@@ -38,7 +38,7 @@ export class Running implements AsyncDisposable {
       },
     });
     this.done = this.consumer.run().finally(() => this.#over = true);
-    this.done.catch(() => {}); // whoever stops it sees it
+    this.done.catch(() => {}); // the caller that stops it sees it
   }
 
   /** Whether `run` has returned. */
@@ -51,7 +51,7 @@ export class Running implements AsyncDisposable {
     return this.inbox.items.map((n) => n.payload);
   }
 
-  /** Waits until so many were handed to the handler. */
+  /** Waits until this many were handed to the handler. */
   async atLeast(count: number, wait?: Wait): Promise<Notification[]> {
     return await within(
       Promise.race([
@@ -183,7 +183,7 @@ export async function readerBackends(on: Sql): Promise<number[]> {
   return rows.map((row) => row.pid);
 }
 
-/** Kills what `find` finds, which must be somebody, and gives the numbers. */
+/** Kills what `find` finds, which must be at least one, and gives the numbers. */
 export async function killBackends(
   on: Sql,
   find: (on: Sql) => Promise<number[]>,
