@@ -60,7 +60,7 @@ export class Running implements AsyncDisposable {
           throw new Error("run() has returned");
         }),
       ]),
-      { deadline: (wait?.deadline ?? 20_000) + 1000 },
+      { deadline: (wait?.deadline ?? 30_000) + 1000 },
     );
   }
 
@@ -129,7 +129,7 @@ export class Gate {
 
   /** Waits until a handler waits; gives what it was called with. */
   async reached(): Promise<HandlerContext> {
-    return await this.#reached.wait({ deadline: 20_000 });
+    return await this.#reached.wait();
   }
 
   /** Lets it go on. */
@@ -203,5 +203,5 @@ export async function listeningAgain(on: Sql, before: number[], wait: Wait = {})
   await until(async () => {
     const now = await listenBackends(on);
     return now.length > 0 && now.every((pid) => !before.includes(pid));
-  }, { deadline: 20_000, what: "a new LISTEN session", ...wait });
+  }, { what: "a new LISTEN session", ...wait });
 }
