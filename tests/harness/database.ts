@@ -164,7 +164,9 @@ async function noSessionsLeft(database: string): Promise<void> {
     );
   let left: Row[] = [];
   // A closed connection takes the server a moment to notice. On a busy machine that is seconds.
-  const none = await until(async () => (left = await sessions()).length === 0).catch((error) => {
+  const none = await until(async () => (left = await sessions()).length === 0, {
+    deadline: 10_000,
+  }).catch((error) => {
     if (left.length === 0) throw error;
     return false;
   });

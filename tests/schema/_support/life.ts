@@ -30,11 +30,14 @@ import {
   watch,
   watches,
 } from "../../../mod.ts";
-import { deferred, within } from "../../harness/mod.ts";
+import { deferred, patient, within } from "../../harness/mod.ts";
 
 /** The tables that a life needs. */
 export const lifeTables = "create table watched (id bigint primary key, what text); " +
   "create table written (id bigint, what text)";
+
+/** None ends while a statement runs, also where each takes a hundred times as long. */
+const lease = patient(15_000);
 
 /** What a life may be given. */
 export interface LifeOptions {
@@ -78,7 +81,7 @@ export async function live(
   if (installs) assert.equal((await migrate(user)).changed, true);
   assert.equal((await migrate(db)).changed, !installs);
   await db.query("select pg_sleep($1)", [longest / 1000]);
-  const common = { id: text, channels: [text, "public.watched"], retry: { initial: 1 } };
+  const common = { id: text, channels: [text, "public.watched"], retry: { initial: 1 }, lease };
   const consumer = (more: ConsumerOptions = {}) =>
     new Consumer(db, { ...common, partitions: 2, handle() {}, ...more });
 
@@ -110,6 +113,7 @@ export async function live(
     new Consumer(db, {
       id: "tx",
       channels: "tx",
+      lease,
       transactional: true,
       maxAttempts: 2,
       retry: { initial: 1 },
@@ -169,6 +173,7 @@ async function consumeAsUser(user: Queryable, text: string): Promise<void> {
     id: "user",
     channels: text,
     partitions: 3,
+    lease,
     retry: { initial: 1 },
     handle() {
       if (failed) return;
