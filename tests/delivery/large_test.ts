@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, deadLetters } from "../../mod.ts";
 import { output } from "../cli/_support/hark.ts";
-import { test, until } from "../harness/mod.ts";
+import { patient, test, until } from "../harness/mod.ts";
 import { publish, Reading, Running } from "../faults/_support/running.ts";
 import { UnregisteredReader } from "../windows/_support/reader.ts";
 
@@ -83,9 +83,9 @@ test("a filter unpacks no more payloads for a page than its bytes as stored", as
 test("a reader whose page times out asks for less, and one notification that takes long is still read", async (context) => {
   await publish(context, 1, 4);
   await context.sql("update hark.log set headers = jsonb_build_object('h', repeat('x', 100000))");
-  await context.sql(slow(1.4));
+  await context.sql(slow(patient(400) / 1000 + 0.2));
   // One takes longer than the timeout. A page ends after a second.
-  const db = context.use(await connect(context.url, { readerTimeout: 1200 }));
+  const db = context.use(await connect(context.url, { readerTimeout: patient(400) }));
   await using running = new Running(db, { pageSize: 8 });
   await using reading = new Reading(db, "c", { from: "beginning", pageSize: 8 });
   await until(() => running.payloads.includes(4) && reading.payloads.includes(4));
@@ -104,14 +104,14 @@ test("waiting notifications that take long to read are retried one by one", asyn
       throw new Error("the first time");
     },
   };
-  const db = context.use(await connect(context.url, { readerTimeout: 1200 }));
+  const db = context.use(await connect(context.url, { readerTimeout: patient(400) }));
   {
     await using first = new Running(db, { ...options, retry: { initial: 600_000 } });
     await until(async () => (await context.sql("select from hark.waiting")).length === 4);
     assert.equal(first.inbox.items.length, 4);
   }
   await context.sql("update hark.waiting set due_at = now()");
-  await context.sql(slow(1.4));
+  await context.sql(slow(patient(400) / 1000 + 0.2));
   await using running = new Running(db, options);
   await until(() => running.inbox.items.length === 4);
   assert.deepEqual(running.payloads.toSorted(), [1, 2, 3, 4]);
