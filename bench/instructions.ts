@@ -2,7 +2,7 @@
  * Instructions: how many machine instructions one publish executes, compared with a plain INSERT of
  * the same row that returns its id. Callgrind counts them on a single-user server, so nothing else on
  * the machine disturbs the figures: they repeat to about 1 %. A call is one `execute` with its
- * transaction.
+ * transaction. Each variant begins with empty tables, so that their indexes are equally high.
  *
  *     deno task bench instructions [--calls 100] [--version 18] [--only "no reader,elsewhere"]
  *       [--bytes 24] [--json]
@@ -175,7 +175,8 @@ async function measure(
 ): Promise<number[]> {
   const statements = ["prepare p as select 1", mark, mark]; // between these two: the mark itself
   for (const { before = [], after = [], prepared, call } of measured) {
-    statements.push("delete from hark.sleepers", "select hark.shut_gates()", ...before);
+    statements.push("truncate hark.log, plain.log", "delete from hark.sleepers");
+    statements.push("select hark.shut_gates()", ...before);
     statements.push("deallocate p", `prepare p ${prepared}`);
     // The plans are made, and kept, within the first calls.
     for (let n = 0; n < 10; n++) statements.push(`execute p(${call(n)})`);
