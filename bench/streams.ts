@@ -31,7 +31,8 @@ const handle = streams(db, {
   }),
   signal: end.signal,
 });
-const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, handle);
+// Its end waits for its clients, so they end first.
+await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, handle);
 
 const megabytes = () => Math.round(Deno.memoryUsage().rss / 1_000_000);
 const connections = async () => {
@@ -97,4 +98,3 @@ await print({
   ],
 }, given);
 end.abort();
-await server.shutdown();

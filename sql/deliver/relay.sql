@@ -75,18 +75,25 @@ as $$
   where r.consumer = $1 and r.target = $2 and r.partition = g.partition and r.place < g.place
 $$;
 
--- The endpoints of a relay to webhooks that take no messages now, by name.
-create or replace function hark.relay_endpoints(consumer text)
+-- The endpoints of a relay to webhooks that take no messages now, by name. With `required`, an unknown consumer is
+-- refused. A relay that starts for the first time is not known yet.
+create or replace function hark.relay_endpoints(consumer text, required boolean default false)
 returns table (
   endpoint text, disabled boolean, failures integer, failing_since timestamptz, asked_again_at timestamptz, status integer,
   reason text
 )
-language sql stable security definer set search_path = pg_catalog, pg_temp
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+begin
+  if $2 then
+    perform hark.require_consumer($1);
+  end if;
+  return query
   select e.endpoint, e.disabled, e.failures, e.failing_since, e.asked_again_at, e.status, e.reason
   from hark.endpoints e
   where e.consumer = $1
-  order by e.endpoint collate "C"
+  order by e.endpoint collate "C";
+end
 $$;
 
 -- Stores what a relay has learned of its endpoints: an array of {endpoint, disabled, failures, failing_ms, wait_ms, status,

@@ -130,6 +130,14 @@ export function elsewhere(name: string): Command {
   );
 }
 
+/** The next words of each group of commands. */
+const wordsOf = new WeakMap<Command, readonly string[]>();
+
+/** Whether a command is a group that has this next word. */
+export function hasWord(group: Command, word: string): boolean {
+  return wordsOf.get(group)?.includes(word) === true;
+}
+
 /** Makes a command whose next word is another command; `hidden` ones are not listed. */
 export function commandGroup(
   description: Description,
@@ -141,11 +149,13 @@ export function commandGroup(
     ? words[0]
     : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
   const noMatch = plainText(`hark ${description.name} needs one more word: ${known}.`);
-  return command(
+  const group = command(
     description.name,
     anyOf([...Object.values(commands), ...hidden], { noMatch }),
     helpOf(description),
   );
+  wordsOf.set(group, words);
+  return group;
 }
 
 /** One of several parsers; optique types at most 15. */

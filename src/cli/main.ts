@@ -14,7 +14,7 @@ import { acts } from "./acts.ts";
 import { channels } from "./channels.ts";
 import { cleanup } from "./cleanup.ts";
 import { check } from "./check.ts";
-import { anyOf, type Command, exampleLines } from "./command.ts";
+import { anyOf, type Command, exampleLines, hasWord } from "./command.ts";
 import { consumers } from "./consumers.ts";
 import { dashboard } from "./dashboard.ts";
 import { dead } from "./dead.ts";
@@ -207,6 +207,7 @@ function read(given: readonly string[]): () => Promise<number> {
 }
 
 /** The command that was typed, for the hint. */
-function commandIn([first = ""]: readonly string[]): string {
-  return Object.hasOwn(commands, first) ? `${first} ` : "";
+function commandIn([first = "", second = ""]: readonly string[]): string {
+  if (!Object.hasOwn(commands, first)) return "";
+  return hasWord(commands[first]!, second) ? `${first} ${second} ` : `${first} `;
 }

@@ -14,6 +14,7 @@ import { natsOf, natsOptions } from "./nats.ts";
 import { visible } from "./style.ts";
 import { countText, named, shellWord } from "./text.ts";
 import { beginning } from "./values.ts";
+import type { Database } from "../database/database.ts";
 import type { EndpointStatus, Redriven } from "../relay/webhooks/status.ts";
 
 /** `hark relay`. */
@@ -109,6 +110,7 @@ export const relay = databaseCommand({
     }
     if (o.redrive !== undefined) {
       const done = await redriveEndpoint(db, o.id, o.redrive);
+      if (!done.enabled && done.retried === 0) await refuseEndpoint(db, o.id, o.redrive);
       return {
         json: { relay: o.id, endpoint: o.redrive, ...done },
         text: redrivenText(o.redrive, done),
@@ -152,6 +154,33 @@ export const relay = databaseCommand({
     return { json: { relay: o.id, stopped: true }, text: "" };
   },
 });
+
+/** The most dead letters in which names of endpoints are looked for. */
+const mostDead = 1_000;
+
+/** Refuses to redrive an endpoint that has missed nothing: its name may be mistyped. */
+async function refuseEndpoint(db: Database, relay: string, endpoint: string): Promise<never> {
+  const [{ relayEndpoints }, { endpointIn }, { deadLetters }] = await Promise.all([
+    import("../relay/mod.ts"),
+    import("../relay/webhooks/named.ts"),
+    import("../operate/dead.ts"),
+  ]);
+  const dead = await deadLetters(db, { consumer: relay, limit: mostDead, contents: false });
+  const known = new Set([
+    ...(await relayEndpoints(db, relay)).map((one) => one.endpoint),
+    ...dead.flatMap(({ error }) => endpointIn(error ?? "") ?? []),
+  ]);
+  return refuse(
+    visible(
+      `${named(relay)} knows no endpoint ${
+        named(endpoint)
+      } that fails, is disabled or has missed anything`,
+    ),
+    known.size === 0
+      ? "There is none: those that take their messages are not stored."
+      : visible(`These are: ${[...known].sort().slice(0, 20).map(named).join(", ")}.`),
+  );
+}
 
 /** The endpoints that take nothing now, and what to do about them. */
 function endpointsText(relay: string, all: readonly EndpointStatus[]): string {

@@ -6,6 +6,7 @@
 
 import { object } from "@optique/core/constructs";
 import type { Queryable } from "../database/queryable.ts";
+import { HarkError } from "../errors.ts";
 import { databaseCommand, describedCommand } from "./command.ts";
 import { refuse, toggle } from "./options.ts";
 import { print } from "./output.ts";
@@ -20,7 +21,8 @@ export const init = databaseCommand({
   brief: "Install the schema, or upgrade it.",
   description:
     'Installs the schema "hark", or upgrades it to this program\'s version. It does nothing if the ' +
-    "schema is up to date. It needs the right to create a schema in the database.",
+    "schema is up to date. A role that installs it needs the right to create a schema in the database. " +
+    "Only the schema's owner or a superuser can upgrade it.",
   examples: [
     ["hark init", "in DATABASE_URL"],
     ["hark init --database-url postgres://owner@db.example/shop", "as the database's owner"],
@@ -28,8 +30,7 @@ export const init = databaseCommand({
   async run(db) {
     const { migrate } = await import("../schema/migrate.ts");
     const { from, to, changed } = await migrate(db);
-    const { retention } = await import("../operate/retention.ts");
-    const kept = (await retention(db)).length > 0 ? "" : `\n${nothingIsRemoved}`;
+    const kept = await keepsAll(db) ? `\n${nothingIsRemoved}` : "";
     return {
       json: { from: from ?? null, to, changed },
       text: `schema "hark" ${
@@ -44,6 +45,17 @@ export const init = databaseCommand({
     };
   },
 });
+
+/** Whether nothing is ever removed. False also if the role may not know it: then it is not its task. */
+async function keepsAll(db: Queryable): Promise<boolean> {
+  const { retention } = await import("../operate/retention.ts");
+  try {
+    return (await retention(db)).length === 0;
+  } catch (error) {
+    if (error instanceof HarkError && error.code === "NO_PERMISSION") return false;
+    throw error;
+  }
+}
 
 /** `hark sql`. */
 export const sql = describedCommand(

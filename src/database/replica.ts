@@ -7,12 +7,15 @@
 import { bad } from "../check.ts";
 import { durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
+import { getLogger } from "../log/logger.ts";
 import type { ConnectOptions } from "./connect_options.ts";
 import { Connections } from "./connections.ts";
 import type { Queryable } from "./queryable.ts";
 import { refusedBy } from "./refused.ts";
 import { translated } from "./translate.ts";
 import { shownUrl, urlIn } from "./url.ts";
+
+const logger = getLogger(["hark", "replica"]);
 
 /** The connections to the replica, and how often its readers have marks cut on the primary. */
 export interface ReplicaConnections {
@@ -48,7 +51,8 @@ export function openReplica(options: ConnectOptions): ReplicaConnections | undef
 }
 
 const identitySql =
-  `select c.system_identifier::text as server, pg_catalog.current_database() as database
+  `select c.system_identifier::text as server, pg_catalog.current_database() as database,
+  pg_catalog.pg_is_in_recovery() as standby
 from pg_catalog.pg_control_system() c`;
 
 /**
@@ -73,6 +77,14 @@ export async function requireReplica(
         here.server !== there.server ? "system identifier" : "name"
       }`,
       { remedy: "Give the URL of a physical standby. A logical replica cannot be read." },
+    );
+  }
+  // Not refused: a standby that was promoted is to be read on.
+  if (there.standby !== true) {
+    logger.warn(
+      "The option replica gives {replica}, which is no standby: reading there is work for a primary. " +
+        "Give the address of a standby. If it is a standby that was promoted, reading goes on there",
+      { replica: shown },
     );
   }
 }

@@ -14,9 +14,15 @@ export type SigningKeys = readonly CryptoKey[];
 /**
  * Reads a secret: `whsec_` and 24 to 64 bytes in base64.
  *
+ * @param what The option that it is.
+ * @param variable The variable of the environment from which it is usually read.
  * @throws {HarkError} `BAD_OPTION`. The message does not show the secret.
  */
-export function secretBytes(secret: unknown, what: string): Uint8Array<ArrayBuffer> {
+export function secretBytes(
+  secret: unknown,
+  what: string,
+  variable?: string,
+): Uint8Array<ArrayBuffer> {
   const [, base64] = typeof secret === "string" ? /^whsec_(.+)$/.exec(secret) ?? [] : [];
   let bytes: Uint8Array<ArrayBuffer> | undefined;
   try {
@@ -25,8 +31,17 @@ export function secretBytes(secret: unknown, what: string): Uint8Array<ArrayBuff
     bytes = undefined; // it is no base64
   }
   if (bytes !== undefined && bytes.length >= 24 && bytes.length <= 64) return bytes;
+  if (secret === undefined || secret === null || secret === "") {
+    throw new HarkError("BAD_OPTION", `${what} is missing`, {
+      remedy: `${
+        variable === undefined
+          ? "Is it set where it is read from?"
+          : `Is the variable set that it is read from, such as ${variable}?`
+      } Give "whsec_" and 24 to 64 random bytes in base64, such as openssl rand -base64 32 makes.`,
+    });
+  }
   const found = typeof secret !== "string"
-    ? `is of the type ${secret === null ? "null" : typeof secret}`
+    ? `is of the type ${typeof secret}`
     : base64 === undefined
     ? "does not begin with whsec_"
     : bytes === undefined

@@ -133,9 +133,11 @@ export class Relay {
   }
 
   /**
-   * Looks whether the target can take what is to come. Publishes nothing.
+   * Looks whether the target can take what is to come. Publishes nothing. If a function makes the
+   * subjects, only {@linkcode Relay.preview} can tell whether the stream takes them.
    *
-   * @throws {HarkError} If it cannot be reached or does not fit; `CONFLICT` if another relay of this
+   * @throws {HarkError} If it cannot be reached or does not fit; `DESTINATION` if the stream takes no
+   *   subject of a channel; `CONFLICT` if another relay of this
    *   name is at work for another target.
    */
   async check(): Promise<RelayCheck> {
@@ -143,6 +145,8 @@ export class Relay {
     await using sink = await this.#open(ending.signal, () => {});
     try {
       await using _places = await this.#places(sink);
+      const channels = namesOf(this.#options.channels) ?? [];
+      for (const channel of [channels].flat()) sink.requireChannel?.(channel);
       return { target: sink.target, warnings: sink.warnings };
     } finally {
       ending.abort(new Error("the look is over"));

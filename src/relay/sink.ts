@@ -87,6 +87,13 @@ export interface OpenSink extends AsyncDisposable {
    */
   publish(message: RelayMessage, signal: AbortSignal): Promise<Receipt>;
   /**
+   * Looks whether the target can take a channel at all, as far as that can be told without a
+   * notification. For a look before the relay begins.
+   *
+   * @throws {HarkError} If it would refuse each notification of the channel: with the reason.
+   */
+  requireChannel?(channel: string): void;
+  /**
    * Where a message would go, in words, for a dry run.
    *
    * @throws If it would be refused.

@@ -44,12 +44,14 @@ export function subjectsOf(rules: SubjectRules): SubjectFunction {
   return (notification) => {
     const make = table.get(notification.channel) ?? table.get("*");
     if (make !== undefined) return make(notification);
-    throw new HarkError(
-      "BAD_OPTION",
-      `the option subject has no rule for channel "${notification.channel}"`,
-      { remedy: `Add one for it, or one for "*".` },
-    );
+    throw noRule(notification.channel);
   };
+}
+
+function noRule(channel: string): HarkError {
+  return new HarkError("BAD_OPTION", `the option subject has no rule for channel "${channel}"`, {
+    remedy: `Add one for it, or one for "*".`,
+  });
 }
 
 function one(name: string, rule: SubjectTemplate | SubjectFunction): SubjectFunction {
@@ -76,9 +78,7 @@ function one(name: string, rule: SubjectTemplate | SubjectFunction): SubjectFunc
 
 function valueOf(n: Notification, name: string): string {
   if (name === "id") return String(n.id);
-  // Dots of a channel are levels, as in "orders.paid". A channel may also have them where no subject
-  // has, such as at its end.
-  if (name === "channel") return isSubject(n.channel) ? n.channel : token(n.channel);
+  if (name === "channel") return channelPart(n.channel);
   if (name === "key") return token(n.key);
   const header = name.slice("header.".length);
   const value = Object.hasOwn(n.headers, header) ? n.headers[header] : undefined;
@@ -89,6 +89,42 @@ function valueOf(n: Notification, name: string): string {
       ? value
       : JSON.stringify(value),
   );
+}
+
+/**
+ * A channel in a subject. Its dots are levels, as in "orders.paid". A channel may also have them where no
+ * subject has, such as at its end.
+ */
+function channelPart(channel: string): string {
+  return isSubject(channel) ? channel : token(channel);
+}
+
+/**
+ * The template for a channel, with the channel's name in it. Undefined if a function makes the subjects.
+ *
+ * @param rules As {@linkcode subjectsOf} has checked them.
+ * @throws {HarkError} `BAD_OPTION` if there is no rule for the channel.
+ */
+export function templateOf(rules: SubjectRules, channel: string): SubjectTemplate | undefined {
+  const rule = typeof rules === "object"
+    ? Object.hasOwn(rules, channel) ? rules[channel] : Object.hasOwn(rules, "*") && rules["*"]
+    : rules;
+  if (!rule) throw noRule(channel);
+  if (typeof rule === "function") return undefined;
+  return rule.replaceAll("{channel}", () => channelPart(channel));
+}
+
+/** Whether a subject with wildcards takes some subject of {@linkcode templateOf}. */
+export function mayTake(pattern: string, template: SubjectTemplate): boolean {
+  const wanted = pattern.split(".");
+  // What stands in braces gives one token, whatever it is. A header's name may have dots.
+  const given = template.replaceAll(/\{[^{}]*\}/g, "{}").split(".");
+  for (const [i, token] of wanted.entries()) {
+    if (token === ">") return given.length > i;
+    if (i >= given.length) return false;
+    if (token !== "*" && token !== given[i] && !given[i]!.includes("{}")) return false;
+  }
+  return wanted.length === given.length;
 }
 
 /** A text as one token of a subject. */

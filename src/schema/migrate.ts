@@ -9,6 +9,7 @@ import { type ServerError, serverError } from "../database/driver_error.ts";
 import { translate, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { observed } from "../observe/seam.ts";
+import { mayNotInstall } from "./may_not_install.ts";
 import { loadSchema } from "./script.ts";
 import { compareVersions, isVersion, schemaVersion } from "./version.ts";
 
@@ -84,26 +85,15 @@ async function isTaken(db: Queryable): Promise<boolean> {
  * ```
  */
 export async function migrate(db: Queryable): Promise<MigrateResult> {
-  const found = await translated(() => foundVersion(db));
-  if (found !== undefined && compareVersions(found, schemaVersion) > 0) throw tooNew(found);
   const { sql, digest } = await loadSchema();
-  const changed = found !== schemaVersion || await translated(() => functionsOf(db)) !== digest;
+  const [found, functions] = await installed(db);
+  const changed = found !== schemaVersion || functions !== digest;
   if (changed) {
     try {
       await observed("hark.migrate", db, {}, () => db.query(sql));
     } catch (error) {
       const server = serverError(error);
-      if (server?.code === "42501") {
-        throw new HarkError(
-          "NO_PERMISSION",
-          `the schema cannot be installed: ${server.message}`,
-          {
-            cause: error,
-            remedy:
-              "Connect as the owner of the database, or run: grant create on database … to this role.",
-          },
-        );
-      }
+      if (server?.code === "42501") throw await mayNotInstall(db, error);
       if (server?.code === "2D000") {
         throw new HarkError(
           "IN_TRANSACTION",
@@ -125,6 +115,19 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
     }
   }
   return { from: found, to: schemaVersion, changed };
+}
+
+/** The version and the digest of the functions, if they are installed. @throws {HarkError} `SCHEMA_NEW`. */
+async function installed(db: Queryable): Promise<[found?: string, functions?: unknown]> {
+  try {
+    const found = await foundVersion(db);
+    if (found === undefined) return [];
+    if (compareVersions(found, schemaVersion) > 0) throw tooNew(found);
+    return [found, found === schemaVersion ? await functionsOf(db) : undefined];
+  } catch (error) {
+    if (serverError(error)?.code === "42501") throw await mayNotInstall(db, error);
+    throw translate(error);
+  }
 }
 
 async function foundVersion(db: Queryable): Promise<string | undefined> {

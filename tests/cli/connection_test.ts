@@ -96,9 +96,11 @@ Deno.test("a wrong password, a missing database and missing rights are told apar
     url.username = "poor";
     url.password = "right";
   });
-  await oneByOne([...commands, ["init"]], async (args) => {
+  await oneByOne(commands, async (args) => {
     await refused(args, 1, /permission denied[^]*hark\.grant_publish/, { url: poor, here: true });
   });
+  const owner = /role "poor" may not upgrade[^]*permission denied[^]*hark init --database-url/;
+  await refused(["init"], 1, owner, { url: poor, here: true });
   await server.sql("select hark.grant_publish('poor')");
   assert.equal(await output(["notify", "orders"], { url: poor }), "orders #1\n");
   await refused(

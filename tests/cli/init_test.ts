@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { schemaVersion } from "../../src/schema/version.ts";
 import { test } from "../harness/mod.ts";
+import { role } from "../schema/_support/role.ts";
 import { jsonOutput, output, refused } from "./_support/hark.ts";
 
 test("init installs the schema, and says so once", { schema: false }, async ({ url }) => {
@@ -14,6 +15,12 @@ test("init installs the schema, and says so once", { schema: false }, async ({ u
     to: schemaVersion,
     changed: false,
   });
+});
+
+test("init of a role that may only publish says that nothing is to do", async (context) => {
+  const { url } = await role(context);
+  await context.sql(`select hark.grant_publish('${new URL(url).username}')`);
+  assert.match(await output(["init"], { url }), /^schema "hark" is up to date: version \S+\n$/);
 });
 
 test("init takes the database from an option too", { schema: false }, async ({ url }) => {

@@ -200,6 +200,15 @@ Deno.test("listen says what is wrong with a module", async () => {
   });
 });
 
+Deno.test("a module that is refused is refused before the address of the metrics is told", async () => {
+  const { code, stderr } = await ran(["listen", "no_such.ts", "--metrics", "0"], {
+    url: "postgres://127.0.0.1:1/never",
+    here: true,
+  });
+  assert.equal(code, 2, stderr);
+  assert.match(stderr, /^hark: /, "nothing was said before");
+});
+
 test("a consumer that is removed ends with an error; the others go on", async ({ url, sql, use }) => {
   const folder = use(await scratch());
   await writeModules(folder.path, { "two.ts": printer("one") + printer("two") });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notifyMany, subscribe } from "../../mod.ts";
-import { deferred, Inbox, test, type TestContext, until } from "../harness/mod.ts";
+import { deferred, Inbox, patient, test, type TestContext, until } from "../harness/mod.ts";
 import { logged, said, sentence } from "../faults/_support/logs.ts";
 import {
   Gate,
@@ -86,7 +86,7 @@ test("ten consumers of a role with five connections all handle, and it is said o
 });
 
 test("a page that takes long, and a handler that hangs, delay no other consumer", async (context) => {
-  const db = context.use(await connect(context.url, { readerTimeout: 20_000 }));
+  const db = context.use(await connect(context.url, { readerTimeout: patient(20_000) }));
   const others = many(context, db, 8);
   for (const { consumer } of others) await consumer.ready;
   const gate = new Gate(1);
@@ -105,10 +105,8 @@ test("a page that takes long, and a handler that hangs, delay no other consumer"
   );
   await context.sql("select hark.notify('slow', '1')");
   for (const round of numbers(1, 5)) {
-    const began = performance.now();
     await notifyMany(db, numbers(0, 7).map((n) => ({ channel: `c${n}`, payload: round })));
-    for (const one of others) await one.atLeast(round, { deadline: 5000 });
-    assert(performance.now() - began < 5000);
+    for (const one of others) await one.atLeast(round, { deadline: 2000 });
   }
   await client.query("rollback");
   gate.open();

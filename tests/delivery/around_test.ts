@@ -178,6 +178,7 @@ for (const kind of ["handle", "handleBatch"] as const) {
 
 test("onHandled is told what the handler returned, the attempt and how long it took", async (context) => {
   await publish(context, 1, 3);
+  const begun = performance.now();
   const { handled } = await drained(context, {
     handle: async ({ payload, attempt }) => {
       if (payload === 1) return "at once";
@@ -191,8 +192,8 @@ test("onHandled is told what the handler returned, the attempt and how long it t
     [{ payload: 2 }, 1],
     [{ payload: 3 }, 2],
   ]);
-  assert(handled[0]!.milliseconds < 50, `${handled[0]!.milliseconds}`);
-  for (const { milliseconds } of handled.slice(1)) {
-    assert(milliseconds >= 55 && milliseconds < 1000, `${milliseconds}`);
-  }
+  const times = handled.map(({ milliseconds }) => milliseconds);
+  const all = performance.now() - begun;
+  assert(times[0]! >= 0 && times[1]! >= 55 && times[2]! >= 55, times.join());
+  assert(times.reduce((sum, time) => sum + time) <= all, `${times} of ${all}`); // one after the other
 });

@@ -151,7 +151,7 @@ test("a key has no more starts than its rate allows, while other keys go on at o
   assert.deepEqual([a.length, b.length, c.length], [20, 4, 4]);
   within2(a, 5, 300);
   assert(a.at(-1)! - a[0]! > 850, `20 of a key took ${a.at(-1)! - a[0]!} ms`);
-  for (const times of [b, c]) assert(times.at(-1)! - a[0]! < 250, "the others need not wait");
+  for (const times of [b, c]) assert(times.at(-1)! < a.at(-1)!, "the others need not wait");
 });
 
 test("a worker has no more starts than its rate allows", async (context) => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type HandlerContext, type Notification } from "../../mod.ts";
-import { Inbox, test, until } from "../harness/mod.ts";
+import { Inbox, patient, test, until } from "../harness/mod.ts";
 import { said } from "../faults/_support/logs.ts";
 import { NEVER_POLL, publish, Running } from "../faults/_support/running.ts";
 
@@ -30,7 +30,7 @@ test("an old worker that is started again in a rolling change does not undo it",
 
 test("a worker that stands by serves the consumer again when nobody else does", async (context) => {
   const db = context.use(await connect(context.url));
-  const old = context.use(new Running(db, { channels: "a", lease: 800 }));
+  const old = context.use(new Running(db, { channels: "a", lease: patient(400) }));
   await until(async () => (await context.sql("select from hark.workers")).length === 1);
   // Taken for dead, as one is that a suspended machine keeps from its heartbeats.
   await until(async () => {
@@ -43,7 +43,7 @@ test("a worker that stands by serves the consumer again when nobody else does", 
       },
     );
   });
-  const fresh = new Running(db, { channels: ["a", "b"], lease: 800 });
+  const fresh = new Running(db, { channels: ["a", "b"], lease: patient(400) });
   await publish(context, 1, 1, "b");
   await fresh.atLeast(1);
   await fresh.stop();

@@ -10,7 +10,12 @@ import {
   pause,
   resume,
 } from "../../mod.ts";
-import { type DrainAnswer, drainHandler, type DrainHandlerOptions } from "../../src/edge/mod.ts";
+import {
+  type DrainAnswer,
+  drainHandler,
+  type DrainHandlerOptions,
+  wakeHandler,
+} from "../../src/edge/mod.ts";
 import { logged } from "../faults/_support/logs.ts";
 import { deferred, patient, spawnDeno, test, until, within } from "../harness/mod.ts";
 
@@ -258,6 +263,14 @@ test("a wrong option is refused when the handler is made, and a secret is never 
   refused(consumer, { secret: 16 }, /^secret is a number\./);
   refused(consumer, { secret: [] }, /^secret is an empty array\./);
   refused(consumer, { secret: [secret, "s"] }, /^secret\[1\] has 1 character\./);
+  const noWakeSecret =
+    /^secret is missing\. Is the variable set .* HARK_WAKE_SECRET\? Give "whsec_"/;
+  for (const none of [undefined, ""]) {
+    assert.throws(() => wakeHandler(consumer, { secret: none as unknown as string }), {
+      code: "BAD_OPTION",
+      message: noWakeSecret,
+    });
+  }
   refused([], { secret }, /^consumers is \[\]\. Give a Consumer/);
   refused(consumer, { secret, dedline: 1 }, /Did you mean deadline\?/);
   refused(consumer, { secret, deadline: "never" }, /^deadline is "never"/);

@@ -88,7 +88,7 @@ test("a sleeping consumer wakes for what is delayed, scheduled, retried, replaye
   const running = context.use(
     new Running(db, {
       ...sleepy,
-      retry: { initial: 2000 },
+      retry: { initial: 4000 },
       handle: ({ payload }) => {
         if (payload === "retried" && fails) {
           fails = false;
@@ -104,7 +104,7 @@ test("a sleeping consumer wakes for what is delayed, scheduled, retried, replaye
   await running.atLeast(2);
   await asleep(context);
   const [{ soon }] = await context.sql(
-    "select wakes_at < clock_timestamp() + interval '3 s' as soon from hark.sleeping()",
+    "select wakes_at < clock_timestamp() + interval '5 s' as soon from hark.sleeping()",
   );
   assert(soon, "it wakes for the retry");
   await running.atLeast(3, { deadline: 5000 });

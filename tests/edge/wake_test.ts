@@ -304,6 +304,11 @@ test("wakeUp says why it failed, and shows no secret", async (context) => {
   await refused("ftp://a.example", "BAD_OPTION", /Give a URL of https/);
   await refused("https://a:token@b.example", "BAD_OPTION", /user name or a password/);
   await refused(origin, "BAD_OPTION", /^secret does not begin with whsec_/, { secret: "token" });
+  const missing = /^secret is missing\. Is the variable set .* HARK_WAKE_SECRET\? Give "whsec_"/;
+  for (const none of [undefined, null, ""]) {
+    await refused(origin, "BAD_OPTION", missing, { secret: none });
+  }
+  await refused(origin, "BAD_OPTION", /^secret\[1\] is missing\./, { secret: [secret, ""] });
   await refused(origin, "BAD_OPTION", /^secret is an array of 0/, { secret: [] });
   await refused(origin, "BAD_OPTION", /has no option "tiemout"/, { tiemout: 1 });
 });

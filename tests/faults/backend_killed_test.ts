@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notify } from "../../mod.ts";
-import { test, until } from "../harness/mod.ts";
+import { patient, test, until } from "../harness/mod.ts";
 import {
   Gate,
   killBackends,
@@ -100,7 +100,7 @@ test("a long handler whose worker's session is killed in the middle goes on, and
   const db = context.use(await connect(context.url));
   await publish(context, 1, 3);
   const gate = new Gate(2);
-  const running = context.use(new Running(db, { lease: 400, handle: gate.handle }));
+  const running = context.use(new Running(db, { lease: patient(200), handle: gate.handle }));
   const { signal } = await gate.reached();
   const killed = await killBackends(context, readerBackends);
   await until(async () => (await readerBackends(context)).some((pid) => !killed.includes(pid)));

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
-import { Inbox, spawnDeno, test, until } from "../harness/mod.ts";
+import { Inbox, patient, spawnDeno, test, until } from "../harness/mod.ts";
 import { said } from "./_support/logs.ts";
 import { numbers, publish, Running } from "./_support/running.ts";
 
@@ -13,7 +13,8 @@ test("a process that freezes for longer than its lease is replaced, and on wakin
   ignore: Deno.build.os === "windows",
 }, async (context) => {
   const since = Date.now();
-  const config = JSON.stringify({ options: { lease: 1500, acknowledgeInterval: 0 } });
+  const options = { lease: patient(500), acknowledgeInterval: 0 };
+  const config = JSON.stringify({ options });
   await using child = spawnDeno(["tests/faults/_support/worker.ts", context.url, config]);
   await publish(context, 1, 5);
   await child.line(/^handled 5$/);
@@ -22,7 +23,7 @@ test("a process that freezes for longer than its lease is replaced, and on wakin
   await until(async () => (await state()).handled === 5);
   const first = (await state()).owner;
   const db = context.use(await connect(context.url));
-  const b = new Running(db, { lease: 1500, acknowledgeInterval: 0 });
+  const b = new Running(db, options);
   await said("info", /standing by/, since);
 
   child.kill("SIGSTOP"); // its connections stay open, its locks held

@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { connect, Consumer, type Notification, setContext, watch } from "../../mod.ts";
+import { arePooled } from "../../src/database/pooled.ts";
+import { Session } from "../../src/database/session.ts";
 import { assertRight, type Entry, judge, readLedger } from "../delivery/_support/ledger.ts";
 import { committed, Publishers, publishersSql } from "../delivery/_support/publishers.ts";
 import { type Client, scratch, spawnDeno, test, type TestContext, until } from "../harness/mod.ts";
@@ -241,5 +243,30 @@ test(
       assert.equal(headers?.by ?? 0, payload.new.by, JSON.stringify({ payload, headers }));
     }
     await assertUntouched(url);
+  },
+);
+
+test(
+  "a pooler is found out also while other clients use its connections",
+  options,
+  async (context) => {
+    const { url } = await pooled(context);
+    const busy = await Promise.all(Array.from({ length: 8 }, () => context.client(url)));
+    const over = new AbortController();
+    const loads = busy.map(async (client) => {
+      while (!over.signal.aborted) await client.query("select pg_sleep(random() * 0.002)");
+    });
+    const session = { url, connectTimeout: 10_000, queryTimeout: 10_000, applicationName: "test" };
+    const one = await Session.open(session);
+    const other = await Session.open(session);
+    try {
+      for (let round = 1; round <= 200; round++) {
+        assert(await arePooled(one, other), `round ${round}`);
+      }
+    } finally {
+      over.abort();
+      await Promise.all(loads);
+      await Promise.all([one.close(), other.close()]);
+    }
   },
 );

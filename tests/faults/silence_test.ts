@@ -129,7 +129,7 @@ test("a slow line is not a silent one", async (context) => {
   const line = context.use(cutProxy(port(context.url)));
   line.delay(150);
   const db = context.use(
-    await connect(line.through(context.url), { heartbeat: 200, heartbeatTimeout: 1500 }),
+    await connect(line.through(context.url), { heartbeat: 200, heartbeatTimeout: patient(1000) }),
   );
   const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
   await publish(context, 1, 3);

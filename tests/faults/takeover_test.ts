@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
-import { cutProxy, spawnDeno, test, until } from "../harness/mod.ts";
+import { cutProxy, patient, spawnDeno, test, until } from "../harness/mod.ts";
 import { Line } from "./_support/line.ts";
 import { said } from "./_support/logs.ts";
 import {
@@ -160,7 +160,7 @@ test("kill -9 of a worker that had no LISTEN: another goes on when the lease is 
 test("a worker behind a half-open line is replaced when its lease is over, and comes back in peace", async (context) => {
   const since = Date.now();
   const line = context.use(new Line(port(context.url)));
-  const quick = { heartbeat: 1000, heartbeatTimeout: 1500, readerTimeout: 2000 };
+  const quick = { heartbeat: 1000, heartbeatTimeout: patient(400), readerTimeout: patient(500) };
   const one = context.use(await connect(line.through(context.url), quick));
   const two = context.use(await connect(context.url));
   const gate = new Gate(4);
@@ -200,7 +200,7 @@ test("an acknowledgement of a worker that was fenced out is refused, and it clai
   await context.sql(
     `with p as (
       insert into hark.processes (id, lease_until)
-      values ($1, clock_timestamp() + interval '2 s') returning id
+      values ($1, clock_timestamp() + interval '1 hour') returning id
     ), other as (
       insert into hark.workers (consumer, owner, process) select 'c', p.id, p.id from p returning owner
     )
@@ -211,6 +211,9 @@ test("an acknowledgement of a worker that was fenced out is refused, and it clai
   await said("warning", /taken over by another worker/, since);
   const [row] = await context.sql("select owner, epoch::int as epoch from hark.partitions");
   assert.equal(row.owner, other, "the refused one has changed nothing");
+  await context.sql("update hark.processes set lease_until = clock_timestamp() where id = $1", [
+    other,
+  ]);
   await a.atLeast(4);
   await until(async () => {
     const [now] = await context.sql("select owner, handled from hark.partitions");

@@ -39,11 +39,46 @@ test("a relay says at once why its stream will not do", async ({ url }) => {
   );
 });
 
+test("a check says that the stream does not take the subjects", async ({ url }) => {
+  await using nats = await Nats.open();
+  await using db = await connect(url);
+  const stream = await nats.stream({ subjects: ["S.orders.*", "S.refunds.>", "S.{odd}"] });
+  const check = (channels: string[], subject?: JetStreamOptions["subject"]) => {
+    const to = jetStream({ servers: natsUrl, stream, ...subject === undefined ? {} : { subject } });
+    return relay(db, { id: "out", channels, to }).check();
+  };
+  for (
+    const [channels, subject] of [
+      [["orders"], "S.{channel}.{key}"],
+      [["orders", "refunds"], "S.{channel}.{id}"],
+      [["orders", "refunds"], { orders: "S.orders.{key}", "*": "S.{channel}.x.{header.a.b}" }],
+      [["other"], () => "known later"],
+      [["{odd}"], "S.{channel}"],
+    ] as const
+  ) await check([...channels], subject);
+  for (
+    const [channels, subject, message] of [
+      [
+        ["orders"],
+        undefined,
+        /does not take the subject orders of channel "orders"\. It takes S\./,
+      ],
+      [["refunds", "orders"], "S.{channel}.x.{key}", /subject S\.orders\.x\.\{key\} of channel/],
+      [["refunds"], "S.{channel}", /S\.refunds of channel "refunds".*Change the option subject/],
+      [["mail"], "S.{channel}.{header.a.b}", /S\.mail\.\{header\.a\.b\} of channel "mail"/],
+    ] as const
+  ) await assert.rejects(check([...channels], subject), { code: "DESTINATION", message });
+  await assert.rejects(check(["orders", "mail"], { orders: "S.orders.{key}" }), {
+    code: "BAD_OPTION",
+    message: /no rule for channel "mail"/,
+  });
+});
+
 test("a relay warns of a stream that may lose messages or hold them up", async ({ url }) => {
   await using nats = await Nats.open();
   await using db = await connect(url);
   const warnings = async (stream: string) => {
-    const to = jetStream({ servers: natsUrl, stream });
+    const to = jetStream({ servers: natsUrl, stream, subject: `${stream}.{channel}` });
     return (await relay(db, { id: "out", channels: "orders", to }).check()).warnings;
   };
   const memory = await nats.stream({ storage: StorageType.Memory });

@@ -17,6 +17,9 @@ test("hark relay checks, shows what it would do, and does it", async ({ url }) =
   const run = (...more: string[]) => ran([...relay, ...rest, ...more], { url });
   const checked = await run("--check");
   assert.match(checked.stdout, /^out can publish to the stream .*\n.*one replica/);
+  const astray = await ran([...relay, "--check"], { url });
+  assert.equal(astray.code, 1);
+  assert.match(astray.stderr, /does not take the subject orders of channel "orders"\. It takes/);
   const shown = await run("--dry-run");
   assert.match(
     shown.stdout,

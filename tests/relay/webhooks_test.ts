@@ -2,7 +2,15 @@
 
 import assert from "node:assert/strict";
 import { Webhook } from "npm:standardwebhooks@1.1.1";
-import { connect, Consumer, doctor, type Notification, notifyMany } from "../../mod.ts";
+import {
+  connect,
+  Consumer,
+  deadLetters,
+  doctor,
+  type Notification,
+  notifyMany,
+  retry,
+} from "../../mod.ts";
 import {
   redriveEndpoint,
   relay,
@@ -13,7 +21,7 @@ import {
 } from "../../src/relay/mod.ts";
 import { Postponed } from "../../src/consume/retry.ts";
 import { Condition } from "../../src/relay/webhooks/condition.ts";
-import { ran } from "../cli/_support/hark.ts";
+import { ran, refused } from "../cli/_support/hark.ts";
 import { partner } from "../handlers/_support/partner.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
 
@@ -89,6 +97,36 @@ test("endpoints that hang and fail hold up no other", async (context) => {
   assert.deepEqual([...asked].sort((a, b) => a - b), all);
   await out.stop();
   await running;
+});
+
+test("a function endpoint that never returns holds up its key alone, and not for ever", async (context) => {
+  let never = true;
+  const calls: string[] = [];
+  const { db, make, send, received } = await setUp(context, () => new Response(), {
+    endpointTimeout: 200,
+    async endpoint({ headers: { to } }) {
+      calls.push(String(to));
+      if (to === "slow" && never) await new Promise(() => {});
+      return undefined;
+    },
+  }, { inFlight: 2, maxAttempts: 2, partitions: 1 });
+  await send("slow", 1, 2);
+  await send("good", 3, 4, 5);
+  assert.equal(await make().drain(), 3);
+  assert.deepEqual(calls.filter((to) => to === "good").length, 3);
+  assert.equal(calls.filter((to) => to === "slow").length, 4);
+  assert.deepEqual(received("slow"), []);
+  const dead = await deadLetters(db, { consumer: "out" });
+  assert.equal(dead.length, 2);
+  for (const { error } of dead) {
+    assert.match(
+      error ?? "",
+      /^the option endpoint gave no endpoint of notification \d of channel "c" in 200 ms\. Keep in memory/,
+    );
+  }
+  never = false;
+  assert.equal(await retry(db, "out", { all: true }), 2);
+  assert.equal(await make().drain(), 2);
 });
 
 test("an endpoint that is gone is disabled until it is redriven, and then gets what it missed", async (context) => {
@@ -216,6 +254,30 @@ test("a throttled endpoint that is redriven is asked at once", async (context) =
   assert.deepEqual(received("slow").slice(1).sort(), [1, 2]);
   await out.stop();
   await running;
+});
+
+test("a relay or an endpoint that is unknown is said, with those that there are", async (context) => {
+  const { url } = context;
+  await refused(["relay", "out", "--endpoints"], 2, /there is no consumer "out"\. No consumer is/, {
+    url,
+  });
+  await refused(["relay", "out", "--redrive", "a"], 2, /there is no consumer "out"/, { url });
+  const { make, send } = await setUp(context, () => new Response(null, { status: 410 }));
+  await make().drain();
+  const none = /"out" knows no endpoint "acem" that fails, is disabled or has missed anything\. /;
+  const redrive = (name: string) => ["relay", "out", "--redrive", name];
+  await refused(redrive("acem"), 2, new RegExp(`${none.source}There is none`), { url });
+  await send('ac"me', 1);
+  await send("bit", 2);
+  await make().drain();
+  await context.sql("delete from hark.endpoints where endpoint = 'bit'");
+  await refused(redrive("acem"), 2, new RegExp(`${none.source}These are: "ac.*me", "bit"\\.`), {
+    url,
+  });
+  await refused(["relay", "uot", "--endpoints"], 2, /no consumer "uot"\. Registered are: "out"/, {
+    url,
+  });
+  assert.equal((await ran(redrive("bit"), { url })).code, 0);
 });
 
 test("messages wait for an endpoint at most 2 s longer than it asked", () => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { connect, type ConnectOptions, Database, HarkError } from "../../mod.ts";
+import { connect, type ConnectOptions, Database, HarkError, notify, subscribe } from "../../mod.ts";
+import { logged, sentence } from "../faults/_support/logs.ts";
 import { cutProxy, patient, test } from "../harness/mod.ts";
 
 /** What connect() throws. */
@@ -40,6 +41,24 @@ Deno.test("connect() to where nobody listens fails at once, as unreachable", asy
   assert.equal(error.code, "UNREACHABLE");
   assert.match(error.message, /ECONNREFUSED/);
   assert(performance.now() - begun < patient(4000));
+});
+
+test("connect() warns once of a replica that is no standby, and reads there all the same", async ({ url }) => {
+  const since = Date.now();
+  await using db = await connect(url, { replica: url });
+  await notify(db, "c", 1);
+  for await (const { payload } of subscribe(db, "c", { from: "beginning" })) {
+    assert.equal(payload, 1);
+    break;
+  }
+  const warnings = logged.items.filter(({ level, timestamp }) =>
+    level === "warning" && timestamp >= since
+  ).map(sentence);
+  assert.deepEqual(warnings.length, 1, warnings.join("\n"));
+  assert.match(
+    warnings[0]!,
+    /^The option replica gives .*, which is no standby: .* Give the address/,
+  );
 });
 
 test(

@@ -142,6 +142,28 @@ test(
   },
 );
 
+test("a role that may only publish finds it up to date, or is told which role upgrades it", async (context) => {
+  const publisher = await role(context);
+  const db = context.use(await connect(publisher.url));
+  const [{ owner }] = await context.sql("select current_user::text as owner");
+  const refusal = {
+    code: "NO_PERMISSION",
+    message: new RegExp(`role "${publisher.name}" may not upgrade the schema "hark": permission`),
+    remedy: new RegExp(
+      `its owner "${owner}" or a superuser may: hark init --database-url postgres://${owner}@HOST/${context.database}$`,
+    ),
+  };
+  await assert.rejects(migrate(db), refusal);
+  await context.sql(`select hark.grant_publish('${publisher.name}')`);
+  assert.deepEqual(await migrate(db), upToDate);
+  await context.sql("update hark.schema_version set functions = 'others'");
+  await assert.rejects(migrate(db), refusal);
+  await assert.rejects(
+    db.transaction((tx) => migrate(tx)),
+    { code: "NO_PERMISSION", message: /Only its owner or a superuser may upgrade it/ },
+  );
+});
+
 test(
   "a schema named hark that is somebody else's is a conflict, and left alone",
   empty,

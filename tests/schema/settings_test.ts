@@ -16,11 +16,16 @@ const defaults: readonly [Settings, LifeOptions?][] = [
   }],
   [{ default_transaction_isolation: "read uncommitted" }],
   [{ default_transaction_read_only: "on" }, { writes: false }],
-  [{ statement_timeout: `${patient(250)}ms` }],
+  // The user's own sessions run nothing under it: on a slow machine that takes any time.
+  [{ statement_timeout: `${patient(250)}ms` }, {
+    writes: false,
+    installs: false,
+    longest: patient(250) + 50,
+  }],
   [{ lock_timeout: "1ms" }, { reads: false }],
   // Shorter than the life, longer than what a busy machine takes between two statements of the user's.
-  [{ idle_in_transaction_session_timeout: `${patient(100)}ms` }],
-  [{ idle_session_timeout: `${patient(100)}ms` }, { reads: false }],
+  [{ idle_in_transaction_session_timeout: `${patient(500)}ms` }],
+  [{ idle_session_timeout: `${patient(100)}ms` }, { writes: false, installs: false }],
   // How text is read.
   [{
     array_nulls: "off",
@@ -63,14 +68,14 @@ test("behind a transaction pooler Hark works whatever the defaults are, and chan
   await set(context, {
     default_transaction_isolation: "serializable",
     default_transaction_read_only: "on",
-    statement_timeout: "1s",
+    statement_timeout: `${patient(250)}ms`,
     lock_timeout: "1ms",
     array_nulls: "off",
   });
   await using line = new Line(Number(new URL(context.url).port));
   line.deaf = true;
   const url = line.through(context.url);
-  await live(url, { writes: false, options: { listen: false } });
+  await live(url, { writes: false, installs: false, options: { listen: false } });
   const db = context.use(await connect(url, { listen: false }));
   const shown = async (name: string) =>
     (await db.query(`select current_setting('${name}') as value`)).rows[0].value;

@@ -80,21 +80,25 @@ test("a statement that publishes for long fails for no segment that is made mean
   await publish(context, 0, 0);
   await running.atLeast(1);
   await from(context, 3_999_999);
+  const gate = await context.client();
+  await gate.query("begin; select pg_advisory_xact_lock(1)");
   const long = await plain(context.url);
   try {
     const inserted = long.query(
       `insert into hark.published (channel, payload)
-        select 'c', to_jsonb(n) from generate_series(1, 6) n, lateral (select pg_sleep(0.3 + n * 0)) s`,
+        select 'c', to_jsonb(n) from generate_series(1, 6) n,
+          lateral (select case when n = 4 then pg_advisory_xact_lock_shared(1) end) gate`,
     );
     inserted.catch(() => {}); // awaited below, unless the test fails before
     await until(async () =>
       (await context.sql(
-        "select from pg_locks where relation = 'hark.log'::regclass and mode = 'RowExclusiveLock'",
+        "select from pg_locks where locktype = 'advisory' and objid = 1 and not granted",
       )).length > 0
     );
     for (let n = 0; n < 10; n++) {
       assert.equal((await context.sql("select hark.extend() as made"))[0].made, 0);
     }
+    await gate.query("commit");
     await inserted;
   } finally {
     await disconnect(long);

@@ -189,14 +189,14 @@ const renewed: Staging = {
       to: "where pg_advisory_xact_lock_shared(77) is not null and s.channel",
     });
     const ears = await Ears.open(await lab.client());
-    await lab.sql("select hark.sleep($1, array['c'], null, 1500)", [me]);
+    await lab.sql("select hark.sleep($1, array['c'], null, 4000)", [me]);
     await lab.held(lab.gate, () => lab.sql("select hark.notify('c')"), async () => {
       const [{ covered }] = await lab.sql(
         "select hark.sleep($1, array['c'], null, 60000) as covered",
         [me],
       );
       assert(covered);
-      await lab.sql("select pg_sleep(1.6)"); // what it saw expires
+      await lab.sql("select pg_sleep(4.1)"); // what it saw expires
     });
     assert.deepEqual(await ears.soFar(), ["c"]);
   },

@@ -70,6 +70,7 @@ const consuming = [
   `select hark.keep_relay_endpoints('r', '[{"endpoint": "e", "disabled": true, "failures": 1, "failing_ms": 5, "wait_ms": 5,
     "status": 410, "reason": "gone"}]', array['f'])`,
   "select hark.relay_endpoints('r')",
+  "select hark.relay_endpoints('r', true)",
   "select hark.relay_unhandled('r', array[1::pg_catalog.int8])",
   "select hark.inbox_place('i', 'a stream', 0)",
   `select hark.inbox_take('i', 'a stream', 0, 5, '[{"sequence": 5, "subject": "s", "body": "eA==", "reason": "r"}]')`,

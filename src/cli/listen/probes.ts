@@ -72,7 +72,7 @@ export class Probes implements AsyncDisposable {
       import("../../metrics/options.ts"),
     ]);
     const { host: hostname, port } = partsOf(at);
-    const probes = new Probes((others) => {
+    return new Probes((others) => {
       const monitor = monitorOf(settingsOf({}), others);
       try {
         const server = Deno.serve({ hostname, port, onListen: () => {} }, monitor);
@@ -83,10 +83,13 @@ export class Probes implements AsyncDisposable {
         refuse(`--metrics ${at}: another program uses this port`, "Give another port.");
       }
     });
-    const { addr } = probes.#server;
+  }
+
+  /** Prints where it answers. */
+  async tell(): Promise<void> {
+    const { addr } = this.#server;
     const shown = addr.hostname.includes(":") ? `[${addr.hostname}]` : addr.hostname;
     await printError(`metrics at http://${shown}:${addr.port}/metrics, with /livez and /readyz`);
-    return probes;
   }
 
   /** From now on it also asks these threads. */

@@ -74,7 +74,7 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
     if (work.modules.length === 0) {
       refuse("there is no module to watch", `Name one, or put modules into ${usualFolder}.`);
     }
-    return await serve(o, work, url, [], (db, to, signal, own) => {
+    return await serve(o, work, url, [], probes, (db, to, signal, own) => {
       const first = async (found: readonly Known[]) => {
         if (settings.skipUnread.value) await skipUnread(db, found);
         await welcome(found, own);
@@ -85,7 +85,7 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
   if (settings.workers.value > 1 && !o.list && !o.drain) {
     using threads = await Threads.begin(work, settings.workers.value);
     probes?.follow(threads);
-    return await serve(o, work, url, threads.found, threads.run.bind(threads));
+    return await serve(o, work, url, threads.found, probes, threads.run.bind(threads));
   }
   const deferred = deferredDatabase();
   const found = work.modules.length === 0
@@ -93,7 +93,7 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
     : await findConsumers(work.modules, deferred.db, work.overrides);
   const selected = select(found, work);
   if (o.list) return await list(selected, o, url);
-  return await serve(o, work, url, selected, (db, _url, signal) => {
+  return await serve(o, work, url, selected, probes, (db, _url, signal) => {
     deferred.become(db);
     return o.drain ? drain(selected, signal, o.json) : runHere(selected, signal);
   });
@@ -147,6 +147,7 @@ async function serve(
   work: Work,
   url: string | undefined,
   found: readonly Known[],
+  probes: Probes | undefined,
   run: Run,
 ): Promise<number> {
   let inUse: OwnServer | undefined = undefined;
@@ -165,6 +166,7 @@ async function serve(
   });
   if (server !== undefined || o.install) await migrate(db);
   else await requireSchema(db);
+  await probes?.tell();
   if (o.settings.skipUnread.value) await skipUnread(db, found);
   if (!o.drain) {
     if (!o.watch) await welcome(found, own);

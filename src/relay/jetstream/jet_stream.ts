@@ -85,6 +85,7 @@ export function jetStream(options: JetStreamOptions): Sink {
     server: options,
     stream,
     subject: subjectsOf(subject),
+    rules: subject,
     oversized,
     format,
   };

@@ -21,7 +21,7 @@ import {
   type RelayMessage,
   type SinkSetting,
 } from "../sink.ts";
-import { type SubjectFunction, takes } from "../subject.ts";
+import { mayTake, type SubjectFunction, type SubjectRules, takes, templateOf } from "../subject.ts";
 import { idsBehind } from "./read_back.ts";
 import { Line } from "./line.ts";
 import { namesOf, type NatsOptions } from "./nats_options.ts";
@@ -38,6 +38,8 @@ export interface JetStreamSetting {
   readonly server: NatsOptions;
   readonly stream: string;
   readonly subject: SubjectFunction;
+  /** What it was made of. */
+  readonly rules: SubjectRules;
   readonly oversized: "dead" | "claim";
   readonly format: MessageFormat;
 }
@@ -99,19 +101,9 @@ export class OpenJetStream implements OpenSink {
     const { stream, subject: subjectOf, oversized, format } = this.#setting;
     const { notification } = message;
     const subject = subjectOf(notification);
-    const { subjects, max_msg_size } = this.#info.config;
-    if (!(subjects ?? []).some((pattern) => takes(pattern, subject))) {
-      throw new HarkError(
-        "DESTINATION",
-        `stream "${stream}" does not take the subject ${subject} of ${nameOf(notification)}`,
-        {
-          remedy:
-            `It takes ${
-              (subjects ?? []).join(", ")
-            }. Change the option subject, or add the subject: ` +
-            `nats stream edit ${stream} --subjects …`,
-        },
-      );
+    const { max_msg_size } = this.#info.config;
+    if (!this.#subjects.some((pattern) => takes(pattern, subject))) {
+      throw this.#notTaken(`${subject} of ${nameOf(notification)}`);
     }
     const length = encoder.encode(subject).length;
     if (length > longestSubject) {
@@ -143,6 +135,25 @@ export class OpenJetStream implements OpenSink {
       } of headers, and it takes ${most}. ` +
         `Set oversized: "claim", or raise max_payload of the server (${nameOf(notification)})`,
     );
+  }
+
+  get #subjects(): readonly string[] {
+    return this.#info.config.subjects ?? [];
+  }
+
+  #notTaken(what: string): HarkError {
+    const { stream } = this.#setting;
+    return new HarkError("DESTINATION", `stream "${stream}" does not take the subject ${what}`, {
+      remedy: `It takes ${this.#subjects.join(", ")}. Change the option subject, or add the ` +
+        `subject: nats stream edit ${stream} --subjects …`,
+    });
+  }
+
+  requireChannel(channel: string): void {
+    const template = templateOf(this.#setting.rules, channel);
+    if (template === undefined) return; // a function tells it of each notification
+    if (this.#subjects.some((pattern) => mayTake(pattern, template))) return;
+    throw this.#notTaken(`${template} of channel "${channel}"`);
   }
 
   describe(message: RelayMessage): string {

@@ -13,3 +13,9 @@ export function namePart(endpoint: string): string {
 export function named(endpoint: string, text: string): string {
   return namePart(endpoint) + text.replaceAll('endpoint "', 'endpoint: "');
 }
+
+/** The name of the endpoint that an error is about. Undefined if it is about none. */
+export function endpointIn(error: string): string | undefined {
+  const [, name] = /^endpoint ("(?:[^"\\]|\\.)*") /.exec(error) ?? [];
+  return name === undefined ? undefined : JSON.parse(name);
+}

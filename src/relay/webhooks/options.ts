@@ -4,10 +4,13 @@
  * @module
  */
 
+import { orAborted } from "../../aborted.ts";
 import { bad, knownOptions, wholeNumber } from "../../check.ts";
 import type { Notification } from "../../consume/notification.ts";
 import { aDay, type Duration, durationMs, longestTimer } from "../../duration.ts";
+import { HarkError } from "../../errors.ts";
 import type { WebhookOptions } from "../../handlers/webhook.ts";
+import { nameOf } from "../message.ts";
 
 /** Where a notification is posted to. */
 export interface Endpoint {
@@ -28,11 +31,17 @@ export interface WebhooksOptions
   extends Pick<WebhookOptions, "timeout" | "body" | "allowPrivateAddresses" | "ca"> {
   /**
    * Gives the endpoint of a notification. Undefined if it has none: then it is handled. It is called
-   * for each attempt, so keep in memory what is slow to look up.
+   * for each attempt, so keep in memory what is slow to look up. See `endpointTimeout`.
    */
   readonly endpoint: (
     notification: Notification,
   ) => Endpoint | undefined | Promise<Endpoint | undefined>;
+  /**
+   * How long `endpoint` may take. After that the attempt has failed.
+   *
+   * @default {15000}
+   */
+  readonly endpointTimeout?: Duration;
   /**
    * The most requests to an endpoint at a time, 1 to 1000, in this process.
    *
@@ -51,6 +60,7 @@ export interface WebhooksOptions
 /** The names of {@linkcode WebhooksOptions}. */
 const names = [
   "endpoint",
+  "endpointTimeout",
   "timeout",
   "body",
   "allowPrivateAddresses",
@@ -62,6 +72,7 @@ const names = [
 /** The options, checked, with the durations in milliseconds. The handlers check what is theirs. */
 export interface CheckedWebhooks {
   readonly options: WebhooksOptions;
+  readonly endpointTimeout: number;
   readonly timeout: number;
   readonly perEndpoint: number;
   readonly disableAfter: number;
@@ -80,12 +91,49 @@ export function checkedWebhooks(options: WebhooksOptions): CheckedWebhooks {
     bad("endpoint", endpoint, "Give a function of a notification that gives its endpoint.");
   }
   const bounds = { least: 1, most: 366 * aDay };
+  const timers = { least: 1, most: longestTimer };
   return {
     options,
-    timeout: durationMs("timeout", options.timeout, 15_000, { least: 1, most: longestTimer }),
+    endpointTimeout: durationMs("endpointTimeout", options.endpointTimeout, 15_000, timers),
+    timeout: durationMs("timeout", options.timeout, 15_000, timers),
     perEndpoint: wholeNumber("perEndpoint", options.perEndpoint, 10, 1, 1_000),
     disableAfter: durationMs("disableAfter", options.disableAfter, 5 * aDay, bounds),
   };
+}
+
+/**
+ * Asks the option `endpoint`, for a while. A function that never returns must not take a place among
+ * what is under way for ever.
+ *
+ * @throws {HarkError} `TIMEOUT`, or `BAD_OPTION` for what is no endpoint; what the function throws; the
+ *   reason of the signal.
+ */
+export async function endpointOf(
+  notification: Notification,
+  { options: { endpoint }, endpointTimeout }: CheckedWebhooks,
+  signal: AbortSignal,
+): Promise<Endpoint | undefined> {
+  const late = new AbortController();
+  const timer = setTimeout(
+    () =>
+      late.abort(
+        new HarkError(
+          "TIMEOUT",
+          `the option endpoint gave no endpoint of ${
+            nameOf(notification)
+          } in ${endpointTimeout} ms`,
+          { remedy: "Keep in memory what is slow to look up, or raise endpointTimeout." },
+        ),
+      ),
+    endpointTimeout,
+  );
+  try {
+    const asked = Promise.resolve(endpoint(notification));
+    const given = await orAborted(asked, AbortSignal.any([signal, late.signal]));
+    return given === undefined ? undefined : checkedEndpoint(given);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Checks what the option `endpoint` has returned. */

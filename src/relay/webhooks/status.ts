@@ -33,7 +33,8 @@ export interface EndpointStatus {
  * The endpoints of a relay to webhooks that take no messages now, by name: those that fail, are
  * throttled, or are disabled. Of one that takes its messages nothing is stored.
  *
- * @throws {HarkError} `NO_PERMISSION` without `hark.grant_consume` or `hark.grant_operate`; `NO_SCHEMA`.
+ * @throws {HarkError} `NO_CONSUMER` if no relay of this id has run; `NO_PERMISSION` without
+ *   `hark.grant_consume` or `hark.grant_operate`; `NO_SCHEMA`.
  * @example
  * ```ts
  * import { connect } from "@hark/postgres";
@@ -50,7 +51,7 @@ export async function relayEndpoints(db: Queryable, relay: string): Promise<Endp
       `select endpoint, disabled, failures, status, reason,
         (extract(epoch from failing_since) * 1000)::float8 as failing_since,
         (extract(epoch from asked_again_at) * 1000)::float8 as asked_again_at
-      from hark.relay_endpoints($1::text)`,
+      from hark.relay_endpoints($1::text, true)`,
       [consumerName(relay)],
     )
   );

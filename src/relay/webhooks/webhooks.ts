@@ -18,6 +18,7 @@ import {
   type CheckedWebhooks,
   checkedWebhooks,
   type Endpoint,
+  endpointOf,
   type WebhooksOptions,
 } from "./options.ts";
 import { named } from "./named.ts";
@@ -113,9 +114,8 @@ class OpenWebhooks implements OpenSink {
 
   async publish({ notification }: RelayMessage, signal: AbortSignal): Promise<Receipt> {
     const receipt = { place: 0, duplicate: false };
-    const given = await this.#checked.options.endpoint(notification);
-    if (given === undefined) return receipt;
-    const endpoint = checkedEndpoint(given);
+    const endpoint = await endpointOf(notification, this.#checked, signal);
+    if (endpoint === undefined) return receipt;
     const { name } = endpoint;
     await this.#requireEnabled(name);
     const known = this.#of(endpoint);

@@ -46,6 +46,10 @@ export interface LifeOptions {
   readonly reads?: boolean;
   /** Whether triggers fire in the user's own sessions. @default {true} */
   readonly triggers?: boolean;
+  /** Whether the user's own session installs Hark; else a session of `connect` does. @default {true} */
+  readonly installs?: boolean;
+  /** How long the longest statement of a session of `connect` takes at least, in ms. @default {0} */
+  readonly longest?: number;
   /** For `connect`. */
   readonly options?: ConnectOptions;
 }
@@ -56,13 +60,21 @@ export interface LifeOptions {
  */
 export async function live(
   url: string,
-  { text = "plain", writes = true, reads = writes, triggers = true, options = {} }: LifeOptions =
-    {},
+  {
+    text = "plain",
+    writes = true,
+    reads = writes,
+    triggers = true,
+    installs = true,
+    longest = 0,
+    options = {},
+  }: LifeOptions = {},
 ): Promise<void> {
   await using user = userPool(url);
   await using db = await connect(url, options);
-  assert.equal((await migrate(user)).changed, true);
-  assert.equal((await migrate(db)).changed, false);
+  if (installs) assert.equal((await migrate(user)).changed, true);
+  assert.equal((await migrate(db)).changed, !installs);
+  await db.query("select pg_sleep($1)", [longest / 1000]);
   const common = { id: text, channels: [text, "public.watched"], retry: { initial: 1 } };
   const consumer = (more: ConsumerOptions = {}) =>
     new Consumer(db, { ...common, partitions: 2, handle() {}, ...more });
