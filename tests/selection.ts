@@ -46,11 +46,17 @@ const FAULTS: readonly string[] = [
   "tests/windows/takeover_test.ts",
 ];
 
-/** A test program takes half a second to load, whatever it tests. */
-const PROGRAMS = 20;
-
 /** A test waits more than it works, so more programs run side by side than there are cores. */
 const JOBS = 6;
+
+/**
+ * How large the programs are beside each other, in the order in which they begin. The last ones are small, so
+ * that all jobs have work to the end. A program takes half a second to load, whatever it tests.
+ */
+const SHARES: readonly number[] = [
+  ...Array.from({ length: 2 * JOBS }, () => 1),
+  ...Array.from({ length: JOBS }, () => 0.4),
+];
 
 /** How long a test takes that no run has measured here, in ms. */
 const GUESS = 700;
@@ -163,9 +169,10 @@ export async function plan(
     return { file, weight: times.get(file) ?? guess };
   }));
   weighed.sort((a, b) => b.weight - a.weight);
-  const programs = Array.from({ length: PROGRAMS }, () => ({ weight: 0, files: [] as string[] }));
+  const programs = SHARES.map((share) => ({ share, weight: 0, files: [] as string[] }));
   for (const { file, weight } of weighed) {
-    const lightest = programs.reduce((a, b) => b.weight < a.weight ? b : a);
+    const after = (program: typeof programs[number]) => (program.weight + weight) / program.share;
+    const lightest = programs.reduce((a, b) => after(b) < after(a) ? b : a);
     lightest.weight += weight;
     lightest.files.push(file);
   }
@@ -174,7 +181,7 @@ export async function plan(
   const paths: string[] = [];
   for (const [i, program] of programs.entries()) {
     if (program.files.length === 0) continue;
-    const path = join(folder, `${i + 1}.ts`);
+    const path = join(folder, `${String(i + 1).padStart(2, "0")}.ts`);
     const imports = program.files.map((file) =>
       `await load(${JSON.stringify(file)}, () => import("../../${file}"));\n`
     );

@@ -38,7 +38,11 @@ import { Hello } from "../consumers/hello.ts";
 
 Deno.test("each new user is greeted", async () => {
   await using db = await testDatabase();
-  const { handled, failed } = await publishAndDrain(db, new Hello(db), { payload: { name: "Ada" } });
+  const { handled, failed } = await publishAndDrain(
+    db,
+    new Hello(db),
+    { payload: { name: "Ada" } },
+  );
   assert.equal(handled, 1);
   assert.deepEqual(failed, []);
 });

@@ -63,9 +63,9 @@ test("hark listen prints a failure once", async ({ url, sql, use }) => {
   assert.deepEqual(printed.lines, []);
 });
 
-test("ten thousand failures of one kind are a few lines with their number", async (c) => {
+test("a thousand failures of one kind are a few lines with their number", async (c) => {
   const db = c.use(await connect(c.url));
-  await notifyMany(db, Array.from({ length: 10_000 }, (_, n) => ({ channel: "c", payload: n })));
+  await notifyMany(db, Array.from({ length: 1000 }, (_, n) => ({ channel: "c", payload: n })));
   await using printed = await recorded();
   const consumer = new Consumer(db, {
     id: "flood",
@@ -74,12 +74,15 @@ test("ten thousand failures of one kind are a few lines with their number", asyn
       throw new DeadLetter(`order ${id} is not known`);
     },
   });
+  const begun = performance.now();
   await consumer.drain();
   const about = printed.lines.filter((line) => /became a dead letter/.test(line));
-  assert(about.length >= 4 && about.length <= 15, about.join("\n"));
+  // Of those that come within ten seconds: the first, the 10th, the 100th, the 1,000th and the rest.
+  const most = 5 * (1 + (performance.now() - begun) / 10_000);
+  assert(about.length >= 3 && about.length <= most, about.join("\n"));
   assert.match(about[1]!, /\(8 more like it, of 8 notifications: 2, 3, 4, 5, 6, 7, 8, 9\)$/);
   const counted = about.map((line) => 1 + Number(/\((\d+) more like it,/.exec(line)?.[1] ?? 0));
-  assert.equal(counted.reduce((a, b) => a + b), 10_000, "none is left out of the count");
+  assert.equal(counted.reduce((a, b) => a + b), 1000, "none is left out of the count");
 });
 
 test("at the end of a drain, what was left out is told", async (c) => {

@@ -7,20 +7,17 @@ import {
   type ConsumerOptions,
   deadLetters,
   type Notification,
-  replay,
-  retry,
   status,
   subscribe,
   watch,
 } from "../../mod.ts";
-import { test, type TestContext, type TestOptions, until } from "../harness/mod.ts";
+import { test, type TestContext, until } from "../harness/mod.ts";
 import { output } from "../cli/_support/hark.ts";
 import { Running } from "../faults/_support/running.ts";
+import { type Kind, notify, oneDeadLetter, stage } from "./_support/unreadable.ts";
 
 /** A byte above 127, as a text of the database's encoding. */
 const byte = (encoding: string) => `convert_from('\\x81'::bytea, '${encoding}')`;
-
-const notify = (...values: string[]) => `select hark.notify('c', ${values.join(", ")})`;
 
 /** Removes the stored chunks of the payloads or headers with a text of 20,000 characters. */
 async function damage({ sql }: TestContext): Promise<void> {
@@ -42,15 +39,6 @@ async function damage({ sql }: TestContext): Promise<void> {
 /** A text that is neither compressed nor kept in the row. */
 const noise = "(select string_agg(md5(n::text), '') from generate_series(1, 625) n)";
 
-interface Kind {
-  readonly what: string;
-  readonly options?: TestOptions;
-  /** Publishes one notification that cannot be read. */
-  readonly publish: string;
-  readonly damages?: boolean;
-  readonly error: RegExp;
-}
-
 const kinds: readonly Kind[] = [
   {
     what: "bytes that are no UTF-8 in a payload",
@@ -62,6 +50,7 @@ const kinds: readonly Kind[] = [
     what: "bytes that are no UTF-8 in a key",
     options: { encoding: "SQL_ASCII" },
     publish: notify("'{}'", byte("SQL_ASCII")),
+    isShown: true,
     error: /cannot be read: its key or channel cannot be converted to UTF-8/,
   },
   {
@@ -71,18 +60,9 @@ const kinds: readonly Kind[] = [
     error: /cannot be read: character with byte sequence 0x81 in encoding "WIN1252" has no equiv/,
   },
   {
-    what: "headers that are long as text",
-    publish: notify(
-      "'1'",
-      "'k'",
-      "jsonb_build_object('n', (select jsonb_agg(('1e131000')::numeric) from generate_series(1, 2100)))",
-    ),
-    error: /cannot be read: its payload and headers are over 256 MB as text/,
-  },
-  {
     what: "a payload of which a part is lost",
     publish: notify(`to_jsonb(${noise})`, "'k'"),
-    damages: true,
+    damage,
     error: /cannot be read: (missing|unexpected) chunk number/,
   },
 ];
@@ -90,46 +70,11 @@ const kinds: readonly Kind[] = [
 const [bytes, key] = kinds as [Kind, Kind];
 const damaged = kinds.at(-1)!;
 
-async function stage(context: TestContext, { publish, damages }: Kind): Promise<number> {
-  await context.sql(notify("'1'"));
-  const [{ notify: id }] = await context.sql(publish);
-  await context.sql(notify("'2'", "'k'"));
-  if (damages) await damage(context);
-  return Number(id);
-}
-
 for (const kind of kinds) {
   test(
     `${kind.what}: one dead letter, and all others are handled`,
     kind.options ?? {},
-    async (context) => {
-      const id = await stage(context, kind);
-      const db = context.use(await connect(context.url));
-      const gone: number[] = [];
-      const lost = (_: unknown, n: Notification) => void gone.push(n.id);
-      {
-        await using running = new Running(db, { onDeadLetter: lost });
-        await until(() => running.inbox.items.length === 2);
-        assert.deepEqual(running.payloads, [1, 2]);
-        await until(() => gone.length === 1);
-        await context.sql(notify("'3'", "'k'"));
-        await until(() => running.payloads.includes(3));
-      }
-      assert.deepEqual(gone, [id]);
-      const [letter, ...more] = await deadLetters(db, { consumer: "c" });
-      assert.deepEqual([letter?.id, letter?.channel, more], [id, "c", []]);
-      assert(kind === key || letter!.payload === null);
-      assert.match(letter!.error!, kind.error);
-      // What is retried or replayed is read from its copy, or once more: with the same result.
-      assert.equal(await retry(db, "c", { all: true }), 1);
-      await replay(db, "c", { from: 1 });
-      await using running = new Running(db, { onDeadLetter: lost });
-      await until(() => gone.length >= 2 && running.inbox.items.length >= 3);
-      assert.deepEqual(running.payloads.toSorted(), [1, 2, 3]);
-      await until(async () => (await deadLetters(db)).length === 1);
-      const { consumers: [row] } = await status(db);
-      assert.deepEqual([row!.unread, row!.dead], [0, 1]);
-    },
+    (context) => oneDeadLetter(context, kind),
   );
 }
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
 import { publish, Running } from "../faults/_support/running.ts";
+import { notify, oneDeadLetter } from "./_support/unreadable.ts";
 
 /** Each of them is written as six: over the 1 GB that PostgreSQL makes of one value. */
 const characters = 180_000_000;
@@ -38,3 +39,15 @@ test(
     assert.deepEqual(running.payloads.toSorted(), [1, 2, 3, 4, 5, 6, "follower"]);
   },
 );
+
+test("headers that are long as text: one dead letter, and all others are handled", async (context) => {
+  await oneDeadLetter(context, {
+    what: "headers that are long as text",
+    publish: notify(
+      "'1'",
+      "'k'",
+      "jsonb_build_object('n', (select jsonb_agg(('1e131000')::numeric) from generate_series(1, 2100)))",
+    ),
+    error: /cannot be read: its payload and headers are over 256 MB as text/,
+  });
+});

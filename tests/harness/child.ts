@@ -56,7 +56,7 @@ export class Transcript {
 
   /** Waits for a line, of standard output or error, that matches; earlier ones count. */
   async line(pattern: RegExp, wait: Wait = {}): Promise<RegExpMatchArray> {
-    const { deadline = 20_000 } = wait;
+    const { deadline = 30_000 } = wait;
     const end = performance.now() + patient(deadline);
     for (;;) {
       for (const line of `${this.stdout}\n${this.stderr}`.split("\n")) {
@@ -121,7 +121,7 @@ export class Child implements AsyncDisposable {
   /** Waits for its end. */
   async ended(wait: Wait = {}): Promise<Ended> {
     return await within(this.#ended, {
-      deadline: wait.deadline ?? 20_000,
+      deadline: wait.deadline ?? 30_000,
       what: wait.what ?? `the program to end; it wrote:\n${this.stdout}${this.stderr}`,
     });
   }

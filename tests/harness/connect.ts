@@ -6,6 +6,7 @@
 
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
+import { patient } from "./until.ts";
 
 /** A connection that belongs to a test. */
 export type Client = pg.Client;
@@ -17,7 +18,7 @@ export type Row = any;
 export async function connect(url: string, config: pg.ClientConfig = {}): Promise<Client> {
   const client = new pg.Client({
     connectionString: url,
-    connectionTimeoutMillis: 10_000,
+    connectionTimeoutMillis: patient(10_000),
     ...config,
   });
   client.on("error", () => {});

@@ -37,7 +37,7 @@ export interface TestOptions {
   readonly schema?: boolean;
   /** The encoding of the database. @default The server's */
   readonly encoding?: string;
-  /** Milliseconds after which the test has failed. @default {60_000} */
+  /** Milliseconds after which the test has failed. @default {90_000} */
   readonly timeout?: number;
   /** Whether to leave the test out. */
   readonly ignore?: boolean;
@@ -66,7 +66,7 @@ export function test(name: string, first: TestOptions | TestBody, second?: TestB
 /** The function of a `Deno.test` that runs `body` with a database of its own. */
 export function withDatabase(
   body: TestBody,
-  { schema = true, encoding, timeout = 60_000 }: TestOptions = {},
+  { schema = true, encoding, timeout = 90_000 }: TestOptions = {},
 ): (t: Deno.TestContext) => Promise<void> {
   return async (t) => {
     const database = await createDatabase(schema, encoding);

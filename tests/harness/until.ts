@@ -8,14 +8,14 @@
 export interface Wait {
   /**
    * Milliseconds until the wait fails, on a machine that is not busy: {@linkcode patient} makes them
-   * more. 20,000 unless given.
+   * more. 30,000 unless given.
    */
   readonly deadline?: number;
   /** What is waited for, as the failure message says it: "the worker to stop". */
   readonly what?: string;
 }
 
-const DEADLINE = 20_000;
+const DEADLINE = 30_000;
 
 const factor = Math.max(1, Number(setting("HARK_TEST_PATIENCE")) || 1);
 

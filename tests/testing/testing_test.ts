@@ -306,7 +306,6 @@ Deno.test("a database inside the process starts from what an earlier run has kep
   const cache = await caches.open("hark-testing");
   const before = new Set((await cache.keys()).map(({ url }) => url));
   assert.deepEqual(await start(), ["anew", "kept"]);
-  assert.deepEqual(await start(), ["kept", "kept"]);
   for (const { url } of await cache.keys()) {
     if (!before.has(url)) await cache.put(url, new Response("no data directory"));
   }

@@ -50,6 +50,8 @@ export interface LifeOptions {
   readonly installs?: boolean;
   /** How long the longest statement of a session of `connect` takes at least, in ms. @default {0} */
   readonly longest?: number;
+  /** Whether it ends once all that was published was consumed. @default {false} */
+  readonly isBrief?: boolean;
   /** For `connect`. */
   readonly options?: ConnectOptions;
 }
@@ -67,6 +69,7 @@ export async function live(
     triggers = true,
     installs = true,
     longest = 0,
+    isBrief = false,
     options = {},
   }: LifeOptions = {},
 ): Promise<void> {
@@ -94,6 +97,7 @@ export async function live(
   await notifyMany(db, [{ channel: text, payload: { n: 4 }, key: text }]);
   await db.transaction((tx) => notify(tx, text, { n: 5 }));
   assert.equal(await consumer().drain(), 4);
+  if (isBrief) return;
 
   await watch(db, "public.watched");
   if (writes) await publishAsUser(user, text);
