@@ -235,8 +235,12 @@ export type { DedupeOptions, LaterOptions } from "./src/publish/later.ts";
 export {
   type NewNotification,
   notify,
+  notifyEach,
   notifyMany,
+  notifyOnce,
+  type NotifyOnceOptions,
   type NotifyOptions,
+  type Published,
 } from "./src/publish/notify.ts";
 export {
   installedVersion,

@@ -11,8 +11,7 @@ begin
       using errcode = 'HK006', hint = 'Give an interval of more than 0, at most 100000 days, or null for ever.';
   end if;
   if char_length(channel) not between 1 and 200 then
-    raise check_violation using constraint = 'channel_is_1_to_200_characters',
-      message = format('the channel has %s characters', char_length(channel));
+    perform hark.refuse(channel, null, null);
   end if;
   insert into hark.retention (channel, keep) values (coalesce($2, ''), $1)
   on conflict on constraint retention_pkey do update set

@@ -20,7 +20,7 @@ begin
     raise exception 'a notification cannot be delivered at %', coalesce($5::text, 'null')
       using errcode = 'HK006', hint = 'Give a time, or publish it at once with hark.notify.';
   end if;
-  if $1 = '' or char_length($1) > 200 or char_length($3) > 1000 or $4 is not null and jsonb_typeof($4) <> 'object' then
+  if $1 is null or $1 = '' or char_length($1) > 200 or char_length($3) > 1000 or $4 is not null and jsonb_typeof($4) <> 'object' then
     perform hark.refuse($1, $3, $4);
   end if;
   if current_setting('hark.context', true) <> '' then
@@ -263,6 +263,9 @@ as $$
 declare
   known hark.dedupe;
 begin
+  if $1 is null or $1 = '' or char_length($1) > 200 then
+    perform hark.refuse($1, null, null);
+  end if;
   if $2 is null or char_length($2) not between 1 and 200 then
     raise exception 'dedupe_key %', coalesce('has ' || char_length($2) || ' characters', 'is null')
       using errcode = 'HK006', hint = 'Give 1 to 200 characters.';

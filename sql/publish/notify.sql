@@ -23,11 +23,11 @@ as $$
 begin
   -- The lengths of channel and key in one comparison, which also finds an empty channel: -1 is the highest oid.
   -- hark.context is null in a session that never had one.
-  if greatest((pg_catalog.octet_length($1) operator(pg_catalog.-) 1)::pg_catalog.oid,
+  if $1 is null or greatest((pg_catalog.octet_length($1) operator(pg_catalog.-) 1)::pg_catalog.oid,
       pg_catalog.octet_length($3)::pg_catalog.oid) operator(pg_catalog.>) 199::pg_catalog.oid
     or $4 is not null or pg_catalog.current_setting('hark.context', true) is not null
   then
-    if $1 operator(pg_catalog.=) '' or pg_catalog.char_length($1) operator(pg_catalog.>) 200
+    if ($1 operator(pg_catalog.=) '') is not false or pg_catalog.char_length($1) operator(pg_catalog.>) 200
       or pg_catalog.char_length($3) operator(pg_catalog.>) 1000
       or pg_catalog.jsonb_typeof($4) operator(pg_catalog.<>) 'object'
     then
@@ -75,7 +75,8 @@ begin
   writer := pg_catalog.pg_current_xact_id();
   with published as (
     insert into hark.log (xid, channel, key, payload, headers, created_at)
-    select writer, n.channel, n.key, coalesce(n.payload, 'null'::pg_catalog.jsonb),
+    -- A channel that is missing is refused below, with its place.
+    select writer, coalesce(n.channel, ''), n.key, coalesce(n.payload, 'null'::pg_catalog.jsonb),
       case when pg_catalog.current_setting('hark.context', true) operator(pg_catalog.<>) ''
         then hark.in_context(n.headers) else n.headers end,
       pg_catalog.clock_timestamp()
@@ -95,12 +96,14 @@ begin
   into drawn, channels, refused
   from published p;
   if refused then
-    perform hark.refuse(l.channel, l.key, l.headers)
-    from hark.log l
-    where l.id operator(pg_catalog.=) any (drawn) and (l.channel operator(pg_catalog.=) ''
-      or pg_catalog.char_length(l.channel) operator(pg_catalog.>) 200
-      or pg_catalog.char_length(l.key) operator(pg_catalog.>) 1000
-      or pg_catalog.jsonb_typeof(l.headers) operator(pg_catalog.<>) 'object');
+    perform hark.refuse(n.channel, n.key, n.headers, n.place)
+    from rows from (
+      pg_catalog.json_to_recordset($1) as (channel pg_catalog.text, key pg_catalog.text, headers pg_catalog.jsonb)
+    ) with ordinality as n (channel, key, headers, place)
+    where n.channel is null or n.channel operator(pg_catalog.=) ''
+      or pg_catalog.char_length(n.channel) operator(pg_catalog.>) 200
+      or pg_catalog.char_length(n.key) operator(pg_catalog.>) 1000
+      or pg_catalog.jsonb_typeof(n.headers) operator(pg_catalog.<>) 'object';
   end if;
   perform hark.wake_all(channels);
   return query select d.id from pg_catalog.unnest(drawn) as d (id);
@@ -109,21 +112,37 @@ $$;
 comment on function hark.notify_many(json) is
   'Publishes an array of {channel, payload, key, headers} in this transaction; returns their ids in order.';
 
--- Refuses a notification that is not valid, with the error of a CHECK constraint.
-create or replace function hark.refuse(channel text, key text, headers jsonb) returns void
-language plpgsql volatile
+-- Refuses a notification that is not valid. `place` is its place in an array, from 1. The constraint's name tells
+-- programs what is wrong (src/database/server_errors.ts).
+create or replace function hark.refuse(channel text, key text, headers jsonb, place bigint default null) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  broken constant pg_catalog.text := case
-    when $1 operator(pg_catalog.=) '' or pg_catalog.char_length($1) operator(pg_catalog.>) 200 then 'channel_is_1_to_200_characters'
-    when pg_catalog.char_length($2) operator(pg_catalog.>) 1000 then 'key_is_at_most_1000_characters'
-    when pg_catalog.jsonb_typeof($3) operator(pg_catalog.<>) 'object' then 'headers_are_an_object'
-  end;
+  broken text := 'channel_is_1_to_200_characters';
+  said text;
+  remedy text := 'Give a channel of 1 to 200 characters.';
 begin
-  raise exception 'new row for relation "log" violates check constraint "%"', broken
-    using errcode = 'check_violation', schema = 'hark', table = 'log', constraint = broken;
+  if $1 is null or char_length($1) not between 1 and 200 then
+    said := case when $1 is null then 'the channel is null'
+      else format('channel %s has %s characters', hark.in_short($1), char_length($1)) end;
+  elsif char_length($2) > 1000 then
+    broken := 'key_is_at_most_1000_characters';
+    said := format('key %s has %s characters', hark.in_short($2), char_length($2));
+    remedy := 'Give a key of at most 1000 characters.';
+  else
+    broken := 'headers_are_an_object';
+    said := format('the headers are %s, which is not an object', left($3::text, 80));
+    remedy := 'Give an object, such as {"by": "shop"}, or leave them out.';
+  end if;
+  raise exception '%', coalesce('notification ' || $4 || ' of the array: ', '') || said
+    using errcode = 'HK006', hint = remedy, schema = 'hark', table = 'log', constraint = broken;
 end
 $$;
+
+-- A text in quotes, for a message: its first characters, if it is long.
+create or replace function hark.in_short(value text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$ select to_json(left($1, 40) || case when char_length($1) > 40 then '...' else '' end)::text $$;
 
 -- Sets the context: facts that travel with the notifications of this transaction or session, such as the
 -- user, the customer or the trace. The context becomes part of their headers. A role that may not call this

@@ -20,6 +20,24 @@ begin
     raise exception 'a name, cron pattern, time zone, channel or missed is null'
       using errcode = 'HK006', hint = 'Give all of them.';
   end if;
+  if char_length($1) not between 1 and 200 then
+    raise exception 'name % has % characters', hark.in_short($1), char_length($1)
+      using errcode = 'HK006', hint = 'Give a name of 1 to 200 characters.';
+  end if;
+  if char_length($2) not between 1 and 200 then
+    raise exception 'cron pattern % has % characters', hark.in_short($2), char_length($2)
+      using errcode = 'HK006', hint = 'Give a cron pattern such as 0 3 * * *.';
+  end if;
+  if char_length($3) not between 1 and 100 then
+    raise exception 'time zone % has % characters', hark.in_short($3), char_length($3)
+      using errcode = 'HK006', hint = 'Give a time zone such as Europe/Berlin.';
+  end if;
+  if $9 not in ('once', 'skip') then
+    raise exception 'missed is %', hark.in_short($9) using errcode = 'HK006', hint = 'Give once or skip.';
+  end if;
+  if char_length($5) not between 1 and 200 or char_length($7) > 1000 or jsonb_typeof($8) <> 'object' then
+    perform hark.refuse($5, $7, $8);
+  end if;
   if due is null or not isfinite(due) then
     raise exception 'a schedule cannot be due at %', coalesce($4::text, 'null')
       using errcode = 'HK006', hint = 'Give the time at which it is due next.';

@@ -98,8 +98,13 @@ export const create = describedCommand(
       "consumers/hello.ts": consumer,
       "tests/hello_test.ts": test,
     };
-    const taken = [];
-    for (const path of Object.keys(files)) if (await exists(join(folder, path))) taken.push(path);
+    const taken: string[] = [];
+    try {
+      for (const path of Object.keys(files)) if (await exists(join(folder, path))) taken.push(path);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotCapable) throw mayNot("read", folder, error);
+      throw error;
+    }
     if (taken.length > 0) {
       throw new HarkError(
         "CONFLICT",
@@ -116,7 +121,7 @@ export const create = describedCommand(
         await Deno.writeTextFile(to, text, { createNew: true });
       }
     } catch (error) {
-      if (error instanceof Deno.errors.NotCapable) throw mayNotWrite(folder, error);
+      if (error instanceof Deno.errors.NotCapable) throw mayNot("write into", folder, error);
       throw error;
     }
     const paths = Object.keys(files).map((path) => join(folder, path));
@@ -129,13 +134,14 @@ export const create = describedCommand(
   },
 );
 
-/** The installation of the README gives no right to write. */
-function mayNotWrite(folder: string, cause: Error): HarkError {
-  const right = `--allow-write=${shellWord(folder)}`;
+/** The installation of the README gives no right to write, and a task none outside of its folder. */
+function mayNot(what: "read" | "write into", folder: string, cause: Error): HarkError {
+  const place = shellWord(folder);
+  const write = `--allow-write=${place}`;
   const command = Deno.build.standalone || import.meta.url.startsWith("file:")
-    ? `Run the command with ${right}.`
-    : `Run: deno run --allow-read ${right} jsr:@hark/postgres/cli new ${shellWord(folder)}`;
-  return new HarkError("BAD_OPTION", `this program may not write into ${folder}`, {
+    ? `Run the command with ${what === "read" ? `--allow-read=${place} ` : ""}${write}.`
+    : `Run: deno run --allow-read ${write} jsr:@hark/postgres/cli new ${place}`;
+  return new HarkError("BAD_OPTION", `this program may not ${what} ${folder}`, {
     cause,
     remedy: command,
   });

@@ -94,13 +94,13 @@ export const notify = databaseCommand({
 });
 
 async function publishLines(db: Database, o: Options): Promise<void> {
-  const { publishMany } = await import("../publish/notify.ts");
+  const { notifyEach } = await import("../publish/notify.ts");
   const later = laterOf(o);
   const input = surroundings().stdin.readable;
   let published = 0;
   try {
     for await (const batch of notificationsIn(input, { ...o, ...commonOf(o) })) {
-      const done = await publishMany(db, batch.map((n) => ({ ...n, ...later })));
+      const done = await notifyEach(db, batch.map((n) => ({ ...n, ...later })));
       published += done.length;
       await print(done.map((one, i) => line(one, batch[i]!.channel, o.json)).join("\n"));
     }

@@ -176,7 +176,12 @@ export class Notification<Payload = any> {
 
   /** Facts about the notification, such as a trace. An empty object if there are none. */
   get headers(): Readonly<Record<string, unknown>> {
-    return this.#headers ??= this.#headersText === null ? {} : JSON.parse(this.#headersText);
+    return this.#headers ??= JSON.parse(this.headersText);
+  }
+
+  /** The headers as the JSON text that the server sent, with all digits of numbers; `{}` if there are none. */
+  get headersText(): string {
+    return this.#headersText ?? "{}";
   }
 
   /**

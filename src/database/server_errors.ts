@@ -21,14 +21,11 @@ const own: Record<string, HarkErrorCode> = {
   HK009: "REPLICA_BEHIND",
 };
 
-const constraints: Record<string, [HarkErrorCode, string]> = {
-  channel_is_1_to_200_characters: ["BAD_CHANNEL", "Give a channel of 1 to 200 characters."],
-  key_is_at_most_1000_characters: ["BAD_PAYLOAD", "Give a key of at most 1,000 characters."],
-  headers_are_an_object: ["BAD_PAYLOAD", "Give headers as an object."],
-  schedule_name_is_1_to_200_characters: ["BAD_OPTION", "Give a name of 1 to 200 characters."],
-  cron_is_1_to_200_characters: ["BAD_OPTION", "Give a cron pattern such as 0 3 * * *."],
-  timezone_is_1_to_100_characters: ["BAD_OPTION", "Give a time zone such as Europe/Berlin."],
-  missed_is_once_or_skip: ["BAD_OPTION", "Give once or skip."],
+/** What is wrong with a notification, by the constraint that hark.refuse names. */
+const constraints: Record<string, HarkErrorCode> = {
+  channel_is_1_to_200_characters: "BAD_CHANNEL",
+  key_is_at_most_1000_characters: "BAD_PAYLOAD",
+  headers_are_an_object: "BAD_PAYLOAD",
 };
 
 /** What an error becomes. */
@@ -47,13 +44,10 @@ export function ofServer(
     ? ["DATABASE", message]
     : ["DATABASE", message, hint];
   if (own[code] !== undefined) {
-    return hint === undefined ? [own[code], message] : [own[code], message, hint];
+    const kind = constraints[constraint ?? ""] ?? own[code];
+    return hint === undefined ? [kind, message] : [kind, message, hint];
   }
   switch (code) {
-    case "23514": {
-      const known = constraints[constraint ?? ""];
-      return known === undefined ? plain : [known[0], message, known[1]];
-    }
     case "3F000":
     case "42883":
     case "42P01":

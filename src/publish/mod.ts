@@ -44,5 +44,14 @@ export type {
 export { cancelDelayed } from "./cancel.ts";
 export { harkError } from "./error.ts";
 export type { DedupeOptions, LaterOptions } from "./later.ts";
-export { type NewNotification, notify, notifyMany, type NotifyOptions } from "./notify.ts";
+export {
+  type NewNotification,
+  notify,
+  notifyEach,
+  notifyMany,
+  notifyOnce,
+  type NotifyOnceOptions,
+  type NotifyOptions,
+  type Published,
+} from "./notify.ts";
 export { notifyManyStatement, notifyStatement, type Statement } from "./statement.ts";

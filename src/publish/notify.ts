@@ -4,7 +4,7 @@
  * @module
  */
 
-import { toId } from "../check.ts";
+import { bad, toId } from "../check.ts";
 import { type AnyChannel, type Channel, definitionOf } from "../channels/kind.ts";
 import { queryPrepared } from "../database/prepared.ts";
 import { firstQuery, type Queryable, requireQueryable } from "../database/queryable.ts";
@@ -15,7 +15,7 @@ import { manyStatement, type NewNotification, oneStatement } from "./statement.t
 
 export type { NewNotification, NotifyOptions };
 
-/** The result of publishing one notification. */
+/** The result of {@linkcode notifyOnce}, and of {@linkcode notifyEach} for each notification. */
 export interface Published {
   /**
    * The notification's id in the log. For a delayed notification: the number under which it is
@@ -101,6 +101,48 @@ export async function notify(
   return (await publish(db, channel, given, options)).id;
 }
 
+/** Options of {@linkcode notifyOnce}: those of {@linkcode notify}, of which `dedupe` must be given. */
+export type NotifyOnceOptions = NotifyOptions & Required<Pick<NotifyOptions, "dedupe">>;
+
+/**
+ * {@linkcode notify} with a dedupe key that tells whether it has published. As `hark.notify_once` in SQL.
+ *
+ * @throws {HarkError} The errors of {@linkcode notify}; `BAD_OPTION` without `dedupe`.
+ * @example
+ * ```ts
+ * import { connect, notifyOnce } from "@hark/postgres";
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * const { id, isDuplicate } = await notifyOnce(db, "mail", { to: 7 }, { dedupe: "welcome-7" });
+ * console.log(isDuplicate ? `published before, as ${id}` : `published as ${id}`);
+ * ```
+ */
+export function notifyOnce<Input>(
+  db: Queryable,
+  // deno-lint-ignore no-explicit-any -- what handlers get does not matter here
+  channel: Channel<Input, any, any, any>,
+  payload: NoInfer<Input>,
+  options: NotifyOnceOptions,
+): Promise<Published>;
+/** On a channel without a type. */
+export function notifyOnce(
+  db: Queryable,
+  channel: string,
+  payload: unknown,
+  options: NotifyOnceOptions,
+): Promise<Published>;
+export async function notifyOnce(
+  db: Queryable,
+  channel: string | AnyChannel,
+  payload: unknown,
+  options: NotifyOnceOptions,
+): Promise<Published> {
+  if (options?.dedupe === undefined) {
+    bad("dedupe", options?.dedupe, "Give a key, or publish with notify.");
+  }
+  return await publish(db, channel, payload, options);
+}
+
 /** {@linkcode notify} with the full result. */
 export async function publish(
   db: Queryable,
@@ -165,14 +207,31 @@ export async function notifyMany<const Channels extends readonly (string | AnyCh
   db: Queryable,
   notifications: { readonly [At in keyof Channels]: NewNotification<Channels[At]> },
 ): Promise<number[]> {
-  return (await publishMany(db, notifications)).map(({ id }) => id);
+  return (await notifyEach(db, notifications)).map(({ id }) => id);
 }
 
-/** {@linkcode notifyMany} with the full result for each notification. */
-export async function publishMany(
+/**
+ * {@linkcode notifyMany} that tells of each notification whether it was published, is delayed or is a
+ * duplicate. As `hark.notify_each` in SQL.
+ *
+ * @throws {HarkError} The errors of {@linkcode notify}. Nothing is published if it throws.
+ * @example
+ * ```ts
+ * import { connect, notifyEach } from "@hark/postgres";
+ *
+ * await using db = await connect(Deno.env.get("DATABASE_URL"));
+ * const sent = await notifyEach(db, [
+ *   { channel: "mail", payload: { to: 7 }, dedupe: "welcome-7" },
+ *   { channel: "mail", payload: { to: 8 }, dedupe: "welcome-8" },
+ * ]);
+ * console.log(sent.filter(({ isDuplicate }) => !isDuplicate).length);
+ * ```
+ */
+export async function notifyEach<const Channels extends readonly (string | AnyChannel)[]>(
   db: Queryable,
-  notifications: readonly NewNotification[],
+  given: { readonly [At in keyof Channels]: NewNotification<Channels[At]> },
 ): Promise<Published[]> {
+  const notifications: readonly NewNotification[] = given;
   requireQueryable(db);
   const send = async (carried?: Carried): Promise<readonly Published[]> => {
     const given = manyStatement(notifications, carried);

@@ -29,7 +29,7 @@ export function headersOf({ id, install, notification: n }: RelayMessage): [stri
   ];
   if (n.key !== null) headers.push(["Hark-Key", escaped(n.key)]);
   const entries = Object.entries(n.headers);
-  if (entries.length > 0) headers.push(["Hark-Headers", json(n.headers)]);
+  if (entries.length > 0) headers.push(["Hark-Headers", inAscii(n.headersText)]);
   for (const [name, value] of entries) {
     if (typeof value !== "string" || own.test(name) || !/^[\w!#$%&'*+.^`|~-]+$/.test(name)) {
       continue;
@@ -40,9 +40,9 @@ export function headersOf({ id, install, notification: n }: RelayMessage): [stri
   return headers;
 }
 
-/** JSON in ASCII, on one line. */
-function json(value: unknown): string {
-  return JSON.stringify(value).replaceAll(
+/** JSON in ASCII. It is on one line, as the server sends it: numbers keep all their digits. */
+function inAscii(text: string): string {
+  return text.replaceAll(
     /[^\x20-\x7e]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );

@@ -230,9 +230,12 @@ class OpenPostgres implements OpenSink {
   }
 
   #item(message: RelayMessage): string {
-    const { notification: { payloadText, key, headers }, id } = message;
+    const { notification: { payloadText, key, headersText }, id } = message;
+    // The last of two fields of a name counts.
+    const headers = `${headersText.slice(0, -1)}${headersText === "{}" ? "" : ","}` +
+      `${JSON.stringify(header)}:${JSON.stringify(id)}}`;
     return `{"channel":${JSON.stringify(this.#channelOf(message))},"payload":${payloadText},` +
-      `"key":${JSON.stringify(key)},"headers":${JSON.stringify({ ...headers, [header]: id })},` +
+      `"key":${JSON.stringify(key)},"headers":${headers},` +
       `"dedupe_key":${JSON.stringify(id)},"within_ms":${this.#parts.remember}}`;
   }
 

@@ -41,7 +41,7 @@ export function startOf(
     }
     if (offset === "now") return "now";
     if (offset === "-1") return "beginning";
-    parsePosition("offset", offset);
+    parsePosition("offset", offset, forms);
     return { position: offset };
   } catch (error) {
     return error as HarkError;

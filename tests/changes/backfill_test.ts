@@ -26,7 +26,7 @@ async function publishPages(
 }
 
 /**
- * Changes rows that nobody else changes, from the last key to the first, against the order in which they
+ * Changes rows that no other session changes, from the last key to the first, against the order in which they
  * are published: so a deadlock can be with the snapshot only.
  */
 async function writeAgainst(client: Client, part: number, seed: number, over: () => boolean) {
@@ -120,7 +120,7 @@ for (const payload of ["full", "diff"]) {
   );
 }
 
-test("a row that somebody holds is waited for, and holds up no writer that wants others of its page", async (context) => {
+test("a row that another session holds is waited for, and holds up no writer that wants others of its page", async (context) => {
   const { sql } = context;
   await sql(
     "create table t (id int primary key, v int); insert into t select n, 0 from generate_series(1, 50) n",

@@ -174,7 +174,7 @@ test(
   },
 );
 
-test("watching what is watched so already waits for nobody", async (context) => {
+test("watching what is watched so already waits for no session", async (context) => {
   const { sql, client } = context;
   await sql("create table t (id integer primary key)");
   await sql("select hark.watch('t')");

@@ -63,7 +63,7 @@ test(
   },
 );
 
-test("nobody but its owner can watch a table, unwatch it or see how it is watched", {
+test("only its owner can watch a table, unwatch it or see how it is watched", {
   schema: false,
 }, async (context) => {
   const { owner, other } = await people(context);
@@ -152,7 +152,7 @@ test(
 );
 
 test(
-  "nobody else can use a watch's trigger function on a table of his own",
+  "no other role can use a watch's trigger function on its own table",
   { schema: false },
   async (context) => {
     const { owner, other } = await people(context);

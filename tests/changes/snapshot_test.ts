@@ -13,7 +13,7 @@ import { test, type TestContext } from "../harness/mod.ts";
 
 const things = watched<{ id: number; name: string }, "id">("public.things");
 
-/** A database with a table of so many things, numbered from 1. */
+/** A database with a table of this many things, numbered from 1. */
 async function withThings({ url, sql, use }: TestContext, count: number): Promise<Database> {
   await sql("create table things (id integer primary key, name text not null)");
   await sql("insert into things select n, 'thing ' || n from generate_series(1, $1::int) n", [
@@ -202,7 +202,7 @@ test("rows that are written during a snapshot are told by their changes in the r
   );
 });
 
-test("a row that somebody holds does not fail the snapshot, which waits for it", async (c) => {
+test("a row that another session holds does not fail the snapshot, which waits for it", async (c) => {
   const db = await withThings(c, 5);
   await watch(db, things);
   const holder = await c.client();

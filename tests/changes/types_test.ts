@@ -136,7 +136,7 @@ test("JSON that jsonb cannot hold is published as its text, and no write fails",
   }
 });
 
-test("values have the same form whoever writes, as JSON does it", async ({ sql, client }) => {
+test("values have the same form whichever session writes, as JSON does it", async ({ sql, client }) => {
   await sql(`create type mood as enum ('ok');
     create table t (id integer primary key, f float8, d date, at timestamptz, b bytea, i interval, one "char", j json,
       m mood, ms mood[], r int4range, nothing text, list integer[], "Money" numeric, bits bit(3)[])`);

@@ -91,7 +91,7 @@ test("cleanup() reports its progress and ends when told to", async ({ url, sql, 
   }
 });
 
-test("cleanup removes consumers that nobody runs any more, where that is asked, and names them", async ({ url, sql }) => {
+test("cleanup removes consumers that no worker runs any more, where that is asked, and names them", async ({ url, sql }) => {
   await sql("select hark.register('gone', array['orders'])");
   await sql("select hark.register('new', array['orders'])");
   await sql(

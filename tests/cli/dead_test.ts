@@ -76,7 +76,7 @@ test("dead, retry and discard refuse what they do not understand, and to guess w
     [["discard", "billing", "five"], /ID is "five"/],
     [["retry", "billing", "0"], /ID is "0"/],
     [["retry", "billing", "--before", "yesterday"], /TIME is "yesterday"/],
-    [["retry", "nobody", "--all"], /no consumer "nobody"/],
+    [["retry", "unknown", "--all"], /no consumer "unknown"/],
     [["dead", "list", "unknown"], /no consumer "unknown"/],
     [["dead", "list", "--after-id", "5"], /Name the consumer/],
     [["dead", "list", "billing", "--limit", "0"], /N is "0"/],

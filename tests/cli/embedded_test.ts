@@ -62,7 +62,7 @@ Deno.test("listen starts again after kill -9, and repeats or goes on", async () 
     child.kill("SIGKILL");
     await child.ended();
   }
-  await output(["notify", "orders", "2"], { cwd }); // the server outlives whoever started it
+  await output(["notify", "orders", "2"], { cwd }); // the server outlives the command that started it
   await using again = hark(["listen"], { cwd });
   await again.line(/^replay .* #2 2( attempt 2)?$/, START);
   await heard(again, cwd, "3");

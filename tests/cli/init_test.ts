@@ -44,7 +44,7 @@ test("uninstall says what would be lost, and removes it when told to", async ({ 
   assert.equal((await jsonOutput(["uninstall", "--yes"], { url })).removed, false);
 });
 
-test('a schema "hark" of somebody else is left alone, and said', { schema: false }, async (c) => {
+test('a schema "hark" of another program is left alone, and said', { schema: false }, async (c) => {
   const { url, client } = c;
   await (await client()).query("create schema hark");
   for (const args of [["init"], ["status"], ["uninstall"], ["uninstall", "--yes"], ["tail"]]) {

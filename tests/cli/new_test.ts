@@ -64,7 +64,7 @@ Deno.test("hark new overwrites nothing", async () => {
   assert.equal(await Deno.readTextFile(join(tests, "hello_test.ts")), "mine");
 });
 
-Deno.test("hark new without the right to write says which right it needs", async () => {
+Deno.test("hark new without a right to its folder says which right it needs", async () => {
   await using folder = await scratch();
   const shop = join(folder.path, "shop");
   await refused(
@@ -72,6 +72,12 @@ Deno.test("hark new without the right to write says which right it needs", async
     2,
     /this program may not write into \S+shop\. Run the command with --allow-write=\S+shop\.$/m,
     { permissions: ["--allow-read"] },
+  );
+  await refused(
+    ["new", shop],
+    2,
+    /this program may not read \S+shop\. Run the command with --allow-read=\S+shop --allow-write=\S+shop\.$/m,
+    { permissions: ["--allow-read=src"] },
   );
   assert.deepEqual(await Array.fromAsync(Deno.readDir(folder.path)), []);
 });

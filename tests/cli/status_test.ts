@@ -181,7 +181,7 @@ test("a large backlog is counted up to a limit", async ({ url, sql, use }) => {
   await assert.rejects(status(db, { maxCount: 0 }), { code: "BAD_OPTION" });
 });
 
-test("status says how many wait to be delivered later, and that nobody runs who would", async ({ url, sql, use }) => {
+test("status says how many wait to be delivered later, and that no worker runs that would", async ({ url, sql, use }) => {
   const db = use(await connect(url));
   assert.deepEqual((await status(db)).delayed, { count: 0, capped: false, nextAt: null });
   assert.doesNotMatch(await output(["status"], { url }), /delayed/);

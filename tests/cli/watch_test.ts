@@ -137,7 +137,7 @@ test("Ctrl-C ends a snapshot between two batches, and says how to go on", async 
   const holder = await client();
   await holder.query("begin");
   await holder.query("update users set age = 0 where id = 2000");
-  const add = ["watch", "add", "users", "--snapshot", "--batch-size", "10"];
+  const add = ["watch", "add", "users", "--snapshot", "--batch-size", "100"];
   const child = use(hark(add, { url }));
   const count = async () => (await sql("select snapshot_count::int as n from hark.watches"))[0].n;
   await until(async () => await count() === 1999, { deadline: 30_000 });

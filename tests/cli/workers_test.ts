@@ -9,7 +9,7 @@ import { hark, jsonOutput, output, printer, refused, writeModules } from "./_sup
  */
 const crashes = `const ends = {
   error() { throw new TypeError("an uncaught one"); },
-  rejection() { Promise.reject(new RangeError("nobody catches it")); },
+  rejection() { Promise.reject(new RangeError("it is not caught")); },
   exit() { Deno.exit(3); },
 };
 export const fragile = { id: "fragile", channels: ["orders", "crash"], lease: 2000,
@@ -88,7 +88,7 @@ test(
     for (
       const reason of [
         /again in 0\.5 s: .*TypeError: an uncaught one \(file:.*fragile\.ts:\d+\)$/m,
-        / s: .*RangeError: nobody catches it/,
+        / s: .*RangeError: it is not caught/,
         / s: it called Deno\.exit\(3\)$/m,
       ]
     ) assert.match(stderr, reason);
@@ -105,7 +105,7 @@ test("the wait doubles for a worker that ends again and again", async ({ url, sq
   for (const wait of ["0\\.5", "1", "2"]) {
     await child.line(new RegExp(`w2 ended and starts again in ${wait} s: it called close\\(\\)`));
   }
-  // The other one serves meanwhile.
+  // The other one serves in that time.
   await sql("select hark.notify('orders', '1')");
   await child.line(/^billing 1 /);
   child.kill("SIGINT");
@@ -249,7 +249,7 @@ test("workers that a consumer has no partition for are reported", async ({ url, 
   assert.equal((await child.ended()).code, 0);
 });
 
-/** Each thread has a consumer of its own, so that both have work whoever is first. */
+/** Each thread has a consumer of its own, so that both have work whichever is first. */
 const burning = `import process from "node:process";
 const burner = (name) => ({ id: "burn-" + name, channels: "orders",
   handle({ payload }) {

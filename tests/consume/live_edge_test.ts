@@ -175,13 +175,13 @@ test("subscriptions that come, go and lag under load lose nothing and repeat not
   );
   const writers = await Promise.all(numbers(0, 3).map(() => context.client()));
   await Promise.all(writers.map(async (client, w) => {
-    for (let n = 0; n < 150; n++) {
+    for (let n = 0; n < 70; n++) {
       await client.query("begin");
       const count = random() < 0.02 ? 1500 : 1 + Math.floor(random() * 5);
       await client.query(
         `select hark.notify('c' || (random() * 4.99 - 0.5)::int, to_jsonb($1::int + i))
         from generate_series(1, $2::int) i`,
-        [(w * 150 + n) * 1500, count],
+        [(w * 70 + n) * 1500, count],
       );
       if (random() < 0.3) await new Promise((go) => setTimeout(go, random() * 30));
       await client.query(random() < 0.1 ? "rollback" : "commit");

@@ -292,7 +292,7 @@ Deno.test("failures of very many kinds are bounded too, and counted", () => {
     if (thinning.admit(keys("one", `kind ${n}`), n, n) !== undefined) printed++;
   }
   assert.equal(printed, 20);
-  // Another consumer's failures are printed meanwhile.
+  // Another consumer's failures are printed in between.
   assert.deepEqual(thinning.admit(keys("two", "kind"), 1000, 0), { alike: none, others: 980 });
 });
 

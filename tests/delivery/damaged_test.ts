@@ -1,4 +1,4 @@
-/** One notification that cannot be read costs one notification, whoever reads it. */
+/** One notification that cannot be read costs one notification, whichever worker reads it. */
 
 import assert from "node:assert/strict";
 import {

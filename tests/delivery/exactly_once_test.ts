@@ -57,7 +57,7 @@ Deno.test("whatever befalls workers and server, a transactional handler's writes
     fleet.assertRunning();
     await fleet.stop();
     for (const id of consumers) await assertExactlyOnce(server, id);
-    assert.deepEqual(await server.sql("select * from hark.dead"), [], "nobody gave anything up");
+    assert.deepEqual(await server.sql("select * from hark.dead"), [], "no worker gave anything up");
     if (Deno.env.has("HARK_LEDGER_SECONDS")) {
       console.log(`${length} notifications, exactly once each, ${chaos.log.length} faults`);
     }

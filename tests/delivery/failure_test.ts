@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, DeadLetter, type Notification, notifyMany, RetryAfter } from "../../mod.ts";
-import { test, type TestContext, until } from "../harness/mod.ts";
+import { patient, test, type TestContext, until } from "../harness/mod.ts";
 import { said } from "../faults/_support/logs.ts";
 import { numbers, publish, Running } from "../faults/_support/running.ts";
 
@@ -53,7 +53,7 @@ for (const keyed of [true, false]) {
     const running = context.use(
       new Running(db, {
         maxAttempts: 3,
-        retry: { initial: 1500, maximum: 1500 },
+        retry: { initial: patient(500), maximum: patient(500) },
         handle: (n) => {
           if (broken && n.payload === 7) throw new Error("no such account: 7");
         },
@@ -98,7 +98,7 @@ test("those of the failing one's key come after it, in order; others do not wait
     }),
   );
   await running.atLeast(3);
-  await publishKeyed(context, ["a", "a4"], ["b", "b3"]); // and those published meanwhile
+  await publishKeyed(context, ["a", "a4"], ["b", "b3"]); // and those published since
   await running.atLeast(9);
   await settled(context);
   assert.deepEqual(tries(running), [

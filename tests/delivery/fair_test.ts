@@ -13,7 +13,7 @@ import { test, type TestContext, until, within } from "../harness/mod.ts";
 import { said } from "../faults/_support/logs.ts";
 import { Running } from "../faults/_support/running.ts";
 
-/** Publishes so many for each tenant, one tenant after the other. */
+/** Publishes a number for each tenant, one tenant after the other. */
 async function burst(
   { admin }: TestContext,
   tenants: Record<string, number>,

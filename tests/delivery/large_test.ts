@@ -5,7 +5,7 @@ import { test, until } from "../harness/mod.ts";
 import { publish, Reading, Running } from "../faults/_support/running.ts";
 import { UnregisteredReader } from "../windows/_support/reader.ts";
 
-/** Publishes texts of so many MiB that PostgreSQL stores in a hundredth. */
+/** Publishes texts of a number of MiB that PostgreSQL stores in a hundredth. */
 const large = (count: number, mebibytes: number) => `
   with payload as materialized (select to_jsonb(repeat('0123456789abcdef', ${mebibytes} * 65536)) as p)
   select count(hark.notify('c', p, 'large')) from payload, generate_series(1, ${count})`;

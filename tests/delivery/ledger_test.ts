@@ -72,7 +72,7 @@ Deno.test("whatever befalls workers and server, all that was committed is handle
     await settled(server);
     fleet.assertRunning();
     await fleet.stop();
-    assert.deepEqual(await server.sql("select * from hark.dead"), [], "nobody gave anything up");
+    assert.deepEqual(await server.sql("select * from hark.dead"), [], "no worker gave anything up");
     for (const { id, wants } of consumers) {
       const verdict = judge(published.filter(wants), await readLedger(ledgerOf(id)));
       assertRight(id, verdict);
@@ -87,7 +87,7 @@ Deno.test("whatever befalls workers and server, all that was committed is handle
   });
 });
 
-/** Whoever comes next finds nothing to handle. */
+/** The next worker finds nothing to handle. */
 async function nothingLeft(url: string): Promise<void> {
   await using db = await connect(url);
   for (const { wants: _, ...options } of consumers) {

@@ -55,7 +55,7 @@ test("workers come and go: each has its fair share within seconds, and none hand
   assert.equal(
     await finish(crew, published),
     0,
-    "nobody was taken over from, so nothing is repeated",
+    "no worker was taken over from, so nothing is repeated",
   );
   assertNoneBeside(crew, published);
 });

@@ -148,7 +148,7 @@ test("what a worker whose lease has run out held is free; what a live one holds 
   told = await second.attend();
   assert.deepEqual([told.share, told.workers, told.free, told.gone], [4, 1, [0, 1, 2, 3], []]);
   assert.equal((await second.claim([0, 1])).length, 2);
-  // It was only slow: what nobody has taken is still its own.
+  // It was only slow: what no worker has taken is still its own.
   const back = await first.attend();
   assert.deepEqual([back.mine, back.share, back.workers], [[2, 3], 2, 2]);
 });

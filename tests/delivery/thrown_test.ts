@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notifyMany } from "../../mod.ts";
 import "../faults/_support/logs.ts";
-import { test } from "../harness/mod.ts";
+import { patient, test } from "../harness/mod.ts";
 
 function thrown(): unknown[] {
   const itself = new AggregateError([], "");
@@ -50,7 +50,7 @@ for (const transactional of [false, true]) {
       transactional ? ", in a transaction" : ""
     }`,
     async (context) => {
-      const db = context.use(await connect(context.url));
+      const db = context.use(await connect(context.url, { readerTimeout: patient(8000) }));
       const errors = thrown();
       await notifyMany(db, [
         ...errors.map((_, n) => ({ channel: "c", payload: n, key: `${n}` })),

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type HandlerContext, type Notification } from "../../mod.ts";
 import { Inbox, patient, test, until } from "../harness/mod.ts";
-import { said } from "../faults/_support/logs.ts";
+import { logged, said, sentence } from "../faults/_support/logs.ts";
 import { NEVER_POLL, publish, Running } from "../faults/_support/running.ts";
 
 test("an old worker that is started again in a rolling change does not undo it", async (context) => {
@@ -28,7 +28,27 @@ test("an old worker that is started again in a rolling change does not undo it",
   assert.deepEqual(again.payloads, []);
 });
 
-test("a worker that stands by serves the consumer again when nobody else does", async (context) => {
+test("a drain of a lower version is refused also if no worker is there, and changes nothing", async (context) => {
+  const db = context.use(await connect(context.url));
+  const drain = (channels: string, version: number, wait = true) =>
+    new Consumer(db, { id: "c", channels, version, handle() {} }).drain({ wait });
+  await drain("a", 2);
+  const since = Date.now();
+  for (const wait of [true, false]) {
+    await assert.rejects(drain("b", 1, wait), {
+      code: "OUTDATED",
+      message:
+        /^consumer "c" has other channels, .* by a higher version or by workers that serve it\. /,
+    });
+  }
+  assert.deepEqual(await context.sql("select channels, version from hark.consumers"), [
+    { channels: ["a"], version: 2 },
+  ]);
+  const told = logged.items.filter(({ timestamp }) => timestamp >= since).map(sentence);
+  assert(!told.some((one) => /now reads the channels/.test(one)), told.join("\n"));
+});
+
+test("a worker that stands by serves the consumer again when no other worker does", async (context) => {
   const db = context.use(await connect(context.url));
   const old = context.use(new Running(db, { channels: "a", lease: patient(400) }));
   await until(async () => (await context.sql("select from hark.workers")).length === 1);

@@ -33,7 +33,7 @@ create table public.results (id bigint, worker text);
 create table public.accounts (id integer primary key, balance integer);
 insert into public.accounts values (1, 0);`;
 
-/** Waits until the position is past so many. */
+/** Waits until the position is past a number of notifications. */
 async function stored(context: TestContext, count: number): Promise<void> {
   await until(async () => {
     const [row] = await context.sql("select sum(handled)::int as handled from hark.partitions");

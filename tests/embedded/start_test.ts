@@ -29,7 +29,7 @@ Deno.test("a server started again on its folder has its password and its data", 
   assert.equal(await findEmbedded(dataDir), undefined, "disposing stops it");
 
   await using server = await startEmbedded({ dataDir });
-  // Its port too, unless a connection of somebody else's has been given that meanwhile.
+  // Its port too, unless another program's connection has been given that since.
   const again = new URL(server.url);
   again.port = new URL(first).port;
   assert.equal(again.href, first);

@@ -26,7 +26,7 @@ test("a consumer is woken at once again after its LISTEN backend is killed, ever
   for (let round = 1; round <= 3; round++) {
     const killed = await killBackends(context, listenBackends);
     assert.equal(killed.length, 1, "one LISTEN connection serves everybody");
-    // While nobody listens, and after: both must arrive, and nothing polls.
+    // While no session listens, and after: both must arrive, and nothing polls.
     await publish(context, round * 10, round * 10);
     await listeningAgain(context, killed);
     await running.atLeast(round * 2);
@@ -110,7 +110,7 @@ test("a long handler whose worker's session is killed in the middle goes on, and
   await running.atLeast(3);
   await publish(context, 4, 4);
   await running.atLeast(4);
-  assert.deepEqual(running.payloads, numbers(1, 4), "it succeeded, and nobody had taken over");
+  assert.deepEqual(running.payloads, numbers(1, 4), "it succeeded, and no worker had taken over");
 });
 
 test("1,000 notifications and a session killed every few of them: each handled once", async (context) => {

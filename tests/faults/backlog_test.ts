@@ -102,7 +102,7 @@ test("the connection limit is reached: run() and connect() say so at once, a run
   assert.deepEqual(running.payloads, [1, 2, 3]);
 });
 
-test("a transaction that stays open holds up nobody else's notifications", async (context) => {
+test("a transaction that stays open holds up no others' notifications", async (context) => {
   const db = context.use(await connect(context.url));
   const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
   const slow = await plain(context.url);

@@ -68,7 +68,7 @@ async function outage(server: OwnServer, seconds: number): Promise<void> {
   await until(() => running.payloads.includes(target), { deadline: 30_000 });
   await until(() => reading.payloads.includes(target), { deadline: 30_000 });
   const took = performance.now() - back;
-  // Back for good: somebody LISTENs, and nothing else would wake a reader.
+  // Back for good: a session LISTENs, and nothing else would wake a reader.
   await until(async () => (await listenBackends(server)).length === 1, { deadline: 20_000 });
   const later = last() + 20;
   await until(() => running.payloads.includes(later) && reading.payloads.includes(later), {

@@ -136,7 +136,7 @@ test("stop() while it waits for work, for a retry, or for its turn returns at on
   assert.deepEqual(row, { state: "failed", attempts: 1 });
 });
 
-/** Waits until so many are stored as handled. */
+/** Waits until this many are stored as handled. */
 async function stored(context: TestContext, count: number): Promise<void> {
   const query = "select handled from hark.partitions";
   await until(async () => Number((await context.sql(query))[0]?.handled) === count);

@@ -174,7 +174,7 @@ test("a worker behind a half-open line is replaced when its lease is over, and c
   await said("info", /standing by/, since);
   await publish(context, 4, 4);
   const { signal } = await gate.reached();
-  line.target = 1; // nobody is there
+  line.target = 1; // no server is there
   line.halfOpen();
   await b.atLeast(1, { deadline: 20_000 });
   await until(() => signal.aborted, { what: "the signal of the fenced handler to abort" });

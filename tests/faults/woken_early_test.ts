@@ -4,7 +4,7 @@ import { test, within } from "../harness/mod.ts";
 import { Gate, NEVER_POLL, publish, Reading, Running } from "./_support/running.ts";
 
 // A window that is read page by page may end in a page without rows. What was committed, and rang, after
-// the window was opened and before that last page, is in the next window: nobody rings for it again.
+// the window was opened and before that last page, is in the next window: no publisher rings for it again.
 
 test("a consumer woken in the middle of a window reads on, though its last page is empty", async (context) => {
   const db = context.use(await connect(context.url));

@@ -19,6 +19,12 @@ export function serverUrl(): string {
 /** A connection to the server of DATABASE_URL, opened when it is first used and opened again when it broke. */
 class Control {
   #client: Promise<Client> | undefined;
+  #isOpen = false;
+
+  /** Whether a statement can be run without a connection being opened for it. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
 
   /** Has it open: one that opens between two tests starts timers that Deno finds in neither. */
   async ready(): Promise<Client> {
@@ -33,7 +39,11 @@ class Control {
   async #open(): Promise<Client> {
     try {
       const client = await connect(serverUrl(), { application_name: "hark harness" });
-      client.once("end", () => this.#client = undefined);
+      client.once("end", () => {
+        this.#client = undefined;
+        this.#isOpen = false;
+      });
+      this.#isOpen = true;
       return client;
     } catch (error) {
       this.#client = undefined;

@@ -107,12 +107,21 @@ export async function ownServer(options: OwnServerOptions = {}): Promise<OwnServ
       : await startCopy(copyOf, { settings, ...versionOf() }),
   );
   try {
-    if (schema && copyOf === undefined) await install(server.url);
+    if (schema && copyOf === undefined) await installTidily(server.url);
     return server;
   } catch (error) {
     await server[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/**
+ * Installs, and removes what that leaves dead in the catalogs. Else who reads there first would tidy up, which
+ * is written to the log and has it flushed, so that a crash would take nothing.
+ */
+async function installTidily(url: string): Promise<void> {
+  await install(url);
+  await once(url, "vacuum");
 }
 
 function versionOf(asked?: string): { version?: string } {
@@ -148,9 +157,7 @@ async function preparedData(schema: boolean): Promise<string | undefined> {
   const dataDir = join(folder, "data");
   const server = await startEmbedded({ dataDir, settings: { fsync: "off" }, ...versionOf() });
   try {
-    if (schema) await install(server.url);
-    // Or whoever reads a catalog first would tidy up after the installation, which writes.
-    await once(server.url, "vacuum");
+    if (schema) await installTidily(server.url);
   } finally {
     await server[Symbol.asyncDispose]();
   }

@@ -20,7 +20,7 @@ export interface CutProxy extends AsyncDisposable {
   refuse(): void;
   /** Ends {@linkcode silence} and {@linkcode refuse}; what was held back flows. */
   resume(): void;
-  /** Holds each piece of data back for so many milliseconds, in both directions. */
+  /** Holds each piece of data back for this many milliseconds, in both directions. */
   delay(ms: number): void;
 }
 

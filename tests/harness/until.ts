@@ -103,7 +103,7 @@ export interface Deferred<T> {
 /** Makes a {@linkcode Deferred}. */
 export function deferred<T = void>(what = "a signal"): Deferred<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
-  promise.catch(() => {}); // whoever waits sees it; nobody has to
+  promise.catch(() => {}); // a caller that waits sees it
   let settled = false;
   return {
     resolve: (value) => {

@@ -58,9 +58,9 @@ test("a consumer is shown with its partitions, its workers, and what it is to tr
   assert.deepEqual([first?.consumer, second?.consumer], [odd, "plain"]);
   assert.deepEqual([second?.unread, second?.filter], [1, { key: ["k1"] }]);
   assert.deepEqual((await status(db)).consumers.map((c) => c.consumer), [odd, "plain"]);
-  await assert.rejects(consumerDetails(db, "nobody"), {
+  await assert.rejects(consumerDetails(db, "unknown"), {
     code: "NO_CONSUMER",
-    message: /"nobody".*"plain"/,
+    message: /"unknown".*"plain"/,
   });
 });
 
@@ -138,7 +138,7 @@ test("a consumer is removed with all that is kept for it; its worker is told", a
   await assert.rejects(worker.acknowledge(), { code: "HK005" });
 });
 
-test("names that are none, nobody, and a missing schema are refused", async (context) => {
+test("names that are none, an unknown consumer, and a missing schema are refused", async (context) => {
   const { use, url, sql } = context;
   const db = use(await connect(url));
   const calls = [pause, resume, removeConsumer, consumerDetails];

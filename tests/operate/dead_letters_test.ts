@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, deadLetters, discard, type Queryable, retry } from "../../mod.ts";
-import { test, type TestContext } from "../harness/mod.ts";
+import { patient, test, type TestContext } from "../harness/mod.ts";
 import { odd, range } from "./_support/by_hand.ts";
 
 /** Ten dead letters of "r", an hour apart, and one of "s". */
@@ -184,7 +184,7 @@ test("dead letters are discarded: one, some or all", async (context) => {
   assert.equal((await deadLetters(db)).length, 1);
 });
 
-test("wrong filters, no filter, and nobody are refused, and change nothing", async (context) => {
+test("wrong filters, no filter, and an unknown consumer are refused, and change nothing", async (context) => {
   const { sql, use, url } = context;
   const db = use(await connect(url));
   await tenDead(context);
@@ -222,8 +222,8 @@ test("wrong filters, no filter, and nobody are refused, and change nothing", asy
   for (const options of [{ limit: 0 }, { after: 3 }, { consumer: "" }, { after: -1 }]) {
     await assert.rejects(deadLetters(db, options), refused, JSON.stringify(options));
   }
-  await assert.rejects(deadLetters(db, { consumer: "nobody" }), { code: "NO_CONSUMER" });
-  await assert.rejects(retry(db, "nobody", { all: true }), { code: "NO_CONSUMER" });
+  await assert.rejects(deadLetters(db, { consumer: "unknown" }), { code: "NO_CONSUMER" });
+  await assert.rejects(retry(db, "unknown", { all: true }), { code: "NO_CONSUMER" });
   await assert.rejects(discard(db, odd, { all: true }), { code: "NO_CONSUMER" });
   assert.equal((await sql("select count(*)::int as n from hark.dead"))[0].n, 11);
   // An empty list of ids fits none, rather than all.
@@ -237,14 +237,14 @@ test(
   { timeout: 120_000 },
   async (context) => {
     const { sql, use, url } = context;
-    const db = use(await connect(url));
+    const db = use(await connect(url, { queryTimeout: patient(30_000) }));
     await sql("select hark.register('r', array['c'])");
     await sql(`insert into hark.dead (consumer, id, channel, payload, attempts)
     select 'r', 1, 'c', to_jsonb(repeat('x', 1000000)), 1`);
     const [one] = await deadLetters(db, { consumer: "r" });
     assert.equal((one?.payload as string).length, 1_000_000);
     await sql(`insert into hark.dead (consumer, id, channel, payload, attempts)
-    select 'r', 2, 'c', to_jsonb(repeat(U&'\\0001', 60000000)), 1`);
+    select 'r', 2, 'c', to_jsonb(repeat(U&'\\0001', 45000000)), 1`);
     const [two] = await deadLetters(db, { consumer: "r", ids: [2] });
     assert.deepEqual([two?.payload, two?.channel], [null, "c"]);
   },

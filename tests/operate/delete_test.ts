@@ -111,7 +111,7 @@ test("ids, a range, a channel, a payload or a text choose what is deleted, and n
   assert.equal((await sql("select count(*)::int as n from hark.deletions"))[0].n, 6);
 });
 
-test("a large deletion goes batch by batch, and leaves what is published meanwhile", async ({ url, sql, use }) => {
+test("a large deletion goes batch by batch, and leaves what is published during it", async ({ url, sql, use }) => {
   const db = use(await connect(url));
   await sql(`insert into hark.log (channel, key, payload)
     select 'c', case when n % 100 = 0 then 'ada' else 'bob' end, to_jsonb(n) from generate_series(1, 45000) n`);

@@ -120,7 +120,7 @@ test("a pass goes on where it was, and comes back to what it had to keep", async
   assert.equal((await sql("select count(*)::int as n from hark.log"))[0].n, 8100);
 });
 
-test("retention waits for nobody, and nobody waits for it: one worker of all applies it", async (context) => {
+test("retention waits for no publisher, and none waits for it: one worker of all applies it", async (context) => {
   const { sql, use, url, client } = context;
   const db = use(await connect(url));
   await sql("select hark.notify('c') from generate_series(1, 3)");
@@ -136,7 +136,7 @@ test("retention waits for nobody, and nobody waits for it: one worker of all app
   assert(first.rows[0].next_ms <= 1000);
   await other.query("rollback");
   await sql(due);
-  // A publisher that stays open is waited for by nobody, and can go on.
+  // A publisher that stays open is not waited for, and can go on.
   await publisher.query("begin");
   await publisher.query("select hark.notify('c')");
   await one.query("begin");

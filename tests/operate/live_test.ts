@@ -42,7 +42,7 @@ test("dead letters are handled again by a live worker once the cause is repaired
   await until(async () => (await deadLetters(db, { ids: [ids[1]!] })).length === 1);
   broken = false;
   assert.equal(await discard(db, "c", { ids: [ids[3]!] }), 1);
-  // The log may have lost them meanwhile: the copy is what is handled.
+  // The log may have lost them since: the copy is what is handled.
   await cleanup(db, { olderThan: new Date(Date.now() + 60_000), force: true });
   const before = running.payloads.length;
   assert.equal(await retry(db, "c", { all: true }), 3);
@@ -129,7 +129,7 @@ test("a live consumer is divided, and each of a replay and of what is new is han
   assert.equal(workerList.filter(({ alive }) => alive).length, 2);
 });
 
-test("a consumer that somebody serves is never dropped as inactive; one that stopped is", async (context) => {
+test("a consumer that a worker serves is never dropped as inactive; one that stopped is", async (context) => {
   const db = context.use(await connect(context.url));
   const running = new Running(db, {});
   await publish(context, 1, 1);

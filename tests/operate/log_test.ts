@@ -249,7 +249,7 @@ test("chosen notifications come again, for one consumer or for all that read the
     { consumer: "all", id: 2, place: "foreign", again: false },
     { consumer: "all", id: 99, place: "absent", again: false },
   ]);
-  await assert.rejects(replayIds(db, [1], { consumer: "nobody" }), { code: "NO_CONSUMER" });
+  await assert.rejects(replayIds(db, [1], { consumer: "unknown" }), { code: "NO_CONSUMER" });
   for (const ids of [[], [0], [1.5], 7 as never]) {
     await assert.rejects(replayIds(db, ids), { code: "BAD_OPTION" });
   }

@@ -88,7 +88,7 @@ test("cleanup keeps what is to be replayed", async (context) => {
   assert.deepEqual(await fed(context), [3, 4, 5]);
 });
 
-test("a range that is none, a channel that is not read, nobody: each is refused", async (context) => {
+test("a range that is none, a channel that is not read, an unknown consumer: each is refused", async (context) => {
   const { sql, use, url } = context;
   const db = use(await connect(url));
   await handled(context);
@@ -117,7 +117,7 @@ test("a range that is none, a channel that is not read, nobody: each is refused"
     await assert.rejects(replay(db, "r", options as never), refused, JSON.stringify(options));
   }
   await assert.rejects(replay(db, "r", { from: 1, channels: "" }), { code: "BAD_CHANNEL" });
-  await assert.rejects(replay(db, "nobody", { from: 1 }), { code: "NO_CONSUMER" });
+  await assert.rejects(replay(db, "unknown", { from: 1 }), { code: "NO_CONSUMER" });
   for (
     const call of [
       "hark.replay('r')",

@@ -99,7 +99,7 @@ test("cleanup forgets workers that ended long ago, but not when a consumer was s
   assert.equal((await sql("select count(*)::int as n from hark.workers"))[0].n, 1);
 });
 
-test("consumers that nobody has served for long are removed where that is asked, never others", async (context) => {
+test("consumers that no worker has served for long are removed where that is asked, never others", async (context) => {
   const { sql, use, url, client } = context;
   const db = use(await connect(url));
   const names = ["acked", "leased", "live", "new", odd, "served"];

@@ -105,8 +105,8 @@ test("others may not operate, and are told whom to ask", async (context) => {
       String(call),
     );
   }
-  const nobody = context.use(await connect((await role(context)).url));
-  for (const call of [...looking, ...operating]) await assert.rejects(call(nobody), refused);
+  const stranger = context.use(await connect((await role(context)).url));
+  for (const call of [...looking, ...operating]) await assert.rejects(call(stranger), refused);
 });
 
 /** The functions of the schema that the modules of a folder call. */

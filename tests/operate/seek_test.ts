@@ -48,7 +48,7 @@ test("a seek to now leaves out what is committed, and not what commits later", a
   assert.deepEqual(await new ByHand(await client(), "r").drain(), [4]);
 });
 
-test("a seek fences off whoever is reading, and what it still sends changes nothing", async (context) => {
+test("a seek fences off the worker that reads, and what it still sends changes nothing", async (context) => {
   const { url, use, client, sql } = context;
   const db = use(await connect(url));
   await handled(context, 10, 2);
@@ -130,7 +130,7 @@ test("what waits and would not come again becomes a dead letter, the rest comes 
   assert.deepEqual(await new ByHand(await client(), "r").drain(), range(5, 10));
 });
 
-test("a seek of a place that is none, of nobody, or inside a transaction is refused", async (context) => {
+test("a seek of a place that is none, of an unknown consumer, or inside a transaction is refused", async (context) => {
   const { url, use, sql } = context;
   const db = use(await connect(url));
   await handled(context, 5);
@@ -158,7 +158,7 @@ test("a seek of a place that is none, of nobody, or inside a transaction is refu
   ) {
     await assert.rejects(seek(db, "r", to as "now"), refused, JSON.stringify(to));
   }
-  await assert.rejects(seek(db, "nobody", "now"), { code: "NO_CONSUMER", message: /"nobody"/ });
+  await assert.rejects(seek(db, "unknown", "now"), { code: "NO_CONSUMER", message: /"unknown"/ });
   for (const name of ["", null, 5, "x".repeat(201), "\0"]) {
     await assert.rejects(seek(db, name as string, "now"), refused, JSON.stringify(name));
   }

@@ -30,7 +30,7 @@ test("each new author gets a first post: after a commit, of a bulk insert too, a
     await tx.query("insert into authors values (2, 'Billy'), (3, 'Craig')");
   });
   await assert.rejects(db.transaction(async (tx) => {
-    await tx.query("insert into authors values (4, 'nobody')");
+    await tx.query("insert into authors values (4, 'eve')");
     throw new Error("rolled back");
   }));
   const firstPosts = new Consumer(db, {

@@ -44,7 +44,7 @@ test("a publisher cannot take back what another role delayed, however it counts 
   assert.deepEqual(await waiting(context), []);
 });
 
-test("a refused cancellation locks nothing: what is due is delivered meanwhile", async (context) => {
+test("a refused cancellation locks nothing: what is due is delivered all the same", async (context) => {
   const [web, stranger] = [await publisher(context), await publisher(context)];
   const db = context.use(await connect(web.url));
   const number = await notify(db, "c", 1, { delay: 0 });

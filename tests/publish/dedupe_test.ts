@@ -3,9 +3,13 @@
 import assert from "node:assert/strict";
 import {
   cancelDelayed,
+  channel,
   connect,
   notify,
+  notifyEach,
   notifyMany,
+  notifyOnce,
+  type NotifyOnceOptions,
   type Queryable,
   type QueryResult,
 } from "../../mod.ts";
@@ -27,6 +31,33 @@ async function waits({ sql }: TestContext, client: Client): Promise<void> {
     return rows.length === 1;
   }, { what: "a statement to wait for a lock" });
 }
+
+test("notifyOnce and notifyEach tell what was published, is delayed, or is a duplicate", async (context) => {
+  const db = context.use(await connect(context.url));
+  const typed = channel<{ to: number }>("mail");
+  const first = await notifyOnce(db, typed, { to: 7 }, { dedupe: "welcome-7" });
+  assert.deepEqual(first, { id: 1, isDelayed: false, isDuplicate: false });
+  const second = await notifyOnce(db, "mail", { to: 7 }, { dedupe: { key: "welcome-7" } });
+  assert.deepEqual(second, { ...first, isDuplicate: true });
+  const sent = await notifyEach(db, [
+    { channel: typed, payload: { to: 7 }, dedupe: "welcome-7" },
+    { channel: "mail", payload: { to: 8 }, dedupe: "welcome-8", delay: "1h" },
+    { channel: "mail", payload: { to: 8 }, dedupe: "welcome-8" },
+    { channel: "mail" },
+  ]);
+  assert.deepEqual(
+    sent.map(({ isDelayed, isDuplicate }) => [isDelayed, isDuplicate]),
+    [[false, true], [true, false], [true, true], [false, false]],
+  );
+  assert.deepEqual([sent[0]!.id, sent[2]!.id], [first.id, sent[1]!.id]);
+  const plain = await notifyEach(db, [{ channel: "mail" }]);
+  assert.deepEqual(plain.map(({ isDuplicate }) => isDuplicate), [false]);
+  assert.deepEqual(await notifyEach(db, []), []);
+  await assert.rejects(notifyOnce(db, "mail", {}, {} as NotifyOnceOptions), {
+    code: "BAD_OPTION",
+    message: /^dedupe is undefined\. Give a key, or publish with notify\./,
+  });
+});
 
 test("the second under a key publishes nothing and is given the first one's id", async (context) => {
   const db = context.use(await connect(context.url));
@@ -74,7 +105,7 @@ test("who publishes under a key that an open transaction took waits for it", asy
   assert.deepEqual(rows.map((row) => row.payload), ["second", "first"]);
 });
 
-test("a duplicate makes nobody wait, however long its transaction stays open", async (context) => {
+test("a duplicate makes no publisher wait, however long its transaction stays open", async (context) => {
   const [one, other] = [await context.client(), await context.client()];
   const id = await notify(one, "c", 1, { dedupe: "k" });
   await one.query("begin");

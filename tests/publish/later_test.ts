@@ -61,7 +61,7 @@ test("they are delivered by their time, those of one moment as they were publish
   assert.deepEqual(await delivered(context), ["first", "second", "third", "fourth", "last"]);
 });
 
-test("what is due while nobody runs is delivered by who runs next, once", async (context) => {
+test("what is due while no worker runs is delivered by the next one, once", async (context) => {
   const db = context.use(await connect(context.url));
   const options = { from: "beginning", pollInterval: NEVER_POLL } as const;
   {
@@ -189,16 +189,16 @@ test("a transaction that is taking one back holds up no other", async (context) 
   const client = await context.client();
   await client.query("begin");
   assert.equal(await cancelDelayed(client, numbers[1]!), true);
-  const meanwhile = await deliverDue(context);
-  assert.equal(meanwhile.moved, 2);
-  assert(meanwhile.next! > 0 && meanwhile.next! <= 1000, "it says when to look again");
+  const next = await deliverDue(context);
+  assert.equal(next.moved, 2);
+  assert(next.next! > 0 && next.next! <= 1000, "it says when to look again");
   assert.deepEqual(await delivered(context), [1, 3]);
   await client.query("rollback");
   assert.deepEqual(await deliverDue(context), { moved: 1, next: null });
   assert.deepEqual(await delivered(context), [1, 3, 2]);
 });
 
-test("workers are told of a new one, and readers when it is delivered; hark.wake = off tells nobody", async (context) => {
+test("workers are told of a new one, and readers when it is delivered; hark.wake = off tells none", async (context) => {
   const listener = await context.client();
   const heard = new Inbox<string>();
   listener.on("notification", ({ channel, payload }) => heard.push(`${channel}:${payload}`));

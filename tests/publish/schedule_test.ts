@@ -71,7 +71,7 @@ test("a worker that ends while it publishes leaves the time to the next one", as
     [row.name, row.cron, row.timezone, row.due_ms],
   );
   assert.equal(answer.ran, true);
-  // Nobody waits for that transaction.
+  // No worker waits for that transaction.
   assert.equal(await drained(db), 0);
   await context.sql("select pg_terminate_backend($1, 5000)", [
     (dying as unknown as { processID: number }).processID,

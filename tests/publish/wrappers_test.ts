@@ -61,7 +61,7 @@ test("@db/postgres and Prisma, by the form of result and error that they documen
   ];
   for (const db of wrapped) {
     await both(db, 1);
-    await assert.rejects(seek(db, "nobody", "now"), { code: "NO_CONSUMER" });
+    await assert.rejects(seek(db, "unknown", "now"), { code: "NO_CONSUMER" });
     await assert.rejects(db.query("select * from hark.nothing"));
   }
 });
@@ -80,7 +80,7 @@ test("a wrapper that forgets { rows } is refused", async ({ client }) => {
 });
 
 Deno.test("a driver that is not wrapped is named, with what wraps it", async () => {
-  const url = "postgres://nobody@127.0.0.1:1/none";
+  const url = "postgres://unknown@127.0.0.1:1/none";
   await using sql = Object.assign(postgres(url), {
     async [Symbol.asyncDispose]() {
       await sql.end();

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, type Database, deadLetters, notify, notifyMany, seek } from "../../mod.ts";
-import { postgres, relay } from "../../src/relay/mod.ts";
+import { postgres, relay, webhooks } from "../../src/relay/mod.ts";
+import { partner } from "../handlers/_support/partner.ts";
 import { cutProxy, test, type TestContext, until } from "../harness/mod.ts";
 import { control } from "../harness/control.ts";
 import { install } from "../harness/template.ts";
@@ -92,6 +93,34 @@ test("relays between two databases send nothing back, and none goes to its own",
   const [letter] = await deadLetters(here, { consumer: "own" });
   assert.match(letter!.error!, /on its own channel, again and again/);
   await own(() => "copies").drain();
+});
+
+test("numbers beyond 2^53 keep their digits, in payloads and headers, on each way out", async (context) => {
+  const there = await another(context);
+  const here = context.use(await connect(context.url));
+  const big = "12345678901234567890.123";
+  await context.sql("select hark.notify('c', $1::jsonb, null, $2::jsonb)", [
+    `{"n": ${big}}`,
+    `{"n": ${big}, "hark-relayed": "forged"}`,
+  ]);
+  await context.sql("select hark.notify('c', $1::jsonb)", [big]);
+  const server = partner(context, () => new Response());
+  const hook = webhooks({
+    endpoint: () => ({ name: "a", url: server.origin, secret: `whsec_${btoa("x".repeat(32))}` }),
+    allowPrivateAddresses: true,
+  });
+  for (const [id, to] of [["copy", postgres({ db: there })], ["hook", hook]] as const) {
+    assert.equal(await relay(here, { id, channels: "c", to }).drain(), 2);
+  }
+  const { rows } = await there.query(
+    "select payload::text, headers->>'n' as n, headers->>'hark-relayed' as id from hark.log order by id",
+  );
+  assert.deepEqual(rows.map(({ payload, n }) => [payload, n]), [[`{"n": ${big}}`, big], [
+    big,
+    null,
+  ]]);
+  assert.match(rows[0].id, /^hark:.*:1$/);
+  assert.deepEqual(server.received.map(({ body }) => body).sort(), [big, `{"n": ${big}}`]);
 });
 
 test("what the other database cannot store becomes a dead letter, and holds up nothing else", async (context) => {

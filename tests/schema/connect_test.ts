@@ -16,7 +16,7 @@ async function thrown(url: unknown, options?: ConnectOptions): Promise<HarkError
   assert.fail(`${url} was connected to`);
 }
 
-/** A port that nobody listens on. */
+/** A port on which no server listens. */
 function closedPort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   return (listener.addr as Deno.NetAddr).port;
@@ -35,7 +35,7 @@ Deno.test("connect() without a URL, or with what is none, says what a URL is", a
   }
 });
 
-Deno.test("connect() to where nobody listens fails at once, as unreachable", async () => {
+Deno.test("connect() to where no server listens fails at once, as unreachable", async () => {
   const begun = performance.now();
   const error = await thrown(`postgres://u:secret@127.0.0.1:${closedPort()}/d`);
   assert.equal(error.code, "UNREACHABLE");

@@ -165,7 +165,7 @@ test("a role that may only publish finds it up to date, or is told which role up
 });
 
 test(
-  "a schema named hark that is somebody else's is a conflict, and left alone",
+  "a schema named hark that Hark did not create is a conflict, and left alone",
   empty,
   async (context) => {
     const db = context.use(await connect(context.url));

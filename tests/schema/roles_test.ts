@@ -21,7 +21,7 @@ const refused = {
 };
 const drain = (db: Database) => new Consumer(db, { id: "c", channels: "c", handle() {} }).drain();
 
-/** What nobody may do but the owner, whatever was granted. */
+/** What only the owner may do, whatever was granted. */
 const owners = [
   "select * from hark.log",
   "insert into hark.log (channel, payload) values ('c', '1')",
@@ -188,9 +188,9 @@ test("a right that is taken away ends a running consumer, and says why", async (
 test("granting to a role that does not exist is refused with its name", async (context) => {
   const db = context.use(await connect(context.url));
   for (const grant of ["grant_publish", "grant_consume"]) {
-    await assert.rejects(db.query(`select hark.${grant}('nobody"; drop schema hark')`), {
+    await assert.rejects(db.query(`select hark.${grant}('unknown"; drop schema hark')`), {
       code: "BAD_OPTION",
-      message: /role "nobody"; drop schema hark" does not exist/,
+      message: /role "unknown"; drop schema hark" does not exist/,
       remedy: /Create the role first/,
     });
   }

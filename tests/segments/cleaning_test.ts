@@ -81,7 +81,7 @@ test("of a segment that is not wholly old up to 50,000 go one by one; more stay,
   }]);
 });
 
-/** An open transaction that has published, in all that is made, emptied and dropped meanwhile; `end` ends it. */
+/** An open transaction that has published, in all that is made, emptied and dropped in that time; `end` ends it. */
 async function staysOpen(
   on: On,
   stay: (open: Client) => Promise<unknown>,
@@ -126,11 +126,11 @@ async function staysOpen(
   }
 }
 
-test("a publisher that stays open holds up nobody, and loses nothing, whatever is made, emptied and dropped", async (context) => {
+test("a publisher that stays open holds up no other, and loses nothing, whatever is made, emptied and dropped", async (context) => {
   await staysOpen(context, () => Promise.resolve(), (open) => open.query("commit"));
 });
 
-test("one that is prepared holds up nobody, and loses nothing", { schema: false }, async () => {
+test("one that is prepared holds up no other, and loses nothing", { schema: false }, async () => {
   await using server = await ownServer({ settings: { max_prepared_transactions: "5" } });
   await using db = await connect(server.url);
   await migrate(db);
@@ -155,7 +155,7 @@ test(
     const committed: number[] = [0];
     await publish(context, 0, 0);
     await running.atLeast(1);
-    /** So many times the first writer goes 150,000 ids on. */
+    /** This many times the first writer goes 150,000 ids on. */
     let rounds = 80;
     let next = 1;
     const writer = async (worker: number) => {

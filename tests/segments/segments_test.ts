@@ -74,7 +74,7 @@ test("segments are made however many there are, and what lies between two of the
   assert.deepEqual((await sql("select count(*)::int as n from hark.log"))[0], { n: 45_021 });
 });
 
-test("a statement that publishes for long fails for no segment that is made meanwhile", async (context) => {
+test("a statement that publishes for long fails for no segment that is made during it", async (context) => {
   const db = context.use(await connect(context.url));
   const running = context.use(new Running(db, { pollInterval: NEVER_POLL }));
   await publish(context, 0, 0);
@@ -113,14 +113,14 @@ test("what came while there was no segment for it becomes one, once it is much",
   const db = context.use(await connect(context.url));
   await from(context, 4_000_001);
   await context.sql(
-    "insert into hark.log (channel, payload) select 'c', to_jsonb(repeat('x', 60)) from generate_series(1, 330000)",
+    "insert into hark.log (channel, payload) select 'c', to_jsonb(repeat('x', 1500)) from generate_series(1, 20000)",
   );
   await publish(context, 1, 1);
-  assert((await segments(context)).find(({ name }) => name === "log_overflow")!.rows === 330_001);
+  assert((await segments(context)).find(({ name }) => name === "log_overflow")!.rows === 20_001);
   await context.sql("select hark.extend()");
   const now = await segments(context);
-  assert.deepEqual(now.filter(({ rows }) => rows > 0), [{ name: "log_4000000", rows: 330_001 }]);
+  assert.deepEqual(now.filter(({ rows }) => rows > 0), [{ name: "log_4000000", rows: 20_001 }]);
   let handled = 0;
   await new Consumer(db, { id: "c", channels: "c", handle: () => void handled++ }).drain();
-  assert.equal(handled, 330_001);
+  assert.equal(handled, 20_001);
 });

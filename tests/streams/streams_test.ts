@@ -160,12 +160,14 @@ test("what is wrong with a request is told as JSON, with a remedy", async (conte
     const response = await fetch(url + query, init);
     const { error } = await response.json();
     assert(error.remedy.length > 0);
-    return [response.status, error.code, error.message];
+    return [response.status, error.code, error.message, error.remedy];
   };
   assert.deepEqual((await told("?live=sse")).slice(0, 2), [400, "BAD_OPTION"]);
   assert.deepEqual((await told("?live=often&offset=now")).slice(0, 2), [400, "BAD_OPTION"]);
   assert.deepEqual((await told("?offset=a&offset=b")).slice(0, 2), [400, "BAD_OPTION"]);
-  assert.match(String((await told("?offset=1,2"))[2]), /^offset is "1,2", which is no position/);
+  const [, , message, remedy] = await told("?offset=1,2");
+  assert.match(String(message), /^offset is "1,2", which is no position/);
+  assert.equal(remedy, "Give -1, now, or what stream-next-offset was.");
   assert.deepEqual((await told("", { method: "POST", body: "1" })).slice(0, 2), [
     405,
     "BAD_METHOD",

@@ -7,7 +7,7 @@ import { NEVER_POLL, Reading, Running } from "../faults/_support/running.ts";
 import { type Client, test, type TestContext, until } from "../harness/mod.ts";
 import { asleep, Ears } from "./_support/sleeping.ts";
 
-/** Several publish, each one after the other with so many milliseconds between, until told to stop. */
+/** Several publish, each one after the other with a number of milliseconds between, until told to stop. */
 class Stream implements AsyncDisposable {
   count = 0;
   #stop = false;
@@ -50,7 +50,7 @@ async function underLoad(
     const before = (await ears.soFar()).length;
     const more = stream.count + 100;
     await until(() => stream.count >= more);
-    assert.equal((await ears.soFar()).length, before, "nobody is notified while all are awake");
+    assert.equal((await ears.soFar()).length, before, "no reader is notified while all are awake");
     total += await stream.stop();
     await until(() => payloads().length >= total, { what: `${total} to be delivered` });
     await asleep(context, sleepers);

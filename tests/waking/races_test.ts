@@ -1,5 +1,5 @@
 /**
- * A writer looks whether somebody sleeps, and somebody falls asleep: each interleaving in which a wake-up could be
+ * A writer looks whether a reader sleeps, and a reader falls asleep: each interleaving in which a wake-up could be
  * lost, and that it is where the rule against it is broken.
  */
 
@@ -7,7 +7,7 @@ import { replaceIn, type Staging, stagings } from "../windows/_support/staging.t
 import { asleep, quiet, Sleeper, slowly } from "./_support/sleeping.ts";
 
 const forgetful = {
-  rule: "for one that waits for nobody when it falls asleep",
+  rule: "for one that waits for no writer when it falls asleep",
   in: "hark.publishers",
   from: "array_agg(n.transactionid)",
   to: "(array_agg(n.transactionid))[1:0]",
@@ -22,7 +22,7 @@ const manyInOne = `select hark.notify_many('[{"channel": "c", "payload": 1}]')`;
 
 const races: Staging[] = [
   {
-    promise: "what is published while somebody sleeps wakes",
+    promise: "what is published while a reader sleeps wakes",
     breaks: [{
       rule: "where the front gate stays shut",
       in: "hark.gates_of",
@@ -36,7 +36,7 @@ const races: Staging[] = [
     },
   },
   {
-    promise: "what was published before somebody slept, and commits after, wakes",
+    promise: "what was published before a reader slept, and commits after, wakes",
     breaks: [forgetful],
     stage: async (lab) => {
       const writer = await lab.writer();
@@ -108,7 +108,7 @@ const races: Staging[] = [
   },
   ...["select hark.notify('c', '1')", manyInOne].map(
     (call): Staging => ({
-      promise: `a REPEATABLE READ transaction that began before somebody slept wakes: ${call}`,
+      promise: `a REPEATABLE READ transaction that began before a reader slept wakes: ${call}`,
       breaks: [{
         rule: "where it looks like any other",
         in: "hark.wake_one",
@@ -127,7 +127,7 @@ const races: Staging[] = [
     }),
   ),
   {
-    promise: "a transaction that was prepared before somebody slept wakes when it commits",
+    promise: "a transaction that was prepared before a reader slept wakes when it commits",
     breaks: [processesOnly],
     stage: async (lab) => {
       const writer = await lab.writer();
@@ -170,7 +170,7 @@ const races: Staging[] = [
     },
   },
   {
-    promise: "what commits between the last look and the word that somebody sleeps is found",
+    promise: "what commits between the last look and the word that a reader sleeps is found",
     stage: async (lab) => {
       const gate = async () => {
         const client = await lab.client();
@@ -189,7 +189,7 @@ const races: Staging[] = [
     },
   },
   {
-    promise: "somebody who falls asleep beside a sleeper is woken as well",
+    promise: "a reader that falls asleep beside a sleeper is woken as well",
     breaks: [forgetful],
     stage: async (lab) => {
       const writer = await lab.writer();

@@ -55,14 +55,14 @@ test("hark.sleep says whether it was asleep all the time, and clears away who ha
   assert.equal(
     await sleep(),
     false,
-    "session 7 is nobody's, so the others have cleared this one away",
+    "session 7 does not exist, so the others have cleared this one away",
   );
   assert.deepEqual(await rows(), [`${me} c`, `${me} d`, `${others[0]} c`]);
   await sql("select hark.wake_up($1)", [me]);
   assert.deepEqual(await rows(), [`${others[0]} c`]);
 });
 
-test("an open transaction that has not published keeps nobody looking", async (context) => {
+test("an open transaction that has not published keeps no reader looking", async (context) => {
   const [reading, writing] = [await context.client(), await context.client()];
   await reading.query("begin; select pg_current_xact_id(); select count(*) from hark.log");
   await writing.query("begin; select hark.notify('c')");
@@ -129,7 +129,7 @@ test("one that is killed in its sleep costs its channel for a while only: the ne
   child.kill("SIGKILL");
   await child.ended();
   const [id] = await publish(context, 1, 1);
-  assert(id! > 0, "who publishes meanwhile is not hindered");
+  assert(id! > 0, "a publisher is not hindered");
   const [{ ms }] = await context.sql(
     "select extract(epoch from until - clock_timestamp()) * 1000 as ms from hark.sleepers",
   );

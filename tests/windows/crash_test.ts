@@ -1,6 +1,6 @@
 /**
  * Crashes, two-phase commit and standbys. After a crash the server hands out again the transaction
- * numbers that had not reached the disk: whoever remembers a mark from before counts what they publish
+ * numbers that had not reached the disk: a reader that remembers a mark from before counts what they publish
  * now as read.
  */
 
@@ -37,7 +37,7 @@ async function publishAgain(lab: Lab, before: string): Promise<void> {
     "select xid < $1::xid8 as reused from hark.log order by id desc limit 1",
     [before],
   );
-  // Whatever made the server flush meanwhile: nothing is proved then, so it is staged anew.
+  // Whatever made the server flush before: nothing is proved then, so it is staged anew.
   if (!reused) throw new NotStaged("the server has to hand numbers out again");
 }
 

@@ -6,7 +6,7 @@ import { UnregisteredReader } from "./_support/reader.ts";
 import { pause, type Staging, stagings } from "./_support/staging.ts";
 import { assertExactlyOnce } from "./_support/truth.ts";
 
-/** Moves a position past so many windows opened on `client`; gives the error's code if it is refused. */
+/** Moves a position past a number of windows opened on `client`; gives the error's code if it is refused. */
 async function windowsIn(client: Client, reader: UnregisteredReader, count: number) {
   const inside = new UnregisteredReader(client, reader.channels);
   inside.position = reader.position;

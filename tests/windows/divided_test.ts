@@ -17,7 +17,7 @@ async function serve(lab: Lab, partition: number): Promise<RegisteredReader> {
   return reader;
 }
 
-/** Publishes so many, of many keys. */
+/** Publishes a number, of many keys. */
 async function publish(lab: Lab, count: number): Promise<void> {
   await lab.sql("select hark.notify('c', '1', n::text) from generate_series(1, $1) n", [count]);
 }
@@ -58,7 +58,7 @@ async function readAll(lab: Lab, partitions: number): Promise<Delivered[]> {
 const oldOwner: Staging = {
   promise: "an old worker that looked before a change of partitions began cannot move past it",
   breaks: [{
-    rule: "when the change fences off nobody",
+    rule: "when the change fences off no worker",
     in: "hark.turn_partitions",
     from: "update hark.partitions s set epoch = s.epoch + 1, owner = null where s.consumer = $1;",
     to: "",
@@ -117,7 +117,7 @@ const changeWhilePublishing: Staging = {
 
 const settledForLong: Staging = {
   promise:
-    "a partition that waits at the barrier loses nothing, however often it is looked at meanwhile",
+    "a partition that waits at the barrier loses nothing, however often it is looked at before",
   stage: async (lab) => {
     await register(lab, 2);
     const reader = await serve(lab, 0);

@@ -231,7 +231,7 @@ async function lowAfterMany(lab: Lab, reader: RegisteredReader) {
 }
 
 const idleStraggler: Staging = {
-  promise: "a transaction open for long costs no second look at what was published meanwhile",
+  promise: "a transaction open for long costs no second look at what was published in that time",
   breaks: [{
     rule: "when its low is never raised",
     in: "hark.new_mark",

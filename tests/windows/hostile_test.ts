@@ -221,7 +221,7 @@ const owning = [
   "select hark.renew_grants()",
   "select hark.renew_watches()",
 ];
-/** Somebody sleeps on every channel. */
+/** A reader sleeps on every channel. */
 const asleep = `select hark.sleep(${me}, array['c', 'd', 'traps.mine'], null, 600000)`;
 /** Has something to operate on. */
 const prepared = `select hark.register('o', array['c']);
@@ -252,7 +252,15 @@ test("nothing in a hostile search_path runs with the rights of the log's owner",
   await runAll(client, [...common, ...publishing, ...consuming]);
   await sql(asleep); // so that they go all the way
   await runAll(client, publishing.slice(0, 4));
-  await assert.rejects(client.query("select hark.notify('')"), { code: "23514" });
+  for (
+    const wrong of [
+      "hark.notify('')",
+      "hark.notify(null)",
+      "hark.notify('c', '1', null, '[]')",
+      "hark.notify_many('[{}]')",
+      "hark.notify_at(null, deliver_at => now())",
+    ]
+  ) await assert.rejects(client.query(`select ${wrong}`), { code: "HK006" }, wrong);
   const [{ count }] = await sql("select count(*)::int from hark.log");
   assert.equal(count, 16, "each call published what it was to publish");
   await client.query(tablesToWatch);
@@ -324,7 +332,6 @@ test("a function without a search_path of its own is one of those that are made 
     "notify_many",
     "partition_of",
     "passed",
-    "refuse",
     "smart_notify",
     "stored_bytes",
     "wake",
@@ -391,7 +398,7 @@ test("PUBLIC may execute nothing and read nothing", async (context) => {
          where a.grantee = 0)`,
   );
   assert.deepEqual(tables, []);
-  const nobody = await as(context, await role(context, "nobody"));
+  const stranger = await as(context, await role(context, "stranger"));
   await sql(`create schema traps; ${tablesToWatch}`);
   await sql("grant usage on schema traps to public; grant trigger on traps.mine to public");
   for (
@@ -405,7 +412,7 @@ test("PUBLIC may execute nothing and read nothing", async (context) => {
       "insert into hark.published (channel, payload) values ('c', '1')",
     ]
   ) {
-    await assert.rejects(nobody.query(call), { code: "42501" }, call);
+    await assert.rejects(stranger.query(call), { code: "42501" }, call);
   }
 });
 

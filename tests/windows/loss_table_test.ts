@@ -127,7 +127,7 @@ test(
   },
 );
 
-test("two unrelated transactions left open hold nobody's notifications back", {
+test("two unrelated transactions left open hold no others' notifications back", {
   timeout: 90_000,
 }, async (context) => {
   await context.sql("create table unrelated (n integer)");

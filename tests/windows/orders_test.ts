@@ -1,6 +1,6 @@
 /**
  * Every order of the steps of two publishers and of a cut, against the real functions: a reader is given each
- * notification once, although nobody publishes after the last of them.
+ * notification once, although no publisher follows the last of them.
  */
 
 import assert from "node:assert/strict";

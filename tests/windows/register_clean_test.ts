@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test, until } from "../harness/mod.ts";
 
-test("cleaning removes nothing that belongs to a consumer being registered meanwhile", async (context) => {
+test("cleaning removes nothing that belongs to a consumer being registered at the same time", async (context) => {
   const { sql, client } = context;
   const registering = await client();
   const cleaning = await client();

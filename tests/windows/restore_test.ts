@@ -73,11 +73,11 @@ async function assertNothingLost(target: OwnServer, before: Dump): Promise<void>
 const cases = [
   {
     promise: "a restored database loses nothing, also of what is published before a reader comes",
-    meanwhile: (target: OwnServer) => publish(target, 50, "before any reader"),
+    between: (target: OwnServer) => publish(target, 50, "before any reader"),
   },
   {
-    promise: "it loses nothing when the new server's numbers have passed the old ones meanwhile",
-    meanwhile: async (target: OwnServer) => {
+    promise: "it loses nothing when the new server's numbers have passed the old ones by then",
+    between: async (target: OwnServer) => {
       await publish(target, 50, "before any reader");
       await burn(target, 10_000);
     },
@@ -90,7 +90,7 @@ const cases = [
   },
   {
     promise: "cleaning there before any reader comes removes nothing unread",
-    meanwhile: async (target: OwnServer) => {
+    between: async (target: OwnServer) => {
       await publish(target, 50, "before any reader");
       await target.sql("select * from hark.clean(now() + interval '1 hour')");
     },
@@ -106,7 +106,7 @@ const cases = [
 async function restored(t: Deno.TestContext): Promise<void> {
   await using source = await ownServer();
   const dumped = await dump(source);
-  for (const { promise, meanwhile, broken } of cases) {
+  for (const { promise, between, broken } of cases) {
     for (const rule of broken === undefined ? [undefined] : [undefined, broken]) {
       await using target = await ownServer({ schema: false });
       await t.step(
@@ -117,7 +117,7 @@ async function restored(t: Deno.TestContext): Promise<void> {
             `psql -q -v ON_ERROR_STOP=1 -f ${dumped.file} "${target.url}" > /dev/null`,
           );
           if (rule !== undefined) await replaceIn(target.url, rule);
-          await meanwhile(target);
+          await between(target);
           const run = () => assertNothingLost(target, dumped);
           if (rule === undefined) await run();
           else await assert.rejects(run, assert.AssertionError);

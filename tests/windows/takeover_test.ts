@@ -63,7 +63,7 @@ const midWindow: Staging = {
 
 const whileItLives: Staging = {
   promise:
-    "nobody takes over while the lease of who serves it runs, nor without a lease of their own",
+    "no worker takes over while the lease of the one that serves it runs, nor without a lease of their own",
   breaks: [
     {
       rule: "when the lease of who serves it does not count",

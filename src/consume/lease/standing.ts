@@ -32,11 +32,9 @@ export class Standing {
       if (this.#drain) {
         throw new HarkError(
           "OUTDATED",
-          `consumer "${consumer}" is served by workers whose channels, filter or transactional differ from this one's`,
-          {
-            remedy:
-              "Give this worker the same definition or a higher version, or stop the other workers.",
-          },
+          `consumer "${consumer}" has other channels, another filter or transactional than this worker, by a ` +
+            "higher version or by workers that serve it",
+          { remedy: "Give this worker the same definition, or a higher version." },
         );
       }
       logger.warn(

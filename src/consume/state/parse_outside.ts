@@ -111,9 +111,14 @@ function rowOf({ number, life, takenAt, upper, running, content }: Parts): strin
 /**
  * Reads a position. That it is well formed says nothing about whether it is of this database.
  *
+ * @param remedy What to give instead.
  * @throws {HarkError} `BAD_OPTION`
  */
-export function parsePosition(name: string, text: unknown): Given {
+export function parsePosition(
+  name: string,
+  text: unknown,
+  remedy = "Give a position unchanged, as notification.position has it.",
+): Given {
   try {
     if (typeof text !== "string") throw new Error("it is no text");
     if (text.length > longest) throw new Error(`it is longer than ${longest} characters`);
@@ -126,7 +131,7 @@ export function parsePosition(name: string, text: unknown): Given {
     throw new HarkError(
       "BAD_OPTION",
       `${name} is ${show(shown)}, which is no position: ${(error as Error).message}`,
-      { remedy: "Give a position unchanged, as notification.position has it." },
+      { remedy },
     );
   }
 }

@@ -55,6 +55,8 @@ export async function register(session: Queryable, options: CheckedOptions): Pro
       }
       return;
     }
+    // Null if the stored definition stays: it is the same one, or has a higher version.
+    if (row.skipped === null) return;
     const before: string[] = JSON.parse(row.channels);
     if (JSON.stringify(before.toSorted()) !== JSON.stringify(channels.toSorted())) {
       const added = channels.filter((channel) => !before.includes(channel));

@@ -83,7 +83,7 @@ export class Rebuilt {
       return;
     }
     switch (action) {
-      case "SNAPSHOT": // whoever changed the row before has published that already
+      case "SNAPSHOT": // the change of the row before was published that already
         this.#rows.set(id, now!);
         return;
       case "INSERT":

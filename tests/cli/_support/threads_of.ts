@@ -1,4 +1,4 @@
-/** Prints how many Web Workers a process has, on Linux. Deno 2.9 lets nobody read /proc but with all rights. */
+/** Prints how many Web Workers a process has, on Linux. Deno 2.9 lets a process read /proc only with all rights. */
 
 let workers = 0;
 const tasks = `/proc/${Deno.args[0]}/task`;

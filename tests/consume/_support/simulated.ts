@@ -213,7 +213,7 @@ export class Simulated {
     this.log.push({ id, key, partition: number % this.kind.partitions, readable });
   }
 
-  /** Reads up to so many of what is new. */
+  /** Reads up to `count` of what is new. */
   async read(most: number): Promise<void> {
     this.#most = most;
     const before = [...this.#read];

@@ -17,7 +17,7 @@ for await (
 ) {
   if (n.payload.n !== count++) throw new Error(`${n.payload.n} came as number ${count}`);
   if (count % 1000 === 0) {
-    // Slow: whatever could be read ahead meanwhile would be.
+    // Slow: whatever could be read ahead in that time would be.
     await new Promise((resolve) => setTimeout(resolve, 5));
     const { rss } = Deno.memoryUsage();
     if (count === 20_000) before = rss;

@@ -71,7 +71,7 @@ export class Crew implements AsyncDisposable {
     }
   }
 
-  /** Waits until so many workers share all partitions, none with two more than another. */
+  /** Waits until this many workers share all partitions, none with two more than another. */
   async fair(workers: number, wait: Wait = {}): Promise<void> {
     await until(async () => {
       const rows = await this.#place.sql(

@@ -13,7 +13,7 @@ export interface Member {
   readonly consumer: string;
   readonly child: Child;
   readonly config: WorkerConfig;
-  /** Set once it has ended, whoever ended it. */
+  /** Set once it has ended, whatever ended it. */
   ended: boolean;
   /** Whether it was told to end. */
   dismissed: boolean;
@@ -30,7 +30,7 @@ export function startWorker(url: string, name: string, config: WorkerConfig): Ch
   ]);
 }
 
-/** Some workers. Disposing of them kills whoever is left. */
+/** Some workers. Disposing of them kills those left. */
 export class Fleet implements AsyncDisposable {
   readonly members: Member[] = [];
   readonly #url: string;
@@ -68,7 +68,7 @@ export class Fleet implements AsyncDisposable {
     await member.child.ended();
   }
 
-  /** Fails where one has ended that nobody told to. */
+  /** Fails if one has ended that was not told to. */
   assertRunning(): void {
     for (const { name, consumer, child, ended, dismissed } of this.members) {
       if (ended && !dismissed) {
@@ -92,7 +92,7 @@ export class Fleet implements AsyncDisposable {
     }
   }
 
-  /** Kills whoever is left. */
+  /** Kills those left. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const member of this.members) {
       member.dismissed = true;

@@ -35,7 +35,7 @@ export interface Entry {
 
 /**
  * A file that several processes append to. Each entry is one write of some hundred bytes to a file
- * opened for appending: the lines lie in the order in which they were written, whoever wrote them,
+ * opened for appending: the lines lie in the order in which they were written, whichever process wrote them,
  * and what a process has written is there after its end, however it ended.
  */
 export class LedgerFile {

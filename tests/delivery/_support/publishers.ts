@@ -47,7 +47,7 @@ export interface PublishersOptions {
   readonly publishers?: number;
   /** How many keys there are. @default {24} */
   readonly keys?: number;
-  /** Up to so many milliseconds between two transactions of one publisher. @default {25} */
+  /** Up to this many milliseconds between two transactions of one publisher. @default {25} */
   readonly pause?: number;
   /** The share of transactions that stay open for a second before they commit. @default {0.02} */
   readonly slow?: number;

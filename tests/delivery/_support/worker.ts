@@ -31,9 +31,9 @@ export interface WorkerConfig {
   readonly ledger?: string;
   /** A table that each handling is inserted into, within the handler's transaction. */
   readonly table?: string;
-  /** A handler takes up to so many milliseconds, at random. */
+  /** A handler takes up to this many milliseconds, at random. */
   readonly work?: number;
-  /** A handler takes so many milliseconds, always. */
+  /** A handler takes this many milliseconds, always. */
   readonly pace?: number;
   /** The share of handlings that fail, at random. */
   readonly flaky?: number;

@@ -37,7 +37,7 @@ export async function said(
       logged.items.find((record) =>
         record.timestamp >= since && record.level === level && pattern.test(sentence(record))
       ),
-    { deadline: 20_000, what, ...wait },
+    { what, ...wait },
   );
   return found!;
 }

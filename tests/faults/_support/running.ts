@@ -38,7 +38,7 @@ export class Running implements AsyncDisposable {
       },
     });
     this.done = this.consumer.run().finally(() => this.#over = true);
-    this.done.catch(() => {}); // whoever stops it sees it
+    this.done.catch(() => {}); // the caller that stops it sees it
   }
 
   /** Whether `run` has returned. */
@@ -51,7 +51,7 @@ export class Running implements AsyncDisposable {
     return this.inbox.items.map((n) => n.payload);
   }
 
-  /** Waits until so many were handed to the handler. */
+  /** Waits until this many were handed to the handler. */
   async atLeast(count: number, wait?: Wait): Promise<Notification[]> {
     return await within(
       Promise.race([
@@ -60,7 +60,7 @@ export class Running implements AsyncDisposable {
           throw new Error("run() has returned");
         }),
       ]),
-      { deadline: (wait?.deadline ?? 20_000) + 1000 },
+      { deadline: (wait?.deadline ?? 30_000) + 1000 },
     );
   }
 
@@ -129,7 +129,7 @@ export class Gate {
 
   /** Waits until a handler waits; gives what it was called with. */
   async reached(): Promise<HandlerContext> {
-    return await this.#reached.wait({ deadline: 20_000 });
+    return await this.#reached.wait();
   }
 
   /** Lets it go on. */
@@ -183,7 +183,7 @@ export async function readerBackends(on: Sql): Promise<number[]> {
   return rows.map((row) => row.pid);
 }
 
-/** Kills what `find` finds, which must be somebody, and gives the numbers. */
+/** Kills what `find` finds, which must be at least one, and gives the numbers. */
 export async function killBackends(
   on: Sql,
   find: (on: Sql) => Promise<number[]>,
@@ -203,5 +203,5 @@ export async function listeningAgain(on: Sql, before: number[], wait: Wait = {})
   await until(async () => {
     const now = await listenBackends(on);
     return now.length > 0 && now.every((pid) => !before.includes(pid));
-  }, { deadline: 20_000, what: "a new LISTEN session", ...wait });
+  }, { what: "a new LISTEN session", ...wait });
 }

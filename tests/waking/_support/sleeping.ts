@@ -17,7 +17,7 @@ const SOON = 4_000;
 /** How long it waits where nothing is to be woken, as a rule is broken: that has to come to nothing. */
 const IN_VAIN = 1_500;
 
-/** Waits until so many sleep on a channel. */
+/** Waits until this many sleep on a channel. */
 export async function asleep(on: Sql, count = 1, channel = "c"): Promise<void> {
   await until(async () => {
     const [row] = await on.sql(

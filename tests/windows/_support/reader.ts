@@ -246,7 +246,7 @@ export class RegisteredReader extends Reader {
       `select ${claimedColumns} from hark.claim($1, $2, $3)`,
       [this.consumer, [this.partition], this.owner],
     );
-    if (row === undefined) throw new Error("somebody else has the partition");
+    if (row === undefined) throw new Error("another worker has the partition");
     this.epoch = row.epoch;
     this.position = claimedPlace(row);
     this.started = null;

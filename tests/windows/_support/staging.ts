@@ -1,5 +1,5 @@
 /**
- * Interleavings staged by hand on a server where nobody else takes a transaction number, and proof
+ * Interleavings staged by hand on a server where no other session takes a transaction number, and proof
  * that each fails where the rule it is about is broken.
  *
  * @module
@@ -40,7 +40,7 @@ export interface Staging {
   readonly stage: (lab: Lab) => Promise<void>;
 }
 
-/** A transaction of somebody who publishes, in the hands of the test. */
+/** A transaction of a publisher, in the hands of the test. */
 export class Writer {
   constructor(readonly client: Client) {}
   /** Takes the transaction's number, and gives it. */
@@ -97,7 +97,7 @@ export class Lab {
     await client.query("begin");
     return new Writer(client);
   }
-  /** Publishes so many in one transaction. */
+  /** Publishes a number in one transaction. */
   async publish(count: number, channel = "c"): Promise<void> {
     await this.sql("select hark.notify($1) from generate_series(1, $2)", [channel, count]);
   }
@@ -108,11 +108,11 @@ export class Lab {
     this.#idle.push(client);
     return rows;
   }
-  /** Starts `run`, waits until it waits for a lock (or has ended), does `meanwhile`, and lets it go on. */
+  /** Starts `run`, waits until it waits for a lock (or has ended), does `between`, and lets it go on. */
   async held<T>(
     gate: () => Promise<Client>,
     run: () => Promise<T>,
-    meanwhile: () => Promise<void>,
+    between: () => Promise<void>,
   ) {
     const holder = await gate();
     let over = false;
@@ -125,7 +125,7 @@ export class Lab {
       );
       return over || row.waiting;
     }, { what: "a statement to wait for the gate" });
-    await meanwhile();
+    await between();
     await holder.query("rollback");
     return await running;
   }
@@ -225,9 +225,6 @@ export function stagings(name: string, list: readonly Staging[]): void {
         bgwriter_delay: "10s",
       },
     });
-    // What migrations have replaced leaves dead rows in the catalogs: who reads there first would tidy up, which is
-    // written to the log and has it flushed, so that a crash would take nothing.
-    await once(server.url, "vacuum");
     for (const staging of list) {
       await t.step(staging.promise, () => run(server, staging));
       for (const broken of staging.breaks ?? []) {
