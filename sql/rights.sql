@@ -49,7 +49,7 @@ as $$
       'prepare_snapshot'
     ]),
     ('{consume}', array[
-      'channels_of', 'register', 'heartbeat', 'claim', 'lost_owners', 'is_behind', 'enter',
+      'channels_of', 'register', 'common_window', 'heartbeat', 'claim', 'lost_owners', 'is_behind', 'enter',
       'acknowledge', 'acknowledge_all', 'begin_handling', 'owner_key', 'finish', 'begin_alone', 'release', 'leave', 'yield_to_newer',
       'fall_asleep', 'awake',
       'report_halts', 'waiting_of', 'waiting_rows', 'done_of', 'move_replays', 'request_look',

@@ -99,6 +99,7 @@ as $$
 #variable_conflict use_column
 declare
   part record;
+  are_kept boolean := false;
 begin
   if json_array_length(parts) > 1 then
     -- First, so that all sessions keep them in one order. If one cannot be kept, its worker is told below.
@@ -109,6 +110,7 @@ begin
           from json_array_elements(parts) p (part) cross join lateral json_array_elements_text((p.part ->> 4)::json) m (content)
         ) x
       ));
+      are_kept := true;
     exception when others then
       null;
     end;
@@ -124,7 +126,8 @@ begin
     begin
       if not hark.acknowledge(
         part.given[1], part.given[2]::uuid, part.given[3]::integer[], part.given[4]::bigint[],
-        array(select m.content::hark.marks from json_array_elements_text(part.given[5]::json) m (content)),
+        case when not are_kept then
+          array(select m.content::hark.marks from json_array_elements_text(part.given[5]::json) m (content)) end,
         string_to_array(part.given[6], ',', '')::bigint[], string_to_array(part.given[7], ',', '')::bigint[],
         string_to_array(part.given[8], ',', '')::bigint[], string_to_array(part.given[9], ',', '')::bigint[],
         part.given[10]::bigint[], part.given[11]::boolean[], part.given[12]::json, false

@@ -280,3 +280,53 @@ begin
   return next;
 end
 $$;
+
+-- hark.window for several consumers that stand at one place and have the same number of partitions, so that one page
+-- serves all of them: what they read next, up to which mark, and the channels of all. It returns no row if none may.
+--   members  a JSON array: for each its consumer, its owner, its channels, and the partitions that it holds with their
+--            epochs (held, epochs)
+--   routes   a 1 or 0 for each, without separators: whether the page is also for this one. It is not if the member no
+--            longer serves all that it holds, if its consumer has another definition or number of partitions by now, has
+--            a filter, or has a barrier. Such a member reads by itself, and learns the reason there.
+create or replace function hark.common_window(members json, partitions integer, wanted hark.marks, seen hark.marks)
+returns table (target hark.marks, channels text[], routes text)
+language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set jit = off
+as $$
+#variable_conflict use_column
+begin
+  -- One statement: that a member serves its partitions, and under which definition.
+  with asked as materialized (
+    select m.n, k.channels,
+      k.name is not null and k.barrier is null and k.filter is null and k.partitions = $2
+      and (k.channels = m.channels or hark.as_set(k.channels) = hark.as_set(m.channels))
+      -- One by one: the planner cannot estimate how many there are.
+      and cardinality(m.held) = (
+        select count(*) from unnest(m.held, m.epochs) h (partition, epoch)
+        cross join lateral (
+          select from hark.partitions s
+          where s.consumer = m.consumer and s.partition = h.partition and s.epoch = h.epoch and s.owner = m.owner limit 1
+        ) s
+      ) as fits
+    from rows from (json_to_recordset(members) as (
+      consumer text, owner uuid, channels text[], held integer[], epochs bigint[]
+    )) with ordinality m (consumer, owner, channels, held, epochs, n)
+    left join lateral (select c.* from hark.consumers c where c.name = m.consumer limit 1) k on true
+  )
+  select (select array_agg(distinct u.name) from asked a cross join lateral unnest(a.channels) u (name) where a.fits),
+    string_agg(case when a.fits then '1' else '0' end, '' order by a.n)
+  into channels, routes
+  from asked a;
+  if channels is null then
+    return;
+  elsif wanted is null then
+    target := hark.new_mark(false, false, true);
+    if target.life = seen.life and target.snapshot::text = seen.snapshot::text then
+      target := seen;
+    end if;
+  else
+    target := wanted;
+  end if;
+  return next;
+end
+$$;

@@ -87,6 +87,10 @@ const consuming = [
   "select hark.extend()",
   "select hark.thin_marks('0')",
   `select * from hark.window('r', ${me}, array[0], array[3], null, true)`,
+  `select * from hark.common_window('[{"consumer": "r", "owner": "${
+    me.slice(1, -1)
+  }", "channels": ["c", "e"], "held": [0], "epochs": [3]}]',
+    1, null, ${newest})`,
   `select hark.resume_mark(${newest})`,
   "select * from hark.log_facts()",
   `select * from hark.resume_position((select f.install from hark.log_facts() f), ${newest}, ${newest}, 1, 0)`,

@@ -13,7 +13,8 @@ import { Caution } from "./caution.ts";
 import { cut } from "./cut.ts";
 import { looking } from "./look.ts";
 import { unheardPace } from "./pace.ts";
-import type { WindowReader } from "./window_reader.ts";
+import { SharedReads } from "./shared_reads.ts";
+import type { ReadPage, WindowReader } from "./window_reader.ts";
 
 /**
  * If a page took longer than this to arrive, in milliseconds, the next one is not requested ahead.
@@ -40,6 +41,7 @@ export class Fetcher {
   /** How long a look took recently, in milliseconds. */
   #lookTime = 0;
   readonly #caution: Caution;
+  readonly #shared: SharedReads;
 
   /**
    * @param whileReading Called when a page has been requested, so that ready entries are handled while
@@ -55,6 +57,7 @@ export class Fetcher {
     this.#whileReading = whileReading;
     const { limits, readAhead } = state.options;
     this.#caution = new Caution(limits);
+    this.#shared = new SharedReads(state);
     this.#worthReading = Math.max(1, Math.floor(Math.min(limits.rows, readAhead) / 2));
   }
 
@@ -166,6 +169,8 @@ export class Fetcher {
         const mark = await cut(session);
         this.#state.noteCut(mark);
         await this.#readTo(session, due, mark, rung);
+      } else if (this.#shared.may(session, due[0]!, this.#room)) {
+        await this.#readTo(session, due, undefined, rung);
       } else {
         await looking(session, async (look) => {
           if (look?.wantsCut) this.#state.wantsCut = true;
@@ -196,14 +201,47 @@ export class Fetcher {
       const opens = isBetween(reader);
       if (!reader.inWindow && !reader.open(reader.settled ? undefined : mark, rung)) continue;
       const took = await this.#readPage(session, reader, room);
-      if (!opens) continue;
+      if (!opens || took === undefined) continue;
       this.#lookTime += (took - this.#lookTime) / 8;
       mark ??= reader.end;
     }
   }
 
-  /** Reads a page. Returns how long it took to arrive, in milliseconds. */
-  async #readPage(session: Queryable, reader: WindowReader, rows: number): Promise<number> {
+  /**
+   * Reads a page. Returns how long it took to arrive, in milliseconds. Undefined if there was nothing to
+   * read.
+   */
+  async #readPage(
+    session: Queryable,
+    reader: WindowReader,
+    rows: number,
+  ): Promise<number | undefined> {
+    const { options } = this.#state;
+    const read = () => this.#readAlone(session, reader, rows);
+    const page = this.#shared.may(session, reader, rows)
+      ? await this.#shared.read(session, reader, { sent: this.#whileReading, read })
+      : await read();
+    if (page === undefined) return undefined;
+    if (page.wantsCut) this.#state.wantsCut = true;
+    const { rows: received, took } = page;
+    if (received.length > 0) {
+      seam.observer?.received({ run: this.#state.run.observed, rows: received, took });
+    }
+    // Notifications that the filter excludes also ring the bell.
+    if (page.rows.length > 0 || options.identity.filter !== null && page.span !== this.#span) {
+      this.#rowsAt = performance.now();
+    }
+    this.#found += page.rows.length;
+    this.#span = page.span;
+    const { partitions, entries } = this.#state;
+    for (const row of page.rows) {
+      const held = partitions.get(row.partition);
+      if (held !== undefined && held.halted === undefined) entries.read(row, held, page.position);
+    }
+    return took;
+  }
+
+  async #readAlone(session: Queryable, reader: WindowReader, rows: number): Promise<ReadPage> {
     const { options, started } = this.#state;
     const caution = this.#caution;
     caution.prepare(session);
@@ -223,23 +261,7 @@ export class Fetcher {
     this.#whileReading();
     const page = await reading;
     caution.succeeded(page.took);
-    if (page.wantsCut) this.#state.wantsCut = true;
-    const { rows: received, took } = page;
-    if (received.length > 0) {
-      seam.observer?.received({ run: this.#state.run.observed, rows: received, took });
-    }
-    // Notifications that the filter excludes also ring the bell.
-    if (page.rows.length > 0 || options.identity.filter !== null && page.span !== this.#span) {
-      this.#rowsAt = performance.now();
-    }
-    this.#found += page.rows.length;
-    this.#span = page.span;
-    const { partitions, entries } = this.#state;
-    for (const row of page.rows) {
-      const held = partitions.get(row.partition);
-      if (held !== undefined && held.halted === undefined) entries.read(row, held, page.position);
-    }
-    return took;
+    return page;
   }
 
   /** Makes one of the readers that are between windows at the same mark. */

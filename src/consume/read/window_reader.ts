@@ -6,11 +6,9 @@
  */
 
 import type { Queryable } from "../../database/queryable.ts";
-import { queryPrepared } from "../../database/prepared.ts";
-import { translated } from "../../database/translate.ts";
 import type { OwnedPartition, PositionSource } from "../state/partition.ts";
 import type { PageLimits } from "../state/context.ts";
-import { type Identity, numbersText } from "../state/identity.ts";
+import type { Identity } from "../state/identity.ts";
 import {
   isPrivate,
   isSameMark,
@@ -19,38 +17,8 @@ import {
   type Position,
   seeTheSame,
 } from "../state/position.ts";
-import {
-  type PackedPage,
-  type Page,
-  pageAfter,
-  pageColumns,
-  parsePage,
-  spanWorthStoring,
-} from "./page.ts";
-
-// Any page may have set hint bits. Its commit would wait for the disk or for a standby, although
-// nothing depends on it.
-//
-// A window that is opened here ends at a private mark, which the same statement makes. So a woken reader
-// asks once.
-const readSql = `select ${pageColumns}, w.bounded, hark.wants_cut(w.target) as wants_cut,
- case when $6::bigint is distinct from (w.target).number then hark.content_of(w.target) end as target,
- pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited
-from hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5::text::hark.marks,
- $7::boolean, $8::text::hark.marks) w,
-lateral hark.page($8::text::hark.marks, w.target, $9::bigint, $10::bigint, w.channels, $11::integer, $12::bigint,
- $13::integer, $14::text::hark.marks, w.filter, w.partitions,
- case when w.partitions > cardinality($3::text::integer[]) then $3::text::integer[] end, $15::text) g`;
-
-/** A place in a window, or where one begins. */
-interface Place {
-  readonly seen: Mark;
-  /** Undefined for a window that ends where the log is when the server reads, or where the server says. */
-  readonly target: Mark | undefined;
-  /** Undefined for a window of which nothing is read. */
-  readonly lastId: number | undefined;
-  readonly afterId: number;
-}
+import { type PackedPage, type Page, pageAfter, parsePage, spanWorthStoring } from "./page.ts";
+import { askPage, type Place } from "./window_page.ts";
 
 /** A requested page, and the partitions it is for. */
 interface Asked {
@@ -150,6 +118,14 @@ export class WindowReader implements PositionSource {
     return this.#ahead?.limits;
   }
 
+  /** Where the next page begins. */
+  get place(): Place {
+    const { position } = this;
+    return position.target === undefined
+      ? { ...position, target: this.#opened, lastId: undefined }
+      : position;
+  }
+
   /**
    * Opens a window, between windows.
    *
@@ -176,10 +152,7 @@ export class WindowReader implements PositionSource {
   /** Reads the next page of the window. */
   async read(session: Queryable, asking: Asking): Promise<ReadPage> {
     const { seen, afterId } = this.position;
-    const place: Place = this.position.target === undefined
-      ? { seen, target: this.#opened, lastId: undefined, afterId }
-      : this.position;
-    const asked = this.#asked(session) ?? this.#ask(session, asking, place, asking.limits);
+    const asked = this.#asked(session) ?? this.#ask(session, asking, this.place, asking.limits);
     this.#ahead = undefined;
     const packed = await this.#arrived(asked);
     const { target: told } = packed.rows[0] ?? {};
@@ -194,6 +167,17 @@ export class WindowReader implements PositionSource {
       this.#ahead = this.#ask(session, asking, { seen, target, lastId, afterId }, limits);
     }
     const page = parsePage(packed, asking.identity.channels[0]!);
+    return this.take(page, target, asked.took);
+  }
+
+  /**
+   * Goes on behind a page that was read at its place.
+   *
+   * @param target Where its window ends.
+   * @param took How long it took to arrive, in milliseconds.
+   */
+  take(page: Page, target: Mark, took: number): ReadPage {
+    const { seen, afterId } = this.position;
     const position = { seen, target, lastId: page.lastId, afterId };
     this.#opened = undefined;
     if (page.rows.length > 0) this.hadRows = true;
@@ -207,7 +191,7 @@ export class WindowReader implements PositionSource {
     if (this.hadRows || this.#bounded || page.span > spanWorthStoring) this.dirty = true;
     this.settled = page.windowEnd && page.facts.bounded === true;
     if (page.windowEnd && this.#own) this.fresh = true;
-    return { ...page, position, took: asked.took, wantsCut: page.facts.wants_cut === true };
+    return { ...page, position, took, wantsCut: page.facts.wants_cut === true };
   }
 
   /** Waits for a page. If it was to open a window and does not come, the reader has not looked. */
@@ -245,25 +229,8 @@ export class WindowReader implements PositionSource {
     const held = [...this.partitions];
     const epochs = held.map((one) => one.epoch);
     const sent = performance.now();
-    const answer = translated(() =>
-      queryPrepared(session, readSql, [
-        identity.consumer,
-        identity.owner,
-        numbersText(held.map((one) => one.number)),
-        numbersText(epochs),
-        place.target?.content ?? null,
-        place.target?.number ?? null,
-        place.lastId === undefined,
-        place.seen.content,
-        place.lastId ?? null,
-        place.afterId,
-        limits.rows,
-        limits.bytes,
-        limits.scanned,
-        started.content,
-        identity.channels[0],
-      ])
-    );
+    const of = held.map(({ number }, i) => ({ number, epoch: epochs[i]! }));
+    const answer = askPage(session, identity, started, place, of, limits);
     const asked = { session, place, held, epochs, limits, answer, took: Infinity };
     answer.then(
       () => asked.took = performance.now() - sent,
