@@ -196,14 +196,20 @@ function read(given: readonly string[]): () => Promise<number> {
     stderr: (text) => texts.push(text),
     onExit: (code) => {
       if (texts.length > 0) {
-        // The parser puts the option before a message of ours that begins with it.
-        const said = texts.join("\n").replace(/^Error: (?:`([^`]+)`: (?=\1 ))?/, "hark: ");
-        printErrorSync(withoutSecrets(said));
+        printErrorSync(withoutSecrets(plain(texts.join("\n"))));
         printErrorSync(`Try: hark ${commandIn(args)}--help`);
       }
       throw new Shown(args.length === 0 ? exitCodes.usage : code);
     },
   });
+}
+
+/** What the parser says, in our words. It puts the option before a message of ours that begins with it. */
+function plain(said: string): string {
+  return said.replace(/^Error: (?:`([^`]+)`: (?=\1 ))?/, "hark: ")
+    .replace(/^hark: Missing option `([^`]+)`\./, "hark: $1 is missing.")
+    .replace(/^hark: Expected an? `([^`]+)`, but too few arguments\./, "hark: $1 is missing.")
+    .replace(/^hark: `([^`]+)` requires `([^`]+)`\./, "hark: $1 is given without its value, $2.");
 }
 
 /** The command that was typed, for the hint. */

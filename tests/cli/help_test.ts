@@ -6,6 +6,20 @@ import { oneByOne, output, ran, refused } from "./_support/hark.ts";
 
 const names = Object.keys(commands);
 
+Deno.test("what is missing on the command line is named", async () => {
+  const cases: [args: string[], sentence: string][] = [
+    [["cleanup"], "--older-than is missing."],
+    [["schedule", "add"], "NAME is missing."],
+    [["seek"], "CONSUMER is missing."],
+    [["dead", "list", "--limit"], "--limit is given without its value, N."],
+  ];
+  for (const [args, sentence] of cases) {
+    const { code, stderr } = await ran(args);
+    assert.equal(code, 2, stderr);
+    assert.equal(stderr.split("\n")[0], `hark: ${sentence}`);
+  }
+});
+
 Deno.test("hark --help names every command and the exit codes, and asks for no right", async () => {
   await using folder = await scratch();
   const audit = `${folder.path}/audit.jsonl`;

@@ -102,7 +102,7 @@ test("notify refuses what cannot be published, with what to do", async ({ url, s
     [["notify", "orders", "{id:42}"], /not JSON/],
     [["notify", "orders", "1", "2"], /2/],
     [["notify", "orders", "--key", "k".repeat(1001)], /longer than 1,000/],
-    [["notify", "orders", "--key"], /requires `KEY`/],
+    [["notify", "orders", "--key"], /--key is given without its value, KEY\./],
     [["notify", "orders", "--header", "novalue"], /NAME=VALUE/],
     [["notify", "orders", "--header", "a=1", "--header", "a=2"], /once/],
     [["notify", "orders", "1", "--stdin"], /--stdin/],

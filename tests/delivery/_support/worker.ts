@@ -151,7 +151,7 @@ async function main(url: string, config: WorkerConfig): Promise<void> {
       break;
     } catch (error) {
       // So is a start that fails because the server goes away again.
-      if ((error as HarkError).code !== "UNREACHABLE" || performance.now() - began > 10_000) {
+      if ((error as HarkError).code !== "UNREACHABLE" || performance.now() - began > 60_000) {
         throw error;
       }
       await pause(100);
