@@ -2,13 +2,13 @@
  * Instructions: how many machine instructions one publish executes, compared with a plain INSERT of
  * the same row that returns its id. Callgrind counts them on a single-user server, so nothing else on
  * the machine disturbs the figures: they repeat to about 1 %. A call is one `execute` with its
- * transaction.
+ * transaction. Each variant begins with empty tables, so that their indexes are equally high.
  *
  *     deno task bench instructions [--calls 100] [--version 18] [--only "no reader,elsewhere"]
  *       [--bytes 24] [--json]
  *
  * Starts a throwaway server of its own, and ignores DATABASE_URL. Needs valgrind, and says so where
- * it is missing.
+ * it is missing. `writers.ts` has what a watch costs the statements that write to its table.
  *
  * @module
  */
@@ -18,6 +18,7 @@ import { connect, type Database, migrate } from "@hark/postgres";
 import { startEmbedded } from "../src/embedded/mod.ts";
 import { flags, round, say } from "./flags.ts";
 import { insertMany, payloadOf, plainTable } from "./floor.ts";
+import { type Variant, writers } from "./writers.ts";
 import { print } from "./table.ts";
 
 const given = flags({ calls: "100", version: "", only: "", bytes: "24" });
@@ -35,19 +36,6 @@ const batch = () =>
       Array.from({ length: size }, (_, n) => ({ channel: "bench", payload: payloadOf(bytes, n) })),
     )
   }'`;
-
-interface Variant {
-  /** The variant to compare with, instead of the first. */
-  readonly floor?: string;
-  /** Statements before the calls, one a line. */
-  readonly before?: readonly string[];
-  /** Statements after them. */
-  readonly after?: readonly string[];
-  /** What is prepared as `p`. */
-  readonly prepared: string;
-  /** The arguments of call number `n`. */
-  readonly call: (n: number) => string;
-}
 
 const notify = "(text, jsonb) as select hark.notify($1, $2)";
 const onOne = () => `'bench', '${payload}'`;
@@ -107,6 +95,7 @@ const variants: Readonly<Record<string, Variant>> = {
     call: batch,
     floor: plainBatch,
   },
+  ...writers,
 };
 
 /** A server for the measurement, stopped, with a database for each kind of owner. */
@@ -164,7 +153,7 @@ interface Server {
 }
 
 /** Callgrind writes down what it has counted, and begins anew, when this function is called. */
-const marker = "pg_backend_pid";
+const marker = "pg_my_temp_schema";
 const mark = `select ${marker}()`;
 
 /** The instructions of one call of each variant, on a single-user server. */
@@ -174,17 +163,19 @@ async function measure(
   measured: readonly Variant[],
 ): Promise<number[]> {
   const statements = ["prepare p as select 1", mark, mark]; // between these two: the mark itself
-  for (const { before = [], after = [], prepared, call } of measured) {
-    statements.push("delete from hark.sleepers", "select hark.shut_gates()", ...before);
+  for (const { before = [], after = [], prepared, call, calls: own = calls } of measured) {
+    statements.push("truncate hark.log, plain.log", "delete from hark.sleepers");
+    statements.push("select hark.shut_gates()", ...before);
     statements.push("deallocate p", `prepare p ${prepared}`);
     // The plans are made, and kept, within the first calls.
-    for (let n = 0; n < 10; n++) statements.push(`execute p(${call(n)})`);
+    const warm = Math.min(10, own);
+    for (let n = 0; n < warm; n++) statements.push(`execute p(${call(n)})`);
     statements.push(mark);
-    for (let n = 0; n < calls; n++) statements.push(`execute p(${call(n)})`);
+    for (let n = warm; n < warm + own; n++) statements.push(`execute p(${call(n)})`);
     statements.push(mark, ...after);
   }
   const counts = await countsBetweenMarks(server, database, statements);
-  return measured.map((_, n) => (counts[2 * n + 3]! - counts[1]!) / calls);
+  return measured.map((variant, n) => (counts[2 * n + 3]! - counts[1]!) / (variant.calls ?? calls));
 }
 
 /** The instructions up to each mark, from the one before it. */

@@ -152,7 +152,8 @@ create table hark.gate_lock ();
 create table hark.delivery_lock ();
 create table hark.segments_lock ();
 
--- The gates in front of hark.sleepers (read/wake.sql): 64 sequences of 64 bits.
+-- The gates in front of hark.sleepers (read/wake.sql): 64 sequences of 64 bits, and one that stands before them all.
+create sequence hark.front_gate minvalue -9223372036854775808 cache 1;
 do $$
 begin
   for n in 0..63 loop

@@ -21,9 +21,10 @@ create or replace function hark.notify(
 language plpgsql volatile security definer
 as $$
 begin
-  -- hark.context is null in a session that never had one. `is not false` also finds a null.
-  if ($1 operator(pg_catalog.=) '') is not false or pg_catalog.octet_length($1) operator(pg_catalog.>) 200
-    or pg_catalog.octet_length($3) operator(pg_catalog.>) 1000
+  -- The lengths of channel and key in one comparison, which also finds an empty channel: -1 is the highest oid.
+  -- hark.context is null in a session that never had one.
+  if $1 is null or greatest((pg_catalog.octet_length($1) operator(pg_catalog.-) 1)::pg_catalog.oid,
+      pg_catalog.octet_length($3)::pg_catalog.oid) operator(pg_catalog.>) 199::pg_catalog.oid
     or $4 is not null or pg_catalog.current_setting('hark.context', true) is not null
   then
     if ($1 operator(pg_catalog.=) '') is not false or pg_catalog.char_length($1) operator(pg_catalog.>) 200
@@ -38,8 +39,10 @@ begin
   end if;
   insert into hark.log (xid, channel, key, payload, headers, created_at)
   values (pg_catalog.pg_current_xact_id(), $1, $3, coalesce($2, 'null'::pg_catalog.jsonb), $4, pg_catalog.clock_timestamp());
-  if hark.is_gate_open($1) then
-    perform hark.wake_one($1);
+  if hark.is_front_gate_open($1) then
+    if hark.is_gate_open($1) then
+      perform hark.wake_one($1);
+    end if;
   end if;
   return pg_catalog.currval('hark.log_id_seq'::pg_catalog.regclass);
 end

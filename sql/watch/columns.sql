@@ -133,6 +133,24 @@ create or replace function hark.in_row(expression text, alias text, name text) r
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$ select replace($1, '%1$s', format('%I.%I', $2, $3)) $$;
 
+-- The columns in the order in which jsonb stores their names. An object that is built in another order is sorted first:
+-- for payload "full" that was a seventh of all that a trigger executes.
+create or replace function hark.in_order(described jsonb)
+returns table (name text, argument text, included boolean, plain boolean, place bigint)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select c.name, c.argument, c.included, c.plain, row_number() over (order by octet_length(c.name), c.name collate "C")
+  from hark.columns_in($1) c
+$$;
+
+-- `rows`, a table or a query in brackets, with the columns in this order.
+create or replace function hark.rows_in_order(described jsonb, rows text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select format('(select %s from %s hark_one)', string_agg(format('hark_one.%I', c.name), ', ' order by c.place), $2)
+  from hark.in_order($1) c
+$$;
+
 create or replace function hark.row_value(described jsonb, alias text, as_a_whole boolean) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -145,7 +163,7 @@ as $$
     select (c.place - 1) / 45,
       string_agg(format('%L, %s', c.name, hark.in_row(c.argument, $2, c.name)), ', ' order by c.place) filter (where c.included),
       bool_and(c.included and c.plain)
-    from hark.columns_in($1) c
+    from hark.in_order($1) c
     group by 1
   ) part (number, pairs, all_plain)
   where part.pairs is not null or $3

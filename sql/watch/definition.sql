@@ -122,7 +122,7 @@ declare
   statements text[];
   unmoved text[];
   facts text := case when tree then null
-    else '''schema'', hark.of_schema, ''table'', hark.of_table, ''action'', hark.operation, ''metadata'', hark.metadata' end;
+    else '''table'', hark.of_table, ''action'', hark.operation, ''schema'', hark.of_schema%2$s, ''metadata'', hark.metadata' end;
   executed text := format(E'      execute hark.statement using %s, hark.head, hark.headers;\n      get diagnostics hark.made = row_count;',
     case when d ->> 'mode' = 'statement' then 'null::text, null::text' else 'old, new' end);
 begin
@@ -170,7 +170,7 @@ begin
     'user', session_user, 'role', coalesce(nullif(current_setting('role'), 'none'), session_user),
     'application', current_setting('application_name'), 'session', pg_backend_pid(),
     'transaction', pg_current_xact_id()::text);
-  head := jsonb_build_object('schema', %3$s, 'table', %4$s, 'action', tg_op, 'metadata', hark.metadata)%5$s;
+  head := jsonb_build_object('id', null, 'schema', %3$s, 'table', %4$s, 'action', tg_op, 'metadata', hark.metadata)%5$s;
   headers := hark.with_context(%6$L);
   if (%7$s) is distinct from %8$s then
     -- The table's columns have changed since this function was created: build the statements anew.

@@ -2,8 +2,9 @@
 
 -- The statements that publish what an operation did to the rows that `old` and `new` give. None if the
 -- watch does not cover the operation. `head` and `headers` are expressions. `facts` are the pairs that
--- `head` is made of, if they are at hand. To make a payload together with its rows is faster than to add
--- the rows to a head. `unmoved`: an UPDATE that has changed no row's key.
+-- `head` is made of, if they are at hand, with a place for the list of changed columns. To make a payload
+-- together with its rows is faster than to add the rows to a head. Pairs come in jsonb's order of their names, and a
+-- head has an "id" already, so that nothing need be sorted. `unmoved`: an UPDATE that has changed no row's key.
 create or replace function hark.watch_statements(
   relation oid, definition jsonb, operation text, old text, new text, head text, headers text, facts text default null,
   unmoved boolean default false
@@ -33,7 +34,7 @@ declare
   at_once boolean := facts is not null and hark.is_whole(cs);
   begin_of text := 'insert into hark.published (channel, key, payload, headers)';
   only_id boolean := not (full_rows or payload = 'new' and operation <> 'DELETE');
-  whole text := case when only_id or facts is null then head || ' || jsonb_build_object(%s)' else 'jsonb_build_object(' || replace(facts, '%', '%%') || ', %s)' end;
+  whole text := case when only_id or facts is null then head || ' || jsonb_build_object(%1$s%2$s)' else 'jsonb_build_object(%1$s, ' || facts || ')' end;
   made text[] := '{}';
 begin
   if not d -> 'operations' ? lower(operation) then
@@ -50,13 +51,17 @@ begin
       row_alias text := case operation when 'INSERT' then 'new' else 'old' end;
       has_row boolean := payload <> 'key' and (operation = 'INSERT' or full_rows);
     begin
-      source := format('%s as %I', case operation when 'INSERT' then new else old end, row_alias);
+      source := case operation when 'INSERT' then new else old end;
+      if has_row and at_once and d ->> 'condition' is null then
+        source := hark.rows_in_order(cs, source);
+      end if;
+      source := format('%s as %I', source, row_alias);
       if d ->> 'condition' is not null then
         source := format('%s cross join %s as %I', source, nothing, case operation when 'INSERT' then 'old' else 'new' end);
       end if;
       fields := case when only_id then hark.with_id(head, cs, row_alias, by_hand) else format(whole, format('''id'', %s%s', hark.id_value(cs, row_alias, by_hand),
         case when has_row then format(', %L, %s', row_alias,
-          case when at_once then format('%I.*', row_alias) else hark.row_value(cs, row_alias, true) end) else '' end)) end;
+          case when at_once then format('%I.*', row_alias) else hark.row_value(cs, row_alias, true) end) else '' end), '') end;
       if has_row then
         fields := format('case when %s then %s || jsonb_build_object(''id'', %s, ''truncated'', true) else %s end',
           hark.is_wide(cs, d ->> 'max_bytes', array[row_alias]), head, hark.id_value(cs, row_alias, by_hand), fields);
@@ -78,6 +83,10 @@ begin
       whole_row := whole_row || '_';
     end loop;
     at_once := at_once and payload <> 'key';
+    if at_once then
+      old := hark.rows_in_order(cs, old);
+      new := hark.rows_in_order(cs, new);
+    end if;
     source := format(
       '(select row_number() over () as %3$I, %5$I.*%4$s from %1$s %5$I) as old join '
       '(select row_number() over () as %3$I, %5$I.*%4$s from %2$s %5$I) as new on new.%3$I = old.%3$I', old, new, by_number,
@@ -127,12 +136,11 @@ begin
   fields := format('''id'', %s', hark.id_value(cs, 'new', by_hand));
   fields := case when only_id then hark.with_id(head, cs, 'new', by_hand) else format(whole, case payload
     when 'new' then format('%s, ''new'', %s', fields, columns)
-    when 'full' then format('%s, ''old'', %s, ''new'', %s, ''changed'', %s', fields,
-      old_columns, columns, coalesce(changed, '''[]''::jsonb'))
-    else format('%1$s, ''old'', (%2$s) - %4$s, ''new'', (%3$s) - %4$s, ''changed'', %5$s', fields,
+    when 'full' then format('%s, ''new'', %s, ''old'', %s', fields, columns, old_columns)
+    else format('%1$s, ''new'', (%3$s) - %4$s, ''old'', (%2$s) - %4$s', fields,
       case when at_once then format('to_jsonb(%s)', old_columns) else old_columns end,
-      case when at_once then format('to_jsonb(%s)', columns) else columns end, coalesce(unchanged, '''{}''::text[]'), coalesce(changed, '''[]''::jsonb'))
-  end) end;
+      case when at_once then format('to_jsonb(%s)', columns) else columns end, coalesce(unchanged, '''{}''::text[]'))
+  end, case when full_rows then format(', ''changed'', %s', coalesce(changed, '''[]''::jsonb')) else '' end) end;
   if has_key then
     fields := format('case when %s then %s || ''{"action": "INSERT", "moved": true}''::jsonb || jsonb_build_object(''id'', %s%s) '
       'else %s end', moved, head, hark.id_value(cs, 'new', by_hand),

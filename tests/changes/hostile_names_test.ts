@@ -11,6 +11,7 @@ const names = [
   "hark",
   "hark_n",
   "hark_n_",
+  "hark_one",
   "hark_old",
   "head",
   "headers",

@@ -276,6 +276,9 @@ test("the limits hold for plain SQL too, by name", async (context) => {
   const cases: [string, HarkErrorCode][] = [
     ["select hark.notify('')", "BAD_CHANNEL"],
     ["select hark.notify(repeat('x', 201))", "BAD_CHANNEL"],
+    ["select hark.notify(repeat('é', 201))", "BAD_CHANNEL"],
+    ["select hark.notify('', key => 'k')", "BAD_CHANNEL"],
+    ["select hark.notify('c', key => repeat('x', 1001))", "BAD_PAYLOAD"],
     ["select hark.notify(repeat('é', 200), '{}', repeat('é', 1001))", "BAD_PAYLOAD"],
     ["select hark.notify('c', '{}', null, '[1]')", "BAD_PAYLOAD"],
     ["select hark.notify('c', '\"\\u0000\"')", "DATABASE"],
@@ -286,4 +289,14 @@ test("the limits hold for plain SQL too, by name", async (context) => {
   }
   await assert.rejects(db.query("select hark.notify(null)"), { name: "HarkError" });
   assert.deepEqual(await context.sql("select * from hark.log"), []);
+  const allowed = [
+    "repeat('x', 200)",
+    "repeat('é', 200)",
+    "'c', key => ''",
+    ...["repeat('x', 200)", "repeat('x', 201)", "repeat('x', 1000)", "repeat('é', 1000)"]
+      .map((key) => `'c', key => ${key}`),
+  ];
+  for (const given of allowed) await db.query(`select hark.notify(${given})`);
+  const [{ count }] = await context.sql("select count(*)::int from hark.log");
+  assert.equal(count, allowed.length);
 });

@@ -6,19 +6,22 @@ import { Reading, Running } from "../faults/_support/running.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
 import { asleep, Ears, RARELY } from "./_support/sleeping.ts";
 
-/** How many gates are open, each counted once for each of its bits. */
+/** How many gates are open, each counted once for each of its bits. The front gate has the bits of all. */
 async function openBits({ sql }: Pick<TestContext, "sql">): Promise<number> {
   const [row] = await sql(
-    `select sum(length(replace(coalesce(pg_sequence_last_value(g), 0)::bit(64)::text, '0', '')))::int as open
-     from unnest(hark.gates()) g`,
+    `select sum(length(replace(v::bit(64)::text, '0', '')))::int as open, bit_or(v)::text as all,
+       coalesce(pg_sequence_last_value('hark.front_gate'), 0)::text as front
+     from unnest(hark.gates()) g cross join coalesce(pg_sequence_last_value(g), 0) v`,
   );
+  assert.equal(row.front, row.all);
   return row.open;
 }
 
 /** How many of these channels have an open gate. */
 async function openAmong({ sql }: TestContext, names: readonly string[]): Promise<number> {
   const [row] = await sql(
-    "select count(*) filter (where hark.is_gate_open(n))::int as open from unnest($1::text[]) n",
+    `select count(*) filter (where hark.is_front_gate_open(n) and hark.is_gate_open(n))::int as open
+     from unnest($1::text[]) n`,
     [names],
   );
   return row.open;

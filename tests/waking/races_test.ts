@@ -22,6 +22,20 @@ const manyInOne = `select hark.notify_many('[{"channel": "c", "payload": 1}]')`;
 
 const races: Staging[] = [
   {
+    promise: "what is published while a reader sleeps wakes",
+    breaks: [{
+      rule: "where the front gate stays shut",
+      in: "hark.gates_of",
+      from: "array['hark.front_gate', hark.gate_of(n.name)]",
+      to: "array[hark.gate_of(n.name)]",
+    }],
+    stage: async (lab) => {
+      await using sleeper = await Sleeper.asleep(lab);
+      await lab.sql("select hark.notify('c', '1')");
+      await sleeper.isGiven(1);
+    },
+  },
+  {
     promise: "what was published before a reader slept, and commits after, wakes",
     breaks: [forgetful],
     stage: async (lab) => {

@@ -330,6 +330,7 @@ test("a function without a search_path of its own is one of those that are made 
   assert.deepEqual(open.map(({ name }) => name), [
     "gate_of",
     "gates",
+    "is_front_gate_open",
     "is_gate_open",
     "notify",
     "notify_many",
@@ -355,7 +356,9 @@ test("a trap is seen when a function falls into one", async (context) => {
   for (
     const [name, from, to] of [
       ["notify", "pg_catalog.clock_timestamp()", "clock_timestamp()"],
-      ["notify", "operator(pg_catalog.>) 1000", "> 1000::pg_catalog.int4"],
+      ["notify", "operator(pg_catalog.-) 1", "- 1::pg_catalog.int4"],
+      ["notify", "operator(pg_catalog.>) 199", "> 199"],
+      ["is_front_gate_open", "operator(pg_catalog.<) 0", "< 0::pg_catalog.int8"],
       ["is_gate_open", "operator(pg_catalog.<) 0", "< 0::pg_catalog.int8"],
       ["gate_of", "pg_catalog.hashtext(", "hashtext("],
       ["wake_one", "operator(pg_catalog.<>) 'off'", "<> 'off'::pg_catalog.text"],
