@@ -1,7 +1,7 @@
 /** For whom a page is that several consumers read in common, and that each of the checks is needed. */
 
 import assert from "node:assert/strict";
-import { test, type TestContext } from "../harness/mod.ts";
+import { spawnDeno, test, type TestContext } from "../harness/mod.ts";
 import { type Break, replaceIn } from "./_support/staging.ts";
 import { cut } from "./_support/reader.ts";
 
@@ -135,4 +135,25 @@ test("a page in common is not for one that is removed, and not there if it is fo
   assert.equal((await routes(context, all))[0].routes, "110111", "in any order");
   assert.deepEqual(await routes(context, all, 5), []);
   assert.deepEqual(await routes(context, []), []);
+});
+
+test("who keeps a small share of pages in common keeps nothing else of them in memory", {
+  timeout: 120_000,
+}, async (context) => {
+  const all = await members(context);
+  const seen = await cut(await context.client());
+  // A page of 900 KB, of which the last consumer has some bytes.
+  await context.sql(
+    `select hark.notify('a' || n, to_jsonb(case n when 5 then repeat('small', 4) else repeat(md5(n::text), 5600) end))
+     from generate_series(0, 5) n`,
+  );
+  // A process whose heap ends at 64 MB.
+  await using child = spawnDeno([
+    "tests/windows/_support/common_pages.ts",
+    context.url,
+    JSON.stringify(all),
+    seen,
+    "200",
+  ], { permissions: ["-P=test", "--v8-flags=--max-old-space-size=64"] });
+  await child.line(/^kept 200 of 1$/, { deadline: 90_000 });
 });

@@ -93,7 +93,7 @@ export async function readInCommon(
     // One of them stores a mark, if it is time for one.
     const facts = isFirst ? page.facts : { ...page.facts, wants_cut: false };
     isFirst = false;
-    return { page: { ...page, rows, facts }, target: end, took, isHeavy };
+    return { page: { ...page, rows: sharing.freed(rows), facts }, target: end, took, isHeavy };
   });
 }
 
@@ -108,10 +108,14 @@ const memberOf = ({ identity: { consumer, owner, channels }, held }: Wish) => ({
 const sizeOfRow = ({ payload, headers }: PageRow) =>
   100 + (payload?.length ?? 0) + (headers?.length ?? 0);
 
+/** The same text, which keeps no other text in memory: V8 makes each part of a text hold on to the whole. */
+const copyOf = (text: string | null) => text === null ? null : ` ${text}`.slice(1);
+
 /** The rows of a page, and whose they are. */
 class Sharing {
   readonly #rows: readonly PageRow[];
   readonly #byChannel: ReadonlyMap<string, readonly PageRow[]>;
+  readonly #copies = new Map<readonly PageRow[], readonly PageRow[]>();
   /** Of lists that several have. */
   readonly #sizes = new Map<readonly PageRow[], number>();
 
@@ -144,6 +148,24 @@ class Sharing {
       this.#sizes.set(rows, size);
     }
     return size;
+  }
+
+  /**
+   * These rows without the rest of the page. A consumer that handles its part late would keep all of it in
+   * memory, of which its limits know nothing. If most of the page is its own, it stays as it is.
+   */
+  freed(rows: readonly PageRow[]): readonly PageRow[] {
+    if (rows.length === 0 || 2 * this.sizeOf(rows) >= this.bytes) return rows;
+    let copies = this.#copies.get(rows);
+    if (copies === undefined) {
+      copies = rows.map((row) => ({
+        ...row,
+        payload: copyOf(row.payload),
+        headers: copyOf(row.headers),
+      }));
+      this.#copies.set(rows, copies);
+    }
+    return copies;
   }
 
   rowsFor({ identity, held, partitions, place: { afterId } }: Wish): readonly PageRow[] {
