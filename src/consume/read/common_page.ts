@@ -11,7 +11,7 @@ import { HarkError } from "../../errors.ts";
 import type { PageLimits } from "../state/context.ts";
 import type { Held, Identity } from "../state/identity.ts";
 import { type Mark, markOf } from "../state/position.ts";
-import { type Page, pageColumns, type PageRow, parsePage } from "./page.ts";
+import { copiesOf, type Page, pageColumns, type PageRow, parsePage, sizeOfRow } from "./page.ts";
 import type { Place } from "./window_page.ts";
 
 /** The limits of a page that is read in common. A consumer with smaller ones reads by itself. */
@@ -105,12 +105,6 @@ const memberOf = ({ identity: { consumer, owner, channels }, held }: Wish) => ({
   epochs: held.map(({ epoch }) => epoch),
 });
 
-const sizeOfRow = ({ payload, headers }: PageRow) =>
-  100 + (payload?.length ?? 0) + (headers?.length ?? 0);
-
-/** The same text, which keeps no other text in memory: V8 makes each part of a text hold on to the whole. */
-const copyOf = (text: string | null) => text === null ? null : ` ${text}`.slice(1);
-
 /** The rows of a page, and whose they are. */
 class Sharing {
   readonly #rows: readonly PageRow[];
@@ -158,11 +152,7 @@ class Sharing {
     if (rows.length === 0 || 2 * this.sizeOf(rows) >= this.bytes) return rows;
     let copies = this.#copies.get(rows);
     if (copies === undefined) {
-      copies = rows.map((row) => ({
-        ...row,
-        payload: copyOf(row.payload),
-        headers: copyOf(row.headers),
-      }));
+      copies = copiesOf(rows);
       this.#copies.set(rows, copies);
     }
     return copies;

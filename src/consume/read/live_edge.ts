@@ -10,7 +10,7 @@ import type { PageLimits } from "../state/context.ts";
 import type { SubscriptionGap } from "../subscribe_options.ts";
 import { isLater, type Mark, type Position, seeTheSame } from "../state/position.ts";
 import { EphemeralReader } from "./ephemeral_reader.ts";
-import type { Page, PageRow } from "./page.ts";
+import { copiesOf, type Page, type PageRow, sizeOfRow } from "./page.ts";
 
 /** The pages of the edge. A subscription with smaller ones reads by itself. */
 export const edgeLimits: PageLimits = { rows: 500, bytes: 1024 * 1024, scanned: 20_000 };
@@ -153,7 +153,12 @@ export class LiveEdge {
       }
     }
     const edge = { at: reader.at!, windowEnd: page.windowEnd, gap: reader.takeGap() };
-    for (const one of [...this.#seated]) one.receive(given.get(one) ?? [], edge);
+    const size = sizeOf(page.rows);
+    for (const one of [...this.#seated]) {
+      const rows = given.get(one) ?? [];
+      // One that takes its part late would keep the whole page.
+      one.receive(2 * sizeOf(rows) < size ? copiesOf(rows) : rows, edge);
+    }
     // Whichever comes first reads the next page.
     if (!page.windowEnd) this.#ringAll();
   }
@@ -169,4 +174,8 @@ export class LiveEdge {
     this.#reader = undefined;
     for (const one of all) one.leave();
   }
+}
+
+function sizeOf(rows: readonly PageRow[]): number {
+  return rows.reduce((sum, row) => sum + sizeOfRow(row), 0);
 }

@@ -13,6 +13,23 @@ export interface PageRow extends LogRow {
   readonly partition: number;
 }
 
+/** What a row counts in memory, in bytes. */
+export const sizeOfRow = ({ payload, headers }: PageRow): number =>
+  100 + (payload?.length ?? 0) + (headers?.length ?? 0);
+
+/**
+ * The same rows, which keep no other row of their page in memory: V8 makes each part of a text hold on to
+ * the whole.
+ */
+export function copiesOf(rows: readonly PageRow[]): PageRow[] {
+  const copyOf = (text: string | null) => text === null ? null : ` ${text}`.slice(1);
+  return rows.map((row) => ({
+    ...row,
+    payload: copyOf(row.payload),
+    headers: copyOf(row.headers),
+  }));
+}
+
 /** A page, and how far the window is read after it. */
 export interface Page {
   readonly rows: readonly PageRow[];

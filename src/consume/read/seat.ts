@@ -10,7 +10,7 @@ import type { PageLimits } from "../state/context.ts";
 import { isLater, type Mark, type Position, seeTheSame } from "../state/position.ts";
 import type { EphemeralReader } from "./ephemeral_reader.ts";
 import { type AtEdge, edgeLimits, type EdgePage, LiveEdge } from "./live_edge.ts";
-import type { Page, PageRow } from "./page.ts";
+import { type Page, type PageRow, sizeOfRow } from "./page.ts";
 
 /** What the edge has read for a reader that has not taken it. */
 interface Inbox {
@@ -34,9 +34,6 @@ export interface SeatOptions {
   /** Whether it reads by itself, and never takes a place. */
   readonly alone: boolean;
 }
-
-const sizeOf = ({ payload, headers }: PageRow) =>
-  100 + (payload?.length ?? 0) + (headers?.length ?? 0);
 
 /**
  * Reads by itself until it has caught up with the edge. From then on the edge reads for it, until what
@@ -146,7 +143,7 @@ export class Seat implements AtEdge {
   receive(rows: readonly PageRow[], { at, windowEnd, gap }: EdgePage): void {
     const inbox = this.#inbox!;
     if (rows.length > 0) {
-      const bytes = rows.reduce((sum, row) => sum + sizeOf(row), inbox.bytes);
+      const bytes = rows.reduce((sum, row) => sum + sizeOfRow(row), inbox.bytes);
       const isFull = inbox.rows.length + rows.length > this.#limits.rows ||
         bytes > this.#limits.bytes;
       if (isFull && inbox.rows.length > 0) {
