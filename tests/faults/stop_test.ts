@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
-import { connect, Consumer, type Database, subscribe } from "../../mod.ts";
+// @ts-types="npm:@types/pg@8.23.1"
+import pg from "pg";
+import { connect, Consumer, type Database, type Queryable, subscribe } from "../../mod.ts";
 import {
   cutProxy,
   deferred,
@@ -189,6 +191,35 @@ test("stop() while the server is away waits for the handler in hand, and stores 
   await running.done;
   const [row] = await context.sql("select handled, owner from hark.partitions");
   assert.deepEqual([Number(row.handled), row.owner], [1, null]);
+});
+
+test("stop() while the server is away asks now and then, also when a handler's time is over", async (context) => {
+  const line = context.use(cutProxy(Number(new URL(context.url).port || 5432)));
+  const pool = new pg.Pool({ connectionString: line.through(context.url), max: 2 });
+  pool.on("error", () => {});
+  let asked = 0;
+  const driver: Queryable = {
+    query(text, values) {
+      asked++;
+      return pool.query(text, values);
+    },
+  };
+  const gate = new Gate(2);
+  const running = new Running(driver, {
+    concurrency: 2,
+    stopTimeout: 100,
+    acknowledgeInterval: 3_600_000,
+    handle: gate.handle,
+  });
+  await publish(context, 1, 2);
+  await gate.reached();
+  line.refuse();
+  const before = asked;
+  void running.consumer.stop();
+  await assert.rejects(within(running.done, { deadline: 15_000 }), /could not store that 1 /);
+  assert(asked - before < 100, `it asked ${asked - before} times`);
+  gate.open();
+  await pool.end();
 });
 
 test("stop() after the worker's session was killed in a handler stores what it handled all the same", async (context) => {

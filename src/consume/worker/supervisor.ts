@@ -134,7 +134,9 @@ export async function supervise(
             reason: messageOf(reason),
           });
         };
-        if (stopping.aborted) await link.failed(error, abandon, report, longestAtStop);
+        // After the end of its time it waits between its attempts, too.
+        const ends = abandon.aborted ? new AbortController().signal : abandon;
+        if (stopping.aborted) await link.failed(error, ends, report, longestAtStop);
         else await link.failed(error, stopping, report);
       }
     }
