@@ -71,6 +71,15 @@ test("each notification is posted to its endpoint, signed with that one's secret
   }
 });
 
+test("a dry run does not end the program where the option endpoint rejects", async (context) => {
+  const { make, send } = await setUp(context, () => new Response(), {
+    endpoint: () => Promise.reject(new Error("the lookup failed")),
+  });
+  await send("a", 1, 2);
+  const shown = await Array.fromAsync(make().preview(), ({ to }) => to);
+  assert.deepEqual(shown, ["the endpoint of c #1", "the endpoint of c #2"]);
+});
+
 test("endpoints that hang and fail hold up no other", async (context) => {
   const { make, send, received } = await setUp(
     context,

@@ -107,7 +107,10 @@ class OpenWebhooks implements OpenSink {
   describe({ notification }: RelayMessage): string {
     const endpoint = this.#checked.options.endpoint(notification);
     if (endpoint === undefined) return `${nameOf(notification)} has no endpoint`;
-    if (endpoint instanceof Promise) return `the endpoint of ${nameOf(notification)}`;
+    if (endpoint instanceof Promise) {
+      endpoint.catch(() => {}); // nothing waits for it
+      return `the endpoint of ${nameOf(notification)}`;
+    }
     const { name, url } = checkedEndpoint(endpoint);
     return `endpoint "${name}" at ${new URL(url).origin}`;
   }
