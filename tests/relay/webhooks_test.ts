@@ -77,7 +77,10 @@ test("a dry run does not end the program where the option endpoint rejects", asy
   });
   await send("a", 1, 2);
   const shown = await Array.fromAsync(make().preview(), ({ to }) => to);
-  assert.deepEqual(shown, ["the endpoint of c #1", "the endpoint of c #2"]);
+  assert.deepEqual(
+    shown,
+    [1, 2].map((id) => `the endpoint of notification ${id} of channel "c"`),
+  );
 });
 
 test("endpoints that hang and fail hold up no other", async (context) => {
