@@ -93,7 +93,11 @@ export async function migrate(db: Queryable): Promise<MigrateResult> {
       await observed("hark.migrate", db, {}, () => db.query(sql));
     } catch (error) {
       const server = serverError(error);
-      if (server?.code === "42501") throw await mayNotInstall(db, error);
+      if (server?.code === "42501") {
+        throw found === undefined && await isTaken(db)
+          ? notOurs(error)
+          : await mayNotInstall(db, error);
+      }
       if (server?.code === "2D000") {
         throw new HarkError(
           "IN_TRANSACTION",

@@ -194,6 +194,20 @@ test(
   },
 );
 
+test(
+  "who owns an empty schema named hark, and may create none, is told that it is in the way",
+  empty,
+  async (context) => {
+    const owner = await role(context);
+    await context.sql(`create schema hark authorization ${owner.name}`);
+    const db = context.use(await connect(owner.url));
+    await assert.rejects(migrate(db), {
+      code: "CONFLICT",
+      message: /"hark" that Hark did not create/,
+    });
+  },
+);
+
 test("uninstall() removes all of it, also twice, also while it was used; it can be installed again", async (context) => {
   const db = context.use(await connect(context.url));
   await notify(db, "c", 1);
