@@ -15,7 +15,7 @@ import { look } from "./look.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
-/** How long those that ask wait for a page that is on its way for others, in milliseconds. */
+/** How long those that ask wait for a page that is on its way for several, in milliseconds. */
 const gathering = 20;
 /** How long a page in common is waited for, in milliseconds. After that each reads by itself. */
 const patience = 1000;
@@ -69,7 +69,7 @@ class Line {
   #asking: Asking[] = [];
   /** The turn that is under way. */
   #turn: Promise<void> | undefined;
-  /** Whether several had the last turn. Then the first that asks waits until the others had time to. */
+  /** Whether several had the last turn. Then the first that asks gives the others time to. */
   #isCrowded = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -77,9 +77,9 @@ class Line {
     const answer = Promise.withResolvers<T>();
     this.#asking.push({ session, asker, answer });
     if (this.#asking.length === 1) {
-      if (this.#turn !== undefined) this.#timer = setTimeout(() => this.#begin(), gathering);
-      else if (this.#isCrowded) setImmediate(() => this.#begin());
-      else this.#begin();
+      if (this.#turn === undefined && !this.#isCrowded) this.#begin();
+      else if (this.#turn === undefined || !this.#isCrowded) setImmediate(() => this.#begin());
+      else this.#timer = setTimeout(() => this.#begin(), gathering);
     }
     return await answer.promise;
   }
@@ -143,7 +143,7 @@ async function readFor(group: readonly Asking[], mark: Mark | undefined): Promis
     const share = shares?.[n];
     if (one.hasFailed) continue;
     if (share === undefined) void alone(one, end, true);
-    else one.answer.resolve(one.asker.take(share));
+    else take(one, share);
   }
 }
 
@@ -156,6 +156,15 @@ function tell(asking: readonly Asking[]): void {
       one.hasFailed = true;
       one.answer.reject(error);
     }
+  }
+}
+
+/** Gives one what a page has for it. What goes wrong there is for that one only. */
+function take({ asker, answer }: Asking, share: Share): void {
+  try {
+    answer.resolve(asker.take(share));
+  } catch (error) {
+    answer.reject(error);
   }
 }
 
