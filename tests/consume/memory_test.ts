@@ -24,9 +24,9 @@ test("memory stays flat over 100,000 large rows and a slow body: a page is bound
 test("a subscription that is late keeps nothing in memory of what others read with it", {
   timeout: 120_000,
 }, async (context) => {
-  // 200 pages of 900 KB, in a process whose heap ends at 64 MB.
-  await using child = spawnDeno(["tests/consume/_support/small_reader.ts", context.url, "200"], {
+  // 100 pages of 900 KB, in a process whose heap ends at 64 MB.
+  await using child = spawnDeno(["tests/consume/_support/small_reader.ts", context.url, "100"], {
     permissions: ["-P=test", "--v8-flags=--max-old-space-size=64"],
   });
-  await child.line(/^took 200$/, { deadline: 90_000 });
+  await child.line(/^took 100$/, { deadline: 90_000 });
 });

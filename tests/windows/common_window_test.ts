@@ -153,7 +153,7 @@ test("who keeps a small share of pages in common keeps nothing else of them in m
     context.url,
     JSON.stringify(all),
     seen,
-    "200",
+    "100",
   ], { permissions: ["-P=test", "--v8-flags=--max-old-space-size=64"] });
-  await child.line(/^kept 200 of 1$/, { deadline: 90_000 });
+  await child.line(/^kept 100 of 1$/, { deadline: 90_000 });
 });
