@@ -140,7 +140,7 @@ test("stop() while it waits for work, for a retry, or for its turn returns at on
 
 /** Waits until this many are stored as handled. */
 async function stored(context: TestContext, count: number): Promise<void> {
-  const query = "select handled from hark.partitions";
+  const query = "select handled from hark.partitions where consumer = 'c'";
   await until(async () => Number((await context.sql(query))[0]?.handled) === count);
 }
 
@@ -220,6 +220,26 @@ test("stop() while the server is away asks now and then, also when a handler's t
   assert(asked - before < 100, `it asked ${asked - before} times`);
   gate.open();
   await pool.end();
+});
+
+test("a worker that could not leave when it stopped holds no partition, though its process lives on", async (context) => {
+  const line = context.use(cutProxy(Number(new URL(context.url).port || 5432)));
+  const db = context.use(await connect(line.through(context.url)));
+  // It renews the lease that both share.
+  await using other = new Running(db, { id: "other" });
+  const first = new Running(db, {});
+  await publish(context, 1, 1);
+  for (const one of [first, other]) await one.atLeast(1);
+  await stored(context, 1);
+  const since = Date.now();
+  line.refuse();
+  await said("warning", /^c was interrupted/, since);
+  await first.stop();
+  line.resume();
+  await using second = new Running(db, {});
+  await publish(context, 2, 2);
+  await second.atLeast(1);
+  assert.deepEqual(second.payloads, [2]);
 });
 
 test("stop() after the worker's session was killed in a handler stores what it handled all the same", async (context) => {

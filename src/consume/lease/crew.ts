@@ -35,6 +35,10 @@ export class Crew {
   readonly #connections: Connections | undefined;
   #session: Queryable;
   readonly #members = new Map<string, Member>();
+  /** The workers that have left, or fallen asleep. */
+  readonly #left = new WeakSet<Member>();
+  /** The owners of workers that have ended and could not leave. The next heartbeat removes them. */
+  readonly #ended = new Set<string>();
   #asking: Asking[] = [];
   #sending: Promise<void> | undefined;
   #sessionKey: bigint | undefined;
@@ -73,6 +77,7 @@ export class Crew {
         one.#lease === lease && one.#listener === listener && !one.#members.has(consumer)
       ) ?? new Crew(db, connections, lease, listener, others);
     crew.#members.set(consumer, member);
+    crew.#left.delete(member); // it may have slept
     return crew;
   }
 
@@ -122,10 +127,11 @@ export class Crew {
     const sessionKey = this.#listener?.sessionKey;
     const sent = performance.now();
     const renew = sent - this.#renewedAt >= this.#lease / 5 || sessionKey !== this.#sessionKey;
-    const absent = [...this.#members.values()].filter((one) =>
+    const silent = [...this.#members.values()].filter((one) =>
       sent - one.askedAt >= this.#lease && one.askedAt > -Infinity &&
       !asking.some(({ member }) => member === one)
     );
+    const absent = [...this.#ended, ...silent.map(({ identity }) => identity.owner)];
     const rows = await this.#query([
       this.#id,
       sessionKey === undefined ? null : String(sessionKey),
@@ -138,8 +144,9 @@ export class Crew {
       asking.every(({ member }) => member.tag !== undefined) ? null : JSON.stringify(
         asking.map(({ member }) => member.tag === undefined ? definition(member) : null),
       ),
-      `{${absent.map(({ identity }) => identity.owner).join(",")}}`,
+      `{${absent.join(",")}}`,
     ]);
+    for (const owner of absent) this.#ended.delete(owner);
     if (renew) this.#renewedAt = sent;
     this.#sessionKey = sessionKey;
     const mark = rows[0].mark === null ? undefined : markOf(rows[0].mark);
@@ -201,6 +208,7 @@ export class Crew {
         unserved,
       ])
     );
+    this.#left.add(member);
   }
 
   /**
@@ -211,10 +219,11 @@ export class Crew {
    */
   async fallAsleep(
     session: Queryable,
-    { identity: { consumer, owner } }: Member,
+    member: Member,
     held: Held,
     { least, most }: { readonly least: number; readonly most: number },
   ): Promise<number | undefined> {
+    const { consumer, owner } = member.identity;
     // A heartbeat that is on its way would let it join again.
     await this.#sending;
     const isLast = this.#members.size === 1 && this.#members.has(consumer);
@@ -239,6 +248,7 @@ export class Crew {
         )
       );
       isAsleep = row.asleep === true;
+      if (isAsleep) this.#left.add(member);
       return isAsleep ? Math.max(0, Number(row.wakes_in_ms)) : undefined;
     } finally {
       if (!isAsleep && isLast) this.#others.add(this);
@@ -255,8 +265,12 @@ export class Crew {
 
   /** The worker has ended, whether or not it could leave. */
   async end(member: Member): Promise<void> {
-    this.#members.delete(member.identity.consumer);
-    if (this.#members.size > 0) return;
+    const { consumer, owner } = member.identity;
+    this.#members.delete(consumer);
+    if (this.#members.size > 0) {
+      if (!this.#left.has(member)) this.#ended.add(owner);
+      return;
+    }
     this.#others.delete(this);
     await this.#sending;
     if (this.#connections !== undefined) await ownConnection(this.#session)?.close();
