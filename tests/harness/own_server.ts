@@ -116,8 +116,8 @@ export async function ownServer(options: OwnServerOptions = {}): Promise<OwnServ
 }
 
 /**
- * Installs, and removes what that leaves dead in the catalogs. Else who reads there first would tidy up, which
- * is written to the log and has it flushed, so that a crash would take nothing.
+ * Installs, and removes what that leaves dead in the catalogs. Otherwise the first session that reads the
+ * catalogs removes it. That is written to the WAL and has it flushed, so that a crash takes nothing.
  */
 async function installTidily(url: string): Promise<void> {
   await install(url);

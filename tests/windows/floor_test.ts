@@ -212,7 +212,7 @@ const besideAnother: Staging = {
   },
 };
 
-/** Has so many ids gone by, as if they were those of transactions that were rolled back. */
+/** Draws `count` ids and publishes with the last one, as if transactions with the others were rolled back. */
 async function goBy(lab: Lab, count: number): Promise<void> {
   await lab.sql("select setval('hark.log_id_seq', nextval('hark.log_id_seq') + $1)", [count - 2]);
   await lab.publish(1);
