@@ -22,8 +22,9 @@ language plpgsql volatile security definer
 as $$
 begin
   -- The lengths of channel and key in one comparison, which also finds an empty channel: -1 is the highest oid.
-  -- hark.context is null in a session that never had one.
-  if $1 is null or greatest((pg_catalog.octet_length($1) operator(pg_catalog.-) 1)::pg_catalog.oid,
+  -- hark.context is null in a session that never had one. A null payload is looked for here: coalesce in the
+  -- insert costs 1 % of a publish more.
+  if $1 is null or $2 is null or greatest((pg_catalog.octet_length($1) operator(pg_catalog.-) 1)::pg_catalog.oid,
       pg_catalog.octet_length($3)::pg_catalog.oid) operator(pg_catalog.>) 199::pg_catalog.oid
     or $4 is not null or pg_catalog.current_setting('hark.context', true) is not null
   then
@@ -36,9 +37,10 @@ begin
     if pg_catalog.current_setting('hark.context', true) operator(pg_catalog.<>) '' then
       $4 := hark.in_context($4);
     end if;
+    $2 := coalesce($2, 'null'::pg_catalog.jsonb);
   end if;
   insert into hark.log (xid, channel, key, payload, headers, created_at)
-  values (pg_catalog.pg_current_xact_id(), $1, $3, coalesce($2, 'null'::pg_catalog.jsonb), $4, pg_catalog.clock_timestamp());
+  values (pg_catalog.pg_current_xact_id(), $1, $3, $2, $4, pg_catalog.clock_timestamp());
   if hark.is_front_gate_open($1) then
     if hark.is_gate_open($1) then
       perform hark.wake_one($1);
