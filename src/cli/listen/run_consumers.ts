@@ -19,10 +19,10 @@ import { named } from "../text.ts";
 import { deferredDatabase } from "./deferred_database.ts";
 import { drain } from "./drain.ts";
 import { list } from "./listed.ts";
-import { findConsumers, type Found, select } from "./modules.ts";
+import type { Found } from "./modules.ts";
 import { Probes } from "./probes.ts";
 import { runAll } from "./run_all.ts";
-import { sampleConsumer } from "./sample.ts";
+import { consumersOf } from "./selected.ts";
 import { overridesOf, type Settings } from "./settings.ts";
 import { skipUnread } from "./skip_unread.ts";
 import { turnOnTelemetry } from "./telemetry.ts";
@@ -88,10 +88,7 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
     return await serve(o, work, url, threads.found, probes, threads.run.bind(threads));
   }
   const deferred = deferredDatabase();
-  const found = work.modules.length === 0
-    ? [sampleConsumer(deferred.db)]
-    : await findConsumers(work.modules, deferred.db, work.overrides);
-  const selected = select(found, work);
+  const selected = await consumersOf(work, deferred.db);
   if (o.list) return await list(selected, o, url);
   return await serve(o, work, url, selected, probes, (db, _url, signal) => {
     deferred.become(db);
