@@ -23,11 +23,13 @@ const glance = 3;
 const idleGlance = 10;
 const awhile = 200;
 /**
- * If looks find this many a millisecond, the reader waits for looks no more than this share of its time.
- * What that saves is worth more than the milliseconds by which a notification comes later.
+ * If looks find this many a millisecond, the reader spends no more than this share of its time on looks,
+ * unless it would then wait for longer than this from one to the next, in milliseconds. What that saves
+ * is worth more than the milliseconds by which a notification comes later.
  */
 const many = 1.5;
-const lookShare = 0.2;
+const lookShare = 0.1;
+const longestPause = 20;
 
 /**
  * Rings a reader's bell often enough that nothing is missed.
@@ -198,7 +200,9 @@ export class Wakeup implements Wakes {
       const { count, at } = this.#looked;
       const isMuch = found !== undefined && found - count >= many * (now - at);
       this.#looked = { count: found ?? 0, at: now };
-      const pause = isMuch ? Math.min(idleGlance, Math.max(glance, lookTime / lookShare)) : glance;
+      const pause = isMuch
+        ? Math.min(longestPause, Math.max(glance, lookTime / lookShare))
+        : glance;
       this.#next = now + (now - busyAt < awhile ? pause : idleGlance);
       this.#bell.ring();
     }
