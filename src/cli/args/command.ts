@@ -9,11 +9,11 @@ import { lineBreak, type Message, text } from "@optique/core/message";
 import { map } from "@optique/core/modifiers";
 import type { InferValue, Parser } from "@optique/core/parser";
 import { command, passThrough } from "@optique/core/primitives";
-import type { Database } from "../database/database.ts";
-import { exitCodes } from "./exit_codes.ts";
+import type { Database } from "../../database/database.ts";
+import { exitCodes } from "../exit_codes.ts";
 import { database, type DatabaseOptions, json, plainText, replica } from "./options.ts";
-import { complain, print, printJson } from "./output.ts";
-import { shellWord } from "./text.ts";
+import { complain, print, printJson } from "../print/output.ts";
+import { shellWord } from "../print/text.ts";
 
 /** What a command does once its options are read; gives the exit code. */
 export type Action = () => Promise<number>;
@@ -104,7 +104,7 @@ export function databaseCommand<F extends Fields = Record<never, never>>(
   return described(given, { ...given.options, ...shared }, async (all) => {
     const o = Object.fromEntries(Object.entries(all).filter(([name]) => !(name in shared)));
     given.check?.(o as Values<F>);
-    const { openDatabase } = await import("./database.ts");
+    const { openDatabase } = await import("../database.ts");
     const { json, ...where } = all as unknown as DatabaseOptions & { readonly json: boolean };
     await using db = await openDatabase(where, given.name.split(" ")[0]!, given.replica);
     return await answer(await given.run(db, o as Values<F>, json) ?? exitCodes.ok, json);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { durationText, numberText, shellWord } from "../show.ts";
+import { durationText, numberText, shellWord } from "../../show.ts";
 import { visible } from "./style.ts";
 
 export { durationText, numberText, shellWord };
