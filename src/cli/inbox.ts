@@ -4,7 +4,8 @@
  * @module
  */
 
-import { answer, databaseCommand, given } from "./args/command.ts";
+import { given } from "../given.ts";
+import { answer, databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { natsOf, natsOptions } from "./nats.ts";
 import type { DeadMessage } from "../inbox/dead.ts";

@@ -8,7 +8,8 @@ import { optional } from "@optique/core/modifiers";
 import type { LogPlace } from "../consume/start.ts";
 import type { Database } from "../database/database.ts";
 import type { Whereabouts } from "../operate/retry.ts";
-import { type Answer, databaseCommand, given } from "./args/command.ts";
+import { given } from "../given.ts";
+import { type Answer, databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
 import {
   consumer,

@@ -5,7 +5,8 @@
  */
 
 import type { NatsOptions } from "../relay/jetstream/nats_options.ts";
-import { given, type Values } from "./args/command.ts";
+import { given } from "../given.ts";
+import type { Values } from "./args/command.ts";
 import { maybe, refuse, words } from "./args/options.ts";
 import { surroundings } from "./print/surroundings.ts";
 

@@ -10,7 +10,8 @@ import type { Database } from "../database/database.ts";
 import { HarkError } from "../errors.ts";
 import { type LaterOptions, laterText } from "../publish/later.ts";
 import type { NewNotification, Published } from "../publish/notify.ts";
-import { databaseCommand, given, type Values } from "./args/command.ts";
+import { given } from "../given.ts";
+import { databaseCommand, type Values } from "./args/command.ts";
 import { notificationsIn, parsePayload } from "./ndjson.ts";
 import {
   contradiction,
@@ -155,7 +156,7 @@ function laterOf({ delay, deliverAt, dedupe, within }: Options): LaterOptions {
   return given({
     delay,
     deliverAt,
-    dedupe: dedupe === undefined ? undefined : { key: dedupe, ...given({ within }) },
+    dedupe: dedupe === undefined ? undefined : given({ key: dedupe, within }),
   });
 }
 

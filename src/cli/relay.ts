@@ -5,7 +5,8 @@
  */
 
 import { choice } from "@optique/core/valueparser";
-import { answer, databaseCommand, given } from "./args/command.ts";
+import { given } from "../given.ts";
+import { answer, databaseCommand } from "./args/command.ts";
 import { list, maybe, number, onlyOne, positional, refuse, toggle, words } from "./args/options.ts";
 import { printError } from "./print/output.ts";
 import { stopping } from "./print/signals.ts";
@@ -119,7 +120,7 @@ export const relay = databaseCommand({
     const out = relay(db, {
       id: o.id,
       channels: o.channels!,
-      to: jetStream({ ...await natsOf(o), stream, ...given({ subject, oversized }) }),
+      to: jetStream({ ...await natsOf(o), ...given({ stream, subject, oversized }) }),
       ...given({ partitions: o.partitions, inFlight: o.inFlight, from: o.from }),
     });
     if (o.check) {

@@ -5,7 +5,8 @@
  */
 
 import type { Whereabouts } from "../operate/retry.ts";
-import { databaseCommand, type Description, given } from "./args/command.ts";
+import { given } from "../given.ts";
+import { databaseCommand, type Description } from "./args/command.ts";
 import { filter } from "./dead.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { consumer, contradiction, refuse, toggle } from "./args/options.ts";

@@ -7,7 +7,8 @@
 import type { SnapshotOptions, SnapshotResult } from "../changes/snapshot.ts";
 import type { WatchResult } from "../changes/watch.ts";
 import type { WatchStatus } from "../changes/watches.ts";
-import { commandGroup, databaseCommand, given, type Values } from "./args/command.ts";
+import { given } from "../given.ts";
+import { commandGroup, databaseCommand, type Values } from "./args/command.ts";
 import { maybe, number, refuse, toggle } from "./args/options.ts";
 import { printError, printProgress } from "./print/output.ts";
 import { stopping } from "./print/signals.ts";
@@ -53,9 +54,7 @@ const add = databaseCommand({
     const onProgress = json ? undefined : progress();
     const result = await watch(db, table, {
       ...definitionOf(defined),
-      ...snapshot
-        ? { snapshot: { again, signal: stop.signal, ...given({ batchSize, onProgress }) } }
-        : {},
+      ...snapshot ? { snapshot: given({ again, signal: stop.signal, batchSize, onProgress }) } : {},
     });
     if (result.snapshot?.done === false) await printError(goOn);
     return { json: result, text: said(result) };

@@ -8,7 +8,8 @@ import { withDefault } from "@optique/core/modifiers";
 import { choice } from "@optique/core/valueparser";
 import type { LockOptions, WatchDefinition, WatchOperation } from "../changes/options.ts";
 import { aDay } from "../duration.ts";
-import { given, type Values } from "./args/command.ts";
+import { given } from "../given.ts";
+import type { Values } from "./args/command.ts";
 import {
   list as names,
   maybe,

@@ -13,7 +13,7 @@ import { choice, type ValueParser } from "@optique/core/valueparser";
 import { consumerRules } from "../../consume/option_table.ts";
 import type { ConsumerOptions } from "../../consume/options.ts";
 import { longestTimer } from "../../duration.ts";
-import { given } from "../args/command.ts";
+import { given } from "../../given.ts";
 import { kind, list, needed, number, refuse, several, toggle } from "../args/options.ts";
 import { surroundings } from "../print/surroundings.ts";
 import { duration } from "../args/values.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { given } from "../../given.ts";
 import { type DeadGroup, deadGroups } from "../../operate/dead_groups.ts";
 import { deadLetters, type DeadNotification } from "../../operate/dead.ts";
 import { htm, type Html, type Part } from "../html.ts";
@@ -32,7 +33,7 @@ export const dead: Screen = {
           ...filter,
           limit,
           contents: false,
-          ...after === undefined ? {} : { after },
+          ...given({ after }),
         }),
       ] as const
     );

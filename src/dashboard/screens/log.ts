@@ -5,6 +5,7 @@
  */
 
 import { HarkError } from "../../errors.ts";
+import { given } from "../../given.ts";
 import {
   type LogFilter,
   type LoggedNotification,
@@ -30,7 +31,7 @@ export const log: Screen = {
     const filter = filterOf(view.query);
     const before = Number(view.query.get("before")) || undefined;
     const page = await view.reading((tx) =>
-      notifications(tx, { ...filter, limit, maxScanned, ...before === undefined ? {} : { before } })
+      notifications(tx, { ...filter, limit, maxScanned, ...given({ before }) })
     );
     return [
       { id: "filter", body: form(view) },
@@ -42,20 +43,20 @@ export const log: Screen = {
 
 /** The filter that an address names. @throws {HarkError} `BAD_OPTION`. */
 function filterOf(query: URLSearchParams): LogFilter {
-  const given = (name: string) => query.get(name) || undefined;
-  const [channel, key, search, contains] = ["channel", "key", "search", "contains"].map(given);
+  const field = (name: string) => query.get(name) || undefined;
+  const [channel, key, search, contains] = ["channel", "key", "search", "contains"].map(field);
   const [from, to] = ["from", "to"].map((name) => {
-    const text = given(name);
+    const text = field(name);
     return text === undefined ? undefined : idOrTime(name, text);
   });
-  return {
-    ...channel === undefined ? {} : { channels: channel },
-    ...key === undefined ? {} : { key },
-    ...search === undefined ? {} : { search },
-    ...contains === undefined ? {} : { contains: parsed(contains) },
-    ...from === undefined ? {} : { from },
-    ...to === undefined ? {} : { to },
-  };
+  return given({
+    channels: channel,
+    key,
+    search,
+    contains: contains === undefined ? undefined : parsed(contains),
+    from,
+    to,
+  });
 }
 
 function parsed(text: string): unknown {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { given } from "../../given.ts";
 import { acts } from "../../operate/acts.ts";
 import { deletions } from "../../operate/delete.ts";
 import { logChannels } from "../../operate/log_channels.ts";
@@ -182,7 +183,7 @@ export const audit: Screen = {
     const before = Number(view.query.get("before")) || undefined;
     const [done, deleted] = await view.reading(async (tx) =>
       [
-        await acts(tx, { limit: 100, ...before === undefined ? {} : { before } }),
+        await acts(tx, given({ limit: 100, before })),
         await deletions(tx, { limit: 20 }),
       ] as const
     );
