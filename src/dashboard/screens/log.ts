@@ -15,6 +15,7 @@ import {
 import { idOrTime } from "../acts.ts";
 import { shellWord, show } from "../../show.ts";
 import { htm, type Html } from "../html.ts";
+import { toNotification } from "../links.ts";
 import { bytes, command, empty, link, numberText, section, table, value, when } from "../parts.ts";
 import { redacted, short, showsPayload } from "../payload.ts";
 import { button, type Screen, type View } from "../view.ts";
@@ -113,7 +114,7 @@ function list(view: View, page: NotificationsPage): Html {
         return {
           key: one.id,
           cells: [
-            link(view.to("/notification"), { id: one.id }, String(one.id)),
+            toNotification(view, one.id, String(one.id)),
             when(one.createdAt),
             link(
               view.to("/log"),

@@ -9,6 +9,7 @@ import { acts } from "../../operate/acts.ts";
 import { deletions } from "../../operate/delete.ts";
 import { logChannels } from "../../operate/log_channels.ts";
 import { htm, type Html } from "../html.ts";
+import { toChannel, toConsumer } from "../links.ts";
 import {
   badge,
   bytes,
@@ -84,11 +85,7 @@ export const server: Screen = {
               status.warnings.map((one) => ({
                 key: one.consumer,
                 cells: [
-                  link(
-                    view.to("/consumer"),
-                    { name: one.consumer },
-                    htm`<bdi>${one.consumer}</bdi>`,
-                  ),
+                  toConsumer(view, one.consumer),
                   when(one.oldest),
                   one.reasons.join(", "),
                 ],
@@ -125,7 +122,7 @@ export const server: Screen = {
             channels.channels.slice(0, 100).map((one) => ({
               key: one.channel,
               cells: [
-                link(view.to("/log"), { channel: one.channel }, htm`<bdi>${one.channel}</bdi>`),
+                toChannel(view, one.channel),
                 count(one.notifications),
                 bytes(one.bytes),
                 when(one.lastAt),
