@@ -131,9 +131,6 @@ export async function main(args: readonly string[], other?: Surroundings): Promi
   }
 }
 
-/** The word that a group takes if none follows it. */
-const wordsLeftOut: Readonly<Record<string, string>> = { retention: "show" };
-
 /** The arguments as the grammar takes them, where people may write less or otherwise. */
 export function asGrammar(args: readonly string[]): readonly string[] {
   const [first = "", second = "-"] = args;
@@ -144,11 +141,11 @@ export function asGrammar(args: readonly string[]): readonly string[] {
     return isKnown ? [...args.slice(1), "--help"] : args.slice(1);
   }
   if (first === "status") return withWatchApart(args);
-  const isModule = !["show", "check", "--help"].includes(second) && second !== "-";
-  if (first === "channels" && isModule) return [first, "show", ...args.slice(1)];
-  const word = wordsLeftOut[first];
-  if (word === undefined || !second.startsWith("-") || second === "--help") return args;
-  return [first, word, ...args.slice(1)];
+  // `hark channels MODULE` and `hark retention` show.
+  const isShort = first === "channels"
+    ? !["show", "check", "--help", "-"].includes(second)
+    : first === "retention" && second.startsWith("-") && second !== "--help";
+  return isShort ? [first, "show", ...args.slice(1)] : args;
 }
 
 /** `--watch` without a time, before another option: the parser would take that for the time. */
