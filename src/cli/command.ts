@@ -49,13 +49,26 @@ export interface Answer {
 // deno-lint-ignore no-explicit-any -- the states of parsers are their own matter
 export type Fields = Readonly<Record<string, Parser<"sync", any, any>>>;
 
-/** The values of options. */
-export type Values<F extends Fields> = { readonly [Name in keyof F]: InferValue<F[Name]> };
+/** The names of options that may be left out. */
+type Optional<F extends Fields> = {
+  [Name in keyof F]: undefined extends InferValue<F[Name]> ? Name : never;
+}[keyof F];
 
-/** The values of a database command's options. */
-export type CommandValues<F extends Fields> = Values<F> & DatabaseOptions & {
-  readonly json: boolean;
-};
+/** The values of options. One that was left out is missing, as calls of the package take it. */
+export type Values<F extends Fields> =
+  & { readonly [Name in Exclude<keyof F, Optional<F>>]: InferValue<F[Name]> }
+  & { readonly [Name in Optional<F>]?: Exclude<InferValue<F[Name]>, undefined> };
+
+/** What a command gives: an answer, or the exit code if it has written its output itself. */
+type Given = Answer | number;
+
+/** A command that works without a database. */
+export interface LocalCommand<F extends Fields> extends Description {
+  /** Its options. If it has `json`, that option chooses the form of the answer. */
+  readonly options?: F;
+  /** Does the work. */
+  readonly run: (options: Values<F>) => Promise<Given>;
+}
 
 /** A command that works on a database. */
 export interface DatabaseCommand<F extends Fields> extends Description {
@@ -67,9 +80,19 @@ export interface DatabaseCommand<F extends Fields> extends Description {
    */
   readonly replica?: "beside" | "alone";
   /** Refuses options that contradict each other, before anything is connected to. */
-  readonly check?: (options: CommandValues<F>) => void;
-  /** Does the work. Gives an answer, unless it has written its output itself. */
-  readonly run: (db: Database, options: CommandValues<F>) => Promise<Answer | void>;
+  readonly check?: (options: Values<F>) => void;
+  /** Does the work. */
+  readonly run: (db: Database, options: Values<F>, json: boolean) => Promise<Given | void>;
+}
+
+/** Makes a command that does its work and writes the answer. */
+export function localCommand<F extends Fields = Record<never, never>>(
+  given: LocalCommand<F>,
+): Command {
+  return described(given, { ...given.options }, async (o) => {
+    const { json = false } = o as { json?: boolean };
+    return await answer(await given.run(o as Values<F>), json);
+  });
 }
 
 /** Makes a command that connects to a database, does its work, and writes the answer. */
@@ -77,37 +100,35 @@ export function databaseCommand<F extends Fields = Record<never, never>>(
   given: DatabaseCommand<F>,
 ): Command {
   const ofReplica = given.replica === undefined ? {} : { replica };
-  const options = object({
-    ...given.options,
-    ...database,
-    ...ofReplica,
-    json,
-  }) as unknown as Parser<
-    "sync",
-    CommandValues<F>,
-    unknown
-  >;
-  return describedCommand(given, options, async (o) => {
-    given.check?.(o);
+  const shared = { ...database, ...ofReplica, json };
+  return described(given, { ...given.options, ...shared }, async (all) => {
+    const o = Object.fromEntries(Object.entries(all).filter(([name]) => !(name in shared)));
+    given.check?.(o as Values<F>);
     const { openDatabase } = await import("./database.ts");
-    await using db = await openDatabase(o, given.name.split(" ")[0]!, given.replica);
-    const answer = await given.run(db, o);
-    if (answer === undefined) return 0;
-    if (o.json) await printJson(answer.json);
-    else if (answer.text !== "") await print(answer.text);
-    return answer.code ?? 0;
+    const { json, ...where } = all as unknown as DatabaseOptions & { readonly json: boolean };
+    await using db = await openDatabase(where, given.name.split(" ")[0]!, given.replica);
+    return await answer(await given.run(db, o as Values<F>, json) ?? exitCodes.ok, json);
   });
 }
 
-/** Makes a command of its options and of what it does with them. */
-export function describedCommand<T>(
+/** Writes an answer in the form that was asked for, and gives the exit code. */
+export async function answer(given: Given, asJson: boolean): Promise<number> {
+  if (typeof given === "number") return given;
+  const { json, text, code = exitCodes.ok } = given;
+  if (asJson) await printJson(json);
+  else if (text !== "") await print(text);
+  return code;
+}
+
+/** A command with its help page. What was left out is missing in the values that `run` is given. */
+function described(
   description: Description,
-  options: Parser<"sync", T, unknown>,
-  run: (options: T) => Promise<number>,
+  options: Fields,
+  run: (values: Readonly<Record<string, unknown>>) => Promise<number>,
 ): Command {
   return command(
     description.name.split(" ").at(-1)!,
-    map(options, (o) => () => run(o)),
+    map(object(options), (values) => () => run(given(values))),
     helpOf(description),
   );
 }

@@ -5,7 +5,7 @@
  */
 
 import type { NatsOptions } from "../relay/jetstream/nats_options.ts";
-import { given } from "./command.ts";
+import { given, type Values } from "./command.ts";
 import { maybe, refuse, words } from "./options.ts";
 import { surroundings } from "./surroundings.ts";
 
@@ -21,16 +21,9 @@ export const natsOptions = {
   domain: maybe("--domain", words("NAME"), "The JetStream domain."),
 };
 
-/** The values of {@linkcode natsOptions}. */
-interface NatsValues {
-  readonly nats: string | undefined;
-  readonly credentials: string | undefined;
-  readonly domain: string | undefined;
-}
-
 /** How to reach the server that the options name. */
 export async function natsOf(
-  { nats, credentials: file, domain }: NatsValues,
+  { nats, credentials: file, domain }: Values<typeof natsOptions>,
 ): Promise<NatsOptions> {
   const servers = nats ?? (surroundings().variable("HARK_NATS_URL") || undefined);
   const credentials = file === undefined ? undefined : await read(file);

@@ -49,7 +49,7 @@ const patience = 50;
 /** The form of the lines, and what all notifications get. */
 export interface LineOptions {
   /** The channel for lines without one. */
-  readonly channel: string | undefined;
+  readonly channel?: string;
   /** Whether a line is an object with channel, payload, key and headers. */
   readonly envelope: boolean;
   /** Whether a line is text rather than JSON. */

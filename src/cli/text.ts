@@ -47,6 +47,16 @@ export function shortened(text: string, most = 40): string {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
+/** An error on one line, shortened: what is cut from it stands elsewhere. */
+export function errorInShort(error: string): string {
+  return shortened(error, 80).replaceAll("\n", " ");
+}
+
+/** A role, and the one that had logged in if that was another. */
+export function roleText({ role, login }: { readonly role: string; readonly login: string }) {
+  return role === login ? role : `${role} (${login})`;
+}
+
 /** A name in quotes, as it may be shown. */
 export function named(name: string): string {
   return `"${visible(name)}"`;
