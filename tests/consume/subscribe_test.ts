@@ -25,7 +25,7 @@ async function take(
 async function begun(
   context: TestContext,
   db: Database,
-  channels: Parameters<typeof subscribe>[1],
+  channels: string | null,
 ): Promise<Reading> {
   const ready = deferred("the subscription to be ready");
   const options = { pollInterval: NEVER_POLL, onReady: () => ready.resolve() };
