@@ -112,8 +112,10 @@ test("a sleeping consumer wakes for what is delayed, scheduled, retried, replaye
   await seek(db, "c", "beginning");
   await running.atLeast(5);
   await asleep(context);
+  const since = async () => (await context.sql("select since::text from hark.asleep"))[0]?.since;
+  const before = await since();
   await pause(db, "c");
-  await until(async () => (await context.sql("select from hark.asleep")).length === 0);
+  await until(async () => await since() !== before, { what: "it to have woken" });
   await asleep(context); // also while it is paused
   await notify(db, "c", "resumed");
   await resume(db, "c");

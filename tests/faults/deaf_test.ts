@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
 import { patient, test, until } from "../harness/mod.ts";
+import { asleep } from "../waking/_support/sleeping.ts";
 import { Line } from "./_support/line.ts";
 import { said, sentence } from "./_support/logs.ts";
 import {
@@ -93,6 +94,7 @@ test("published without NOTIFY (hark.wake = off): found by polling", async (cont
   await client.query('select hark.notify_many(\'[{"channel":"c","payload":3}]\')');
   await client.query("commit");
   await running.atLeast(3);
+  await asleep(context);
   await publish(context, 4, 4);
   await running.atLeast(4);
   await ears.query("select 1");
