@@ -4,11 +4,11 @@
  * @module
  */
 
-import { databaseCommand } from "./command.ts";
-import { limit, maybe, words } from "./options.ts";
-import { blocks, plain, tableOf } from "./table.ts";
-import { roleText, timeText } from "./text.ts";
-import { id } from "./values.ts";
+import { databaseCommand } from "./args/command.ts";
+import { limit, maybe, words } from "./args/options.ts";
+import { blocks, plain, tableOf } from "./print/table.ts";
+import { roleText, timeText } from "./print/text.ts";
+import { id } from "./args/values.ts";
 
 /** `hark acts`. */
 export const acts = databaseCommand({

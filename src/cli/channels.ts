@@ -5,10 +5,10 @@
  */
 
 import { multiple } from "@optique/core/modifiers";
-import { commandGroup, localCommand } from "./command.ts";
+import { commandGroup, localCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { json, needed, positional, refuse, words } from "./options.ts";
-import { print, printError } from "./output.ts";
+import { json, needed, positional, refuse, words } from "./args/options.ts";
+import { print, printError } from "./print/output.ts";
 
 const modules = multiple(
   positional(

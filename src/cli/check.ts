@@ -5,11 +5,11 @@
  */
 
 import { ageBounds } from "../duration.ts";
-import { databaseCommand } from "./command.ts";
-import { maybe, number, positional, several, words } from "./options.ts";
-import { paint, visible } from "./style.ts";
-import { countText, named } from "./text.ts";
-import { maybeDuration } from "./values.ts";
+import { databaseCommand } from "./args/command.ts";
+import { maybe, number, positional, several, words } from "./args/options.ts";
+import { paint, visible } from "./print/style.ts";
+import { countText, named } from "./print/text.ts";
+import { maybeDuration } from "./args/values.ts";
 
 const count = number("N", { least: 0, most: 1_000_000 });
 

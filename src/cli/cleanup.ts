@@ -6,15 +6,15 @@
 
 import { ageBounds } from "../duration.ts";
 import type { CleanupProgress, CleanupResult } from "../operate/cleanup.ts";
-import { databaseCommand } from "./command.ts";
-import { maybe, needed, number, toggle } from "./options.ts";
-import { printProgress } from "./output.ts";
-import { stopping } from "./signals.ts";
+import { databaseCommand } from "./args/command.ts";
+import { maybe, needed, number, toggle } from "./args/options.ts";
+import { printProgress } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
 import { holdingTable } from "./status.ts";
-import { surroundings } from "./surroundings.ts";
-import { blocks, facts, tableOf } from "./table.ts";
-import { ago, bytesText, countText, numberText, shellWord, timeText } from "./text.ts";
-import { duration, maybeDuration } from "./values.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { blocks, facts, tableOf } from "./print/table.ts";
+import { ago, bytesText, countText, numberText, shellWord, timeText } from "./print/text.ts";
+import { duration, maybeDuration } from "./args/values.ts";
 
 /** `hark cleanup`. */
 export const cleanup = databaseCommand({

@@ -13,13 +13,13 @@ import type {
   WorkerStatus,
 } from "../operate/consumers.ts";
 import type { ConsumerStatus } from "../operate/consumer_status.ts";
-import { commandGroup, databaseCommand } from "./command.ts";
-import { consumer, number, positional, refuse, toggle } from "./options.ts";
+import { commandGroup, databaseCommand } from "./args/command.ts";
+import { consumer, number, positional, refuse, toggle } from "./args/options.ts";
 import { nextAttempt } from "./next_attempt.ts";
 import { leaseText, workerText } from "./served_by.ts";
-import { surroundings } from "./surroundings.ts";
-import { blocks, type Cell, count, facts, plain, table, tableOf } from "./table.ts";
-import { ago, countText, named, numberText, shellWord, shortened } from "./text.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { blocks, type Cell, count, facts, plain, table, tableOf } from "./print/table.ts";
+import { ago, countText, named, numberText, shellWord, shortened } from "./print/text.ts";
 
 const list = databaseCommand({
   name: "consumers list",

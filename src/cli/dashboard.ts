@@ -4,10 +4,10 @@
  * @module
  */
 
-import { answer, databaseCommand } from "./command.ts";
-import { maybe, number, toggle } from "./options.ts";
-import { stopping } from "./signals.ts";
-import { surroundings } from "./surroundings.ts";
+import { answer, databaseCommand } from "./args/command.ts";
+import { maybe, number, toggle } from "./args/options.ts";
+import { stopping } from "./print/signals.ts";
+import { surroundings } from "./print/surroundings.ts";
 
 /** The port unless another is given: free on most machines, and the same each time. */
 const usualPort = 4275;

@@ -5,11 +5,11 @@
  */
 
 import type { DeadNotification } from "../operate/dead.ts";
-import { commandGroup, databaseCommand, elsewhere } from "./command.ts";
-import { limit, maybe, onlyConsumer, positional, several, words } from "./options.ts";
-import { blocks, plain, table, tableOf } from "./table.ts";
-import { ago, errorInShort, named, numberText, shellWord, shortened } from "./text.ts";
-import { id, time } from "./values.ts";
+import { commandGroup, databaseCommand, elsewhere } from "./args/command.ts";
+import { limit, maybe, onlyConsumer, positional, several, words } from "./args/options.ts";
+import { blocks, plain, table, tableOf } from "./print/table.ts";
+import { ago, errorInShort, named, numberText, shellWord, shortened } from "./print/text.ts";
+import { id, time } from "./args/values.ts";
 
 /** The options that choose notifications a consumer has failed on. */
 export const filter = {

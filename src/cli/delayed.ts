@@ -5,13 +5,13 @@
  */
 
 import { multiple } from "@optique/core/modifiers";
-import { commandGroup, databaseCommand } from "./command.ts";
+import { commandGroup, databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { limit, maybe, positional, refuse, words } from "./options.ts";
-import { complain } from "./output.ts";
-import { blocks, payloadCell, plain, tableOf } from "./table.ts";
-import { ago, countText, shortened, until } from "./text.ts";
-import { id } from "./values.ts";
+import { limit, maybe, positional, refuse, words } from "./args/options.ts";
+import { complain } from "./print/output.ts";
+import { blocks, payloadCell, plain, tableOf } from "./print/table.ts";
+import { ago, countText, shortened, until } from "./print/text.ts";
+import { id } from "./args/values.ts";
 
 const list = databaseCommand({
   name: "delayed list",

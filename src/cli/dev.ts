@@ -4,9 +4,9 @@
  * @module
  */
 
-import { answer, localCommand } from "./command.ts";
+import { answer, localCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { json, logging, maybe, number } from "./options.ts";
+import { json, logging, maybe, number } from "./args/options.ts";
 import type { OwnServer } from "./server.ts";
 
 /** `hark dev`. */
@@ -30,11 +30,11 @@ export const dev = localCommand({
     json,
   },
   async run({ json, port, ...logs }) {
-    const { configureLogs } = await import("./log.ts");
+    const { configureLogs } = await import("./print/log_lines.ts");
     const { leftRunning, ownCommand, ownServer } = await import("./server.ts");
     const { connect } = await import("../database/database.ts");
     const { migrate } = await import("../schema/migrate.ts");
-    const { stopping } = await import("./signals.ts");
+    const { stopping } = await import("./print/signals.ts");
     await configureLogs(logs);
     let inUse: OwnServer | undefined = undefined;
     using stop = stopping(() => leftRunning(inUse));

@@ -5,10 +5,10 @@
  */
 
 import { ageBounds } from "../duration.ts";
-import { databaseCommand } from "./command.ts";
+import { databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { paint, visible } from "./style.ts";
-import { maybeDuration } from "./values.ts";
+import { paint, visible } from "./print/style.ts";
+import { maybeDuration } from "./args/values.ts";
 
 const colours = { error: "red", warning: "yellow", note: "dim" } as const;
 

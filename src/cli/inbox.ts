@@ -4,17 +4,18 @@
  * @module
  */
 
-import { answer, databaseCommand, given } from "./command.ts";
+import { given } from "../given.ts";
+import { answer, databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { natsOf, natsOptions } from "./nats.ts";
 import type { DeadMessage } from "../inbox/dead.ts";
 import type { InboxMessage } from "../inbox/options.ts";
 import type { Taken } from "../inbox/taken.ts";
-import { maybe, number, onlyOne, positional, refuse, toggle, words } from "./options.ts";
-import { complain, printError } from "./output.ts";
-import { stopping } from "./signals.ts";
-import { visible } from "./style.ts";
-import { countText, named, numberText, shellWord } from "./text.ts";
+import { maybe, number, onlyOne, positional, refuse, toggle, words } from "./args/options.ts";
+import { complain, printError } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
+import { visible } from "./print/style.ts";
+import { countText, named, numberText, shellWord } from "./print/text.ts";
 
 /** `hark inbox`. */
 export const inbox = databaseCommand({

@@ -8,7 +8,8 @@ import { optional } from "@optique/core/modifiers";
 import type { LogPlace } from "../consume/start.ts";
 import type { Database } from "../database/database.ts";
 import type { Whereabouts } from "../operate/retry.ts";
-import { type Answer, databaseCommand, given } from "./command.ts";
+import { given } from "../given.ts";
+import { type Answer, databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
 import {
   consumer,
@@ -21,10 +22,10 @@ import {
   several,
   toggle,
   words,
-} from "./options.ts";
-import { complain } from "./output.ts";
-import { countText, named, numberText, shellWord } from "./text.ts";
-import { beginning, place } from "./values.ts";
+} from "./args/options.ts";
+import { complain } from "./print/output.ts";
+import { countText, named, numberText, shellWord } from "./print/text.ts";
+import { beginning, place } from "./args/values.ts";
 
 const dryRun = toggle("--dry-run", "Say what it would do, and do nothing.");
 

@@ -5,9 +5,10 @@
  */
 
 import type { NatsOptions } from "../relay/jetstream/nats_options.ts";
-import { given, type Values } from "./command.ts";
-import { maybe, refuse, words } from "./options.ts";
-import { surroundings } from "./surroundings.ts";
+import { given } from "../given.ts";
+import type { Values } from "./args/command.ts";
+import { maybe, refuse, words } from "./args/options.ts";
+import { surroundings } from "./print/surroundings.ts";
 
 /** The options. */
 export const natsOptions = {

@@ -74,7 +74,8 @@ export async function* notificationsIn(
   const lines = linesIn(stream);
   let next = lines.next();
   for (;;) {
-    if (batch.length > 0 && !await soon(next)) {
+    const isFull = batch.length >= batchLines || characters >= batchCharacters;
+    if (isFull || batch.length > 0 && !await soon(next)) {
       yield batch;
       batch = [];
       characters = 0;
@@ -101,11 +102,6 @@ export async function* notificationsIn(
       );
     }
     characters += line.length;
-    if (batch.length >= batchLines || characters >= batchCharacters) {
-      yield batch;
-      batch = [];
-      characters = 0;
-    }
   }
   if (batch.length > 0) yield batch;
 }

@@ -8,9 +8,9 @@ import { withDefault } from "@optique/core/modifiers";
 import { dirname, join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import { HarkError } from "../errors.ts";
-import { localCommand } from "./command.ts";
-import { json, positional, words } from "./options.ts";
-import { shellWord } from "./text.ts";
+import { localCommand } from "./args/command.ts";
+import { json, positional, words } from "./args/options.ts";
+import { shellWord } from "./print/text.ts";
 
 const consumer = `import { Consumer, type Notification } from "@hark/postgres";
 

@@ -10,7 +10,8 @@ import type { Database } from "../database/database.ts";
 import { HarkError } from "../errors.ts";
 import { type LaterOptions, laterText } from "../publish/later.ts";
 import type { NewNotification, Published } from "../publish/notify.ts";
-import { databaseCommand, given, type Values } from "./command.ts";
+import { given } from "../given.ts";
+import { databaseCommand, type Values } from "./args/command.ts";
 import { notificationsIn, parsePayload } from "./ndjson.ts";
 import {
   contradiction,
@@ -22,12 +23,12 @@ import {
   several,
   toggle,
   words,
-} from "./options.ts";
-import { jsonText, print } from "./output.ts";
-import { visible } from "./style.ts";
-import { surroundings } from "./surroundings.ts";
-import { numberText } from "./text.ts";
-import { exactTime, maybeDuration } from "./values.ts";
+} from "./args/options.ts";
+import { jsonText, print } from "./print/output.ts";
+import { visible } from "./print/style.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { numberText } from "./print/text.ts";
+import { exactTime, maybeDuration } from "./args/values.ts";
 
 const options = {
   channel: optional(
@@ -155,7 +156,7 @@ function laterOf({ delay, deliverAt, dedupe, within }: Options): LaterOptions {
   return given({
     delay,
     deliverAt,
-    dedupe: dedupe === undefined ? undefined : { key: dedupe, ...given({ within }) },
+    dedupe: dedupe === undefined ? undefined : given({ key: dedupe, within }),
   });
 }
 

@@ -5,14 +5,15 @@
  */
 
 import { choice } from "@optique/core/valueparser";
-import { answer, databaseCommand, given } from "./command.ts";
-import { list, maybe, number, onlyOne, positional, refuse, toggle, words } from "./options.ts";
-import { printError } from "./output.ts";
-import { stopping } from "./signals.ts";
+import { given } from "../given.ts";
+import { answer, databaseCommand } from "./args/command.ts";
+import { list, maybe, number, onlyOne, positional, refuse, toggle, words } from "./args/options.ts";
+import { printError } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
 import { natsOf, natsOptions } from "./nats.ts";
-import { visible } from "./style.ts";
-import { countText, named, shellWord } from "./text.ts";
-import { beginning } from "./values.ts";
+import { visible } from "./print/style.ts";
+import { countText, named, shellWord } from "./print/text.ts";
+import { beginning } from "./args/values.ts";
 import type { Database } from "../database/database.ts";
 import type { EndpointStatus, Redriven } from "../relay/webhooks/status.ts";
 
@@ -119,7 +120,7 @@ export const relay = databaseCommand({
     const out = relay(db, {
       id: o.id,
       channels: o.channels!,
-      to: jetStream({ ...await natsOf(o), stream, ...given({ subject, oversized }) }),
+      to: jetStream({ ...await natsOf(o), ...given({ stream, subject, oversized }) }),
       ...given({ partitions: o.partitions, inFlight: o.inFlight, from: o.from }),
     });
     if (o.check) {

@@ -7,10 +7,10 @@
 import { channelName } from "../check.ts";
 import { formatDuration, keepBounds, parseDuration } from "../duration.ts";
 import type { RetentionSetting } from "../operate/retention.ts";
-import { commandGroup, databaseCommand } from "./command.ts";
-import { kind, maybe, positional, words } from "./options.ts";
-import { tableOf } from "./table.ts";
-import { ago, countText, named } from "./text.ts";
+import { commandGroup, databaseCommand } from "./args/command.ts";
+import { kind, maybe, positional, words } from "./args/options.ts";
+import { tableOf } from "./print/table.ts";
+import { ago, countText, named } from "./print/text.ts";
 
 /** What is said while nothing is ever removed. */
 export const nothingIsRemoved =

@@ -5,14 +5,15 @@
  */
 
 import type { Whereabouts } from "../operate/retry.ts";
-import { databaseCommand, type Description, given } from "./command.ts";
+import { given } from "../given.ts";
+import { databaseCommand, type Description } from "./args/command.ts";
 import { filter } from "./dead.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { consumer, contradiction, refuse, toggle } from "./options.ts";
-import { complain, printProgress } from "./output.ts";
-import { stopping } from "./signals.ts";
-import { surroundings } from "./surroundings.ts";
-import { countText, named, numberText, shellWord } from "./text.ts";
+import { consumer, contradiction, refuse, toggle } from "./args/options.ts";
+import { complain, printProgress } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { countText, named, numberText, shellWord } from "./print/text.ts";
 
 type How = "retry" | "discard";
 

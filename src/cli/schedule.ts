@@ -7,11 +7,11 @@
 import { optional } from "@optique/core/modifiers";
 import { choice } from "@optique/core/valueparser";
 import { channelName } from "../check.ts";
-import { commandGroup, databaseCommand } from "./command.ts";
+import { commandGroup, databaseCommand } from "./args/command.ts";
 import { parsePayload } from "./ndjson.ts";
-import { maybe, number, positional, refuse, words } from "./options.ts";
-import { blocks, plain, tableOf } from "./table.ts";
-import { ago, named, shellWord, timeText, until } from "./text.ts";
+import { maybe, number, positional, refuse, words } from "./args/options.ts";
+import { blocks, plain, tableOf } from "./print/table.ts";
+import { ago, named, shellWord, timeText, until } from "./print/text.ts";
 
 const schedule = positional(words("NAME"), "The schedule's name: see hark schedule list.");
 

@@ -6,14 +6,14 @@
 
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
-import { databaseCommand, localCommand } from "./command.ts";
-import { refuse, toggle } from "./options.ts";
+import { databaseCommand, localCommand } from "./args/command.ts";
+import { refuse, toggle } from "./args/options.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { print } from "./output.ts";
+import { print } from "./print/output.ts";
 import { nothingIsRemoved } from "./retention.ts";
-import { visible } from "./style.ts";
-import { blocks, tableOf } from "./table.ts";
-import { countText } from "./text.ts";
+import { visible } from "./print/style.ts";
+import { blocks, tableOf } from "./print/table.ts";
+import { countText } from "./print/text.ts";
 
 /** `hark init`. */
 export const init = databaseCommand({

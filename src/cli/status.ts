@@ -13,18 +13,26 @@ import { aDay, ageBounds } from "../duration.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import { sleepsWell } from "../operate/consumer_status.ts";
 import type { Status } from "../operate/status.ts";
-import { answer, databaseCommand } from "./command.ts";
+import { answer, databaseCommand } from "./args/command.ts";
 import { nextAttempt } from "./next_attempt.ts";
-import { needed, plainText } from "./options.ts";
-import { print } from "./output.ts";
+import { needed, plainText } from "./args/options.ts";
+import { print } from "./print/output.ts";
 import { nothingIsRemoved, retentionText } from "./retention.ts";
 import { served } from "./served_by.ts";
-import { stopping } from "./signals.ts";
+import { stopping } from "./print/signals.ts";
 import { delayedFacts, inboxFacts, relayFacts, scheduleFacts } from "./status_facts.ts";
-import { surroundings } from "./surroundings.ts";
-import { blocks, type Cell, count, facts, plain, tableOf } from "./table.ts";
-import { ago, bytesText, countText, durationText, shellWord, shortened, timeText } from "./text.ts";
-import { duration, maybeDuration } from "./values.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { blocks, type Cell, count, facts, plain, tableOf } from "./print/table.ts";
+import {
+  ago,
+  bytesText,
+  countText,
+  durationText,
+  shellWord,
+  shortened,
+  timeText,
+} from "./print/text.ts";
+import { duration, maybeDuration } from "./args/values.ts";
 
 /** `hark status`. */
 export const status = databaseCommand({

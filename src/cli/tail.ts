@@ -8,12 +8,20 @@ import { channelName } from "../check.ts";
 import type { Notification } from "../consume/notification.ts";
 import type { SubscriptionGap, SubscriptionResume } from "../consume/subscribe_options.ts";
 import { ageBounds } from "../duration.ts";
-import { databaseCommand } from "./command.ts";
-import { contradiction, maybe, number, positional, several, toggle, words } from "./options.ts";
-import { jsonText, Lines } from "./output.ts";
-import { stopping } from "./signals.ts";
-import { visible } from "./style.ts";
-import { beginning, maybeDuration } from "./values.ts";
+import { databaseCommand } from "./args/command.ts";
+import {
+  contradiction,
+  maybe,
+  number,
+  positional,
+  several,
+  toggle,
+  words,
+} from "./args/options.ts";
+import { jsonText, Lines } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
+import { visible } from "./print/style.ts";
+import { beginning, maybeDuration } from "./args/values.ts";
 
 /** `hark tail`. */
 export const tail = databaseCommand({

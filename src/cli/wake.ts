@@ -5,10 +5,10 @@
  */
 
 import { longestTimer } from "../duration.ts";
-import { localCommand } from "./command.ts";
-import { json, needed, refuse, words } from "./options.ts";
-import { surroundings } from "./surroundings.ts";
-import { maybeDuration } from "./values.ts";
+import { localCommand } from "./args/command.ts";
+import { json, needed, refuse, words } from "./args/options.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { maybeDuration } from "./args/values.ts";
 
 const secretVariable = "HARK_WAKE_SECRET";
 

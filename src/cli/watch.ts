@@ -7,15 +7,16 @@
 import type { SnapshotOptions, SnapshotResult } from "../changes/snapshot.ts";
 import type { WatchResult } from "../changes/watch.ts";
 import type { WatchStatus } from "../changes/watches.ts";
-import { commandGroup, databaseCommand, given, type Values } from "./command.ts";
-import { maybe, number, refuse, toggle } from "./options.ts";
-import { printError, printProgress } from "./output.ts";
-import { stopping } from "./signals.ts";
+import { given } from "../given.ts";
+import { commandGroup, databaseCommand, type Values } from "./args/command.ts";
+import { maybe, number, refuse, toggle } from "./args/options.ts";
+import { printError, printProgress } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
 import { driftTable } from "./status.ts";
-import { visible } from "./style.ts";
-import { surroundings } from "./surroundings.ts";
-import { blocks, tableOf } from "./table.ts";
-import { ago, countText, named, numberText, shortened } from "./text.ts";
+import { visible } from "./print/style.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { blocks, tableOf } from "./print/table.ts";
+import { ago, countText, named, numberText, shortened } from "./print/text.ts";
 import { definition, definitionOf, existing, lockTimeout } from "./watch_options.ts";
 
 const add = databaseCommand({
@@ -53,9 +54,7 @@ const add = databaseCommand({
     const onProgress = json ? undefined : progress();
     const result = await watch(db, table, {
       ...definitionOf(defined),
-      ...snapshot
-        ? { snapshot: { again, signal: stop.signal, ...given({ batchSize, onProgress }) } }
-        : {},
+      ...snapshot ? { snapshot: given({ again, signal: stop.signal, batchSize, onProgress }) } : {},
     });
     if (result.snapshot?.done === false) await printError(goOn);
     return { json: result, text: said(result) };

@@ -8,7 +8,8 @@ import { withDefault } from "@optique/core/modifiers";
 import { choice } from "@optique/core/valueparser";
 import type { LockOptions, WatchDefinition, WatchOperation } from "../changes/options.ts";
 import { aDay } from "../duration.ts";
-import { given, type Values } from "./command.ts";
+import { given } from "../given.ts";
+import type { Values } from "./args/command.ts";
 import {
   list as names,
   maybe,
@@ -19,8 +20,8 @@ import {
   several,
   toggle,
   words,
-} from "./options.ts";
-import { maybeDuration } from "./values.ts";
+} from "./args/options.ts";
+import { maybeDuration } from "./args/values.ts";
 
 /** The table. */
 export const relation = positional(

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { databaseCommand } from "./command.ts";
+import { databaseCommand } from "./args/command.ts";
 import { workerText } from "./served_by.ts";
-import { tableOf } from "./table.ts";
-import { ago, until } from "./text.ts";
+import { tableOf } from "./print/table.ts";
+import { ago, until } from "./print/text.ts";
 
 /** `hark workers`. */
 export const workers = databaseCommand({

@@ -5,8 +5,16 @@
  */
 
 import { multiple } from "@optique/core/modifiers";
-import { localCommand } from "../command.ts";
-import { contradiction, database, json, positional, refuse, toggle, words } from "../options.ts";
+import { localCommand } from "../args/command.ts";
+import {
+  contradiction,
+  database,
+  json,
+  positional,
+  refuse,
+  toggle,
+  words,
+} from "../args/options.ts";
 import { flags, settingsOf } from "./settings.ts";
 
 /** What can only be a module: a path, a file or a URL. */

@@ -6,8 +6,8 @@
 
 import { pause } from "../../database/bell.ts";
 import type { Measurements, Monitor, Others } from "../../metrics/monitor.ts";
-import { kind, refuse } from "../options.ts";
-import { printError } from "../output.ts";
+import { kind, refuse } from "../args/options.ts";
+import { printError } from "../print/output.ts";
 
 /** What has threads. */
 interface Measured {

@@ -13,10 +13,10 @@ import { choice, type ValueParser } from "@optique/core/valueparser";
 import { consumerRules } from "../../consume/option_table.ts";
 import type { ConsumerOptions } from "../../consume/options.ts";
 import { longestTimer } from "../../duration.ts";
-import { given } from "../command.ts";
-import { kind, list, needed, number, refuse, several, toggle } from "../options.ts";
-import { surroundings } from "../surroundings.ts";
-import { duration } from "../values.ts";
+import { given } from "../../given.ts";
+import { kind, list, needed, number, refuse, several, toggle } from "../args/options.ts";
+import { surroundings } from "../print/surroundings.ts";
+import { duration } from "../args/values.ts";
 import { address } from "./probes.ts";
 
 /** Where a value comes from. */

@@ -10,7 +10,7 @@ import { isPassing } from "../../database/translate.ts";
 import type { HarkError } from "../../errors.ts";
 import { sentenceOf } from "../exit_codes.ts";
 import { deferredDatabase } from "./deferred_database.ts";
-import { configureLogs } from "../log.ts";
+import { configureLogs } from "../print/log_lines.ts";
 import type { Failure, Hire, Order, Report } from "./thread_messages.ts";
 import { turnOnTelemetry } from "./telemetry.ts";
 import { consumersOf } from "./selected.ts";

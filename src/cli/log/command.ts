@@ -4,18 +4,26 @@
  * @module
  */
 
-import type { NotificationDetails } from "../operate/notification.ts";
-import { commandGroup, databaseCommand } from "./command.ts";
+import type { NotificationDetails } from "../../operate/notification.ts";
+import { commandGroup, databaseCommand } from "../args/command.ts";
 import { deletions, remove } from "./deletions.ts";
-import { exitCodes } from "./exit_codes.ts";
-import { channels } from "./log_channels.ts";
-import { filter } from "./log_filter.ts";
-import { nextAttempt } from "./next_attempt.ts";
-import { limit, maybe, number, positional, several, toggle, words } from "./options.ts";
-import { complain } from "./output.ts";
-import { blocks, facts, payloadCell, plain, tableOf } from "./table.ts";
-import { ago, bytesText, countText, errorInShort, named, shortened, timeText } from "./text.ts";
-import { id } from "./values.ts";
+import { exitCodes } from "../exit_codes.ts";
+import { channels } from "./channels.ts";
+import { filter } from "./filter.ts";
+import { nextAttempt } from "../next_attempt.ts";
+import { limit, maybe, number, positional, several, toggle, words } from "../args/options.ts";
+import { complain } from "../print/output.ts";
+import { blocks, facts, payloadCell, plain, tableOf } from "../print/table.ts";
+import {
+  ago,
+  bytesText,
+  countText,
+  errorInShort,
+  named,
+  shortened,
+  timeText,
+} from "../print/text.ts";
+import { id } from "../args/values.ts";
 
 const list = databaseCommand({
   name: "log list",
@@ -44,7 +52,7 @@ const list = databaseCommand({
     ),
   },
   async run(db, { oldestFirst, ...o }) {
-    const { notifications } = await import("../operate/notifications.ts");
+    const { notifications } = await import("../../operate/notifications.ts");
     const page = await notifications(db, { ...o, newestFirst: !oldestFirst });
     const { notifications: found, looked, lookedThrough, more } = page;
     const way = oldestFirst ? "--after" : "--before";
@@ -85,7 +93,7 @@ const show = databaseCommand({
   examples: [["hark log show 42", "which consumers have handled it?"]],
   options: { id: positional(id, "The id of the notification.") },
   async run(db, o) {
-    const { notification } = await import("../operate/notification.ts");
+    const { notification } = await import("../../operate/notification.ts");
     const found = await notification(db, o.id);
     if (found === null) {
       await complain(`notification ${o.id} is not in the log, and no consumer has kept it`);

@@ -9,8 +9,8 @@ import { map, multiple, optional, withDefault } from "@optique/core/modifiers";
 import type { Parser } from "@optique/core/parser";
 import { argument, flag, option } from "@optique/core/primitives";
 import { choice, string, type ValueParser } from "@optique/core/valueparser";
-import { HarkError } from "../errors.ts";
-import type { LogOptions } from "./log.ts";
+import { HarkError } from "../../errors.ts";
+import type { LogOptions } from "../print/log_lines.ts";
 
 /** Text as it is, without marks around values and commands. */
 export function plainText(words: string): Message {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { databaseCommand } from "./command.ts";
-import { filter } from "./log_filter.ts";
+import { databaseCommand } from "../args/command.ts";
+import { filter } from "./filter.ts";
 import {
   contradiction,
   limit,
@@ -15,10 +15,10 @@ import {
   refuse,
   several,
   words,
-} from "./options.ts";
-import { blocks, plain, tableOf } from "./table.ts";
-import { countText, numberText, roleText, shellWord, shortened, timeText } from "./text.ts";
-import { id } from "./values.ts";
+} from "../args/options.ts";
+import { blocks, plain, tableOf } from "../print/table.ts";
+import { countText, numberText, roleText, shellWord, shortened, timeText } from "../print/text.ts";
+import { id } from "../args/values.ts";
 
 /** `hark log delete`. */
 export const remove = databaseCommand({
@@ -54,7 +54,7 @@ export const remove = databaseCommand({
     }
   },
   async run(db, { ids, reason, ...chosen }) {
-    const { deleteNotifications } = await import("../operate/delete.ts");
+    const { deleteNotifications } = await import("../../operate/delete.ts");
     const done = await deleteNotifications(db, ids ?? chosen, { reason });
     const copies = ([
       ["that waited", done.waiting],
@@ -83,7 +83,7 @@ export const deletions = databaseCommand({
     before: maybe("--before", id, "Only deletions below this number: the next page."),
   },
   async run(db, o) {
-    const { deletions } = await import("../operate/delete.ts");
+    const { deletions } = await import("../../operate/delete.ts");
     const found = await deletions(db, o);
     return {
       json: found,

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { kind, maybe, words } from "./options.ts";
-import { place } from "./values.ts";
+import { kind, maybe, words } from "../args/options.ts";
+import { place } from "../args/values.ts";
 
 /** JSON that a payload is to contain. */
 const json = kind<unknown>("JSON", null, (input) => {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { exitCodes } from "./exit_codes.ts";
+import { exitCodes } from "../exit_codes.ts";
 import { surroundings } from "./surroundings.ts";
 
 /** A second signal within this time, in ms, is the same Ctrl-C: a task runner may pass it on twice. */

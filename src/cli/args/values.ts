@@ -5,7 +5,7 @@
  */
 
 import type { ValueParser } from "@optique/core/valueparser";
-import { type DurationBounds, formatDuration, parseDuration } from "../duration.ts";
+import { type DurationBounds, formatDuration, parseDuration } from "../../duration.ts";
 import { kind, maybe } from "./options.ts";
 
 /** A duration as the value of an option, in whole milliseconds. */

@@ -4,12 +4,12 @@
  * @module
  */
 
-import { aDay } from "../duration.ts";
-import { databaseCommand } from "./command.ts";
-import { maybe, number } from "./options.ts";
-import { blocks, tableOf } from "./table.ts";
-import { ago, bytesText, countText, shortened } from "./text.ts";
-import { maybeDuration } from "./values.ts";
+import { aDay } from "../../duration.ts";
+import { databaseCommand } from "../args/command.ts";
+import { maybe, number } from "../args/options.ts";
+import { blocks, tableOf } from "../print/table.ts";
+import { ago, bytesText, countText, shortened } from "../print/text.ts";
+import { maybeDuration } from "../args/values.ts";
 
 /** `hark log channels`. */
 export const channels = databaseCommand({
@@ -35,7 +35,7 @@ export const channels = databaseCommand({
     ),
   },
   async run(db, { since = aDay, ...o }) {
-    const { logChannels } = await import("../operate/log_channels.ts");
+    const { logChannels } = await import("../../operate/log_channels.ts");
     const found = await logChannels(db, { from: new Date(Date.now() - since), ...o });
     const { channels, looked, lookedThrough, more } = found;
     return {

@@ -6,7 +6,7 @@
  */
 
 import { configure, getJsonLinesFormatter, type LogRecord } from "@logtape/logtape";
-import { placesOf } from "../log/text.ts";
+import { placesOf } from "../../log/text.ts";
 import { paintError, visible, visibleLines } from "./style.ts";
 import { surroundings } from "./surroundings.ts";
 import { durationText } from "./text.ts";
