@@ -102,6 +102,23 @@ export function numberText(value: number): string {
   return String(value).replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ",");
 }
 
+/** A count and its noun: `1 consumer`, `2,000 consumers`. */
+export function countText(count: number, what: string): string {
+  return `${numberText(count)} ${what}${count === 1 ? "" : "s"}`;
+}
+
+/** Bytes: `120 B`, `4.2 MB`. */
+export function bytesText(bytes: number): string {
+  const names = ["B", "kB", "MB", "GB", "TB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1000 && unit < names.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${names[unit]}`;
+}
+
 /** The units of durations, each with the duration from which on the next one is used. */
 const units: readonly (readonly [limit: number, size: number, name: string])[] = [
   [120_000, 1000, "s"],

@@ -11,6 +11,7 @@
  * @module
  */
 
+import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import config from "../deno.json" with { type: "json" };
 import { type EmbeddedServer, startEmbedded } from "../src/embedded/mod.ts";
@@ -31,6 +32,9 @@ const SETTINGS: Readonly<Record<string, string>> = {
   max_connections: "300",
   autovacuum: "off",
 };
+
+/** Free bytes that the server's disk needs if the databases of a run stay until its end: 10 MB each. */
+const ROOM = 20e9;
 
 /** How long it takes to connect on a machine that has nothing else to do, in ms. */
 const CONNECTING = 50;
@@ -103,6 +107,7 @@ async function runTests(args: string[], url: string, run: string) {
       DATABASE_URL: url,
       DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(jobs),
       HARK_TEST_RUN: run,
+      ...(await hasRoom(url) ? {} : { HARK_TEST_DROP: "1" }),
       HARK_TEST_PATIENCE: Deno.env.get("HARK_TEST_PATIENCE") ?? String(await patience(url)),
       ...(colour ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }),
     },
@@ -114,6 +119,21 @@ async function runTests(args: string[], url: string, run: string) {
   await reporter.read(child.stdout);
   const { code } = await child.status;
   return { code, counts: reporter.counts };
+}
+
+/** Whether the server's disk has room for the databases of a run. One that cannot be seen from here has. */
+async function hasRoom(url: string): Promise<boolean> {
+  const client = await connect(url);
+  try {
+    const { rows: [row] } = await client.query("select current_setting('data_directory') as path");
+    const { bavail, bsize } = await statfs(row.path);
+    return bavail * bsize > ROOM;
+  } catch (error) {
+    if (["ENOENT", "EACCES"].includes(String((error as { code?: unknown }).code))) return true;
+    throw error;
+  } finally {
+    await disconnect(client);
+  }
 }
 
 /**

@@ -4,12 +4,11 @@
  * @module
  */
 
-import type { Act } from "../operate/acts.ts";
-import { databaseCommand, given } from "./command.ts";
-import { limit, maybe, words } from "./options.ts";
-import { blocks, type Cell, plain, table } from "./table.ts";
-import { timeText } from "./text.ts";
-import { id } from "./values.ts";
+import { databaseCommand } from "./args/command.ts";
+import { limit, maybe, words } from "./args/options.ts";
+import { blocks, plain, tableOf } from "./print/table.ts";
+import { roleText, timeText } from "./print/text.ts";
+import { id } from "./args/values.ts";
 
 /** `hark acts`. */
 export const acts = databaseCommand({
@@ -30,30 +29,27 @@ export const acts = databaseCommand({
   },
   async run(db, o) {
     const { acts } = await import("../operate/acts.ts");
-    const { limit } = o;
-    const found = await acts(db, { ...given({ about: o.about, before: o.before }), limit });
+    const found = await acts(db, o);
     return {
       json: found,
       text: blocks(
-        found.length === 0 ? "no operator has acted yet" : listText(found),
-        found.length < limit ? "" : `To go on: add --before ${found.at(-1)!.act}`,
+        tableOf(
+          found,
+          "act, when, person, role, what, about, notifications, detail",
+          (one) => [
+            plain(one.act),
+            timeText(one.at),
+            one.person ?? "-",
+            roleText(one),
+            one.what,
+            one.about ?? "-",
+            one.affected ?? "-",
+            one.detail || "-",
+          ],
+          "no operator has acted yet",
+        ),
+        found.length < o.limit ? "" : `To go on: add --before ${found.at(-1)!.act}`,
       ),
     };
   },
 });
-
-function listText(found: readonly Act[]): string {
-  return table(
-    "act, when, person, role, what, about, notifications, detail",
-    found.map((one): Cell[] => [
-      plain(one.act),
-      timeText(one.at),
-      one.person ?? "-",
-      one.role === one.login ? one.role : `${one.role} (${one.login})`,
-      one.what,
-      one.about ?? "-",
-      one.affected ?? "-",
-      one.detail === "" ? "-" : one.detail,
-    ]),
-  );
-}

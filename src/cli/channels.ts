@@ -4,12 +4,11 @@
  * @module
  */
 
-import { object } from "@optique/core/constructs";
 import { multiple } from "@optique/core/modifiers";
-import { commandGroup, describedCommand } from "./command.ts";
+import { commandGroup, localCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { json, needed, positional, refuse, words } from "./options.ts";
-import { print, printError, printJson } from "./output.ts";
+import { json, needed, positional, refuse, words } from "./args/options.ts";
+import { print, printError } from "./print/output.ts";
 
 const modules = multiple(
   positional(
@@ -19,79 +18,67 @@ const modules = multiple(
   { min: 1 },
 );
 
-const show = describedCommand(
-  {
-    name: "channels show",
-    brief: "Print typed channels as AsyncAPI 3.",
-    description:
-      "Prints every typed channel that the modules export as one AsyncAPI 3 document, in JSON: each " +
-      "version is a message, with what its schema takes as JSON Schema. It needs no database.",
-    examples: [
-      ["hark channels channels.ts > channels.json", "keep it beside the code"],
-      ["hark channels show src/channels/", "all modules of a folder"],
-    ],
-  },
-  object({ modules }),
-  async (o) => {
+const show = localCommand({
+  name: "channels show",
+  brief: "Print typed channels as AsyncAPI 3.",
+  description:
+    "Prints every typed channel that the modules export as one AsyncAPI 3 document, in JSON: each " +
+    "version is a message, with what its schema takes as JSON Schema. It needs no database.",
+  examples: [
+    ["hark channels channels.ts > channels.json", "keep it beside the code"],
+    ["hark channels show src/channels/", "all modules of a folder"],
+  ],
+  options: { modules },
+  async run(o) {
     const { describe } = await import("./describe_channels.ts");
     // Indented, to be kept beside the code and compared.
     await print(JSON.stringify(await describe(o.modules), null, 2));
     return exitCodes.ok;
   },
-);
+});
 
-const check = describedCommand(
-  {
-    name: "channels check",
-    brief: "Fail if typed channels have changed incompatibly.",
-    description:
-      "Compares the typed channels of the modules with an older description. A change is " +
-      "incompatible if the new program may be unable to read what is stored, or if workers of the old " +
-      "one may fail on what the new one publishes. It names each such change and exits with 1. It " +
-      "needs no database.",
-    examples: [
-      ["hark channels check --against channels.json channels.ts", "before a deployment"],
-    ],
-  },
-  object({
+const check = localCommand({
+  name: "channels check",
+  brief: "Fail if typed channels have changed incompatibly.",
+  description:
+    "Compares the typed channels of the modules with an older description. A change is " +
+    "incompatible if the new program may be unable to read what is stored, or if workers of the old " +
+    "one may fail on what the new one publishes. It names each such change and exits with 1. It " +
+    "needs no database.",
+  examples: [
+    ["hark channels check --against channels.json channels.ts", "before a deployment"],
+  ],
+  options: {
     against: needed("--against", words("FILE"), "What hark channels has printed before."),
     modules,
     json,
-  }),
-  async (o) => {
+  },
+  async run(o) {
     const { describe } = await import("./describe_channels.ts");
     const { compare } = await import("../channels/compare.ts");
     const found = compare(await older(o.against), await describe(o.modules));
     const { incompatible, unknown } = found;
-    if (o.json) await printJson(found);
-    else {
-      for (const one of unknown) await printError(`hark: ${one}`);
-      await print(
-        incompatible.length === 0 ? "no channel has changed incompatibly" : [
-          ...incompatible,
-          "To change a schema, give the channel a new version: channel(name, New).from(Old, upgrade)",
-        ].join("\n"),
-      );
-    }
-    return incompatible.length === 0 ? exitCodes.ok : exitCodes.failed;
+    if (!o.json) { for (const one of unknown) await printError(`hark: ${one}`); }
+    return {
+      json: found,
+      text: incompatible.length === 0 ? "no channel has changed incompatibly" : [
+        ...incompatible,
+        "To change a schema, give the channel a new version: channel(name, New).from(Old, upgrade)",
+      ].join("\n"),
+      code: incompatible.length === 0 ? exitCodes.ok : exitCodes.failed,
+    };
   },
-);
+});
 
 async function older(path: string): Promise<unknown> {
-  let text: string;
+  let trouble = "cannot be read";
   try {
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    return refuse(
-      `${path} cannot be read: ${(error as Error).message}`,
-      "Give a file that hark channels has written: hark channels MODULE > channels.json",
-    );
-  }
-  try {
+    const text = await Deno.readTextFile(path);
+    trouble = "is not JSON";
     return JSON.parse(text);
   } catch (error) {
     return refuse(
-      `${path} is not JSON: ${(error as Error).message}`,
+      `${path} ${trouble}: ${(error as Error).message}`,
       "Give a file that hark channels has written: hark channels MODULE > channels.json",
     );
   }

@@ -4,13 +4,12 @@
  * @module
  */
 
-import { multiple } from "@optique/core/modifiers";
 import { ageBounds } from "../duration.ts";
-import { databaseCommand, given } from "./command.ts";
-import { maybe, number, positional, words } from "./options.ts";
-import { paint, visible } from "./style.ts";
-import { countText, named } from "./text.ts";
-import { duration } from "./values.ts";
+import { databaseCommand } from "./args/command.ts";
+import { maybe, number, positional, several, words } from "./args/options.ts";
+import { paint, visible } from "./print/style.ts";
+import { countText, named } from "./print/text.ts";
+import { maybeDuration } from "./args/values.ts";
 
 const count = number("N", { least: 0, most: 1_000_000 });
 
@@ -32,34 +31,24 @@ export const check = databaseCommand({
     ["hark check --max-lag 5m --json", "for a program"],
   ],
   options: {
-    consumers: multiple(positional(words("CONSUMER"), "Only these consumers. Default: all.")),
-    maxLag: maybe(
+    consumers: several(positional(words("CONSUMER"), "Only these consumers. Default: all.")),
+    maxLag: maybeDuration(
       "--max-lag",
-      duration("--max-lag", ageBounds),
       "The oldest unread notification may be this old, and a delayed one this long overdue.",
+      ageBounds,
     ),
     maxUnread: maybe("--max-unread", count, "Up to N notifications may be unread."),
     maxDead: maybe("--max-dead", count, "There may be up to N dead letters."),
     maxWaiting: maybe("--max-waiting", count, "Up to N may wait, for a retry for example."),
-    maxAge: maybe(
+    maxAge: maybeDuration(
       "--max-age",
-      duration("--max-age", ageBounds),
       "The oldest notification that is unread or waits may be this old.",
+      ageBounds,
     ),
   },
   async run(db, o) {
     const { check } = await import("../operate/check.ts");
-    const result = await check(
-      db,
-      given({
-        consumers: o.consumers.length === 0 ? undefined : o.consumers,
-        maxLag: o.maxLag,
-        maxUnread: o.maxUnread,
-        maxDead: o.maxDead,
-        maxWaiting: o.maxWaiting,
-        maxAge: o.maxAge,
-      }),
-    );
+    const result = await check(db, o);
     return {
       json: result,
       text: result.causes.length === 0

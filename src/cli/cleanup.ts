@@ -6,15 +6,15 @@
 
 import { ageBounds } from "../duration.ts";
 import type { CleanupProgress, CleanupResult } from "../operate/cleanup.ts";
-import { databaseCommand, given } from "./command.ts";
-import { maybe, needed, number, toggle } from "./options.ts";
-import { printProgress } from "./output.ts";
-import { stopping } from "./signals.ts";
+import { databaseCommand } from "./args/command.ts";
+import { maybe, needed, number, toggle } from "./args/options.ts";
+import { printProgress } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
 import { holdingTable } from "./status.ts";
-import { surroundings } from "./surroundings.ts";
-import { blocks, facts, table } from "./table.ts";
-import { ago, bytesText, countText, numberText, shellWord, timeText } from "./text.ts";
-import { duration } from "./values.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { blocks, facts, tableOf } from "./print/table.ts";
+import { ago, bytesText, countText, numberText, shellWord, timeText } from "./print/text.ts";
+import { duration, maybeDuration } from "./args/values.ts";
 
 /** `hark cleanup`. */
 export const cleanup = databaseCommand({
@@ -40,10 +40,10 @@ export const cleanup = databaseCommand({
       "--force",
       "Also remove what a consumer has not read. It will never see it. What waits for a retry stays.",
     ),
-    dropInactive: maybe(
+    dropInactive: maybeDuration(
       "--drop-inactive",
-      duration("--drop-inactive", ageBounds),
       "First remove consumers that no worker has served for this long, and their dead letters.",
+      ageBounds,
     ),
     exact: toggle(
       "--exact",
@@ -56,16 +56,12 @@ export const cleanup = databaseCommand({
       "How many notifications one transaction checks. Default: 10000.",
     ),
   },
-  async run(db, o) {
+  async run(db, o, json) {
     const { cleanup } = await import("../operate/cleanup.ts");
     using stop = stopping();
-    const progress = surroundings().stderr.isTerminal() && !o.json;
+    const progress = surroundings().stderr.isTerminal() && !json;
     const result = await cleanup(db, {
-      olderThan: o.olderThan,
-      dryRun: o.dryRun,
-      force: o.force,
-      exact: o.exact,
-      ...given({ batch: o.batch, dropInactive: o.dropInactive }),
+      ...o,
       signal: stop.signal,
       onProgress: (now) => progress ? show(now) : undefined,
     });
@@ -110,9 +106,10 @@ function text(result: CleanupResult, force: boolean): string {
     complete ? "" : "It was interrupted. Run it again to go on.",
   ];
   return blocks(
-    dropped.length === 0 ? "" : table(
+    tableOf(
+      dropped,
       `${dryRun ? "would remove" : "removed"} consumer, last served`,
-      dropped.map(({ consumer, lastServed }) => [consumer, ago(lastServed)]),
+      ({ consumer, lastServed }) => [consumer, ago(lastServed)],
     ),
     facts([
       ["published before", timeText(cutoff)],
@@ -133,7 +130,7 @@ function text(result: CleanupResult, force: boolean): string {
           }`,
       ],
     ]),
-    keptFor.length === 0 ? "" : holdingTable(keptFor),
+    holdingTable(keptFor),
     remedies.filter((one) => one !== "").join("\n"),
   );
 }

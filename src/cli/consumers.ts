@@ -13,13 +13,13 @@ import type {
   WorkerStatus,
 } from "../operate/consumers.ts";
 import type { ConsumerStatus } from "../operate/consumer_status.ts";
-import { commandGroup, databaseCommand } from "./command.ts";
-import { consumer, number, positional, refuse, toggle } from "./options.ts";
+import { commandGroup, databaseCommand } from "./args/command.ts";
+import { consumer, number, positional, refuse, toggle } from "./args/options.ts";
 import { nextAttempt } from "./next_attempt.ts";
 import { leaseText, workerText } from "./served_by.ts";
-import { surroundings } from "./surroundings.ts";
-import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
-import { ago, countText, named, numberText, shellWord, shortened } from "./text.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { blocks, type Cell, count, facts, plain, table, tableOf } from "./print/table.ts";
+import { ago, countText, named, numberText, shellWord, shortened } from "./print/text.ts";
 
 const list = databaseCommand({
   name: "consumers list",
@@ -33,26 +33,24 @@ const list = databaseCommand({
     const found = await consumers(db);
     return {
       json: found,
-      text: found.length === 0 ? "no consumer is registered" : listText(found),
+      text: tableOf(
+        found,
+        "consumer, channels, kind, workers, unread, waiting, dead, last served",
+        (one) => [
+          one.consumer,
+          shortened(one.channels.join(", ")),
+          kindOf(one) || "-",
+          one.workers,
+          unread(one),
+          count(one.waiting, "yellow"),
+          count(one.dead, "red"),
+          one.workers > 0 ? "now" : ago(one.servedAt ?? one.acknowledgedAt),
+        ],
+        "no consumer is registered",
+      ),
     };
   },
 });
-
-function listText(found: readonly ConsumerStatus[]): string {
-  return table(
-    "consumer, channels, kind, workers, unread, waiting, dead, last served",
-    found.map((one) => [
-      one.consumer,
-      shortened(one.channels.join(", ")),
-      kindOf(one) || "-",
-      one.workers,
-      unread(one),
-      count(one.waiting, "yellow"),
-      count(one.dead, "red"),
-      one.workers > 0 ? "now" : ago(one.servedAt ?? one.acknowledgedAt),
-    ]),
-  );
-}
 
 function unread(one: ConsumerStatus) {
   return count(one.unread, one.serving ? undefined : "yellow", one.unreadCapped);
@@ -119,23 +117,22 @@ function detailsText(one: ConsumerDetails): string {
         },
       ]),
     ),
-    workerList.length === 0 ? "no worker" : table(
-      "worker, alive, since, partitions, woken by",
-      workerList.map(workerRow),
-    ),
-    heads.length === 0 ? "" : table(
+    tableOf(workerList, "worker, alive, since, partitions, woken by", workerRow, "no worker"),
+    tableOf(
+      heads,
       "waiting, state, attempts, next attempt, key, error",
-      heads.map((head) => headRow(head, one)),
+      (head) => headRow(head, one),
     ),
     unlistedText(one),
-    replayList.length === 0 ? "" : table(
+    tableOf(
+      replayList,
       "replay, next id, last id, channels",
-      replayList.map(({ replay, nextId, toId, channels }) => [
+      ({ replay, nextId, toId, channels }) => [
         plain(replay),
         plain(nextId),
         plain(toId),
         channels === null ? "all" : channels.join(", "),
-      ]),
+      ],
     ),
   );
 }

@@ -4,11 +4,10 @@
  * @module
  */
 
-import { databaseCommand } from "./command.ts";
-import { maybe, number, toggle } from "./options.ts";
-import { print, printJson } from "./output.ts";
-import { stopping } from "./signals.ts";
-import { surroundings } from "./surroundings.ts";
+import { answer, databaseCommand } from "./args/command.ts";
+import { maybe, number, toggle } from "./args/options.ts";
+import { stopping } from "./print/signals.ts";
+import { surroundings } from "./print/surroundings.ts";
 
 /** The port unless another is given: free on most machines, and the same each time. */
 const usualPort = 4275;
@@ -34,7 +33,7 @@ export const dashboard = databaseCommand({
     ),
     readOnly: toggle("--read-only", "Show pages only, and refuse acts."),
   },
-  async run(db, o) {
+  async run(db, o, json) {
     const { dashboard } = await import("../dashboard/mod.ts");
     const { variable } = surroundings();
     const name = variable("USER") || variable("USERNAME") || "local user";
@@ -50,12 +49,8 @@ export const dashboard = databaseCommand({
     }, (request) => isLocal(request) ? handler(request) : new Response(foreign, { status: 421 }));
     const { port } = server.addr;
     const url = `http://127.0.0.1:${port}`;
-    if (o.json) await printJson({ url, port });
-    else await print(`The dashboard is at ${url} until Ctrl-C.`);
-    await new Promise<void>((resolve) => {
-      if (stop.signal.aborted) resolve();
-      stop.signal.addEventListener("abort", () => resolve(), { once: true });
-    });
+    await answer({ json: { url, port }, text: `The dashboard is at ${url} until Ctrl-C.` }, json);
+    await stop.asked;
     // Open pages would keep it from ending.
     await Promise.race([server.shutdown(), new Promise((resolve) => setTimeout(resolve, 200))]);
   },

@@ -4,14 +4,14 @@
  * @module
  */
 
-import { refuse } from "./options.ts";
+import { refuse } from "./args/options.ts";
 import { connect, type Database } from "../database/database.ts";
 import { urlFromVariables } from "../database/environment.ts";
 import { findEmbedded } from "../embedded/record.ts";
 import { HarkError } from "../errors.ts";
-import { configureLogs } from "./log.ts";
-import type { DatabaseOptions } from "./options.ts";
-import { surroundings } from "./surroundings.ts";
+import { configureLogs } from "./print/log_lines.ts";
+import type { DatabaseOptions } from "./args/options.ts";
+import { surroundings } from "./print/surroundings.ts";
 
 /** The URL from `--database-url`, or else from the environment: DATABASE_URL, PGHOST and the like. */
 export function givenUrl(

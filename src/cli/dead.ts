@@ -4,39 +4,24 @@
  * @module
  */
 
-import { multiple } from "@optique/core/modifiers";
-import type { DeadLetterFilter, DeadNotification } from "../operate/dead.ts";
-import { commandGroup, databaseCommand, elsewhere, given, type Values } from "./command.ts";
-import { limit, maybe, onlyConsumer, positional, words } from "./options.ts";
-import { blocks, plain, table } from "./table.ts";
-import { ago, named, numberText, shellWord, shortened } from "./text.ts";
-import { id, time } from "./values.ts";
+import type { DeadNotification } from "../operate/dead.ts";
+import { commandGroup, databaseCommand, elsewhere } from "./args/command.ts";
+import { limit, maybe, onlyConsumer, positional, several, words } from "./args/options.ts";
+import { blocks, plain, table, tableOf } from "./print/table.ts";
+import { ago, errorInShort, named, numberText, shellWord, shortened } from "./print/text.ts";
+import { id, time } from "./args/values.ts";
 
 /** The options that choose notifications a consumer has failed on. */
 export const filter = {
-  ids: multiple(positional(id, "Only these notifications.")),
+  ids: several(positional(id, "Only these notifications.")),
   channel: maybe("--channel", words("CHANNEL"), "Only of this channel."),
   key: maybe("--key", words("KEY"), "Only of this key."),
   error: maybe("--error", words("TEXT"), "Only with this text in the error's message."),
-  after: maybe("--after", time, "Only dead letters given up at this time or later (ISO 8601)."),
-  before: maybe("--before", time, "Only dead letters given up before this time (ISO 8601)."),
+  diedAfter: maybe("--after", time, "Only dead letters given up at this time or later (ISO 8601)."),
+  diedBefore: maybe("--before", time, "Only dead letters given up before this time (ISO 8601)."),
   fromId: maybe("--from-id", id, "Only this id and above."),
   toId: maybe("--to-id", id, "Only this id and below."),
 };
-
-/** The filter that these options make. */
-export function filterOf(o: Values<typeof filter>): DeadLetterFilter {
-  return given({
-    ids: o.ids.length === 0 ? undefined : o.ids,
-    channel: o.channel,
-    key: o.key,
-    error: o.error,
-    diedAfter: o.after,
-    diedBefore: o.before,
-    fromId: o.fromId,
-    toId: o.toId,
-  });
-}
 
 const list = databaseCommand({
   name: "dead list",
@@ -50,24 +35,18 @@ const list = databaseCommand({
     consumer: onlyConsumer,
     ...filter,
     limit: limit(100, 1_000_000),
-    afterId: maybe("--after-id", id, "Go on after this id; needs CONSUMER."),
+    after: maybe("--after-id", id, "Go on after this id; needs CONSUMER."),
   },
-  async run(db, o) {
+  async run(db, o, json) {
     const { deadLetters } = await import("../operate/dead.ts");
-    const { limit } = o;
-    const found = await deadLetters(db, {
-      ...filterOf(o),
-      ...given({ consumer: o.consumer, after: o.afterId }),
-      limit,
-      contents: o.json === true,
-    });
-    return { json: found, text: found.length === 0 ? "no dead letter" : listText(found, limit) };
+    const found = await deadLetters(db, { ...o, contents: json });
+    return { json: found, text: found.length === 0 ? "no dead letter" : listText(found, o.limit) };
   },
 });
 
 function listText(found: readonly DeadNotification[], limit: number): string {
   const last = found.at(-1)!;
-  const cut = found.find(({ error }) => error !== null && inShort(error) !== error);
+  const cut = found.find(({ error }) => error !== null && errorInShort(error) !== error);
   return blocks(
     table(
       "consumer, id, channel, key, attempts, given up, error",
@@ -79,7 +58,7 @@ function listText(found: readonly DeadNotification[], limit: number): string {
         one.attempts,
         ago(one.diedAt),
         // One line for each, so that the table can be read at a glance.
-        { text: inShort(one.error ?? "-"), style: "red" },
+        { text: errorInShort(one.error ?? "-"), style: "red" },
       ]),
     ),
     cut === undefined ? "" : `A whole error: hark log show ${cut.id}`,
@@ -88,10 +67,6 @@ function listText(found: readonly DeadNotification[], limit: number): string {
       : `These are the first ${numberText(limit)}. For more of ${named(last.consumer)}: ` +
         `hark dead list ${shellWord(last.consumer)} --after-id ${last.id}`,
   );
-}
-
-function inShort(error: string): string {
-  return shortened(error, 80).replaceAll("\n", " ");
 }
 
 const groups = databaseCommand({
@@ -112,15 +87,17 @@ const groups = databaseCommand({
     const found = await deadGroups(db, o.consumer);
     return {
       json: found,
-      text: found.length === 0 ? "no dead letter" : table(
+      text: tableOf(
+        found,
         "consumer, dead letters, last, error begins",
-        found.map((one) => [
+        (one) => [
           one.consumer,
           one.count,
           ago(one.lastAt),
           // Whole, as it is what --error takes.
           { text: one.error ?? "-", style: "red" },
-        ]),
+        ],
+        "no dead letter",
       ),
     };
   },

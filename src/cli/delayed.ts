@@ -5,13 +5,13 @@
  */
 
 import { multiple } from "@optique/core/modifiers";
-import { commandGroup, databaseCommand, given } from "./command.ts";
+import { commandGroup, databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { limit, maybe, positional, refuse, words } from "./options.ts";
-import { complain } from "./output.ts";
-import { blocks, type Cell, plain, table } from "./table.ts";
-import { ago, countText, shortened, until } from "./text.ts";
-import { id } from "./values.ts";
+import { limit, maybe, positional, refuse, words } from "./args/options.ts";
+import { complain } from "./print/output.ts";
+import { blocks, payloadCell, plain, tableOf } from "./print/table.ts";
+import { ago, countText, shortened, until } from "./print/text.ts";
+import { id } from "./args/values.ts";
 
 const list = databaseCommand({
   name: "delayed list",
@@ -26,17 +26,14 @@ const list = databaseCommand({
   },
   async run(db, o) {
     const { delayedNotifications } = await import("../operate/delayed.ts");
-    const { limit } = o;
-    const found = await delayedNotifications(db, {
-      ...given({ channel: o.channel, key: o.key, after: o.after }),
-      limit,
-    });
+    const found = await delayedNotifications(db, o);
     return {
       json: found,
-      text: found.length === 0 ? "no notification is delayed" : blocks(
-        table(
+      text: blocks(
+        tableOf(
+          found,
           "number, channel, key, due, role, payload",
-          found.map((one): Cell[] => [
+          (one) => [
             plain(one.number),
             shortened(one.channel, 30),
             shortened(one.key ?? "-", 30),
@@ -44,12 +41,11 @@ const list = databaseCommand({
               ? until(one.deliverAt)
               : { text: ago(one.deliverAt), style: "yellow" },
             one.owner,
-            one.problem === null
-              ? shortened(JSON.stringify(one.payload), 80)
-              : { text: one.problem, style: "red" },
-          ]),
+            payloadCell(one),
+          ],
+          "no notification is delayed",
         ),
-        found.length < limit ? "" : `To go on: add --after ${found.at(-1)!.number}`,
+        found.length < o.limit ? "" : `To go on: add --after ${found.at(-1)!.number}`,
       ),
     };
   },

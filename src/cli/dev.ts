@@ -4,26 +4,23 @@
  * @module
  */
 
-import { object } from "@optique/core/constructs";
-import { describedCommand, given } from "./command.ts";
-import { json, logging, maybe, number } from "./options.ts";
-import { print, printJson } from "./output.ts";
+import { answer, localCommand } from "./args/command.ts";
+import { exitCodes } from "./exit_codes.ts";
+import { json, logging, maybe, number } from "./args/options.ts";
 import type { OwnServer } from "./server.ts";
 
 /** `hark dev`. */
-export const dev = describedCommand(
-  {
-    name: "dev",
-    brief: "Run a database to develop with.",
-    description:
-      "Starts PostgreSQL in .hark/ or joins the one that runs there, installs the schema, prints " +
-      "the URL and runs until Ctrl-C. Other hark commands in this folder find it by themselves.",
-    examples: [
-      ["hark dev", "until Ctrl-C"],
-      ["hark dev --port 5433", "on a port of your choice"],
-    ],
-  },
-  object({
+export const dev = localCommand({
+  name: "dev",
+  brief: "Run a database to develop with.",
+  description:
+    "Starts PostgreSQL in .hark/ or joins the one that runs there, installs the schema, prints " +
+    "the URL and runs until Ctrl-C. Other hark commands in this folder find it by themselves.",
+  examples: [
+    ["hark dev", "until Ctrl-C"],
+    ["hark dev --port 5433", "on a port of your choice"],
+  ],
+  options: {
     port: maybe(
       "--port",
       number("PORT", { least: 1, most: 65_535 }),
@@ -31,39 +28,34 @@ export const dev = describedCommand(
     ),
     ...logging,
     json,
-  }),
-  async (o) => {
-    const { configureLogs } = await import("./log.ts");
+  },
+  async run({ json, port, ...logs }) {
+    const { configureLogs } = await import("./print/log_lines.ts");
     const { leftRunning, ownCommand, ownServer } = await import("./server.ts");
     const { connect } = await import("../database/database.ts");
     const { migrate } = await import("../schema/migrate.ts");
-    const { stopping } = await import("./signals.ts");
-    await configureLogs(o);
+    const { stopping } = await import("./print/signals.ts");
+    await configureLogs(logs);
     let inUse: OwnServer | undefined = undefined;
     using stop = stopping(() => leftRunning(inUse));
-    await using own = await ownServer("", given({ port: o.port }));
+    await using own = await ownServer("", port === undefined ? {} : { port });
     inUse = own;
-    const { server, place } = own;
+    const { server: { url, port: at, version }, place } = own;
     {
-      await using db = await connect(server.url, { applicationName: "hark dev" });
+      await using db = await connect(url, { applicationName: "hark dev" });
       await migrate(db);
     }
-    if (o.json) {
-      const { url, port, version } = server;
-      await printJson({ url, port, version });
-    } else {
-      await print(`PostgreSQL ${server.version} runs: ${server.url}`);
-      await print("In other terminals:");
-      for (const command of ["listen", `notify orders '{"id":42}'`, "tail", "status"]) {
-        await print(`  ${ownCommand(command)}`);
-      }
-      await print(`  psql '${server.url}'`);
-      await print(`Ctrl-C ends it, unless other processes use it; the data stays in ${place}.`);
-    }
-    await new Promise<void>((resolve) => {
-      if (stop.signal.aborted) resolve();
-      stop.signal.addEventListener("abort", () => resolve(), { once: true });
-    });
-    return 0;
+    const text = [
+      `PostgreSQL ${version} runs: ${url}`,
+      "In other terminals:",
+      ...["listen", `notify orders '{"id":42}'`, "tail", "status"].map((command) =>
+        `  ${ownCommand(command)}`
+      ),
+      `  psql '${url}'`,
+      `Ctrl-C ends it, unless other processes use it; the data stays in ${place}.`,
+    ].join("\n");
+    await answer({ json: { url, port: at, version }, text }, json);
+    await stop.asked;
+    return exitCodes.ok;
   },
-);
+});

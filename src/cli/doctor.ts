@@ -5,11 +5,10 @@
  */
 
 import { ageBounds } from "../duration.ts";
-import { databaseCommand, given } from "./command.ts";
+import { databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { maybe } from "./options.ts";
-import { paint, visible } from "./style.ts";
-import { duration } from "./values.ts";
+import { paint, visible } from "./print/style.ts";
+import { maybeDuration } from "./args/values.ts";
 
 const colours = { error: "red", warning: "yellow", note: "dim" } as const;
 
@@ -29,15 +28,15 @@ export const doctor = databaseCommand({
     ["hark doctor --json", "for a program"],
   ],
   options: {
-    longTransaction: maybe(
+    longTransaction: maybeDuration(
       "--long-transaction",
-      duration("--long-transaction", ageBounds),
       "A transaction is open for too long after this. Default: 5m.",
+      ageBounds,
     ),
   },
   async run(db, o) {
     const { doctor } = await import("../operate/doctor/doctor.ts");
-    const found = await doctor(db, given({ longTransaction: o.longTransaction }));
+    const found = await doctor(db, o);
     const wrong = found.filter(({ level }) => level !== "note");
     return {
       json: found,

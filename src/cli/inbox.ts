@@ -4,17 +4,18 @@
  * @module
  */
 
-import { databaseCommand, given } from "./command.ts";
+import { given } from "../given.ts";
+import { answer, databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { natsOf, natsOptions } from "./nats.ts";
 import type { DeadMessage } from "../inbox/dead.ts";
 import type { InboxMessage } from "../inbox/options.ts";
 import type { Taken } from "../inbox/taken.ts";
-import { maybe, number, positional, refuse, toggle, words } from "./options.ts";
-import { complain, jsonText, print, printError } from "./output.ts";
-import { stopping } from "./signals.ts";
-import { visible } from "./style.ts";
-import { countText, named, numberText, shellWord } from "./text.ts";
+import { maybe, number, onlyOne, positional, refuse, toggle, words } from "./args/options.ts";
+import { complain, printError } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
+import { visible } from "./print/style.ts";
+import { countText, named, numberText, shellWord } from "./print/text.ts";
 
 /** `hark inbox`. */
 export const inbox = databaseCommand({
@@ -57,15 +58,13 @@ export const inbox = databaseCommand({
     ),
   },
   check(o) {
-    const discards = o.discard !== undefined;
-    if (Number(o.drain) + Number(o.dead) + Number(o.redrive) + Number(discards) > 1) {
-      refuse("--drain, --dead, --redrive and --discard contradict each other", "Give one of them.");
-    }
-    if (o.stream === undefined && !o.dead && !o.redrive && !discards) {
+    const { drain, dead, redrive, discard } = o;
+    onlyOne({ "--drain": drain, "--dead": dead, "--redrive": redrive, "--discard": discard });
+    if (o.stream === undefined && !dead && !redrive && discard === undefined) {
       refuse("--stream is missing", "Name the stream, such as --stream SHOP.");
     }
   },
-  async run(db, o) {
+  async run(db, o, asJson) {
     const { deadMessages, discardMessage, inbox, redrive } = await import("../inbox/mod.ts");
     const { id, stream = "", subject, channel, batchSize } = o;
     const map = channel === undefined ? undefined : (message: InboxMessage) => ({
@@ -111,11 +110,8 @@ export const inbox = databaseCommand({
       const drained = await incoming.drain({ signal: stop.signal });
       return { json: { inbox: id, ...drained }, text: takenText(id, drained) };
     }
-    void incoming.ready.then(
-      () =>
-        print(o.json ? jsonText({ inbox: id, ready: true }) : `${id} takes messages until Ctrl-C.`),
-      () => {}, // run() says why
-    );
+    const ready = { json: { inbox: id, ready: true }, text: `${id} takes messages until Ctrl-C.` };
+    void incoming.ready.then(() => answer(ready, asJson), () => {}); // run() says why
     await incoming.run({ signal: stop.signal });
     await printError("stopped; progress is stored");
     return { json: { inbox: id, stopped: true, ...taken }, text: takenText(id, taken) };

@@ -14,7 +14,7 @@ import { acts } from "./acts.ts";
 import { channels } from "./channels.ts";
 import { cleanup } from "./cleanup.ts";
 import { check } from "./check.ts";
-import { anyOf, type Command, exampleLines, hasWord } from "./command.ts";
+import { anyOf, type Command, exampleLines, hasWord } from "./args/command.ts";
 import { consumers } from "./consumers.ts";
 import { dashboard } from "./dashboard.ts";
 import { dead } from "./dead.ts";
@@ -24,12 +24,12 @@ import { doctor } from "./doctor.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "./exit_codes.ts";
 import { inbox } from "./inbox.ts";
 import { listen, withListsJoined } from "./listen/command.ts";
-import { log } from "./look.ts";
+import { log } from "./log/command.ts";
 import { replay, seek } from "./move.ts";
 import { create } from "./new.ts";
 import { notify } from "./notify.ts";
-import { plainText } from "./options.ts";
-import { columns, complain, printErrorSync, printSync } from "./output.ts";
+import { plainText } from "./args/options.ts";
+import { columns, complain, printErrorSync, printSync } from "./print/output.ts";
 import { pause, resume } from "./pause.ts";
 import { relay } from "./relay.ts";
 import { retention } from "./retention.ts";
@@ -37,10 +37,10 @@ import { discard, retry } from "./retry.ts";
 import { scheduling as schedule } from "./schedule.ts";
 import { init, sql, uninstall } from "./schema.ts";
 import { status } from "./status.ts";
-import { visibleLines } from "./style.ts";
-import { type Surroundings, within } from "./surroundings.ts";
+import { visibleLines } from "./print/style.ts";
+import { type Surroundings, within } from "./print/surroundings.ts";
 import { tail } from "./tail.ts";
-import { withWholeOptions } from "./usage.ts";
+import { withWholeOptions } from "./args/usage.ts";
 import { wake } from "./wake.ts";
 import { watch } from "./watch.ts";
 import { workers } from "./workers.ts";
@@ -131,9 +131,6 @@ export async function main(args: readonly string[], other?: Surroundings): Promi
   }
 }
 
-/** The word that a group takes if none follows it. */
-const wordsLeftOut: Readonly<Record<string, string>> = { retention: "show" };
-
 /** The arguments as the grammar takes them, where people may write less or otherwise. */
 export function asGrammar(args: readonly string[]): readonly string[] {
   const [first = "", second = "-"] = args;
@@ -144,11 +141,11 @@ export function asGrammar(args: readonly string[]): readonly string[] {
     return isKnown ? [...args.slice(1), "--help"] : args.slice(1);
   }
   if (first === "status") return withWatchApart(args);
-  const isModule = !["show", "check", "--help"].includes(second) && second !== "-";
-  if (first === "channels" && isModule) return [first, "show", ...args.slice(1)];
-  const word = wordsLeftOut[first];
-  if (word === undefined || !second.startsWith("-") || second === "--help") return args;
-  return [first, word, ...args.slice(1)];
+  // `hark channels MODULE` and `hark retention` show.
+  const isShort = first === "channels"
+    ? !["show", "check", "--help", "-"].includes(second)
+    : first === "retention" && second.startsWith("-") && second !== "--help";
+  return isShort ? [first, "show", ...args.slice(1)] : args;
 }
 
 /** `--watch` without a time, before another option: the parser would take that for the time. */

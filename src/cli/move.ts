@@ -4,12 +4,12 @@
  * @module
  */
 
-import { multiple, optional } from "@optique/core/modifiers";
+import { optional } from "@optique/core/modifiers";
 import type { LogPlace } from "../consume/start.ts";
 import type { Database } from "../database/database.ts";
 import type { Whereabouts } from "../operate/retry.ts";
-import type { Replay } from "../operate/seek.ts";
-import { type Answer, databaseCommand, given } from "./command.ts";
+import { given } from "../given.ts";
+import { type Answer, databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
 import {
   consumer,
@@ -19,12 +19,13 @@ import {
   needed,
   positional,
   refuse,
+  several,
   toggle,
   words,
-} from "./options.ts";
-import { complain } from "./output.ts";
-import { countText, named, numberText, shellWord } from "./text.ts";
-import { beginning, place } from "./values.ts";
+} from "./args/options.ts";
+import { complain } from "./print/output.ts";
+import { countText, named, numberText, shellWord } from "./print/text.ts";
+import { beginning, place } from "./args/values.ts";
 
 const dryRun = toggle("--dry-run", "Say what it would do, and do nothing.");
 
@@ -50,14 +51,14 @@ export const seek = databaseCommand({
     ),
     dryRun,
   },
-  async run(db, o) {
+  async run(db, { consumer, to, dryRun }) {
     const { previewSeek } = await import("../operate/preview.ts");
-    const would = await previewSeek(db, o.consumer, o.to);
+    const would = await previewSeek(db, consumer, to);
     const more = would.capped ? " or more" : "";
-    if (o.dryRun) {
+    if (dryRun) {
       return {
-        json: { consumer: o.consumer, to: o.to, ...would },
-        text: `${named(o.consumer)} would handle ${
+        json: { consumer, to, ...would },
+        text: `${named(consumer)} would handle ${
           numberText(would.again)
         }${more} again, and never see ${numberText(would.skipped)}${
           would.skipped > 0 ? more : ""
@@ -67,7 +68,7 @@ export const seek = databaseCommand({
       };
     }
     const { seek } = await import("../operate/seek.ts");
-    const { givenUp } = await seek(db, o.consumer, o.to);
+    const { givenUp } = await seek(db, consumer, to);
     const dead = givenUp === 0
       ? ""
       : `; ${countText(givenUp, "waiting notification")} became dead letters`;
@@ -76,8 +77,8 @@ export const seek = databaseCommand({
       would.skipped > 0 ? `about ${numberText(would.skipped)}${more} are skipped` : "",
     ].filter((one) => one !== "");
     return {
-      json: { consumer: o.consumer, to: o.to, givenUp, again: would.again, skipped: would.skipped },
-      text: [`${named(o.consumer)} begins ${said(o.to)}`, ...counts].join("; ") + dead,
+      json: { consumer, to, givenUp, again: would.again, skipped: would.skipped },
+      text: [`${named(consumer)} begins ${said(to)}`, ...counts].join("; ") + dead,
     };
   },
 });
@@ -111,10 +112,10 @@ export const replay = databaseCommand({
   options: {
     consumer: optional(consumer),
     allConsumers: toggle("--all-consumers", "Every consumer, instead of one; needs --ids."),
-    ids: multiple(needed("--ids", ids, "Only these notifications. Repeatable.")),
+    ids: several(needed("--ids", ids, "Only these notifications. Repeatable.")),
     from: maybe("--from", place, "The first id, or a time (ISO 8601)."),
     to: maybe("--to", place, "The last id, or a time. Default: the end of the log."),
-    channel: multiple(
+    channels: several(
       needed(
         "--channel",
         words("CHANNEL"),
@@ -124,57 +125,50 @@ export const replay = databaseCommand({
     dryRun,
   },
   check(o) {
-    const ranged = o.from !== undefined || o.to !== undefined || o.channel.length > 0;
-    if (o.ids.length > 0 && ranged) contradiction("--ids", "a range");
-    if (o.ids.length > 0 && o.dryRun) contradiction("--ids", "--dry-run");
+    const ranged = (o.from ?? o.to ?? o.channels) !== undefined;
+    if (o.ids !== undefined && ranged) contradiction("--ids", "a range");
+    if (o.ids !== undefined && o.dryRun) contradiction("--ids", "--dry-run");
     if (o.allConsumers && o.consumer !== undefined) contradiction("--all-consumers", "CONSUMER");
-    if (o.allConsumers && o.ids.length === 0) {
+    if (o.allConsumers && o.ids === undefined) {
       refuse("--all-consumers was given without --ids", "Name the notifications, or one CONSUMER.");
     }
     if (!o.allConsumers && o.consumer === undefined) {
       refuse("hark replay was given no CONSUMER", "Name one, or give --all-consumers with --ids.");
     }
-    if (o.ids.length === 0 && o.from === undefined) {
+    if ((o.ids ?? o.from) === undefined) {
       refuse("hark replay was not told what to deliver again", "Give --from, or --ids.");
     }
   },
-  async run(db, o) {
-    if (o.ids.length > 0) return await again(db, o.ids.flat(), o.consumer);
-    const range = {
-      from: o.from!,
-      ...given({ to: o.to, channels: o.channel.length === 0 ? undefined : o.channel }),
-    };
-    if (o.dryRun) {
+  async run(db, { consumer, allConsumers: _, ids, dryRun, ...rest }) {
+    if (ids !== undefined) return await again(db, ids.flat(), consumer);
+    const range = { ...rest, from: rest.from! };
+    const name = named(consumer!);
+    if (dryRun) {
       const { previewReplay } = await import("../operate/preview.ts");
-      const would = await previewReplay(db, o.consumer!, range);
+      const would = await previewReplay(db, consumer!, range);
       return {
-        json: { consumer: o.consumer, ...would },
-        text: `${named(o.consumer!)} would handle ${numberText(would.again)}${
+        json: { consumer, ...would },
+        text: `${name} would handle ${numberText(would.again)}${
           would.capped ? " or more" : ""
         } again; ${numberText(would.unread)} in the range come anyway`,
       };
     }
     const { replay } = await import("../operate/seek.ts");
-    const made = await replay(db, o.consumer!, range);
+    const made = await replay(db, consumer!, range);
     return {
-      json: { consumer: o.consumer, replay: null, ...replayJson(made) },
+      json: made === null
+        ? { consumer, replay: null }
+        : { consumer, replay: made.number, count: made.count, capped: made.capped },
       text: made === null
         ? "the log has nothing in that range: nothing was published there, or it has been removed"
-        : `${made.capped ? "at least " : ""}${countText(made.count, "notification")} of ${
-          named(o.consumer!)
-        } ${
+        : `${made.capped ? "at least " : ""}${countText(made.count, "notification")} of ${name} ${
           made.count === 1 ? "comes" : "come"
         } again when a worker next looks, as replay ${made.number}; to see what is left of it: hark consumers show ${
-          shellWord(o.consumer!)
+          shellWord(consumer!)
         }`,
     };
   },
 });
-
-/** A replay as `--json` has it. */
-function replayJson(made: Replay | null) {
-  return made === null ? {} : { replay: made.number, count: made.count, capped: made.capped };
-}
 
 async function again(
   db: Database,

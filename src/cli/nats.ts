@@ -5,9 +5,10 @@
  */
 
 import type { NatsOptions } from "../relay/jetstream/nats_options.ts";
-import { given } from "./command.ts";
-import { maybe, refuse, words } from "./options.ts";
-import { surroundings } from "./surroundings.ts";
+import { given } from "../given.ts";
+import type { Values } from "./args/command.ts";
+import { maybe, refuse, words } from "./args/options.ts";
+import { surroundings } from "./print/surroundings.ts";
 
 /** The options. */
 export const natsOptions = {
@@ -21,16 +22,9 @@ export const natsOptions = {
   domain: maybe("--domain", words("NAME"), "The JetStream domain."),
 };
 
-/** The values of {@linkcode natsOptions}. */
-interface NatsValues {
-  readonly nats: string | undefined;
-  readonly credentials: string | undefined;
-  readonly domain: string | undefined;
-}
-
 /** How to reach the server that the options name. */
 export async function natsOf(
-  { nats, credentials: file, domain }: NatsValues,
+  { nats, credentials: file, domain }: Values<typeof natsOptions>,
 ): Promise<NatsOptions> {
   const servers = nats ?? (surroundings().variable("HARK_NATS_URL") || undefined);
   const credentials = file === undefined ? undefined : await read(file);

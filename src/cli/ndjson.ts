@@ -49,7 +49,7 @@ const patience = 50;
 /** The form of the lines, and what all notifications get. */
 export interface LineOptions {
   /** The channel for lines without one. */
-  readonly channel: string | undefined;
+  readonly channel?: string;
   /** Whether a line is an object with channel, payload, key and headers. */
   readonly envelope: boolean;
   /** Whether a line is text rather than JSON. */
@@ -74,7 +74,8 @@ export async function* notificationsIn(
   const lines = linesIn(stream);
   let next = lines.next();
   for (;;) {
-    if (batch.length > 0 && !await soon(next)) {
+    const isFull = batch.length >= batchLines || characters >= batchCharacters;
+    if (isFull || batch.length > 0 && !await soon(next)) {
       yield batch;
       batch = [];
       characters = 0;
@@ -101,11 +102,6 @@ export async function* notificationsIn(
       );
     }
     characters += line.length;
-    if (batch.length >= batchLines || characters >= batchCharacters) {
-      yield batch;
-      batch = [];
-      characters = 0;
-    }
   }
   if (batch.length > 0) yield batch;
 }

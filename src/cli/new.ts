@@ -4,15 +4,13 @@
  * @module
  */
 
-import { object } from "@optique/core/constructs";
 import { withDefault } from "@optique/core/modifiers";
 import { dirname, join } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import { HarkError } from "../errors.ts";
-import { describedCommand } from "./command.ts";
-import { json, positional, words } from "./options.ts";
-import { print, printJson } from "./output.ts";
-import { shellWord } from "./text.ts";
+import { localCommand } from "./args/command.ts";
+import { json, positional, words } from "./args/options.ts";
+import { shellWord } from "./print/text.ts";
 
 const consumer = `import { Consumer, type Notification } from "@hark/postgres";
 
@@ -74,25 +72,23 @@ function settings(): string {
 }
 
 /** `hark new`. */
-export const create = describedCommand(
-  {
-    name: "new",
-    brief: "Write a first consumer, its test, and tasks.",
-    description:
-      "Writes deno.json, consumers/hello.ts and tests/hello_test.ts into a folder. It overwrites " +
-      "nothing: if one of the files is there, it writes none. Then deno task test runs the test " +
-      "without a server. With DATABASE_URL, deno task init installs the schema, deno task listen runs " +
-      "the consumer, and deno task watch runs it again after each change.",
-    examples: [
-      ["hark new", "in this folder"],
-      ["hark new shop", "in the folder shop, which is made"],
-    ],
-  },
-  object({
+export const create = localCommand({
+  name: "new",
+  brief: "Write a first consumer, its test, and tasks.",
+  description:
+    "Writes deno.json, consumers/hello.ts and tests/hello_test.ts into a folder. It overwrites " +
+    "nothing: if one of the files is there, it writes none. Then deno task test runs the test " +
+    "without a server. With DATABASE_URL, deno task init installs the schema, deno task listen runs " +
+    "the consumer, and deno task watch runs it again after each change.",
+  examples: [
+    ["hark new", "in this folder"],
+    ["hark new shop", "in the folder shop, which is made"],
+  ],
+  options: {
     folder: withDefault(positional(words("FOLDER"), "The folder. Default: this one."), "."),
     json,
-  }),
-  async ({ folder, json }) => {
+  },
+  async run({ folder }) {
     const files = {
       "deno.json": settings(),
       "consumers/hello.ts": consumer,
@@ -125,14 +121,13 @@ export const create = describedCommand(
       throw error;
     }
     const paths = Object.keys(files).map((path) => join(folder, path));
-    if (json) await printJson({ files: paths });
-    else {
-      const go = folder === "." ? "" : `cd ${shellWord(folder)} && `;
-      await print(`${paths.map((path) => `wrote ${path}`).join("\n")}\nnow: ${go}deno task test`);
-    }
-    return 0;
+    const go = folder === "." ? "" : `cd ${shellWord(folder)} && `;
+    return {
+      json: { files: paths },
+      text: `${paths.map((path) => `wrote ${path}`).join("\n")}\nnow: ${go}deno task test`,
+    };
   },
-);
+});
 
 /** The installation of the README gives no right to write, and a task none outside of its folder. */
 function mayNot(what: "read" | "write into", folder: string, cause: Error): HarkError {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { Cell } from "./table.ts";
-import { until } from "./text.ts";
+import type { Cell } from "./print/table.ts";
+import { until } from "./print/text.ts";
 
 /** What decides when a waiting notification is tried. */
 interface Waits {

@@ -4,13 +4,14 @@
  * @module
  */
 
-import { multiple, optional } from "@optique/core/modifiers";
+import { optional } from "@optique/core/modifiers";
 import { channelName } from "../check.ts";
 import type { Database } from "../database/database.ts";
 import { HarkError } from "../errors.ts";
 import { type LaterOptions, laterText } from "../publish/later.ts";
 import type { NewNotification, Published } from "../publish/notify.ts";
-import { type CommandValues, databaseCommand, given } from "./command.ts";
+import { given } from "../given.ts";
+import { databaseCommand, type Values } from "./args/command.ts";
 import { notificationsIn, parsePayload } from "./ndjson.ts";
 import {
   contradiction,
@@ -19,14 +20,15 @@ import {
   needed,
   positional,
   refuse,
+  several,
   toggle,
   words,
-} from "./options.ts";
-import { jsonText, print } from "./output.ts";
-import { visible } from "./style.ts";
-import { surroundings } from "./surroundings.ts";
-import { numberText } from "./text.ts";
-import { duration, exactTime } from "./values.ts";
+} from "./args/options.ts";
+import { jsonText, print } from "./print/output.ts";
+import { visible } from "./print/style.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { numberText } from "./print/text.ts";
+import { exactTime, maybeDuration } from "./args/values.ts";
 
 const options = {
   channel: optional(
@@ -39,23 +41,15 @@ const options = {
     positional(words("PAYLOAD"), "JSON; default {}. - reads JSON lines from standard input."),
   ),
   key: maybe("--key", words("KEY"), "The key. Notifications of one key are handled in order."),
-  header: multiple(needed("--header", nameAndValue, "A header, as text. Repeatable.")),
-  delay: maybe(
-    "--delay",
-    duration("--delay"),
-    "Deliver it after this time: 250ms, 10s, 5m, 2h, 1d.",
-  ),
-  at: maybe("--at", exactTime, "Deliver it at this time (ISO 8601 with Z or an offset)."),
+  header: several(needed("--header", nameAndValue, "A header, as text. Repeatable.")),
+  delay: maybeDuration("--delay", "Deliver it after this time: 250ms, 10s, 5m, 2h, 1d."),
+  deliverAt: maybe("--at", exactTime, "Deliver it at this time (ISO 8601 with Z or an offset)."),
   dedupe: maybe(
     "--dedupe",
     words("KEY"),
     "Publish nothing if the channel recently had a notification with this dedupe key.",
   ),
-  within: maybe(
-    "--within",
-    duration("--within"),
-    "How long --dedupe remembers a key. Default: 1d.",
-  ),
+  within: maybeDuration("--within", "How long --dedupe remembers a key. Default: 1d."),
   text: toggle("--text", "The payload, or each line, is text: publish it as a JSON string."),
   stdin: toggle("--stdin", "Read payloads from standard input, one JSON value on each line."),
   envelope: toggle(
@@ -64,7 +58,7 @@ const options = {
   ),
 };
 
-type Options = CommandValues<typeof options>;
+type Options = Values<typeof options>;
 
 /** `hark notify`. */
 export const notify = databaseCommand({
@@ -85,15 +79,15 @@ export const notify = databaseCommand({
   ],
   options,
   check,
-  async run(db, o) {
-    if (isFromStdin(o)) return await publishLines(db, o);
+  async run(db, o, json) {
+    if (isFromStdin(o)) return await publishLines(db, o, json);
     const { publish } = await import("../publish/notify.ts");
     const done = await publish(db, o.channel!, payloadOf(o), { ...commonOf(o), ...laterOf(o) });
-    await print(line(done, o.channel!, o.json));
+    await print(line(done, o.channel!, json));
   },
 });
 
-async function publishLines(db: Database, o: Options): Promise<void> {
+async function publishLines(db: Database, o: Options, json: boolean): Promise<void> {
   const { notifyEach } = await import("../publish/notify.ts");
   const later = laterOf(o);
   const input = surroundings().stdin.readable;
@@ -102,7 +96,7 @@ async function publishLines(db: Database, o: Options): Promise<void> {
     for await (const batch of notificationsIn(input, { ...o, ...commonOf(o) })) {
       const done = await notifyEach(db, batch.map((n) => ({ ...n, ...later })));
       published += done.length;
-      await print(done.map((one, i) => line(one, batch[i]!.channel, o.json)).join("\n"));
+      await print(done.map((one, i) => line(one, batch[i]!.channel, json)).join("\n"));
     }
   } catch (error) {
     if (!(error instanceof HarkError) || published === 0) throw error;
@@ -130,7 +124,7 @@ function check(o: Options): void {
   if (o.envelope) {
     if (!fromStdin) refuse("--envelope is about lines of standard input", "Add --stdin.");
     if (o.text) contradiction("--envelope", "--text");
-    if (o.key !== undefined || o.header.length > 0) {
+    if ((o.key ?? o.header) !== undefined) {
       refuse("with --envelope, each line has its own key and headers", "Put them into the lines.");
     }
   } else if (o.channel === undefined) {
@@ -145,7 +139,7 @@ function check(o: Options): void {
   if (o.within !== undefined && o.dedupe === undefined) {
     refuse("--within sets how long --dedupe remembers a key, and there is no key", "Add --dedupe.");
   }
-  if (o.delay !== undefined && o.at !== undefined) contradiction("--delay", "--at");
+  if (o.delay !== undefined && o.deliverAt !== undefined) contradiction("--delay", "--at");
   if (o.stdin && o.payload !== undefined && o.payload !== "-") {
     contradiction(`the payload ${o.payload}`, "--stdin");
   }
@@ -158,11 +152,11 @@ function check(o: Options): void {
 }
 
 /** When it is delivered, and whether it is published only once. */
-function laterOf({ delay, at, dedupe, within }: Options): LaterOptions {
+function laterOf({ delay, deliverAt, dedupe, within }: Options): LaterOptions {
   return given({
     delay,
-    deliverAt: at,
-    dedupe: dedupe === undefined ? undefined : { key: dedupe, ...given({ within }) },
+    deliverAt,
+    dedupe: dedupe === undefined ? undefined : given({ key: dedupe, within }),
   });
 }
 
@@ -180,7 +174,7 @@ function line({ id, isDelayed, isDuplicate }: Published, channel: string, json: 
 }
 
 /** The headers; null without any. */
-function headersOf(given: Options["header"]): Readonly<Record<string, string>> | null {
+function headersOf(given: Options["header"] = []): Readonly<Record<string, string>> | null {
   const headers = new Map(given);
   if (headers.size < given.length) {
     refuse(`--header names a header twice: ${[...headers.keys()].join(", ")}`, "Give each once.");

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { databaseCommand } from "./command.ts";
-import { consumer } from "./options.ts";
-import { named } from "./text.ts";
+import { databaseCommand } from "./args/command.ts";
+import { consumer } from "./args/options.ts";
+import { named } from "./print/text.ts";
 
 /** `hark pause`. */
 export const pause = databaseCommand({

@@ -5,15 +5,15 @@
  */
 
 import { choice } from "@optique/core/valueparser";
-import { databaseCommand, given } from "./command.ts";
-import { refuse } from "./options.ts";
-import { list, maybe, number, positional, toggle, words } from "./options.ts";
-import { print, printError, printJson } from "./output.ts";
-import { stopping } from "./signals.ts";
+import { given } from "../given.ts";
+import { answer, databaseCommand } from "./args/command.ts";
+import { list, maybe, number, onlyOne, positional, refuse, toggle, words } from "./args/options.ts";
+import { printError } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
 import { natsOf, natsOptions } from "./nats.ts";
-import { visible } from "./style.ts";
-import { countText, named, shellWord } from "./text.ts";
-import { beginning } from "./values.ts";
+import { visible } from "./print/style.ts";
+import { countText, named, shellWord } from "./print/text.ts";
+import { beginning } from "./args/values.ts";
 import type { Database } from "../database/database.ts";
 import type { EndpointStatus, Redriven } from "../relay/webhooks/status.ts";
 
@@ -86,13 +86,13 @@ export const relay = databaseCommand({
     ),
   },
   check(o) {
-    const modes = [o.drain, o.check, o.dryRun, o.endpoints, o.redrive !== undefined];
-    if (modes.filter(Boolean).length > 1) {
-      refuse(
-        "--drain, --check, --dry-run, --endpoints and --redrive contradict each other",
-        "Give one of them.",
-      );
-    }
+    onlyOne({
+      "--drain": o.drain,
+      "--check": o.check,
+      "--dry-run": o.dryRun,
+      "--endpoints": o.endpoints,
+      "--redrive": o.redrive,
+    });
     const isRun = !o.endpoints && o.redrive === undefined;
     if (isRun && o.stream === undefined) {
       refuse("--stream is missing", "Name the stream, such as --stream SHOP.");
@@ -102,7 +102,7 @@ export const relay = databaseCommand({
     }
     if (o.limit !== undefined && !o.dryRun) refuse("--limit is for --dry-run", "Leave it out.");
   },
-  async run(db, o) {
+  async run(db, o, asJson) {
     const { jetStream, redriveEndpoint, relay, relayEndpoints } = await import("../relay/mod.ts");
     if (o.endpoints) {
       const all = await relayEndpoints(db, o.id);
@@ -120,7 +120,7 @@ export const relay = databaseCommand({
     const out = relay(db, {
       id: o.id,
       channels: o.channels!,
-      to: jetStream({ ...await natsOf(o), stream, ...given({ subject, oversized }) }),
+      to: jetStream({ ...await natsOf(o), ...given({ stream, subject, oversized }) }),
       ...given({ partitions: o.partitions, inFlight: o.inFlight, from: o.from }),
     });
     if (o.check) {
@@ -131,8 +131,8 @@ export const relay = databaseCommand({
     if (o.dryRun) {
       let count = 0;
       for await (const { notification: { id, channel, key }, to, problem } of out.preview()) {
-        if (o.json) await printJson({ id, channel, key, to, problem });
-        else await print(visible(`#${id} ${channel}: ${to ?? `refused: ${problem}`}`));
+        const text = visible(`#${id} ${channel}: ${to ?? `refused: ${problem}`}`);
+        await answer({ json: { id, channel, key, to, problem }, text }, asJson);
         if (++count === (o.limit ?? 20)) break;
       }
       return { json: { relay: o.id, shown: count }, text: count > 0 ? "" : "Nothing is unread." };
@@ -142,13 +142,8 @@ export const relay = databaseCommand({
       const handled = await out.drain({ signal: stop.signal });
       return { json: { relay: o.id, handled }, text: `${o.id} has handled ${handled}` };
     }
-    void out.ready.then(
-      () =>
-        print(
-          o.json ? JSON.stringify({ relay: o.id, ready: true }) : `${o.id} relays until Ctrl-C.`,
-        ),
-      () => {}, // run() says why
-    );
+    const ready = { json: { relay: o.id, ready: true }, text: `${o.id} relays until Ctrl-C.` };
+    void out.ready.then(() => answer(ready, asJson), () => {}); // run() says why
     await out.run({ signal: stop.signal });
     await printError("stopped; progress is stored");
     return { json: { relay: o.id, stopped: true }, text: "" };

@@ -7,10 +7,10 @@
 import { channelName } from "../check.ts";
 import { formatDuration, keepBounds, parseDuration } from "../duration.ts";
 import type { RetentionSetting } from "../operate/retention.ts";
-import { commandGroup, databaseCommand, given } from "./command.ts";
-import { kind, maybe, positional, words } from "./options.ts";
-import { table } from "./table.ts";
-import { ago, countText, named } from "./text.ts";
+import { commandGroup, databaseCommand } from "./args/command.ts";
+import { kind, maybe, positional, words } from "./args/options.ts";
+import { tableOf } from "./print/table.ts";
+import { ago, countText, named } from "./print/text.ts";
 
 /** What is said while nothing is ever removed. */
 export const nothingIsRemoved =
@@ -54,7 +54,8 @@ const set = databaseCommand({
   },
   async run(db, o) {
     const { setRetention } = await import("../operate/retention.ts");
-    await setRetention(db, o.keep, given({ channel: o.channel }));
+    const { keep, ...which } = o;
+    await setRetention(db, keep, which);
     return {
       json: { channel: o.channel ?? null, keep: o.keep === "forever" ? null : o.keep },
       text: `${whose(o.channel)} are kept ${
@@ -72,7 +73,7 @@ const unset = databaseCommand({
   options: { channel },
   async run(db, o) {
     const { unsetRetention } = await import("../operate/retention.ts");
-    const changed = await unsetRetention(db, given({ channel: o.channel }));
+    const changed = await unsetRetention(db, o);
     return {
       json: { channel: o.channel ?? null, changed },
       text: changed
@@ -89,7 +90,18 @@ const show = databaseCommand({
   async run(db) {
     const { retention } = await import("../operate/retention.ts");
     const found = await retention(db);
-    return { json: found, text: found.length === 0 ? nothingIsRemoved : settingsText(found) };
+    const text = tableOf(
+      found,
+      "channel, kept, last applied, removed",
+      ({ channel, keep, appliedAt, removed }) => [
+        channel ?? "all others",
+        keptText(keep),
+        keep === null ? "-" : ago(appliedAt),
+        removed,
+      ],
+      nothingIsRemoved,
+    );
+    return { json: found, text };
   },
 });
 
@@ -108,28 +120,19 @@ export const retention = commandGroup({
   ],
 }, { set, unset, show });
 
-function settingsText(found: readonly RetentionSetting[]): string {
-  return table(
-    "channel, kept, last applied, removed",
-    found.map(({ channel, keep, appliedAt, removed }) => [
-      channel ?? "all others",
-      keep === null ? "for ever" : formatDuration(keep),
-      keep === null ? "-" : ago(appliedAt),
-      removed,
-    ]),
-  );
+function keptText(keep: number | null): string {
+  return keep === null ? "for ever" : formatDuration(keep);
 }
 
 /** The settings in one line, for `hark status`. */
 export function retentionText(found: readonly RetentionSetting[]): string {
-  const kept = (keep: number | null) => keep === null ? "for ever" : formatDuration(keep);
   const rest = found.find(({ channel }) => channel === null);
   const own = found.filter(({ channel }) => channel !== null);
   return [
-    rest === undefined ? "all is kept for ever" : `${kept(rest.keep)}`,
+    rest === undefined ? "all is kept for ever" : keptText(rest.keep),
     own.length > 3
       ? `${countText(own.length, "channel")} differ: hark retention`
-      : own.map(({ channel, keep }) => `${named(channel!)} ${kept(keep)}`).join(", "),
+      : own.map(({ channel, keep }) => `${named(channel!)} ${keptText(keep)}`).join(", "),
   ].filter((part) => part !== "").join("; ");
 }
 

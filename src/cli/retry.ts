@@ -5,14 +5,15 @@
  */
 
 import type { Whereabouts } from "../operate/retry.ts";
-import { databaseCommand, type Description, given } from "./command.ts";
-import { filter, filterOf } from "./dead.ts";
+import { given } from "../given.ts";
+import { databaseCommand, type Description } from "./args/command.ts";
+import { filter } from "./dead.ts";
 import { exitCodes } from "./exit_codes.ts";
-import { consumer, contradiction, refuse, toggle } from "./options.ts";
-import { complain, printProgress } from "./output.ts";
-import { stopping } from "./signals.ts";
-import { surroundings } from "./surroundings.ts";
-import { countText, named, numberText, shellWord } from "./text.ts";
+import { consumer, contradiction, refuse, toggle } from "./args/options.ts";
+import { complain, printProgress } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { countText, named, numberText, shellWord } from "./print/text.ts";
 
 type How = "retry" | "discard";
 
@@ -27,29 +28,28 @@ function change(how: How, description: Omit<Description, "name">) {
       dead: toggle("--dead", "Only dead letters."),
       all: toggle("--all", "All that wait, and all dead letters."),
     },
-    check(o) {
-      if (o.waiting && o.dead) contradiction("--waiting", "--dead");
-      if (o.waiting && (o.after ?? o.before) !== undefined) {
-        contradiction("--waiting", o.after === undefined ? "--before" : "--after");
-      }
-      const filtered = Object.keys(filterOf(o)).length > 0;
-      if (filtered !== o.all) return;
+    check({ consumer: _, waiting, dead, all, ...chosen }) {
+      if (waiting && dead) contradiction("--waiting", "--dead");
+      if (waiting && chosen.diedAfter !== undefined) contradiction("--waiting", "--after");
+      if (waiting && chosen.diedBefore !== undefined) contradiction("--waiting", "--before");
+      const filtered = Object.keys(chosen).length > 0;
+      if (filtered !== all) return;
       const remedy = `Give ids, a filter such as --error, or --all: hark ${how} --help`;
       if (filtered) contradiction("--all", "a filter", remedy);
       refuse(`hark ${how} does not know which notifications you mean`, remedy);
     },
-    async run(db, o) {
+    async run(db, { consumer, waiting, dead, all, ...chosen }, json) {
       const { discard, hasWorker, retry, whereabouts } = await import("../operate/retry.ts");
-      const kind = o.waiting ? "waiting" as const : o.dead ? "dead" as const : undefined;
-      const which = { ...(o.all ? { all: true as const } : filterOf(o)), ...given({ kind }) };
-      const ids = [...new Set(o.ids)];
+      const kind = waiting ? "waiting" as const : dead ? "dead" as const : undefined;
+      const which = { ...(all ? { all: true as const } : chosen), ...given({ kind }) };
+      const ids = [...new Set(chosen.ids)];
       // Before: what is discarded is nowhere afterwards.
-      const places = ids.length === 0 ? undefined : await whereabouts(db, o.consumer, ids);
+      const places = ids.length === 0 ? [] : await whereabouts(db, consumer, ids);
       using stop = stopping();
-      const shows = surroundings().stderr.isTerminal() && !o.json;
+      const shows = surroundings().stderr.isTerminal() && !json;
       const verb = how === "retry" ? "retried" : "discarded";
       let shown = false;
-      const count = await (how === "retry" ? retry : discard)(db, o.consumer, which, {
+      const count = await (how === "retry" ? retry : discard)(db, consumer, which, {
         signal: stop.signal,
         onProgress: async (count) => {
           // What is done in one transaction needs no progress.
@@ -61,31 +61,31 @@ function change(how: How, description: Omit<Description, "name">) {
         if (shown) await printProgress("");
       });
       const complete = !stop.signal.aborted;
-      const left = [...places ?? []].filter(([, place]) =>
+      const left = [...places].filter(([, place]) =>
         place !== "waiting" && place !== "dead" || kind !== undefined && place !== kind
       );
       for (const [id, place] of left) {
-        await complain(sentence(how, o.consumer, id, place));
+        await complain(sentence(how, consumer, id, place));
       }
       return {
         json: {
-          consumer: o.consumer,
+          consumer,
           [verb]: count,
           ...(complete ? {} : { complete }),
           ...(left.length === 0 ? {} : { left: left.map(([id, place]) => ({ id, place })) }),
         },
         text: !complete
           ? `${verb} ${countText(count, "notification")} of ${
-            named(o.consumer)
+            named(consumer)
           }. It was interrupted. Run it again to go on`
           : count === 0 && left.length > 0
           ? ""
           : count === 0
-          ? `nothing of ${named(o.consumer)} waits or is dead as asked`
-          : `${countText(count, "notification")} of ${named(o.consumer)} ${
+          ? `nothing of ${named(consumer)} waits or is dead as asked`
+          : `${countText(count, "notification")} of ${named(consumer)} ${
             how === "discard"
               ? `${count === 1 ? "is" : "are"} given up`
-              : await hasWorker(db, o.consumer)
+              : await hasWorker(db, consumer)
               ? "will be tried at once"
               : "will be tried as soon as a worker runs: none does now"
           }`,

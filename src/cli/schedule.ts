@@ -7,12 +7,11 @@
 import { optional } from "@optique/core/modifiers";
 import { choice } from "@optique/core/valueparser";
 import { channelName } from "../check.ts";
-import type { Schedule } from "../operate/schedules.ts";
-import { commandGroup, databaseCommand, given } from "./command.ts";
+import { commandGroup, databaseCommand } from "./args/command.ts";
 import { parsePayload } from "./ndjson.ts";
-import { maybe, number, positional, refuse, words } from "./options.ts";
-import { plain, table } from "./table.ts";
-import { ago, named, shellWord, timeText, until } from "./text.ts";
+import { maybe, number, positional, refuse, words } from "./args/options.ts";
+import { blocks, plain, tableOf } from "./print/table.ts";
+import { ago, named, shellWord, timeText, until } from "./print/text.ts";
 
 const schedule = positional(words("NAME"), "The schedule's name: see hark schedule list.");
 
@@ -56,13 +55,12 @@ const add = databaseCommand({
   },
   async run(db, o) {
     const { schedule } = await import("../operate/schedules.ts");
-    const { name, cron, channel } = o;
-    const payload = o.payload === undefined ? {} : { payload: parsePayload(o.payload) };
+    const { name, cron, payload, ...same } = o;
     const nextAt = await schedule(db, name, cron, {
-      channel,
-      ...payload,
-      ...given({ key: o.key, timezone: o.timezone, missed: o.missed }),
+      ...same,
+      ...payload === undefined ? {} : { payload: parsePayload(payload) },
     });
+    const { channel } = o;
     return {
       json: { name, cron, channel, nextAt },
       text: `${named(name)} publishes on ${named(channel)}, next ${until(nextAt)}: ` +
@@ -97,33 +95,31 @@ const list = databaseCommand({
     const found = await schedules(db);
     return {
       json: found,
-      text: found.length === 0
-        ? "there is no schedule; to make one: hark schedule add --help"
-        : listText(found),
+      text: blocks(
+        tableOf(
+          found,
+          "schedule, pattern, time zone, channel, missed, next, last, notification",
+          (one) => [
+            one.name,
+            one.cron,
+            one.timezone,
+            one.channel,
+            one.missed,
+            one.nextAt === null ? "never" : until(one.nextAt),
+            ago(one.lastAt),
+            one.lastId === null ? "-" : plain(one.lastId),
+          ],
+          "there is no schedule; to make one: hark schedule add --help",
+        ),
+        tableOf(
+          found.filter(({ problem }) => problem !== null),
+          "schedule, problem",
+          (one) => [one.name, { text: one.problem!, style: "red" }],
+        ),
+      ),
     };
   },
 });
-
-function listText(found: readonly Schedule[]): string {
-  const rows = found.map((one) => [
-    one.name,
-    one.cron,
-    one.timezone,
-    one.channel,
-    one.missed,
-    one.nextAt === null ? "never" : until(one.nextAt),
-    ago(one.lastAt),
-    one.lastId === null ? "-" : plain(one.lastId),
-  ]);
-  const wrong = found.filter(({ problem }) => problem !== null);
-  const headings = "schedule, pattern, time zone, channel, missed, next, last, notification";
-  if (wrong.length === 0) return table(headings, rows);
-  const problems = table(
-    "schedule, problem",
-    wrong.map((one) => [one.name, { text: one.problem!, style: "red" }]),
-  );
-  return `${table(headings, rows)}\n\n${problems}`;
-}
 
 const next = databaseCommand({
   name: "schedule next",

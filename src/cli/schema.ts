@@ -4,16 +4,16 @@
  * @module
  */
 
-import { object } from "@optique/core/constructs";
 import type { Queryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
-import { databaseCommand, describedCommand } from "./command.ts";
-import { refuse, toggle } from "./options.ts";
-import { print } from "./output.ts";
+import { databaseCommand, localCommand } from "./args/command.ts";
+import { refuse, toggle } from "./args/options.ts";
+import { exitCodes } from "./exit_codes.ts";
+import { print } from "./print/output.ts";
 import { nothingIsRemoved } from "./retention.ts";
-import { visible } from "./style.ts";
-import { blocks, table } from "./table.ts";
-import { countText } from "./text.ts";
+import { visible } from "./print/style.ts";
+import { blocks, tableOf } from "./print/table.ts";
+import { countText } from "./print/text.ts";
 
 /** `hark init`. */
 export const init = databaseCommand({
@@ -58,25 +58,22 @@ async function keepsAll(db: Queryable): Promise<boolean> {
 }
 
 /** `hark sql`. */
-export const sql = describedCommand(
-  {
-    name: "sql",
-    brief: "Print the schema as SQL.",
-    description:
-      "Prints one SQL statement for psql or another migration tool. It installs the schema, " +
-      "upgrades an earlier version, or does nothing if the schema is up to date. It needs no " +
-      "database.",
-    examples: [
-      ["hark sql > hark.sql; psql -1 -f hark.sql shop", "install or upgrade without Deno"],
-    ],
-  },
-  object({}),
-  async () => {
+export const sql = localCommand({
+  name: "sql",
+  brief: "Print the schema as SQL.",
+  description:
+    "Prints one SQL statement for psql or another migration tool. It installs the schema, " +
+    "upgrades an earlier version, or does nothing if the schema is up to date. It needs no " +
+    "database.",
+  examples: [
+    ["hark sql > hark.sql; psql -1 -f hark.sql shop", "install or upgrade without Deno"],
+  ],
+  async run() {
     const { schemaSql } = await import("../schema/migrate.ts");
     await print((await schemaSql()).trimEnd());
-    return 0;
+    return exitCodes.ok;
   },
-);
+});
 
 /** Counting stops here, so that it is quick for a large log too. */
 const most = 1_000_000;
@@ -116,13 +113,14 @@ export const uninstall = databaseCommand({
       json: { removed: true, notifications, consumers, left },
       text: blocks(
         `schema "hark" is removed, with ${held}`,
-        left.length === 0 ? "" : table(
+        tableOf(
+          left,
           "triggers left on, owner, they publish nothing now; to remove them",
-          left.map((one) => [
+          (one) => [
             one.tables.join(", "),
             one.owner,
             `drop function ${visible(one.function)} cascade`,
-          ]),
+          ],
         ),
       ),
     };

@@ -9,8 +9,8 @@ import {
   type SleepingWorkers,
   sleepsWell,
 } from "../operate/consumer_status.ts";
-import type { Cell } from "./table.ts";
-import { ago, countText, numberText, until } from "./text.ts";
+import type { Cell } from "./print/table.ts";
+import { ago, countText, numberText, until } from "./print/text.ts";
 
 /** The workers of a consumer: those that serve it, sleep or stand by. */
 export function served(one: ConsumerStatus): Cell {

@@ -8,7 +8,7 @@ import { relative } from "node:path";
 import type { EmbeddedOptions, EmbeddedServer } from "../embedded/options.ts";
 import { findEmbedded } from "../embedded/record.ts";
 import { startEmbedded } from "../embedded/start.ts";
-import { printError } from "./output.ts";
+import { printError } from "./print/output.ts";
 
 /** The server of this folder, in use until disposed of. */
 export interface OwnServer extends AsyncDisposable {

@@ -13,18 +13,26 @@ import { aDay, ageBounds } from "../duration.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import { sleepsWell } from "../operate/consumer_status.ts";
 import type { Status } from "../operate/status.ts";
-import { databaseCommand, given } from "./command.ts";
+import { answer, databaseCommand } from "./args/command.ts";
 import { nextAttempt } from "./next_attempt.ts";
-import { maybe, needed, plainText } from "./options.ts";
-import { print, printJson } from "./output.ts";
+import { needed, plainText } from "./args/options.ts";
+import { print } from "./print/output.ts";
 import { nothingIsRemoved, retentionText } from "./retention.ts";
 import { served } from "./served_by.ts";
-import { stopping } from "./signals.ts";
+import { stopping } from "./print/signals.ts";
 import { delayedFacts, inboxFacts, relayFacts, scheduleFacts } from "./status_facts.ts";
-import { surroundings } from "./surroundings.ts";
-import { blocks, type Cell, count, facts, plain, table } from "./table.ts";
-import { ago, bytesText, countText, durationText, shellWord, shortened, timeText } from "./text.ts";
-import { duration } from "./values.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { blocks, type Cell, count, facts, plain, tableOf } from "./print/table.ts";
+import {
+  ago,
+  bytesText,
+  countText,
+  durationText,
+  shellWord,
+  shortened,
+  timeText,
+} from "./print/text.ts";
+import { duration, maybeDuration } from "./args/values.ts";
 
 /** `hark status`. */
 export const status = databaseCommand({
@@ -49,26 +57,25 @@ export const status = databaseCommand({
       ),
       map(flag("--watch", { description: plainText("Repeat after 2 seconds.") }), () => 2000),
     )),
-    warnAfter: maybe(
+    warnAfter: maybeDuration(
       "--warn-after",
-      duration("--warn-after", ageBounds),
       "Warn of consumers that keep notifications older than this. Default: 7d.",
+      ageBounds,
     ),
   },
-  async run(db, o) {
+  async run(db, { watch, ...o }, json) {
     const { status } = await import("../operate/status.ts");
     using stop = stopping();
     for (;;) {
-      const now = await status(db, given({ warnAfter: o.warnAfter }));
-      if (o.watch !== undefined && !o.json && surroundings().stdout.isTerminal()) {
+      const now = await status(db, o);
+      if (watch !== undefined && !json && surroundings().stdout.isTerminal()) {
         await print("\x1b[2J\x1b[H");
       }
-      if (o.json) await printJson(now);
-      else await print(text(now));
-      if (o.watch === undefined) return;
-      await pause(o.watch, stop.signal);
+      await answer({ json: now, text: text(now) }, json);
+      if (watch === undefined) return;
+      await pause(watch, stop.signal);
       if (stop.signal.aborted) return;
-      if (!o.json) await print("");
+      if (!json) await print("");
     }
   },
 });
@@ -90,13 +97,12 @@ function text(
   const halted = consumers.flatMap((one) =>
     one.halted.map((each) => [one.consumer, each] as const)
   );
-  const failing = consumers.filter((one) => one.failing !== null);
-  const newer = consumers.filter((one) => one.newer !== null);
   const rows = `${log.exact ? "" : "about "}${countText(log.rows, "notification")}`;
   return blocks(
-    consumers.length === 0 ? "no consumer is registered" : table(
+    tableOf(
+      consumers,
       "consumer, channels, unread, lag, waiting, oldest, dead, served by, handled, last progress",
-      consumers.map((one) => [
+      (one) => [
         one.consumer,
         shortened(one.channels.join(", ")),
         count(one.unread, one.serving || sleepsWell(one) ? undefined : "yellow", one.unreadCapped),
@@ -107,11 +113,13 @@ function text(
         served(one),
         one.handled,
         ago(one.acknowledgedAt),
-      ]),
+      ],
+      "no consumer is registered",
     ),
-    failing.length === 0 ? "" : table(
+    tableOf(
+      consumers.filter((one) => one.failing !== null),
       "failing, notifications, the first, attempts, last attempt, next attempt, error",
-      failing.map((one) => [
+      (one) => [
         one.consumer,
         count(one.failing!.count),
         plain(one.failing!.id),
@@ -124,20 +132,22 @@ function text(
           isPaused: one.pausedAt !== null,
         }),
         { text: one.failing!.error ?? "no message", style: "red" },
-      ]),
+      ],
     ),
-    newer.length === 0 ? "" : table(
+    tableOf(
+      consumers.filter((one) => one.newer !== null),
       "waits for a newer worker, notifications, the first, reason",
-      newer.map((one) => [
+      (one) => [
         one.consumer,
         count(one.newer!.count),
         plain(one.newer!.id),
         { text: one.newer!.reason, style: "yellow" },
-      ]),
+      ],
     ),
-    halted.length === 0 ? "" : table(
+    tableOf(
+      halted,
       "held up, partition, by notification, what to do",
-      halted.map(([consumer, { partition, id }]) => [
+      ([consumer, { partition, id }]) => [
         consumer,
         plain(partition),
         plain(id),
@@ -145,9 +155,9 @@ function text(
           text: `let it succeed, or hark discard ${shellWord(consumer)} ${id}`,
           style: "yellow",
         },
-      ]),
+      ],
     ),
-    warnings.length === 0 ? "" : holdingTable(warnings, "yellow"),
+    holdingTable(warnings, "yellow"),
     driftTable(watches),
     facts([
       ["log", `${rows}, ${bytesText(log.bytes)}, schema version ${schemaVersion}`],
@@ -173,29 +183,29 @@ const reasonTexts: Readonly<Record<HoldingReason, string>> = {
   replaying: "will replay it",
 };
 
-/** The consumers that hold back cleanup, and why. */
+/** The consumers that hold back cleanup, and why; empty if there is none. */
 export function holdingTable(holding: readonly HoldingConsumer[], style?: "yellow"): string {
-  return table(
+  return tableOf(
+    holding,
     "holds back cleanup, oldest kept, published, reason",
-    holding.map(({ consumer, oldest, reasons }) => [
+    ({ consumer, oldest, reasons }) => [
       { text: consumer, style },
       ago(oldest),
       timeText(oldest),
       reasons.map((reason) => reasonTexts[reason]).join(", "),
-    ]),
+    ],
   );
 }
 
 /** A row for each watch that has drifted; empty if none has. */
 export function driftTable(watches: readonly WatchStatus[]): string {
-  const drifted = watches.filter(({ drift }) => drift.length > 0);
-  if (drifted.length === 0) return "";
-  return table(
+  return tableOf(
+    watches.filter(({ drift }) => drift.length > 0),
     "drifted table, watch, problem",
-    drifted.map(({ table, name, exists, drift }) => {
+    ({ table, name, exists, drift }) => {
       const option = name === "watch" ? "" : ` --name ${shellWord(name)}`;
       const lines = exists ? drift : [...drift, `hark watch remove ${shellWord(table)}${option}`];
       return [table, name, { text: lines.join("\n"), style: exists ? "yellow" : "red" }];
-    }),
+    },
   );
 }

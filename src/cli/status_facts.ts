@@ -8,9 +8,9 @@ import type { InboxStatus } from "../inbox/status.ts";
 import { endpointsText, type RelayStatus } from "../operate/relays.ts";
 import type { SchedulesStatus } from "../operate/schedules.ts";
 import type { DelayedStatus } from "../operate/status.ts";
-import { visible } from "./style.ts";
-import type { Cell } from "./table.ts";
-import { ago, countText, named, shellWord, until } from "./text.ts";
+import { visible } from "./print/style.ts";
+import type { Cell } from "./print/table.ts";
+import { ago, countText, named, shellWord, until } from "./print/text.ts";
 
 /** How long a delivery may be overdue, in ms, before it seems that no worker runs to make it. */
 const overdue = 30_000;

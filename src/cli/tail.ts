@@ -4,17 +4,24 @@
  * @module
  */
 
-import { multiple } from "@optique/core/modifiers";
 import { channelName } from "../check.ts";
 import type { Notification } from "../consume/notification.ts";
 import type { SubscriptionGap, SubscriptionResume } from "../consume/subscribe_options.ts";
 import { ageBounds } from "../duration.ts";
-import { databaseCommand } from "./command.ts";
-import { contradiction, maybe, number, positional, toggle, words } from "./options.ts";
-import { jsonText, Lines } from "./output.ts";
-import { stopping } from "./signals.ts";
-import { visible } from "./style.ts";
-import { beginning, duration } from "./values.ts";
+import { databaseCommand } from "./args/command.ts";
+import {
+  contradiction,
+  maybe,
+  number,
+  positional,
+  several,
+  toggle,
+  words,
+} from "./args/options.ts";
+import { jsonText, Lines } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
+import { visible } from "./print/style.ts";
+import { beginning, maybeDuration } from "./args/values.ts";
 
 /** `hark tail`. */
 export const tail = databaseCommand({
@@ -33,17 +40,13 @@ export const tail = databaseCommand({
     ["hark tail --from beginning --replica postgres://…", "all of it, from a standby"],
   ],
   options: {
-    channels: multiple(positional(words("CHANNEL"), "The channels to show. Default: all.")),
+    channels: several(positional(words("CHANNEL"), "The channels to show. Default: all.")),
     from: maybe(
       "--from",
       beginning("START", ["beginning", "now"], "--from"),
       "beginning, now (default), an id, or a time (ISO 8601).",
     ),
-    since: maybe(
-      "--since",
-      duration("--since", ageBounds),
-      "Start this long ago: 30s, 10m, 2h, 7d.",
-    ),
+    since: maybeDuration("--since", "Start this long ago: 30s, 10m, 2h, 7d.", ageBounds),
     fromPosition: maybe(
       "--from-position",
       words("POSITION"),
@@ -62,9 +65,9 @@ export const tail = databaseCommand({
       if (o.from !== undefined) contradiction("--from-position", "--from");
       if (o.since !== undefined) contradiction("--from-position", "--since");
     }
-    o.channels.forEach(channelName);
+    o.channels?.forEach(channelName);
   },
-  async run(db, o) {
+  async run(db, o, json) {
     const { subscribe } = await import("../consume/subscribe.ts");
     const { notificationLine } = await import("./listen/sample.ts");
     using stop = stopping();
@@ -78,13 +81,12 @@ export const tail = databaseCommand({
     const unread = new AbortController();
     const lines = new Lines((error) => unread.abort(error));
     const signal = AbortSignal.any([stop.signal, unread.signal]);
-    const channels = o.channels.length === 0 ? null : o.channels;
     let shown = 0;
     const reading = { from, signal, follow: !o.noFollow, onGap: sayGap, onResume: sayRepeats };
-    for await (const n of subscribe(db, channels, reading)) {
+    for await (const n of subscribe(db, o.channels ?? null, reading)) {
       // A start at a time begins at the mark before it, which may be earlier.
       if (earliest !== undefined && n.isReplay && n.createdAt < earliest) continue;
-      await lines.add(o.json ? jsonLine(n) : notificationLine(n));
+      await lines.add(json ? jsonLine(n) : notificationLine(n));
       if (++shown === o.limit) break;
     }
     unread.signal.throwIfAborted();

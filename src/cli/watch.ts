@@ -7,23 +7,17 @@
 import type { SnapshotOptions, SnapshotResult } from "../changes/snapshot.ts";
 import type { WatchResult } from "../changes/watch.ts";
 import type { WatchStatus } from "../changes/watches.ts";
-import { commandGroup, databaseCommand, given } from "./command.ts";
-import { maybe, number, refuse, toggle } from "./options.ts";
-import { printError, printProgress } from "./output.ts";
-import { stopping } from "./signals.ts";
+import { given } from "../given.ts";
+import { commandGroup, databaseCommand, type Values } from "./args/command.ts";
+import { maybe, number, refuse, toggle } from "./args/options.ts";
+import { printError, printProgress } from "./print/output.ts";
+import { stopping } from "./print/signals.ts";
 import { driftTable } from "./status.ts";
-import { visible } from "./style.ts";
-import { surroundings } from "./surroundings.ts";
-import { blocks, table } from "./table.ts";
-import { ago, countText, named, numberText, shortened } from "./text.ts";
-import {
-  definition,
-  definitionOf,
-  existing,
-  existingOf,
-  lockOption,
-  lockTimeout,
-} from "./watch_options.ts";
+import { visible } from "./print/style.ts";
+import { surroundings } from "./print/surroundings.ts";
+import { blocks, tableOf } from "./print/table.ts";
+import { ago, countText, named, numberText, shortened } from "./print/text.ts";
+import { definition, definitionOf, existing, lockTimeout } from "./watch_options.ts";
 
 const add = databaseCommand({
   name: "watch add",
@@ -54,18 +48,13 @@ const add = databaseCommand({
     const option = o.again ? "--again" : "--batch-size";
     refuse(`${option} is about a snapshot`, "Add --snapshot, or leave it out.");
   },
-  async run(db, o) {
+  async run(db, { table, snapshot, again, batchSize, ...defined }, json) {
     const { watch } = await import("../changes/watch.ts");
-    using stop = stopping(() => o.snapshot ? goOn : undefined);
-    const snapshot: SnapshotOptions = {
-      again: o.again,
-      ...given({ batchSize: o.batchSize, onProgress: o.json ? undefined : progress() }),
-      signal: stop.signal,
-    };
-    const result = await watch(db, o.table, {
-      ...definitionOf(o),
-      ...lockOption(o.lockTimeout),
-      ...(o.snapshot ? { snapshot } : {}),
+    using stop = stopping(() => snapshot ? goOn : undefined);
+    const onProgress = json ? undefined : progress();
+    const result = await watch(db, table, {
+      ...definitionOf(defined),
+      ...snapshot ? { snapshot: given({ again, signal: stop.signal, batchSize, onProgress }) } : {},
     });
     if (result.snapshot?.done === false) await printError(goOn);
     return { json: result, text: said(result) };
@@ -132,10 +121,11 @@ const repair = databaseCommand({
   options: existing,
   async run(db, o) {
     const { rewatch } = await import("../changes/watch.ts");
-    const outcome = await rewatch(db, o.table, existingOf(o));
+    const { table, ...which } = o;
+    const outcome = await rewatch(db, table, which);
     return {
-      json: { table: o.table, name: o.name ?? "watch", outcome },
-      text: `${which(o)} ${outcome === "replaced" ? "is repaired" : "needs no repair"}`,
+      json: { table, name: o.name ?? "watch", outcome },
+      text: `${watched(o)} ${outcome === "replaced" ? "is repaired" : "needs no repair"}`,
     };
   },
 });
@@ -151,15 +141,16 @@ const remove = databaseCommand({
   options: existing,
   async run(db, o) {
     const { unwatch } = await import("../changes/watch.ts");
-    const removed = await unwatch(db, o.table, existingOf(o));
+    const { table, ...which } = o;
+    const removed = await unwatch(db, table, which);
     return {
-      json: { table: o.table, name: o.name ?? "watch", removed },
-      text: `${which(o)} ${removed ? "is no longer watched" : "was not watched"}`,
+      json: { table, name: o.name ?? "watch", removed },
+      text: `${watched(o)} ${removed ? "is no longer watched" : "was not watched"}`,
     };
   },
 });
 
-function which({ table, name }: { readonly table: string; readonly name?: string | undefined }) {
+function watched({ table, name }: Values<typeof existing>): string {
   return `${visible(table)}${name === undefined ? "" : ` as ${named(name)}`}`;
 }
 
@@ -173,15 +164,16 @@ const list = databaseCommand({
   async run(db) {
     const { watches } = await import("../changes/watches.ts");
     const found = await watches(db);
-    return { json: found, text: found.length === 0 ? "no table is watched" : listText(found) };
+    return { json: found, text: listText(found) };
   },
 });
 
 function listText(found: readonly WatchStatus[]): string {
   return blocks(
-    table(
+    tableOf(
+      found,
       "table, watch, channel, on, payload, key, triggers, snapshot, state",
-      found.map((one) => [
+      (one) => [
         one.table,
         one.name,
         shortened(one.channel),
@@ -195,7 +187,8 @@ function listText(found: readonly WatchStatus[]): string {
           : one.exists
           ? { text: "drifted", style: "yellow" }
           : { text: "gone", style: "red" },
-      ]),
+      ],
+      "no table is watched",
     ),
     driftTable(found),
   );
@@ -220,11 +213,11 @@ const sql = databaseCommand({
       "Print the SQL that takes it back instead. Of the other options only --name counts.",
     ),
   },
-  async run(db, o) {
+  async run(db, { table, down, ...defined }) {
     const { unwatchSql, watchSql } = await import("../changes/watch_sql.ts");
-    const script = o.down
-      ? await unwatchSql(db, o.table, given({ name: o.name }))
-      : await watchSql(db, o.table, definitionOf(o));
+    const script = down
+      ? await unwatchSql(db, table, given({ name: defined.name }))
+      : await watchSql(db, table, definitionOf(defined));
     const text = script.trimEnd();
     return { json: { sql: text }, text };
   },

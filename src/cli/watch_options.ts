@@ -4,11 +4,12 @@
  * @module
  */
 
-import { multiple, withDefault } from "@optique/core/modifiers";
+import { withDefault } from "@optique/core/modifiers";
 import { choice } from "@optique/core/valueparser";
 import type { LockOptions, WatchDefinition, WatchOperation } from "../changes/options.ts";
 import { aDay } from "../duration.ts";
-import { given, type Values } from "./command.ts";
+import { given } from "../given.ts";
+import type { Values } from "./args/command.ts";
 import {
   list as names,
   maybe,
@@ -16,10 +17,11 @@ import {
   needed,
   number,
   positional,
+  several,
   toggle,
   words,
-} from "./options.ts";
-import { duration } from "./values.ts";
+} from "./args/options.ts";
+import { maybeDuration } from "./args/values.ts";
 
 /** The table. */
 export const relation = positional(
@@ -35,24 +37,14 @@ export const name = maybe(
 );
 
 /** How long to wait for the table's lock. */
-export const lockTimeout = maybe(
+export const lockTimeout = maybeDuration(
   "--lock-timeout",
-  duration("--lock-timeout", { least: 1, most: aDay }),
   "Give up if writers hold the table for longer. Default: 5s.",
+  { least: 1, most: aDay },
 );
 
 /** The options that name an existing watch. */
 export const existing = { table: relation, name, lockTimeout };
-
-/** These options, for `unwatch()` and `rewatch()`. */
-export function existingOf(o: Values<typeof existing>): LockOptions & { readonly name?: string } {
-  return { ...given({ name: o.name }), ...lockOption(o.lockTimeout) };
-}
-
-/** The option for a lock timeout in milliseconds. */
-export function lockOption(ms: number | undefined): LockOptions {
-  return ms === undefined ? {} : { lockTimeout: Math.ceil(ms) };
-}
 
 /** The options of a definition. */
 export const definition = {
@@ -82,7 +74,7 @@ export const definition = {
     choice(["full", "new", "diff", "key"], { metavar: "KIND" }),
     "What to publish of a row: full (old and new, the default), new, diff (the changes) or key.",
   ),
-  headers: multiple(needed("--header", nameAndValue, "A header of each notification. Repeatable.")),
+  headers: several(needed("--header", nameAndValue, "A header of each notification. Repeatable.")),
   maxBytes: maybe(
     "--max-bytes",
     number("BYTES", { least: 1000, most: 67_108_864 }),
@@ -99,18 +91,17 @@ export const definition = {
   ),
 };
 
-/** A definition, for `watch()`. */
-export function definitionOf(o: Values<typeof definition>): WatchDefinition {
-  const { channel, name, include, exclude, key, when, ifChanged, payload, maxBytes } = o;
+/** A definition and a lock timeout, for `watch()`. */
+export function definitionOf(
+  { on, ifChanged, headers, ...same }: Omit<Values<typeof definition>, "table"> & LockOptions,
+): WatchDefinition & LockOptions {
   return {
-    ...given({ channel, name, include, exclude, key, when, payload, maxBytes }),
+    ...same,
     ...given({
       // watch() checks each and lists those that exist.
-      operations: o.on?.map((one) => one.toLowerCase() as WatchOperation),
+      operations: on?.map((one) => one.toLowerCase() as WatchOperation),
       ifChanged: ifChanged?.join() === "any" || ifChanged,
-      headers: o.headers.length === 0 ? undefined : Object.fromEntries(o.headers),
+      headers: headers && Object.fromEntries(headers),
     }),
-    replicated: o.replicated,
-    level: o.level,
   };
 }

@@ -4,11 +4,10 @@
  * @module
  */
 
-import type { ListedWorker } from "../operate/workers.ts";
-import { databaseCommand } from "./command.ts";
+import { databaseCommand } from "./args/command.ts";
 import { workerText } from "./served_by.ts";
-import { type Cell, table } from "./table.ts";
-import { ago, until } from "./text.ts";
+import { tableOf } from "./print/table.ts";
+import { ago, until } from "./print/text.ts";
 
 /** `hark workers`. */
 export const workers = databaseCommand({
@@ -26,21 +25,20 @@ export const workers = databaseCommand({
     const { allWorkers } = await import("../operate/workers.ts");
     const names = (await consumers(db, { maxCount: 1 })).map(({ consumer }) => consumer);
     const found = await allWorkers(db, names);
-    return { json: found, text: found.length === 0 ? "no worker runs" : listText(found) };
+    const text = tableOf(
+      found,
+      "consumer, worker, alive, started, lease ends, woken by, partitions",
+      (one) => [
+        one.consumer,
+        workerText(one.name, one.owner),
+        one.alive ? "yes" : { text: "no", style: "yellow" },
+        ago(one.joinedAt),
+        until(one.leaseUntil),
+        one.listening ? "LISTEN" : { text: "polling only", style: "yellow" },
+        one.partitions.join(", ") || "-",
+      ],
+      "no worker runs",
+    );
+    return { json: found, text };
   },
 });
-
-function listText(found: readonly ListedWorker[]): string {
-  return table(
-    "consumer, worker, alive, started, lease ends, woken by, partitions",
-    found.map((one): Cell[] => [
-      one.consumer,
-      workerText(one.name, one.owner),
-      one.alive ? "yes" : { text: "no", style: "yellow" },
-      ago(one.joinedAt),
-      until(one.leaseUntil),
-      one.listening ? "LISTEN" : { text: "polling only", style: "yellow" },
-      one.partitions.length === 0 ? "-" : one.partitions.join(", "),
-    ]),
-  );
-}

@@ -9,6 +9,7 @@ import { bad, wholeNumber } from "../check.ts";
 import type { LogPlace } from "../consume/start.ts";
 import type { Database } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { given } from "../given.ts";
 import { discardMessage } from "../inbox/dead.ts";
 import { redriveIn } from "../inbox/dead_in_short.ts";
 import { pause, removeConsumer, resume, setPartitions } from "../operate/pause.ts";
@@ -102,7 +103,7 @@ const acts: Readonly<Record<string, Act>> = {
     const to = fields.maybe("to");
     const made = await replay(tx, consumer, {
       from: idOrTime("from", fields.text("from")),
-      ...to === undefined ? {} : { to: idOrTime("to", to) },
+      ...given({ to: to === undefined ? undefined : idOrTime("to", to) }),
     });
     return {
       text: made === null
@@ -146,7 +147,7 @@ const acts: Readonly<Record<string, Act>> = {
       fields.text("channel"),
       json("payload", fields.text("payload")),
       {
-        ...key === undefined ? {} : { key },
+        ...given({ key }),
         headers: {
           ...json("headers", fields.maybe("headers") ?? "{}") as Record<string, unknown>,
           anewOf: original,
@@ -171,7 +172,7 @@ const acts: Readonly<Record<string, Act>> = {
   async retention(tx, fields) {
     const channel = fields.maybe("channel");
     const keep = fields.maybe("keep");
-    const options = channel === undefined ? {} : { channel };
+    const options = given({ channel });
     if (keep === undefined) await unsetRetention(tx, options);
     else await setRetention(tx, keep, options);
     return { text: keep === undefined ? "The setting was removed" : `Kept for ${keep}` };
@@ -224,14 +225,18 @@ export function choiceOf(fields: Fields): FailureChoice {
   const ids = fields.ids("id");
   const [channel, key, error] = ["channel", "key", "error"].map((name) => fields.maybe(name));
   const kind = fields.maybe("kind");
-  return {
-    ...ids.length === 0 ? {} : { ids },
-    ...channel === undefined ? {} : { channel },
-    ...key === undefined ? {} : { key },
-    ...error === undefined ? {} : { error },
-    ...fields.maybe("all") === undefined ? {} : { all: true as const },
-    ...kind === undefined ? {} : { kind: kind === "waiting" ? "waiting" : "dead" },
-  };
+  return given({
+    ids: ids.length === 0 ? undefined : ids,
+    channel,
+    key,
+    error,
+    all: fields.maybe("all") === undefined ? undefined : true as const,
+    kind: kind === undefined
+      ? undefined
+      : kind === "waiting"
+      ? "waiting" as const
+      : "dead" as const,
+  });
 }
 
 /** A place of the log as people write it. */

@@ -8,12 +8,7 @@ import type { ConsumerStatus } from "../operate/consumer_status.ts";
 import { durationText, numberText } from "../show.ts";
 import { address, htm, type Html, type Part } from "./html.ts";
 
-export { durationText, numberText };
-
-/** A count and its noun: `1 consumer`, `2,000 consumers`. */
-export function countText(count: number, what: string): string {
-  return `${numberText(count)} ${what}${count === 1 ? "" : "s"}`;
-}
+export { bytesText as bytes, countText, durationText, numberText } from "../show.ts";
 
 /** How something is. */
 export type Tone = "good" | "warn" | "bad" | "calm";
@@ -52,16 +47,6 @@ export function lag({ lagSeconds, waitingSeconds }: ConsumerStatus): number {
 /** A rate: `0.3`, `12`, `1,200`. */
 export function rate(value: number): string {
   return value >= 9.95 || value === 0 ? numberText(Math.round(value)) : value.toFixed(1);
-}
-
-/** Bytes: `120 B`, `4.2 MB`. */
-export function bytes(value: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  const unit = value < 1
-    ? 0
-    : Math.min(units.length - 1, Math.floor(Math.log(value) / Math.log(1024)));
-  const scaled = value / 1024 ** unit;
-  return `${unit === 0 || scaled >= 100 ? Math.round(scaled) : scaled.toFixed(1)} ${units[unit]}`;
 }
 
 /** A name as data: it never runs into the text around it. */

@@ -8,6 +8,7 @@ import type { ConsumerStatus } from "../operate/consumer_status.ts";
 import type { ConsumerVerdict } from "../operate/notification.ts";
 import type { Wait } from "../operate/waits_behind.ts";
 import { htm, type Html, type Part } from "./html.ts";
+import { toNotification } from "./links.ts";
 import { command, countText, link, name, numberText, seconds, when } from "./parts.ts";
 import { act, button, type View } from "./view.ts";
 
@@ -25,11 +26,6 @@ export function reasonList(reasons: readonly Reason[], none: string): Html {
       htm`<li><p>${said}</p><div class="acts">${help ?? ""}</div></li>`
     )
   }</ul>`;
-}
-
-/** A link to a notification. */
-export function toNotification(view: View, id: number, words: Part = `notification ${id}`): Html {
-  return link(view.to("/notification"), { id }, words);
 }
 
 /** What a consumer waits for. */

@@ -6,8 +6,7 @@
 
 import { knownOptions, text, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { ask } from "../schema/ask.ts";
 import { date, ms } from "./times.ts";
 
 /** Something that an operator did: by a command, a page, a call or SQL. */
@@ -53,13 +52,11 @@ export async function acts(db: Queryable, options: ActsOptions = {}): Promise<Ac
   const limit = wholeNumber("limit", options.limit, 100, 1, 10_000);
   const before = options.before === undefined ? null : wholeNumber("before", options.before, 1, 1);
   const about = options.about === undefined ? null : text("about", options.about, "BAD_OPTION");
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(
-      `select number, ${ms("at")}, act, about, affected, detail, role, login, person
-      from hark.list_acts($1::integer, $2::bigint, $3::text)`,
-      [limit, before, about],
-    )
+  const rows = await ask(
+    db,
+    `select number, ${ms("at")}, act, about, affected, detail, role, login, person
+    from hark.list_acts($1::integer, $2::bigint, $3::text)`,
+    [limit, before, about],
   );
   return rows.map((row) => ({
     act: toId(row.number),

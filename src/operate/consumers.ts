@@ -245,7 +245,13 @@ export async function workersOf(db: Queryable, consumer: string): Promise<Worker
       array_to_json(partitions)::text as partitions from hark.workers_of($1::text)`,
     [consumer],
   );
-  return rows.map((row) => ({
+  return rows.map(workerOf);
+}
+
+/** A worker as a row has it. */
+// deno-lint-ignore no-explicit-any -- a row of a query
+export function workerOf(row: any): WorkerStatus {
+  return {
     owner: row.owner,
     name: row.name,
     alive: row.alive === true,
@@ -253,7 +259,7 @@ export async function workersOf(db: Queryable, consumer: string): Promise<Worker
     joinedAt: date(row.joined_at)!,
     listening: row.listening === true,
     partitions: JSON.parse(row.partitions),
-  }));
+  };
 }
 
 /** What one consumer will try again: the oldest 20. */

@@ -7,7 +7,7 @@
 import { bad, channelName, consumerName, knownOptions, text, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { ask } from "../schema/ask.ts";
 import { date, ms } from "./times.ts";
 
 /**
@@ -174,14 +174,12 @@ export async function deadLetters(
   const after = options.after === undefined ? null : wholeNumber("after", options.after, 0, 0);
   const { contents = true } = options;
   if (typeof contents !== "boolean") bad("contents", contents, "Give true or false.");
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(
-      `select consumer, id, channel, key, payload::text as payload, headers::text as headers,
-        ${ms("created_at")}, attempts, error, ${ms("died_at")}
-      from ${matching}`,
-      [consumer, ...values, limit, after, contents],
-    )
+  const rows = await ask(
+    db,
+    `select consumer, id, channel, key, payload::text as payload, headers::text as headers,
+      ${ms("created_at")}, attempts, error, ${ms("died_at")}
+    from ${matching}`,
+    [consumer, ...values, limit, after, contents],
   );
   return rows.map((row) => ({
     consumer: row.consumer,

@@ -6,8 +6,7 @@
 
 import { consumerName, toId } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { ask } from "../schema/ask.ts";
 import { date, ms } from "./times.ts";
 
 /** Dead letters of one consumer with errors that begin alike. */
@@ -43,13 +42,11 @@ export async function deadGroups(
   maxScanned: number = 50_000,
 ): Promise<DeadGroup[]> {
   const name = consumer === undefined ? null : consumerName(consumer);
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(
-      `select whose, beginning, letters, ${ms("first_at")}, ${ms("last_at")}, example, capped
-      from hark.dead_groups($1::text, $2::integer)`,
-      [name, maxScanned],
-    )
+  const rows = await ask(
+    db,
+    `select whose, beginning, letters, ${ms("first_at")}, ${ms("last_at")}, example, capped
+    from hark.dead_groups($1::text, $2::integer)`,
+    [name, maxScanned],
   );
   return rows.map((row) => ({
     consumer: row.whose,

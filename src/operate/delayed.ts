@@ -6,8 +6,7 @@
 
 import { bad, channelName, knownOptions, text, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { ask } from "../schema/ask.ts";
 import { date, ms } from "./times.ts";
 
 /** A notification that was published with `delay` or `deliverAt` and is not in the log yet. */
@@ -72,14 +71,12 @@ export async function delayedNotifications(
     wholeNumber("limit", options.limit, 100, 1, 10_000),
     options.after === undefined ? null : wholeNumber("after", options.after, 1, 1),
   ];
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(
-      `select number, channel, key, payload, headers, ${ms("deliver_at")}, ${ms("created_at")},
-        owner, problem
-      from hark.delayed_notifications($1::text, $2::text, $3::integer, $4::bigint)`,
-      values,
-    )
+  const rows = await ask(
+    db,
+    `select number, channel, key, payload, headers, ${ms("deliver_at")}, ${ms("created_at")},
+      owner, problem
+    from hark.delayed_notifications($1::text, $2::text, $3::integer, $4::bigint)`,
+    values,
   );
   return rows.map((row) => ({
     number: toId(row.number),

@@ -8,6 +8,7 @@ import { bad, channelName, knownOptions, text, toId, wholeNumber } from "../chec
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
+import { ask } from "../schema/ask.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { type LogFilter, logFilter } from "./notifications.ts";
 import { date, ms } from "./times.ts";
@@ -191,14 +192,12 @@ export async function deletions(
   knownOptions("deletions", options, ["limit", "before"]);
   const limit = wholeNumber("limit", options.limit, 100, 1, 10_000);
   const before = options.before === undefined ? null : wholeNumber("before", options.before, 1, 1);
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(
-      `select number, role, login, reason, channel, array_to_json(choice)::text as choice,
-        ${ms("begun_at")}, ${ms("finished_at")}, log, waiting, dead, delayed
-      from hark.deletions($1::integer, $2::bigint)`,
-      [limit, before],
-    )
+  const rows = await ask(
+    db,
+    `select number, role, login, reason, channel, array_to_json(choice)::text as choice,
+      ${ms("begun_at")}, ${ms("finished_at")}, log, waiting, dead, delayed
+    from hark.deletions($1::integer, $2::bigint)`,
+    [limit, before],
   );
   return rows.map((row) => ({
     deletion: toId(row.number),

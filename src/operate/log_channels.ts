@@ -6,8 +6,7 @@
 
 import { knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { ask } from "../schema/ask.ts";
 import { logFilter } from "./notifications.ts";
 import { date, ms } from "./times.ts";
 
@@ -73,15 +72,13 @@ export async function logChannels(
   const { maxScanned, ...range } = options;
   const { fromId, toId: lastId, fromTime, toTime } = logFilter(range);
   const most = wholeNumber("maxScanned", maxScanned, 1_000_000, 1, 10_000_000);
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(
-      `select channel, notifications, bytes, ${ms("first_at")}, ${ms("last_at")}, consumers,
-        looked_through, looked, more
-      from hark.log_channels($1::bigint, $2::bigint, $3::text::timestamptz, $4::text::timestamptz,
-        $5::integer)`,
-      [fromId, lastId, fromTime, toTime, most],
-    )
+  const rows = await ask(
+    db,
+    `select channel, notifications, bytes, ${ms("first_at")}, ${ms("last_at")}, consumers,
+      looked_through, looked, more
+    from hark.log_channels($1::bigint, $2::bigint, $3::text::timestamptz, $4::text::timestamptz,
+      $5::integer)`,
+    [fromId, lastId, fromTime, toTime, most],
   );
   const end = rows.pop();
   return {

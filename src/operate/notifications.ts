@@ -6,9 +6,8 @@
 
 import { bad, channelNames, knownOptions, text, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
 import { payloadText } from "../publish/payload.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { ask } from "../schema/ask.ts";
 import { date, ms } from "./times.ts";
 
 /** A notification of the log. */
@@ -162,30 +161,28 @@ export async function notifications(
   const first = Math.max(filter.fromId ?? 0, above + 1);
   const last = Math.min(filter.toId ?? Infinity, below - 1);
   if (last < 0) return { notifications: [], looked: 0, lookedThrough: 0, more: false };
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(
-      `select id, channel, key, payload, headers, ${ms("created_at")}, bytes, problem,
-        looked_through, looked, more
-      from hark.notifications(case when $1::text is not null then
-          array(select e.name from json_array_elements_text($1::text::json) e (name)) end,
-        $2::text, $3::text::jsonb, $4::text, $5::bigint, $6::bigint, $7::text::timestamptz,
-        $8::text::timestamptz, $9::boolean, $10::integer, $11::integer, $12::integer)`,
-      [
-        filter.channels && JSON.stringify(filter.channels),
-        filter.key,
-        filter.contains,
-        filter.search,
-        first,
-        last === Infinity ? null : last,
-        filter.fromTime,
-        filter.toTime,
-        newestFirst,
-        limit,
-        maxScanned,
-        Math.max(1000, maxScanned / 100),
-      ],
-    )
+  const rows = await ask(
+    db,
+    `select id, channel, key, payload, headers, ${ms("created_at")}, bytes, problem,
+      looked_through, looked, more
+    from hark.notifications(case when $1::text is not null then
+        array(select e.name from json_array_elements_text($1::text::json) e (name)) end,
+      $2::text, $3::text::jsonb, $4::text, $5::bigint, $6::bigint, $7::text::timestamptz,
+      $8::text::timestamptz, $9::boolean, $10::integer, $11::integer, $12::integer)`,
+    [
+      filter.channels && JSON.stringify(filter.channels),
+      filter.key,
+      filter.contains,
+      filter.search,
+      first,
+      last === Infinity ? null : last,
+      filter.fromTime,
+      filter.toTime,
+      newestFirst,
+      limit,
+      maxScanned,
+      Math.max(1000, maxScanned / 100),
+    ],
   );
   const end = rows.pop();
   return {

@@ -6,14 +6,12 @@
 
 import { bad, consumerName, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { ask } from "../schema/ask.ts";
 
 /** Calls a SQL function of one consumer that returns one value. */
-async function ask(db: Queryable, call: string, values: unknown[]): Promise<unknown> {
-  await requireSchema(db);
-  const { rows } = await translated(() => db.query(`select ${call} as answer`, values));
-  return rows[0].answer;
+async function call(db: Queryable, name: string, ...values: unknown[]): Promise<unknown> {
+  const [{ answer }] = await ask(db, `select ${name} as answer`, values);
+  return answer;
 }
 
 /**
@@ -32,7 +30,7 @@ async function ask(db: Queryable, call: string, values: unknown[]): Promise<unkn
  * ```
  */
 export async function pause(db: Queryable, consumer: string): Promise<boolean> {
-  return await ask(db, "hark.pause($1::text)", [consumerName(consumer)]) === true;
+  return await call(db, "hark.pause($1::text)", consumerName(consumer)) === true;
 }
 
 /**
@@ -48,7 +46,7 @@ export async function pause(db: Queryable, consumer: string): Promise<boolean> {
  * ```
  */
 export async function resume(db: Queryable, consumer: string): Promise<boolean> {
-  return await ask(db, "hark.resume($1::text)", [consumerName(consumer)]) === true;
+  return await call(db, "hark.resume($1::text)", consumerName(consumer)) === true;
 }
 
 /**
@@ -66,7 +64,7 @@ export async function resume(db: Queryable, consumer: string): Promise<boolean> 
  * ```
  */
 export async function removeConsumer(db: Queryable, consumer: string): Promise<boolean> {
-  return await ask(db, "hark.remove_consumer($1::text)", [consumerName(consumer)]) === true;
+  return await call(db, "hark.remove_consumer($1::text)", consumerName(consumer)) === true;
 }
 
 /**
@@ -102,6 +100,6 @@ export async function setPartitions(
     bad("partitions", partitions, "Give a whole number from 1 to 1024.");
   }
   const count = wholeNumber("partitions", partitions, 1, 1, 1024);
-  const answer = await ask(db, "hark.repartition($1::text, $2::integer)", [name, count]);
+  const answer = await call(db, "hark.repartition($1::text, $2::integer)", name, count);
   return answer === "done" ? "done" : "pending";
 }

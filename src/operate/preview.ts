@@ -7,8 +7,7 @@
 import { channelNames, consumerName, toId } from "../check.ts";
 import type { LogPlace } from "../consume/start.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { ask } from "../schema/ask.ts";
 import { place } from "./seek.ts";
 
 /** What a seek would do. */
@@ -83,22 +82,20 @@ async function ranged(db: Queryable, consumer: string, { from, to, channels }: R
   const [fromId, fromTime] = from === undefined ? [null, null] : place("from", from);
   // Before the first id there is nothing.
   const [lastId, toTime] = to === undefined ? [null, null] : to === 0 ? [0, null] : place("to", to);
-  await requireSchema(db);
-  const { rows: [row] } = await translated(() =>
-    db.query(
-      `select first_id, passed, unread, waiting, capped
-      from hark.preview($1::text, $2::bigint, $3::bigint, $4::text::timestamptz,
-        $5::text::timestamptz, case when $6::text is not null then
-          array(select e.name from json_array_elements_text($6::text::json) e (name)) end)`,
-      [
-        consumer,
-        fromId,
-        lastId,
-        fromTime,
-        toTime,
-        channels === undefined ? null : JSON.stringify(channelNames(channels)),
-      ],
-    )
+  const [row] = await ask(
+    db,
+    `select first_id, passed, unread, waiting, capped
+    from hark.preview($1::text, $2::bigint, $3::bigint, $4::text::timestamptz,
+      $5::text::timestamptz, case when $6::text is not null then
+        array(select e.name from json_array_elements_text($6::text::json) e (name)) end)`,
+    [
+      consumer,
+      fromId,
+      lastId,
+      fromTime,
+      toTime,
+      channels === undefined ? null : JSON.stringify(channelNames(channels)),
+    ],
   );
   return {
     first: toId(row.first_id),

@@ -6,8 +6,7 @@
 
 import { bad, consumerName, knownOptions, toId, wholeNumber } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
-import { translated } from "../database/translate.ts";
-import { requireSchema } from "../schema/migrate.ts";
+import { ask } from "../schema/ask.ts";
 import type { Whereabouts } from "./retry.ts";
 
 /** Options of {@linkcode replayIds}. */
@@ -61,12 +60,10 @@ export async function replayIds(
     bad("ids", ids, "Give an array of 1 to 10,000 ids.");
   }
   ids.forEach((id) => wholeNumber("ids", id ?? NaN, 1, 1));
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query("select whose, id, place, again from hark.replay_ids($1::text, $2::text::bigint[])", [
-      consumer,
-      `{${ids.join(",")}}`,
-    ])
+  const rows = await ask(
+    db,
+    "select whose, id, place, again from hark.replay_ids($1::text, $2::text::bigint[])",
+    [consumer, `{${ids.join(",")}}`],
   );
   return rows.map((row) => ({
     consumer: row.whose,

@@ -8,6 +8,7 @@ import { channelName, knownOptions } from "../check.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
 import { type Duration, keepBounds, requiredMs } from "../duration.ts";
+import { ask } from "../schema/ask.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { date, ms } from "./times.ts";
 
@@ -57,12 +58,10 @@ export async function setRetention(
 ): Promise<void> {
   const channel = channelOf("setRetention", options);
   const time = keep === "forever" ? null : requiredMs("keep", keep, keepBounds, 'or "forever"');
-  await requireSchema(db);
-  await translated(() =>
-    db.query(
-      "select hark.set_retention(make_interval(secs => $1::float8 / 1000), $2::text)",
-      [time, channel],
-    )
+  await ask(
+    db,
+    "select hark.set_retention(make_interval(secs => $1::float8 / 1000), $2::text)",
+    [time, channel],
   );
 }
 
@@ -84,11 +83,8 @@ export async function unsetRetention(
   options: RetentionOptions = {},
 ): Promise<boolean> {
   const channel = channelOf("unsetRetention", options);
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query("select hark.unset_retention($1::text) as there", [channel])
-  );
-  return rows[0].there === true;
+  const [{ there }] = await ask(db, "select hark.unset_retention($1::text) as there", [channel]);
+  return there === true;
 }
 
 function channelOf(what: string, options: RetentionOptions): string | null {

@@ -9,6 +9,7 @@ import { type AnyChannel, type ChannelInput, definitionOf } from "../channels/ki
 import { bad, channelName, knownOptions, text, toId } from "../check.ts";
 import { firstQuery, type Queryable, requireQueryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
+import { ask } from "../schema/ask.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { cronTimes } from "../publish/cron.ts";
 import { headersText, keyText, payloadText } from "../publish/payload.ts";
@@ -193,11 +194,8 @@ export async function schedule<const On extends string | AnyChannel>(
 export async function unschedule(db: Queryable, name: string): Promise<boolean> {
   requireQueryable(db);
   scheduleName(name);
-  await requireSchema(db);
-  return await translated(async () => {
-    const { rows } = await db.query("select hark.unschedule($1::text) as removed", [name]);
-    return rows[0].removed === true;
-  });
+  const [{ removed }] = await ask(db, "select hark.unschedule($1::text) as removed", [name]);
+  return removed === true;
 }
 
 /**
@@ -215,30 +213,28 @@ export async function unschedule(db: Queryable, name: string): Promise<boolean> 
  */
 export async function schedules(db: Queryable): Promise<Schedule[]> {
   requireQueryable(db);
-  await requireSchema(db);
-  return await translated(async () => {
-    const { rows } = await db.query(
-      `select name, cron, timezone, channel, payload::text as payload, key, headers::text as headers,
-        missed, ${ms("next_at")}, ${ms("last_at")}, last_id, problem, ${ms("created_at")}, owner
-      from hark.schedules()`,
-    );
-    return rows.map((row) => ({
-      name: row.name,
-      cron: row.cron,
-      timezone: row.timezone,
-      channel: row.channel,
-      payload: JSON.parse(row.payload),
-      key: row.key,
-      headers: row.headers === null ? null : JSON.parse(row.headers),
-      missed: row.missed,
-      nextAt: date(row.next_at),
-      lastAt: date(row.last_at),
-      lastId: row.last_id === null ? null : toId(row.last_id),
-      problem: row.problem,
-      createdAt: date(row.created_at)!,
-      owner: row.owner,
-    }));
-  });
+  const rows = await ask(
+    db,
+    `select name, cron, timezone, channel, payload::text as payload, key, headers::text as headers,
+      missed, ${ms("next_at")}, ${ms("last_at")}, last_id, problem, ${ms("created_at")}, owner
+    from hark.schedules()`,
+  );
+  return rows.map((row) => ({
+    name: row.name,
+    cron: row.cron,
+    timezone: row.timezone,
+    channel: row.channel,
+    payload: JSON.parse(row.payload),
+    key: row.key,
+    headers: row.headers === null ? null : JSON.parse(row.headers),
+    missed: row.missed,
+    nextAt: date(row.next_at),
+    lastAt: date(row.last_at),
+    lastId: row.last_id === null ? null : toId(row.last_id),
+    problem: row.problem,
+    createdAt: date(row.created_at)!,
+    owner: row.owner,
+  }));
 }
 
 /** The schedules in short, without a look at the schema. */

@@ -8,6 +8,7 @@ import { bad, channelNames, consumerName, knownOptions, toId } from "../check.ts
 import { type LogPlace, placeForms } from "../consume/start.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
+import { ask } from "../schema/ask.ts";
 import { requireSchema } from "../schema/migrate.ts";
 
 /** The result of a {@linkcode seek}. */
@@ -116,18 +117,16 @@ export async function replay(
   const [fromId, fromTime] = place("from", options.from);
   const [lastId, toTime] = options.to === undefined ? [null, null] : place("to", options.to);
   const channels = options.channels === undefined ? null : channelNames(options.channels);
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(
-      `with made (number) as materialized (
-        select hark.replay($1::text, $2::bigint, $3::bigint, case when $4::text is not null then
-          array(select e.name from json_array_elements_text($4::text::json) e (name)) end,
-          $5::text::timestamptz, $6::text::timestamptz)
-      )
-      select m.number, k.notifications, k.capped from made m
-      cross join lateral hark.replay_count(m.number) k`,
-      [name, fromId, lastId, channels && JSON.stringify(channels), fromTime, toTime],
+  const rows = await ask(
+    db,
+    `with made (number) as materialized (
+      select hark.replay($1::text, $2::bigint, $3::bigint, case when $4::text is not null then
+        array(select e.name from json_array_elements_text($4::text::json) e (name)) end,
+        $5::text::timestamptz, $6::text::timestamptz)
     )
+    select m.number, k.notifications, k.capped from made m
+    cross join lateral hark.replay_count(m.number) k`,
+    [name, fromId, lastId, channels && JSON.stringify(channels), fromTime, toTime],
   );
   const [{ number, notifications, capped }] = rows as [Record<string, unknown>];
   if (number === null) return null;

@@ -6,8 +6,8 @@
 
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
-import type { WorkerStatus } from "./consumers.ts";
-import { date, ms } from "./times.ts";
+import { workerOf, type WorkerStatus } from "./consumers.ts";
+import { ms } from "./times.ts";
 
 /** A worker, and the consumer that it serves. */
 export interface ListedWorker extends WorkerStatus {
@@ -33,14 +33,5 @@ export async function allWorkers(
       [JSON.stringify(consumers)],
     )
   );
-  return rows.map((row) => ({
-    consumer: row.consumer,
-    owner: row.owner,
-    name: row.name,
-    alive: row.alive === true,
-    leaseUntil: date(row.lease_until)!,
-    joinedAt: date(row.joined_at)!,
-    listening: row.listening === true,
-    partitions: JSON.parse(row.partitions),
-  }));
+  return rows.map((row) => ({ consumer: row.consumer, ...workerOf(row) }));
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { facts, table } from "../../src/cli/table.ts";
-import { bytesText, durationText, numberText, until } from "../../src/cli/text.ts";
+import { facts, table } from "../../src/cli/print/table.ts";
+import { bytesText, durationText, numberText, until } from "../../src/cli/print/text.ts";
 
 Deno.test("durations are written as people read them", () => {
   for (

@@ -21,6 +21,19 @@ async function take(
   return seen;
 }
 
+/** One that begins now, once it has begun: what commits from then on is delivered. */
+async function begun(
+  context: TestContext,
+  db: Database,
+  channels: string | null,
+): Promise<Reading> {
+  const ready = deferred("the subscription to be ready");
+  const options = { pollInterval: NEVER_POLL, onReady: () => ready.resolve() };
+  const reading = context.use(new Reading(db, channels, options));
+  await ready.wait();
+  return reading;
+}
+
 const sessions = (context: TestContext) =>
   context.sql(
     `select pid, query from pg_stat_activity where application_name = $1 and query !~* '^listen'
@@ -56,8 +69,7 @@ test('"now" includes what a transaction that runs already commits later', async 
   const client = await context.client();
   await client.query("begin; select hark.notify('c', '1')");
   await publish(context, 2, 2);
-  const reading = context.use(new Reading(db, "c"));
-  await until(async () => (await sessions(context)).length === 1);
+  const reading = await begun(context, db, "c");
   await client.query("commit");
   await reading.inbox.atLeast(1);
   assert.deepEqual(reading.payloads, [1]);
@@ -75,8 +87,7 @@ test("null reads every channel, several names read those", async (context) => {
     8,
     9,
   ]);
-  const reading = context.use(new Reading(db, null, { pollInterval: NEVER_POLL }));
-  await until(async () => (await sessions(context)).length === 1);
+  const reading = await begun(context, db, null);
   await notify(db, "never seen before", "x");
   await reading.inbox.atLeast(1);
 });
@@ -124,8 +135,7 @@ test("an abort ends the loop: while it waits, in the middle of a page, before it
 
 test("db.close() ends a subscription that waits", async (context) => {
   const db = await connect(context.url);
-  const reading = new Reading(db, "c", { pollInterval: NEVER_POLL });
-  await until(async () => (await sessions(context)).length === 1);
+  const reading = await begun(context, db, "c");
   await within(db.close(), { deadline: 5000 });
   await reading[Symbol.asyncDispose]();
 });

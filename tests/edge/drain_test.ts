@@ -200,7 +200,7 @@ test("a drain that does not wait leaves a retry that is due later", async (conte
   const db = await published(context, 1);
   let attempts = 0;
   const failing = consumer(db, {
-    retry: { initial: 300 },
+    retry: { initial: "1h" },
     handle() {
       if (++attempts === 1) throw new Error("once");
     },
@@ -214,6 +214,7 @@ test("a drain that does not wait leaves a retry that is due later", async (conte
     more: false,
     reason: "done",
   });
+  await context.sql("update hark.waiting set due_at = clock_timestamp() + interval '300 ms'");
   assert.deepEqual(await drain(failing), {
     ...untouched,
     handled: 1,

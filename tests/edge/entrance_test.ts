@@ -349,8 +349,8 @@ test("a drain whose idle connection turns out to be lost enters on another one",
   await client.query("begin");
   await client.query("lock table hark.partitions in access exclusive mode");
   const drained = drain(consumer(db), at);
-  const waiting =
-    "select pid from pg_stat_activity where query ~ 'hark.enter' and wait_event_type = 'Lock'";
+  const waiting = `select pid from pg_stat_activity
+    where datname = current_database() and query ~ 'hark.enter' and wait_event_type = 'Lock'`;
   const pid = await until(async () => (await context.sql(waiting))[0]?.pid, {
     what: "the drain to wait for the lock",
   });

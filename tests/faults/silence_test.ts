@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, notify } from "../../mod.ts";
-import { cutProxy, patient, test, until, within } from "../harness/mod.ts";
+import { cutProxy, deferred, patient, test, until, within } from "../harness/mod.ts";
 import { role } from "../schema/_support/role.ts";
 import { Line } from "./_support/line.ts";
 import { said } from "./_support/logs.ts";
@@ -77,7 +77,11 @@ test("a black hole for new connections too: it goes on when that ends", async (c
   };
   const db = context.use(await connect(line.through(context.url), quick));
   const running = context.use(new Running(db, { pollInterval: 100 }));
-  const reading = context.use(new Reading(db, "c", { pollInterval: 100 }));
+  const begun = deferred("the subscription to be ready");
+  const reading = context.use(
+    new Reading(db, "c", { pollInterval: 100, onReady: () => begun.resolve() }),
+  );
+  await begun.wait();
   await until(async () => (await context.sql("select owner from hark.partitions"))[0]?.owner);
   const since = Date.now();
   line.silence();

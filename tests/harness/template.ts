@@ -5,7 +5,7 @@
  */
 
 import { migrate } from "../../src/schema/migrate.ts";
-import { connect, disconnect, once, withDatabaseName } from "./connect.ts";
+import { connect, disconnect, withDatabaseName } from "./connect.ts";
 import { background, control, serverUrl } from "./control.ts";
 import { until } from "./until.ts";
 
@@ -17,9 +17,12 @@ export function runPrefix(): string {
   return Deno.env.get("HARK_TEST_RUN") ?? newRunPrefix(processStart);
 }
 
-/** Whether this is one test program of its own, with no run that drops its databases at the end. */
-function runsAlone(): boolean {
-  return !Deno.env.has("HARK_TEST_RUN");
+/**
+ * Whether each database is dropped when its test has ended. In a run with room they stay: to make a file,
+ * ext4 looks past all that were removed in the last minutes, which takes ten times as long as the copy itself.
+ */
+function dropsEach(): boolean {
+  return !Deno.env.has("HARK_TEST_RUN") || Deno.env.has("HARK_TEST_DROP");
 }
 
 /** Names a run. */
@@ -33,15 +36,14 @@ const processStart = Math.floor(performance.timeOrigin);
 export async function createDatabase(schema: boolean, encoding?: string): Promise<string> {
   const name = `${runPrefix()}_${crypto.randomUUID().slice(0, 8)}`;
   if (encoding !== undefined) {
-    await background.ready();
+    if (dropsEach()) await background.ready();
     await control.sql(await createEncoded(name, encoding));
     if (schema) await install(withDatabaseName(serverUrl(), name));
     return name;
   }
   const template = schema ? await templateDatabase(serverUrl()) : "template0";
-  const { strategy } = await traits();
-  await background.ready();
-  await control.sql(`create database ${name} template ${template} ${strategy}`);
+  if (dropsEach()) await background.ready();
+  await control.sql(`create database ${name} template ${template} ${await strategy()}`);
   return name;
 }
 
@@ -55,14 +57,13 @@ export async function createEncoded(name: string, encoding: string): Promise<str
 }
 
 /**
- * Removes a database that is no longer used, and waits for nothing. A server that flushes to disk
- * takes a second or more for it: there it is left to the end of the run. So it is if the connection for
- * it was lost: to open one between two tests starts timers that Deno finds in neither.
+ * Removes a database that is no longer used, and waits for nothing. A run that has room for them leaves them
+ * to its end. If the connection for it was lost, so is the database: to open one between two tests starts
+ * timers that Deno finds in neither.
  */
 export function abandonDatabase(name: string): void {
-  traits().then(async ({ flushes }) => {
-    if (background.isOpen && (!flushes || runsAlone())) await dropDatabase(name);
-  }).catch(() => {}); // the end of the run drops what is left
+  if (!dropsEach() || !background.isOpen) return;
+  dropDatabase(name).catch(() => {}); // the end of the run drops what is left
 }
 
 /** Removes a database, and ends the sessions that are still in it. */
@@ -72,34 +73,30 @@ export async function dropDatabase(name: string): Promise<void> {
 
 /** Removes all databases of a run. */
 export async function dropRun(url: string, prefix: string): Promise<void> {
-  const rows = await once(
-    url,
-    "select datname from pg_database where starts_with(datname, $1)",
-    [`${prefix}_`],
-  );
-  for (const { datname } of rows) {
-    await once(url, `drop database if exists ${datname} with (force)`);
+  const client = await connect(url, { application_name: "hark harness" });
+  try {
+    const { rows } = await client.query(
+      "select datname from pg_database where starts_with(datname, $1)",
+      [`${prefix}_`],
+    );
+    for (const { datname } of rows) {
+      await client.query(`drop database if exists ${datname} with (force)`);
+    }
+  } finally {
+    await disconnect(client);
   }
 }
 
-/** What a database costs on the server. */
-interface Traits {
-  /** Whether it flushes to disk what it writes. */
-  readonly flushes: boolean;
-  /** How a database is copied: as files where nothing is flushed, which takes a fifth of the time. */
-  readonly strategy: string;
-}
+let known: Promise<string> | undefined;
 
-let known: Promise<Traits> | undefined;
-
-function traits(): Promise<Traits> {
+/** How a database is copied: as files where nothing is flushed, which takes a fifth of the time. */
+function strategy(): Promise<string> {
   return known ??= (async () => {
     const [row] = await control.sql(
-      `select current_setting('fsync')::boolean as flushes,
-              current_setting('server_version_num')::int >= 150000 as has_strategies`,
+      `select not current_setting('fsync')::boolean
+         and current_setting('server_version_num')::int >= 150000 as by_file`,
     );
-    const { flushes, has_strategies } = row;
-    return { flushes, strategy: has_strategies && !flushes ? "strategy file_copy" : "" };
+    return row.by_file ? "strategy file_copy" : "";
   })();
 }
 

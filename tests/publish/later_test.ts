@@ -32,9 +32,10 @@ test("a delayed notification arrives when it is due, not before, without polling
   await reading.inbox.atLeast(1);
   const [{ began }] = await context.sql("select clock_timestamp()::text as began");
   await notify(db, "c", 2, { delay: 2000, key: "k", headers: { by: "me" } });
-  const time = new Date(Date.now() + 1000);
+  const [{ time }] = await context.sql(
+    "select date_trunc('ms', deliver_at - interval '1 s') as time from hark.delayed",
+  );
   await notify(db, "c", 1, { deliverAt: time });
-  assert.deepEqual(reading.payloads, ["at once"]);
   const [, first, second] = await reading.inbox.atLeast(3);
   assert.deepEqual([first!.payload, second!.payload], [1, 2]);
   assert.deepEqual([second!.key, second!.headers, second!.channel], ["k", { by: "me" }, "c"]);
@@ -68,14 +69,9 @@ test("what is due while no worker runs is delivered by the next one, once", asyn
     await using before = new Reading(db, "c", options);
     await notify(db, "c", 0);
     await before.inbox.atLeast(1);
-    await notify(db, "c", 1, { delay: 200 });
+    await notify(db, "c", 1, { delay: HOUR });
   }
-  await until(async () => {
-    const [{ due }] = await context.sql(
-      "select deliver_at < clock_timestamp() as due from hark.delayed",
-    );
-    return due;
-  });
+  await context.sql("update hark.delayed set deliver_at = clock_timestamp()");
   const both = [new Reading(db, "c", options), new Reading(db, "c", options)].map(context.use);
   for (const reading of both) {
     await reading.inbox.atLeast(2);

@@ -4,10 +4,17 @@
  * @module
  */
 
-import { object } from "@optique/core/constructs";
 import { multiple } from "@optique/core/modifiers";
-import { describedCommand } from "../command.ts";
-import { contradiction, database, json, positional, refuse, toggle, words } from "../options.ts";
+import { localCommand } from "../args/command.ts";
+import {
+  contradiction,
+  database,
+  json,
+  positional,
+  refuse,
+  toggle,
+  words,
+} from "../args/options.ts";
 import { flags, settingsOf } from "./settings.ts";
 
 /** What can only be a module: a path, a file or a URL. */
@@ -35,7 +42,7 @@ export function withListsJoined(args: readonly string[]): readonly string[] {
   return [...joined, ...args.slice(end)];
 }
 
-const options = object({
+const options = {
   modules: multiple(
     positional(
       words("MODULE"),
@@ -54,36 +61,34 @@ const options = object({
   install: toggle("--init", "Install or upgrade the schema first."),
   databaseUrl: database.databaseUrl,
   json,
-});
+};
 
 /** `hark listen`. */
-export const listen = describedCommand(
-  {
-    name: "listen",
-    brief: "Run consumers.",
-    description:
-      "Runs every consumer that the modules export, in one process: classes that extend Consumer, " +
-      "objects { id, channels, handle }, or arrays of them. On Ctrl-C or SIGTERM it lets running " +
-      "handlers finish, stores the progress and ends with 0. Without a database it starts a server " +
-      "for this folder, or joins the one that runs. A module has the rights of this process, and a " +
-      "task has few: an environment variable that it may not read is undefined. To give more: " +
-      "deno run -P=listen --allow-env=DATABASE_URL,NAME --allow-write=PATH cli.ts listen MODULE. " +
-      "Each option from --consumers to --log-format can be a variable too, such as " +
-      "HARK_POLL_INTERVAL for --poll-interval. An option counts more than a variable, and a " +
-      "variable more than the code of a consumer. --list-consumers shows what counts.",
-    examples: [
-      ["hark listen", "all consumers of consumers/, else the sample consumer"],
-      ["hark listen billing.ts more/", "all consumers of a file and of a folder"],
-      ["hark listen --consumers billing mail", "two of them"],
-      ["hark listen --channels orders", "those that read this channel"],
-      ["hark listen --workers 4", "on four cores"],
-      ["hark listen --watch", "while developing"],
-      ["hark listen billing.ts --drain", "from a cron job"],
-      ["hark listen --list-consumers --json", "what there is, for a program"],
-    ],
-  },
+export const listen = localCommand({
+  name: "listen",
+  brief: "Run consumers.",
+  description:
+    "Runs every consumer that the modules export, in one process: classes that extend Consumer, " +
+    "objects { id, channels, handle }, or arrays of them. On Ctrl-C or SIGTERM it lets running " +
+    "handlers finish, stores the progress and ends with 0. Without a database it starts a server " +
+    "for this folder, or joins the one that runs. A module has the rights of this process, and a " +
+    "task has few: an environment variable that it may not read is undefined. To give more: " +
+    "deno run -P=listen --allow-env=DATABASE_URL,NAME --allow-write=PATH cli.ts listen MODULE. " +
+    "Each option from --consumers to --log-format can be a variable too, such as " +
+    "HARK_POLL_INTERVAL for --poll-interval. An option counts more than a variable, and a " +
+    "variable more than the code of a consumer. --list-consumers shows what counts.",
+  examples: [
+    ["hark listen", "all consumers of consumers/, else the sample consumer"],
+    ["hark listen billing.ts more/", "all consumers of a file and of a folder"],
+    ["hark listen --consumers billing mail", "two of them"],
+    ["hark listen --channels orders", "those that read this channel"],
+    ["hark listen --workers 4", "on four cores"],
+    ["hark listen --watch", "while developing"],
+    ["hark listen billing.ts --drain", "from a cron job"],
+    ["hark listen --list-consumers --json", "what there is, for a program"],
+  ],
   options,
-  async (o) => {
+  async run(o) {
     if (o.json && !o.list && !o.drain) {
       refuse(
         "--json goes with --list-consumers or --drain",
@@ -107,4 +112,4 @@ export const listen = describedCommand(
     const { runConsumers } = await import("./run_consumers.ts");
     return await runConsumers({ ...o, settings });
   },
-);
+});

@@ -6,9 +6,9 @@
 
 import { overrideOptions } from "../../consume/consumer.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
-import { print, printJson } from "../output.ts";
-import { type Cell, count, table } from "../table.ts";
-import { named } from "../text.ts";
+import { print, printJson } from "../print/output.ts";
+import { type Cell, count, table } from "../print/table.ts";
+import { named } from "../print/text.ts";
 import type { Found } from "./modules.ts";
 import { printFailure } from "./welcome.ts";
 

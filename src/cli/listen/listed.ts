@@ -6,26 +6,24 @@
 
 import { withoutSecrets } from "../../database/url.ts";
 import { formatDuration } from "../../duration.ts";
-import { exitCodes } from "../exit_codes.ts";
-import { print, printJson } from "../output.ts";
-import { surroundings } from "../surroundings.ts";
-import { blocks, type Cell, table } from "../table.ts";
+import type { Answer } from "../args/command.ts";
+import { surroundings } from "../print/surroundings.ts";
+import { blocks, type Cell, tableOf } from "../print/table.ts";
 import type { Found } from "./modules.ts";
 import { type Setting, type Settings, settingsOfConsumer } from "./settings.ts";
 
 /** What was given besides the consumers. */
 interface GivenSettings {
   readonly settings: Settings;
-  readonly databaseUrl: string | undefined;
-  readonly json: boolean;
+  readonly databaseUrl?: string | undefined;
 }
 
-/** Prints consumers and settings; gives the exit code. */
-export async function list(
+/** Consumers and settings. */
+export function list(
   found: readonly Found[],
-  { settings, databaseUrl, json }: GivenSettings,
+  { settings, databaseUrl }: GivenSettings,
   url: string | undefined,
-): Promise<number> {
+): Answer {
   const ofAll = { databaseUrl: databaseSetting(databaseUrl, url), ...ofProcess(settings) };
   const consumers = found.map(({ id, channels, module, consumer }) => ({
     id,
@@ -33,22 +31,19 @@ export async function list(
     module,
     settings: settingsOfConsumer(settings, consumer),
   }));
-  if (json) {
-    await printJson({ settings: withNull(ofAll), consumers });
-    return exitCodes.ok;
-  }
   const rows = [
     ...rowsOf("", ofAll),
     ...consumers.flatMap(({ id, settings }) => rowsOf(id, settings)),
   ];
-  await print(blocks(
-    table(
+  const text = blocks(
+    tableOf(
+      consumers,
       "consumer, channels, module",
-      consumers.map((one) => [one.id, one.channels.join(", "), one.module]),
+      (one) => [one.id, one.channels.join(", "), one.module],
     ),
-    rows.length === 0 ? "" : table("setting, consumer, value, from", rows),
-  ));
-  return exitCodes.ok;
+    tableOf(rows, "setting, consumer, value, from", (row) => row),
+  );
+  return { json: { settings: withNull(ofAll), consumers }, text };
 }
 
 /** The settings that are not about single consumers. */

@@ -10,7 +10,6 @@ import type { Queryable } from "../../database/queryable.ts";
 import { HarkError } from "../../errors.ts";
 import { load, modulesAt, noConsumer, shown } from "../modules.ts";
 import type { Overrides } from "./settings.ts";
-import type { Work } from "./thread_messages.ts";
 
 /** A consumer of a module, ready to run. */
 export interface Found {
@@ -76,38 +75,6 @@ export async function findConsumers(
     }
   }
   return [...found.values()];
-}
-
-/**
- * Picks consumers by id and by channel.
- *
- * @throws {HarkError} `NO_CONSUMER` for an unknown id, and for a channel that no consumer reads.
- */
-export function select(
-  found: readonly Found[],
-  { consumers, excluded, channels }: Pick<Work, "consumers" | "excluded" | "channels">,
-): Found[] {
-  const known = found.map(({ id }) => id);
-  for (const id of [...consumers ?? [], ...excluded ?? []]) {
-    if (known.includes(id)) continue;
-    throw noConsumer(`there is no consumer "${id}"`, `There are: ${known.join(", ")}.`);
-  }
-  const read = found.flatMap((one) => one.channels);
-  for (const channel of channels ?? []) {
-    if (read.includes(channel)) continue;
-    throw noConsumer(
-      `no consumer reads the channel "${channel}"`,
-      `They read: ${[...new Set(read)].join(", ")}.`,
-    );
-  }
-  const selected = found.filter((one) =>
-    (consumers === undefined || consumers.includes(one.id)) && !excluded?.includes(one.id) &&
-    (channels === undefined || one.channels.some((channel) => channels.includes(channel)))
-  );
-  if (selected.length === 0) {
-    throw noConsumer("every consumer is excluded", `There are: ${known.join(", ")}.`);
-  }
-  return selected;
 }
 
 /** The consumers among the exports of a module and in exported arrays. */

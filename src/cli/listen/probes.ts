@@ -5,9 +5,9 @@
  */
 
 import { pause } from "../../database/bell.ts";
-import type { Measurements } from "../../metrics/monitor.ts";
-import { kind, refuse } from "../options.ts";
-import { printError } from "../output.ts";
+import type { Measurements, Monitor, Others } from "../../metrics/monitor.ts";
+import { kind, refuse } from "../args/options.ts";
+import { printError } from "../print/output.ts";
 
 /** What has threads. */
 interface Measured {
@@ -50,18 +50,19 @@ function partsOf(input: string): { readonly host: string; readonly port: number 
 /** The server that answers. */
 export class Probes implements AsyncDisposable {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
-  readonly #end: () => void;
+  readonly #monitor: Monitor;
   #threads: Measured | undefined;
 
-  private constructor(
-    start: (others: () => Promise<readonly Measurements[]>) => {
-      readonly server: Deno.HttpServer<Deno.NetAddr>;
-      readonly end: () => void;
-    },
-  ) {
-    const { server, end } = start(async () => await this.#threads?.measurements() ?? []);
-    this.#server = server;
-    this.#end = end;
+  private constructor(at: string, monitorOf: (others: Others) => Monitor) {
+    const { host: hostname, port } = partsOf(at);
+    this.#monitor = monitorOf(async () => await this.#threads?.measurements() ?? []);
+    try {
+      this.#server = Deno.serve({ hostname, port, onListen: () => {} }, this.#monitor);
+    } catch (error) {
+      this.#monitor[Symbol.dispose]();
+      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+      throw refuse(`--metrics ${at}: another program uses this port`, "Give another port.");
+    }
   }
 
   /** Begins to answer, if an address is given. */
@@ -71,18 +72,7 @@ export class Probes implements AsyncDisposable {
       import("../../metrics/monitor.ts"),
       import("../../metrics/options.ts"),
     ]);
-    const { host: hostname, port } = partsOf(at);
-    return new Probes((others) => {
-      const monitor = monitorOf(settingsOf({}), others);
-      try {
-        const server = Deno.serve({ hostname, port, onListen: () => {} }, monitor);
-        return { server, end: () => monitor[Symbol.dispose]() };
-      } catch (error) {
-        monitor[Symbol.dispose]();
-        if (!(error instanceof Deno.errors.AddrInUse)) throw error;
-        refuse(`--metrics ${at}: another program uses this port`, "Give another port.");
-      }
-    });
+    return new Probes(at, (others) => monitorOf(settingsOf({}), others));
   }
 
   /** Prints where it answers. */
@@ -98,7 +88,7 @@ export class Probes implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#end();
+    this.#monitor[Symbol.dispose]();
     await this.#server.shutdown();
   }
 }

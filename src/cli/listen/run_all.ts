@@ -4,7 +4,7 @@
  * @module
  */
 
-import { printError } from "../output.ts";
+import { printError } from "../print/output.ts";
 import type { Found } from "./modules.ts";
 
 /**

@@ -7,22 +7,23 @@
 import { connect, type Database } from "../../database/database.ts";
 import { retention } from "../../operate/retention.ts";
 import { migrate, requireSchema } from "../../schema/migrate.ts";
+import type { Answer } from "../args/command.ts";
 import { givenUrl } from "../database.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
-import { configureLogs } from "../log.ts";
-import { refuse } from "../options.ts";
-import { printError } from "../output.ts";
+import { configureLogs } from "../print/log_lines.ts";
+import { refuse } from "../args/options.ts";
+import { printError } from "../print/output.ts";
 import { nothingIsRemoved } from "../retention.ts";
 import { leftRunning, type OwnServer, ownServer } from "../server.ts";
-import { stopping } from "../signals.ts";
-import { named } from "../text.ts";
+import { stopping } from "../print/signals.ts";
+import { named } from "../print/text.ts";
 import { deferredDatabase } from "./deferred_database.ts";
 import { drain } from "./drain.ts";
 import { list } from "./listed.ts";
-import { findConsumers, type Found, select } from "./modules.ts";
+import type { Found } from "./modules.ts";
 import { Probes } from "./probes.ts";
 import { runAll } from "./run_all.ts";
-import { sampleConsumer } from "./sample.ts";
+import { consumersOf } from "./selected.ts";
 import { overridesOf, type Settings } from "./settings.ts";
 import { skipUnread } from "./skip_unread.ts";
 import { turnOnTelemetry } from "./telemetry.ts";
@@ -46,7 +47,7 @@ export interface ListenOptions {
   /** Whether to install or upgrade the schema first. */
   readonly install: boolean;
   /** `--database-url`. */
-  readonly databaseUrl: string | undefined;
+  readonly databaseUrl?: string | undefined;
   /** Whether to write JSON. */
   readonly json: boolean;
 }
@@ -54,8 +55,8 @@ export interface ListenOptions {
 /** Where consumers are looked for if no module is named. */
 const usualFolder = "consumers/";
 
-/** Runs `hark listen`; gives the exit code. */
-export async function runConsumers(o: ListenOptions): Promise<number> {
+/** Runs `hark listen`; gives the exit code, or what it was asked for. */
+export async function runConsumers(o: ListenOptions): Promise<Answer | number> {
   const { settings } = o;
   await using probes = await Probes.start(o.list || o.drain ? undefined : settings.metrics.value);
   const work = workOf(await modulesOf(o), settings);
@@ -88,11 +89,8 @@ export async function runConsumers(o: ListenOptions): Promise<number> {
     return await serve(o, work, url, threads.found, probes, threads.run.bind(threads));
   }
   const deferred = deferredDatabase();
-  const found = work.modules.length === 0
-    ? [sampleConsumer(deferred.db)]
-    : await findConsumers(work.modules, deferred.db, work.overrides);
-  const selected = select(found, work);
-  if (o.list) return await list(selected, o, url);
+  const selected = await consumersOf(work, deferred.db);
+  if (o.list) return list(selected, o, url);
   return await serve(o, work, url, selected, probes, (db, _url, signal) => {
     deferred.become(db);
     return o.drain ? drain(selected, signal, o.json) : runHere(selected, signal);
@@ -107,7 +105,7 @@ function workOf(modules: readonly string[], settings: Settings): Work {
     excluded: settings.excluded.value,
     channels: settings.channels.value,
     overrides: overridesOf(settings),
-    maxReconnectDelay: Math.ceil(settings.maxReconnectDelay.value),
+    maxReconnectDelay: settings.maxReconnectDelay.value,
     noListen: settings.noListen.value,
     measures: settings.metrics.value !== undefined,
     logLevel: settings.logLevel.value,

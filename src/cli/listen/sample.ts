@@ -7,7 +7,7 @@
 import { Consumer } from "../../consume/consumer.ts";
 import type { Notification } from "../../consume/notification.ts";
 import type { Queryable } from "../../database/queryable.ts";
-import { paint, visible } from "../style.ts";
+import { paint, visible } from "../print/style.ts";
 import type { Found } from "./modules.ts";
 
 /** A consumer that prints each notification of the channel "orders". */

@@ -7,16 +7,16 @@
  */
 
 import { formatMessage } from "@optique/core/message";
-import { map, multiple, optional } from "@optique/core/modifiers";
+import { map, optional } from "@optique/core/modifiers";
 import type { Parser } from "@optique/core/parser";
 import { choice, type ValueParser } from "@optique/core/valueparser";
 import { consumerRules } from "../../consume/option_table.ts";
 import type { ConsumerOptions } from "../../consume/options.ts";
 import { longestTimer } from "../../duration.ts";
-import { given } from "../command.ts";
-import { kind, list, needed, number, refuse, toggle } from "../options.ts";
-import { surroundings } from "../surroundings.ts";
-import { duration } from "../values.ts";
+import { given } from "../../given.ts";
+import { kind, list, needed, number, refuse, several, toggle } from "../args/options.ts";
+import { surroundings } from "../print/surroundings.ts";
+import { duration } from "../args/values.ts";
 import { address } from "./probes.ts";
 
 /** Where a value comes from. */
@@ -61,8 +61,8 @@ function many(
 ): Kind<readonly string[], undefined> {
   const text = list(metavar);
   const parser = map(
-    multiple(needed(flag, text, description)),
-    (lists) => lists.length === 0 ? undefined : lists.flat(),
+    several(needed(flag, text, description)),
+    (lists) => lists?.flat(),
   ) as unknown as Kind<readonly string[]>["parser"];
   return { flag, text, otherwise: undefined, parser };
 }
@@ -167,7 +167,7 @@ type Name = keyof Kinds;
 type ValueOf<N extends Name> = Kinds[N] extends Kind<infer T> ? T : never;
 
 /** What the flags gave, by name. */
-export type Flags = { readonly [N in Name]: ValueOf<N> | undefined };
+export type Flags = { readonly [N in Name]?: ValueOf<N> };
 
 type OtherwiseOf<N extends Name> = Kinds[N] extends { otherwise: infer T } ? T : never;
 
@@ -226,10 +226,10 @@ export function overridesOf(
   { pollInterval, pageSize, skipUnread, idle, idleAfter }: Settings,
 ): Overrides {
   return given({
-    pollInterval: pollInterval.value === undefined ? undefined : Math.ceil(pollInterval.value),
+    pollInterval: pollInterval.value,
     pageSize: pageSize.value,
     idle: idle.value,
-    idleAfter: idleAfter.value === undefined ? undefined : Math.ceil(idleAfter.value),
+    idleAfter: idleAfter.value,
     from: skipUnread.value ? "now" as const : undefined,
   });
 }

@@ -7,8 +7,8 @@
 import type { Queryable } from "../../database/queryable.ts";
 import { consumers } from "../../operate/consumers.ts";
 import { seek } from "../../operate/seek.ts";
-import { printError } from "../output.ts";
-import { countText, named } from "../text.ts";
+import { printError } from "../print/output.ts";
+import { countText, named } from "../print/text.ts";
 import type { Known } from "./thread_messages.ts";
 
 /**

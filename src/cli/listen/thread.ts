@@ -10,11 +10,10 @@ import { isPassing } from "../../database/translate.ts";
 import type { HarkError } from "../../errors.ts";
 import { sentenceOf } from "../exit_codes.ts";
 import { deferredDatabase } from "./deferred_database.ts";
-import { configureLogs } from "../log.ts";
+import { configureLogs } from "../print/log_lines.ts";
 import type { Failure, Hire, Order, Report } from "./thread_messages.ts";
 import { turnOnTelemetry } from "./telemetry.ts";
-import { findConsumers, select } from "./modules.ts";
-import { sampleConsumer } from "./sample.ts";
+import { consumersOf } from "./selected.ts";
 import { runAll } from "./run_all.ts";
 
 /** Runs consumers as ordered until they end. */
@@ -42,12 +41,7 @@ async function work({ name, work, port }: Hire): Promise<void> {
     await configureLogs(work, "info", name);
     await turnOnTelemetry();
     const deferred = deferredDatabase();
-    const found = select(
-      work.modules.length === 0
-        ? [sampleConsumer(deferred.db)]
-        : await findConsumers(work.modules, deferred.db, work.overrides),
-      work,
-    );
+    const found = await consumersOf(work, deferred.db);
     say({ kind: "found", consumers: found.map(({ id, channels }) => ({ id, channels })) });
     const given = await url.promise;
     if (given !== undefined && !stop.signal.aborted) {

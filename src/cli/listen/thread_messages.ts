@@ -6,7 +6,7 @@
 
 import type { HarkErrorCode } from "../../errors.ts";
 import type { Measurements } from "../../metrics/monitor.ts";
-import type { LogOptions } from "../log.ts";
+import type { LogOptions } from "../print/log_lines.ts";
 import type { Overrides } from "./settings.ts";
 
 /** Which consumers to run, how, and how to log. */

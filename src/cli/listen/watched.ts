@@ -8,9 +8,9 @@
 import { dirname, relative } from "node:path";
 import type { Database } from "../../database/database.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
-import { refuse } from "../options.ts";
-import { printError } from "../output.ts";
-import { visible } from "../style.ts";
+import { refuse } from "../args/options.ts";
+import { printError } from "../print/output.ts";
+import { visible } from "../print/style.ts";
 import { type Files, filesOf } from "./module_files.ts";
 import type { Probes } from "./probes.ts";
 import type { Known, Work } from "./thread_messages.ts";

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { complain, printError } from "../output.ts";
+import { complain, printError } from "../print/output.ts";
 import { ownCommand, type OwnServer } from "../server.ts";
-import { paintError, visible, visibleLines } from "../style.ts";
-import { shellWord } from "../text.ts";
+import { paintError, visible, visibleLines } from "../print/style.ts";
+import { shellWord } from "../print/text.ts";
 import type { Known } from "./thread_messages.ts";
 
 /** Says which consumers run, and how to publish to them on a server of the folder. */

@@ -8,6 +8,7 @@ import type { ConsumerStatus } from "../../operate/consumer_status.ts";
 import { headsOf, partitionsOf, replaysOf, workersOf } from "../../operate/consumers.ts";
 import { chart } from "../chart.ts";
 import { htm, type Html } from "../html.ts";
+import { deadLetters, toNotification } from "../links.ts";
 import { maxCount, maxScanned } from "../look.ts";
 import {
   badge,
@@ -26,7 +27,7 @@ import {
   when,
 } from "../parts.ts";
 import { act, button, hidden, type Screen, type View } from "../view.ts";
-import { ofConsumer, reasonList, toNotification, tryOrDiscard } from "../why.ts";
+import { ofConsumer, reasonList, tryOrDiscard } from "../why.ts";
 import { lagOf, servedBy, stateOf, trendText } from "./consumers.ts";
 import { workerHeads, workerRow } from "./workers.ts";
 
@@ -158,12 +159,7 @@ function head(view: View, one: ConsumerStatus): Html {
       ["Lag", htm`${seconds(lag(one))} <small>${trendText(view, one)}</small>`],
       ["Unread", count(one.unread, one.unreadCapped)],
       ["Waiting for a retry", count(one.waiting)],
-      [
-        "Dead letters",
-        one.dead === 0
-          ? count(0)
-          : link(view.to("/dead"), { consumer }, count(one.dead, one.dead >= 1000), "dead"),
-      ],
+      ["Dead letters", deadLetters(view, consumer, one.dead)],
       ["Handled", htm`${count(one.handled)} <small>last ${when(one.acknowledgedAt)}</small>`],
       ["Served by", servedBy(one)],
       ["Channels", htm`<bdi>${one.channels.slice(0, 20).join(", ")}</bdi>`],

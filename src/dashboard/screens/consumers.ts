@@ -7,7 +7,8 @@
 import { type ConsumerStatus, sleepsWell } from "../../operate/consumer_status.ts";
 import { chart } from "../chart.ts";
 import { htm, type Html } from "../html.ts";
-import { badge, count, empty, lag, link, rate, seconds, table } from "../parts.ts";
+import { deadLetters, toConsumer } from "../links.ts";
+import { badge, count, empty, lag, rate, seconds, table } from "../parts.ts";
 import type { Screen, View } from "../view.ts";
 
 /** The list of consumers. */
@@ -42,14 +43,9 @@ function list(view: View): Html {
       key: one.consumer,
       tone: stateOf(one)[0],
       cells: [
-        htm`${
-          link(
-            view.to("/consumer"),
-            { name: one.consumer },
-            htm`<bdi>${one.consumer}</bdi>`,
-            "name",
-          )
-        }<small class="dim">${channelsText(one.channels)}</small>`,
+        htm`${toConsumer(view, one.consumer, "name")}<small class="dim">${
+          channelsText(one.channels)
+        }</small>`,
         badge(...stateOf(one)),
         seconds(lag(one)),
         trendText(view, one),
@@ -60,12 +56,7 @@ function list(view: View): Html {
         }),
         count(one.unread, one.unreadCapped),
         count(one.waiting),
-        one.dead === 0 ? count(0) : link(
-          view.to("/dead"),
-          { consumer: one.consumer },
-          count(one.dead, one.dead >= 1000),
-          "dead",
-        ),
+        deadLetters(view, one.consumer, one.dead),
         rateOf(view, one),
         servedBy(one),
       ],

@@ -4,13 +4,14 @@
  * @module
  */
 
+import { given } from "../../given.ts";
 import { type DeadGroup, deadGroups } from "../../operate/dead_groups.ts";
 import { deadLetters, type DeadNotification } from "../../operate/dead.ts";
 import { htm, type Html, type Part } from "../html.ts";
+import { toConsumer, toNotification } from "../links.ts";
 import { count, empty, link, name, section, table, value, when } from "../parts.ts";
 import { redacted } from "../payload.ts";
 import { act, button, hidden, type Screen, type View } from "../view.ts";
-import { toNotification } from "../why.ts";
 
 const limit = 50;
 /** How many dead letters are grouped by their errors. Of 20,000 with different errors it took 80 ms of CPU time. */
@@ -32,7 +33,7 @@ export const dead: Screen = {
           ...filter,
           limit,
           contents: false,
-          ...after === undefined ? {} : { after },
+          ...given({ after }),
         }),
       ] as const
     );
@@ -65,7 +66,7 @@ function groupTable(view: View, groups: readonly DeadGroup[], consumer: string |
       groups.map((one) => ({
         key: `${one.consumer}/${one.error}`,
         cells: [
-          link(view.to("/consumer"), { name: one.consumer }, htm`<bdi>${one.consumer}</bdi>`),
+          toConsumer(view, one.consumer),
           htm`<span class="error-text">${one.error ?? "without a message"}</span>`,
           count(one.count, one.capped),
           when(one.firstAt),

@@ -5,6 +5,7 @@
  */
 
 import { HarkError } from "../../errors.ts";
+import { given } from "../../given.ts";
 import {
   type LogFilter,
   type LoggedNotification,
@@ -14,6 +15,7 @@ import {
 import { idOrTime } from "../acts.ts";
 import { shellWord, show } from "../../show.ts";
 import { htm, type Html } from "../html.ts";
+import { toNotification } from "../links.ts";
 import { bytes, command, empty, link, numberText, section, table, value, when } from "../parts.ts";
 import { redacted, short, showsPayload } from "../payload.ts";
 import { button, type Screen, type View } from "../view.ts";
@@ -30,7 +32,7 @@ export const log: Screen = {
     const filter = filterOf(view.query);
     const before = Number(view.query.get("before")) || undefined;
     const page = await view.reading((tx) =>
-      notifications(tx, { ...filter, limit, maxScanned, ...before === undefined ? {} : { before } })
+      notifications(tx, { ...filter, limit, maxScanned, ...given({ before }) })
     );
     return [
       { id: "filter", body: form(view) },
@@ -42,20 +44,20 @@ export const log: Screen = {
 
 /** The filter that an address names. @throws {HarkError} `BAD_OPTION`. */
 function filterOf(query: URLSearchParams): LogFilter {
-  const given = (name: string) => query.get(name) || undefined;
-  const [channel, key, search, contains] = ["channel", "key", "search", "contains"].map(given);
+  const field = (name: string) => query.get(name) || undefined;
+  const [channel, key, search, contains] = ["channel", "key", "search", "contains"].map(field);
   const [from, to] = ["from", "to"].map((name) => {
-    const text = given(name);
+    const text = field(name);
     return text === undefined ? undefined : idOrTime(name, text);
   });
-  return {
-    ...channel === undefined ? {} : { channels: channel },
-    ...key === undefined ? {} : { key },
-    ...search === undefined ? {} : { search },
-    ...contains === undefined ? {} : { contains: parsed(contains) },
-    ...from === undefined ? {} : { from },
-    ...to === undefined ? {} : { to },
-  };
+  return given({
+    channels: channel,
+    key,
+    search,
+    contains: contains === undefined ? undefined : parsed(contains),
+    from,
+    to,
+  });
 }
 
 function parsed(text: string): unknown {
@@ -112,7 +114,7 @@ function list(view: View, page: NotificationsPage): Html {
         return {
           key: one.id,
           cells: [
-            link(view.to("/notification"), { id: one.id }, String(one.id)),
+            toNotification(view, one.id, String(one.id)),
             when(one.createdAt),
             link(
               view.to("/log"),

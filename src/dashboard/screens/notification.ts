@@ -12,6 +12,7 @@ import {
 import { notifications } from "../../operate/notifications.ts";
 import { type Wait, waitsBehind } from "../../operate/waits_behind.ts";
 import { htm, type Html } from "../html.ts";
+import { toChannel, toConsumer, toNotification } from "../links.ts";
 import {
   badge,
   bytes,
@@ -89,9 +90,7 @@ function head(
     facts([
       [
         "Channel",
-        found.channel === null
-          ? "-"
-          : link(view.to("/log"), { channel: found.channel }, htm`<bdi>${found.channel}</bdi>`),
+        found.channel === null ? "-" : toChannel(view, found.channel),
       ],
       [
         "Key",
@@ -110,11 +109,9 @@ function head(
           : htm`${
             previous === undefined
               ? "no earlier one nearby"
-              : link(view.to("/notification"), { id: previous }, `← ${previous}`)
+              : toNotification(view, previous, `← ${previous}`)
           } · ${
-            next === undefined
-              ? "no later one nearby"
-              : link(view.to("/notification"), { id: next }, `${next} →`)
+            next === undefined ? "no later one nearby" : toNotification(view, next, `${next} →`)
           }`,
       ],
     ])
@@ -144,12 +141,7 @@ function verdicts(view: View, found: NotificationDetails, waits: readonly Wait[]
       own.map((one) => ({
         key: one.consumer,
         cells: [
-          link(
-            view.to("/consumer"),
-            { name: one.consumer },
-            htm`<bdi>${one.consumer}</bdi>`,
-            "name",
-          ),
+          toConsumer(view, one.consumer, "name"),
           badge(...tones[one.verdict]),
           one.attempts === 0 ? htm`<span class="dim">-</span>` : one.attempts,
           one.error === null

@@ -9,6 +9,7 @@ import type { InboxStatus } from "../../inbox/status.ts";
 import type { ConsumerStatus } from "../../operate/consumer_status.ts";
 import { endpointsText, type RelayStatus } from "../../operate/relays.ts";
 import { htm, type Html } from "../html.ts";
+import { deadLetters, deadMessages, toConsumer } from "../links.ts";
 import {
   badge,
   bytes,
@@ -58,15 +59,13 @@ function relayTable(view: View, all: readonly RelayStatus[]): Html {
         key: one.relay,
         tone: relayState(one, consumer)[0],
         cells: [
-          link(view.to("/consumer"), { name: one.relay }, htm`<bdi>${one.relay}</bdi>`, "name"),
+          toConsumer(view, one.relay, "name"),
           badge(...relayState(one, consumer)),
           htm`<bdi class="mono">${one.targets.join(", ")}</bdi>`,
           seconds(lag(consumer)),
           trendText(view, consumer),
           count(unread, unreadCapped),
-          dead === 0
-            ? count(0)
-            : link(view.to("/dead"), { consumer: one.relay }, count(dead, dead >= 1000), "dead"),
+          deadLetters(view, one.relay, dead),
           lastError(one.trouble ?? failing?.error ?? null, one.troubleSince ?? failing?.failedAt),
         ],
       }];
@@ -94,7 +93,7 @@ function endpointTable(view: View, all: readonly RelayStatus[]): Html {
         key: `${relay}/${endpoint}`,
         tone: disabled ? "bad" as const : "warn" as const,
         cells: [
-          link(view.to("/consumer"), { name: relay }, htm`<bdi>${relay}</bdi>`),
+          toConsumer(view, relay),
           name(endpoint),
           disabled ? badge("bad", "disabled") : badge("warn", "asked again"),
           when(failingSince),
@@ -132,12 +131,7 @@ function inboxTable(view: View, all: readonly InboxStatus[]): Html {
         count(one.place),
         one.pending === null ? htm`<span class="dim">-</span>` : count(one.pending),
         when(one.takenAt),
-        one.dead === 0 ? count(0) : link(
-          view.to("/relays"),
-          { inbox: one.inbox },
-          count(one.dead, one.dead >= 1000),
-          "dead",
-        ),
+        deadMessages(view, one.inbox, one.dead),
         lastError(one.trouble ?? one.deadReason, one.troubleSince),
       ],
     })),

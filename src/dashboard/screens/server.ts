@@ -4,10 +4,12 @@
  * @module
  */
 
+import { given } from "../../given.ts";
 import { acts } from "../../operate/acts.ts";
 import { deletions } from "../../operate/delete.ts";
 import { logChannels } from "../../operate/log_channels.ts";
 import { htm, type Html } from "../html.ts";
+import { toChannel, toConsumer } from "../links.ts";
 import {
   badge,
   bytes,
@@ -83,11 +85,7 @@ export const server: Screen = {
               status.warnings.map((one) => ({
                 key: one.consumer,
                 cells: [
-                  link(
-                    view.to("/consumer"),
-                    { name: one.consumer },
-                    htm`<bdi>${one.consumer}</bdi>`,
-                  ),
+                  toConsumer(view, one.consumer),
                   when(one.oldest),
                   one.reasons.join(", "),
                 ],
@@ -124,7 +122,7 @@ export const server: Screen = {
             channels.channels.slice(0, 100).map((one) => ({
               key: one.channel,
               cells: [
-                link(view.to("/log"), { channel: one.channel }, htm`<bdi>${one.channel}</bdi>`),
+                toChannel(view, one.channel),
                 count(one.notifications),
                 bytes(one.bytes),
                 when(one.lastAt),
@@ -182,7 +180,7 @@ export const audit: Screen = {
     const before = Number(view.query.get("before")) || undefined;
     const [done, deleted] = await view.reading(async (tx) =>
       [
-        await acts(tx, { limit: 100, ...before === undefined ? {} : { before } }),
+        await acts(tx, given({ limit: 100, before })),
         await deletions(tx, { limit: 20 }),
       ] as const
     );

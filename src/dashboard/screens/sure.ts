@@ -4,6 +4,7 @@
  * @module
  */
 
+import { given } from "../../given.ts";
 import { countDeadLetters, deadLetters } from "../../operate/dead.ts";
 import { previewReplay, previewSeek } from "../../operate/preview.ts";
 import { idOrTime, placeOf } from "../acts.ts";
@@ -140,7 +141,7 @@ export const replay: Screen = {
     const { again, unread, capped } = await view.reading((tx) =>
       previewReplay(tx, consumer, {
         from: idOrTime("from", from),
-        ...to === undefined ? {} : { to: idOrTime("to", to) },
+        ...given({ to: to === undefined ? undefined : idOrTime("to", to) }),
       })
     );
     const asked = htm`${name(consumer)} would handle <b>${numberText(again)}${

@@ -7,21 +7,10 @@
 import { delayedNotifications } from "../../operate/delayed.ts";
 import { schedules } from "../../operate/schedules.ts";
 import { htm } from "../html.ts";
-import {
-  badge,
-  command,
-  empty,
-  link,
-  name,
-  numberText,
-  section,
-  table,
-  value,
-  when,
-} from "../parts.ts";
+import { toChannel, toNotification } from "../links.ts";
+import { badge, command, empty, name, numberText, section, table, value, when } from "../parts.ts";
 import { redacted } from "../payload.ts";
 import { act, button, type Screen } from "../view.ts";
-import { toNotification } from "../why.ts";
 
 /** Watched tables. */
 export const watches: Screen = {
@@ -41,7 +30,7 @@ export const watches: Screen = {
             tone: one.drift.length > 0 ? "warn" : undefined,
             cells: [
               htm`${name(one.table)}${one.name === "watch" ? "" : htm`<small>${one.name}</small>`}`,
-              link(view.to("/log"), { channel: one.channel }, htm`<bdi>${one.channel}</bdi>`),
+              toChannel(view, one.channel),
               `${one.operations.join(", ").toLowerCase()}: ${one.payload}`,
               one.level === "statement"
                 ? "one call a statement"

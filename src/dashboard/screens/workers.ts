@@ -6,7 +6,8 @@
 
 import { allWorkers, type ListedWorker } from "../../operate/workers.ts";
 import { htm } from "../html.ts";
-import { badge, empty, link, name, type Row, table, when } from "../parts.ts";
+import { toConsumer } from "../links.ts";
+import { badge, empty, name, type Row, table, when } from "../parts.ts";
 import type { Screen, View } from "../view.ts";
 
 /** The list of workers. */
@@ -45,9 +46,7 @@ export function workerRow(view: View, one: ListedWorker, withConsumer: boolean):
   return {
     key: `${consumer}/${owner}`,
     cells: [
-      ...withConsumer
-        ? [link(view.to("/consumer"), { name: consumer }, htm`<bdi>${consumer}</bdi>`)]
-        : [],
+      ...withConsumer ? [toConsumer(view, consumer)] : [],
       name(one.name ?? owner.slice(0, 8)),
       one.alive
         ? partitions.length === 0 ? badge("calm", "stands by") : badge("good", "serves")

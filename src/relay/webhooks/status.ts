@@ -6,9 +6,9 @@
 
 import { consumerName } from "../../check.ts";
 import type { Queryable } from "../../database/queryable.ts";
-import { translated } from "../../database/translate.ts";
 import { retry } from "../../operate/retry.ts";
-import { requireSchema } from "../../schema/migrate.ts";
+import { date, ms } from "../../operate/times.ts";
+import { ask } from "../../schema/ask.ts";
 import { namePart } from "./named.ts";
 
 /** An endpoint of a relay to webhooks that takes no messages now. */
@@ -45,22 +45,19 @@ export interface EndpointStatus {
  * ```
  */
 export async function relayEndpoints(db: Queryable, relay: string): Promise<EndpointStatus[]> {
-  await requireSchema(db);
-  const { rows } = await translated(() =>
-    db.query(
-      `select endpoint, disabled, failures, status, reason,
-        (extract(epoch from failing_since) * 1000)::float8 as failing_since,
-        (extract(epoch from asked_again_at) * 1000)::float8 as asked_again_at
-      from hark.relay_endpoints($1::text, true)`,
-      [consumerName(relay)],
-    )
+  const rows = await ask(
+    db,
+    `select endpoint, disabled, failures, status, reason, ${ms("failing_since")},
+      ${ms("asked_again_at")}
+    from hark.relay_endpoints($1::text, true)`,
+    [consumerName(relay)],
   );
   return rows.map((row) => ({
     endpoint: row.endpoint,
     disabled: row.disabled,
     failures: Number(row.failures),
-    failingSince: new Date(Number(row.failing_since)),
-    askedAgainAt: row.asked_again_at === null ? null : new Date(Number(row.asked_again_at)),
+    failingSince: date(row.failing_since)!,
+    askedAgainAt: date(row.asked_again_at),
     status: row.status === null ? null : Number(row.status),
     reason: row.reason,
   }));
@@ -93,15 +90,13 @@ export async function redriveEndpoint(
   relay: string,
   endpoint: string,
 ): Promise<Redriven> {
-  await requireSchema(db);
-  const { rows: [row] } = await translated(() =>
-    db.query("select hark.redrive_endpoint($1::text, $2::text) as enabled", [
-      consumerName(relay),
-      endpoint,
-    ])
+  const [{ enabled }] = await ask(
+    db,
+    "select hark.redrive_endpoint($1::text, $2::text) as enabled",
+    [consumerName(relay), endpoint],
   );
   return {
-    enabled: row.enabled,
+    enabled,
     retried: await retry(db, relay, { error: namePart(endpoint) }),
   };
 }

@@ -4,27 +4,10 @@
  * @module
  */
 
-import { durationText, numberText, shellWord } from "../show.ts";
+import { durationText } from "../../show.ts";
 import { visible } from "./style.ts";
 
-export { durationText, numberText, shellWord };
-
-/** A count and its noun: `1 consumer`, `2,000 consumers`. */
-export function countText(count: number, what: string): string {
-  return `${numberText(count)} ${what}${count === 1 ? "" : "s"}`;
-}
-
-/** Bytes: `120 B`, `4.2 MB`. */
-export function bytesText(bytes: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
-}
+export { bytesText, countText, durationText, numberText, shellWord } from "../../show.ts";
 
 /** How long ago a time was; `never` for null. */
 export function ago(time: Date | null): string {
@@ -45,6 +28,16 @@ export function timeText(time: Date): string {
 /** A text, shortened to a number of characters. */
 export function shortened(text: string, most = 40): string {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+/** An error on one line, shortened: what is cut from it stands elsewhere. */
+export function errorInShort(error: string): string {
+  return shortened(error, 80).replaceAll("\n", " ");
+}
+
+/** A role, and the one that had logged in if that was another. */
+export function roleText({ role, login }: { readonly role: string; readonly login: string }) {
+  return role === login ? role : `${role} (${login})`;
 }
 
 /** A name in quotes, as it may be shown. */

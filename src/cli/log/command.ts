@@ -4,20 +4,26 @@
  * @module
  */
 
-import { multiple } from "@optique/core/modifiers";
-import type { NotificationDetails } from "../operate/notification.ts";
-import type { LoggedNotification } from "../operate/notifications.ts";
-import { commandGroup, databaseCommand, given } from "./command.ts";
+import type { NotificationDetails } from "../../operate/notification.ts";
+import { commandGroup, databaseCommand } from "../args/command.ts";
 import { deletions, remove } from "./deletions.ts";
-import { exitCodes } from "./exit_codes.ts";
-import { channels } from "./log_channels.ts";
-import { filter, filterOf } from "./log_filter.ts";
-import { nextAttempt } from "./next_attempt.ts";
-import { limit, maybe, number, positional, toggle, words } from "./options.ts";
-import { complain } from "./output.ts";
-import { blocks, type Cell, facts, plain, table } from "./table.ts";
-import { ago, bytesText, countText, named, shortened, timeText } from "./text.ts";
-import { id } from "./values.ts";
+import { exitCodes } from "../exit_codes.ts";
+import { channels } from "./channels.ts";
+import { filter } from "./filter.ts";
+import { nextAttempt } from "../next_attempt.ts";
+import { limit, maybe, number, positional, several, toggle, words } from "../args/options.ts";
+import { complain } from "../print/output.ts";
+import { blocks, facts, payloadCell, plain, tableOf } from "../print/table.ts";
+import {
+  ago,
+  bytesText,
+  countText,
+  errorInShort,
+  named,
+  shortened,
+  timeText,
+} from "../print/text.ts";
+import { id } from "../args/values.ts";
 
 const list = databaseCommand({
   name: "log list",
@@ -33,40 +39,41 @@ const list = databaseCommand({
     ['hark log list --contains \'{"city":"Bern"}\'', "by what is in the payload"],
   ],
   options: {
-    channels: multiple(positional(words("CHANNEL"), "Only these channels. Default: all.")),
+    channels: several(positional(words("CHANNEL"), "Only these channels. Default: all.")),
     ...filter,
     oldestFirst: toggle("--oldest-first", "The lowest id first."),
     limit: limit(20),
     before: maybe("--before", id, "Only ids below this one: the next page."),
     after: maybe("--after", id, "Only ids above this one: the next page, with --oldest-first."),
-    scan: maybe(
+    maxScanned: maybe(
       "--scan",
       number("N", { least: 1, most: 1_000_000 }),
       "Look at no more than this many. Default: 100,000.",
     ),
   },
-  async run(db, o) {
-    const { notifications } = await import("../operate/notifications.ts");
-    const { limit } = o;
-    const page = await notifications(db, {
-      ...filterOf(o),
-      ...given({
-        channels: o.channels.length === 0 ? undefined : o.channels,
-        before: o.before,
-        after: o.after,
-        maxScanned: o.scan,
-      }),
-      newestFirst: !o.oldestFirst,
-      limit,
-    });
+  async run(db, { oldestFirst, ...o }) {
+    const { notifications } = await import("../../operate/notifications.ts");
+    const page = await notifications(db, { ...o, newestFirst: !oldestFirst });
     const { notifications: found, looked, lookedThrough, more } = page;
-    const way = o.oldestFirst ? "--after" : "--before";
+    const way = oldestFirst ? "--after" : "--before";
     return {
       json: page,
       text: blocks(
-        found.length === 0 ? "no notification matches" : listText(found),
+        tableOf(
+          found,
+          "id, channel, key, published, size, payload",
+          (one) => [
+            plain(one.id),
+            shortened(one.channel, 30),
+            shortened(one.key ?? "-", 30),
+            timeText(one.createdAt),
+            { text: bytesText(one.bytes), right: true },
+            payloadCell(one),
+          ],
+          "no notification matches",
+        ),
         more
-          ? (found.length < limit
+          ? (found.length < o.limit
             ? `Looked at ${countText(looked, "notification")}, through id ${lookedThrough}. `
             : "") + `To go on: add ${way} ${lookedThrough}`
           : "",
@@ -74,22 +81,6 @@ const list = databaseCommand({
     };
   },
 });
-
-function listText(found: readonly LoggedNotification[]): string {
-  return table(
-    "id, channel, key, published, size, payload",
-    found.map((one): Cell[] => [
-      plain(one.id),
-      shortened(one.channel, 30),
-      shortened(one.key ?? "-", 30),
-      timeText(one.createdAt),
-      { text: bytesText(one.bytes), right: true },
-      one.problem === null
-        ? shortened(JSON.stringify(one.payload), 80)
-        : { text: one.problem, style: "red" },
-    ]),
-  );
-}
 
 const show = databaseCommand({
   name: "log show",
@@ -102,7 +93,7 @@ const show = databaseCommand({
   examples: [["hark log show 42", "which consumers have handled it?"]],
   options: { id: positional(id, "The id of the notification.") },
   async run(db, o) {
-    const { notification } = await import("../operate/notification.ts");
+    const { notification } = await import("../../operate/notification.ts");
     const found = await notification(db, o.id);
     if (found === null) {
       await complain(`notification ${o.id} is not in the log, and no consumer has kept it`);
@@ -135,9 +126,10 @@ function detailsText(one: NotificationDetails): string {
           : { text: one.problem, style: "red" },
       ],
     ]),
-    one.consumers.length === 0 ? "no consumer is registered" : table(
+    tableOf(
+      one.consumers,
       "consumer, verdict, attempts, next attempt, failed, error",
-      one.consumers.map((
+      (
         { consumer, verdict, state, attempts, nextAttemptAt, hasWorker, isPaused, failedAt, error },
       ) => [
         consumer,
@@ -147,22 +139,18 @@ function detailsText(one: NotificationDetails): string {
           ? "-"
           : nextAttempt({ state, due: nextAttemptAt, hasWorker, isPaused }),
         failedAt === null ? "-" : ago(failedAt),
-        { text: inShort(error ?? "-"), style: error === null ? undefined : "red" },
-      ]),
+        { text: errorInShort(error ?? "-"), style: error === null ? undefined : "red" },
+      ],
+      "no consumer is registered",
     ),
     facts(
       one.consumers.flatMap(({ consumer, error }) =>
-        error === null || error === inShort(error)
+        error === null || error === errorInShort(error)
           ? []
           : [[`error of ${named(consumer)}`, { text: error, style: "red" as const }]]
       ),
     ),
   );
-}
-
-/** An error as a cell of a table: what is cut from it stands below the table. */
-function inShort(error: string): string {
-  return shortened(error, 80).replaceAll("\n", " ");
 }
 
 /** `hark log`. */

@@ -5,11 +5,12 @@
  */
 
 import { type Message, text } from "@optique/core/message";
-import { optional, withDefault } from "@optique/core/modifiers";
+import { map, multiple, optional, withDefault } from "@optique/core/modifiers";
+import type { Parser } from "@optique/core/parser";
 import { argument, flag, option } from "@optique/core/primitives";
 import { choice, string, type ValueParser } from "@optique/core/valueparser";
-import { HarkError } from "../errors.ts";
-import type { LogOptions } from "./log.ts";
+import { HarkError } from "../../errors.ts";
+import type { LogOptions } from "../print/log_lines.ts";
 
 /** Text as it is, without marks around values and commands. */
 export function plainText(words: string): Message {
@@ -45,6 +46,13 @@ export function refuse(what: string, remedy: string): never {
 /** Refuses two options that cannot be given together. */
 export function contradiction(one: string, other: string, remedy = "Give one of them."): never {
   return refuse(`${one} and ${other} contradict each other`, remedy);
+}
+
+/** Refuses more than one of several options. */
+export function onlyOne(options: Readonly<Record<`--${string}`, unknown>>): void {
+  const given = Object.values(options).filter((value) => value !== undefined && value !== false);
+  const names = Object.keys(options);
+  if (given.length > 1) contradiction(names.slice(0, -1).join(", "), names.at(-1)!);
 }
 
 /** A number within bounds. */
@@ -112,6 +120,11 @@ export function maybe<T>(name: `--${string}`, value: ValueParser<"sync", T>, des
   return optional(needed(name, value, description));
 }
 
+/** What may be given any number of times; undefined if it is not given. */
+export function several<T, State>(one: Parser<"sync", T, State>) {
+  return map(multiple(one), (all) => all.length === 0 ? undefined : all);
+}
+
 /** A switch that is off by default. */
 export function toggle(name: `--${string}`, description: string) {
   return withDefault(flag(name, { description: plainText(description) }), false);
@@ -177,7 +190,7 @@ export const replica = maybe(
 /** The values of {@linkcode database}. */
 export interface DatabaseOptions extends LogOptions {
   /** `--database-url`. */
-  readonly databaseUrl: string | undefined;
+  readonly databaseUrl?: string | undefined;
   /** `--replica`, of commands that have it. */
   readonly replica?: string | undefined;
 }

@@ -4,14 +4,21 @@
  * @module
  */
 
-import { multiple } from "@optique/core/modifiers";
-import type { Deletion } from "../operate/delete.ts";
-import { databaseCommand, given } from "./command.ts";
-import { filter, filterOf } from "./log_filter.ts";
-import { contradiction, limit, maybe, needed, positional, refuse, words } from "./options.ts";
-import { blocks, type Cell, plain, table } from "./table.ts";
-import { countText, numberText, shellWord, shortened, timeText } from "./text.ts";
-import { id } from "./values.ts";
+import { databaseCommand } from "../args/command.ts";
+import { filter } from "./filter.ts";
+import {
+  contradiction,
+  limit,
+  maybe,
+  needed,
+  positional,
+  refuse,
+  several,
+  words,
+} from "../args/options.ts";
+import { blocks, plain, tableOf } from "../print/table.ts";
+import { countText, numberText, roleText, shellWord, shortened, timeText } from "../print/text.ts";
+import { id } from "../args/values.ts";
 
 /** `hark log delete`. */
 export const remove = databaseCommand({
@@ -27,7 +34,7 @@ export const remove = databaseCommand({
     ["hark log delete --key customer-42 --reason 'erasure, ticket 1234'", "one customer's data"],
   ],
   options: {
-    ids: multiple(positional(id, "Only these notifications.")),
+    ids: several(positional(id, "Only these notifications.")),
     channel: maybe("--channel", words("CHANNEL"), "Only of this channel."),
     ...filter,
     reason: needed(
@@ -36,20 +43,19 @@ export const remove = databaseCommand({
       "Why: kept with the record. Leave out names of persons.",
     ),
   },
-  check(o) {
-    const filtered = o.channel !== undefined || Object.keys(filterOf(o)).length > 0;
-    if (o.ids.length > 0 && filtered) contradiction("ids", "a filter");
-    if (o.ids.length === 0 && !filtered) {
+  check({ ids, reason: _, ...chosen }) {
+    const filtered = Object.keys(chosen).length > 0;
+    if (ids !== undefined && filtered) contradiction("ids", "a filter");
+    if (ids === undefined && !filtered) {
       refuse(
         "hark log delete does not know which notifications you mean",
         "Give ids, or a filter such as --key: hark log delete --help",
       );
     }
   },
-  async run(db, o) {
-    const { deleteNotifications } = await import("../operate/delete.ts");
-    const which = o.ids.length > 0 ? o.ids : { ...filterOf(o), ...given({ channel: o.channel }) };
-    const done = await deleteNotifications(db, which, { reason: o.reason });
+  async run(db, { ids, reason, ...chosen }) {
+    const { deleteNotifications } = await import("../../operate/delete.ts");
+    const done = await deleteNotifications(db, ids ?? chosen, { reason });
     const copies = ([
       ["that waited", done.waiting],
       ["given up", done.dead],
@@ -77,35 +83,33 @@ export const deletions = databaseCommand({
     before: maybe("--before", id, "Only deletions below this number: the next page."),
   },
   async run(db, o) {
-    const { deletions } = await import("../operate/delete.ts");
-    const { limit } = o;
-    const found = await deletions(db, { ...given({ before: o.before }), limit });
+    const { deletions } = await import("../../operate/delete.ts");
+    const found = await deletions(db, o);
     return {
       json: found,
       text: blocks(
-        found.length === 0 ? "nothing was deleted by hand" : deletionsText(found),
-        found.length < limit ? "" : `To go on: add --before ${found.at(-1)!.deletion}`,
+        tableOf(
+          found,
+          "deletion, when, role, chosen by, log, waiting, dead, delayed, reason",
+          (one) => [
+            plain(one.deletion),
+            timeText(one.begunAt),
+            roleText(one),
+            one.choice
+              .map((what) => what === "channel" ? `channel ${shellWord(one.channel!)}` : what)
+              .join(", "),
+            one.log,
+            one.waiting,
+            one.dead,
+            one.delayed,
+            one.finishedAt === null
+              ? { text: `${shortened(one.reason, 80)} (not finished)`, style: "yellow" }
+              : shortened(one.reason, 80),
+          ],
+          "nothing was deleted by hand",
+        ),
+        found.length < o.limit ? "" : `To go on: add --before ${found.at(-1)!.deletion}`,
       ),
     };
   },
 });
-
-function deletionsText(found: readonly Deletion[]): string {
-  return table(
-    "deletion, when, role, chosen by, log, waiting, dead, delayed, reason",
-    found.map((one): Cell[] => [
-      plain(one.deletion),
-      timeText(one.begunAt),
-      one.role === one.login ? one.role : `${one.role} (${one.login})`,
-      one.choice.map((what) => what === "channel" ? `channel ${shellWord(one.channel!)}` : what)
-        .join(", "),
-      one.log,
-      one.waiting,
-      one.dead,
-      one.delayed,
-      one.finishedAt === null
-        ? { text: `${shortened(one.reason, 80)} (not finished)`, style: "yellow" }
-        : shortened(one.reason, 80),
-    ]),
-  );
-}

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { visible } from "../visible.ts";
+import { visible } from "../../visible.ts";
 import { type Output, surroundings } from "./surroundings.ts";
 
 export { visible };

@@ -4,10 +4,8 @@
  * @module
  */
 
-import type { LogFilter } from "../operate/notifications.ts";
-import { given, type Values } from "./command.ts";
-import { kind, maybe, words } from "./options.ts";
-import { place } from "./values.ts";
+import { kind, maybe, words } from "../args/options.ts";
+import { place } from "../args/values.ts";
 
 /** JSON that a payload is to contain. */
 const json = kind<unknown>("JSON", null, (input) => {
@@ -26,10 +24,3 @@ export const filter = {
   from: maybe("--from", place, "From this id or time (ISO 8601) on."),
   to: maybe("--to", place, "Up to this id or time, included."),
 };
-
-/** The filter that these options make. */
-export function filterOf(
-  { key, contains, search, from, to }: Values<typeof filter>,
-): Omit<LogFilter, "channels"> {
-  return given({ key, contains, search, from, to });
-}

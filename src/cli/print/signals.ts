@@ -4,7 +4,7 @@
  * @module
  */
 
-import { exitCodes } from "./exit_codes.ts";
+import { exitCodes } from "../exit_codes.ts";
 import { surroundings } from "./surroundings.ts";
 
 /** A second signal within this time, in ms, is the same Ctrl-C: a task runner may pass it on twice. */
@@ -14,6 +14,8 @@ const same = 100;
 export interface Stopping extends Disposable {
   /** Aborts at the first SIGINT, SIGTERM or SIGHUP. The second SIGINT ends the process at once. */
   readonly signal: AbortSignal;
+  /** Resolves at that signal. */
+  readonly asked: Promise<void>;
 }
 
 /**
@@ -24,11 +26,13 @@ export interface Stopping extends Disposable {
 export function stopping(left: () => string | undefined = () => undefined): Stopping {
   const here = surroundings();
   const controller = new AbortController();
+  const asked = Promise.withResolvers<void>();
   let first = 0;
   const stop = (interrupt: boolean) => {
     if (!controller.signal.aborted) {
       first = performance.now();
       controller.abort();
+      asked.resolve();
     } else if (interrupt && performance.now() - first > same) {
       const words = left();
       try {
@@ -45,6 +49,7 @@ export function stopping(left: () => string | undefined = () => undefined): Stop
   for (const [name, listener] of listeners) here.addSignalListener(name, listener);
   return {
     signal: controller.signal,
+    asked: asked.promise,
     [Symbol.dispose]() {
       for (const [name, listener] of listeners) here.removeSignalListener(name, listener);
     },

@@ -5,17 +5,19 @@
  */
 
 import type { ValueParser } from "@optique/core/valueparser";
-import { type DurationBounds, formatDuration, parseDuration } from "../duration.ts";
-import { kind } from "./options.ts";
+import { type DurationBounds, formatDuration, parseDuration } from "../../duration.ts";
+import { kind, maybe } from "./options.ts";
 
-/** A duration as the value of an option, in milliseconds. */
+/** A duration as the value of an option, in whole milliseconds. */
 export function duration(
   option: `--${string}`,
   bounds: DurationBounds = { least: 0, most: Infinity },
 ): ValueParser<"sync", number> {
   return kind("DURATION", bounds.least, (input) => {
     const value = parseDuration(input);
-    if (value !== undefined && value >= bounds.least && value <= bounds.most) return value;
+    if (value !== undefined && value >= bounds.least && value <= bounds.most) {
+      return Math.ceil(value);
+    }
     const { least, most } = bounds;
     const limits = most === Infinity
       ? ""
@@ -28,6 +30,15 @@ export function duration(
         `Give 250ms, 10s, 5m, 2h or 1d, for example${limits}.${unit}`,
     );
   });
+}
+
+/** An option that takes a duration and may be left out. */
+export function maybeDuration(
+  name: `--${string}`,
+  description: string,
+  bounds?: DurationBounds,
+) {
+  return maybe(name, duration(name, bounds), description);
 }
 
 function timeOf(input: string): Date | undefined {

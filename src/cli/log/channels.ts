@@ -4,11 +4,12 @@
  * @module
  */
 
-import { databaseCommand, given } from "./command.ts";
-import { maybe, number } from "./options.ts";
-import { blocks, type Cell, table } from "./table.ts";
-import { ago, bytesText, countText, shortened } from "./text.ts";
-import { duration } from "./values.ts";
+import { aDay } from "../../duration.ts";
+import { databaseCommand } from "../args/command.ts";
+import { maybe, number } from "../args/options.ts";
+import { blocks, tableOf } from "../print/table.ts";
+import { ago, bytesText, countText, shortened } from "../print/text.ts";
+import { maybeDuration } from "../args/values.ts";
 
 /** `hark log channels`. */
 export const channels = databaseCommand({
@@ -23,28 +24,27 @@ export const channels = databaseCommand({
     ["hark log channels --since 1h", "the last hour"],
   ],
   options: {
-    since: maybe(
-      "--since",
-      duration("--since", { least: 0, most: Date.now() }),
-      "From this long ago on. Default: 24h.",
-    ),
-    scan: maybe(
+    since: maybeDuration("--since", "From this long ago on. Default: 24h.", {
+      least: 0,
+      most: Date.now(),
+    }),
+    maxScanned: maybe(
       "--scan",
       number("N", { least: 1, most: 10_000_000 }),
       "Look at no more than this many. Default: 1,000,000.",
     ),
   },
-  async run(db, o) {
-    const { logChannels } = await import("../operate/log_channels.ts");
-    const from = new Date(Date.now() - (o.since ?? 86_400_000));
-    const found = await logChannels(db, { from, ...given({ maxScanned: o.scan }) });
+  async run(db, { since = aDay, ...o }) {
+    const { logChannels } = await import("../../operate/log_channels.ts");
+    const found = await logChannels(db, { from: new Date(Date.now() - since), ...o });
     const { channels, looked, lookedThrough, more } = found;
     return {
       json: found,
       text: blocks(
-        channels.length === 0 ? "nothing was published in that time" : table(
+        tableOf(
+          channels,
           "channel, notifications, size, first, last, consumers",
-          channels.map((one): Cell[] => [
+          (one) => [
             shortened(one.channel, 60),
             one.notifications,
             { text: bytesText(one.bytes), right: true },
@@ -53,7 +53,8 @@ export const channels = databaseCommand({
             one.consumers === 0
               ? { text: "none reads it", style: "yellow" }
               : String(one.consumers),
-          ]),
+          ],
+          "nothing was published in that time",
         ),
         more ? `Looked at ${countText(looked, "notification")}, through id ${lookedThrough}.` : "",
       ),

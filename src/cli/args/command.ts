@@ -9,11 +9,12 @@ import { lineBreak, type Message, text } from "@optique/core/message";
 import { map } from "@optique/core/modifiers";
 import type { InferValue, Parser } from "@optique/core/parser";
 import { command, passThrough } from "@optique/core/primitives";
-import type { Database } from "../database/database.ts";
-import { exitCodes } from "./exit_codes.ts";
-import { database, type DatabaseOptions, json, plainText, replica } from "./options.ts";
-import { complain, print, printJson } from "./output.ts";
-import { shellWord } from "./text.ts";
+import type { Database } from "../../database/database.ts";
+import { type Given, given } from "../../given.ts";
+import { exitCodes } from "../exit_codes.ts";
+import { database, json, plainText, replica } from "./options.ts";
+import { complain, print, printJson } from "../print/output.ts";
+import { shellWord } from "../print/text.ts";
 
 /** What a command does once its options are read; gives the exit code. */
 export type Action = () => Promise<number>;
@@ -49,13 +50,19 @@ export interface Answer {
 // deno-lint-ignore no-explicit-any -- the states of parsers are their own matter
 export type Fields = Readonly<Record<string, Parser<"sync", any, any>>>;
 
-/** The values of options. */
-export type Values<F extends Fields> = { readonly [Name in keyof F]: InferValue<F[Name]> };
+/** The values of options. One that was left out is missing, as calls of the package take it. */
+export type Values<F extends Fields> = Given<{ [Name in keyof F]: InferValue<F[Name]> }>;
 
-/** The values of a database command's options. */
-export type CommandValues<F extends Fields> = Values<F> & DatabaseOptions & {
-  readonly json: boolean;
-};
+/** What a command gives: an answer, or the exit code if it has written its output itself. */
+type Outcome = Answer | number;
+
+/** A command that works without a database. */
+export interface LocalCommand<F extends Fields> extends Description {
+  /** Its options. If it has `json`, that option chooses the form of the answer. */
+  readonly options?: F;
+  /** Does the work. */
+  readonly run: (options: Values<F>) => Promise<Outcome>;
+}
 
 /** A command that works on a database. */
 export interface DatabaseCommand<F extends Fields> extends Description {
@@ -67,47 +74,62 @@ export interface DatabaseCommand<F extends Fields> extends Description {
    */
   readonly replica?: "beside" | "alone";
   /** Refuses options that contradict each other, before anything is connected to. */
-  readonly check?: (options: CommandValues<F>) => void;
-  /** Does the work. Gives an answer, unless it has written its output itself. */
-  readonly run: (db: Database, options: CommandValues<F>) => Promise<Answer | void>;
+  readonly check?: (options: Values<F>) => void;
+  /** Does the work. */
+  readonly run: (db: Database, options: Values<F>, json: boolean) => Promise<Outcome | void>;
 }
 
-/** Makes a command that connects to a database, does its work, and writes the answer. */
-export function databaseCommand<F extends Fields = Record<never, never>>(
-  given: DatabaseCommand<F>,
+/** Makes a command that does its work and writes the answer. */
+export function localCommand<F extends Fields = Record<never, never>>(
+  command: LocalCommand<F>,
 ): Command {
-  const ofReplica = given.replica === undefined ? {} : { replica };
-  const options = object({
-    ...given.options,
-    ...database,
-    ...ofReplica,
-    json,
-  }) as unknown as Parser<
-    "sync",
-    CommandValues<F>,
-    unknown
-  >;
-  return describedCommand(given, options, async (o) => {
-    given.check?.(o);
-    const { openDatabase } = await import("./database.ts");
-    await using db = await openDatabase(o, given.name.split(" ")[0]!, given.replica);
-    const answer = await given.run(db, o);
-    if (answer === undefined) return 0;
-    if (o.json) await printJson(answer.json);
-    else if (answer.text !== "") await print(answer.text);
-    return answer.code ?? 0;
+  return described(command, { ...command.options }, async (o) => {
+    const { json = false } = o as { json?: boolean };
+    return await answer(await command.run(o as Values<F>), json);
   });
 }
 
-/** Makes a command of its options and of what it does with them. */
-export function describedCommand<T>(
+/** The values of the options that all database commands have, beside their own. */
+type SharedValues = Values<typeof database> & {
+  readonly replica?: string;
+  readonly json: boolean;
+};
+
+/** Makes a command that connects to a database, does its work, and writes the answer. */
+export function databaseCommand<F extends Fields = Record<never, never>>(
+  command: DatabaseCommand<F>,
+): Command {
+  const ofReplica = command.replica === undefined ? {} : { replica };
+  const shared = { ...database, ...ofReplica, json };
+  return described(command, { ...command.options, ...shared }, async (all) => {
+    const { databaseUrl, replica, logLevel, logFormat, json, ...own } = all as SharedValues;
+    const o = own as Values<F>;
+    command.check?.(o);
+    const { openDatabase } = await import("../database.ts");
+    const where = { databaseUrl, replica, logLevel, logFormat };
+    await using db = await openDatabase(where, command.name.split(" ")[0]!, command.replica);
+    return await answer(await command.run(db, o, json) ?? exitCodes.ok, json);
+  });
+}
+
+/** Writes an answer in the form that was asked for, and gives the exit code. */
+export async function answer(outcome: Outcome, asJson: boolean): Promise<number> {
+  if (typeof outcome === "number") return outcome;
+  const { json, text, code = exitCodes.ok } = outcome;
+  if (asJson) await printJson(json);
+  else if (text !== "") await print(text);
+  return code;
+}
+
+/** A command with its help page. What was left out is missing in the values that `run` is given. */
+function described(
   description: Description,
-  options: Parser<"sync", T, unknown>,
-  run: (options: T) => Promise<number>,
+  options: Fields,
+  run: (values: Readonly<Record<string, unknown>>) => Promise<number>,
 ): Command {
   return command(
     description.name.split(" ").at(-1)!,
-    map(options, (o) => () => run(o)),
+    map(object(options), (values) => () => run(given(values))),
     helpOf(description),
   );
 }
@@ -183,13 +205,4 @@ export function exampleLines(examples: readonly Example[], indent = ""): Message
     ...(i === 0 ? [] : [lineBreak()]),
     text(`${indent}${command.padEnd(width)}  # ${does}`),
   ]);
-}
-
-/** Leaves out what is undefined: an optional property may be missing, not undefined. */
-export function given<T extends object>(
-  fields: T,
-): { [Name in keyof T]?: Exclude<T[Name], undefined> } {
-  return Object.fromEntries(
-    Object.entries(fields).filter(([, value]) => value !== undefined),
-  ) as { [Name in keyof T]?: Exclude<T[Name], undefined> };
 }

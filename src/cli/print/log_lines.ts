@@ -6,7 +6,7 @@
  */
 
 import { configure, getJsonLinesFormatter, type LogRecord } from "@logtape/logtape";
-import { placesOf } from "../log/text.ts";
+import { placesOf } from "../../log/text.ts";
 import { paintError, visible, visibleLines } from "./style.ts";
 import { surroundings } from "./surroundings.ts";
 import { durationText } from "./text.ts";
@@ -14,7 +14,7 @@ import { durationText } from "./text.ts";
 /** What `--log-level` and `--log-format` set. */
 export interface LogOptions {
   /** The lowest level that is logged; each command has its own default. */
-  readonly logLevel: "debug" | "info" | "warning" | "error" | undefined;
+  readonly logLevel?: "debug" | "info" | "warning" | "error" | undefined;
   /** The form of a record. */
   readonly logFormat: "text" | "json";
 }

@@ -5,7 +5,7 @@
  */
 
 import { paint, type Style, visible } from "./style.ts";
-import { numberText } from "./text.ts";
+import { numberText, shortened } from "./text.ts";
 
 /** A cell that needs more than its text. */
 export interface Styled {
@@ -26,6 +26,15 @@ export function count(value: number, trouble?: Style, capped = false): Styled {
     style: value > 0 ? trouble : undefined,
     right: true,
   };
+}
+
+/** A payload, or why it cannot be read. */
+export function payloadCell(
+  { payload, problem }: { readonly payload: unknown; readonly problem: string | null },
+): Cell {
+  return problem === null
+    ? shortened(JSON.stringify(payload), 80)
+    : { text: problem, style: "red" };
 }
 
 /** An id or another number to be copied: without separators. */
@@ -52,6 +61,16 @@ export function table(headings: string, given: readonly (readonly Cell[])[]): st
       return right[i] ? space + painted : painted + space;
     }).join("  ").trimEnd();
   return [line(head.map((text) => ({ text, style: "bold" }))), ...rows.map(line)].join("\n");
+}
+
+/** A table with a row for each of some; without any of them, a sentence instead of it. */
+export function tableOf<T>(
+  all: readonly T[],
+  headings: string,
+  row: (one: T) => readonly Cell[],
+  otherwise = "",
+): string {
+  return all.length === 0 ? otherwise : table(headings, all.map(row));
 }
 
 /** Names and their values, one a line, the values aligned. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ownVariable } from "../database/environment.ts";
+import { ownVariable } from "../../database/environment.ts";
 
 /** Where a command writes. */
 export interface Output {
