@@ -11,6 +11,8 @@ export interface Variant {
   readonly floor?: string;
   /** How many calls, if not as many as are asked for. */
   readonly calls?: number;
+  /** How many calls before those that are counted, if not 10. */
+  readonly warm?: number;
   /** Statements before the calls, one a line. */
   readonly before?: readonly string[];
   /** Statements after them. */
