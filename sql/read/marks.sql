@@ -159,9 +159,9 @@ comment on function hark.cut() is
 --
 -- With `looking`, it stores nothing in any case: it returns null if there is something new.
 --
--- With `private`, it returns a private mark instead of storing one.
+-- With `private`, it returns a private mark instead of storing one, or `seen` if that sees the same.
 create or replace function hark.new_mark(
-  polite boolean, looking boolean default false, private boolean default false
+  polite boolean, looking boolean default false, private boolean default false, seen hark.marks default null
 ) returns hark.marks
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 -- Planning at each call would take longer than running.
@@ -187,6 +187,9 @@ begin
       last.floor, last.low, last.stragglers, last.lows, last.fence, last.looked_at
     from (select * from hark.marks n order by n.upper desc, n.running, n.number desc limit 1) w
     left join hark.incarnation i on true;
+    if private and m.life = seen.life and m.snapshot::text = seen.snapshot::text then
+      return seen;
+    end if;
     m.upper := pg_snapshot_xmax(m.snapshot);
     m.stragglers := '{}';
     if right(m.snapshot::text, 1) <> ':' then

@@ -270,10 +270,7 @@ begin
   if is_new and bounded then
     select (k.mark).* into strict target from hark.kept_marks k where k.number = barrier;
   elsif wanted is null then
-    target := hark.new_mark(false, false, true);
-    if target.life = seen.life and target.snapshot::text = seen.snapshot::text then
-      target := seen;
-    end if;
+    target := hark.new_mark(false, false, true, seen);
   else
     target := wanted;
   end if;
@@ -320,10 +317,7 @@ begin
   if channels is null then
     return;
   elsif wanted is null then
-    target := hark.new_mark(false, false, true);
-    if target.life = seen.life and target.snapshot::text = seen.snapshot::text then
-      target := seen;
-    end if;
+    target := hark.new_mark(false, false, true, seen);
   else
     target := wanted;
   end if;

@@ -110,6 +110,7 @@ export async function* pages(
       const detached = [
         listener.bells.attach(heard, names),
         listener.bells.attachControl(nudged, ""),
+        ...waking === undefined ? [] : [waking.renewByHeartbeat()],
       ];
       detach = () => detached.forEach((end) => end());
     }

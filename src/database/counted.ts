@@ -7,10 +7,13 @@
 import { attachPrepared, queryPrepared } from "./prepared.ts";
 import type { Queryable, QueryResult } from "./queryable.ts";
 
-/** Runs statements on the session that `session` returns at that moment, and calls `answered` after each answer. */
-export function counted(session: () => Queryable, answered: () => void): Queryable {
+/** Runs statements on the session that `session` returns at that moment, and calls `answered` with each answer. */
+export function counted(
+  session: () => Queryable,
+  answered: (result: QueryResult) => void,
+): Queryable {
   const told = (result: QueryResult) => {
-    answered();
+    answered(result);
     return result;
   };
   const query: Queryable["query"] = async (text, values) =>

@@ -12,28 +12,14 @@ import { backoff, Bell, pause } from "./bell.ts";
 import type { ListenerOptions } from "./checked_connect.ts";
 import { isScarce } from "./driver_error.ts";
 import { counted } from "./counted.ts";
+import { controlChannel, listenSql, testChannel, wakeChannel } from "./listening.ts";
 import { ListeningBells } from "./listening_bells.ts";
 import { arePooled } from "./pooled.ts";
-import type { Queryable } from "./queryable.ts";
+import type { Queryable, QueryResult } from "./queryable.ts";
 import { Session } from "./session.ts";
 import { messageOf } from "./translate.ts";
 
 const logger = getLogger(["hark", "listener"]);
-
-/** The NOTIFY channel that publishers use. The payload is Hark's channel. */
-const wakeChannel = "hark";
-/**
- * The NOTIFY channel that tells workers of a change that concerns them. The payload is the
- * consumer, or empty for all consumers.
- */
-const controlChannel = "hark_control";
-/** How long other statements may take the place of the heartbeat, in milliseconds. */
-const repairInterval = 60_000;
-/**
- * The NOTIFY channel of the self-test. It needs a name of its own, because any text may be a
- * channel of Hark's.
- */
-const testChannel = "hark_selftest";
 
 /**
  * Keeps a session that LISTENs, and rings the bells that are attached to a channel. It also rings
@@ -52,15 +38,17 @@ export class Listener {
   /** Whether a transaction pooler is in between: LISTEN would stay on a connection that others use. */
   #pooled = false;
   #key: bigint | undefined;
-  /** When the LISTEN session last answered. */
-  #answeredAt = -Infinity;
+  /** When the LISTEN session was last known to LISTEN. */
+  #provenAt = -Infinity;
+  /** Whether the LISTEN session has told that it does not LISTEN. */
+  #isDeaf = false;
   readonly #asking: Queryable;
   /** How many attempts to connect had failed when it was started. */
   #failures = 0;
 
   private constructor(options: ListenerOptions) {
     this.#options = options;
-    this.#asking = counted(() => this.#session!, () => this.#answeredAt = performance.now());
+    this.#asking = counted(() => this.#session!, (result) => this.#answered(result));
   }
 
   /**
@@ -104,12 +92,21 @@ export class Listener {
   }
 
   /**
-   * Runs a statement on the LISTEN session, whose answer also proves that the session is up; undefined
-   * while there is no such session, or LISTEN does not deliver. The statement must not wait for
-   * others: a session that is silent for the timeout of a heartbeat counts as lost.
+   * Runs a statement on the LISTEN session; undefined while there is no such session, or LISTEN does not
+   * deliver. An answer whose column `listens` is `listensSql` saves a heartbeat. The statement
+   * must not wait for others: a session that is silent for the timeout of a heartbeat counts as lost.
    */
   get session(): Queryable | undefined {
     return this.#live ? this.#asking : undefined;
+  }
+
+  /** What an answer says of the session it comes from. */
+  #answered({ rows: [row] }: QueryResult): void {
+    if (row?.listens === true) this.#provenAt = performance.now();
+    if (row?.listens !== false) return;
+    this.#isDeaf = true;
+    this.#provenAt = -Infinity;
+    this.bells.change.ring();
   }
 
   /**
@@ -134,9 +131,7 @@ export class Listener {
       }
       this.#pooled = !session.setUp.direct && await this.#isPooled(session);
       if (!this.#pooled) {
-        await session.query(
-          `listen ${wakeChannel}; listen ${controlChannel}; listen ${testChannel}`,
-        );
+        await session.query(listenSql);
       }
       this.#session = session;
       const delivers = !this.#pooled && await this.#selfTest(prove);
@@ -253,18 +248,17 @@ export class Listener {
     const { heartbeat } = this.#options;
     const { change } = this.bells;
     void session.ended.then(() => change.ring());
-    let listenedAt = performance.now();
+    this.#provenAt = performance.now();
     while (session.alive && !signal.aborted) {
       const seen = change.count;
       if (this.bells.isQuiet) {
         await change.wait(seen, Infinity, signal);
         // A session that was silent without heartbeats may be dead.
-        listenedAt = this.#answeredAt = -Infinity;
+        this.#provenAt = -Infinity;
         continue;
       }
       const now = performance.now();
-      const isProven = now - listenedAt < repairInterval;
-      const due = Math.max(listenedAt, isProven ? this.#answeredAt : listenedAt) + heartbeat;
+      const due = this.#provenAt + heartbeat;
       if (due > now) {
         await change.wait(seen, due - now, signal);
         continue;
@@ -272,8 +266,10 @@ export class Listener {
       try {
         // LISTEN is idempotent. So one statement serves as the heartbeat and also repairs an
         // UNLISTEN.
-        await session.query(this.#pooled ? "select" : `listen ${wakeChannel}`);
-        listenedAt = performance.now();
+        await session.query(this.#pooled ? "select" : listenSql);
+        this.#provenAt = performance.now();
+        if (this.#isDeaf) this.bells.ringAll();
+        this.#isDeaf = false;
       } catch (error) {
         return error;
       }

@@ -1,10 +1,17 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
-import { patient, test } from "../harness/mod.ts";
+import { patient, test, until } from "../harness/mod.ts";
 import { asleep } from "../waking/_support/sleeping.ts";
 import { Line } from "./_support/line.ts";
 import { said, sentence } from "./_support/logs.ts";
-import { listenBackends, numbers, publish, Reading, Running } from "./_support/running.ts";
+import {
+  listenBackends,
+  NEVER_POLL,
+  numbers,
+  publish,
+  Reading,
+  Running,
+} from "./_support/running.ts";
 
 const port = (url: string) => Number(new URL(url).port || 5432);
 
@@ -43,6 +50,24 @@ test("a line that becomes deaf is found out when LISTEN is made again", async (c
   await publish(context, 2, 3);
   await running.atLeast(3);
   assert.deepEqual(running.payloads, [1, 2, 3]);
+});
+
+test("a session that no longer listens is found out by the next heartbeat", async (context) => {
+  const db = context.use(await connect(context.url, { heartbeat: 3_600_000 }));
+  const running = context.use(new Running(db, { pollInterval: NEVER_POLL, lease: 400 }));
+  await publish(context, 1, 1);
+  await running.atLeast(1);
+  // A heartbeat asks this function.
+  await context.sql(`
+    create sequence deaf;
+    create or replace function hark.retention_due() returns boolean language plpgsql as $$
+    begin
+      if nextval('public.deaf') = 1 then execute 'unlisten *'; end if;
+      return false;
+    end $$`);
+  await until(async () => (await context.sql("select is_called from deaf"))[0].is_called);
+  await publish(context, 2, 2);
+  await running.atLeast(2);
 });
 
 test("connect({ listen: false }) polls, and opens no LISTEN session", async (context) => {

@@ -11,6 +11,7 @@ import { ownConnection, type Queryable } from "../../database/queryable.ts";
 import { translate, translated } from "../../database/translate.ts";
 import { type Held, numbersText } from "../state/identity.ts";
 import { markOf } from "../state/position.ts";
+import { renewalAt, sleepTime } from "../state/sleepers.ts";
 import { enter, type Entry } from "./enter.ts";
 import { ask, definition, type Heartbeat, heartbeat, type Member, removed } from "./heartbeat.ts";
 import { processName } from "./process_name.ts";
@@ -132,6 +133,7 @@ export class Crew {
       !asking.some(({ member }) => member === one)
     );
     const absent = [...this.#ended, ...silent.map(({ identity }) => identity.owner)];
+    const renewal = renewalAt(sent, this.#listener);
     const rows = await this.#query([
       this.#id,
       sessionKey === undefined ? null : String(sessionKey),
@@ -145,7 +147,10 @@ export class Crew {
         asking.map(({ member }) => member.tag === undefined ? definition(member) : null),
       ),
       `{${absent.join(",")}}`,
+      renewal.sleepers,
+      sleepTime,
     ]);
+    renewal.answered(rows[0].renewed);
     for (const owner of absent) this.#ended.delete(owner);
     if (renew) this.#renewedAt = sent;
     this.#sessionKey = sessionKey;

@@ -5,6 +5,7 @@
  */
 
 import { toId } from "../../check.ts";
+import { listensSql } from "../../database/listening.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { queryPrepared } from "../../database/prepared.ts";
 import { translated } from "../../database/translate.ts";
@@ -46,6 +47,9 @@ const heartbeatSql = `select h.n, h.outcome, h.tag, h.share, h.partitions, h.wor
  pg_catalog.to_json(h.mine)::text as mine, pg_catalog.to_json(h.epochs)::text as epochs,
  pg_catalog.to_json(h.free)::text as free, pg_catalog.to_json(h.gone)::text as gone, h.paused, h.releasing,
  h.turning, h.changes, h.replays, h.next_due_ms, h.next_schedule_ms, h.retention_due, h.mark,
+ case when h.n = 1 then ${listensSql} end as listens,
+ case when h.n = 1 and $11::text <> '{}' then (select pg_catalog.json_object_agg(s.sleeper, s.channels)::text
+  from hark.stay_asleep($11::text::uuid[], $2::bigint, $12::integer) s) end as renewed,
  pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited
 from hark.heartbeat($1::uuid, $2::bigint, $3::integer, $4::boolean, $5::text,
  array(select pg_catalog.json_array_elements_text($6::text::json)), $7::text::uuid[],

@@ -1,5 +1,5 @@
 /**
- * Renews the sleep of all readers of a process in one statement.
+ * Renews the sleep of all readers of a process in one statement, where no heartbeat does so.
  *
  * @module
  */
@@ -16,9 +16,6 @@ interface Asking {
 
 /** What is asked on each LISTEN session, and not sent yet. */
 const askingOf = new WeakMap<Listener, Asking[]>();
-
-/** Readers renew their sleep at multiples of this, so that they do so together, in milliseconds. */
-export const renewalGrid = 30_000;
 
 /**
  * Keeps a reader asleep, with all others of its process that ask at the same time.

@@ -9,14 +9,10 @@ import type { Listener } from "../../database/listener.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { translated } from "../../database/translate.ts";
 import type { Standing, Wakes } from "../state/context.ts";
+import { renewByHeartbeat, SleeperRow, sleepTime } from "../state/sleepers.ts";
 import { fallTime, LoadMeter, riseTime } from "./load_meter.ts";
-import { renewalGrid, stayAsleep } from "./renewals.ts";
+import { stayAsleep } from "./renewals.ts";
 
-/**
- * How long a sleeper is woken without asking again, in milliseconds. A dead sleeper costs
- * publishers for this long.
- */
-const lasting = 120_000;
 /** How long the row of a reader lasts that renews nothing: longer than it sleeps, in milliseconds. */
 const longest = 86_400_000 + 600_000;
 /**
@@ -27,11 +23,13 @@ const glance = 3;
 const idleGlance = 10;
 const awhile = 200;
 /**
- * If looks find this many a millisecond, the reader waits for looks no more than this share of its time.
- * What that saves is worth more than the milliseconds by which a notification comes later.
+ * If looks find this many a millisecond, the reader spends no more than this share of its time on looks,
+ * unless it would then wait for longer than this from one to the next, in milliseconds. What that saves
+ * is worth more than the milliseconds by which a notification comes later.
  */
 const many = 1.5;
-const lookShare = 0.2;
+const lookShare = 0.1;
+const longestPause = 20;
 
 /**
  * Rings a reader's bell often enough that nothing is missed.
@@ -47,17 +45,12 @@ export class Wakeup implements Wakes {
   readonly heard: Bell;
   readonly #bell: Bell;
   readonly #listener: Listener;
-  readonly #sleeper: string;
+  readonly #row: SleeperRow;
   readonly #channels: string;
-  /** How many rows the sleeper has. */
-  readonly #count: number;
   readonly #pollInterval: number;
   #state: "polling" | "idle" | "awake" | "arming" | "armed" = "polling";
   /** The key of the LISTEN session that hears for this reader. */
   #key: bigint | undefined;
-  /** Until when the sleeper row is valid, at least. */
-  #until = -Infinity;
-  #renewAt = -Infinity;
   /** When the reader last fell asleep or woke. */
   #changedAt = -Infinity;
   /** When to look next, while the reader is awake or falls asleep. */
@@ -85,10 +78,17 @@ export class Wakeup implements Wakes {
     this.#bell = bell;
     this.heard = new Bell(bell);
     this.#listener = listener;
-    this.#sleeper = sleeper;
+    this.#row = new SleeperRow(sleeper, new Set(channels).size);
     this.#channels = JSON.stringify(channels);
-    this.#count = new Set(channels).size;
     this.#pollInterval = pollInterval;
+  }
+
+  /**
+   * Has heartbeats of the process keep the reader asleep. Not if it ever lies down: a heartbeat that is
+   * on its way would shorten the sleep. Returns a function that ends that.
+   */
+  renewByHeartbeat(): () => void {
+    return renewByHeartbeat(this.#listener, this.#row);
   }
 
   /**
@@ -97,13 +97,14 @@ export class Wakeup implements Wakes {
   async tend(session: Queryable, standing: Standing): Promise<void> {
     const now = performance.now();
     const key = this.#listener.live ? this.#listener.sessionKey : undefined;
+    this.#row.isWanted = this.isArmed && standing.open && standing.drained;
     if (key === undefined) {
       this.#state = "polling"; // the reader polls
       return;
     }
     if (!standing.open) {
       this.#state = "idle";
-      if (now < this.#until && now >= this.#changedAt + riseTime) {
+      if (now < this.#row.until && now >= this.#changedAt + riseTime) {
         await this.#disarm(session);
       }
       return;
@@ -130,20 +131,20 @@ export class Wakeup implements Wakes {
       case "polling":
         return Infinity;
       case "idle":
-        return !open && performance.now() < this.#until ? this.#changedAt + riseTime : Infinity;
+        return !open && performance.now() < this.#row.until ? this.#changedAt + riseTime : Infinity;
       case "awake":
         return full ? Infinity : this.#next;
       case "arming":
         return this.#next;
       case "armed":
-        return this.#renewAt;
+        return this.#row.renewAt;
     }
   }
 
   /** Whether publishers wake the reader, and it has looked after those that may not have. */
   get isArmed(): boolean {
     return this.#state === "armed" && this.#listener.live &&
-      this.#listener.sessionKey === this.#key && performance.now() < this.#until;
+      this.#listener.sessionKey === this.#key && performance.now() < this.#row.until;
   }
 
   /**
@@ -160,7 +161,7 @@ export class Wakeup implements Wakes {
 
   /** The reader is up again: its row is renewed, for as long as usual, with the next look. */
   rise(): void {
-    this.#renewAt = -Infinity;
+    this.#row.renewAt = -Infinity;
   }
 
   /**
@@ -174,7 +175,7 @@ export class Wakeup implements Wakes {
   /** Removes the sleeper row, so that publishers do not go on notifying a reader that has gone. */
   async leave(session: Queryable): Promise<void> {
     this.#state = "polling";
-    if (performance.now() < this.#until) await this.#disarm(session);
+    if (performance.now() < this.#row.until) await this.#disarm(session);
   }
 
   #awaken(now: number, found: number | undefined, isLoaded: boolean): void {
@@ -199,7 +200,9 @@ export class Wakeup implements Wakes {
       const { count, at } = this.#looked;
       const isMuch = found !== undefined && found - count >= many * (now - at);
       this.#looked = { count: found ?? 0, at: now };
-      const pause = isMuch ? Math.min(idleGlance, Math.max(glance, lookTime / lookShare)) : glance;
+      const pause = isMuch
+        ? Math.min(longestPause, Math.max(glance, lookTime / lookShare))
+        : glance;
       this.#next = now + (now - busyAt < awhile ? pause : idleGlance);
       this.#bell.ring();
     }
@@ -242,25 +245,21 @@ export class Wakeup implements Wakes {
    * anew.
    */
   async #renew(session: Queryable, standing: Standing, now: number): Promise<void> {
-    if (now < this.#renewAt) return;
+    if (now < this.#row.renewAt) return;
     if (standing.drained) {
       if (!await this.#stay(session)) this.#awaken(now, standing.found, false);
-    } else if (now < this.#until) this.#renewAt = Math.min(now + 1000, this.#until);
+    } else if (now < this.#row.until) this.#row.renewAt = Math.min(now + 1000, this.#row.until);
     else this.#awaken(now, standing.found, false);
   }
 
   /** Renews the sleeper row. Returns whether the reader was asleep all the time until now. */
   async #stay(session: Queryable): Promise<boolean> {
     const before = performance.now();
-    const renewed = await stayAsleep(session, this.#listener, this.#key!, this.#sleeper, lasting);
-    if (renewed < this.#count) return await this.#sleep(session);
-    this.#asleep(before);
+    const { sleeper, channels } = this.#row;
+    const renewed = await stayAsleep(session, this.#listener, this.#key!, sleeper, sleepTime);
+    if (renewed < channels) return await this.#sleep(session);
+    this.#row.stored(before);
     return true;
-  }
-
-  #asleep(since: number, time: number = lasting): void {
-    this.#until = since + time;
-    this.#renewAt = Math.floor((since + time / 2) / renewalGrid) * renewalGrid;
   }
 
   /**
@@ -268,16 +267,16 @@ export class Wakeup implements Wakes {
    *
    * @returns whether the reader was asleep all the time until now.
    */
-  async #sleep(session: Queryable, time: number = lasting): Promise<boolean> {
+  async #sleep(session: Queryable, time: number = sleepTime): Promise<boolean> {
     const before = performance.now();
     const { rows: [row] } = await translated(() =>
       session.query(
         `select hark.sleep($1::uuid, array(select pg_catalog.json_array_elements_text($2::text::json)),
           $3::bigint, $4::integer) as covered`,
-        [this.#sleeper, this.#channels, String(this.#key), time],
+        [this.#row.sleeper, this.#channels, String(this.#key), time],
       )
     );
-    this.#asleep(before, time);
+    this.#row.stored(before, time);
     return row.covered;
   }
 
@@ -289,9 +288,9 @@ export class Wakeup implements Wakes {
   }
 
   async #disarm(session: Queryable): Promise<void> {
-    this.#until = -Infinity;
+    this.#row.until = -Infinity;
     await translated(async () => {
-      await session.query("select hark.wake_up($1::uuid)", [this.#sleeper]);
+      await session.query("select hark.wake_up($1::uuid)", [this.#row.sleeper]);
       await session.query("select hark.shut_gates()");
     });
   }

@@ -89,6 +89,7 @@ export async function supervise(
         listener.bells.attach(waking!.heard, channels),
         listener.bells.attachControl(run.control, consumer),
       );
+      if (options.idle === "poll") detach.push(waking!.renewByHeartbeat());
     }
     const ring = () => wake.ring();
     for (const signal of [stopping, abandon]) {
