@@ -106,7 +106,8 @@ test("a sleeping consumer wakes for what is delayed, scheduled, retried, replaye
   const [{ soon }] = await context.sql(
     "select wakes_at < clock_timestamp() + interval '5 s' as soon from hark.sleeping()",
   );
-  assert(soon, "it wakes for the retry");
+  // If it fell asleep late, the retry was before that.
+  assert(soon || running.inbox.items.length > 2, "it wakes for the retry");
   await running.atLeast(3, { deadline: 5000 });
   await asleep(context);
   await seek(db, "c", "beginning");

@@ -2,15 +2,8 @@ import assert from "node:assert/strict";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import { connect, Consumer, type Database, type Queryable, subscribe } from "../../mod.ts";
-import {
-  cutProxy,
-  deferred,
-  patient,
-  test,
-  type TestContext,
-  until,
-  within,
-} from "../harness/mod.ts";
+import { monitor } from "../../src/metrics/mod.ts";
+import { cutProxy, deferred, patient, test, until, within } from "../harness/mod.ts";
 import { logged, said, sentence } from "./_support/logs.ts";
 import { Gate, NEVER_POLL, numbers, publish, Running } from "./_support/running.ts";
 
@@ -138,19 +131,25 @@ test("stop() while it waits for work, for a retry, or for its turn returns at on
   assert.deepEqual(row, { state: "failed", attempts: 1 });
 });
 
-/** Waits until this many are stored as handled. */
-async function stored(context: TestContext, count: number): Promise<void> {
-  const query = "select handled from hark.partitions where consumer = 'c'";
-  await until(async () => Number((await context.sql(query))[0]?.handled) === count);
+/** Waits until consumer c has heard that what it handled is stored: the server knows that earlier. */
+async function heardOfStoring(ask: ReturnType<typeof monitor>): Promise<void> {
+  await until(async () => {
+    const text = await (await ask(new Request("http://localhost/metrics"))).text();
+    return text.split("\n").some((line) =>
+      line.startsWith("messaging_client_operation_duration_seconds_count") &&
+      line.includes('"acknowledge"') && line.includes('group_name="c"')
+    );
+  }, { what: "an acknowledgement" });
 }
 
 test("stop() while the server is away returns at once where all is stored", async (context) => {
   const line = context.use(cutProxy(Number(new URL(context.url).port || 5432)));
   const db = context.use(await connect(line.through(context.url)));
+  using ask = monitor();
   const running = new Running(db, { pollInterval: 50 });
   await publish(context, 1, 1);
   await running.atLeast(1);
-  await stored(context, 1);
+  await heardOfStoring(ask);
   const since = Date.now();
   line.refuse();
   await said("warning", /interrupted/, since);
@@ -225,12 +224,13 @@ test("stop() while the server is away asks now and then, also when a handler's t
 test("a worker that could not leave when it stopped holds no partition, though its process lives on", async (context) => {
   const line = context.use(cutProxy(Number(new URL(context.url).port || 5432)));
   const db = context.use(await connect(line.through(context.url)));
+  using ask = monitor();
   // It renews the lease that both share.
   await using other = new Running(db, { id: "other" });
   const first = new Running(db, {});
   await publish(context, 1, 1);
   for (const one of [first, other]) await one.atLeast(1);
-  await stored(context, 1);
+  await heardOfStoring(ask);
   const since = Date.now();
   line.refuse();
   await said("warning", /^c was interrupted/, since);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import "./jitter.ts";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import { patient } from "./until.ts";
