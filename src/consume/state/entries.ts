@@ -129,10 +129,12 @@ export class Entries {
     if (entry.phase === "dropped") return this.#over(entry);
     this.handled++;
     this.unacknowledged++;
-    this.#partitions.get(entry.partition)!.handled++;
+    const held = this.#partitions.get(entry.partition)!;
+    held.handled++;
     // By the handler's own transaction, or discarded. A row that is there by now is for a replay.
     const isGone = this.#options.identity.transactional || entry.wait?.discarded;
     this.#end(entry, !entry.stored || isGone ? undefined : { kind: "end", entry });
+    held.free();
   }
 
   /**
