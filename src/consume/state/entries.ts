@@ -129,12 +129,10 @@ export class Entries {
     if (entry.phase === "dropped") return this.#over(entry);
     this.handled++;
     this.unacknowledged++;
-    const held = this.#partitions.get(entry.partition)!;
-    held.handled++;
+    this.#partitions.get(entry.partition)!.handled++;
     // By the handler's own transaction, or discarded. A row that is there by now is for a replay.
     const isGone = this.#options.identity.transactional || entry.wait?.discarded;
     this.#end(entry, !entry.stored || isGone ? undefined : { kind: "end", entry });
-    held.free();
   }
 
   /**
@@ -290,6 +288,7 @@ export class Entries {
     else if (entry.stored) this.rows.outcomes.delete(entry.id);
     this.#letGo(entry);
     if (entry.stored) this.rows.remove(entry);
+    this.#partitions.get(entry.partition)?.free();
     this.#over(entry);
   }
 
