@@ -288,7 +288,6 @@ export class Entries {
     else if (entry.stored) this.rows.outcomes.delete(entry.id);
     this.#letGo(entry);
     if (entry.stored) this.rows.remove(entry);
-    this.#partitions.get(entry.partition)?.free();
     this.#over(entry);
   }
 

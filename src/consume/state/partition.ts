@@ -29,24 +29,6 @@ export interface PositionSource {
   readonly partitions: Set<OwnedPartition>;
 }
 
-/** Stands for an entry that was handled, and of which nothing more is asked. */
-const handled: Entry = {
-  id: 0,
-  partition: 0,
-  lane: undefined,
-  key: null,
-  row: undefined,
-  page: undefined,
-  phase: "settled",
-  stored: false,
-  attempts: 0,
-  startedAt: 0,
-  alone: false,
-  isReplay: false,
-  wait: undefined,
-  group: undefined,
-};
-
 /** A partition that this worker owns under an epoch. */
 export class OwnedPartition {
   readonly number: number;
@@ -106,8 +88,6 @@ export class OwnedPartition {
   readonly #abandon: AbortSignal;
   #entries: Entry[] = [];
   #head = 0;
-  /** Up to where the entries were let go of. */
-  #freed = 0;
   #stored: Position;
   /** The last entry that was read, until a position beyond it is stored. */
   #last: Entry | undefined;
@@ -170,19 +150,6 @@ export class OwnedPartition {
     this.#last = entry;
   }
 
-  /**
-   * Lets go of the oldest entries if they are handled: so they are garbage while they are young. The
-   * garbage collector would copy those that are kept until their positions are stored.
-   */
-  free(): void {
-    this.#freed = Math.max(this.#freed, this.#head);
-    for (; this.#freed < this.#entries.length; this.#freed++) {
-      const { phase, stored, row } = this.#entries[this.#freed]!;
-      if (phase !== "settled" || stored || row !== undefined) return;
-      this.#entries[this.#freed] = handled;
-    }
-  }
-
   #skip(): void {
     while (this.#head < this.#entries.length && isPassable(this.#entries[this.#head]!)) {
       this.#head++;
@@ -190,7 +157,6 @@ export class OwnedPartition {
     }
     if (this.#head > 1000 && this.#head * 2 > this.#entries.length) {
       this.#entries.splice(0, this.#head);
-      this.#freed = Math.max(0, this.#freed - this.#head);
       this.#head = 0;
     }
   }
