@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { toId } from "../../check.ts";
 import { HarkError } from "../../errors.ts";
 import type { LogRow, Place } from "../notification.ts";
@@ -124,10 +125,12 @@ function numbersIn(list: string | null): number[] {
 
 /** Milliseconds since 1970, of microseconds since 2000 in 16 hexadecimal digits each. */
 function timesIn(list: string | null): number[] {
-  const { buffer } = Uint8Array.fromHex(list ?? "");
-  const view = new DataView(buffer);
+  const digits = list ?? "";
+  // Node.js 24 has no fromHex, which takes a fifth of the time.
+  const bytes = Uint8Array.fromHex?.(digits) ?? Buffer.from(digits, "hex");
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
   return Array.from(
-    { length: view.byteLength / 8 },
+    { length: bytes.byteLength / 8 },
     (_, i) =>
       (view.getInt32(8 * i) * 2 ** 32 + view.getUint32(8 * i + 4) + MICROS_BEFORE_2000) / 1000,
   );
