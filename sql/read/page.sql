@@ -18,7 +18,7 @@
 --   payloads        JSON values joined by line breaks, which JSON as written here does not contain; an empty
 --                   one cannot be read
 --   header_list     the same; an empty one means no headers
---   times           in microseconds since 1970, joined by commas
+--   times           microseconds since 2000, 16 hexadecimal digits each, which are written quicker than decimal ones
 --   replays         a 1 or 0 for each row, without separators
 --   partition_list  joined by commas
 --   problems        a JSON object from id to the reason, of the rows that cannot be read
@@ -47,6 +47,9 @@ declare
   seen_nothing constant boolean := seen.number = 0;
   ended constant pg_snapshot := target.snapshot;
   begun constant pg_snapshot := started.snapshot;
+  -- True if all of the window was there when the reader started: then no row needs a look.
+  is_old constant boolean := ended::text = begun::text or pg_snapshot_xmax(ended) <= pg_snapshot_xmin(begun);
+  holds_all constant boolean := held is null or cardinality(held) = partitions;
   top constant bigint := target.max_id;
   bottom bigint := seen.floor;
   read_id bigint := through;
@@ -127,9 +130,10 @@ begin
         string_agg(case when k.plain and at_once then k.payload::text else '' end, E'\n'),
         case when count(k.headers) > 0 then
           string_agg(case when k.plain and at_once then coalesce(k.headers::text, '') else '' end, E'\n') end,
-        string_agg((date_part('epoch', k.created_at) * 1000000)::bigint::text, ','),
-        case when not bool_and(k.is_replay) then string_agg(case when k.is_replay then '1' else '0' end, '') end,
-        case when partitions > 1 then string_agg(hark.partition_of(k.key, k.id, partitions)::text, ',') end,
+        encode(string_agg(timestamptz_send(k.created_at), ''), 'hex'),
+        case when not bool_and(k.is_replay) then
+          string_agg(case when k.is_replay then '1' else '0' end, '') filter (where not is_old) end,
+        string_agg(hark.partition_of(k.key, k.id, partitions)::text, ',') filter (where partitions > 1),
         at_once and coalesce(sum(k.stored) <= bytes_wanted and bool_and(k.plain), true),
         -- Of the same snapshot. A later statement would count other rows: if some have been removed in between, it would
         -- pass rows that were not scanned, and they would be lost. It is evaluated in this case only.
@@ -140,7 +144,7 @@ begin
       into last_id, matched, ids, channel_list, keys, payloads, header_list, times, replays, partition_list, whole, scanned_to
       from (
         select f.id, f.channel, f.key, f.payload, f.headers, f.created_at,
-          case when f.id <= complete_through then true else pg_visible_in_snapshot(f.xid, begun) end as is_replay,
+          is_old or case when f.id <= complete_through then true else pg_visible_in_snapshot(f.xid, begun) end as is_replay,
           100 + f.payload_size + coalesce(f.headers_size, 0) as stored,
           f.payload_size <= small and pg_column_compression(f.payload) is null
             and (f.headers is null or f.headers_size <= small and pg_column_compression(f.headers) is null) as plain
@@ -160,7 +164,7 @@ begin
             end
             and (channels is null
               or case when many then s.channel in (select unnest(channels)) else s.channel = any (channels) end)
-            and (held is null or hark.partition_of(s.key, s.id, partitions) = any (held))
+            and (holds_all or hark.partition_of(s.key, s.id, partitions) = any (held))
             and (filter is null or case when at_once then hark.matches(filter, s.key, s.payload, s.headers)
               else hark.may_match(filter, s.key, s.payload, s.headers) end)
           order by s.id
@@ -215,12 +219,12 @@ begin
     if cardinality(kept) < matched then
       -- The rows after the page, and those that have been removed since.
       select string_agg(f.id, ','), case when keys is not null then json_agg(f.key)::text end,
-        string_agg(f.micros, ','), string_agg(f.replay, ''), string_agg(f.partition, ',')
+        string_agg(substr(times, 16 * f.place::integer - 15, 16), ''), string_agg(f.replay, ''), string_agg(f.partition, ',')
       into ids, keys, times, replays, partition_list
       from rows from (
-        string_to_table(ids, ','), json_array_elements_text(keys::json), string_to_table(times, ','),
+        string_to_table(ids, ','), json_array_elements_text(keys::json),
         string_to_table(replays, null), string_to_table(partition_list, ',')
-      ) with ordinality f (id, key, micros, replay, partition, place)
+      ) with ordinality f (id, key, replay, partition, place)
       where f.place = any (kept);
     end if;
   end if;

@@ -114,7 +114,9 @@ function delayFetch(): void {
 
 function delayTimers(): void {
   const real = globalThis.setTimeout;
-  const later = (run: () => void, ms = 0, ...given: []) => real(run, ms + lateness() / 4, ...given);
+  // Packages give texts, too.
+  const later = (run: () => void, ms: unknown = 0, ...given: []) =>
+    real(run, Number(ms) + lateness() / 4, ...given);
   Object.assign(globalThis, { setTimeout: later });
 }
 

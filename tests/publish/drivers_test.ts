@@ -5,7 +5,7 @@ import postgres from "npm:postgres@3.4.9";
 import { connect, notify, notifyMany, type Queryable } from "../../mod.ts";
 import { numbers, publish, Running } from "../faults/_support/running.ts";
 import { both, drained } from "./_support/any_driver.ts";
-import { test } from "../harness/mod.ts";
+import { patient, test } from "../harness/mod.ts";
 
 test("Database and Database.transaction: published on commit, not on an error", async (context) => {
   const db = context.use(await connect(context.url));
@@ -35,8 +35,10 @@ test("Database and Database.transaction: published on commit, not on an error", 
 });
 
 test("Database.transaction works as often as one likes, and in parallel beyond the pool", async (context) => {
-  const db = context.use(await connect(context.url, { poolSize: 2 }));
-  await Promise.allSettled(
+  // The last ones wait for their turn of 25.
+  const connectTimeout = patient(10_000);
+  const db = context.use(await connect(context.url, { poolSize: 2, connectTimeout }));
+  const ended = await Promise.allSettled(
     numbers(1, 50).map((n) =>
       db.transaction(async (tx) => {
         await notify(tx, "c", n);
@@ -44,6 +46,7 @@ test("Database.transaction works as often as one likes, and in parallel beyond t
       })
     ),
   );
+  for (const one of ended) if (one.status === "rejected") assert.equal(one.reason.message, "no");
   const seen = await drained(db) as number[];
   assert.deepEqual(seen.toSorted((a, b) => a - b), numbers(1, 50).filter((n) => n % 5 !== 0));
 });

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { toId } from "../../check.ts";
 import { HarkError } from "../../errors.ts";
 import type { LogRow, Place } from "../notification.ts";
@@ -92,7 +93,7 @@ export function parsePage(
   if (ids.length > 0) toId(ids.at(-1)); // ids ascend, so the last one tells for all
   const payloads = linesIn(row.payloads);
   const headers = linesIn(row.header_list);
-  const times = numbersIn(row.times);
+  const times = timesIn(row.times);
   const partitions = numbersIn(row.partition_list);
   const keys: (string | null)[] = JSON.parse(row.keys ?? "[]");
   const channels: Record<number, string> = JSON.parse(row.channel_list ?? "{}");
@@ -103,7 +104,7 @@ export function parsePage(
     key: keys[i] ?? null,
     payload: payloads[i] || null,
     headers: headers[i] || null,
-    createdAt: times[i]! / 1000,
+    createdAt: times[i]!,
     isReplay: row.replays === null || row.replays[i] === "1",
     partition: partitions[i] ?? 0,
     problem: problems[id],
@@ -121,6 +122,22 @@ export function parsePage(
 function numbersIn(list: string | null): number[] {
   return list === null ? [] : JSON.parse(`[${list}]`);
 }
+
+/** Milliseconds since 1970, of microseconds since 2000 in 16 hexadecimal digits each. */
+function timesIn(list: string | null): number[] {
+  const digits = list ?? "";
+  // Node.js 24 has no fromHex, which takes a fifth of the time.
+  const bytes = Uint8Array.fromHex?.(digits) ?? Buffer.from(digits, "hex");
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  return Array.from(
+    { length: bytes.byteLength / 8 },
+    (_, i) =>
+      (view.getInt32(8 * i) * 2 ** 32 + view.getUint32(8 * i + 4) + MICROS_BEFORE_2000) / 1000,
+  );
+}
+
+/** From 1970 on. */
+const MICROS_BEFORE_2000 = 946_684_800_000_000;
 
 function linesIn(list: string | null): string[] {
   return list === null ? [] : list.split("\n");
