@@ -44,9 +44,11 @@ const publishing = [
 /** Of a trigger's, after an insert of its own. */
 const waking = ["select hark.wake('c')"];
 
-const newest = "(select hark.cut())";
+/** A mark, cut before the call: a transaction that has cut one may not cut a second. */
+const newest = "(pg_catalog.current_setting('hark_test.mark', true)::hark.marks)";
+const cut = "select pg_catalog.set_config('hark_test.mark', hark.cut()::pg_catalog.text, false)";
 const place =
-  `array[${newest}], array[(select m.number from hark.cut() m)], array[null::pg_catalog.int8], array[0::pg_catalog.int8],
+  `array[${newest}], array[${newest}.number], array[null::pg_catalog.int8], array[0::pg_catalog.int8],
   array[0::pg_catalog.int8]`;
 const me = "'00000000-0000-0000-0000-000000000001'";
 const consuming = [
@@ -95,7 +97,7 @@ const consuming = [
   "select * from hark.log_facts()",
   `select * from hark.resume_position((select f.install from hark.log_facts() f), ${newest}, ${newest}, 1, 0)`,
   `select * from hark.resume_position((select f.install from hark.log_facts() f), (select row(m.number, m.life, '-infinity', null,
-    m.upper, m.running, null, null, null, null, null, null, null)::hark.marks from hark.cut() m), null, null, 0)`,
+    m.upper, m.running, null, null, null, null, null, null, null)::hark.marks from (select ${newest}.*) m), null, null, 0)`,
   `select hark.register('p', array['c'], 'position', null, null, null, false, 1, null, 0,
     array[(select f.install from hark.log_facts() f), '(0,00000000-0000-0000-0000-000000000000,-infinity,,1,0,,,,,,,)', null, null, '0'])`,
   `select * from hark.page(${newest}, ${newest}, null, 0, array['c'], 10, 1000, 1000, null,
@@ -235,6 +237,7 @@ const prepared = `select hark.register('o', array['c']);
 async function runAll(client: Client, calls: readonly string[]): Promise<void> {
   for (const call of calls) {
     try {
+      if (call.includes(newest)) await client.query(cut);
       await client.query(call);
     } catch (error) {
       throw new Error(`${call}: ${(error as Error).message}`, { cause: error });
