@@ -62,7 +62,8 @@ const variants: Readonly<Record<string, Variant>> = {
   "hark.notify: 100 sleep elsewhere, on 100 channels": {
     before: sleepers(100),
     prepared: notify,
-    // The mean over many channels: some share a gate with a sleeper's. A session opens each gate once.
+    // The mean over many channels: two or three share a bit with a sleeper's. The first of them has
+    // hark.wake_one planned, which a session does once.
     warm: 100,
     call: (n) => `'bench ${n % 100}', '${payload}'`,
   },
