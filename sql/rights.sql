@@ -74,7 +74,7 @@ as $$
       'segments', 'matches', 'may_match', 'new_mark', 'newest_mark', 'next_segment', 'partition_of', 'passed', 'postpone_damaged', 'process_name', 'raise_fenced',
       'raise_lost', 'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse', 'refuse_ahead', 'renew_grants',
       'remove_marks', 'renew_watches', 'retention_due', 'revoke_rights', 'require_consumer', 'require_marks', 'require_schedule_rights', 'require_fresh_snapshot', 'require_read_committed',
-      'sendable', 'settle', 'start_id_of', 'stored_bytes', 'survives', 'take_dedupe', 'take_free', 'try_lock',
+      'sendable', 'settle', 'start_id_of', 'stored_bytes', 'survives', 'tag_of', 'take_dedupe', 'take_free', 'try_lock',
       'unread_of', 'waiting_matching', 'wake_all', 'wake_one'
     ])
 $$;

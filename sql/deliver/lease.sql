@@ -66,9 +66,9 @@ begin
   end if;
   select array_agg(a.fits order by a.n), array_agg(a.tag order by a.n) into fits, found_tags
   from (
-    select k.n, c.generation || '@' || extract(epoch from c.created_at) as tag,
+    select k.n, hark.tag_of(c.generation, c.created_at) as tag,
       case when c.name is null then null
-        when k.tag = c.generation || '@' || extract(epoch from c.created_at) then true
+        when k.tag = hark.tag_of(c.generation, c.created_at) then true
         when k.tag is not null then null
         else hark.is_defined_as(c.channels, c.filter, c.transactional, $9 -> (k.n::integer - 1))
       end as fits
@@ -192,6 +192,11 @@ as $$
     and $2 is not distinct from ($4 ->> 'filter')::jsonb and $3 = ($4 ->> 'transactional')::boolean
 $$;
 
+-- Names a consumer and its definition, in short.
+create or replace function hark.tag_of(generation bigint, created_at timestamptz) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select $1 || '@' || extract(epoch from $2) $$;
+
 -- Forgets the workers of consumers that ended without leaving, ten minutes after their lease. The end of their
 -- last lease is stored for hark.drop_inactive. Consumers whose first partition is locked wait for the next time.
 create or replace function hark.forget_workers(consumers text[]) returns void
@@ -239,8 +244,10 @@ $$;
 -- Makes a worker the owner of those wanted partitions that no other worker has a right to. An owner that
 -- did not release a partition may have been ended by a notification that it was handling: `crashes`
 -- counts these owners. With skip_locked it passes over partitions whose rows another transaction has locked.
+--   tag  of the definition that the worker serves: it gets nothing if the consumer has another by now
 create or replace function hark.claim(
-  consumer text, wanted integer[], owner uuid, presume_gone boolean default false, skip_locked boolean default false
+  consumer text, wanted integer[], owner uuid, presume_gone boolean default false, skip_locked boolean default false,
+  tag text default null
 ) returns table (
   partition integer, epoch bigint, seen hark.marks, target hark.marks, last_id bigint, after_id bigint, crashes integer,
   suspect_id bigint, suspect_ends integer, incarnation text
@@ -273,6 +280,8 @@ begin
     left join hark.crew w on w.consumer = s.consumer and w.owner = s.owner
     where s.consumer = $1 and s.partition = any (wanted)
       and (c.next_partitions is null or c.barrier is not null)
+      -- A transaction that changes it locks the rows, and they were waited for.
+      and ($6 is null or $6 = hark.tag_of(c.generation, c.created_at))
       and case
         when s.owner is null or s.owner = $3 or w.owner is null or w.lease_until <= clock_timestamp() then true
         when presume_gone and w.session is not null then pg_try_advisory_xact_lock_shared(w.session)
@@ -459,7 +468,7 @@ begin
   is_new := found;
   insert into hark.workers (consumer, owner, process) values ($1, $2, $3) on conflict do nothing;
   for i in 1 .. cardinality(free) loop
-    perform from hark.claim($1, free[i:i], $2, false, true);
+    perform from hark.claim($1, free[i:i], $2, false, true, hark.tag_of(known.generation, known.created_at));
     if found then
       return 'entered';
     end if;

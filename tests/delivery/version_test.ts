@@ -28,6 +28,29 @@ test("an old worker that is started again in a rolling change does not undo it",
   assert.deepEqual(again.payloads, []);
 });
 
+test("an old worker that claims while its consumer is changed gets nothing of the new definition", async (context) => {
+  const { sql } = context;
+  const db = context.use(await connect(context.url));
+  await new Consumer(db, { id: "c", channels: "a", version: 1, handle() {} }).drain();
+  const changing = await context.client();
+  await changing.query("begin");
+  await changing.query("select hark.register('c', array['a', 'b'], version => 2)");
+  // It sees the definition as it was, and claims what is free.
+  const old = context.use(new Running(db, { channels: "a", version: 1 }));
+  await until(async () => {
+    const [{ count }] = await sql(
+      `select count(*)::int from pg_stat_activity where datname = current_database()
+         and wait_event_type = 'Lock' and query like '%hark.claim(%'`,
+    );
+    return count === 1;
+  }, { what: "the old worker to wait for the partition" });
+  const since = Date.now();
+  await changing.query("commit");
+  await said("warning", /another worker has changed its channels/, since);
+  assert.deepEqual(await sql("select owner from hark.partitions"), [{ owner: null }]);
+  assert.deepEqual(old.payloads, []);
+});
+
 test("a drain of a lower version is refused also if no worker is there, and changes nothing", async (context) => {
   const db = context.use(await connect(context.url));
   const drain = (channels: string, version: number, wait = true) =>

@@ -88,9 +88,10 @@ export class Membership implements Member {
       session.query(
         `select partition, epoch, hark.content_of(seen) as seen, hark.content_of(target) as target,
           last_id, after_id, crashes, suspect_id, suspect_ends, incarnation
-         from hark.claim($1::text, $2::text::integer[], $3::uuid, $4::boolean, $5::boolean)
+         from hark.claim($1::text, $2::text::integer[], $3::uuid, $4::boolean, $5::boolean,
+           $6::text)
          order by partition`,
-        [consumer, numbersText(wanted), owner, presumeGone, skipLocked],
+        [consumer, numbersText(wanted), owner, presumeGone, skipLocked, this.tag ?? null],
       );
     this.hasEntered = false;
     let rows: QueryResult["rows"];
