@@ -78,7 +78,7 @@ export class Wakeup implements Wakes {
     this.#bell = bell;
     this.heard = new Bell(bell);
     this.#listener = listener;
-    this.#row = new SleeperRow(sleeper, new Set(channels).size);
+    this.#row = new SleeperRow(sleeper, new Set(channels).size, this.heard);
     this.#channels = JSON.stringify(channels);
     this.#pollInterval = pollInterval;
   }
@@ -97,7 +97,8 @@ export class Wakeup implements Wakes {
   async tend(session: Queryable, standing: Standing): Promise<void> {
     const now = performance.now();
     const key = this.#listener.live ? this.#listener.sessionKey : undefined;
-    this.#row.isWanted = this.isArmed && standing.open && standing.drained;
+    const isAsleep = this.isArmed && standing.open && standing.drained;
+    this.#row.sleptAt = isAsleep ? this.heard.count : undefined;
     if (key === undefined) {
       this.#state = "polling"; // the reader polls
       return;

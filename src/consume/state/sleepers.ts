@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Bell } from "../../database/bell.ts";
 import type { Listener } from "../../database/listener.ts";
 
 /**
@@ -24,19 +25,33 @@ export class SleeperRow {
   /** Until when they are valid, at least. */
   until = -Infinity;
   renewAt = -Infinity;
-  /** Whether the reader would renew them when that is due. */
-  isWanted = false;
+  /** How often the reader had been rung when it last went to sleep on. */
+  sleptAt: number | undefined;
+  readonly #heard: Bell;
 
-  /** @param sleeper A uuid that no other reader uses. */
-  constructor(sleeper: string, channels: number) {
+  /**
+   * @param sleeper A uuid that no other reader uses.
+   * @param heard The bell that publishers ring.
+   */
+  constructor(sleeper: string, channels: number, heard: Bell) {
     this.sleeper = sleeper;
     this.channels = channels;
+    this.#heard = heard;
+  }
+
+  /**
+   * Whether the reader sleeps. One that was rung since may be busy with what it has read, for as long as the
+   * loop of a subscription takes: publishers would notify it in vain.
+   */
+  get isAsleep(): boolean {
+    return this.sleptAt === this.#heard.count;
   }
 
   /** They were stored or renewed by a statement that was sent at a time, for a number of milliseconds. */
   stored(sent: number, time: number = sleepTime): void {
     this.until = sent + time;
-    this.renewAt = Math.floor((sent + time / 2) / renewalGrid) * renewalGrid;
+    // With the time that a heartbeat comes early, or each renewal would come a step of the grid sooner.
+    this.renewAt = Math.floor((sent + early + time / 2) / renewalGrid) * renewalGrid;
   }
 }
 
@@ -63,7 +78,7 @@ export interface Renewal {
 /** What a heartbeat that is sent now is to renew. */
 export function renewalAt(now: number, listener: Listener | undefined): Renewal {
   const due = [...listener && rowsOf.get(listener) || []]
-    .filter(({ isWanted, renewAt, until }) => isWanted && now >= renewAt - early && now < until)
+    .filter(({ isAsleep, renewAt, until }) => isAsleep && now >= renewAt - early && now < until)
     .map((row) => ({ row, until: row.until }));
   return {
     sleepers: `{${due.map(({ row }) => row.sleeper).join(",")}}`,
