@@ -4,7 +4,7 @@
  * @module
  */
 
-/** Fields of which those that may be undefined may be missing instead. */
+/** The same fields. Those that may be undefined are optional instead: missing, and never undefined. */
 export type Given<T> =
   & { readonly [Name in keyof T as undefined extends T[Name] ? never : Name]: T[Name] }
   & {
