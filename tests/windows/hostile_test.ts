@@ -341,6 +341,7 @@ test("a function without a search_path of its own is one of those that are made 
     "passed",
     "smart_notify",
     "stored_bytes",
+    "tag_of",
     "wake",
     "wake_all",
     "wake_one",
