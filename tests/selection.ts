@@ -9,35 +9,46 @@ import { PROJECT } from "./harness/files.ts";
 
 /**
  * What `deno task test:faults` runs and `deno task test` leaves out: crashes, chaos, servers that are
- * made, stopped and killed, huge rows, servers that plan badly, and interleavings, each also with its rules
- * broken. A folder or a file each.
+ * made, stopped and killed, huge rows, bursts and loads, servers with other defaults, long sleeps, and
+ * interleavings, each also with its rules broken. A folder or a file each.
  */
 const FAULTS: readonly string[] = [
   "tests/faults",
   "tests/embedded",
-  "tests/cli/embedded_test.ts",
-  "tests/cli/workers_test.ts",
   "tests/changes/kinds_servers_test.ts",
   "tests/changes/rebuild_test.ts",
   "tests/changes/wide_test.ts",
+  "tests/cli/embedded_test.ts",
+  "tests/cli/workers_test.ts",
+  "tests/consume/common_faults_test.ts",
   "tests/consume/memory_test.ts",
+  "tests/delivery/common_random_test.ts",
   "tests/delivery/crash_test.ts",
   "tests/delivery/exactly_once_test.ts",
+  "tests/delivery/fair_test.ts",
+  "tests/delivery/large_test.ts",
   "tests/delivery/ledger_test.ts",
   "tests/delivery/memory_test.ts",
   "tests/delivery/poison_test.ts",
   "tests/delivery/unreadable_test.ts",
   "tests/delivery/zombie_test.ts",
+  "tests/edge/suspend_test.ts",
   "tests/schema/plans_test.ts",
+  "tests/schema/settings_test.ts",
   "tests/segments/cleaning_test.ts",
   "tests/telemetry/processes_test.ts",
   "tests/waking/crash_test.ts",
+  "tests/waking/load_test.ts",
   "tests/waking/races_test.ts",
+  "tests/waking/row_test.ts",
   "tests/windows/crash_test.ts",
+  "tests/windows/cut_test.ts",
   "tests/windows/divided_test.ts",
   "tests/windows/interleavings_test.ts",
   "tests/windows/keyed_test.ts",
   "tests/windows/loss_table_test.ts",
+  "tests/windows/marks_test.ts",
+  "tests/windows/orders_test.ts",
   "tests/windows/page_test.ts",
   "tests/windows/partitioned_test.ts",
   "tests/windows/restore_test.ts",

@@ -5,7 +5,7 @@
  */
 
 import { migrate } from "../../src/schema/migrate.ts";
-import { connect, disconnect, withDatabaseName } from "./connect.ts";
+import { connect, disconnect, once, withDatabaseName } from "./connect.ts";
 import { background, control, serverUrl } from "./control.ts";
 import { until } from "./until.ts";
 
@@ -71,20 +71,26 @@ export async function dropDatabase(name: string): Promise<void> {
   await background.sql(`drop database if exists ${name} with (force)`);
 }
 
+/** How many databases are dropped at a time. Each waits for the disk more than it works. */
+const DROPPERS = 6;
+
 /** Removes all databases of a run. */
 export async function dropRun(url: string, prefix: string): Promise<void> {
-  const client = await connect(url, { application_name: "hark harness" });
-  try {
-    const { rows } = await client.query(
-      "select datname from pg_database where starts_with(datname, $1)",
-      [`${prefix}_`],
-    );
-    for (const { datname } of rows) {
-      await client.query(`drop database if exists ${datname} with (force)`);
+  const names = (await once(
+    url,
+    "select datname from pg_database where starts_with(datname, $1)",
+    [`${prefix}_`],
+  )).map(({ datname }) => datname);
+  await Promise.all(Array.from({ length: DROPPERS }, async () => {
+    const client = await connect(url, { application_name: "hark harness" });
+    try {
+      for (let name; (name = names.pop()) !== undefined;) {
+        await client.query(`drop database if exists ${name} with (force)`);
+      }
+    } finally {
+      await disconnect(client);
     }
-  } finally {
-    await disconnect(client);
-  }
+  }));
 }
 
 let known: Promise<string> | undefined;
