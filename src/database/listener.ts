@@ -40,7 +40,7 @@ export class Listener {
   #key: bigint | undefined;
   /** When the LISTEN session was last known to LISTEN. */
   #provenAt = -Infinity;
-  /** Whether the LISTEN session has told that it does not LISTEN. */
+  /** Whether the LISTEN session has told that it does not LISTEN: then it may have lost its lock, too. */
   #isDeaf = false;
   readonly #asking: Queryable;
   /** How many attempts to connect had failed when it was started. */
@@ -105,7 +105,6 @@ export class Listener {
     if (row?.listens === true) this.#provenAt = performance.now();
     if (row?.listens !== false) return;
     this.#isDeaf = true;
-    this.#provenAt = -Infinity;
     this.bells.change.ring();
   }
 
@@ -134,6 +133,7 @@ export class Listener {
         await session.query(listenSql);
       }
       this.#session = session;
+      this.#isDeaf = false;
       const delivers = !this.#pooled && await this.#selfTest(prove);
       if (delivers) this.#key = await this.#takeKey(session);
       // Not before: if the session ends on the way, nothing may run a statement on it.
@@ -241,7 +241,8 @@ export class Listener {
   }
 
   /**
-   * Resolves with the reason when the session has ended, or does not answer a heartbeat in time.
+   * Resolves with the reason when the session has ended, no longer listens, or does not answer a heartbeat
+   * in time.
    */
   async #watch(session: Session): Promise<unknown> {
     const { signal } = this.#stop;
@@ -251,6 +252,7 @@ export class Listener {
     this.#provenAt = performance.now();
     while (session.alive && !signal.aborted) {
       const seen = change.count;
+      if (this.#isDeaf) return new Error("the session no longer listens: something has reset it");
       if (this.bells.isQuiet) {
         await change.wait(seen, Infinity, signal);
         // A session that was silent without heartbeats may be dead.
@@ -268,8 +270,6 @@ export class Listener {
         // UNLISTEN.
         await session.query(this.#pooled ? "select" : listenSql);
         this.#provenAt = performance.now();
-        if (this.#isDeaf) this.bells.ringAll();
-        this.#isDeaf = false;
       } catch (error) {
         return error;
       }

@@ -70,6 +70,35 @@ test("a session that no longer listens is found out by the next heartbeat", asyn
   await running.atLeast(2);
 });
 
+test("a session that was reset is replaced: its lock says that the process lives", async (context) => {
+  const db = context.use(await connect(context.url, { heartbeat: 3_600_000 }));
+  const running = context.use(new Running(db, { pollInterval: NEVER_POLL, lease: 400 }));
+  await publish(context, 1, 1);
+  await running.atLeast(1);
+  // As DISCARD ALL does, which poolers send.
+  await context.sql(`
+    create sequence reset;
+    create or replace function hark.retention_due() returns boolean language plpgsql as $$
+    begin
+      if nextval('public.reset') = 1 then
+        execute 'unlisten *';
+        perform pg_catalog.pg_advisory_unlock_all();
+      end if;
+      return false;
+    end $$`);
+  await until(async () => (await context.sql("select is_called from reset"))[0].is_called);
+  await until(async () => {
+    const held = await context.sql(
+      `select from hark.processes p join pg_locks l
+         on (l.classid::bigint << 32) | l.objid::bigint = p.session
+       where l.locktype = 'advisory' and l.mode = 'ExclusiveLock' and l.granted`,
+    );
+    return held.length === 1;
+  }, { deadline: 10_000, what: "the process to hold its lock again" });
+  await publish(context, 2, 2);
+  await running.atLeast(2);
+});
+
 test("connect({ listen: false }) polls, and opens no LISTEN session", async (context) => {
   const db = context.use(await connect(context.url, { listen: false }));
   const running = context.use(new Running(db, { pollInterval: 30 }));
