@@ -36,17 +36,22 @@ const SETTINGS: Readonly<Record<string, string>> = {
 /** Free bytes that the server's disk needs if the databases of a run stay until its end: 10 MB each. */
 const ROOM = 20e9;
 
+/** How the server or this machine says that the disk cannot be seen: by a role's rights, a path, a file's rights. */
+const UNSEEN = ["42501", "ENOENT", "EACCES"];
+
+const LOCAL = ["127.0.0.1", "localhost"];
+
 /** How long it takes to connect on a machine that has nothing else to do, in ms. */
 const CONNECTING = 50;
 
 async function main(args: string[]): Promise<number> {
-  // The terminal sends Ctrl-C to the tests as well: wait for them, then stop the server in order.
+  // The terminal sends Ctrl-C to the tests as well: wait for them, then remove what is theirs in order.
   const wait = () => {};
   Deno.addSignalListener("SIGINT", wait);
   let server: EmbeddedServer | undefined;
   const run = newRunPrefix();
+  let url = Deno.env.get("DATABASE_URL");
   try {
-    let url = Deno.env.get("DATABASE_URL");
     if (!url) {
       const version = Deno.env.get("HARK_TEST_PG");
       server = await startEmbedded({
@@ -59,11 +64,13 @@ async function main(args: string[]): Promise<number> {
       url = server.url;
     }
     const report = await runTests(args, url, run);
-    if (server === undefined) await dropRun(url, run).catch((error) => console.error(error));
     const { passed, failed, skipped } = report.counts ?? { passed: 0, failed: 1, skipped: 0 };
     console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
     return report.code !== 0 ? report.code : failed > 0 || passed === 0 ? 1 : 0;
   } finally {
+    if (server === undefined && url) {
+      await dropRun(url, run).catch((error) => console.error(error));
+    }
     await removeEntries(run);
     await removePrepared(run);
     await server?.[Symbol.asyncDispose]();
@@ -84,7 +91,6 @@ async function trustAll({ dataDir, url }: EmbeddedServer): Promise<void> {
 
 async function runTests(args: string[], url: string, run: string) {
   const host = new URL(url).hostname;
-  const local = ["127.0.0.1", "localhost"];
   const colour = Deno.stdout.isTerminal() && !Deno.noColor;
   const { files, flags } = await selected(args);
   const { programs, jobs } = await plan(files, run, await readTimes());
@@ -99,7 +105,7 @@ async function runTests(args: string[], url: string, run: string) {
       "--lock=.hark/dev.lock",
       // A flag replaces the set's own list, so it has to repeat it. See spawnDeno() for the program.
       `--allow-run=${[...config.permissions.test.run, Deno.execPath()].join(",")}`,
-      ...(local.includes(host) ? [] : [`--allow-net=${[...local, host].join(",")}`]),
+      ...(LOCAL.includes(host) ? [] : [`--allow-net=${[...LOCAL, host].join(",")}`]),
       ...flags,
       ...programs,
     ],
@@ -115,21 +121,29 @@ async function runTests(args: string[], url: string, run: string) {
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
-  const reporter = new Reporter();
-  await reporter.read(child.stdout);
-  const { code } = await child.status;
-  return { code, counts: reporter.counts };
+  // What ends the run ends its tests first, whose databases it then drops.
+  const end = () => child.kill("SIGTERM");
+  Deno.addSignalListener("SIGTERM", end);
+  try {
+    const reporter = new Reporter();
+    await reporter.read(child.stdout);
+    const { code } = await child.status;
+    return { code, counts: reporter.counts };
+  } finally {
+    Deno.removeSignalListener("SIGTERM", end);
+  }
 }
 
 /** Whether the server's disk has room for the databases of a run. One that cannot be seen from here has. */
 async function hasRoom(url: string): Promise<boolean> {
+  if (!LOCAL.includes(new URL(url).hostname)) return true;
   const client = await connect(url);
   try {
     const { rows: [row] } = await client.query("select current_setting('data_directory') as path");
     const { bavail, bsize } = await statfs(row.path);
     return bavail * bsize > ROOM;
   } catch (error) {
-    if (["ENOENT", "EACCES"].includes(String((error as { code?: unknown }).code))) return true;
+    if (UNSEEN.includes(String((error as { code?: unknown }).code))) return true;
     throw error;
   } finally {
     await disconnect(client);

@@ -49,7 +49,6 @@ declare
   begun constant pg_snapshot := started.snapshot;
   -- True if all of the window was there when the reader started: then no row needs a look.
   is_old constant boolean := ended::text = begun::text or pg_snapshot_xmax(ended) <= pg_snapshot_xmin(begun);
-  holds_all constant boolean := held is null or cardinality(held) = partitions;
   top constant bigint := target.max_id;
   bottom bigint := seen.floor;
   read_id bigint := through;
@@ -164,7 +163,7 @@ begin
             end
             and (channels is null
               or case when many then s.channel in (select unnest(channels)) else s.channel = any (channels) end)
-            and (holds_all or hark.partition_of(s.key, s.id, partitions) = any (held))
+            and (held is null or hark.partition_of(s.key, s.id, partitions) = any (held))
             and (filter is null or case when at_once then hark.matches(filter, s.key, s.payload, s.headers)
               else hark.may_match(filter, s.key, s.payload, s.headers) end)
           order by s.id

@@ -9,8 +9,8 @@ import type { Queryable } from "../database/queryable.ts";
 import { ask } from "../schema/ask.ts";
 
 /** Calls a SQL function of one consumer that returns one value. */
-async function call(db: Queryable, name: string, ...values: unknown[]): Promise<unknown> {
-  const [{ answer }] = await ask(db, `select ${name} as answer`, values);
+async function call(db: Queryable, expression: string, ...values: unknown[]): Promise<unknown> {
+  const [{ answer }] = await ask(db, `select ${expression} as answer`, values);
   return answer;
 }
 
