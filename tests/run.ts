@@ -4,7 +4,7 @@
  *     deno task test [files, folders and flags of `deno test`]
  *     deno task test:faults
  *
- * The first runs every test but those of faults.ts, the second those. The last line says how many
+ * The first runs every test but the faults that selection.ts lists, the second those. The last line says how many
  * passed and failed. The exit code is not 0 if one failed, if nothing ran, or if a file could not be
  * loaded.
  *

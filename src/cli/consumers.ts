@@ -17,7 +17,7 @@ import { commandGroup, databaseCommand } from "./args/command.ts";
 import { consumer, number, positional, refuse, toggle } from "./args/options.ts";
 import { nextAttempt } from "./next_attempt.ts";
 import { leaseText, workerText } from "./served_by.ts";
-import { surroundings } from "./print/surroundings.ts";
+import { surroundings } from "./process/surroundings.ts";
 import { blocks, type Cell, count, facts, plain, table, tableOf } from "./print/table.ts";
 import { ago, countText, named, numberText, shellWord, shortened } from "./print/text.ts";
 

@@ -6,8 +6,8 @@
 
 import { answer, databaseCommand } from "./args/command.ts";
 import { maybe, number, toggle } from "./args/options.ts";
-import { stopping } from "./print/signals.ts";
-import { surroundings } from "./print/surroundings.ts";
+import { stopping } from "./process/signals.ts";
+import { surroundings } from "./process/surroundings.ts";
 
 /** The port unless another is given: free on most machines, and the same each time. */
 const usualPort = 4275;

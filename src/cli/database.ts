@@ -11,7 +11,7 @@ import { findEmbedded } from "../embedded/record.ts";
 import { HarkError } from "../errors.ts";
 import { configureLogs } from "./print/log_lines.ts";
 import type { DatabaseOptions } from "./args/options.ts";
-import { surroundings } from "./print/surroundings.ts";
+import { surroundings } from "./process/surroundings.ts";
 
 /** The URL from `--database-url`, or else from the environment: DATABASE_URL, PGHOST and the like. */
 export function givenUrl(

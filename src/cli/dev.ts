@@ -34,7 +34,7 @@ export const dev = localCommand({
     const { leftRunning, ownCommand, ownServer } = await import("./server.ts");
     const { connect } = await import("../database/database.ts");
     const { migrate } = await import("../schema/migrate.ts");
-    const { stopping } = await import("./print/signals.ts");
+    const { stopping } = await import("./process/signals.ts");
     await configureLogs(logs);
     let inUse: OwnServer | undefined = undefined;
     using stop = stopping(() => leftRunning(inUse));

@@ -13,7 +13,7 @@ import type { InboxMessage } from "../inbox/options.ts";
 import type { Taken } from "../inbox/taken.ts";
 import { maybe, number, onlyOne, positional, refuse, toggle, words } from "./args/options.ts";
 import { complain, printError } from "./print/output.ts";
-import { stopping } from "./print/signals.ts";
+import { stopping } from "./process/signals.ts";
 import { visible } from "./print/style.ts";
 import { countText, named, numberText, shellWord } from "./print/text.ts";
 

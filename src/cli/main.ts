@@ -38,7 +38,7 @@ import { scheduling as schedule } from "./schedule.ts";
 import { init, sql, uninstall } from "./schema.ts";
 import { status } from "./status.ts";
 import { visibleLines } from "./print/style.ts";
-import { type Surroundings, within } from "./print/surroundings.ts";
+import { type Surroundings, within } from "./process/surroundings.ts";
 import { tail } from "./tail.ts";
 import { withWholeOptions } from "./args/usage.ts";
 import { wake } from "./wake.ts";

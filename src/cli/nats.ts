@@ -8,7 +8,7 @@ import type { NatsOptions } from "../relay/jetstream/nats_options.ts";
 import { given } from "../given.ts";
 import type { Values } from "./args/command.ts";
 import { maybe, refuse, words } from "./args/options.ts";
-import { surroundings } from "./print/surroundings.ts";
+import { surroundings } from "./process/surroundings.ts";
 
 /** The options. */
 export const natsOptions = {

@@ -26,7 +26,7 @@ import {
 } from "./args/options.ts";
 import { jsonText, print } from "./print/output.ts";
 import { visible } from "./print/style.ts";
-import { surroundings } from "./print/surroundings.ts";
+import { surroundings } from "./process/surroundings.ts";
 import { numberText } from "./print/text.ts";
 import { exactTime, maybeDuration } from "./args/values.ts";
 

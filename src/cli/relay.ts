@@ -9,7 +9,7 @@ import { given } from "../given.ts";
 import { answer, databaseCommand } from "./args/command.ts";
 import { list, maybe, number, onlyOne, positional, refuse, toggle, words } from "./args/options.ts";
 import { printError } from "./print/output.ts";
-import { stopping } from "./print/signals.ts";
+import { stopping } from "./process/signals.ts";
 import { natsOf, natsOptions } from "./nats.ts";
 import { visible } from "./print/style.ts";
 import { countText, named, shellWord } from "./print/text.ts";

@@ -11,8 +11,8 @@ import { filter } from "./dead.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { consumer, contradiction, refuse, toggle } from "./args/options.ts";
 import { complain, printProgress } from "./print/output.ts";
-import { stopping } from "./print/signals.ts";
-import { surroundings } from "./print/surroundings.ts";
+import { stopping } from "./process/signals.ts";
+import { surroundings } from "./process/surroundings.ts";
 import { countText, named, numberText, shellWord } from "./print/text.ts";
 
 type How = "retry" | "discard";

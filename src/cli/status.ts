@@ -19,9 +19,9 @@ import { needed, plainText } from "./args/options.ts";
 import { print } from "./print/output.ts";
 import { nothingIsRemoved, retentionText } from "./retention.ts";
 import { served } from "./served_by.ts";
-import { stopping } from "./print/signals.ts";
+import { stopping } from "./process/signals.ts";
 import { delayedFacts, inboxFacts, relayFacts, scheduleFacts } from "./status_facts.ts";
-import { surroundings } from "./print/surroundings.ts";
+import { surroundings } from "./process/surroundings.ts";
 import { blocks, type Cell, count, facts, plain, tableOf } from "./print/table.ts";
 import {
   ago,

@@ -19,7 +19,7 @@ import {
   words,
 } from "./args/options.ts";
 import { jsonText, Lines } from "./print/output.ts";
-import { stopping } from "./print/signals.ts";
+import { stopping } from "./process/signals.ts";
 import { visible } from "./print/style.ts";
 import { beginning, maybeDuration } from "./args/values.ts";
 

@@ -7,7 +7,7 @@
 import { longestTimer } from "../duration.ts";
 import { localCommand } from "./args/command.ts";
 import { json, needed, refuse, words } from "./args/options.ts";
-import { surroundings } from "./print/surroundings.ts";
+import { surroundings } from "./process/surroundings.ts";
 import { maybeDuration } from "./args/values.ts";
 
 const secretVariable = "HARK_WAKE_SECRET";

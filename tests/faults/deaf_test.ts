@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer } from "../../mod.ts";
-import { patient, test, until } from "../harness/mod.ts";
+import { patient, test, type TestContext, until } from "../harness/mod.ts";
 import { asleep } from "../waking/_support/sleeping.ts";
 import { Line } from "./_support/line.ts";
 import { said, sentence } from "./_support/logs.ts";
@@ -12,6 +12,19 @@ import {
   Reading,
   Running,
 } from "./_support/running.ts";
+
+/** Has the session of the next heartbeat run statements, once. */
+async function atHeartbeat({ sql }: TestContext, statements: string): Promise<void> {
+  // A heartbeat asks this function.
+  await sql(`
+    create sequence called;
+    create or replace function hark.retention_due() returns boolean language plpgsql as $$
+    begin
+      if nextval('public.called') = 1 then ${statements}; end if;
+      return false;
+    end $$`);
+  await until(async () => (await sql("select is_called from called"))[0].is_called);
+}
 
 const port = (url: string) => Number(new URL(url).port || 5432);
 
@@ -57,15 +70,7 @@ test("a session that no longer listens is found out by the next heartbeat", asyn
   const running = context.use(new Running(db, { pollInterval: NEVER_POLL, lease: 400 }));
   await publish(context, 1, 1);
   await running.atLeast(1);
-  // A heartbeat asks this function.
-  await context.sql(`
-    create sequence deaf;
-    create or replace function hark.retention_due() returns boolean language plpgsql as $$
-    begin
-      if nextval('public.deaf') = 1 then execute 'unlisten *'; end if;
-      return false;
-    end $$`);
-  await until(async () => (await context.sql("select is_called from deaf"))[0].is_called);
+  await atHeartbeat(context, "execute 'unlisten *'");
   await publish(context, 2, 2);
   await running.atLeast(2);
 });
@@ -76,17 +81,7 @@ test("a session that was reset is replaced: its lock says that the process lives
   await publish(context, 1, 1);
   await running.atLeast(1);
   // As DISCARD ALL does, which poolers send.
-  await context.sql(`
-    create sequence reset;
-    create or replace function hark.retention_due() returns boolean language plpgsql as $$
-    begin
-      if nextval('public.reset') = 1 then
-        execute 'unlisten *';
-        perform pg_catalog.pg_advisory_unlock_all();
-      end if;
-      return false;
-    end $$`);
-  await until(async () => (await context.sql("select is_called from reset"))[0].is_called);
+  await atHeartbeat(context, "execute 'unlisten *'; perform pg_catalog.pg_advisory_unlock_all()");
   await until(async () => {
     const held = await context.sql(
       `select from hark.processes p join pg_locks l

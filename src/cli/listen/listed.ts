@@ -7,7 +7,7 @@
 import { withoutSecrets } from "../../database/url.ts";
 import { formatDuration } from "../../duration.ts";
 import type { Answer } from "../args/command.ts";
-import { surroundings } from "../print/surroundings.ts";
+import { surroundings } from "../process/surroundings.ts";
 import { blocks, type Cell, tableOf } from "../print/table.ts";
 import type { Found } from "./modules.ts";
 import { type Setting, type Settings, settingsOfConsumer } from "./settings.ts";

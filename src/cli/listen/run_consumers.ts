@@ -15,7 +15,7 @@ import { refuse } from "../args/options.ts";
 import { printError } from "../print/output.ts";
 import { nothingIsRemoved } from "../retention.ts";
 import { leftRunning, type OwnServer, ownServer } from "../server.ts";
-import { stopping } from "../print/signals.ts";
+import { stopping } from "../process/signals.ts";
 import { named } from "../print/text.ts";
 import { deferredDatabase } from "./deferred_database.ts";
 import { drain } from "./drain.ts";

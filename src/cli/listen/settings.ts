@@ -15,7 +15,7 @@ import type { ConsumerOptions } from "../../consume/options.ts";
 import { longestTimer } from "../../duration.ts";
 import { given } from "../../given.ts";
 import { kind, list, needed, number, refuse, several, toggle } from "../args/options.ts";
-import { surroundings } from "../print/surroundings.ts";
+import { surroundings } from "../process/surroundings.ts";
 import { duration } from "../args/values.ts";
 import { address } from "./probes.ts";
 

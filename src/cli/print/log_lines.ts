@@ -8,7 +8,7 @@
 import { configure, getJsonLinesFormatter, type LogRecord } from "@logtape/logtape";
 import { placesOf } from "../../log/text.ts";
 import { paintError, visible, visibleLines } from "./style.ts";
-import { surroundings } from "./surroundings.ts";
+import { surroundings } from "../process/surroundings.ts";
 import { durationText } from "./text.ts";
 
 /** What `--log-level` and `--log-format` set. */

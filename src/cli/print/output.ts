@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Output, surroundings } from "./surroundings.ts";
+import { type Output, surroundings } from "../process/surroundings.ts";
 import { paintError, visible } from "./style.ts";
 
 const encoder = new TextEncoder();

@@ -5,7 +5,7 @@
  */
 
 import { visible } from "../../visible.ts";
-import { type Output, surroundings } from "./surroundings.ts";
+import { type Output, surroundings } from "../process/surroundings.ts";
 
 export { visible };
 

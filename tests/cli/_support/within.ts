@@ -7,7 +7,7 @@
 
 import { configure, getConfig, reset } from "@logtape/logtape";
 import { main } from "../../../src/cli/main.ts";
-import type { Output, Surroundings } from "../../../src/cli/print/surroundings.ts";
+import type { Output, Surroundings } from "../../../src/cli/process/surroundings.ts";
 import { type Ended, Transcript, type Wait, within } from "../../harness/mod.ts";
 
 /** What a command writes to. */
