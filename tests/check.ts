@@ -23,6 +23,12 @@ const steps: [name: string, args: string[]][] = [
   ["lint", ["lint"]],
   ["types", ["check", "--doc", "--frozen", "--lock=dev.lock"]],
   ["types of the package", ["check", "--frozen", ...Object.values(config.exports)]],
+  // A program that imports a clone checks it with Deno's own compiler options, which are laxer here and
+  // stricter there than those of this project.
+  ["types of a clone in another program", [
+    ...["check", "--config=tests/checks/plain.json", "--frozen", "--lock=deno.lock"],
+    ...Object.entries(config.exports).flatMap(([name, path]) => name === "./cli" ? [] : [path]),
+  ]],
   // Deno looks for Markdown in no folder, so each page is named.
   ["examples in docs", [
     ...["check", "--doc-only", "--frozen", "--lock=tests/docs/deno.lock", "README.md"],

@@ -160,7 +160,7 @@ function isUnfinished(drained: DrainedConsumer): boolean {
 }
 
 function answer(body: WakeAnswer, status: number = 200): Response {
-  const more = status === 503 ? { "retry-after": String(retryAfter) } : {};
+  const more: HeadersInit = status === 503 ? { "retry-after": String(retryAfter) } : {};
   return Response.json(body, { status, headers: { ...headers, ...more } });
 }
 
