@@ -164,6 +164,8 @@ export interface HandlersInside {
   readonly channels: readonly string[];
   /** Whether a channel has a handler, or `otherwise` was said. */
   readonly handles: (channel: string) => boolean;
+  /** What is declared of a channel. Undefined unless its handler was given as a typed channel. */
+  readonly typed: (channel: string) => Definition | undefined;
   /** Whether notifications of a channel are given to the function of `otherwise` only. */
   readonly leaves: (channel: string) => boolean;
 }
@@ -187,6 +189,8 @@ function table(all: readonly One[], otherwise: Otherwise | undefined): Handlers 
   const inside: HandlersInside = {
     channels: [...new Set(all.flatMap(({ channel }) => channel ?? []))],
     handles,
+    typed: (channel) =>
+      all.find((one) => one.channel === channel && one.typed !== undefined)?.typed,
     leaves: (channel) => !has(channel) && typeof otherwise === "function",
   };
   const handle = (notification: Notification, context: HandlerContext) =>

@@ -5,13 +5,19 @@
  */
 
 import { bad } from "../check.ts";
+import { type AnyChannel, definitionKey, definitionOf } from "../channels/kind.ts";
+import { insideOf } from "../channels/on.ts";
 import type { Consumer } from "../consume/consumer.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { consumerDetails, type WaitingNotification } from "../operate/consumers.ts";
 import { deadLetters, type DeadNotification } from "../operate/dead.ts";
 import { type NewNotification, notifyMany } from "../publish/notify.ts";
 
-/** A notification to publish. The channel may be left out if the consumer has only one. */
+/**
+ * A notification to publish. The channel may be left out if the consumer has only one. If that one is
+ * a typed channel, its schema checks the payload, and its `key` sets the key. To publish what does not
+ * fit, as SQL could, name the channel as text.
+ */
 export type TestNotification =
   & Omit<NewNotification, "channel">
   & Partial<Pick<NewNotification, "channel">>;
@@ -39,7 +45,8 @@ export interface Drained {
  * consumer's `pollInterval`. To have it wait instead, set `pollInterval: 10`, for example, or
  * `maxAttempts: 1`.
  *
- * @throws {HarkError} The errors of `notifyMany` and of `Consumer.drain`.
+ * @throws {HarkError} The errors of `notifyMany` and of `Consumer.drain`. `BAD_PAYLOAD` if a payload
+ * does not fit the typed channel that it is published on.
  * @example
  * ```ts
  * import assert from "node:assert/strict";
@@ -105,9 +112,14 @@ function occasion({ id, diedAt }: DeadNotification): string {
   return `${id} ${diedAt.getTime()}`;
 }
 
-function onlyChannel({ channels }: Consumer): NewNotification["channel"] {
+/** The channel of a consumer that has only one: as it is declared, if it is typed. */
+function onlyChannel({ channels, handle }: Consumer): NewNotification["channel"] {
   const [first, ...others] = Array.isArray(channels) ? channels : [channels];
-  const name = typeof first === "string" ? first : first?.name;
-  if (name !== undefined && others.length === 0) return name;
-  return bad("channel", undefined, "The consumer has several channels: say which.");
+  if (first === undefined || others.length > 0) {
+    return bad("channel", undefined, "The consumer has several channels: say which.");
+  }
+  if (definitionOf(first) !== undefined) return first as AnyChannel;
+  const name = typeof first === "string" ? first : first.name;
+  const typed = insideOf(handle)?.typed(name);
+  return typed === undefined ? name : { [definitionKey]: typed } as unknown as AnyChannel;
 }

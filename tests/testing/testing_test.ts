@@ -3,15 +3,18 @@
 import assert from "node:assert/strict";
 import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import {
+  channel,
   Consumer,
   type ConsumerOptions,
   type HandlerContext,
   type Notification,
   notify,
+  on,
   type Queryable,
   retry,
   schedule,
   schedules,
+  type StandardSchema,
 } from "../../mod.ts";
 import {
   handlerContext,
@@ -208,6 +211,38 @@ both("a transactional consumer works, and rolls back what it wrote", async (db) 
   );
   assert.deepEqual([handled, failed.length], [1, 1]);
   assert.deepEqual((await db.query("select id from bills")).rows, [{ id: 1 }]);
+});
+
+/** Positive numbers. */
+const positive: StandardSchema<number> = {
+  "~standard": {
+    version: 1,
+    vendor: "test",
+    validate: (value) =>
+      typeof value === "number" && value > 0
+        ? { value }
+        : { issues: [{ message: "it is not positive" }] },
+  },
+};
+
+both("publishAndDrain publishes on a typed channel as the channel does", async (db) => {
+  const paid = channel("paid", positive).key((amount) => `k${amount}`);
+  const keys: (string | null)[] = [];
+  const consumers = [
+    new Consumer(db, silent({ id: "a", handle: on(paid, (_, { key }) => void keys.push(key)) })),
+    new Consumer(
+      db,
+      silent({ id: "b", channels: paid, from: "now", handle: ({ key }) => void keys.push(key) }),
+    ),
+  ];
+  for (const consumer of consumers) {
+    await publishAndDrain(db, consumer, { payload: 1 });
+    await assert.rejects(publishAndDrain(db, consumer, { payload: -1 }), { code: "BAD_PAYLOAD" });
+  }
+  assert.deepEqual(keys, ["k1", "k1"]);
+  // By its name as text: as SQL can publish.
+  const { dead } = await publishAndDrain(db, consumers[0]!, { channel: "paid", payload: -1 });
+  assert.match(dead[0]!.error!, /it is not positive/);
 });
 
 Deno.test("a handler is tested without a database", () => {
