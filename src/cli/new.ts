@@ -12,6 +12,8 @@ import { localCommand } from "./args/command.ts";
 import { json, positional, words } from "./args/options.ts";
 import { shellWord } from "./print/text.ts";
 
+const isClone = !Deno.build.standalone && import.meta.url.startsWith("file:");
+
 const consumer = `import { Consumer, type Notification } from "@hark/postgres";
 
 /** The payload on the channel "signups". */
@@ -46,15 +48,29 @@ Deno.test("each new user is greeted", async () => {
 });
 `;
 
+/** What the folder imports Hark from: JSR, or the clone that this command is run in. */
+function source(): { readonly imports: Record<string, string>; readonly cli: string } {
+  const { name, version, exports } = config;
+  const released = `jsr:${name}@^${version}`;
+  if (!isClone) return { imports: { [name]: released }, cli: `${released}/cli` };
+  const here = (path: string) => new URL(`../../${path}`, import.meta.url).href;
+  const own = Object.entries(exports).map((
+    [from, path],
+  ) => [`${name}${from.slice(1)}`, here(path)]);
+  // A clone's modules find their packages in the import map of the program that imports them.
+  return { imports: { ...Object.fromEntries(own), ...config.imports }, cli: here("cli.ts") };
+}
+
 function settings(): string {
-  const { name, version } = config;
-  const hark =
-    `deno run --allow-net --allow-read --allow-env --allow-sys=hostname jsr:${name}@^${version}/cli`;
+  const { imports, cli } = source();
+  const hark = `deno run --allow-net --allow-read --allow-env --allow-sys=hostname ${
+    shellWord(cli)
+  }`;
   return `${
     JSON.stringify(
       {
         imports: {
-          [name]: `jsr:${name}@^${version}`,
+          ...imports,
           "@electric-sql/pglite": "npm:@electric-sql/pglite@^0.5",
         },
         tasks: {
@@ -133,9 +149,11 @@ export const create = localCommand({
 function mayNot(what: "read" | "write into", folder: string, cause: Error): HarkError {
   const place = shellWord(folder);
   const write = `--allow-write=${place}`;
-  const command = Deno.build.standalone || import.meta.url.startsWith("file:")
+  const command = Deno.build.standalone
     ? `Run the command with ${what === "read" ? `--allow-read=${place} ` : ""}${write}.`
-    : `Run: deno run --allow-read ${write} jsr:@hark/postgres/cli new ${place}`;
+    : `Run: deno run --allow-read ${write} ${
+      isClone ? "cli.ts" : "jsr:@hark/postgres/cli"
+    } new ${place}`;
   return new HarkError("BAD_OPTION", `this program may not ${what} ${folder}`, {
     cause,
     remedy: command,

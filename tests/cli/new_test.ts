@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import config from "../../deno.json" with { type: "json" };
 import { PROJECT, scratch, spawn, test } from "../harness/mod.ts";
 import { hark, output, refused } from "./_support/hark.ts";
 
@@ -15,7 +16,12 @@ test(
     );
     const { tasks, imports } = JSON.parse(await Deno.readTextFile(join(shop, "deno.json")));
     assert.deepEqual(Object.keys(tasks), ["test", "hark", "init", "listen", "watch"]);
-    assert.match(imports["@hark/postgres"], /^jsr:@hark\/postgres@\^\d/);
+    // In a clone it imports the clone, with its packages: nothing has to be released.
+    for (const name of ["", "/testing", "/edge"]) {
+      assert.match(imports[`@hark/postgres${name}`], /^file:\/\/\/.*mod\.ts$/, name);
+    }
+    assert.equal(imports.pg, config.imports.pg);
+    assert.match(tasks.listen, /^deno run .* file:\/\/\/\S+\/cli\.ts listen consumers\/$/);
 
     // Their types are checked with those of the project: that takes longer than all else here.
     const checked = join(PROJECT, "tests", "cli", "_support", "shop");
@@ -27,7 +33,6 @@ test(
       );
     }
 
-    // With this clone in the place of the released package.
     const args = ["test", "--no-check", "--quiet", "--no-lock", "--no-prompt"];
     await using child = spawn(
       Deno.execPath(),
@@ -35,7 +40,7 @@ test(
         ...args,
         "--allow-read",
         "--ignore-env",
-        `--config=${join(PROJECT, "deno.json")}`,
+        `--config=${join(shop, "deno.json")}`,
         join(shop, "tests", "hello_test.ts"),
       ],
     );
@@ -70,13 +75,13 @@ Deno.test("hark new without a right to its folder says which right it needs", as
   await refused(
     ["new", shop],
     2,
-    /this program may not write into \S+shop\. Run the command with --allow-write=\S+shop\.$/m,
+    /may not write into \S+shop\. Run: deno run --allow-read --allow-write=\S+shop cli\.ts new \S+shop$/m,
     { permissions: ["--allow-read"] },
   );
   await refused(
     ["new", shop],
     2,
-    /this program may not read \S+shop\. Run the command with --allow-read=\S+shop --allow-write=\S+shop\.$/m,
+    /may not read \S+shop\. Run: deno run --allow-read --allow-write=\S+shop cli\.ts new \S+shop$/m,
     { permissions: ["--allow-read=src"] },
   );
   assert.deepEqual(await Array.fromAsync(Deno.readDir(folder.path)), []);
