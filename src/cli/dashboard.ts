@@ -5,7 +5,7 @@
  */
 
 import { answer, databaseCommand } from "./args/command.ts";
-import { maybe, number, toggle } from "./args/options.ts";
+import { maybe, number, refuse, toggle } from "./args/options.ts";
 import { stopping } from "./process/signals.ts";
 import { surroundings } from "./process/surroundings.ts";
 
@@ -42,11 +42,10 @@ export const dashboard = databaseCommand({
       authorize: () => ({ name, role: "operate" }),
     });
     using stop = stopping();
-    const server = Deno.serve({
-      port: o.port ?? usualPort,
-      hostname: "127.0.0.1",
-      onListen: () => {},
-    }, (request) => isLocal(request) ? handler(request) : new Response(foreign, { status: 421 }));
+    const server = serve(
+      o.port ?? usualPort,
+      (request) => isLocal(request) ? handler(request) : new Response(foreign, { status: 421 }),
+    );
     const { port } = server.addr;
     const url = `http://127.0.0.1:${port}`;
     await answer({ json: { url, port }, text: `The dashboard is at ${url} until Ctrl-C.` }, json);
@@ -55,6 +54,18 @@ export const dashboard = databaseCommand({
     await Promise.race([server.shutdown(), new Promise((resolve) => setTimeout(resolve, 200))]);
   },
 });
+
+function serve(port: number, handler: Deno.ServeHandler): Deno.HttpServer<Deno.NetAddr> {
+  try {
+    return Deno.serve({ port, hostname: "127.0.0.1", onListen: () => {} }, handler);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    throw refuse(
+      `port ${port} is in use, perhaps by another hark dashboard`,
+      "Give another port, such as --port 0 for a free one.",
+    );
+  }
+}
 
 const foreign =
   "This dashboard answers only to 127.0.0.1 and localhost. Open it by one of these names, " +

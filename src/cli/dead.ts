@@ -17,7 +17,11 @@ export const filter = {
   channel: maybe("--channel", words("CHANNEL"), "Only of this channel."),
   key: maybe("--key", words("KEY"), "Only of this key."),
   error: maybe("--error", words("TEXT"), "Only with this text in the error's message."),
-  diedAfter: maybe("--after", time, "Only dead letters given up at this time or later (ISO 8601)."),
+  diedAfter: maybe(
+    "--after",
+    time,
+    "Only dead letters given up at this time or later: ISO 8601, or 2h for two hours ago.",
+  ),
   diedBefore: maybe("--before", time, "Only dead letters given up before this time (ISO 8601)."),
   fromId: maybe("--from-id", id, "Only this id and above."),
   toId: maybe("--to-id", id, "Only this id and below."),

@@ -41,13 +41,14 @@ export const seek = databaseCommand({
     ["hark seek billing beginning", "everything again"],
     ["hark seek billing now", "skip what is there"],
     ["hark seek billing 2026-11-21T10:00:00Z", "from a time on"],
+    ["hark seek billing 2h", "from two hours ago on"],
     ["hark seek billing 1000 --dry-run", "how much that would deliver again"],
   ],
   options: {
     consumer,
     to: positional(
       beginning("TO", ["beginning", "now", "end"]),
-      "beginning, now (or end), an id, or a time (ISO 8601).",
+      "beginning, now (or end), an id, or a time (ISO 8601, or 2h for two hours ago).",
     ),
     dryRun,
   },
@@ -106,6 +107,7 @@ export const replay = databaseCommand({
   examples: [
     ["hark replay billing --from 1000 --to 2000", "a range of ids"],
     ["hark replay billing --from 2026-11-21T10:00:00Z --channel orders", "since a time"],
+    ["hark replay billing --from 2h", "the last two hours"],
     ["hark replay billing --ids 41,42", "these two"],
     ["hark replay --all-consumers --ids 42", "one, for every consumer that reads it"],
   ],
@@ -113,7 +115,7 @@ export const replay = databaseCommand({
     consumer: optional(consumer),
     allConsumers: toggle("--all-consumers", "Every consumer, instead of one; needs --ids."),
     ids: several(needed("--ids", ids, "Only these notifications. Repeatable.")),
-    from: maybe("--from", place, "The first id, or a time (ISO 8601)."),
+    from: maybe("--from", place, "The first id, or a time (ISO 8601, or 2h for two hours ago)."),
     to: maybe("--to", place, "The last id, or a time. Default: the end of the log."),
     channels: several(
       needed(

@@ -20,7 +20,13 @@ import { print } from "./print/output.ts";
 import { nothingIsRemoved, retentionText } from "./retention.ts";
 import { served } from "./served_by.ts";
 import { stopping } from "./process/signals.ts";
-import { delayedFacts, inboxFacts, relayFacts, scheduleFacts } from "./status_facts.ts";
+import {
+  delayedFacts,
+  inboxFacts,
+  relayFacts,
+  replayFacts,
+  scheduleFacts,
+} from "./status_facts.ts";
 import { surroundings } from "./process/surroundings.ts";
 import { blocks, type Cell, count, facts, plain, tableOf } from "./print/table.ts";
 import {
@@ -160,6 +166,7 @@ function text(
     holdingTable(warnings, "yellow"),
     driftTable(watches),
     facts([
+      ...replayFacts(consumers),
       ["log", `${rows}, ${bytesText(log.bytes)}, schema version ${schemaVersion}`],
       ["retention", retention.length === 0 ? nothingIsRemoved : retentionText(retention)],
       ...delayedFacts(delayed),

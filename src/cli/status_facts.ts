@@ -5,6 +5,7 @@
  */
 
 import type { InboxStatus } from "../inbox/status.ts";
+import type { ConsumerStatus } from "../operate/consumer_status.ts";
 import { endpointsText, type RelayStatus } from "../operate/relays.ts";
 import type { SchedulesStatus } from "../operate/schedules.ts";
 import type { DelayedStatus } from "../operate/status.ts";
@@ -43,6 +44,19 @@ export function scheduleFacts({ count, nextAt, problems }: SchedulesStatus): [st
     text: `${countText(count, "schedule")}, ${next}${wrong}`,
     style: isLate || wrong !== "" ? "yellow" : undefined,
   }]];
+}
+
+/** Consumers that have to make a replay: that counts neither as unread nor as waiting. */
+export function replayFacts(consumers: readonly ConsumerStatus[]): [string, Cell][] {
+  return consumers.filter(({ replays }) => replays > 0).map(({ consumer, replays, serving }) => [
+    "replay",
+    {
+      text: `${named(consumer)} has ${countText(replays, "replay")} to make${
+        serving ? "" : ", and no worker serves it"
+      }: hark consumers show ${shellWord(consumer)}`,
+      style: serving ? undefined : "yellow",
+    },
+  ]);
 }
 
 /** Where relays publish. A relay that waits for its target says so. */

@@ -33,7 +33,7 @@ export const workers = databaseCommand({
         workerText(one.name, one.owner),
         one.alive ? "yes" : { text: "no", style: "yellow" },
         ago(one.joinedAt),
-        until(one.leaseUntil),
+        one.leaseUntil.getTime() > Date.now() ? until(one.leaseUntil) : ago(one.leaseUntil),
         one.listening ? "LISTEN" : { text: "polling only", style: "yellow" },
         one.partitions.join(", ") || "-",
       ],

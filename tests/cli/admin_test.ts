@@ -36,6 +36,8 @@ test("a consumer is moved, replayed, paused and resumed from the shell", async (
   });
   const [, second] = await sql("select channels, next_id::int, to_id::int from hark.replays");
   assert.deepEqual(second, { channels: ["c", "d"], next_id: 1, to_id: 10 });
+  const recent = await jsonOutput(["replay", odd, "--from", "2h", "--dry-run"], { url });
+  assert.equal(recent.again + recent.unread, 10, "of the last two hours");
   const never = ["replay", odd, "--from", "2020-01-01", "--to", "2020-01-02"];
   assert.match(await output(never, { url }), /^the log has nothing in that range/);
 

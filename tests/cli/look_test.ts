@@ -45,7 +45,7 @@ test("hark log show tells what became of a notification", async ({ url, sql }) =
     await output(["log", "show", "1"], { url }),
     /^error of "billing" +(paper ){40}jam$/m,
   );
-  assert.match(text, /^mailer +foreign +0 +- +- +-$/m);
+  assert.match(text, /^mailer +foreign +- +- +- +-$/m);
   const json = await jsonOutput(["log", "show", "3"], { url });
   assert.equal(json.consumers[0].verdict, "unread");
   await refused(["log", "show", "99"], 1, /99 is not in the log/, { url });

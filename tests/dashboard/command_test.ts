@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notify, seek } from "../../mod.ts";
-import { hark, jsonOutput, output } from "../cli/_support/hark.ts";
+import { hark, jsonOutput, output, refused } from "../cli/_support/hark.ts";
 import { test } from "../harness/mod.ts";
 
 test("hark dashboard serves this machine with the rights of its task, and ends in order", async ({ url, use, sql }) => {
@@ -29,6 +29,17 @@ test("hark dashboard serves this machine with the rights of its task, and ends i
   child.kill("SIGTERM");
   assert.equal((await child.ended()).code, 0);
   await reader.cancel().catch(() => {});
+});
+
+test("hark dashboard says that its port is in use, and what to do", async ({ url }) => {
+  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = taken.addr as Deno.NetAddr;
+  await refused(
+    ["dashboard", "--port", String(port)],
+    2,
+    new RegExp(`port ${port} is in use.*--port 0`),
+    { url },
+  );
 });
 
 test("hark acts, workers and dead groups tell what the pages tell", async ({ url, use }) => {

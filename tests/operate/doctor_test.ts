@@ -10,6 +10,7 @@ import {
   type Finding,
   notify,
   type Queryable,
+  replay,
   schedule,
   setRetention,
   watch,
@@ -110,6 +111,17 @@ const faults: readonly Planted[] = [
     code: "unserved",
     problem: /^no worker serves "billing": 1 unread$/,
     remedy: /hark consumers remove billing/,
+  },
+  {
+    fault: "no worker makes a replay",
+    async plant({ sql }, db) {
+      await sql("select hark.notify('orders')");
+      await sql("select hark.register('billing', array['orders'], 'now')");
+      await replay(db, "billing", { from: 1 });
+    },
+    code: "unserved",
+    problem: /^no worker serves "billing": 1 replay to make$/,
+    remedy: /Start a worker/,
   },
   {
     fault: "a consumer was paused and forgotten",

@@ -41,9 +41,11 @@ export function maybeDuration(
   return maybe(name, duration(name, bounds), description);
 }
 
+/** A time, or a duration that is counted back from now. */
 function timeOf(input: string): Date | undefined {
-  if (!/^\d{4}-\d\d-\d\d/.test(input)) return undefined;
-  const time = new Date(input);
+  const back = input === "0" ? undefined : parseDuration(input);
+  if (back === undefined && !/^\d{4}-\d\d-\d\d/.test(input)) return undefined;
+  const time = new Date(back === undefined ? input : Date.now() - back);
   return Number.isNaN(time.getTime()) ? undefined : time;
 }
 
@@ -67,7 +69,7 @@ function readBy<T>(
   });
 }
 
-const timeExample = "a time such as 2026-11-21T10:00:00Z";
+const timeExample = "a time such as 2026-11-21T10:00:00Z, or 2h for two hours ago";
 const idExample = "an id such as 42";
 
 /** A time. */
@@ -93,7 +95,7 @@ export const place = readBy<number | Date>(
   "PLACE",
   1,
   (input) => idOf(input) ?? timeOf(input),
-  `${idExample}, or ${timeExample}`,
+  `${idExample}, ${timeExample}`,
 );
 
 /** A place to begin: one of the words, an id or a time. */
@@ -111,7 +113,7 @@ export function beginning<Word extends string>(
       const [id, time] = [idOf(input), timeOf(input)];
       return id !== undefined ? { id } : time !== undefined ? { time } : undefined;
     },
-    `${words.slice(0, 2).join(", ")}, ${idExample}, or ${timeExample}`,
+    `${words.slice(0, 2).join(", ")}, ${idExample}, ${timeExample}`,
     shown,
   );
 }

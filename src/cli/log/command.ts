@@ -134,7 +134,7 @@ function detailsText(one: NotificationDetails): string {
       ) => [
         consumer,
         state === null ? verdict : `${verdict} (${state})`,
-        attempts,
+        attempts === 0 ? { text: "-", right: true } : attempts,
         nextAttemptAt === null
           ? "-"
           : nextAttempt({ state, due: nextAttemptAt, hasWorker, isPaused }),

@@ -5,7 +5,7 @@
  */
 
 import { durationText, numberText } from "../../show.ts";
-import { sleepsWell } from "../consumer_status.ts";
+import { type ConsumerStatus, sleepsWell } from "../consumer_status.ts";
 import type { Status } from "../status.ts";
 import { ofFlows } from "./diagnose_flows.ts";
 import type { Facts } from "./facts.ts";
@@ -79,8 +79,8 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
         "warning",
         "paused",
         `"${consumer}" was paused ${durationText(Date.now() - pausedAt.getTime())} ago, with ${
-          numberText(unread)
-        } unread`,
+          workText(one)
+        }`,
         `hark resume ${consumer}.`,
         consumer,
       ));
@@ -102,15 +102,24 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
       found.push(find(
         "warning",
         "unserved",
-        `no worker serves "${consumer}": ${numberText(unread)}${
-          unreadCapped ? " or more" : ""
-        } unread${waiting === 0 ? "" : `, ${numberText(waiting)} waiting`}`,
+        `no worker serves "${consumer}": ${workText(one)}`,
         `Start a worker, or hark consumers remove ${consumer} if it is gone for good.`,
         consumer,
       ));
     }
     return found;
   });
+}
+
+/** What a consumer has to do, such as `3 unread, 1 replay to make`. */
+function workText({ unread, unreadCapped, waiting, replays }: ConsumerStatus): string {
+  return [
+    unread > 0 || unreadCapped
+      ? `${numberText(unread)}${unreadCapped ? " or more" : ""} unread`
+      : "",
+    waiting > 0 ? `${numberText(waiting)} waiting` : "",
+    replays > 0 ? `${numberText(replays)} ${replays === 1 ? "replay" : "replays"} to make` : "",
+  ].filter((part) => part !== "").join(", ");
 }
 
 function retention({ oldest }: Facts, { retention, consumers }: Status, find: Find): Finding[] {
