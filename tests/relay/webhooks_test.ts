@@ -71,16 +71,31 @@ test("each notification is posted to its endpoint, signed with that one's secret
   }
 });
 
-test("a dry run does not end the program where the option endpoint rejects", async (context) => {
-  const { make, send } = await setUp(context, () => new Response(), {
-    endpoint: () => Promise.reject(new Error("the lookup failed")),
+test("a dry run shows the endpoint that a function looks up, or why it gives none", async (context) => {
+  const { db, make, server } = await setUp(context, () => new Response(), {
+    endpointTimeout: 200,
+    async endpoint({ payload }) {
+      if (payload === "late") await new Promise(() => {});
+      await Promise.resolve();
+      if (payload === "fails") throw new Error("the lookup failed");
+      if (payload === "none") return undefined;
+      const url = payload === "ftp" ? "ftp://acme.example" : "https://acme.example/hooks";
+      return { name: "acme", url, secret: payload === "short" ? "whsec_abc" : secretOf("acme") };
+    },
   });
-  await send("a", 1, 2);
-  const shown = await Array.fromAsync(make().preview(), ({ to }) => to);
-  assert.deepEqual(
-    shown,
-    [1, 2].map((id) => `the endpoint of notification ${id} of channel "c"`),
-  );
+  const payloads = ["good", "none", "fails", "ftp", "short", "late"];
+  await notifyMany(db, payloads.map((payload) => ({ channel: "c", payload })));
+  const shown = await Array.fromAsync(make().preview(), ({ to, problem }) => to ?? problem!);
+  const of = (id: number) => `notification ${id} of channel "c"`;
+  assert.deepEqual(shown.slice(0, 3), [
+    'endpoint "acme" at https://acme.example',
+    `${of(2)} has no endpoint`,
+    "the lookup failed",
+  ]);
+  assert.match(shown[3]!, /^url is "ftp:"/);
+  assert.match(shown[4]!, /^secret /);
+  assert.match(shown[5]!, /^the option endpoint gave no endpoint of notification 6 .* in 200 ms\./);
+  assert.deepEqual(server.received, []);
 });
 
 test("endpoints that hang and fail hold up no other", async (context) => {
