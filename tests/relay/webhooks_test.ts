@@ -306,7 +306,8 @@ test("a relay or an endpoint that is unknown is said, with those that there are"
   await refused(["relay", "out", "--redrive", "a"], 2, /there is no consumer "out"/, { url });
   const { make, send } = await setUp(context, () => new Response(null, { status: 410 }));
   await make().drain();
-  const none = /^Nothing is left to send again: "out" knows no endpoint "acem" .* missed anything\. /;
+  const none =
+    /^Nothing is left to send again: "out" knows no endpoint "acem" .* missed anything\. /;
   const redrive = (name: string) => ["relay", "out", "--redrive", name];
   const nothing = await ran(redrive("acem"), { url });
   assert.match(nothing.stdout, new RegExp(`${none.source}No endpoint of the relay has;`));
@@ -319,7 +320,10 @@ test("a relay or an endpoint that is unknown is said, with those that there are"
   await refused(["relay", "uot", "--endpoints"], 2, /no consumer "uot"\. Registered are: "out"/, {
     url,
   });
-  assert.match((await ran(redrive("bit"), { url })).stdout, /^"bit" did not fail; 1 notification to be/);
+  assert.match(
+    (await ran(redrive("bit"), { url })).stdout,
+    /^"bit" did not fail; 1 notification to be/,
+  );
 });
 
 test("an endpoint that was redriven can be redriven again, also in JSON", async (context) => {
