@@ -95,7 +95,7 @@ test("a proxy forwards, falls silent, and flows again", EMPTY, async (context) =
 });
 
 test(
-  "a proxy severs what is open, and refuses like a server that is down",
+  "a proxy severs what is open, and lets nobody in until it resumes, on the port that it has",
   EMPTY,
   async (context) => {
     const proxy = context.use(cutProxy(Number(new URL(context.url).port || 5432)));
@@ -108,7 +108,7 @@ test(
 
     await context.client(url);
     proxy.refuse();
-    await assert.rejects(connect(url), { code: /^ECONN(REFUSED|RESET)$/ });
+    await assert.rejects(connect(url), /ECONNRESET|terminated/);
     proxy.resume();
     await context.client(url);
   },
