@@ -198,12 +198,14 @@ begin
     m.running := cardinality(m.stragglers);
     -- After the snapshot: then no complete transaction has drawn a greater id.
     m.max_id := greatest(last.max_id, coalesce(pg_sequence_last_value('hark.log_id_seq'), hark.last_drawn_id()));
-    if m.max_id = last.max_id and last.floor = last.max_id and last.life = m.life
-      and (last.low = last.max_id or not exists (
+    if m.max_id = last.max_id and last.floor = last.max_id and last.life = m.life then
+      -- Apart, because an expression with a query in it runs as a statement.
+      if last.low = last.max_id or not exists (
         select from unnest(last.stragglers, last.lows) t (xid, low)
-        where t.low < last.max_id and pg_visible_in_snapshot(t.xid, m.snapshot)))
-    then
-      return last;
+        where t.low < last.max_id and pg_visible_in_snapshot(t.xid, m.snapshot))
+      then
+        return last;
+      end if;
     end if;
     if looking then
       return null;

@@ -42,7 +42,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   -- Variables, because fields of the marks would be looked up again for each row.
-  finished xid8[] := '{}';
+  finished xid8[]; -- null if there are none
   next_xid constant xid8 := seen.upper;
   seen_nothing constant boolean := seen.number = 0;
   ended constant pg_snapshot := target.snapshot;
@@ -61,6 +61,8 @@ declare
   small constant integer := least(8000, 200000000 / greatest(max_rows, 1));
   -- Comparing with each of many channels would take longer than the rest of the scan.
   many constant boolean := cardinality(channels) > 8;
+  -- An array in a variable is copied each time that it is looked at.
+  sole constant text := case when cardinality(channels) = 1 then channels[1] end;
   converted constant boolean := getdatabaseencoding() <> 'UTF8'; -- as hark.is_converted, which takes longer
   -- False once a row turns out not to be readable. Then each row is read by itself, to find it.
   at_once boolean := true;
@@ -70,12 +72,12 @@ declare
   whole boolean;
   r record;
   c record;
-  kept integer[] := '{}';
-  texts text[] := '{}';
-  header_texts text[] := '{}';
-  bytes bigint := 0;
+  kept integer[];
+  texts text[];
+  header_texts text[];
+  bytes bigint;
   patience timestamptz;
-  cut boolean := false;
+  cut boolean;
 begin
   -- The snapshot of such a transaction may be older than `target`: rows would be missing, and count as read.
   if not starts_with(current_setting('transaction_isolation'), 'read ') then
@@ -99,7 +101,7 @@ begin
     return;
   end if;
   if cardinality(seen.stragglers) > 0 then
-    select coalesce(array_agg(t.xid), '{}'), least(seen.floor, min(t.low)) into finished, bottom
+    select array_agg(t.xid), least(seen.floor, min(t.low)) into finished, bottom
     from unnest(seen.stragglers, seen.lows) t (xid, low) where pg_visible_in_snapshot(t.xid, ended);
   end if;
   bottom := greatest(bottom, after_id);
@@ -161,8 +163,8 @@ begin
           where case when s.id <= complete_through then seen_nothing
               else (s.xid >= next_xid or s.xid = any (finished)) and pg_visible_in_snapshot(s.xid, ended)
             end
-            and (channels is null
-              or case when many then s.channel in (select unnest(channels)) else s.channel = any (channels) end)
+            and case when sole is not null then s.channel = sole when many then s.channel in (select unnest(channels))
+              else channels is null or s.channel = any (channels) end
             and (held is null or hark.partition_of(s.key, s.id, partitions) = any (held))
             and (filter is null or case when at_once then hark.matches(filter, s.key, s.payload, s.headers)
               else hark.may_match(filter, s.key, s.payload, s.headers) end)
@@ -186,6 +188,7 @@ begin
   if not whole then
     -- Unpack one row after the other. How much a compressed value unpacks to is only known then.
     patience := clock_timestamp() + interval '1 second';
+    kept := '{}'; texts := '{}'; header_texts := '{}'; bytes := 0;
     for r in
       select l.id, l.channel, l.key, l.payload, l.headers, f.place
       from unnest(string_to_array(ids, ',')::bigint[]) with ordinality f (id, place)
@@ -240,15 +243,17 @@ $$;
 
 -- What the owner of partitions reads next, for hark.page: up to which mark, and what the consumer reads. That is the mark
 -- given; in a new window without one, where the log is now, as a private mark. If that sees what `seen` sees, it is `seen`.
+--   content  that mark as readers hold it (hark.content_of), which each call of a function would cost again. Null if it is the
+--            mark given.
 --   bounded  the number of partitions is changing: a new window ends where all partitions first read to (the
 --            barrier), whatever mark is given
 create or replace function hark.window(
   consumer text, owner uuid, held integer[], epochs bigint[], wanted hark.marks, is_new boolean,
   seen hark.marks default null
 ) returns table (
-  target hark.marks, channels text[], filter jsonb, partitions integer, bounded boolean
+  target hark.marks, content text, channels text[], filter jsonb, partitions integer, bounded boolean
 )
-language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp set datestyle = 'ISO'
 -- Planning would take longer than running.
 set plan_cache_mode = force_generic_plan
 as $$
@@ -256,24 +261,34 @@ declare
   served integer;
   barrier bigint;
 begin
-  select (
-      -- One by one: the planner cannot estimate how many there are.
-      select count(*) from unnest(held, epochs) h (partition, epoch)
-      cross join lateral (
-        select from hark.partitions s
-        where s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2 limit 1
-      ) s
-    ), k.barrier, k.channels, k.filter, k.partitions
-  into served, barrier, channels, filter, partitions
-  from hark.consumers k where k.name = $1;
+  if cardinality(held) = 1 then
+    -- Of all that a look has to prepare, the list would be a tenth.
+    select 1, k.barrier, k.channels, k.filter, k.partitions
+    into served, barrier, channels, filter, partitions
+    from hark.consumers k, hark.partitions s
+    where k.name = $1 and s.consumer = $1 and s.partition = held[1] and s.epoch = epochs[1] and s.owner = $2;
+  else
+    select (
+        -- One by one: the planner cannot estimate how many there are.
+        select count(*) from unnest(held, epochs) h (partition, epoch)
+        cross join lateral (
+          select from hark.partitions s
+          where s.consumer = $1 and s.partition = h.partition and s.epoch = h.epoch and s.owner = $2 limit 1
+        ) s
+      ), k.barrier, k.channels, k.filter, k.partitions
+    into served, barrier, channels, filter, partitions
+    from hark.consumers k where k.name = $1;
+  end if;
   if served is distinct from cardinality(held) then
     perform hark.raise_fenced($1, $3);
   end if;
   bounded := barrier is not null;
   if is_new and bounded then
     select (k.mark).* into strict target from hark.kept_marks k where k.number = barrier;
+    content := target::text;
   elsif wanted is null then
     target := hark.new_mark(false, false, true, seen);
+    content := target::text;
   else
     target := wanted;
   end if;

@@ -37,8 +37,8 @@ const listed: Staging = {
   breaks: [{
     rule: "when it is not asked whether one of them has ended",
     in: "hark.new_mark",
-    from: "and (last.low = last.max_id or not exists (",
-    to: "and (true or last.low = last.max_id or not exists (",
+    from: "if last.low = last.max_id or not exists (",
+    to: "if true or last.low = last.max_id or not exists (",
   }],
   stage: async (lab) => {
     const reader = await UnregisteredReader.open(await lab.client(), ["c"]);
@@ -59,7 +59,7 @@ const silent: Staging = {
     in: "hark.new_mark",
     from: "where t.low < last.max_id and pg_visible_in_snapshot(t.xid, m.snapshot)",
     to: "where t.low <= last.max_id and pg_visible_in_snapshot(t.xid, m.snapshot)",
-    also: { from: "and (last.low = last.max_id or not exists (", to: "and (not exists (" },
+    also: { from: "if last.low = last.max_id or not exists (", to: "if not exists (" },
   }],
   stage: async (lab) => {
     const client = await lab.client();

@@ -16,15 +16,16 @@ import { type PackedPage, pageColumns } from "./page.ts";
 // nothing depends on it.
 //
 // A window that is opened here ends at a private mark, which the same statement makes. So a woken reader
-// asks once.
-const readSql = `select ${pageColumns}, w.bounded, hark.wants_cut(w.target) as wants_cut,
- case when $6::bigint is distinct from (w.target).number then hark.content_of(w.target) end as target,
+// asks once. (Without offset 0 the mark that is seen would be parsed twice.)
+const readSql =
+  `select ${pageColumns}, w.bounded, hark.wants_cut(w.target) as wants_cut, w.content as target,
  pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited
-from hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5::text::hark.marks,
- $7::boolean, $8::text::hark.marks) w,
-lateral hark.page($8::text::hark.marks, w.target, $9::bigint, $10::bigint, w.channels, $11::integer, $12::bigint,
- $13::integer, $14::text::hark.marks, w.filter, w.partitions,
- case when w.partitions > cardinality($3::text::integer[]) then $3::text::integer[] end, $15::text) g`;
+from (select $7::text::hark.marks as seen offset 0) p,
+lateral hark.window($1::text, $2::uuid, $3::text::integer[], $4::text::bigint[], $5::text::hark.marks, $6::boolean,
+ p.seen) w,
+lateral hark.page(p.seen, w.target, $8::bigint, $9::bigint, w.channels, $10::integer, $11::bigint,
+ $12::integer, $13::text::hark.marks, w.filter, w.partitions,
+ case when w.partitions > cardinality($3::text::integer[]) then $3::text::integer[] end, $14::text) g`;
 
 /** A place in a window, or where one begins. */
 export interface Place {
@@ -56,7 +57,6 @@ export function askPage(
       numbersText(held.map((one) => one.number)),
       numbersText(held.map((one) => one.epoch)),
       target?.content ?? null,
-      target?.number ?? null,
       lastId === undefined,
       seen.content,
       lastId ?? null,
