@@ -58,7 +58,8 @@ const benches: Readonly<Record<string, Bench>> = {
     spawns: false,
   },
   replica: {
-    about: "A replay, subscriptions and streams on a standby: what they cost the primary",
+    about:
+      "A replay, hark tail, subscriptions and streams on a standby: what they cost the primary",
     spawns: true,
     runs: "cat",
   },

@@ -1,8 +1,10 @@
 /**
- * Reading from a standby: what it costs the primary. A replay of a long log, and many subscriptions and clients of
- * streams while notifications are published at a rate: with the readers on the primary, on its standby, and,
- * for the rate, without readers. Prints what the readers asked of the primary, the processor time of
- * the primary's processes, and how long a notification takes from the call of `notify` to the loop or the socket.
+ * Reading from a standby: what it costs the primary. A replay of a long log; and `hark tail`, many subscriptions, and
+ * clients of streams while notifications are published at a rate: with the readers on the primary, on its standby,
+ * and, for the rate, without readers. Prints what the readers asked of the primary, the processor time of the primary's
+ * processes, and how long a notification takes from the call of `notify` to the line, the loop or the socket.
+ *
+ * It fails unless the replay, the tail and each subscription saw each id once that was published.
  *
  *     deno task bench replica [--rows 1000000] [--readers 100] [--clients 100] [--rate 100] [--seconds 20] [--json]
  *
@@ -18,6 +20,8 @@ import { standbyOf } from "../tests/faults/_support/standby.ts";
 import { fillLog } from "./fill.ts";
 import { flags, round, say } from "./flags.ts";
 import { pause, quantile } from "./own.ts";
+import { checkIds } from "./replica/ids.ts";
+import { type Printed, Tail } from "./replica/tail.ts";
 import { Clients } from "./streams/process.ts";
 import { print, type Row } from "./table.ts";
 
@@ -97,23 +101,42 @@ async function measured(work: () => Promise<unknown>) {
   };
 }
 
-async function replay(db: Database): Promise<void> {
-  let count = 0;
-  for await (const _ of subscribe(db, "old", { from: "beginning", follow: false })) count++;
-  if (count !== total) throw new Error(`${count} of ${total} came`);
+async function replay(db: Database): Promise<number[]> {
+  const seen: number[] = [];
+  for await (const { id } of subscribe(db, "old", { from: "beginning", follow: false })) {
+    seen.push(id);
+  }
+  return seen;
 }
+
+/** What a replay has, which is not about single notifications. */
+const none = { "p50, ms": null, "p99, ms": null };
 
 /** The time by a clock that processes share, in ms. */
 const clock = () => performance.timeOrigin + performance.now();
 
-/** Publishes at the rate, with a time in each payload. */
-async function publish(): Promise<void> {
+/** Publishes at the rate, with a time in each payload. Returns the ids. */
+async function publish(channel = "live"): Promise<number[]> {
   await using db = await connect(primary.url);
   const begun = performance.now();
+  const ids: number[] = [];
   for (let n = 0; n < rate * seconds; n++) {
     await pause(Math.max(0, begun + n * 1000 / rate - performance.now()));
-    await notify(db, "live", { at: clock() });
+    ids.push(await notify(db, channel, { at: clock() }));
   }
+  return ids;
+}
+
+/** Waits until what was published has come. On a busy machine that may be later than what is measured. */
+async function come(times: readonly number[], count: number): Promise<void> {
+  const deadline = performance.now() + 15_000;
+  while (times.length < count && performance.now() < deadline) await pause(50);
+}
+
+/** The middle and the late ones of times from `notify` to the reader. */
+function spread(times: readonly number[]) {
+  if (times.length === 0) return none;
+  return { "p50, ms": round(quantile(times, 0.5)), "p99, ms": round(quantile(times, 0.99)) };
 }
 
 async function live(db: Database | undefined) {
@@ -124,26 +147,52 @@ async function live(db: Database | undefined) {
     const begun = Promise.withResolvers<void>();
     ready.push(begun.promise);
     const options = { signal: end.signal, onReady: begun.resolve };
-    for await (const { payload } of subscribe(db, "live", options)) {
+    const seen: number[] = [];
+    for await (const { id, payload } of subscribe(db, "live", options)) {
       times.push(clock() - payload.at);
+      seen.push(id);
     }
+    return seen;
   });
   await Promise.all(ready);
   await pause(2000);
+  let published: number[] = [];
   const found = await measured(async () => {
-    await publish();
+    published = await publish();
     await pause(3000);
   });
+  await come(times, published.length * reading.length);
   end.abort();
-  await Promise.all(reading);
-  if (db !== undefined && times.length !== rate * seconds * readers) {
-    throw new Error(`${times.length} of ${rate * seconds * readers} came`);
+  for (const [i, seen] of (await Promise.all(reading)).entries()) {
+    checkIds(`subscription ${i}`, seen, published);
   }
-  return {
-    ...found,
-    "p50, ms": times.length === 0 ? null : round(quantile(times, 0.5)),
-    "p99, ms": times.length === 0 ? null : round(quantile(times, 0.99)),
+  return { ...found, ...spread(times) };
+}
+
+/** The same with one `hark tail`, in a process of its own. */
+async function tailed(replica: string | undefined) {
+  const times: number[] = [];
+  const channel = `tail of ${replica === undefined ? "the primary" : "the standby"}`;
+  await using publisher = await connect(primary.url);
+  const first = await notify(publisher, channel, { at: clock() });
+  const begun = Promise.withResolvers<void>();
+  const note = ({ payload }: Printed) => {
+    times.push(clock() - payload.at);
+    begun.resolve();
   };
+  const where = { url: asReader(primary.url), replica };
+  await using tail = new Tail(channel, first, where, note);
+  await begun.promise;
+  await pause(2000);
+  times.length = 0;
+  let published: number[] = [];
+  const found = await measured(async () => {
+    published = await publish(channel);
+    await pause(3000);
+  });
+  await come(times, published.length);
+  checkIds("hark tail", tail.printed.map(({ id }) => id), [first, ...published]);
+  return { ...found, ...spread(times) };
 }
 
 /** The same with clients of streams, in a process of their own. */
@@ -174,7 +223,9 @@ async function streamed(db: Database) {
 }
 
 const rows: Row[] = [];
-const none = { "p50, ms": null, "p99, ms": null };
+const filled: number[] =
+  (await once(primary.url, "select id::int from hark.log where channel = 'old'"))
+    .map(({ id }) => id);
 for (const [where, replica] of [["primary", undefined], ["standby", standby.url]] as const) {
   say(`a replay on the ${where}`);
   const db = await connect(
@@ -182,7 +233,9 @@ for (const [where, replica] of [["primary", undefined], ["standby", standby.url]
     replica === undefined ? {} : { replica: asReader(replica) },
   );
   const work = `replay of ${total} rows, read from the ${where}`;
-  rows.push({ work, ...await measured(() => replay(db)), ...none });
+  let seen: number[] = [];
+  rows.push({ work, ...await measured(async () => seen = await replay(db)), ...none });
+  checkIds(work, seen, filled);
   await db.close();
 }
 say("no readers");
@@ -190,6 +243,11 @@ rows.push({ work: `${rate}/s, no readers`, ...await live(undefined) });
 for (const [where, replica] of [["primary", undefined], ["standby", standby.url]] as const) {
   const on = () =>
     connect(asReader(primary.url), replica === undefined ? {} : { replica: asReader(replica) });
+  say(`hark tail: ${where}`);
+  rows.push({
+    work: `${rate}/s, hark tail on the ${where}`,
+    ...await tailed(replica === undefined ? undefined : asReader(replica)),
+  });
   {
     say(`${readers} subscriptions: ${where}`);
     await using db = await on();

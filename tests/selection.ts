@@ -112,7 +112,7 @@ const SLOW: Readonly<Record<string, number>> = {
   "tests/waking/load_test.ts": 28,
   "tests/waking/row_test.ts": 24,
   "tests/windows/floor_test.ts": 9,
-  "tests/windows/orders_test.ts": 15,
+  "tests/windows/orders_test.ts": 40,
   "tests/windows/publish_order_test.ts": 16,
 };
 

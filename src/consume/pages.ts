@@ -12,6 +12,7 @@ import { ownConnection, type Queryable } from "../database/queryable.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
 import { Link } from "./link.ts";
 import { EphemeralReader } from "./read/ephemeral_reader.ts";
+import { LookTime } from "./read/look_pace.ts";
 import { pace, unheardPace } from "./read/pace.ts";
 import type { Page, PageRow } from "./read/page.ts";
 import { replicaOf } from "./read/replica.ts";
@@ -127,6 +128,7 @@ export async function* pages(
     // When to look at delayed notifications again, even if other notifications never end.
     let dueAt = 0;
     let nudges = -1;
+    const looks = new LookTime();
     const standing = { busyAt: performance.now(), found: 0, lookTime: 0 };
     while (!over.aborted) {
       let page: Page;
@@ -135,7 +137,8 @@ export async function* pages(
         const session = link.alive();
         const asked = performance.now();
         page = await seat.read(session);
-        standing.lookTime += (performance.now() - asked - standing.lookTime) / 8;
+        looks.note(performance.now() - asked);
+        standing.lookTime = looks.least;
         const gap = reader.takeGap();
         if (gap !== undefined) onGap(gap);
         link.worked();

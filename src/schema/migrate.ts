@@ -203,11 +203,12 @@ export async function requireSchema(db: Queryable): Promise<void> {
 }
 
 /**
- * Finds the reason for an error of a running program. If a call is missing in the schema, another
- * version was installed while the program ran; the result is then that error.
+ * Finds the reason for an error of a running program. A call may be missing in the schema, or a column
+ * in a function that had to wait for an upgrade. If another version was installed while the program
+ * ran, the result is that error.
  */
 export async function withSchemaReason(db: Queryable, error: HarkError): Promise<HarkError> {
-  if (error.code !== "NO_SCHEMA") return error;
+  if (error.code !== "NO_SCHEMA" && error.code !== "DATABASE") return error;
   try {
     await requireSchema(db);
   } catch (reason) {

@@ -97,3 +97,33 @@ test("a schema that goes away under a running consumer ends it, and says why", a
   await assert.rejects(running, { code: "NO_SCHEMA" });
   await assert.rejects(reading, { code: "NO_SCHEMA" });
 });
+
+/** For each part of a worker's work a column that a newer schema might not have. */
+const columns = {
+  acknowledging: "partitions.handled",
+  reading: "kept_marks.mark",
+  leasing: "processes.lease_until",
+};
+for (const [work, column] of Object.entries(columns)) {
+  test(`a schema that is upgraded under a consumer ends it, and says so: ${work}`, async (context) => {
+    const db = context.use(await connect(context.url));
+    const handled = Promise.withResolvers<void>();
+    const running = new Consumer(db, {
+      id: "c",
+      channels: "c",
+      lease: 1000,
+      handle: () => handled.resolve(),
+    })
+      .run();
+    running.catch(() => {});
+    await notify(db, "c", 1);
+    await handled.promise;
+    // What a statement finds that had to wait for the upgrade.
+    const [table, name] = column.split(".");
+    await context.sql(
+      `begin; alter table hark.${table} rename ${name} to other; update hark.schema_version set version = '7.0.0'; commit`,
+    );
+    await notify(db, "c", 2);
+    await assert.rejects(running, { code: "SCHEMA_NEW", remedy: /newer version of Hark/ });
+  });
+}

@@ -12,6 +12,7 @@ import type { State } from "../state/state.ts";
 import { Caution } from "./caution.ts";
 import { cut } from "./cut.ts";
 import { looking } from "./look.ts";
+import { LookTime } from "./look_pace.ts";
 import { unheardPace } from "./pace.ts";
 import { SharedReads } from "./shared_reads.ts";
 import type { ReadPage, WindowReader } from "./window_reader.ts";
@@ -38,8 +39,7 @@ export class Fetcher {
   /** How many rows were read so far. */
   #found = 0;
   #span = 0;
-  /** How long a look took recently, in milliseconds. */
-  #lookTime = 0;
+  readonly #lookTime = new LookTime();
   readonly #caution: Caution;
   readonly #shared: SharedReads;
 
@@ -102,7 +102,7 @@ export class Fetcher {
       // that it never reads.
       found: this.#state.readsAll ? this.#found : undefined,
       commitTime: this.#state.commitTime,
-      lookTime: this.#lookTime,
+      lookTime: this.#lookTime.least,
     };
   }
 
@@ -202,7 +202,7 @@ export class Fetcher {
       if (!reader.inWindow && !reader.open(reader.settled ? undefined : mark, rung)) continue;
       const took = await this.#readPage(session, reader, room);
       if (!opens || took === undefined) continue;
-      this.#lookTime += (took - this.#lookTime) / 8;
+      this.#lookTime.note(took);
       mark ??= reader.end;
     }
   }

@@ -11,26 +11,11 @@ import { translated } from "../../database/translate.ts";
 import type { Standing, Wakes } from "../state/context.ts";
 import { renewByHeartbeat, SleeperRow, sleepTime } from "../state/sleepers.ts";
 import { fallTime, LoadMeter, riseTime } from "./load_meter.ts";
+import { glance, LookPace } from "./look_pace.ts";
 import { stayAsleep } from "./renewals.ts";
 
 /** How long the row of a reader lasts that renews nothing: longer than it sleeps, in milliseconds. */
 const longest = 86_400_000 + 600_000;
-/**
- * How often an awake reader looks at the log, in milliseconds. The second value applies after
- * nothing came for `awhile`. A reader that falls asleep begins with the first.
- */
-const glance = 3;
-const idleGlance = 10;
-const awhile = 200;
-/**
- * If looks find this many a millisecond, the reader spends no more than this share of its time on looks,
- * unless it would then wait for longer than this from one to the next, in milliseconds. What that saves
- * is worth more than the milliseconds by which a notification comes later.
- */
-const many = 1.5;
-const lookShare = 0.1;
-const longestPause = 20;
-
 /**
  * Rings a reader's bell often enough that nothing is missed.
  *
@@ -56,8 +41,7 @@ export class Wakeup implements Wakes {
   /** When to look next, while the reader is awake or falls asleep. */
   #next = -Infinity;
   #step = glance;
-  /** How many the reader had found when it last looked while awake, and when that was. */
-  #looked = { count: 0, at: -Infinity };
+  readonly #pace = new LookPace();
   /** The transactions to be waited for, as PostgreSQL writes an array. */
   #awaited = "{}";
   /** Measures the NOTIFYs heard while asleep, and the notifications found while awake. */
@@ -188,23 +172,18 @@ export class Wakeup implements Wakes {
 
   /** While awake: looks, or falls asleep if there is nothing to see. */
   async #watch(session: Queryable, standing: Standing, now: number): Promise<void> {
-    const { drained, full, busyAt, found, lookTime } = standing;
+    const { drained, full, lookedAt } = standing;
     if (this.#load.isHigh) this.#measure(standing, now);
     if (drained && !full && !this.#load.isHigh) {
       await this.#arm(session, now);
       return;
     }
-    // Another reader has looked for this one.
-    const step = now - busyAt < awhile ? glance : idleGlance;
-    this.#next = Math.max(this.#next, (standing.lookedAt ?? -Infinity) + step);
+    // Another reader may have looked for this one.
+    if (lookedAt !== undefined) {
+      this.#next = Math.max(this.#next, lookedAt + this.#pace.after(standing, now));
+    }
     if (now >= this.#next && !full) {
-      const { count, at } = this.#looked;
-      const isMuch = found !== undefined && found - count >= many * (now - at);
-      this.#looked = { count: found ?? 0, at: now };
-      const pause = isMuch
-        ? Math.min(longestPause, Math.max(glance, lookTime / lookShare))
-        : glance;
-      this.#next = now + (now - busyAt < awhile ? pause : idleGlance);
+      this.#next = now + this.#pace.next(standing, now);
       this.#bell.ring();
     }
   }

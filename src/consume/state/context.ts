@@ -75,7 +75,7 @@ export interface Standing {
   readonly found: number | undefined;
   /** How long a commit took recently, with the round trip, in milliseconds. */
   readonly commitTime: number | undefined;
-  /** How long a look took recently, in milliseconds. */
+  /** The least time that a look took recently, in milliseconds. */
   readonly lookTime: number;
   /** When the log was last looked at for the reader, if others have that done for it too. */
   readonly lookedAt?: number | undefined;

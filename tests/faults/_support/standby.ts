@@ -5,7 +5,7 @@
  */
 
 import { join } from "node:path";
-import { startEmbedded } from "../../../src/embedded/mod.ts";
+import { startEmbedded, type StopMode } from "../../../src/embedded/mod.ts";
 import { once, type OwnServer, type Row, until } from "../../harness/mod.ts";
 
 /** A standby, to be promoted or to be read. */
@@ -14,8 +14,8 @@ export interface Standby extends AsyncDisposable {
   readonly port: number;
   /** Runs one statement on a connection of its own. */
   sql(text: string, values?: unknown[]): Promise<Row[]>;
-  /** Stops it. Nothing happens if it is stopped already. */
-  stop(): Promise<void>;
+  /** Stops it, unless told otherwise in the mode "fast". Nothing happens if it is stopped already. */
+  stop(mode?: StopMode): Promise<void>;
   /** Starts it again on the same port. */
   start(): Promise<void>;
   /** Makes it a primary. */
@@ -63,7 +63,7 @@ export async function standbyOf(
     url: server.url,
     port: server.port,
     sql,
-    stop: () => server.stop("fast"),
+    stop: (mode = "fast") => server.stop(mode),
     start: () => server.start(),
     async promote() {
       await sql("select pg_promote()");
