@@ -12,26 +12,13 @@
  */
 
 import { statfs } from "node:fs/promises";
-import { join } from "node:path";
 import config from "../deno.json" with { type: "json" };
-import { type EmbeddedServer, startEmbedded } from "../src/embedded/mod.ts";
 import { connect, disconnect } from "./harness/connect.ts";
 import { removePrepared } from "./harness/own_server.ts";
 import { dropRun, newRunPrefix } from "./harness/template.ts";
+import { startThrowaway, type Throwaway } from "./harness/throwaway.ts";
 import { readTimes, Reporter } from "./report.ts";
 import { plan, removeEntries, selected } from "./selection.ts";
-
-/**
- * Settings of the throwaway server. Nothing has to survive its end, and no background work takes
- * time or transaction numbers from the tests.
- */
-const SETTINGS: Readonly<Record<string, string>> = {
-  synchronous_commit: "off",
-  checkpoint_timeout: "1h",
-  max_wal_size: "8GB",
-  max_connections: "300",
-  autovacuum: "off",
-};
 
 /** Free bytes that the server's disk needs if the databases of a run stay until its end: 10 MB each. */
 const ROOM = 20e9;
@@ -48,48 +35,35 @@ async function main(args: string[]): Promise<number> {
   // The terminal sends Ctrl-C to the tests as well: wait for them, then remove what is theirs in order.
   const wait = () => {};
   Deno.addSignalListener("SIGINT", wait);
-  let server: EmbeddedServer | undefined;
+  let throwaway: Throwaway | undefined;
   const run = newRunPrefix();
   let url = Deno.env.get("DATABASE_URL");
   try {
     if (!url) {
-      const version = Deno.env.get("HARK_TEST_PG");
-      server = await startEmbedded({
-        ephemeral: true,
-        settings: SETTINGS,
-        ...(version ? { version } : {}),
-      });
-      await trustAll(server);
-      console.log(`PostgreSQL ${server.version}, a throwaway server on port ${server.port}`);
-      url = server.url;
+      throwaway = await startThrowaway();
+      const { version, port, url: its, memory } = throwaway;
+      const where = memory === undefined ? "" : ", its databases in memory";
+      console.log(`PostgreSQL ${version}, a throwaway server on port ${port}${where}`);
+      url = its;
     }
-    const report = await runTests(args, url, run);
+    const keeps = throwaway?.memory === undefined && await hasRoom(url);
+    const report = await runTests(args, url, run, keeps);
     const { passed, failed, skipped } = report.counts ?? { passed: 0, failed: 1, skipped: 0 };
     console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
     return report.code !== 0 ? report.code : failed > 0 || passed === 0 ? 1 : 0;
   } finally {
-    if (server === undefined && url) {
+    if (throwaway === undefined && url) {
       await dropRun(url, run).catch((error) => console.error(error));
     }
     await removeEntries(run);
     await removePrepared(run);
-    await server?.[Symbol.asyncDispose]();
+    await throwaway?.[Symbol.asyncDispose]();
     Deno.removeSignalListener("SIGINT", wait);
   }
 }
 
-/**
- * Lets every role in without its password. To prove a password takes server and client more work than
- * all else of a connection, and tests make thousands. Tests of passwords have servers of their own.
- */
-async function trustAll({ dataDir, url }: EmbeddedServer): Promise<void> {
-  await Deno.writeTextFile(join(dataDir, "pg_hba.conf"), "host all all 127.0.0.1/32 trust\n");
-  const client = await connect(url);
-  await client.query("select pg_reload_conf()");
-  await disconnect(client);
-}
-
-async function runTests(args: string[], url: string, run: string) {
+/** Runs them. `keeps` says whether the databases stay until the run's end. */
+async function runTests(args: string[], url: string, run: string, keeps: boolean) {
   const host = new URL(url).hostname;
   const colour = Deno.stdout.isTerminal() && !Deno.noColor;
   const { files, flags } = await selected(args);
@@ -113,7 +87,7 @@ async function runTests(args: string[], url: string, run: string) {
       DATABASE_URL: url,
       DENO_JOBS: Deno.env.get("DENO_JOBS") ?? String(jobs),
       HARK_TEST_RUN: run,
-      ...(await hasRoom(url) ? {} : { HARK_TEST_DROP: "1" }),
+      ...(keeps ? {} : { HARK_TEST_DROP: "1" }),
       HARK_TEST_PATIENCE: Deno.env.get("HARK_TEST_PATIENCE") ?? String(await patience(url)),
       ...(colour ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }),
     },

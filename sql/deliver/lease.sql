@@ -396,8 +396,8 @@ $$;
 -- the others give partitions back. Further partitions are claimed as by any worker. Returns
 --   entered   it is a worker, and owns a partition
 --   busy      living workers own all partitions or are about to, or other transactions hold the rows of the rest
---   register  there is no such consumer, or it has another definition or a version below the given one. Also if all is
---             served: registration refuses a definition that the living workers do not have, or takes the consumer over
+--   register  there is no such consumer, or it has another definition or a version below the given one, also if that
+--             changed during the call. Also if all is served: registration refuses a definition that the living workers do not have, or takes the consumer over
 --   join      become a worker as any other: the consumer is paused, its row is locked, or the number of its
 --             partitions is about to change
 -- Most drains of many are busy. Those in a new session are told soonest without PL/pgSQL.
@@ -476,6 +476,10 @@ begin
   end loop;
   delete from hark.workers w where w.consumer = $1 and w.owner = $2;
   delete from hark.processes p where p.id = $3 and is_new;
-  return 'busy';
+  -- If the definition has changed since, no worker need serve the partitions. To register again tells that.
+  return case when exists (
+    select from hark.consumers c where c.name = $1
+      and hark.tag_of(c.generation, c.created_at) = hark.tag_of(known.generation, known.created_at)
+  ) then 'busy' else 'register' end;
 end
 $$;

@@ -16,7 +16,7 @@ as $$ select coalesce(array_agg(distinct n.name collate "C" order by n.name coll
 -- version than the stored one changes nothing, so an old worker that restarts changes nothing either.
 --
 -- `given_up` are channels that the consumer no longer reads although it had unread notifications there, `unread`
--- is their number, counted up to 10,000.
+-- is their number, counted up to 10,000, and `unread_from` is the first of them.
 --
 -- The start "position" is one from outside of the database, for hark.resume_position: `start_place` has its arguments.
 -- `repeats` and `gap` are what that returns.
@@ -33,7 +33,7 @@ create or replace function hark.register(
   filter jsonb default null, transactional boolean default false, partitions integer default 1,
   channel_starts jsonb default null, version integer default 0, start_place text[] default null,
   out is_new boolean, out given_up text[], out unread bigint, out skipped bigint, out skipped_from bigint,
-  out repeats boolean, out gap bigint
+  out repeats boolean, out gap bigint, out unread_from bigint
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -96,7 +96,7 @@ begin
       perform hark.refuse_definition(known, $2);
     end if;
     gone := array(select n.name from unnest(known.channels) n (name) where n.name <> all ($2));
-    select array_agg(distinct u.channel order by u.channel), count(*) into given_up, unread
+    select array_agg(distinct u.channel order by u.channel), count(*), min(u.id) into given_up, unread, unread_from
     from hark.unread_of($1, 10000) u where u.channel = any (gone);
     added := array(select n.name from unnest($2) n (name) where n.name <> all (known.channels));
     update hark.consumers c set channels = $2, filter = $6, transactional = $7, generation = c.generation + 1

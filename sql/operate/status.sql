@@ -19,7 +19,7 @@ as $$ select v.functions from hark.schema_version v $$;
 create or replace function hark.unread_of(
   consumer text, max_count bigint, max_scanned bigint default 1000000, until timestamptz default 'infinity'
 ) returns table (
-  partition integer, published timestamptz, channel text
+  partition integer, published timestamptz, channel text, id bigint
 )
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 -- A range scan of the primary key, row by row, whatever the statistics say. There are few partitions.
@@ -45,7 +45,7 @@ as $$
     select distinct u.channel from hark.consumers c cross join lateral unnest(c.channels) u (channel) where c.name = $1
   )
   (
-    select p.partition, l.created_at, l.channel
+    select p.partition, l.created_at, l.channel, l.id
     from (
       -- The channel first: on a log that others keep busy, it leaves few rows for all that takes longer.
       select l.id, l.xid, l.channel, l.key, l.payload, l.headers, l.created_at
@@ -63,7 +63,7 @@ as $$
     limit $2
   )
   union all
-  select null, null, null
+  select null, null, null, null
   where exists (select from range r where exists (select from hark.log l where l.id > r.to_id and l.id <= r.through))
     or clock_timestamp() >= $4 and exists (select from range) and exists (
       select from hark.consumers c where c.name = $1 and c.filter is not null

@@ -13,12 +13,7 @@ declare
   made bigint;
 begin
   if (isfinite($5) and $5 <= clock_timestamp() + interval '3653 days') is not true then
-    if isfinite($5) then
-      raise exception 'deliver_at is %, which is more than 10 years ahead', $5
-        using errcode = 'HK006', hint = 'Give a time within 10 years.';
-    end if;
-    raise exception 'a notification cannot be delivered at %', coalesce($5::text, 'null')
-      using errcode = 'HK006', hint = 'Give a time, or publish it at once with hark.notify.';
+    perform hark.refuse_time($5);
   end if;
   if $1 is null or $1 = '' or char_length($1) > 200 or char_length($3) > 1000 or $4 is not null and jsonb_typeof($4) <> 'object' then
     perform hark.refuse($1, $3, $4);
@@ -39,6 +34,22 @@ end
 $$;
 comment on function hark.notify_at(text, jsonb, text, jsonb, timestamptz) is
   'Stores a notification to be delivered at a time; returns its number, for hark.cancel_delayed.';
+
+-- Refuses a time of delivery that is missing, infinite or too far ahead. `place` is as hark.refuse has it.
+create or replace function hark.refuse_time(deliver_at timestamptz, place bigint default null) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  shown_place text := coalesce('notification ' || $2 || ' of the array: ', '');
+begin
+  if isfinite($1) then
+    raise exception '%deliver_at is %, which is more than 10 years ahead', shown_place, $1
+      using errcode = 'HK006', hint = 'Give a time within 10 years.';
+  end if;
+  raise exception '%a notification cannot be delivered at %', shown_place, coalesce($1::text, 'null')
+    using errcode = 'HK006', hint = 'Give a time, or publish it at once with hark.notify.';
+end
+$$;
 
 -- The role that a session acts as: the role of SET ROLE, else the role of its login. A function that is
 -- SECURITY DEFINER cannot learn the current_user of its caller. A pooler's clients that share a login and use
@@ -255,7 +266,7 @@ $$;
 -- an open transaction that took the same key. If this transaction's snapshot is older than that (REPEATABLE
 -- READ and above), PostgreSQL raises 40001. The caller must then retry the transaction.
 create or replace function hark.take_dedupe(
-  channel text, dedupe_key text, within interval,
+  channel text, dedupe_key text, within interval, place bigint default null,
   out taken boolean, out id bigint, out delayed bigint
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -264,14 +275,15 @@ declare
   known hark.dedupe;
 begin
   if $1 is null or $1 = '' or char_length($1) > 200 then
-    perform hark.refuse($1, null, null);
+    perform hark.refuse($1, null, null, $4);
   end if;
   if $2 is null or char_length($2) not between 1 and 200 then
-    raise exception 'dedupe_key %', coalesce('has ' || char_length($2) || ' characters', 'is null')
+    raise exception '%dedupe_key %', coalesce('notification ' || $4 || ' of the array: ', ''),
+      coalesce('has ' || char_length($2) || ' characters', 'is null')
       using errcode = 'HK006', hint = 'Give 1 to 200 characters.';
   end if;
   if $3 is null or $3 <= interval '0' or $3 > interval '3653 days' then
-    raise exception 'within is %', coalesce($3::text, 'null')
+    raise exception '%within is %', coalesce('notification ' || $4 || ' of the array: ', ''), coalesce($3::text, 'null')
       using errcode = 'HK006', hint = 'Give an interval above 0, of at most 10 years.';
   end if;
   taken := true;
@@ -339,6 +351,10 @@ as $$
 declare
   n record;
 begin
+  if $1 is null then
+    raise exception 'notifications is null'
+      using errcode = 'HK006', hint = 'Give an array, such as [{"channel": "orders"}].';
+  end if;
   -- Take all keys first, in the same order in every call. Two calls that share keys then wait for each other
   -- and do not deadlock.
   for n in
@@ -349,7 +365,8 @@ begin
     where k.dedupe_key is not null
     order by k.channel collate "C", k.dedupe_key collate "C", k.place
   loop
-    perform hark.take_dedupe(n.channel, n.dedupe_key, hark.as_interval('within', coalesce(n.within_ms, 86400000)));
+    perform hark.take_dedupe(
+      n.channel, n.dedupe_key, hark.as_interval('within', coalesce(n.within_ms, 86400000), n.place), n.place);
   end loop;
   for n in
     select k.*
@@ -361,16 +378,26 @@ begin
     ) with ordinality as k (channel, payload, key, headers, delay_ms, deliver_at, dedupe_key, within_ms, place)
     order by k.place
   loop
+    -- Here, as the functions below do not know the place.
+    if n.channel is null or n.channel = '' or char_length(n.channel) > 200 or char_length(n.key) > 1000
+      or jsonb_typeof(n.headers) <> 'object'
+    then
+      perform hark.refuse(n.channel, n.key, n.headers, n.place);
+    end if;
     if n.delay_ms is not null then
       if n.deliver_at is not null then
-        raise exception 'both a delay (% ms) and a deliver_at are given', n.delay_ms
+        raise exception 'notification % of the array: both a delay (% ms) and a deliver_at are given', n.place, n.delay_ms
           using errcode = 'HK006', hint = 'Give only one of them.';
       end if;
-      n.deliver_at := clock_timestamp() + hark.as_interval('delay', n.delay_ms);
+      n.deliver_at := clock_timestamp() + hark.as_interval('delay', n.delay_ms, n.place);
+    elsif n.deliver_at is not null and
+      (isfinite(n.deliver_at) and n.deliver_at <= clock_timestamp() + interval '3653 days') is not true
+    then
+      perform hark.refuse_time(n.deliver_at, n.place);
     end if;
     if n.dedupe_key is not null then
       return query select o.* from hark.notify_once(n.channel, n.payload, n.key, n.headers, n.dedupe_key,
-        hark.as_interval('within', coalesce(n.within_ms, 86400000)), n.deliver_at) o;
+        hark.as_interval('within', coalesce(n.within_ms, 86400000), n.place), n.deliver_at) o;
       continue;
     end if;
     is_duplicate := false;
@@ -385,12 +412,12 @@ comment on function hark.notify_each(json) is
   'Publishes an array of {channel, payload, key, headers, delay_ms, deliver_at, dedupe_key, within_ms} in '
   'this transaction.';
 
-create or replace function hark.as_interval(what text, ms double precision) returns interval
+create or replace function hark.as_interval(what text, ms double precision, place bigint) returns interval
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not (ms >= 0 and ms <= 315619200000) then
-    raise exception '% is % ms', what, ms
+    raise exception 'notification % of the array: % is % ms', place, what, ms
       using errcode = 'HK006', hint = 'Give milliseconds, from 0 to 315619200000 (10 years).';
   end if;
   return make_interval(secs => ms / 1000);

@@ -94,10 +94,15 @@ begin
       or pg_catalog.char_length(log.key) operator(pg_catalog.>) 1000
       or pg_catalog.jsonb_typeof(log.headers) operator(pg_catalog.<>) 'object' as invalid
   )
-  select pg_catalog.array_agg(p.id order by p.id), pg_catalog.array_agg(distinct p.channel), pg_catalog.bool_or(p.invalid)
+  select pg_catalog.array_agg(p.id order by p.id), pg_catalog.array_agg(distinct p.channel),
+    pg_catalog.bool_or(p.invalid) or $1 is null
   into drawn, channels, refused
   from published p;
   if refused then
+    if $1 is null then
+      raise exception 'notifications is null'
+        using errcode = 'HK006', hint = 'Give an array, such as [{"channel": "orders"}].';
+    end if;
     perform hark.refuse(n.channel, n.key, n.headers, n.place)
     from rows from (
       pg_catalog.json_to_recordset($1) as (channel pg_catalog.text, key pg_catalog.text, headers pg_catalog.jsonb)

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { parseExact } from "../exact_json.ts";
 import { given } from "../given.ts";
 import { answer, databaseCommand } from "./args/command.ts";
 import { exitCodes } from "./exit_codes.ts";
@@ -67,11 +68,10 @@ export const inbox = databaseCommand({
   async run(db, o, asJson) {
     const { deadMessages, discardMessage, inbox, redrive } = await import("../inbox/mod.ts");
     const { id, stream = "", subject, channel, batchSize } = o;
-    const map = channel === undefined ? undefined : (message: InboxMessage) => ({
-      channel,
-      payload: message.json(),
-      key: message.subject,
-    });
+    const map = channel === undefined ? undefined : (message: InboxMessage) => {
+      message.json(); // says of a body that it is no JSON
+      return { channel, payload: parseExact(message.text()), key: message.subject };
+    };
     if (o.dead) {
       const dead = await Array.fromAsync(deadMessages(db, id));
       return { json: dead.map(inShort), text: deadText(id, dead) };

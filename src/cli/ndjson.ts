@@ -6,25 +6,14 @@
 
 import { channelName, knownOptions, show } from "../check.ts";
 import { HarkError } from "../errors.ts";
+import { parseExact } from "../exact_json.ts";
 import type { NewNotification } from "../publish/notify.ts";
 import { headersText, keyText, payloadText } from "../publish/payload.ts";
-
-/** Since ECMAScript 2026; TypeScript 6.0 does not know it yet. */
-const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
-
-/** Parses JSON so that `JSON.stringify` gives the same numbers again, even beyond 2^53. */
-export function parseJson(text: string): unknown {
-  const keep = (_name: string, value: unknown, context?: { readonly source?: string }): unknown =>
-    typeof value === "number" && context?.source !== undefined && String(value) !== context.source
-      ? rawJSON(context.source)
-      : value;
-  return JSON.parse(text, keep);
-}
 
 /** Parses a payload of the command line. The usual mistake is to forget the quotes. */
 export function parsePayload(text: string): unknown {
   try {
-    return parseJson(text);
+    return parseExact(text);
   } catch (error) {
     throw new HarkError("BAD_PAYLOAD", `the payload ${show(text)} is not JSON`, {
       cause: error,
@@ -107,7 +96,7 @@ export async function* notificationsIn(
 }
 
 function parseLine(line: string, options: LineOptions): NewNotification<string> {
-  const value = options.text ? line : parseJson(line);
+  const value = options.text ? line : parseExact(line);
   const notification = options.envelope ? opened(value, options.channel) : {
     channel: options.channel!,
     payload: value,

@@ -110,10 +110,10 @@ export const relay = databaseCommand({
     }
     if (o.redrive !== undefined) {
       const done = await redriveEndpoint(db, o.id, o.redrive);
-      if (!done.enabled && done.retried === 0) await refuseEndpoint(db, o.id, o.redrive);
+      const isOver = !done.enabled && done.retried === 0;
       return {
         json: { relay: o.id, endpoint: o.redrive, ...done },
-        text: redrivenText(o.redrive, done),
+        text: isOver ? await nothingText(db, o.id, o.redrive) : redrivenText(o.redrive, done),
       };
     }
     const { stream = "", subject, oversized } = o;
@@ -153,8 +153,8 @@ export const relay = databaseCommand({
 /** The most dead letters in which names of endpoints are looked for. */
 const mostDead = 1_000;
 
-/** Refuses to redrive an endpoint that has missed nothing: its name may be mistyped. */
-async function refuseEndpoint(db: Database, relay: string, endpoint: string): Promise<never> {
+/** Says that an endpoint has missed nothing, with those that have: its name may be mistyped. */
+async function nothingText(db: Database, relay: string, endpoint: string): Promise<string> {
   const [{ relayEndpoints }, { endpointIn }, { deadLetters }] = await Promise.all([
     import("../relay/mod.ts"),
     import("../relay/webhooks/named.ts"),
@@ -165,15 +165,13 @@ async function refuseEndpoint(db: Database, relay: string, endpoint: string): Pr
     ...(await relayEndpoints(db, relay)).map((one) => one.endpoint),
     ...dead.flatMap(({ error }) => endpointIn(error ?? "") ?? []),
   ]);
-  return refuse(
-    visible(
-      `${named(relay)} knows no endpoint ${
-        named(endpoint)
-      } that fails, is disabled or has missed anything`,
-    ),
-    known.size === 0
-      ? "There is none: those that take their messages are not stored."
-      : visible(`These are: ${[...known].sort().slice(0, 20).map(named).join(", ")}.`),
+  const others = known.size === 0
+    ? "No endpoint of the relay has; the names of those that take their messages are not stored."
+    : `Endpoints that have: ${[...known].sort().slice(0, 20).map(named).join(", ")}.`;
+  return visible(
+    `Nothing is left to send again: ${named(relay)} knows no endpoint ${
+      named(endpoint)
+    } that fails, is disabled or has missed anything. ${others}`,
   );
 }
 

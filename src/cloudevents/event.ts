@@ -14,6 +14,7 @@ import { translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import type { NewNotification } from "../publish/notify.ts";
 import type { Duration } from "../duration.ts";
+import { exactData, keepDigits, parseBoth } from "./digits.ts";
 
 /** An event by CloudEvents 1.0, as its JSON format has it. */
 export interface CloudEvent {
@@ -99,7 +100,9 @@ export async function installUri(db: Queryable): Promise<string> {
 /**
  * Makes an event of a notification: `id` is its number, `type` its channel, `subject` its key, `time`
  * when it was published, and `dataschema` its channel's version. Headers with plain names and values,
- * such as `traceparent`, become extensions. The others are kept as JSON in `harkheaders`.
+ * such as `traceparent`, become extensions. The others are kept as JSON in `harkheaders`. Numbers of
+ * `data` beyond 2^53 lose digits, but `toBinary`, `toStructured` and `fromCloudEvent` write all of them
+ * if `data` is as it was.
  *
  * @throws {HarkError} `BAD_OPTION`, `BAD_PAYLOAD`.
  * @example
@@ -134,7 +137,8 @@ export function toCloudEvent(notification: Notification, options: CloudEventOpti
     (version === undefined
       ? undefined
       : `urn:hark:channel:${encodeURIComponent(channel)}:${encodeURIComponent(String(version))}`);
-  return checkEvent({
+  const { value: data, exact } = parseBoth(notification.payloadText);
+  const event = checkEvent({
     specversion: "1.0",
     id: String(id),
     source: String(options.source ?? ""),
@@ -144,8 +148,9 @@ export function toCloudEvent(notification: Notification, options: CloudEventOpti
     datacontenttype: "application/json",
     ...(dataschema === undefined ? {} : { dataschema: String(dataschema) }),
     ...extensions,
-    data: JSON.parse(notification.payloadText),
+    data,
   });
+  return keepDigits(event, exact);
 }
 
 /** Options of {@linkcode fromCloudEvent}. */
@@ -162,7 +167,8 @@ export interface FromCloudEventOptions {
 /**
  * Makes what `notify` and `notifyMany` take of an event: the channel is `type`, the key is `subject`,
  * and the payload is `data`, or the text of `data_base64`. Extensions become headers, and so do `id`,
- * `source`, `time` and `dataschema`, as `ce-id` and so on.
+ * `source`, `time` and `dataschema`, as `ce-id` and so on. Numbers of an event that was read by
+ * `fromMessage` keep all their digits: those that JavaScript would change are objects of `JSON.rawJSON`.
  *
  * @throws {HarkError} `BAD_PAYLOAD` if it is no event by CloudEvents 1.0.
  * @example
@@ -195,7 +201,7 @@ export function fromCloudEvent(
   const { dedupe } = options;
   return {
     channel: type,
-    payload: checked.data_base64 ?? checked.data ?? null,
+    payload: checked.data_base64 ?? exactData(event as CloudEvent) ?? null,
     ...(subject === undefined ? {} : { key: subject }),
     headers,
     ...(dedupe === undefined

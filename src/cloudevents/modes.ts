@@ -8,6 +8,7 @@
  */
 
 import { HarkError } from "../errors.ts";
+import { exactData, keepDigits, parseBoth } from "./digits.ts";
 import { checkEvent, type CloudEvent } from "./event.ts";
 
 /** The media type of an event in the structured mode. */
@@ -37,7 +38,8 @@ const encoder = new TextEncoder();
  * ```
  */
 export function toBinary(event: CloudEvent): CloudEventMessage {
-  const { data, data_base64, datacontenttype, ...attributes } = checkEvent(event);
+  const { data: _, data_base64, datacontenttype, ...attributes } = checkEvent(event);
+  const data = exactData(event);
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(attributes)) {
     headers[`ce-${name}`] = encoded(String(value));
@@ -69,12 +71,13 @@ export function toBinary(event: CloudEvent): CloudEventMessage {
 export function toStructured(event: CloudEvent): CloudEventMessage {
   return {
     headers: { "content-type": structuredType },
-    body: JSON.stringify(checkEvent(event)),
+    body: JSON.stringify({ ...checkEvent(event), data: exactData(event) }),
   };
 }
 
 /**
- * Reads the event of a message, in whichever mode it is.
+ * Reads the event of a message, in whichever mode it is. Numbers of `data` beyond 2^53 lose digits.
+ * `fromCloudEvent` publishes all of them, if `data` is as it was read.
  *
  * @param headers A request's headers, or an object.
  * @throws {HarkError} `BAD_PAYLOAD`.
@@ -99,7 +102,8 @@ export function fromMessage(
   const given = new Map(all.map(([name, value]) => [name.toLowerCase(), value]));
   const type = given.get("content-type");
   if (/^application\/cloudevents(?!-batch)/i.test(type ?? "")) {
-    return checkEvent(parsed(textOf(body), "the body"));
+    const { value, exact } = parsed(textOf(body), "the body");
+    return keepDigits(checkEvent(value), (exact as CloudEvent | undefined)?.data);
   }
   if (!given.has("ce-specversion")) {
     throw new HarkError("BAD_PAYLOAD", "this message holds no event by CloudEvents 1.0", {
@@ -113,7 +117,10 @@ export function fromMessage(
   if (type !== undefined) attributes.datacontenttype = type;
   const bytes = typeof body === "string" ? encoder.encode(body) : body;
   if (bytes.length === 0) return checkEvent(attributes);
-  if (isJson(type)) return checkEvent({ ...attributes, data: parsed(textOf(body), "the data") });
+  if (isJson(type)) {
+    const { value, exact } = parsed(textOf(body), "the data");
+    return keepDigits(checkEvent({ ...attributes, data: value }), exact);
+  }
   if (/^text\//i.test(type!)) return checkEvent({ ...attributes, data: textOf(body) });
   let binary = "";
   for (const byte of bytes) binary += String.fromCharCode(byte);
@@ -136,9 +143,9 @@ function textOf(body: string | Uint8Array): string {
   }
 }
 
-function parsed(text: string, what: string): unknown {
+function parsed(text: string, what: string): ReturnType<typeof parseBoth> {
   try {
-    return JSON.parse(text);
+    return parseBoth(text);
   } catch (cause) {
     throw new HarkError("BAD_PAYLOAD", `${what} of the event is no JSON`, {
       cause,

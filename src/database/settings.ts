@@ -60,8 +60,10 @@ const checksNoClient = `pg_catalog.version() operator(pg_catalog.~) 'linux'
 
 /** How a connection was set up. */
 export interface SetUp {
-  /** Whether the session has its settings. Behind a transaction pooler it has none. */
+  /** Whether the session has its settings. Behind a pooler it has none. */
   readonly direct: boolean;
+  /** The server's process that ran the first statement. */
+  readonly process: number;
   /** Whether each statement of Hark's needs a transaction that begins with its settings. */
   readonly alone: boolean;
   /** The isolation level that transactions had by default. */
@@ -86,7 +88,7 @@ export async function setUp(client: pg.ClientBase, settings: Settings): Promise<
       select w.name, w.value, pg_catalog.current_setting(w.name, true) as before from wanted w
       where w.name operator(pg_catalog.<>) '${checkClient}' or ${checksNoClient}
     )
-    select f.name, f.value, f.before,
+    select f.name, f.value, f.before, pg_catalog.pg_backend_pid() as process,
       case when pg_catalog.pg_backend_pid() operator(pg_catalog.=) ${Number(processID)}
         then pg_catalog.set_config(f.name, f.value, false) end is not null as done
     from found f where f.before is not null`,
@@ -95,6 +97,7 @@ export async function setUp(client: pg.ClientBase, settings: Settings): Promise<
   const direct = rows.every((row) => row.done);
   return {
     direct,
+    process: Number(rows[0].process),
     alone: !direct && !rows.every(isFit),
     isolation: before.get("default_transaction_isolation")!,
     locals: values.filter(([name]) => before.has(name))

@@ -179,7 +179,7 @@ export class Relay {
         if (oldest !== undefined && notification.createdAt < oldest) continue;
         const id = messageId(install, notification.id);
         try {
-          const to = sink.describe({ id, install, notification });
+          const to = await sink.describe({ id, install, notification }, ending.signal);
           yield { notification, id, to, problem: undefined };
         } catch (error) {
           yield { notification, id, to: undefined, problem: messageOf(error) };

@@ -98,7 +98,7 @@ export interface OpenSink extends AsyncDisposable {
    *
    * @throws If it would be refused.
    */
-  describe(message: RelayMessage): string;
+  describe(message: RelayMessage, signal: AbortSignal): string | Promise<string>;
   /**
    * Waits until the target answers again after a {@linkcode Lost}, and gives the ids of what it has
    * stored behind the place at which the first message was lost.

@@ -1,7 +1,7 @@
 /** What can happen to a watch behind its back is said in a sentence, and watching again mends it. */
 
 import assert from "node:assert/strict";
-import { test, type TestContext, until } from "../harness/mod.ts";
+import { test, type TestContext, waitsFor } from "../harness/mod.ts";
 import { people } from "./_support/rights.ts";
 
 const again = "; repair it (hark.rewatch, hark watch repair)";
@@ -185,11 +185,7 @@ test("watching what is watched so already waits for no session", async (context)
   assert.equal((await sql("select * from hark.watches()")).length, 1);
   const other = await client();
   const changing = other.query("select hark.watch('t', payload => 'key') as done");
-  const waits =
-    "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-  await until(async () => (await sql(waits)).length === 1, {
-    what: "another definition to wait for the writer",
-  });
+  await waitsFor(writer, "hark.watch('t', payload");
   await writer.query("commit");
   assert.deepEqual((await changing).rows, [{ done: "replaced" }]);
 });

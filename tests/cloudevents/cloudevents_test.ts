@@ -127,6 +127,44 @@ test("a notification becomes an event and comes back with all that it had", asyn
   assert.deepEqual({ ...rows[1], headers: rest }, rows[0]);
 });
 
+test("numbers keep all their digits on the way in and out, in both modes", async ({ url, sql }) => {
+  await using db = await connect(url);
+  const data = '{"id": 9007199254740993, "price": [1.10, 12345678901234567890.5], "text": "1e400"}';
+  const event = '"specversion":"1.0","id":"1","source":"/s","type":"c"';
+  const structured = { "content-type": "application/cloudevents+json" };
+  const binary = { "ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "c" };
+  const incoming = [
+    fromMessage(structured, `{${event},"data":${data}}`),
+    fromMessage(binary, data),
+    { ...fromMessage(binary, data), source: "/other" },
+    fromMessage(binary, "9007199254740993"),
+  ];
+  assert.equal((incoming[0]!.data as { id: number }).id, 9007199254740992, "a plain number");
+  await notifyMany(db, incoming.map((one) => fromCloudEvent(one)));
+  const payloads = async () =>
+    (await sql("select payload::text from hark.log order by id")).map(({ payload }) => payload);
+  const [{ whole }] = await sql("select $1::jsonb::text as whole", [data]);
+  const expected = [whole, whole, whole, "9007199254740993"];
+  assert.deepEqual(await payloads(), expected);
+  const got: Notification[] = [];
+  await new Consumer(db, { id: "c", channels: "c", handle: (n) => void got.push(n) }).drain();
+  await sql("delete from hark.log");
+  for (const write of [toBinary, toStructured]) {
+    const sent = got.map((one) => write(toCloudEvent(one, { source: "/s" })));
+    const back = sent.map(({ headers, body }) => fromCloudEvent(fromMessage(headers, body)));
+    await notifyMany(db, back);
+  }
+  assert.deepEqual(await payloads(), [...expected, ...expected]);
+});
+
+Deno.test("data that a program has changed is published as it is then", () => {
+  const binary = { "ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "c" };
+  const event = fromMessage(binary, '{"id": 9007199254740993}');
+  (event.data as { id: unknown }).id = "changed";
+  assert.deepEqual(fromCloudEvent(event).payload, { id: "changed" });
+  assert.equal(toBinary(event).body, '{"id":"changed"}');
+});
+
 Deno.test("what is no event is refused with the attribute and the reason", () => {
   const good = { specversion: "1.0", id: "1", source: "/s", type: "t" };
   for (

@@ -1,7 +1,7 @@
 /** Who was replaced stores nothing, also where that happens while it waits for its turn. */
 
 import assert from "node:assert/strict";
-import { connect as open, disconnect, test, type TestContext, until } from "../harness/mod.ts";
+import { connect as open, disconnect, test, type TestContext, waitsFor } from "../harness/mod.ts";
 
 const worker = "11111111-1111-1111-1111-111111111111";
 const other = "22222222-2222-2222-2222-222222222222";
@@ -27,11 +27,7 @@ async function beside({ url, sql }: TestContext, change: string) {
     await client.query(change);
     const acknowledged = sql(acknowledging);
     acknowledged.catch(() => {});
-    await until(async () => {
-      const { rows } = await client.query(`select from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock'`);
-      return rows.length === 1;
-    });
+    await waitsFor(client, "hark.acknowledge(");
     await client.query("commit");
     return { acknowledged };
   } finally {

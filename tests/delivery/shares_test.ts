@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
-import { type Client, type Row, test, type TestContext, until } from "../harness/mod.ts";
+import { type Client, type Row, test, type TestContext, until, waitsFor } from "../harness/mod.ts";
 
 /** A worker that attends, claims and releases as it is told. */
 class Hand {
@@ -244,11 +244,7 @@ test("of two that claim at once, one gets it", async (context) => {
   await clients[0].query("begin");
   const [got] = await first.claim([0]);
   const waiting = second.claim([0]);
-  await until(async () =>
-    (await context.sql(
-      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
-    )).length === 1
-  );
+  await waitsFor(clients[0], "hark.claim(");
   await clients[0].query("commit");
   assert.deepEqual(await waiting, []);
   assert.deepEqual((await first.attend()).epochs, [got.epoch]);

@@ -236,6 +236,21 @@ test("a drain with other channels beside a worker that serves all is told so, or
   assert.deepEqual(await channels(), [{ channels: ["d"] }]);
 });
 
+test("a drain is told that the definition has changed while it entered, though no worker serves", async (context) => {
+  const db = await registered(context, 3, { version: 1 });
+  const client = await context.client();
+  await client.query("begin");
+  await client.query("lock table hark.processes in share mode"); // nothing enters
+  const drained = drain(consumer(db, { version: 1 }), at);
+  const entering = `select from pg_stat_activity
+    where datname = current_database() and query ~ 'hark.enter' and wait_event_type = 'Lock'`;
+  await until(async () => (await context.sql(entering)).length > 0, { what: "the drain to enter" });
+  await context.sql("select hark.register('c', array['d'], version => 2)");
+  await client.query("rollback");
+  await assert.rejects(within(drained), { code: "OUTDATED" });
+  assert.deepEqual(await owned(context), [{ owned: 0, crashes: 0, workers: 0 }]);
+});
+
 test("a drain takes over from a dead worker once its lease has ended, and not before", async (context) => {
   const db = await registered(context, 3);
   const dead = "'00000000-0000-0000-0000-000000000001'";

@@ -2,12 +2,29 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { connect, Consumer, type Notification, setContext, watch } from "../../mod.ts";
+import {
+  connect,
+  Consumer,
+  migrate,
+  type Notification,
+  notify,
+  setContext,
+  watch,
+} from "../../mod.ts";
 import { arePooled } from "../../src/database/pooled.ts";
 import { Session } from "../../src/database/session.ts";
 import { assertRight, type Entry, judge, readLedger } from "../delivery/_support/ledger.ts";
 import { committed, Publishers, publishersSql } from "../delivery/_support/publishers.ts";
-import { type Client, scratch, spawnDeno, test, type TestContext, until } from "../harness/mod.ts";
+import { statements, talkative } from "../edge/_support/talkative.ts";
+import {
+  type Client,
+  Inbox,
+  scratch,
+  spawnDeno,
+  test,
+  type TestContext,
+  until,
+} from "../harness/mod.ts";
 import {
   assertUntouched,
   pgbouncer,
@@ -15,6 +32,7 @@ import {
   serverConnections,
   startPooler,
 } from "./_support/pooler.ts";
+import { NEVER_POLL } from "./_support/running.ts";
 
 const options = { ignore: pgbouncer === undefined };
 
@@ -268,5 +286,36 @@ test(
       await Promise.all(loads);
       await Promise.all([one.close(), other.close()]);
     }
+  },
+);
+
+test(
+  "through a pooler in session mode LISTEN works, after a handful of statements",
+  { ...options, schema: false },
+  async (context) => {
+    const server = context.use(await talkative());
+    const pooler = context.use(await startPooler(server.url, "session"));
+    const url = new URL(pooler.through(server.url));
+    url.searchParams.set("application_name", "hark-test");
+    const db = context.use(await connect(url.href));
+    await migrate(db);
+    const inbox = new Inbox<number>();
+    const consumer = new Consumer(db, {
+      id: "c",
+      channels: "c",
+      pollInterval: NEVER_POLL,
+      handle: ({ id }) => inbox.push(id),
+    });
+    const before = (await statements(server)).length;
+    const running = consumer.run();
+    await consumer.ready;
+    const sent = (await statements(server)).slice(before);
+    const settling = sent.findIndex((line) => /pg_try_advisory_lock/.test(line));
+    // Two connections with their settings, whether it is a standby, six looks of both, LISTEN, a test of it.
+    assert(settling > 0 && settling < 25, `${settling} of ${sent.length}:\n${sent.join("\n")}`);
+    await notify(await context.client(server.url), "c");
+    await inbox.atLeast(1);
+    await consumer.stop();
+    await running;
   },
 );

@@ -19,3 +19,4 @@ export { type CutProxy, cutProxy } from "./proxy.ts";
 export { serverUrl } from "./control.ts";
 export { dropInUse, install } from "./template.ts";
 export { type Deferred, deferred, Inbox, patient, until, type Wait, within } from "./until.ts";
+export { waitsFor } from "./waiting.ts";

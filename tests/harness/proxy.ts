@@ -16,7 +16,10 @@ export interface CutProxy extends AsyncDisposable {
   silence(): void;
   /** Closes every connection on both sides. New ones are served. */
   sever(): void;
-  /** Closes every connection and refuses new ones, as a server that is down does. */
+  /**
+   * Closes every connection, and new ones as soon as they are there. The proxy keeps its port meanwhile:
+   * another process could take it.
+   */
   refuse(): void;
   /** Ends {@linkcode silence} and {@linkcode refuse}; what was held back flows. */
   resume(): void;
@@ -35,17 +38,23 @@ class Proxy implements CutProxy {
   readonly #conns = new Set<Deno.Conn>();
   readonly #tasks = new Set<Promise<void>>();
   readonly #timers = new Map<ReturnType<typeof setTimeout>, () => void>();
-  #listener: Deno.Listener | undefined;
+  readonly #listener: Deno.TcpListener;
   #open = Promise.withResolvers<void>();
+  #refuses = false;
   #delay = 0;
-  #disposed = false;
 
   constructor(port: number, hostname: string) {
     this.#target = { hostname, port };
     this.#open.resolve();
-    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    this.port = (listener.addr as Deno.NetAddr).port;
-    this.#serve(listener);
+    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    this.port = this.#listener.addr.port;
+    this.#run(async () => {
+      for (;;) {
+        const client = await this.#listener.accept();
+        if (this.#refuses) close(client);
+        else this.#run(() => this.#connect(client));
+      }
+    });
   }
 
   get connections(): number {
@@ -70,16 +79,13 @@ class Proxy implements CutProxy {
   }
 
   refuse(): void {
-    if (this.#listener !== undefined) close(this.#listener);
-    this.#listener = undefined;
+    this.#refuses = true;
     this.sever();
   }
 
   resume(): void {
     this.#open.resolve();
-    if (this.#listener === undefined && !this.#disposed) {
-      this.#serve(Deno.listen({ hostname: "127.0.0.1", port: this.port }));
-    }
+    this.#refuses = false;
   }
 
   delay(ms: number): void {
@@ -87,7 +93,7 @@ class Proxy implements CutProxy {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#disposed = true;
+    close(this.#listener);
     this.refuse();
     this.#open.resolve();
     for (const [timer, wake] of this.#timers) {
@@ -95,16 +101,6 @@ class Proxy implements CutProxy {
       wake();
     }
     while (this.#tasks.size > 0) await Promise.all(this.#tasks);
-  }
-
-  #serve(listener: Deno.Listener): void {
-    this.#listener = listener;
-    this.#run(async () => {
-      for (;;) {
-        const client = await listener.accept();
-        this.#run(() => this.#connect(client));
-      }
-    });
   }
 
   async #connect(client: Deno.Conn): Promise<void> {

@@ -25,6 +25,11 @@ const at = (place: number, [message, ...rest]: (string | undefined)[]) => [
   `notification ${place} of the array: ${message}`,
   ...rest,
 ];
+const noArray = [
+  "notifications is null",
+  'Give an array, such as [{"channel": "orders"}].',
+  "BAD_OPTION",
+];
 const schedule = (arguments_: string) => `hark.schedule(${arguments_})`;
 
 const cases: [call: string, told: (string | undefined)[]][] = [
@@ -49,8 +54,35 @@ const cases: [call: string, told: (string | undefined)[]][] = [
   ["hark.notify_once(null, dedupe_key => 'a')", noChannel],
   ["hark.notify_once(repeat('x', 201), dedupe_key => 'a')", longChannel],
   ["hark.notify_once('c', '1', null, '[]', 'a')", headers("[]")],
-  ["hark.notify_each('[{}]')", noChannel],
-  [`hark.notify_each('[{"channel": "", "dedupe_key": "a"}]')`, emptyChannel],
+  ["hark.notify_many(null)", noArray],
+  ["hark.notify_each(null)", noArray],
+  ["hark.notify_each('[{}]')", at(1, noChannel)],
+  [`hark.notify_each('[{"channel": "c"}, {"channel": null}]')`, at(2, noChannel)],
+  [
+    `hark.notify_each('[{"channel": "c"}, {"channel": "", "dedupe_key": "a"}]')`,
+    at(2, emptyChannel),
+  ],
+  [`hark.notify_each('[{"channel": "c"}, {"channel": "c", "headers": []}]')`, at(2, headers("[]"))],
+  [
+    `hark.notify_each('[{"channel": "c", "dedupe_key": ""}]')`,
+    at(1, ["dedupe_key has 0 characters", "Give 1 to 200 characters.", "BAD_OPTION"]),
+  ],
+  [
+    `hark.notify_each('[{"channel": "c"}, {"channel": "c", "delay_ms": -1}]')`,
+    at(2, [
+      "delay is -1 ms",
+      "Give milliseconds, from 0 to 315619200000 (10 years).",
+      "BAD_OPTION",
+    ]),
+  ],
+  [
+    `hark.notify_each('[{"channel": "c"}, {"channel": "c", "deliver_at": "infinity"}]')`,
+    at(2, [
+      "a notification cannot be delivered at infinity",
+      "Give a time, or publish it at once with hark.notify.",
+      "BAD_OPTION",
+    ]),
+  ],
   ["hark.set_retention('1 day', '')", emptyChannel],
   [schedule("'', '* * * * *', 'UTC', now(), 'c'"), [
     'name "" has 0 characters',

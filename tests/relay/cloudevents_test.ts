@@ -41,10 +41,12 @@ for (const format of ["cloudevents", "cloudevents-structured"] satisfies Message
         .drain();
       assert.equal(published, 2);
       const rows = await sql(
-        "select channel, key, payload->>'name' as name, headers from hark.log where id > 2 order by id",
+        `select channel, key, payload->>'name' as name, payload->>'big' as big, headers
+        from hark.log where id > 2 order by id`,
       );
       const { headers, ...facts } = rows[0];
-      assert.deepEqual(facts, { channel: "orders.paid", key: "ключ 1", name: "Jürgen ☃" });
+      const big = "12345678901234567890.1";
+      assert.deepEqual(facts, { channel: "orders.paid", key: "ключ 1", name: "Jürgen ☃", big });
       assert.deepEqual([headers.by, headers.deep, headers["ce-id"]], ["shop", { x: 1 }, "1"]);
       assert.deepEqual([rows[1].key, rows[1].name], [null, null]);
     },

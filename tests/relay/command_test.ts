@@ -65,7 +65,7 @@ test("hark relay checks, shows what it would do, and does it", async ({ url }) =
 test("hark inbox takes, shows dead letters, and redrives them", async ({ url, sql }) => {
   await using nats = await Nats.open();
   const stream = await nats.stream();
-  await nats.send(`${stream}.a`, "1");
+  await nats.send(`${stream}.a`, "9007199254740993");
   await nats.send(`${stream}.a`, "no json");
   const inbox = ["inbox", "in", "--nats", natsUrl];
   const taken = await ran([...inbox, "--stream", stream, "--channel", "c", "--drain"], { url });
@@ -73,9 +73,9 @@ test("hark inbox takes, shows dead letters, and redrives them", async ({ url, sq
     taken.stdout,
     /^in has taken 2 messages: 1 published, 1 dead: hark inbox in --dead$/m,
   );
-  assert.deepEqual(await sql("select channel, payload from hark.log"), [{
+  assert.deepEqual(await sql("select channel, payload::text from hark.log"), [{
     channel: "c",
-    payload: 1,
+    payload: "9007199254740993",
   }]);
   const dead = await ran([...inbox, "--dead"], { url });
   assert.match(dead.stdout, /^#2 .*: the body is no JSON: .*not valid JSON$/m);

@@ -71,16 +71,31 @@ test("each notification is posted to its endpoint, signed with that one's secret
   }
 });
 
-test("a dry run does not end the program where the option endpoint rejects", async (context) => {
-  const { make, send } = await setUp(context, () => new Response(), {
-    endpoint: () => Promise.reject(new Error("the lookup failed")),
+test("a dry run shows the endpoint that a function looks up, or why it gives none", async (context) => {
+  const { db, make, server } = await setUp(context, () => new Response(), {
+    endpointTimeout: 200,
+    async endpoint({ payload }) {
+      if (payload === "late") await new Promise(() => {});
+      await Promise.resolve();
+      if (payload === "fails") throw new Error("the lookup failed");
+      if (payload === "none") return undefined;
+      const url = payload === "ftp" ? "ftp://acme.example" : "https://acme.example/hooks";
+      return { name: "acme", url, secret: payload === "short" ? "whsec_abc" : secretOf("acme") };
+    },
   });
-  await send("a", 1, 2);
-  const shown = await Array.fromAsync(make().preview(), ({ to }) => to);
-  assert.deepEqual(
-    shown,
-    [1, 2].map((id) => `the endpoint of notification ${id} of channel "c"`),
-  );
+  const payloads = ["good", "none", "fails", "ftp", "short", "late"];
+  await notifyMany(db, payloads.map((payload) => ({ channel: "c", payload })));
+  const shown = await Array.fromAsync(make().preview(), ({ to, problem }) => to ?? problem!);
+  const of = (id: number) => `notification ${id} of channel "c"`;
+  assert.deepEqual(shown.slice(0, 3), [
+    'endpoint "acme" at https://acme.example',
+    `${of(2)} has no endpoint`,
+    "the lookup failed",
+  ]);
+  assert.match(shown[3]!, /^url is "ftp:"/);
+  assert.match(shown[4]!, /^secret /);
+  assert.match(shown[5]!, /^the option endpoint gave no endpoint of notification 6 .* in 200 ms\./);
+  assert.deepEqual(server.received, []);
 });
 
 test("endpoints that hang and fail hold up no other", async (context) => {
@@ -291,20 +306,46 @@ test("a relay or an endpoint that is unknown is said, with those that there are"
   await refused(["relay", "out", "--redrive", "a"], 2, /there is no consumer "out"/, { url });
   const { make, send } = await setUp(context, () => new Response(null, { status: 410 }));
   await make().drain();
-  const none = /"out" knows no endpoint "acem" that fails, is disabled or has missed anything\. /;
+  const none =
+    /^Nothing is left to send again: "out" knows no endpoint "acem" .* missed anything\. /;
   const redrive = (name: string) => ["relay", "out", "--redrive", name];
-  await refused(redrive("acem"), 2, new RegExp(`${none.source}There is none`), { url });
+  const nothing = await ran(redrive("acem"), { url });
+  assert.match(nothing.stdout, new RegExp(`${none.source}No endpoint of the relay has;`));
   await send('ac"me', 1);
   await send("bit", 2);
   await make().drain();
   await context.sql("delete from hark.endpoints where endpoint = 'bit'");
-  await refused(redrive("acem"), 2, new RegExp(`${none.source}These are: "ac.*me", "bit"\\.`), {
-    url,
-  });
+  const others = await ran(redrive("acem"), { url });
+  assert.match(others.stdout, new RegExp(`${none.source}Endpoints that have: "ac.*me", "bit"\\.`));
   await refused(["relay", "uot", "--endpoints"], 2, /no consumer "uot"\. Registered are: "out"/, {
     url,
   });
-  assert.equal((await ran(redrive("bit"), { url })).code, 0);
+  assert.match(
+    (await ran(redrive("bit"), { url })).stdout,
+    /^"bit" did not fail; 1 notification to be/,
+  );
+});
+
+test("an endpoint that was redriven can be redriven again, also in JSON", async (context) => {
+  const { url } = context;
+  let status = 410;
+  const { make, send } = await setUp(context, () => new Response(null, { status }));
+  await send("acme", 1);
+  await make().drain();
+  const redrive = ["relay", "out", "--redrive", "acme"];
+  status = 204;
+  assert.match((await ran(redrive, { url })).stdout, /^"acme" is asked again; 1 notification/);
+  await make().drain();
+  const again = await ran(redrive, { url });
+  assert.deepEqual([again.code, again.stderr], [0, ""]);
+  assert.match(again.stdout, /^Nothing is left to send again: /);
+  const { code, stdout } = await ran([...redrive, "--json"], { url });
+  assert.deepEqual([code, JSON.parse(stdout)], [0, {
+    relay: "out",
+    endpoint: "acme",
+    enabled: false,
+    retried: 0,
+  }]);
 });
 
 test("messages wait for an endpoint at most 2 s longer than it asked", () => {

@@ -27,7 +27,7 @@ export async function register(session: Queryable, options: CheckedOptions): Pro
     const { rows: [row] } = await session.query(
       // The channels as they were before: a stable function sees what the statement has found.
       `select (select pg_catalog.to_json(hark.channels_of($1::text))::text) as channels,
-        pg_catalog.to_json(given_up)::text as given_up, unread,
+        pg_catalog.to_json(given_up)::text as given_up, unread, unread_from,
         skipped, skipped_from, repeats, gap
        from hark.register($1::text, array(select pg_catalog.json_array_elements_text($2::text::json)),
         $3::text, $4::bigint, $5::text::timestamptz, $6::text::jsonb, $7::boolean, $8::integer,
@@ -68,25 +68,30 @@ export async function register(session: Queryable, options: CheckedOptions): Pro
           ? ""
           : `. It skips ${countOf(row.skipped)} published on ${
             added.join(", ")
-          } earlier. To handle ` +
-            `them: hark replay ${consumer} --from ${row.skipped_from}` +
-            added.map((channel) => ` --channel ${channel}`).join(""),
+          } earlier. To handle them: ${replayOf(consumer, row.skipped_from, added)}`,
       });
     }
     if (row.given_up !== null) {
+      const channels: string[] = JSON.parse(row.given_up);
       logger.warn(
         "{consumer} no longer reads the channels {channels}, and skips {what} there that it had not handled; to " +
-          "handle them, register another consumer for these channels, or read them again and then: " +
-          "hark replay {consumer} --from ID",
+          "handle them, register another consumer for these channels, or read them again and then: {replay}",
         {
           consumer,
-          channels: JSON.parse(row.given_up),
+          channels,
           count: Number(row.unread),
           what: countOf(row.unread),
+          replay: replayOf(consumer, row.unread_from, channels),
         },
       );
     }
   });
+}
+
+/** The command that replays channels from an id on. */
+function replayOf(consumer: string, from: unknown, channels: readonly string[]): string {
+  const wanted = channels.map((channel) => ` --channel ${channel}`).join("");
+  return `hark replay ${consumer} --from ${from}${wanted}`;
 }
 
 function countOf(count: unknown): string {

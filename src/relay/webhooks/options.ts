@@ -137,7 +137,7 @@ export async function endpointOf(
 }
 
 /** Checks what the option `endpoint` has returned. */
-export function checkedEndpoint(endpoint: Endpoint): Endpoint {
+function checkedEndpoint(endpoint: Endpoint): Endpoint {
   knownOptions("an endpoint", endpoint, ["name", "url", "secret", "secrets", "headers"]);
   const { name } = endpoint;
   const isName = typeof name === "string" && name.length > 0 && name.length <= 200 &&

@@ -8,13 +8,13 @@ import type { Handler, HandlerContext } from "../../consume/handler.ts";
 import type { Notification } from "../../consume/notification.ts";
 import { DeadLetter, RetryAfter } from "../../consume/retry.ts";
 import { messageOf } from "../../database/translate.ts";
+import { given } from "../../given.ts";
 import { webhook, WebhookError } from "../../handlers/webhook.ts";
 import { getLogger } from "../../log/logger.ts";
 import { nameOf } from "../message.ts";
 import type { Look, OpenSink, Receipt, RelayMessage, Sink, SinkSetting } from "../sink.ts";
 import { Condition, type Failure } from "./condition.ts";
 import {
-  checkedEndpoint,
   type CheckedWebhooks,
   checkedWebhooks,
   type Endpoint,
@@ -104,15 +104,11 @@ class OpenWebhooks implements OpenSink {
     return Promise.resolve(new Set<string>());
   }
 
-  describe({ notification }: RelayMessage): string {
-    const endpoint = this.#checked.options.endpoint(notification);
+  async describe({ notification }: RelayMessage, signal: AbortSignal): Promise<string> {
+    const endpoint = await endpointOf(notification, this.#checked, signal);
     if (endpoint === undefined) return `${nameOf(notification)} has no endpoint`;
-    if (endpoint instanceof Promise) {
-      endpoint.catch(() => {}); // nothing waits for it
-      return `the endpoint of ${nameOf(notification)}`;
-    }
-    const { name, url } = checkedEndpoint(endpoint);
-    return `endpoint "${name}" at ${new URL(url).origin}`;
+    this.#handlerOf(endpoint); // which refuses a URL or a secret that cannot be used
+    return `endpoint "${endpoint.name}" at ${new URL(endpoint.url).origin}`;
   }
 
   async publish({ notification }: RelayMessage, signal: AbortSignal): Promise<Receipt> {
@@ -145,14 +141,16 @@ class OpenWebhooks implements OpenSink {
     const settings = JSON.stringify({ url: String(url), ...rest });
     const known = this.#known.get(name);
     if (known?.settings === settings) return known;
-    const { timeout, body, allowPrivateAddresses, ca } = this.#checked.options;
-    const more = Object.entries({ timeout, body, allowPrivateAddresses, ca })
-      .filter(([, value]) => value !== undefined);
-    const handler = webhook({ url, ...rest, ...Object.fromEntries(more) });
+    const handler = this.#handlerOf(endpoint);
     if (known !== undefined) return Object.assign(known, { settings, handler });
     const made = { condition: new Condition(name, this.#checked), settings, handler };
     this.#known.set(name, made);
     return made;
+  }
+
+  #handlerOf({ name: _, ...endpoint }: Endpoint): Handler {
+    const { timeout, body, allowPrivateAddresses, ca } = this.#checked.options;
+    return webhook({ ...endpoint, ...given({ timeout, body, allowPrivateAddresses, ca }) });
   }
 
   /** @throws {DeadLetter} If an endpoint is disabled, by what is stored now. */

@@ -1,5 +1,5 @@
 /**
- * A real pgbouncer in transaction mode, in front of the server of the tests.
+ * A real pgbouncer, in front of the server of the tests.
  *
  * @module
  */
@@ -40,8 +40,11 @@ export interface Pooler extends AsyncDisposable {
   through(url: string): string;
 }
 
-/** Starts one for the server of a database. */
-export async function startPooler(database: string): Promise<Pooler> {
+/** Starts one for the server of a database. In session mode, each client has a connection of its own. */
+export async function startPooler(
+  database: string,
+  mode: "transaction" | "session" = "transaction",
+): Promise<Pooler> {
   const server = new URL(database);
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await scratch());
@@ -64,7 +67,7 @@ listen_addr = 127.0.0.1
 listen_port = ${port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = ${mode}
 default_pool_size = ${serverConnections}
 max_client_conn = 500
 server_round_robin = 1

@@ -1,0 +1,26 @@
+/**
+ * JSON whose numbers keep all their digits.
+ *
+ * @module
+ */
+
+/** Since ECMAScript 2026; TypeScript 6.0 does not know it yet. Missing in older runtimes. */
+const { rawJSON } = JSON as unknown as { rawJSON?(text: string): unknown };
+
+/**
+ * Parses JSON so that `JSON.stringify` gives the same numbers again, even beyond 2^53. A number that would
+ * change is an object of `JSON.rawJSON`. In a runtime without that, such numbers lose digits.
+ *
+ * @param kept Called for each number that would change.
+ * @throws {SyntaxError} If the text is no JSON.
+ */
+export function parseExact(text: string, kept?: () => void): unknown {
+  const keep = (_name: string, value: unknown, context?: { readonly source?: string }): unknown => {
+    const source = context?.source;
+    if (typeof value !== "number" || source === undefined || String(value) === source) return value;
+    if (rawJSON === undefined) return value;
+    kept?.();
+    return rawJSON(source);
+  };
+  return JSON.parse(text, keep);
+}
