@@ -72,7 +72,9 @@ const cancel = databaseCommand({
       (await cancelDelayed(db, number) ? cancelled : late).push(number);
     }
     for (const number of late) {
-      await complain(`${number} is not delayed: it was delivered or cancelled, or never was`);
+      await complain(
+        `${number} is not delayed: it was delivered or cancelled, or never was. See hark delayed list`,
+      );
     }
     return {
       json: { cancelled, notDelayed: late },

@@ -33,7 +33,8 @@ export interface DrainResult {
    * - `"limit"`: the limit was reached.
    * - `"deadline"`: the deadline has come, or was near.
    * - `"stopped"`: by the signal, or by `stop()`.
-   * - `"busy"`: other workers serve what is left, and `wait` is false.
+   * - `"busy"`: other workers serve what is left, or a transaction has locked its partition, and `wait`
+   *   is false. Of {@linkcode drainHandler} also: an earlier request drains the consumer.
    * - `"paused"`: the consumer is paused.
    */
   readonly reason: "done" | "limit" | "deadline" | "stopped" | "busy" | "paused";

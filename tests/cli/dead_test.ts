@@ -84,10 +84,10 @@ test("dead, retry and discard refuse what they do not understand, and to guess w
   ], async ([args, sentence]) => await refused(args, 2, sentence, { url }));
   await refused(
     ["dead", "retry", "billing", "5", "--key", "a b"],
-    1,
+    2,
     /: hark retry billing 5 --key 'a b'$/m,
   );
-  await refused(["dead", "discard", "billing", "--all"], 1, /: hark discard billing --all$/m);
+  await refused(["dead", "discard", "billing", "--all"], 2, /: hark discard billing --all$/m);
 });
 
 test("an error of others cannot steer the terminal", async ({ url, sql }) => {

@@ -108,7 +108,7 @@ test("hark delayed lists what is not due, and cancels it", async ({ url, sql }) 
   const done = await ran(["delayed", "cancel", "2", "7"], { url });
   assert.equal(done.code, 1);
   assert.equal(done.stdout, "1 notification cancelled\n");
-  assert.match(done.stderr, /7 is not delayed/);
+  assert.match(done.stderr, /7 is not delayed: .*\. See hark delayed list/);
   const left = await jsonOutput(["delayed", "list", "--channel", "c"], { url });
   assert.deepEqual(left.map(({ number }: { number: number }) => number), [1]);
   await refused(["delayed", "cancel"], 2, /no number/, { url });

@@ -12,19 +12,32 @@ interface Line {
   readonly payload: unknown;
 }
 
-/** Shows all of a channel as JSON, from the first on. */
-function tailOf(primary: OwnServer, standby: Standby): Child {
-  const { url } = primary;
-  return hark(["tail", "c", "--json", "--from", "beginning", "--replica", standby.url], { url });
-}
+/** `hark tail` of all of a channel, from the first on. */
+class Tail implements AsyncDisposable {
+  readonly child: Child;
+  readonly #lines: Line[] = [];
+  #read = 0;
 
-/** The whole lines it has printed. */
-function printed(tail: Child): Line[] {
-  return tail.stdout.split("\n").slice(0, -1).map((line) => JSON.parse(line));
-}
+  constructor({ url }: OwnServer, standby: Standby) {
+    const args = ["tail", "c", "--json", "--from", "beginning", "--replica", standby.url];
+    this.child = hark(args, { url });
+  }
 
-/** How many lines it has printed. */
-const count = (tail: Child) => tail.stdout.split("\n").length - 1;
+  /** The whole lines it has printed by now. */
+  get lines(): readonly Line[] {
+    const { stdout } = this.child;
+    const end = stdout.lastIndexOf("\n") + 1;
+    for (const line of stdout.slice(this.#read, end).split("\n")) {
+      if (line !== "") this.#lines.push(JSON.parse(line));
+    }
+    this.#read = Math.max(this.#read, end);
+    return this.#lines;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.child[Symbol.asyncDispose]();
+  }
+}
 
 /** Fails unless the ids of the lines are those of the log, each once. */
 async function sameIds(lines: readonly Line[], on: Sql): Promise<void> {
@@ -39,39 +52,55 @@ async function sameIds(lines: readonly Line[], on: Sql): Promise<void> {
 Deno.test("hark tail on a standby that is restarted prints each once that the primary's writers commit", async () => {
   await using primary = await ownServer();
   await using standby = await standbyOf(primary);
-  await using tail = tailOf(primary, standby);
+  const backlog = 20_000;
+  await primary.sql(
+    "select count(hark.notify('c', to_jsonb(n))) from generate_series(1, $1::int) n",
+    [
+      backlog,
+    ],
+  );
+  await standby.caughtUp(primary);
+  await using tail = new Tail(primary, standby);
   const ledger = new Ledger();
   ledger.start(primary.url, 6);
-  for (const mode of ["fast", "immediate"] as const) {
-    const before = count(tail);
-    await until(() => count(tail) > before + 200, { deadline: 60_000 });
+  // In the middle of the backlog, where it is held, then while it follows.
+  await until(() => tail.lines.length > 0, { deadline: 60_000 });
+  tail.child.kill("SIGSTOP");
+  for (const mode of ["immediate", "fast"] as const) {
     await standby.stop(mode);
+    tail.child.kill("SIGCONT");
+    const there = tail.lines.length;
+    assert.equal(there < backlog, mode === "immediate", `${there} lines were there`);
     const missed = ledger.count;
     await until(() => ledger.count > missed + 200);
     await standby.start();
+    await until(() => tail.lines.length > Math.max(there, backlog) + 200, { deadline: 60_000 });
   }
-  const before = count(tail);
-  await until(() => count(tail) > before + 200, { deadline: 60_000 });
   await ledger.stop();
   assert(ledger.rolledBack > 0);
-  await until(() => count(tail) >= ledger.count, { deadline: 60_000, what: "all to be printed" });
-  await publish(primary, 1, 1);
-  await until(() => printed(tail).at(-1)?.payload === 1, { what: "what comes after all" });
-  const lines = printed(tail);
-  ledger.check(lines.slice(0, -1).map(({ payload }) => payload), "hark tail");
-  await sameIds(lines, primary);
-  await tail.line(/The replica .* cannot be looked at/);
-  tail.kill("SIGINT");
-  assert.equal((await tail.ended()).code, 0);
+  await publish(primary, backlog + 1, backlog + 1);
+  await until(() => tail.lines.at(-1)?.payload === backlog + 1, {
+    deadline: 60_000,
+    what: "all to be printed",
+  });
+  const payloads = tail.lines.map(({ payload }) => payload);
+  const isNumber = (one: unknown) => typeof one === "number";
+  const all = payloads.filter(isNumber);
+  assert.deepEqual([all.length, all.findIndex((one, i) => one !== i + 1)], [backlog + 1, -1]);
+  ledger.check(payloads.filter((one) => !isNumber(one)), "hark tail");
+  await sameIds(tail.lines, primary);
+  await tail.child.line(/The replica .* cannot be looked at/);
+  tail.child.kill("SIGINT");
+  assert.equal((await tail.child.ended()).code, 0);
 });
 
 Deno.test("hark tail goes on where its standby is promoted, prints each once, and says so", async () => {
   await using primary = await ownServer();
   await using standby = await standbyOf(primary);
-  await using tail = tailOf(primary, standby);
+  await using tail = new Tail(primary, standby);
   const before = new Ledger();
   before.start(primary.url, 6);
-  await until(() => before.count > 500 && count(tail) > 200, { deadline: 60_000 });
+  await until(() => before.count > 500 && tail.lines.length > 200, { deadline: 60_000 });
   await before.stop();
   await standby.caughtUp(primary);
   // The old primary, whose address tail was given, does not come back.
@@ -82,12 +111,12 @@ Deno.test("hark tail goes on where its standby is promoted, prints each once, an
   await until(() => after.count > 300);
   await after.stop();
   await publish(standby, 1, 5);
-  await until(() => printed(tail).some(({ payload }) => payload === 5), { deadline: 60_000 });
-  const lines = printed(tail);
+  await until(() => tail.lines.some(({ payload }) => payload === 5), { deadline: 60_000 });
+  const { lines } = tail;
   const payloads = lines.map(({ payload }) => payload);
   assert.deepEqual(payloads.slice(-5), numbers(1, 5));
   before.check(payloads.slice(0, before.count), "before the promotion");
   after.check(payloads.slice(before.count, -5), "after the promotion");
   await sameIds(lines, standby);
-  await tail.line(/The replica .* has been promoted/);
+  await tail.child.line(/The replica .* has been promoted/);
 });

@@ -146,7 +146,7 @@ export function elsewhere(name: string): Command {
     map(rest, (given) => async () => {
       const wanted = ["hark", word, ...given.map(shellWord)].join(" ");
       await complain(`hark ${name} is a command of its own: ${wanted}`);
-      return exitCodes.failed;
+      return exitCodes.usage;
     }),
     { hidden: true },
   );
