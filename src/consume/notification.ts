@@ -100,14 +100,12 @@ export class Notification<Payload = any> {
    * and what is taken from them throw `BAD_PAYLOAD`, and `headers` is empty.
    */
   get problem(): string | undefined {
-    return this.#problem;
+    return this.#problem ?? this.#logRow.problem;
   }
   /** The number of the delivery: 1 for the first known delivery, then 2, 3, …. */
   readonly attempt: number;
-  readonly #payloadText: string | null;
-  readonly #headersText: string | null;
-  readonly #createdAt: number;
-  readonly #place: Place | undefined;
+  readonly #logRow: LogRow;
+  /** Why the payload does not fit its typed channel. */
   #problem: string | undefined;
   #date: Date | undefined;
   #payload: { readonly value: Payload } | undefined;
@@ -130,11 +128,7 @@ export class Notification<Payload = any> {
     this.key = row.key;
     this.isReplay = row.isReplay;
     this.attempt = attempt;
-    this.#payloadText = row.payload;
-    this.#headersText = row.headers;
-    this.#problem = row.problem;
-    this.#createdAt = row.createdAt;
-    this.#place = row.place;
+    this.#logRow = row;
   }
 
   /**
@@ -144,12 +138,12 @@ export class Notification<Payload = any> {
    * notification that a consumer handles: the database keeps the positions of consumers.
    */
   get position(): string | undefined {
-    return this.#place?.after(this.id);
+    return this.#logRow.place?.after(this.id);
   }
 
   /** The clock at the publishing call, which is before the publisher's transaction committed. */
   get createdAt(): Date {
-    return this.#date ??= new Date(this.#createdAt);
+    return this.#date ??= new Date(this.#logRow.createdAt);
   }
 
   /**
@@ -158,7 +152,7 @@ export class Notification<Payload = any> {
    * them, use {@linkcode Notification.payloadText}.
    */
   get payload(): Payload {
-    if (this.#problem !== undefined) throw this.#unreadable();
+    if (this.problem !== undefined) throw this.#unreadable();
     return (this.#payload ??= { value: JSON.parse(this.payloadText) as Payload }).value;
   }
 
@@ -170,8 +164,9 @@ export class Notification<Payload = any> {
    *   handler never receives such a notification: it becomes a dead letter.
    */
   get payloadText(): string {
-    if (this.#payloadText === null) throw this.#unreadable();
-    return this.#payloadText;
+    const { payload } = this.#logRow;
+    if (payload === null) throw this.#unreadable();
+    return payload;
   }
 
   /** Facts about the notification, such as a trace. An empty object if there are none. */
@@ -181,7 +176,7 @@ export class Notification<Payload = any> {
 
   /** The headers as the JSON text that the server sent, with all digits of numbers; `{}` if there are none. */
   get headersText(): string {
-    return this.#headersText ?? "{}";
+    return this.#logRow.headers ?? "{}";
   }
 
   /**
@@ -252,7 +247,7 @@ export class Notification<Payload = any> {
       "BAD_PAYLOAD",
       `notification ${this.id} cannot be read: ${this.problem}`,
       {
-        remedy: this.#payloadText === null
+        remedy: this.#logRow.payload === null
           ? "Skip it. Publish a reference instead of a payload over 64 MB, and text that is UTF-8."
           : "Skip it, or read its payloadText.",
       },
@@ -283,7 +278,7 @@ export class Notification<Payload = any> {
       channel: this.channel,
       key: this.key,
       // As it was published: a schema may have made a Set or a bigint of it, which is no JSON.
-      payload: this.#payloadText === null ? null : JSON.parse(this.#payloadText),
+      payload: this.#logRow.payload === null ? null : JSON.parse(this.#logRow.payload),
       headers: this.headers,
       createdAt: this.createdAt,
       isReplay: this.isReplay,

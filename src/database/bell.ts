@@ -12,6 +12,7 @@ import { longestTimer } from "../duration.ts";
  */
 export class Bell {
   #count = 0;
+  /** Each waiter takes itself out. */
   readonly #waiting = new Set<() => void>();
   readonly #also: Bell | undefined;
 
@@ -31,7 +32,6 @@ export class Bell {
   ring(): void {
     this.#count++;
     for (const wake of this.#waiting) wake();
-    this.#waiting.clear();
     this.#also?.ring();
   }
 

@@ -98,14 +98,14 @@ export class Dispatcher {
   }
 
   /**
-   * The time, accurate to a millisecond. Asking the clock for each notification would take as long
-   * as the rest of its dispatch.
+   * The time in whole milliseconds. Asking the exact clock for each notification would take as long as
+   * the rest of its dispatch, and a number with fractions would be an object of its own.
    */
   #now(): number {
     const tick = Date.now();
     if (tick !== this.#clock.tick) {
       this.#clock.tick = tick;
-      this.#clock.now = performance.now();
+      this.#clock.now = Math.ceil(performance.now());
     }
     return this.#clock.now;
   }
@@ -170,18 +170,9 @@ export class Dispatcher {
   }
 
   #start(entries: Entry[], now: number): void {
-    const held: OwnedPartition[] = [];
-    const notifications: Notification[] = [];
-    const signals: AbortSignal[] = [];
-    for (const entry of entries) {
-      const partition = this.#state.entries.begin(entry, now);
-      if (!held.includes(partition)) {
-        held.push(partition);
-        signals.push(partition.signal);
-      }
-      notifications.push(new Notification(entry.row!, entry.attempts + 1));
-    }
     const { run, options } = this.#state;
+    const held = this.#state.entries.begin(entries, now);
+    const notifications = entries.map(notificationOf);
     const observed = seam.observer?.handle({
       run: run.observed,
       partition: held.length === 1 ? held[0]!.number : undefined,
@@ -192,7 +183,7 @@ export class Dispatcher {
       entries,
       notifications,
       held,
-      signals,
+      signals: held.map(signalOf),
       certain: this.#certain,
       observed,
       returned: undefined,
@@ -223,6 +214,7 @@ export class Dispatcher {
   }
 
   async #awaited(work: Batch, running: Promise<readonly Result[]>): Promise<void> {
+    this.#state.entries.awaits(work);
     let results: readonly Result[];
     try {
       results = await running;
@@ -236,6 +228,7 @@ export class Dispatcher {
       });
       results = work.entries.map(() => ({ error: new BatchFailed() }));
     }
+    this.#state.entries.returned(work);
     this.#ended(work, results);
     this.pump();
     this.#state.run.wake.ring();
@@ -244,10 +237,15 @@ export class Dispatcher {
   #ended(work: Batch, results: readonly Result[]): void {
     this.#calls--;
     this.#alone = this.#waits = false;
-    const read = results.some((one) => one !== undefined)
+    const read = results.some(isFailure)
       ? results.map((one) => one && { ...one, error: readable(one.error) })
       : results;
     this.#settlement.told(work, read);
     work.observed?.ended(read);
   }
 }
+
+// Here, because each evaluation of a function expression would take memory, for each notification.
+const notificationOf = ({ row, attempts }: Entry) => new Notification(row!, attempts + 1);
+const signalOf = ({ signal }: OwnedPartition) => signal;
+const isFailure = (result: Result) => result !== undefined;

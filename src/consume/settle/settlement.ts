@@ -66,7 +66,6 @@ export class Settlement {
   told(work: Batch, results: readonly Result[]): void {
     const { entries: all } = this.#state;
     const { entries } = work;
-    all.returned(entries, work.held);
     if (entries.length === 1 && results[0] === undefined) {
       all.settle(entries[0]!);
       this.#succeeded(work, 0);

@@ -14,6 +14,7 @@ import { Turns } from "./turns.ts";
 import type { OwnedPartition } from "./partition.ts";
 import type { Position } from "./position.ts";
 import { type Halt, type Wait, WaitingRows } from "./waiting_rows.ts";
+import type { Work } from "./work.ts";
 
 const behind: Wait = { state: "behind", due: 0, error: null };
 
@@ -21,6 +22,7 @@ const behind: Wait = { state: "behind", due: 0, error: null };
 export class Entries {
   readonly queue: KeyQueue;
   readonly rows: WaitingRows;
+  /** The entries whose handlers have returned promises that are not settled. */
   readonly running = new Set<Entry>();
   /** Bytes of the notifications that were read and are not yet handled. */
   bytes = 0;
@@ -96,27 +98,28 @@ export class Entries {
     this.#end(entry, isGone ? undefined : { kind: "end", entry });
   }
 
-  /** The handler of a taken entry is about to be called. */
-  begin(entry: Entry, now: number): OwnedPartition {
-    const changing = change(entry);
-    changing.phase = "running";
-    changing.startedAt = now;
-    this.running.add(entry);
-    const held = this.#partitions.get(entry.partition)!;
-    held.running++;
-    return held;
+  /** The handler of taken entries is about to be called. Returns their partitions. */
+  begin(entries: readonly Entry[], now: number): OwnedPartition[] {
+    const helds = [this.#partitions.get(entries[0]!.partition)!];
+    for (const entry of entries) {
+      change(entry).phase = "running";
+      change(entry).startedAt = now;
+      const held = this.#partitions.get(entry.partition)!;
+      if (!helds.includes(held)) helds.push(held);
+    }
+    return helds;
   }
 
-  /** The handlers of entries of a partition have returned. What their results lead to is told next. */
-  returned(entries: readonly Entry[], helds: readonly OwnedPartition[]): void {
-    for (const entry of entries) {
-      this.running.delete(entry);
-      // The partition as it was when the handlers began: it may be lost by now.
-      const held = helds.length === 1
-        ? helds[0]
-        : helds.find((one) => one.number === entry.partition);
-      held!.running--;
-    }
+  /** The handler of begun entries has returned a promise. */
+  awaits({ entries, held }: Work): void {
+    for (const entry of entries) this.running.add(entry);
+    for (const one of held) one.running++;
+  }
+
+  /** That promise is settled. What the results lead to is told next. */
+  returned({ entries, held }: Work): void {
+    for (const entry of entries) this.running.delete(entry);
+    for (const one of held) one.running--; // as they were when the handler began: lost by now, maybe
   }
 
   /** An entry was handled. */
@@ -135,10 +138,7 @@ export class Entries {
     this.#end(entry, !entry.stored || isGone ? undefined : { kind: "end", entry });
   }
 
-  /**
-   * An attempt has failed, or needs a newer worker. The handler is called again when the entry is
-   * due.
-   */
+  /** An attempt has failed, or needs a newer worker. The handler is called again when it is due. */
   retry(
     entry: Entry,
     attempts: number,
@@ -155,9 +155,8 @@ export class Entries {
 
   /** An entry is given up, and becomes a dead letter. */
   bury(entry: Entry, attempts: number, error: string): void {
-    const changing = change(entry);
-    changing.attempts = attempts;
-    changing.phase = "settled";
+    change(entry).attempts = attempts;
+    change(entry).phase = "settled";
     this.#end(entry, { kind: "dead", entry, error });
   }
 

@@ -59,7 +59,7 @@ export class OwnedPartition {
    * cause of a failure may have been repaired with the restart.
    */
   restarted = false;
-  /** How many entries of the partition are being handled. */
+  /** How many calls of handlers with entries of the partition are awaited. */
   running = 0;
   /** How many rows of hark.waiting the partition has, as far as this worker knows. */
   waiting = 0;
