@@ -6,8 +6,8 @@
 
 import { parseExact } from "../exact_json.ts";
 
-/** Where a number may lose digits: it is long, or not written as JavaScript writes it. */
-const suspect = /\d{16}|\d[.eE]/;
+/** Where a number may lose digits: it is long, or has an exponent. */
+const suspect = /\d[\d.]{15}|\d[eE]/;
 
 /** The data with all digits, by the data. By the event if the data is no object. */
 const kept = new WeakMap<object, unknown>();
@@ -17,8 +17,26 @@ export function parseBoth(text: string): { readonly value: unknown; readonly exa
   const value: unknown = JSON.parse(text);
   if (!suspect.test(text)) return { value };
   let loses = false;
-  const exact = parseExact(text, () => loses = true);
+  // Only those: a program that looks at 10.0 or 1e3 gets a number, as it always did.
+  const exact = parseExact(text, (number, source) => {
+    const isOther = digitsOf(String(number)) !== digitsOf(source);
+    loses ||= isOther;
+    return isOther;
+  });
   return loses ? { value, exact } : { value };
+}
+
+/** A number without the zeros that say nothing: the same text for 10, 10.0 and 1e1. */
+function digitsOf(text: string): string {
+  const [, sign = "", whole = "", fraction = "", exponent = "0"] =
+    /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text) ?? [];
+  const all = `${whole}${fraction}`.replace(/^0+/, "");
+  let end = all.length; // by a regular expression, a number of a million digits could take minutes
+  while (all[end - 1] === "0") end--;
+  const digits = all.slice(0, end);
+  return digits === ""
+    ? whole // nothing for Infinity, which is no number of JSON
+    : `${sign}${digits}e${Number(exponent) - fraction.length + all.length - digits.length}`;
 }
 
 /** Keeps the digits that an event's data has lost, if any, for {@linkcode exactData}. */
