@@ -212,7 +212,11 @@ export async function withSchemaReason(db: Queryable, error: HarkError): Promise
   try {
     await requireSchema(db);
   } catch (reason) {
-    if (reason instanceof HarkError && reason.code.startsWith("SCHEMA_")) return reason;
+    if (reason instanceof HarkError && reason.code.startsWith("SCHEMA_")) {
+      // Another failure may have come with the upgrade, or beside it.
+      reason.cause = error;
+      return reason;
+    }
   }
   return error;
 }

@@ -3,6 +3,7 @@ import {
   connect,
   Consumer,
   type Database,
+  type HarkError,
   installedVersion,
   migrate,
   notify,
@@ -11,6 +12,7 @@ import {
   schemaVersion,
   subscribe,
 } from "../../mod.ts";
+import { messageOf } from "../../src/database/translate.ts";
 import { dropInUse, test } from "../harness/mod.ts";
 
 const consumer = (db: Database) => new Consumer(db, { id: "c", channels: "c", handle() {} });
@@ -124,6 +126,9 @@ for (const [work, column] of Object.entries(columns)) {
       `begin; alter table hark.${table} rename ${name} to other; update hark.schema_version set version = '7.0.0'; commit`,
     );
     await notify(db, "c", 2);
-    await assert.rejects(running, { code: "SCHEMA_NEW", remedy: /newer version of Hark/ });
+    const error: HarkError = await running.then(() => assert.fail(), (error) => error);
+    assert.equal(error.code, "SCHEMA_NEW");
+    assert.match(error.remedy!, /newer version of Hark/);
+    assert.match(messageOf(error.cause), new RegExp(`${name}.* does not exist`));
   });
 }
