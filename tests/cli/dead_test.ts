@@ -76,6 +76,7 @@ test("dead, retry and discard refuse what they do not understand, and to guess w
     [["discard", "billing", "five"], /ID is "five"/],
     [["retry", "billing", "0"], /ID is "0"/],
     [["retry", "billing", "--before", "yesterday"], /TIME is "yesterday"/],
+    [["retry", "billing", "--before", "300000000h"], /TIME is "300000000h"\. Give a time such as/],
     [["retry", "unknown", "--all"], /no consumer "unknown"/],
     [["dead", "list", "unknown"], /no consumer "unknown"/],
     [["dead", "list", "--after-id", "5"], /Name the consumer/],

@@ -5,7 +5,7 @@
  */
 
 import type { ValueParser } from "@optique/core/valueparser";
-import { type DurationBounds, formatDuration, parseDuration } from "../../duration.ts";
+import { ageBounds, type DurationBounds, formatDuration, parseDuration } from "../../duration.ts";
 import { kind, maybe } from "./options.ts";
 
 /** A duration as the value of an option, in whole milliseconds. */
@@ -41,9 +41,10 @@ export function maybeDuration(
   return maybe(name, duration(name, bounds), description);
 }
 
-/** A time, or a duration that is counted back from now. */
+/** A time, or a duration that is counted back from now, which is an age. */
 function timeOf(input: string): Date | undefined {
   const back = input === "0" ? undefined : parseDuration(input);
+  if (back !== undefined && back > ageBounds.most) return undefined;
   if (back === undefined && !/^\d{4}-\d\d-\d\d/.test(input)) return undefined;
   const time = new Date(back === undefined ? input : Date.now() - back);
   return Number.isNaN(time.getTime()) ? undefined : time;
