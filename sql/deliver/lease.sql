@@ -397,7 +397,8 @@ $$;
 --   entered   it is a worker, and owns a partition
 --   busy      living workers own all partitions or are about to, or other transactions hold the rows of the rest
 --   register  there is no such consumer, or it has another definition or a version below the given one, also if that
---             changed during the call. Also if all is served: registration refuses a definition that the living workers do not have, or takes the consumer over
+--             changed during the call. This comes before "busy": registration refuses a definition that the living
+--             workers do not have, or takes the consumer over
 --   join      become a worker as any other: the consumer is paused, its row is locked, or the number of its
 --             partitions is about to change
 -- Most drains of many are busy. Those in a new session are told soonest without PL/pgSQL.

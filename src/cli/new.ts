@@ -48,6 +48,11 @@ Deno.test("each new user is greeted", async () => {
 });
 `;
 
+/** The command line of the clone. */
+function ownCli(): string {
+  return new URL("../../cli.ts", import.meta.url).href;
+}
+
 /** What the folder imports Hark from: JSR, or the clone that this command is run in. */
 function source(): { readonly imports: Record<string, string>; readonly cli: string } {
   const { name, version, exports } = config;
@@ -58,7 +63,7 @@ function source(): { readonly imports: Record<string, string>; readonly cli: str
     [from, path],
   ) => [`${name}${from.slice(1)}`, here(path)]);
   // A clone's modules find their packages in the import map of the program that imports them.
-  return { imports: { ...Object.fromEntries(own), ...config.imports }, cli: here("cli.ts") };
+  return { imports: { ...Object.fromEntries(own), ...config.imports }, cli: ownCli() };
 }
 
 function settings(): string {
@@ -152,7 +157,7 @@ function mayNot(what: "read" | "write into", folder: string, cause: Error): Hark
   const command = Deno.build.standalone
     ? `Run the command with ${what === "read" ? `--allow-read=${place} ` : ""}${write}.`
     : `Run: deno run --allow-read ${write} ${
-      isClone ? "cli.ts" : "jsr:@hark/postgres/cli"
+      isClone ? shellWord(ownCli()) : "jsr:@hark/postgres/cli"
     } new ${place}`;
   return new HarkError("BAD_OPTION", `this program may not ${what} ${folder}`, {
     cause,

@@ -23,8 +23,8 @@ export async function arePooled(one: Session, other: Session): Promise<boolean> 
   const second = other.setUp.process;
   if (first === second) return true;
   for (let look = 0; look < looks; look++) {
-    // The order changes: a pooler may give its connections in turn.
-    const [front, back] = look % 2 === 0 ? [other, one] : [one, other];
+    // The order stays once and changes once: a pooler may give its connections in turn, or the last one first.
+    const [front, back] = look % 4 < 2 ? [other, one] : [one, other];
     const pids = new Map(
       await Promise.all(
         [front, back].map(async (session) => [session, await processOf(session)] as const),

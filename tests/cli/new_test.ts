@@ -75,13 +75,13 @@ Deno.test("hark new without a right to its folder says which right it needs", as
   await refused(
     ["new", shop],
     2,
-    /may not write into \S+shop\. Run: deno run --allow-read --allow-write=\S+shop cli\.ts new \S+shop$/m,
+    /may not write into \S+shop\. Run: deno run --allow-read --allow-write=\S+shop file:\S+\/cli\.ts new \S+shop$/m,
     { permissions: ["--allow-read"] },
   );
   await refused(
     ["new", shop],
     2,
-    /may not read \S+shop\. Run: deno run --allow-read --allow-write=\S+shop cli\.ts new \S+shop$/m,
+    /may not read \S+shop\. Run: deno run --allow-read --allow-write=\S+shop file:\S+\/cli\.ts new \S+shop$/m,
     { permissions: ["--allow-read=src"] },
   );
   assert.deepEqual(await Array.fromAsync(Deno.readDir(folder.path)), []);
