@@ -1,7 +1,6 @@
 /** Draining on a request, as schedulers call it. */
 
 import assert from "node:assert/strict";
-import { isDeepStrictEqual } from "node:util";
 import {
   connect,
   Consumer,
@@ -199,7 +198,12 @@ test("the status and the reason say whether to ask again, and why", async (conte
   assert.deepEqual(await answers(hangs, { deadline }), [202, 0, true, "deadline"]);
   await pause(db, "c");
   // If there was no time left to release the partition, it is busy until the lease ends.
-  await until(async () => isDeepStrictEqual(await answers({}), [200, 0, false, "paused"]));
+  const answersWhenFree = () =>
+    until(async () => {
+      const answer = await answers({});
+      return answer.at(-1) !== "busy" && answer;
+    });
+  assert.deepEqual(await answersWhenFree(), [200, 0, false, "paused"]);
   await resume(db, "c");
   const signal = AbortSignal.abort();
   assert.deepEqual((await answers({}, { signal })).at(-1), "stopped");
@@ -210,7 +214,7 @@ test("the status and the reason say whether to ask again, and why", async (conte
   assert.deepEqual(await answers({}), [200, 0, false, "busy"]);
   stop.abort();
   await running;
-  assert.deepEqual(await answers({}), [200, 3, false, "done"]);
+  assert.deepEqual(await answersWhenFree(), [200, 3, false, "done"]);
   assert.deepEqual(await answers({}), [200, 0, false, "done"]);
 });
 
