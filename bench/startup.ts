@@ -11,24 +11,17 @@
 import config from "../deno.json" with { type: "json" };
 import { fromFileUrl } from "../tests/harness/files.ts";
 import { alternate, flags, median } from "./flags.ts";
+import { hark } from "./hark.ts";
 import { ownDatabase } from "./own.ts";
 import { print } from "./table.ts";
 
 const given = flags({ repeats: "11" });
 await using own = await ownDatabase();
 const root = new URL("../", import.meta.url);
-const cli = [
-  "run",
-  "--no-prompt",
-  "--quiet",
-  `--config=${fromFileUrl(new URL("deno.json", root))}`,
-  "-P=hark",
-  fromFileUrl(new URL("cli.ts", root)),
-];
 const commands: Readonly<Record<string, readonly string[]>> = {
   "deno eval 0": ["eval", "0"],
-  "hark --help": [...cli, "--help"],
-  "hark status": [...cli, "status"],
+  "hark --help": [...hark, "--help"],
+  "hark status": [...hark, "status"],
 };
 
 async function measure(args: readonly string[]): Promise<number> {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { fromFileUrl } from "../../tests/harness/files.ts";
+import { hark } from "../hark.ts";
 import { TextLineStream } from "../workers/lines.ts";
 
 /** A notification that `hark tail` has printed. */
@@ -30,15 +30,9 @@ export class Tail implements AsyncDisposable {
     { url, replica }: { readonly url: string; readonly replica: string | undefined },
     onPrinted: (one: Printed) => void,
   ) {
-    const root = new URL("../../", import.meta.url);
     this.#process = new Deno.Command("deno", {
       args: [
-        "run",
-        "--no-prompt",
-        "--quiet",
-        `--config=${fromFileUrl(new URL("deno.json", root))}`,
-        "-P=hark",
-        fromFileUrl(new URL("cli.ts", root)),
+        ...hark,
         ...["tail", channel, "--json", "--from", String(from), "--database-url", url],
         ...replica === undefined ? [] : ["--replica", replica],
       ],

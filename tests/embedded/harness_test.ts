@@ -95,7 +95,7 @@ test("a proxy forwards, falls silent, and flows again", EMPTY, async (context) =
 });
 
 test(
-  "a proxy severs what is open, and lets nobody in until it resumes, on the port that it has",
+  "a proxy cuts open connections, and refuses clients until it resumes, on one port",
   EMPTY,
   async (context) => {
     const proxy = context.use(cutProxy(Number(new URL(context.url).port || 5432)));

@@ -17,8 +17,8 @@ export interface CutProxy extends AsyncDisposable {
   /** Closes every connection on both sides. New ones are served. */
   sever(): void;
   /**
-   * Closes every connection, and new ones as soon as they are there. The proxy keeps its port meanwhile:
-   * another process could take it.
+   * Closes every connection, and each new one at once. The proxy keeps its port, so that no other process
+   * takes it.
    */
   refuse(): void;
   /** Ends {@linkcode silence} and {@linkcode refuse}; what was held back flows. */

@@ -23,7 +23,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
 /** Where Linux has a file system in memory. */
 const MEMORY = "/dev/shm";
 
-/** Megabytes that have to be free in memory. A run of all tests has taken 80 at a time. */
+/** Megabytes that have to be free in memory. A run of all tests has taken 120 at a time. */
 const ROOM = 2_000;
 
 /** A server that a run has started. */
