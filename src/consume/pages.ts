@@ -12,7 +12,7 @@ import { ownConnection, type Queryable } from "../database/queryable.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
 import { Link } from "./link.ts";
 import { EphemeralReader } from "./read/ephemeral_reader.ts";
-import { LookTime } from "./read/look_pace.ts";
+import { LookPace, LookTime } from "./read/look_pace.ts";
 import { pace, unheardPace } from "./read/pace.ts";
 import type { Page, PageRow } from "./read/page.ts";
 import { replicaOf } from "./read/replica.ts";
@@ -129,6 +129,7 @@ export async function* pages(
     let dueAt = 0;
     let nudges = -1;
     const looks = new LookTime();
+    const lookPace = new LookPace();
     const standing = { busyAt: performance.now(), found: 0, lookTime: 0 };
     while (!over.aborted) {
       let page: Page;
@@ -167,7 +168,7 @@ export async function* pages(
         if (idle) await bell.wait(seat.rung, Infinity, over);
         continue;
       }
-      if (idle && nudged.count !== nudges || performance.now() >= dueAt) {
+      if (nudged.count !== nudges || performance.now() >= dueAt) {
         nudges = nudged.count;
         dueAt = await deliverDue(link.session, pollInterval);
       }
@@ -178,15 +179,19 @@ export async function* pages(
         );
         const now = performance.now();
         const isHeard = listener?.live === true;
-        const wait = Math.min(
-          look - now,
-          names === null
-            ? pace(now - standing.busyAt, pollInterval)
-            : isHeard
-            ? Infinity
-            : unheardPace(now - standing.busyAt, pollInterval),
-        );
-        if (!idle || wait <= 0 || await bell.wait(seat.rung, wait, over) || over.aborted) break;
+        const quiet = now - standing.busyAt;
+        // Without LISTEN nothing rings, so the reader looks again until it finds no rows.
+        if (!idle && !isHeard && names !== null) break;
+        const unwoken = names === null
+          ? Math.min(
+            pollInterval,
+            Math.max(pace(quiet, pollInterval), lookPace.next(standing, now)),
+          )
+          : isHeard
+          ? Infinity
+          : unheardPace(quiet, pollInterval);
+        const wait = Math.min(look - now, unwoken);
+        if (wait <= 0 || await bell.wait(seat.rung, wait, over) || over.aborted) break;
         // What lets it sleep tells by the bell whether to look.
         if (waking === undefined || !isHeard || performance.now() >= dueAt) break;
       }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { connect } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
 import { CountingProxy } from "../../bench/workers/counting.ts";
-import { NEVER_POLL, numbers, Running } from "../faults/_support/running.ts";
+import { NEVER_POLL, numbers, Reading, Running } from "../faults/_support/running.ts";
 
 test("a consumer that is woken asks the server once before its handler runs", async (context) => {
   const counting = context.use(new CountingProxy(context.url));
@@ -71,4 +71,28 @@ test("a consumer that looks a hundred times a second has about one mark a second
   const stored = await marks() - before;
   assert.ok(published > 20 * seconds || stored < published, "it has looked often");
   assert.ok(stored >= 1 && stored <= 2 * seconds + 3, `${stored} marks in ${seconds} s`);
+});
+
+test("a reader of all channels looks at most every 10 ms, also while it always finds something", async (context) => {
+  const counting = context.use(new CountingProxy(context.url));
+  const db = context.use(await connect(counting.url));
+  await context.sql("select hark.notify('c')");
+  const { inbox } = context.use(new Reading(db, null, { from: "beginning" }));
+  await inbox.atLeast(1);
+  const [before, began] = [counting.traffic.statements, performance.now()];
+  let published = 1;
+  await Promise.all(
+    numbers(1, 4).map(async () => {
+      const client = await context.client();
+      while (performance.now() - began < 1000) {
+        await client.query("select hark.notify('c')");
+        published++;
+      }
+    }),
+  );
+  await inbox.atLeast(published);
+  const looks = (performance.now() - began) / 10;
+  const asked = counting.traffic.statements - before;
+  // A look is two statements. Heartbeats and marks may come between.
+  assert.ok(asked <= 2 * looks + 30, `${asked} statements for ${published} notifications`);
 });
