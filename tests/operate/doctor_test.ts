@@ -185,6 +185,17 @@ const faults: readonly Planted[] = [
     remedy: /Run a worker/,
   },
   {
+    fault: "a consumer has dead letters",
+    async plant({ sql }) {
+      await sql("select hark.register('bill ing', array['orders'], 'now')");
+      await sql(`insert into hark.dead (consumer, id, channel, created_at, attempts, error, died_at)
+        values ('bill ing', 1, 'orders', now(), 3, 'no', now())`);
+    },
+    code: "dead",
+    problem: /^"bill ing" has 1 dead letter$/,
+    remedy: /hark dead list 'bill ing'.*hark retry 'bill ing' --all/,
+  },
+  {
     fault: "an inbox has dead letters",
     async plant({ sql }) {
       await sql(

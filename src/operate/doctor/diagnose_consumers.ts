@@ -4,7 +4,7 @@
  * @module
  */
 
-import { durationText, numberText } from "../../show.ts";
+import { durationText, numberText, shellWord } from "../../show.ts";
 import { type ConsumerStatus, sleepsWell } from "../consumer_status.ts";
 import type { Status } from "../status.ts";
 import { ofFlows } from "./diagnose_flows.ts";
@@ -58,7 +58,7 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
         "warning",
         "held-up",
         `partition ${partition} of "${consumer}" is held up (${reason}) by notification ${id}`,
-        `Let it succeed, or hark discard ${consumer} ${id}.`,
+        `Let it succeed, or hark discard ${shellWord(consumer)} ${id}.`,
         consumer,
       )
     );
@@ -73,6 +73,17 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
         one.consumer,
       ));
     }
+    if (one.dead > 0) {
+      const word = shellWord(consumer);
+      const letters = `${numberText(one.dead)} dead ${one.dead === 1 ? "letter" : "letters"}`;
+      found.push(find(
+        "warning",
+        "dead",
+        `"${consumer}" has ${letters}`,
+        `See hark dead list ${word}. Then hark retry ${word} --all, or hark discard ${word} --all.`,
+        consumer,
+      ));
+    }
     const work = unread + waiting + replays;
     if (pausedAt !== null && work > 0) {
       found.push(find(
@@ -81,7 +92,7 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
         `"${consumer}" was paused ${durationText(Date.now() - pausedAt.getTime())} ago, with ${
           workText(one)
         }`,
-        `hark resume ${consumer}.`,
+        `hark resume ${shellWord(consumer)}.`,
         consumer,
       ));
     } else if (!serving && work > 0 && one.asleep !== null) {
@@ -103,7 +114,7 @@ function unserved({ consumers }: Status, find: Find): Finding[] {
         "warning",
         "unserved",
         `no worker serves "${consumer}": ${workText(one)}`,
-        `Start a worker, or hark consumers remove ${consumer} if it is gone for good.`,
+        `Start a worker, or hark consumers remove ${shellWord(consumer)} if it is gone for good.`,
         consumer,
       ));
     }
@@ -232,7 +243,7 @@ function holding({ warnings, consumers }: Status, find: Find): Finding[] {
       `"${consumer}" holds back cleanup of notifications from ${
         durationText(Date.now() - oldest.getTime())
       } ago (${reasons.join(", ")})`,
-      `See hark consumers show ${consumer}.`,
+      `See hark consumers show ${shellWord(consumer)}.`,
       consumer,
     )
   );

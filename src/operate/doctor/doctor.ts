@@ -27,7 +27,7 @@ export interface DoctorOptions {
  * its clock, its connections and the queue of NOTIFY, a pooler that keeps LISTEN from working,
  * transactions and replication slots that hold things up, a replica that lags or cancels reads, consumers that no worker serves, delayed
  * notifications and retention that no worker applies, watches that have drifted, dead letters of
- * inboxes, and the log's size. Returns a finding for each, with its remedy, errors first. Empty if all is well.
+ * consumers and inboxes, and the log's size. Returns a finding for each, with its remedy, errors first. Empty if all is well.
  *
  * Reads only, and opens two connections to try LISTEN if `db` is a `Database`. What the role may not see
  * is a finding, too: run it as a role with `hark.grant_operate` and `pg_read_all_stats`.
