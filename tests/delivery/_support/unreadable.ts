@@ -40,7 +40,8 @@ export async function stage(context: TestContext, { publish, damage }: Kind): Pr
 export async function oneDeadLetter(context: TestContext, kind: Kind): Promise<void> {
   const id = await stage(context, kind);
   // What is large as text takes seconds to make, on a slow machine many.
-  const db = context.use(await connect(context.url, { readerTimeout: patient(8000) }));
+  const times = { readerTimeout: patient(8000), queryTimeout: patient(30_000) };
+  const db = context.use(await connect(context.url, times));
   const gone: number[] = [];
   const lost = (_: unknown, n: Notification) => void gone.push(n.id);
   {
