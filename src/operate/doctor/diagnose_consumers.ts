@@ -43,11 +43,16 @@ export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): F
       find(
         "warning",
         "drift",
-        `the watch "${name}" of ${table} has drifted: ${drift.join("; ")}`,
+        `the watch "${name}" of ${table} has drifted: ${drift.map(withoutRemedy).join("; ")}`,
         `hark watch repair ${table}, or hark watch remove ${table} if the table is gone.`,
       )
     ),
   ];
+}
+
+/** What has drifted, without the remedy that SQL adds. */
+function withoutRemedy(drift: string): string {
+  return drift.replace(/; repair it \(.*\)$/, "");
 }
 
 function unserved({ consumers }: Status, find: Find): Finding[] {
