@@ -4,6 +4,7 @@ import { connect, cutProxy, deferred, disconnect, Inbox, once } from "../harness
 import { startThrowaway } from "../harness/throwaway.ts";
 import {
   ownServer,
+  patient,
   scratch,
   spawnDeno,
   test,
@@ -40,7 +41,7 @@ Deno.test("a test that leaves a connection open fails, and says which", async (t
     name = database;
     left.push(await connect(url));
     await left[0]!.query("select 'forgotten'");
-  }, EMPTY);
+  }, { ...EMPTY, closing: 500 });
   await assert.rejects(async () => await body(t), /left 1 sessions open:\n.*forgotten/);
   await Promise.all(left.map(disconnect));
   assert.notEqual(name, "");
@@ -49,7 +50,17 @@ Deno.test("a test that leaves a connection open fails, and says which", async (t
 Deno.test("a test that does not end fails at its deadline", async (t) => {
   const never = Promise.withResolvers<void>();
   const body = withDatabase(() => never.promise, { ...EMPTY, timeout: 50 });
+  const timer = setTimeout(never.resolve, patient(50) + 1000);
   await assert.rejects(async () => await body(t), /waited \d+ ms for the test/);
+  clearTimeout(timer);
+});
+
+Deno.test("what a failed test has left running fails that test only", async (t) => {
+  const body = withDatabase(async ({ client }) => {
+    void (await client()).query("select pg_sleep(600)");
+    throw new Error("at once");
+  }, EMPTY);
+  await assert.rejects(async () => await body(t), /at once/);
 });
 
 Deno.test("until() gives the value, or says at the deadline what it saw last", async () => {

@@ -39,6 +39,8 @@ export interface TestOptions {
   readonly encoding?: string;
   /** Milliseconds after which the test has failed. @default {90_000} */
   readonly timeout?: number;
+  /** How long the server may take to notice that its connections are closed, in milliseconds. @default {10_000} */
+  readonly closing?: number;
   /** Whether to leave the test out. */
   readonly ignore?: boolean;
   /** Whether to run this one alone; the run then counts as failed. */
@@ -66,7 +68,7 @@ export function test(name: string, first: TestOptions | TestBody, second?: TestB
 /** The function of a `Deno.test` that runs `body` with a database of its own. */
 export function withDatabase(
   body: TestBody,
-  { schema = true, encoding, timeout = 90_000 }: TestOptions = {},
+  { schema = true, encoding, timeout = 90_000, closing = 10_000 }: TestOptions = {},
 ): (t: Deno.TestContext) => Promise<void> {
   return async (t) => {
     const database = await createDatabase(schema, encoding);
@@ -100,9 +102,10 @@ export function withDatabase(
       });
       await resources.disposeAsync();
       await closeAll(clients, database);
-      await noSessionsLeft(database);
+      await noSessionsLeft(database, closing);
       await admin.close();
     } catch (error) {
+      using _ = reportLeftRejections();
       await resources.disposeAsync().catch(() => {});
       await closeAll(clients, database).catch(() => {});
       await admin.close();
@@ -113,6 +116,21 @@ export function withDatabase(
       throw error;
     }
     abandonDatabase(database);
+  };
+}
+
+/**
+ * Prints promises that a failed test has left and that are rejected as its connections close. Otherwise Deno would
+ * cancel all tests of the program.
+ */
+function reportLeftRejections(): Disposable {
+  const report = (event: PromiseRejectionEvent) => {
+    event.preventDefault();
+    console.error("A failed test has left a promise that was rejected:", event.reason);
+  };
+  globalThis.addEventListener("unhandledrejection", report);
+  return {
+    [Symbol.dispose]: () => globalThis.removeEventListener("unhandledrejection", report),
   };
 }
 
@@ -153,7 +171,7 @@ async function closeAll(clients: Client[], database: string): Promise<void> {
 }
 
 /** Fails when the test's code has left a session in its database: a connection that is not closed. */
-async function noSessionsLeft(database: string): Promise<void> {
+async function noSessionsLeft(database: string, deadline: number): Promise<void> {
   const sessions = () =>
     control.sql(
       `select pid, application_name, state, left(query, 300) as query
@@ -165,7 +183,7 @@ async function noSessionsLeft(database: string): Promise<void> {
   let left: Row[] = [];
   // A closed connection takes the server a moment to notice. On a busy machine that is seconds.
   const none = await until(async () => (left = await sessions()).length === 0, {
-    deadline: 10_000,
+    deadline,
   }).catch((error) => {
     if (left.length === 0) throw error;
     return false;

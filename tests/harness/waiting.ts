@@ -14,6 +14,8 @@ import { until } from "./until.ts";
  */
 export async function waitsFor(client: Client, statement: string): Promise<void> {
   await until(async () => {
+    // In a transaction a session goes on seeing what others did when it looked first.
+    await client.query("select pg_stat_clear_snapshot()");
     const { rows } = await client.query(
       `select from pg_stat_activity a
        where pg_backend_pid() = any (pg_blocking_pids(a.pid)) and strpos(a.query, $1) > 0`,
