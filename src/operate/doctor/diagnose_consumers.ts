@@ -5,7 +5,7 @@
  */
 
 import { durationText, numberText, shellWord } from "../../show.ts";
-import { type ConsumerStatus, sleepsWell } from "../consumer_status.ts";
+import { type ConsumerStatus, hasWork, sleepsWell } from "../consumer_status.ts";
 import type { Status } from "../status.ts";
 import { ofFlows } from "./diagnose_flows.ts";
 import type { Facts } from "./facts.ts";
@@ -22,14 +22,20 @@ const longAgo = 30 * 86_400_000;
 export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): Finding[] {
   const { status } = facts;
   if (status === undefined) return [];
+  const stopped = status.consumers.flatMap((one) => notAtWork(one, find));
   return [
-    ...unserved(status, find),
+    ...status.consumers.flatMap((one) => troubled(one, find)),
+    ...stopped,
     ...retention(facts, status, find),
     ...delayed(status, find),
     ...scheduled(status, find),
     ...ofFlows(status, find),
     ...size(facts, status, thresholds, find),
-    ...holding(status, find),
+    // Of a consumer that nobody serves, that is told already.
+    ...holding(
+      status.warnings.filter((one) => stopped.every(({ consumer }) => consumer !== one.consumer)),
+      find,
+    ),
     ...facts.polling.map(({ consumer, worker }) =>
       find(
         "warning",
@@ -55,83 +61,82 @@ function withoutRemedy(drift: string): string {
   return drift.replace(/; repair it \(.*\)$/, "");
 }
 
-function unserved({ consumers }: Status, find: Find): Finding[] {
-  return consumers.flatMap((one) => {
-    const { consumer, serving, unread, unreadCapped, waiting, replays, pausedAt, halted } = one;
-    const found: Finding[] = halted.map(({ partition, id, reason }) =>
-      find(
-        "warning",
-        "held-up",
-        `partition ${partition} of "${consumer}" is held up (${reason}) by notification ${id}`,
-        `Let it succeed, or hark discard ${shellWord(consumer)} ${id}.`,
-        consumer,
-      )
+/** What a consumer cannot get done. */
+function troubled({ consumer, halted, newer, dead }: ConsumerStatus, find: Find): Finding[] {
+  const word = shellWord(consumer);
+  const found: Finding[] = halted.map(({ partition, id, reason }) =>
+    find(
+      "warning",
+      "held-up",
+      `partition ${partition} of "${consumer}" is held up (${reason}) by notification ${id}`,
+      `Let it succeed, or hark discard ${word} ${id}.`,
+      consumer,
+    )
+  );
+  if (newer !== null) {
+    found.push(find(
+      "warning",
+      "newer",
+      `${numberText(newer.count)} of "${consumer}" wait for a newer worker: ${newer.reason}`,
+      "Deploy the version of the program that has published them, and stop the older workers.",
+      consumer,
+    ));
+  }
+  if (dead > 0) {
+    const letters = `${numberText(dead)} dead ${dead === 1 ? "letter" : "letters"}`;
+    found.push(find(
+      "warning",
+      "dead",
+      `"${consumer}" has ${letters}`,
+      `See hark dead list ${word}. Then hark retry ${word} --all, or hark discard ${word} --all.`,
+      consumer,
+    ));
+  }
+  return found;
+}
+
+/** Why no worker does what a consumer has to do. */
+function notAtWork(one: ConsumerStatus, find: Find): Finding[] {
+  const { consumer, serving, unread, unreadCapped, pausedAt, asleep } = one;
+  if (!hasWork(one)) return [];
+  const warning = (code: string, problem: string, remedy: string) => [
+    find("warning", code, problem, remedy, consumer),
+  ];
+  if (pausedAt !== null) {
+    return warning(
+      "paused",
+      `"${consumer}" was paused ${durationText(Date.now() - pausedAt.getTime())} ago, with ${
+        workText(one)
+      }`,
+      `hark resume ${shellWord(consumer)}.`,
     );
-    if (one.newer !== null) {
-      found.push(find(
-        "warning",
-        "newer",
-        `${
-          numberText(one.newer.count)
-        } of "${consumer}" wait for a newer worker: ${one.newer.reason}`,
-        "Deploy the version of the program that has published them, and stop the older workers.",
-        one.consumer,
-      ));
-    }
-    if (one.dead > 0) {
-      const word = shellWord(consumer);
-      const letters = `${numberText(one.dead)} dead ${one.dead === 1 ? "letter" : "letters"}`;
-      found.push(find(
-        "warning",
-        "dead",
-        `"${consumer}" has ${letters}`,
-        `See hark dead list ${word}. Then hark retry ${word} --all, or hark discard ${word} --all.`,
-        consumer,
-      ));
-    }
-    const work = unread + waiting + replays;
-    if (pausedAt !== null && work > 0) {
-      found.push(find(
-        "warning",
-        "paused",
-        `"${consumer}" was paused ${durationText(Date.now() - pausedAt.getTime())} ago, with ${
-          workText(one)
-        }`,
-        `hark resume ${shellWord(consumer)}.`,
-        consumer,
-      ));
-    } else if (!serving && work > 0 && one.asleep !== null) {
-      if (!sleepsWell(one)) {
-        found.push(find(
-          "warning",
-          "asleep",
-          `"${consumer}" sleeps, although ${numberText(unread)}${
-            unreadCapped ? " or more" : ""
-          } unread have waited for ${durationText(one.lagSeconds * 1000)}`,
-          one.asleep.listening
-            ? "Was it published with hark.wake off? Restart its worker."
-            : "NOTIFY does not wake it: hark wake --to URL, or call wakeUp after publishing.",
-          consumer,
-        ));
-      }
-    } else if (!serving && work > 0) {
-      found.push(find(
-        "warning",
-        "unserved",
-        `no worker serves "${consumer}": ${workText(one)}`,
-        `Start a worker, or hark consumers remove ${shellWord(consumer)} if it is gone for good.`,
-        consumer,
-      ));
-    }
-    return found;
-  });
+  }
+  if (serving || sleepsWell(one)) return [];
+  if (asleep !== null) {
+    return warning(
+      "asleep",
+      `"${consumer}" sleeps, although ${numberText(unread)}${
+        unreadCapped ? " or more" : ""
+      } unread have waited for ${durationText(one.lagSeconds * 1000)}`,
+      asleep.listening
+        ? "Was it published with hark.wake off? Restart its worker."
+        : "NOTIFY does not wake it: hark wake --to URL, or call wakeUp after publishing.",
+    );
+  }
+  return warning(
+    "unserved",
+    `no worker serves "${consumer}": ${workText(one)}`,
+    `Start a worker, or hark consumers remove ${shellWord(consumer)} if it is gone for good.`,
+  );
 }
 
 /** What a consumer has to do, such as `3 unread, 1 replay to make`. */
 function workText({ unread, unreadCapped, waiting, replays }: ConsumerStatus): string {
   return [
-    unread > 0 || unreadCapped
+    unread > 0
       ? `${numberText(unread)}${unreadCapped ? " or more" : ""} unread`
+      : unreadCapped
+      ? "a backlog that is too long to be counted"
       : "",
     waiting > 0 ? `${numberText(waiting)} waiting` : "",
     replays > 0 ? `${numberText(replays)} ${replays === 1 ? "replay" : "replays"} to make` : "",
@@ -233,15 +238,8 @@ function size(
   ];
 }
 
-function holding({ warnings, consumers }: Status, find: Find): Finding[] {
-  // What is unserved or paused is told already.
-  const told = new Set(
-    consumers.filter(({ serving, pausedAt }) => !serving || pausedAt !== null)
-      .map(({ consumer }) => consumer),
-  );
-  return warnings.filter(({ consumer }) => !told.has(consumer)).map((
-    { consumer, oldest, reasons },
-  ) =>
+function holding(warnings: Status["warnings"], find: Find): Finding[] {
+  return warnings.map(({ consumer, oldest, reasons }) =>
     find(
       "warning",
       "holding",
