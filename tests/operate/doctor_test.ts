@@ -85,6 +85,28 @@ const faults: readonly Planted[] = [
     remedy: /hark watch repair public\.users/,
   },
   {
+    fault: "another watch than the usual one has drifted",
+    async plant({ sql }, db) {
+      await sql(`create table "the users" (id integer primary key)`);
+      await watch(db, 'public."the users"', { name: "for audit" });
+      await sql(`alter table "the users" disable trigger user`);
+    },
+    code: "drift",
+    problem: /the watch "for audit" of public\."the users" has drifted/,
+    remedy: /^hark watch repair 'public\."the users"' --name 'for audit'\.$/,
+  },
+  {
+    fault: "a watched table is gone",
+    async plant({ sql }, db) {
+      await sql("create table users (id integer primary key)");
+      await watch(db, "public.users");
+      await sql("drop table users");
+    },
+    code: "drift",
+    problem: /the watch "watch" of public\.users has drifted/,
+    remedy: /^hark watch remove public\.users\.$/,
+  },
+  {
     fault: "no worker applies the retention",
     async plant({ sql }, db) {
       await setRetention(db, "30d");

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { WatchStatus } from "../../changes/watches.ts";
 import { durationText, numberText, shellWord } from "../../show.ts";
 import { type ConsumerStatus, hasWork, sleepsWell } from "../consumer_status.ts";
 import type { Status } from "../status.ts";
@@ -45,15 +46,18 @@ export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): F
         consumer,
       )
     ),
-    ...status.watches.filter(({ drift }) => drift.length > 0).map(({ table, name, drift }) =>
-      find(
-        "warning",
-        "drift",
-        `the watch "${name}" of ${table} has drifted: ${drift.map(withoutRemedy).join("; ")}`,
-        `hark watch repair ${table}, or hark watch remove ${table} if the table is gone.`,
-      )
-    ),
+    ...status.watches.filter(({ drift }) => drift.length > 0).map((one) => drifted(one, find)),
   ];
+}
+
+function drifted({ table, name, exists, drift }: WatchStatus, find: Find): Finding {
+  const option = name === "watch" ? "" : ` --name ${shellWord(name)}`;
+  return find(
+    "warning",
+    "drift",
+    `the watch "${name}" of ${table} has drifted: ${drift.map(withoutRemedy).join("; ")}`,
+    `hark watch ${exists ? "repair" : "remove"} ${shellWord(table)}${option}.`,
+  );
 }
 
 /** What has drifted, without the remedy that SQL adds. */
