@@ -42,7 +42,8 @@ export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): F
         "warning",
         "polling",
         `worker ${worker} of "${consumer}" is not woken, and only polls`,
-        "Connect it directly to the server: LISTEN does not work through a transaction pooler.",
+        "Unless it is a long drain, connect it directly to the server: LISTEN does not work through a " +
+          "transaction pooler.",
         consumer,
       )
     ),

@@ -212,10 +212,13 @@ async function slots(db: Queryable): Promise<Slot[]> {
   }));
 }
 
-/** Whether a NOTIFY reaches a session that listens. A transaction pooler accepts LISTEN and forwards nothing. */
+/**
+ * Whether a NOTIFY reaches a session that listens. A transaction pooler accepts LISTEN and forwards
+ * nothing. Undefined if LISTEN is turned off, and if `db` opens no sessions.
+ */
 export async function listens(db: Queryable): Promise<boolean | undefined> {
   const connections = connectionsOf(db);
-  if (connections === undefined) return undefined;
+  if (!connections?.letsListen) return undefined;
   const sessions: Session[] = [];
   try {
     // One by one: if the second cannot be opened, the first is closed.
@@ -271,6 +274,7 @@ async function oldest(db: Queryable): Promise<Date | null> {
   return page?.notifications[0]?.createdAt ?? null;
 }
 
+/** Leaves out workers of less than a minute: a drain, such as one of a request, has no LISTEN by design. */
 async function polling(db: Queryable, { consumers }: Status): Promise<Facts["polling"]> {
   const names = consumers.filter(({ workers }) => workers > 0).map(({ consumer }) => consumer);
   if (names.length === 0) return [];
@@ -278,6 +282,7 @@ async function polling(db: Queryable, { consumers }: Status): Promise<Facts["pol
     `select n.name as consumer, coalesce(w.name, left(w.owner::text, 8)) as worker
     from json_array_elements_text($1::text::json) n (name) cross join lateral hark.workers_of(n.name) w
     where w.lease_until > clock_timestamp() and not w.listening
+      and w.joined_at < clock_timestamp() - interval '1 minute'
     order by 1, 2 limit 20`,
     [JSON.stringify(names)],
   );
