@@ -106,12 +106,13 @@ export class Cursor {
   #stands = false;
   /** Ends the waiting for the edge. */
   #wake: (() => void) | undefined;
+  readonly #over = () => this.#wake?.();
 
   private constructor(source: Source, channels: string[] | null, signal: AbortSignal) {
     this.#source = source;
     this.#channels = channels;
     this.#signal = signal;
-    signal.addEventListener("abort", () => this.#wake?.(), { once: true });
+    signal.addEventListener("abort", this.#over, { once: true });
     const { edge, leave } = source.use(channels);
     this.#edge = edge;
     this.#leave = leave;
@@ -258,6 +259,8 @@ export class Cursor {
 
   /** Leaves the edge. */
   close(): void {
+    // The signal may live as long as the server.
+    this.#signal.removeEventListener("abort", this.#over);
     this.#leave();
   }
 }

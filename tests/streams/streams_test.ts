@@ -10,7 +10,7 @@ import {
 import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
 import { OutsidePlace } from "../../src/consume/state/outside.ts";
 import { streams, type StreamsOptions } from "../../src/streams/mod.ts";
-import { cutProxy, test, until, within } from "../harness/mod.ts";
+import { abortListeners, cutProxy, test, until, within } from "../harness/mod.ts";
 import { said } from "../faults/_support/logs.ts";
 import { role } from "../schema/_support/role.ts";
 import { Events, serve } from "./_support/serve.ts";
@@ -92,6 +92,22 @@ test("a long poll waits for what comes, and ends without it", async (context) =>
   const found = await waiting;
   assert.deepEqual([found.status, await found.json()], [200, [1]]);
   assert.equal(found.headers.get("stream-up-to-date"), "true");
+});
+
+test("clients that come and go leave nothing behind in the server", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c", longPoll: 1, heartbeat: 100 }));
+  const poll = async () => {
+    const response = await fetch(`${url}?offset=now&live=long-poll`);
+    assert.equal(response.status, 204);
+    const live = new Events(url);
+    await live.response;
+    await live[Symbol.asyncDispose]();
+  };
+  await poll();
+  const listeners = context.use(abortListeners());
+  for (let n = 1; n <= 20; n++) await poll();
+  await until(() => listeners.left < 10, { what: "the listeners of clients that left to go" });
 });
 
 test("a page has an ETag, and is not sent twice", async (context) => {
