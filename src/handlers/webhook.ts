@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Joined } from "../aborted.ts";
 import { bad, knownOptions } from "../check.ts";
 import type { Handler } from "../consume/handler.ts";
 import type { Notification } from "../consume/notification.ts";
@@ -127,9 +128,9 @@ export function webhook(options: WebhookOptions): Handler {
     const id = `hark_${notification.id}_${notification.createdAt.getTime().toString(36)}`;
     const timestamp = Math.floor(Date.now() / 1000);
     const body = bodyOf(notification, options.body);
-    const late = new AbortController();
+    using either = new Joined(context.signal);
     const timer = setTimeout(
-      () => late.abort(new WebhookError(`${where} did not answer in ${timeout} ms`)),
+      () => either.abort(new WebhookError(`${where} did not answer in ${timeout} ms`)),
       timeout,
     );
     let answer: Answer;
@@ -150,7 +151,7 @@ export function webhook(options: WebhookOptions): Handler {
           ),
         },
         body,
-        signal: AbortSignal.any([late.signal, context.signal]),
+        signal: either.signal,
         allowPrivate,
         ca: options.ca,
       });
