@@ -317,6 +317,35 @@ test("while the database is away, a new client is told soon to come again", asyn
   await until(() => first.messages.length === 1, { deadline: 20_000 });
 });
 
+test("a live client is told what was cleaned while the server could not read", async (context) => {
+  const { hostname, port } = new URL(context.url);
+  const proxy = context.use(cutProxy(Number(port || 5432), hostname));
+  const db = context.use(await connect(proxy.through(context.url)));
+  const { url } = context.use(serve(db, { channels: "c", heartbeat: 100 }));
+  const there = context.use(await connect(context.url));
+  const live = context.use(new Events(url));
+  await live.response;
+  await publish(there, 1, 1);
+  await until(() => live.messages.length === 1);
+  const poll = fetch(`${url}?offset=${live.lastId}&live=long-poll`);
+  const sse = context.use(new Events(`${url}?offset=${live.lastId}&live=sse`));
+  await sse.response;
+  proxy.refuse();
+  await publish(there, 2, 4);
+  await there.query("select hark.cut()");
+  await there.query("select * from hark.clean('infinity')");
+  await publish(there, 5, 5);
+  proxy.resume();
+  await until(() => live.messages.length === 2, { deadline: 20_000 });
+  assert.deepEqual(live.messages, [1, 5]);
+  assert.deepEqual(live.all.map(({ type }) => type), ["message", "gap", "message"]);
+  const { status, body } = await poll;
+  await body?.cancel();
+  assert.equal(status, 410);
+  await within(sse.done); // its client begins again, and is told then
+  assert.deepEqual(sse.all.filter(({ type }) => type === "data"), []);
+});
+
 test("the end of the server ends every live response", async (context) => {
   const db = context.use(await connect(context.url));
   const server = serve(db, { channels: "c" });
