@@ -138,14 +138,7 @@ export function streams<const Given extends StreamRoute["channels"]>(
     // Not the request's own signal: Deno says of one that is looked at that it is about to change.
     const { signal } = closing;
     if (live === null && !plain) {
-      const batch = await read(route, start, signal);
-      return await page(
-        request,
-        reply,
-        media,
-        start,
-        start === "now" ? { ...batch, items: [] } : batch,
-      );
+      return await page(request, reply, media, start, await read(route, start, signal));
     }
     if (clients >= values.maxClients) return busy(reply, plain, "too many clients are connected");
     clients++;

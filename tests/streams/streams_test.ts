@@ -11,6 +11,7 @@ import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
 import { OutsidePlace } from "../../src/consume/state/outside.ts";
 import { streams, type StreamsOptions } from "../../src/streams/mod.ts";
 import { abortListeners, cutProxy, test, until, within } from "../harness/mod.ts";
+import { CountingProxy } from "../../bench/workers/counting.ts";
 import { said } from "../faults/_support/logs.ts";
 import { role } from "../schema/_support/role.ts";
 import { Events, serve } from "./_support/serve.ts";
@@ -108,6 +109,38 @@ test("clients that come and go leave nothing behind in the server", async (conte
   const listeners = context.use(abortListeners());
   for (let n = 1; n <= 20; n++) await poll();
   await until(() => listeners.left < 10, { what: "the listeners of clients that left to go" });
+});
+
+test("on a busy channel, a client learns soon where the log ends, and for few statements", async (context) => {
+  const counting = context.use(new CountingProxy(context.url));
+  const db = context.use(await connect(counting.url));
+  const { url } = context.use(serve(db, { channels: "c" }));
+  const { headers } = await fetch(url, { method: "HEAD" });
+  const offset = headers.get("stream-next-offset");
+  const client = await context.client();
+  const { rows: [{ pid }] } = await client.query("select pg_backend_pid() as pid");
+  const publishing = assert.rejects(
+    client.query(
+      `do $$ begin loop perform hark.notify('c', '1'); commit; end loop; end $$`,
+    ),
+    { code: "57014" },
+  );
+  await until(async () =>
+    (await context.sql("select count(*)::int as n from hark.log"))[0]!.n > 100
+  );
+
+  for (
+    const [query, method] of [["", "HEAD"], ["?offset=now", "GET"], [`?offset=${offset}`, "GET"]]
+  ) {
+    const before = counting.traffic.statements;
+    const response = await fetch(url + query, { method: method! });
+    await response.body?.cancel();
+    const asked = counting.traffic.statements - before;
+    // What tends the log may come between.
+    assert(asked < 15, `${asked} statements for ${method} ${query}`);
+  }
+  await context.sql("select pg_cancel_backend($1)", [pid]);
+  await publishing;
 });
 
 test("a page has an ETag, and is not sent twice", async (context) => {
