@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Joined } from "../../aborted.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { getLogger } from "../../log/logger.ts";
 import { longestTimer } from "../../duration.ts";
@@ -99,14 +100,17 @@ export class HandlerCalls {
   async #guarded(work: Work): Promise<readonly Result[]> {
     const { timeout } = this.#handling;
     const late = new AbortController();
-    const signal = AbortSignal.any([...work.held.map((h) => h.signal), late.signal]);
-    const given = new AbortController();
+    // The handler's own signal, so that what it leaves listening goes with the call.
+    using joined = new Joined(...work.held.map((h) => h.signal), late.signal);
+    const { signal } = joined;
+    const { promise: givenUp, reject: giveUp } = Promise.withResolvers<never>();
+    givenUp.catch(() => {}); // the transaction may not have begun
     const tooLong = new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError");
     const timers = timeout === undefined ? [] : [
       setTimeout(() => late.abort(tooLong), timeout),
       setTimeout(() => {
         this.#tellOfAbandoned(work, timeout);
-        given.abort(tooLong);
+        giveUp(tooLong);
       }, Math.min(2 * timeout, longestTimer)),
     ];
     const batch = new BatchInHand(work);
@@ -132,7 +136,7 @@ export class HandlerCalls {
       // After the timeout the result no longer counts. The handler is still awaited for as long
       // again, so that no other handler of its key starts beside it.
       work.returned = isThenable(result)
-        ? await settled(result, AbortSignal.any([this.#abandon, given.signal]))
+        ? await Promise.race([settled(result, this.#abandon), givenUp])
         : result;
       late.signal.throwIfAborted();
     };
@@ -173,9 +177,10 @@ export class HandlerCalls {
     failed: ReadonlyMap<Notification, unknown>,
     call: (tx: Queryable) => Promise<void>,
   ): Promise<void> {
+    using over = new Joined(this.#abandon, late);
     await this.#transactions!.run(
       work.held,
-      AbortSignal.any([this.#abandon, late]),
+      over.signal,
       async (tx) => {
         await call(tx);
         if (failed.size > 0) throw new BatchFailed();
