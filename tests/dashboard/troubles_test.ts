@@ -91,8 +91,8 @@ test(
             },
           }).drain();
         },
-        /partner&quot; has given up 1 notification/,
-        /retry or discard/,
+        /^(?!.*given up).*&quot;partner&quot; has 1 dead letter/s,
+        /hark dead list partner/,
       ],
       [
         "a partition that is held up",

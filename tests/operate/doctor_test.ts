@@ -219,6 +219,17 @@ const faults: readonly Planted[] = [
     remedy: /hark dead list 'bill ing'.*hark retry 'bill ing' --all/,
   },
   {
+    fault: "a consumer has more dead letters than are counted",
+    async plant({ sql }) {
+      await sql("select hark.register('billing', array['orders'], 'now')");
+      await sql(`insert into hark.dead (consumer, id, attempts)
+        select 'billing', n, 1 from generate_series(1, 100001) n`);
+    },
+    code: "dead",
+    problem: /^"billing" has 100,000 or more dead letters$/,
+    remedy: /hark dead list billing/,
+  },
+  {
     fault: "an inbox has dead letters",
     async plant({ sql }) {
       await sql(
@@ -316,6 +327,7 @@ const faults: readonly Planted[] = [
         { query: (text: string, values?: unknown[]) => db.query(text, values) },
         {
           [key]: {
+            letsListen: true,
             session: () => own.session(),
             async listenSession() {
               const session = await own.listenSession();

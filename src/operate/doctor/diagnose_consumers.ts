@@ -10,7 +10,7 @@ import { type ConsumerStatus, hasWork, sleepsWell } from "../consumer_status.ts"
 import type { Status } from "../status.ts";
 import { ofFlows } from "./diagnose_flows.ts";
 import type { Facts } from "./facts.ts";
-import type { Find, Finding, Thresholds } from "./finding.ts";
+import type { Count, Find, Finding, Thresholds } from "./finding.ts";
 
 /**
  * How long a delivery, or a removal, may be late before it seems that no worker runs to do it, in ms.
@@ -21,16 +21,17 @@ const longAgo = 30 * 86_400_000;
 
 /** The findings about what Hark does. */
 export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): Finding[] {
-  const { status } = facts;
+  const { status, maxCount } = facts;
   if (status === undefined) return [];
-  const stopped = status.consumers.flatMap((one) => notAtWork(one, find));
+  const count: Count = (number) => `${numberText(number)}${number >= maxCount ? " or more" : ""}`;
+  const stopped = status.consumers.flatMap((one) => notAtWork(one, count, find));
   return [
-    ...status.consumers.flatMap((one) => troubled(one, find)),
+    ...status.consumers.flatMap((one) => troubled(one, count, find)),
     ...stopped,
     ...retention(facts, status, find),
-    ...delayed(status, find),
+    ...delayed(status, count, find),
     ...scheduled(status, find),
-    ...ofFlows(status, find),
+    ...ofFlows(status, count, find),
     ...size(facts, status, thresholds, find),
     // Of a consumer that nobody serves, that is told already.
     ...holding(
@@ -67,7 +68,11 @@ function withoutRemedy(drift: string): string {
 }
 
 /** What a consumer cannot get done. */
-function troubled({ consumer, halted, newer, dead }: ConsumerStatus, find: Find): Finding[] {
+function troubled(
+  { consumer, halted, newer, dead }: ConsumerStatus,
+  count: Count,
+  find: Find,
+): Finding[] {
   const word = shellWord(consumer);
   const found: Finding[] = halted.map(({ partition, id, reason }) =>
     find(
@@ -82,13 +87,13 @@ function troubled({ consumer, halted, newer, dead }: ConsumerStatus, find: Find)
     found.push(find(
       "warning",
       "newer",
-      `${numberText(newer.count)} of "${consumer}" wait for a newer worker: ${newer.reason}`,
+      `${count(newer.count)} of "${consumer}" wait for a newer worker: ${newer.reason}`,
       "Deploy the version of the program that has published them, and stop the older workers.",
       consumer,
     ));
   }
   if (dead > 0) {
-    const letters = `${numberText(dead)} dead ${dead === 1 ? "letter" : "letters"}`;
+    const letters = `${count(dead)} dead ${dead === 1 ? "letter" : "letters"}`;
     found.push(find(
       "warning",
       "dead",
@@ -101,18 +106,17 @@ function troubled({ consumer, halted, newer, dead }: ConsumerStatus, find: Find)
 }
 
 /** Why no worker does what a consumer has to do. */
-function notAtWork(one: ConsumerStatus, find: Find): Finding[] {
+function notAtWork(one: ConsumerStatus, count: Count, find: Find): Finding[] {
   const { consumer, serving, unread, unreadCapped, pausedAt, asleep } = one;
   if (!hasWork(one)) return [];
+  const work = workText(one, count);
   const warning = (code: string, problem: string, remedy: string) => [
     find("warning", code, problem, remedy, consumer),
   ];
   if (pausedAt !== null) {
     return warning(
       "paused",
-      `"${consumer}" was paused ${durationText(Date.now() - pausedAt.getTime())} ago, with ${
-        workText(one)
-      }`,
+      `"${consumer}" was paused ${durationText(Date.now() - pausedAt.getTime())} ago, with ${work}`,
       `hark resume ${shellWord(consumer)}.`,
     );
   }
@@ -130,20 +134,23 @@ function notAtWork(one: ConsumerStatus, find: Find): Finding[] {
   }
   return warning(
     "unserved",
-    `no worker serves "${consumer}": ${workText(one)}`,
+    `no worker serves "${consumer}": ${work}`,
     `Start a worker, or hark consumers remove ${shellWord(consumer)} if it is gone for good.`,
   );
 }
 
 /** What a consumer has to do, such as `3 unread, 1 replay to make`. */
-function workText({ unread, unreadCapped, waiting, replays }: ConsumerStatus): string {
+function workText(
+  { unread, unreadCapped, waiting, replays }: ConsumerStatus,
+  count: Count,
+): string {
   return [
     unread > 0
       ? `${numberText(unread)}${unreadCapped ? " or more" : ""} unread`
       : unreadCapped
       ? "a backlog that is too long to be counted"
       : "",
-    waiting > 0 ? `${numberText(waiting)} waiting` : "",
+    waiting > 0 ? `${count(waiting)} waiting` : "",
     replays > 0 ? `${numberText(replays)} ${replays === 1 ? "replay" : "replays"} to make` : "",
   ].filter((part) => part !== "").join(", ");
 }
@@ -180,13 +187,13 @@ function retention({ oldest }: Facts, { retention, consumers }: Status, find: Fi
   );
 }
 
-function delayed({ delayed: { count, nextAt } }: Status, find: Find): Finding[] {
-  const overdue = nextAt === null ? 0 : Date.now() - nextAt.getTime();
+function delayed({ delayed }: Status, count: Count, find: Find): Finding[] {
+  const overdue = delayed.nextAt === null ? 0 : Date.now() - delayed.nextAt.getTime();
   if (overdue < late.delayed) return [];
   return [find(
     "warning",
     "delayed",
-    `${numberText(count)} delayed, and the first has been due for ${
+    `${count(delayed.count)} delayed, and the first has been due for ${
       durationText(overdue)
     }: no worker delivers it`,
     "Run a worker or a subscription.",

@@ -77,6 +77,8 @@ export interface Facts {
   readonly oldest: Date | null;
   /** The status; undefined if it could not be asked for. */
   readonly status: Status | undefined;
+  /** How far it counts. */
+  readonly maxCount: number;
   /** Why not. */
   readonly statusError: HarkError | undefined;
   /** Workers that are not woken by LISTEN. */
@@ -87,9 +89,14 @@ export interface Facts {
 export interface Known {
   /** The status. */
   readonly status: Status;
+  /** How far it counts. */
+  readonly maxCount: number;
   /** Whether NOTIFY reaches a session that listens. */
   readonly listens: boolean | undefined;
 }
+
+/** How far the doctor counts. */
+const maxCount = 100_000;
 
 /** Looks at everything. Only what the role may not see is left out. */
 export async function facts(db: Queryable, known?: Known): Promise<Facts> {
@@ -101,7 +108,7 @@ export async function facts(db: Queryable, known?: Known): Promise<Facts> {
   const [now, statusError] = known !== undefined
     ? [known.status, undefined]
     : usable
-    ? await status(db).then(
+    ? await status(db, { maxCount }).then(
       (found) => [found, undefined] as const,
       (e) => [undefined, translate(e)] as const,
     )
@@ -116,6 +123,7 @@ export async function facts(db: Queryable, known?: Known): Promise<Facts> {
     ...await tables(db),
     oldest: now === undefined ? null : await oldest(db),
     status: now,
+    maxCount: known?.maxCount ?? maxCount,
     statusError,
     polling: now === undefined ? [] : await polling(db, now),
   };
