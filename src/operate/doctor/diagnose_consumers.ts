@@ -33,7 +33,7 @@ export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): F
     ...scheduled(status, find),
     ...ofFlows(status, count, find),
     ...size(facts, status, thresholds, find),
-    // Of a consumer that nobody serves, that is told already.
+    // Of a consumer without a worker, that is told already.
     ...holding(
       status.warnings.filter((one) => stopped.every(({ consumer }) => consumer !== one.consumer)),
       find,
