@@ -84,8 +84,8 @@ function head(
   previous: number | undefined,
   next: number | undefined,
 ): Html {
-  const { key } = redacted(view, found);
-  const trace = traceOf(found.headers);
+  const { key, headers } = redacted(view, found);
+  const trace = traceOf(headers);
   return htm`${
     facts([
       [
