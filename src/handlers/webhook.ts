@@ -4,6 +4,7 @@
  * @module
  */
 
+import { OwnSignal } from "../aborted.ts";
 import { bad, knownOptions } from "../check.ts";
 import type { Handler } from "../consume/handler.ts";
 import type { Notification } from "../consume/notification.ts";
@@ -132,6 +133,7 @@ export function webhook(options: WebhookOptions): Handler {
       () => late.abort(new WebhookError(`${where} did not answer in ${timeout} ms`)),
       timeout,
     );
+    using over = new OwnSignal(late.signal, context.signal);
     let answer: Answer;
     try {
       answer = await post({
@@ -150,7 +152,7 @@ export function webhook(options: WebhookOptions): Handler {
           ),
         },
         body,
-        signal: AbortSignal.any([late.signal, context.signal]),
+        signal: over.signal,
         allowPrivate,
         ca: options.ca,
       });

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { orAborted } from "../../aborted.ts";
+import { orAborted, OwnSignal } from "../../aborted.ts";
 import { bad, knownOptions, wholeNumber } from "../../check.ts";
 import type { Notification } from "../../consume/notification.ts";
 import { aDay, type Duration, durationMs, longestTimer } from "../../duration.ts";
@@ -127,9 +127,10 @@ export async function endpointOf(
       ),
     endpointTimeout,
   );
+  using over = new OwnSignal(signal, late.signal);
   try {
     const asked = Promise.resolve(endpoint(notification));
-    const given = await orAborted(asked, AbortSignal.any([signal, late.signal]));
+    const given = await orAborted(asked, over.signal);
     return given === undefined ? undefined : checkedEndpoint(given);
   } finally {
     clearTimeout(timer);
