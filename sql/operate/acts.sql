@@ -13,7 +13,24 @@ begin
   values ($1, $2, $3, left($4, 1000), hark.acting_role(), session_user,
     nullif(left(current_setting('hark.person', true), 200), ''))
   returning number into made;
-  delete from hark.acts a where a.number <= made - 10000;
+  -- Another act in an open transaction may have deleted the same rows. It would hold up this one, with all that it locks.
+  delete from hark.acts a using (
+    select x.number from hark.acts x where x.number <= made - 10000 for update skip locked
+  ) old
+  where a.number = old.number;
+end
+$$;
+
+-- Records an act upon what a role has stored, such as a schedule. What the role takes back itself is no act of an
+-- operator, or a program would fill the record. It is one if an operator's program names the person.
+create or replace function hark.record_upon(owner text, act text, about text, affected bigint default null, detail text default '')
+returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if $1 is distinct from hark.acting_role() or current_setting('hark.person', true) <> '' and hark.has_rights_of(null) then
+    perform hark.record_act($2, $3, $4, $5);
+  end if;
 end
 $$;
 

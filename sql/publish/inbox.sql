@@ -3,7 +3,8 @@
 -- the stream delivers again.
 
 -- The place of an inbox in its source. A new one begins at `place`. other: the source that it has belonged to
--- until now, if that is another one. Its place means nothing there, so the inbox begins anew.
+-- until now, if that is another one. The old place means nothing there, so the inbox begins with the first
+-- message: what came before it looked is not to be lost.
 create or replace function hark.inbox_place(inbox text, source text, place bigint)
 returns table (known bigint, other text)
 language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
@@ -12,8 +13,8 @@ begin
   insert into hark.inboxes as i values ($1, $2, $3) on conflict on constraint inboxes_pkey do nothing;
   select i.place, nullif(i.source, $2) into known, other from hark.inboxes i where i.name = $1 for update;
   if other is not null then
-    known := $3;
-    update hark.inboxes i set source = $2, place = $3 where i.name = $1;
+    known := 0;
+    update hark.inboxes i set source = $2, place = 0 where i.name = $1;
   end if;
   return next;
 end

@@ -58,7 +58,7 @@ create or replace function hark.acting_role() returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select coalesce(nullif(current_setting('role'), 'none'), session_user) $$;
 
--- Whether the session's role has the rights of another role, by its name, or those of an operator.
+-- Whether the session's role has the rights of another role, by its name, or those of an operator. null: only the latter.
 create or replace function hark.has_rights_of(owner text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -113,13 +113,15 @@ $$;
 create or replace function hark.cancel_any_delayed(number bigint) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  whose text;
 begin
-  delete from hark.delayed d where d.number = $1;
+  delete from hark.delayed d where d.number = $1 returning d.owner into whose;
   if not found then
     return false;
   end if;
   delete from hark.dedupe k where k.delayed = $1;
-  perform hark.record_act('cancel', null, 1, format('delayed notification %s', $1));
+  perform hark.record_upon(whose, 'cancel', null, 1, format('delayed notification %s', $1));
   return true;
 end
 $$;

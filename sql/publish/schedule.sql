@@ -109,12 +109,14 @@ $$;
 create or replace function hark.remove_any_schedule(name text) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  whose text;
 begin
-  delete from hark.schedules s where s.name = $1;
+  delete from hark.schedules s where s.name = $1 returning s.owner into whose;
   if not found then
     return false;
   end if;
-  perform hark.record_act('unschedule', $1);
+  perform hark.record_upon(whose, 'unschedule', $1);
   return true;
 end
 $$;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { OwnSignal } from "../aborted.ts";
+import { Joined } from "../aborted.ts";
 import { getLogger } from "../log/logger.ts";
 import { backoff, Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
@@ -75,7 +75,7 @@ export async function* pages(
   if (signal?.aborted) return;
 
   const closed = new AbortController();
-  using either = new OwnSignal(closed.signal, ...signal === undefined ? [] : [signal]);
+  using either = new Joined(closed.signal, ...signal === undefined ? [] : [signal]);
   const over = either.signal;
   let link: Link | undefined;
   let waking: Wakeup | undefined;

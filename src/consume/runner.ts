@@ -4,7 +4,7 @@
  * @module
  */
 
-import { OwnSignal } from "../aborted.ts";
+import { Joined } from "../aborted.ts";
 import { abortSignal } from "../check.ts";
 import { Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
@@ -13,6 +13,7 @@ import { HarkError } from "../errors.ts";
 import { getLogger, printLeftOut } from "../log/logger.ts";
 import { checkedValues } from "../option_rules.ts";
 import { drainRules, runRules } from "./option_table.ts";
+import { Readiness } from "./readiness.ts";
 import type { DrainOptions } from "./run_options.ts";
 import type { CheckedOptions, Tally } from "./state/context.ts";
 import { type Cutting, notStored, supervise } from "./worker/supervisor.ts";
@@ -98,7 +99,7 @@ export class Runner {
       if (drain && this.#running?.isCutOff) options = await this.#rest(options);
       const ended = await this.#run(options, drain, () => ready.resolve());
       if (drain) ready.resolve();
-      else ready.reject(stoppedBefore(ended.consumer));
+      else ready.stopped(`consumer "${ended.consumer}"`);
       return ended;
     } catch (error) {
       // A second call is refused while the first one still runs.
@@ -115,7 +116,7 @@ export class Runner {
     const [begun, stops] = [performance.now(), this.#stops];
     const rested = new AbortController();
     const signals = options.signal === undefined ? [] : [options.signal];
-    using over = new OwnSignal(rested.signal, ...signals);
+    using over = new Joined(rested.signal, ...signals);
     await Promise.race([
       this.#running!.done.catch(() => {}), // the drain before has told its caller how it ended
       pause(Math.min(deadline, longestRest), over.signal),
@@ -245,31 +246,4 @@ function withLimit(options: CheckedOptions, limit: number): CheckedOptions {
   if (limit === Infinity) return options;
   const { limits } = options;
   return { ...options, limits: { ...limits, rows: Math.min(limits.rows, limit) } };
-}
-
-/** A promise that a run is ready. */
-class Readiness {
-  readonly #settling = Promise.withResolvers<void>();
-  readonly promise: Promise<void> = this.#settling.promise;
-  isSettled = false;
-
-  constructor() {
-    this.promise.catch(() => {}); // most programs never read it, and run() rejects as well
-  }
-
-  resolve(): void {
-    this.isSettled = true;
-    this.#settling.resolve();
-  }
-
-  reject(reason: unknown): void {
-    this.isSettled = true;
-    this.#settling.reject(reason);
-  }
-}
-
-function stoppedBefore(consumer: string): HarkError {
-  return new HarkError("CONFLICT", `consumer "${consumer}" was stopped before it was ready`, {
-    remedy: "Run it again, or stop it later.",
-  });
 }

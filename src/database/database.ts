@@ -5,10 +5,12 @@
  */
 
 import { bad } from "../check.ts";
+import { HarkError } from "../errors.ts";
 import { attachPrepared } from "./prepared.ts";
 import { Preparing } from "./preparing.ts";
 import type { ConnectOptions } from "./connect_options.ts";
 import { Connections } from "./connections.ts";
+import { sqlState } from "./driver_error.ts";
 import {
   connectionsKey,
   lent,
@@ -20,7 +22,7 @@ import {
 } from "./queryable.ts";
 import { refusedBy } from "./refused.ts";
 import { openReplica, type ReplicaConnections, requireReplica } from "./replica.ts";
-import { translated } from "./translate.ts";
+import { messageOf, translate, translated } from "./translate.ts";
 import { databaseUrl, placeOf, shownUrl } from "./url.ts";
 
 /**
@@ -63,6 +65,11 @@ export class Database implements Queryable, AsyncDisposable {
    * Runs `work` in a transaction. It commits when `work` returns, and rolls back when `work`
    * throws. The isolation level is the default of the role or the database.
    *
+   * PostgreSQL rolls back a transaction in which a statement failed. So if `work` catches that error and
+   * goes on, this throws. Run a statement that may fail behind a savepoint.
+   *
+   * @throws {HarkError} `DATABASE` if the server rolled back instead of committing; `cause` is the error of
+   *   the statement that failed.
    * @example
    * ```ts
    * import { connect, notify } from "@hark/postgres";
@@ -84,15 +91,24 @@ export class Database implements Queryable, AsyncDisposable {
   async #transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
     const client = await translated(() => this.#connections.pool.connect());
     let broken: Error | undefined;
+    let swallowed: unknown;
     try {
       await translated(() => client.query(this.#connections.pool.begin));
       const tx: Queryable & { readonly [lent]: true; readonly [placed]: Place | undefined } = {
-        query: (text, values = []) => translated(() => client.query(text, values)),
+        query: async (text, values = []) => {
+          try {
+            return await client.query(text, values);
+          } catch (error) {
+            if (sqlState(error) !== "25P02") swallowed = error;
+            throw translate(error);
+          }
+        },
         [lent]: true,
         [placed]: (this as { [placed]?: Place })[placed],
       };
       const result = await work(tx);
-      await translated(() => client.query("commit"));
+      const { command } = await translated(() => client.query("commit"));
+      if (command === "ROLLBACK") throw rolledBack(swallowed);
       return result;
     } catch (error) {
       await client.query("rollback").catch((failed: Error) => broken = failed);
@@ -119,6 +135,16 @@ export class Database implements Queryable, AsyncDisposable {
     this.#connections.warnOfRunning();
     await this.close();
   }
+}
+
+/** PostgreSQL answers the commit of a failed transaction with ROLLBACK, and with no error. */
+function rolledBack(cause: unknown): HarkError {
+  const reason = cause === undefined ? "" : ` (${messageOf(cause)})`;
+  return new HarkError(
+    "DATABASE",
+    `the transaction was rolled back: a statement in it failed, and its error was caught${reason}`,
+    { remedy: "Throw that error on, or run the statement behind a savepoint.", cause },
+  );
 }
 
 /**

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { OwnSignal } from "../aborted.ts";
+import { Joined } from "../aborted.ts";
 import { abortSignal, bad, knownOptions } from "../check.ts";
 import { pause } from "../database/bell.ts";
 import { type Duration, durationMs, longestTimer } from "../duration.ts";
@@ -71,7 +71,7 @@ export async function wakeUp(url: string | URL, options: WakeOptions): Promise<v
   const id = `hark_wake_${crypto.randomUUID()}`;
   const until = performance.now() + timeout;
   const late = AbortSignal.timeout(timeout);
-  using either = new OwnSignal(late, ...signal === undefined ? [] : [signal]);
+  using either = new Joined(late, ...signal === undefined ? [] : [signal]);
   const over = either.signal;
   let response: Response;
   try {

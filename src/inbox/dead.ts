@@ -9,6 +9,7 @@ import type { Database } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
+import { settle } from "./dead_in_short.ts";
 import { itemOf, itemsOf } from "./map.ts";
 import { messageOfParts } from "./message.ts";
 import type { InboxMessage, InboxOptions } from "./options.ts";
@@ -81,7 +82,8 @@ export interface RedriveResult {
 
 /**
  * Publishes the dead letters of an inbox after the repair, the oldest first. Newer messages have been
- * published before them. Those that fail again stay.
+ * published before them. Those that fail again stay. If two calls run at once, each message is published by
+ * one of them.
  *
  * @param options `map`, if the inbox has one.
  * @throws {HarkError} As {@linkcode deadMessages}.
@@ -109,16 +111,15 @@ export async function redrive(
       const items = options.map === undefined
         ? [itemOf(message, undefined)]
         : itemsOf(await options.map(message), message, undefined);
-      await translated(() =>
+      const isPublished = await translated(() =>
         db.transaction(async (tx) => {
+          // First, as it locks: another redrive may be about to publish the same message.
+          if (!await settle(tx, inbox, message.sequence, true)) return false;
           await publishItems(tx, items, false);
-          await tx.query("select hark.inbox_settle($1::text, $2::bigint, true)", [
-            inbox,
-            message.sequence,
-          ]);
+          return true;
         })
       );
-      published++;
+      if (isPublished) published++;
     } catch (error) {
       left.push({ message, reason: messageOf(error) });
     }
@@ -147,8 +148,5 @@ export async function discardMessage(
   const id = consumerName(inbox);
   await requireSchema(db);
   await requireInbox(db, id);
-  const { rows: [row] } = await translated(() =>
-    db.query("select hark.inbox_settle($1::text, $2::bigint) as settled", [id, sequence])
-  );
-  return row.settled === true;
+  return await translated(() => settle(db, id, sequence, false));
 }

@@ -44,6 +44,20 @@ export async function deadMessagesInShort(
   }));
 }
 
+/** Takes a dead letter away, to publish it or for good. False if it is gone. */
+export async function settle(
+  db: Queryable,
+  inbox: string,
+  sequence: number,
+  isPublished: boolean,
+): Promise<boolean> {
+  const { rows: [row] } = await db.query(
+    "select hark.inbox_settle($1::text, $2::bigint, $3::boolean) as settled",
+    [inbox, sequence, isPublished],
+  );
+  return row.settled === true;
+}
+
 /** The most messages that one act publishes. */
 export const mostAtOnce = 1000;
 /** How many are read at once: a body may have some megabytes. */
@@ -68,50 +82,53 @@ export async function redriveIn(
       "select * from hark.inbox_dead_letters($1::text, $2::bigint, $3::integer)",
       [inbox, after, batch],
     );
-    if (sequence !== undefined && Number(rows[0]?.sequence) !== sequence) {
-      throw new HarkError("BAD_OPTION", `the inbox "${inbox}" has no dead letter ${sequence}`, {
-        remedy: "It was published or discarded before. Load the page again.",
-      });
-    }
+    if (sequence !== undefined && Number(rows[0]?.sequence) !== sequence) break;
     for (const row of rows) {
       after = Number(row.sequence);
-      const failure = await publishOne(tx, inbox, row);
-      if (failure === undefined) published++;
-      else {
+      const done = await publishOne(tx, inbox, row);
+      if (done === true) published++;
+      else if (done !== false) {
         left++;
-        reason = failure;
+        reason = done;
       }
     }
-    if (rows.length < batch) break;
+    if (sequence !== undefined || rows.length < batch) break;
+  }
+  if (sequence !== undefined && published + left === 0) {
+    throw new HarkError("BAD_OPTION", `the inbox "${inbox}" has no dead letter ${sequence}`, {
+      remedy: "It was published or discarded before. Load the page again.",
+    });
   }
   return { published, left, reason };
 }
 
-/** Publishes a dead letter. Returns why it could not. */
+/** Publishes a dead letter. Returns why it could not, or false if another redrive has published it. */
 async function publishOne(
   tx: Queryable,
   inbox: string,
   row: QueryResult["rows"][number],
-): Promise<string | undefined> {
+): Promise<boolean | string> {
   await tx.query("savepoint redrive");
-  let reason: string | undefined;
+  let done: boolean | string;
   try {
+    const sequence = Number(row.sequence);
     const message = messageOfParts({
       subject: row.subject,
-      sequence: Number(row.sequence),
+      sequence,
       time: new Date(row.failed_at),
       headers: row.headers,
       body: Uint8Array.from(atob(row.body), (character) => character.charCodeAt(0)),
     });
-    await publishItems(tx, [itemOf(message, undefined)], false);
-    await tx.query("select hark.inbox_settle($1::text, $2::bigint, true)", [inbox, row.sequence]);
+    const items = [itemOf(message, undefined)];
+    done = await settle(tx, inbox, sequence, true);
+    if (done) await publishItems(tx, items, false);
   } catch (error) {
     await tx.query("rollback to savepoint redrive");
     if (isRight(error)) throw error;
-    reason = messageOf(error);
+    done = messageOf(error);
   }
   await tx.query("release savepoint redrive");
-  return reason;
+  return done;
 }
 
 /** Whether a right is missing: then no message can be published. */

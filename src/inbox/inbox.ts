@@ -6,6 +6,7 @@
 
 import type { JsMsg } from "@nats-io/jetstream";
 import { bad } from "../check.ts";
+import { Readiness } from "../consume/readiness.ts";
 import type { RunOptions } from "../consume/run_options.ts";
 import type { Database } from "../database/database.ts";
 import { messageOf, translated } from "../database/translate.ts";
@@ -36,7 +37,7 @@ export class Inbox {
   readonly #maxAttempts: number;
   readonly #dedupe: number | undefined;
   #running: { readonly stop: AbortController; readonly done: Promise<unknown> } | undefined;
-  #ready = Promise.withResolvers<void>();
+  #ready = new Readiness();
   #install = "";
   /** The name under which the database keeps how far the inbox is. */
   readonly id: string;
@@ -51,7 +52,6 @@ export class Inbox {
     this.#batchSize = batchSize;
     this.#maxAttempts = maxAttempts;
     this.#dedupe = dedupe;
-    this.#ready.promise.catch(() => {}); // run() rejects as well
   }
 
   /**
@@ -74,7 +74,10 @@ export class Inbox {
     return await this.#start(options, true);
   }
 
-  /** Resolves when a run reads the stream. Rejects if it fails before. */
+  /**
+   * Resolves when a run reads the stream. Rejects if it fails before, and with `CONFLICT` if it is stopped
+   * before.
+   */
   get ready(): Promise<void> {
     return this.#ready.promise;
   }
@@ -101,9 +104,9 @@ export class Inbox {
       this.#ready.reject(error);
       throw error;
     } finally {
+      this.#ready.stopped(`inbox "${this.id}"`);
       this.#running = undefined;
-      this.#ready = Promise.withResolvers<void>();
-      this.#ready.promise.catch(() => {});
+      this.#ready = new Readiness();
     }
   }
 

@@ -51,7 +51,8 @@ export interface InboxOptions extends NatsOptions {
    */
   readonly subject?: string;
   /**
-   * Where a new inbox begins: with the first message of the stream, or behind its last one.
+   * Where a new inbox begins: with the first message of the stream, or behind its last one. One that has
+   * read another stream, or this one before it was made anew, begins with the first message.
    *
    * @default {"beginning"}
    */

@@ -43,7 +43,8 @@ export interface ActsOptions {
 
 /**
  * The last acts of operators, the newest first: what was paused, moved, retried, discarded and so on, by
- * which role, and by which person if the program said so. 10,000 are kept.
+ * which role, and by which person if the program said so. 10,000 are kept. What a role cancels or
+ * unschedules of its own is left out, unless an operator's program names the person.
  *
  * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
  */

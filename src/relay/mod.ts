@@ -24,7 +24,8 @@ export { jetStream, type JetStreamOptions } from "./jetstream/jet_stream.ts";
 export type { NatsOptions } from "./jetstream/nats_options.ts";
 export { postgres, type PostgresOptions } from "./postgres.ts";
 export type { RelayedOptions, RelayOptions } from "./options.ts";
-export { Relay, relay, type RelayCheck, type RelayPreview } from "./relay.ts";
+export type { RelayPreview } from "./preview.ts";
+export { Relay, relay, type RelayCheck } from "./relay.ts";
 export {
   Busy,
   type Look,

@@ -4,25 +4,24 @@
  * @module
  */
 
+import { orAborted } from "../aborted.ts";
 import { bad } from "../check.ts";
 import { Consumer } from "../consume/consumer.ts";
 import { namesOf } from "../consume/check_options.ts";
-import type { Notification } from "../consume/notification.ts";
+import { Readiness } from "../consume/readiness.ts";
 import type { RunOptions } from "../consume/run_options.ts";
-import { subscribe } from "../consume/subscribe.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { requireQueryable } from "../database/queryable.ts";
 import { messageOf } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
-import { consumerDetails, consumers } from "../operate/consumers.ts";
 import { checkedValues } from "../option_rules.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { waitedFor } from "../consume/state/work.ts";
-import { Delivery } from "./delivery.ts";
-import { messageId } from "./message.ts";
+import { Delivery, type Published } from "./delivery.ts";
 import { type RelayOptions, relayRules } from "./options.ts";
 import { Places } from "./places.ts";
+import { previews, type RelayPreview } from "./preview.ts";
 import type { OpenSink } from "./sink.ts";
 import { Troubles } from "./troubles.ts";
 
@@ -39,18 +38,6 @@ export interface RelayCheck {
   readonly warnings: readonly string[];
 }
 
-/** What a relay would do with a notification: see {@linkcode Relay.preview}. */
-export interface RelayPreview {
-  /** The notification. */
-  readonly notification: Notification;
-  /** The id that its message would have: `hark:INSTALL:ID`. */
-  readonly id: string;
-  /** Where it would go, in words. Undefined if it would be refused. */
-  readonly to: string | undefined;
-  /** Why it would be refused. Undefined if it would not. */
-  readonly problem: string | undefined;
-}
-
 /**
  * A relay, as {@linkcode relay} makes it. It is a consumer: `hark status`, `hark pause`, `hark replay`,
  * `hark dead list` and all others work on its id.
@@ -62,8 +49,8 @@ export class Relay {
   readonly #stopTimeout: number;
   readonly #lease: number;
   #delivery: Pick<Delivery, "handle" | "handleOne"> | undefined;
-  #fatal: { readonly error: unknown } | undefined;
-  #ending = new AbortController();
+  #running: { readonly stop: AbortController; readonly done: Promise<unknown> } | undefined;
+  #ready = new Readiness();
   readonly #consumer: Consumer;
   /** The name under which the database keeps the relay's position. */
   readonly id: string;
@@ -109,7 +96,7 @@ export class Relay {
    *   only for what does not pass by itself. As {@linkcode Consumer.run}.
    */
   async run(options: RunOptions = {}): Promise<void> {
-    await this.#run(async (signal) => await this.#consumer.run({ signal }), options);
+    await this.#run((signal) => this.#consumer.run({ signal }), options);
   }
 
   /**
@@ -119,17 +106,21 @@ export class Relay {
    * @throws {HarkError} As {@linkcode Relay.run}.
    */
   async drain(options: RunOptions = {}): Promise<number> {
-    return await this.#run(async (signal) => await this.#consumer.drain({ signal }), options);
+    return await this.#run((signal) => this.#consumer.drain({ signal }), options) ?? 0;
   }
 
-  /** Resolves when a run is ready: as {@linkcode Consumer.ready}. */
+  /**
+   * Resolves when a run is ready: as {@linkcode Consumer.ready}. Rejects if the target cannot be
+   * reached or does not fit.
+   */
   get ready(): Promise<void> {
-    return this.#consumer.ready;
+    return this.#ready.promise;
   }
 
-  /** Waits for acknowledgements under way, stores the position, and ends the run. */
+  /** Waits for acknowledgements under way, stores the position, closes the target, and ends the run. */
   async stop(): Promise<void> {
-    await this.#consumer.stop();
+    this.#running?.stop.abort();
+    await this.#running?.done.catch(() => {}); // run() and drain() tell their own errors
   }
 
   /**
@@ -165,26 +156,7 @@ export class Relay {
     await using sink = await this.#open(ending.signal, () => {});
     try {
       await using places = await this.#places(sink);
-      const { install } = places;
-      const { channels, from = "beginning" } = this.#options;
-      const oldest = await oldestUnread(this.#db, this.id);
-      if (oldest === null) return;
-      const begin = oldest === undefined ? from : { time: oldest };
-      for await (
-        const notification of subscribe(this.#db, namesOf(channels) ?? null, {
-          from: begin,
-          follow: false,
-        })
-      ) {
-        if (oldest !== undefined && notification.createdAt < oldest) continue;
-        const id = messageId(install, notification.id);
-        try {
-          const to = await sink.describe({ id, install, notification }, ending.signal);
-          yield { notification, id, to, problem: undefined };
-        } catch (error) {
-          yield { notification, id, to: undefined, problem: messageOf(error) };
-        }
-      }
+      yield* previews(this.#db, this.#options, sink, places.install, ending.signal);
     } finally {
       ending.abort(new Error("the look is over"));
     }
@@ -201,20 +173,44 @@ export class Relay {
     return places;
   }
 
-  async #run<T>(run: (signal: AbortSignal) => Promise<T>, { signal }: RunOptions): Promise<T> {
-    if (this.#delivery !== undefined) {
+  async #run<T>(
+    run: (signal: AbortSignal) => Promise<T>,
+    { signal }: RunOptions,
+  ): Promise<T | undefined> {
+    if (this.#running !== undefined) {
       throw new HarkError("CONFLICT", `relay "${this.id}" is already running`, {
         remedy: "Stop it first, or make another one.",
       });
     }
-    const ending = this.#ending = new AbortController();
-    this.#fatal = undefined;
+    if (this.#ready.isSettled) this.#ready = new Readiness();
+    const stop = new AbortController();
+    const stopping = AbortSignal.any([stop.signal, ...(signal ? [signal] : [])]);
+    const done = this.#relay(run, stopping, this.#ready);
+    this.#running = { stop, done };
+    try {
+      return await done;
+    } catch (error) {
+      this.#ready.reject(error);
+      throw error;
+    } finally {
+      this.#ready.stopped(`relay "${this.id}"`);
+      this.#running = undefined;
+    }
+  }
+
+  /** Opens the target, and runs the consumer. Gives nothing if it was stopped before. */
+  async #relay<T>(
+    run: (signal: AbortSignal) => Promise<T>,
+    stopping: AbortSignal,
+    ready: Readiness,
+  ): Promise<T | undefined> {
+    const ending = new AbortController();
+    const failed = new AbortController();
     const troubles = new Troubles("relay", this.id, this.#db);
     const trouble = (reason?: string) => troubles.tell(reason);
-    this.#delivery = { handle: () => Promise.resolve(), handleOne: () => Promise.resolve() };
-    const stop = new AbortController();
     try {
-      await using sink = await this.#open(ending.signal, trouble);
+      await using sink = await this.#opened(ending, stopping, trouble);
+      if (sink === undefined) return undefined;
       try {
         await using places = await this.#places(sink);
         trouble(); // an earlier process may have died while it waited
@@ -225,18 +221,17 @@ export class Relay {
           sink,
           places,
           trouble,
-          published: ({ notification, receipt }) => this.#published(notification, receipt),
+          published: (published) => this.#published(published),
           fatal: (error) => {
-            if (this.#fatal !== undefined) return;
-            this.#fatal = { error };
-            stop.abort();
+            failed.abort(error);
             // Handlers that wait for ever count as not called.
             ending.abort(error);
           },
         });
-        const done = await run(AbortSignal.any([stop.signal, ...(signal ? [signal] : [])]));
-        const fatal = this.#fatal as { readonly error: unknown } | undefined;
-        if (fatal !== undefined) throw fatal.error;
+        const running = run(AbortSignal.any([failed.signal, stopping]));
+        this.#consumer.ready.then(() => ready.resolve(), () => {}); // run() says why
+        const done = await running;
+        failed.signal.throwIfAborted();
         return done;
       } finally {
         ending.abort(new Error("the relay has ended"));
@@ -247,29 +242,34 @@ export class Relay {
     }
   }
 
-  #published(...[notification, receipt]: Parameters<NonNullable<RelayOptions["onPublished"]>>) {
+  /** Opens the target. If the run is stopped before, it gives none, and closes what opens later. */
+  async #opened(
+    ending: AbortController,
+    stopping: AbortSignal,
+    trouble: (reason?: string) => void,
+  ): Promise<OpenSink | undefined> {
+    const opening = this.#open(ending.signal, trouble);
+    try {
+      return await orAborted(opening, stopping);
+    } catch (error) {
+      ending.abort(error);
+      if (!stopping.aborted) throw error;
+      opening.then((sink) => sink[Symbol.asyncDispose]()).catch(() => {}); // stopped, so no matter
+      return undefined;
+    }
+  }
+
+  #published({ notification, receipt }: Published): void {
     const { onPublished } = this.#options;
     if (onPublished === undefined) return;
-    const failed = (error: unknown) =>
+    void (async () => await onPublished(notification, receipt))().catch((error) =>
       logger.error("{relay}: the hook onPublished failed: {reason}", {
         relay: this.id,
         reason: messageOf(error),
         error,
-      });
-    try {
-      void Promise.resolve(onPublished(notification, receipt)).catch(failed);
-    } catch (error) {
-      failed(error);
-    }
+      })
+    );
   }
-}
-
-/** When the oldest notification was published that a relay has to read: null if there is none. */
-async function oldestUnread(db: Queryable, id: string): Promise<Date | null | undefined> {
-  if (!(await consumers(db)).some((one) => one.consumer === id)) return undefined;
-  const { partitionList } = await consumerDetails(db, id);
-  const times = partitionList.flatMap(({ oldestUnread: at }) => at === null ? [] : [at.getTime()]);
-  return times.length === 0 ? null : new Date(Math.min(...times));
 }
 
 /**

@@ -36,7 +36,7 @@ export interface SinkSetting {
   readonly db: Queryable;
   /** Called with trouble that passes by itself, and with `undefined` when it is over. */
   readonly trouble: (reason: string | undefined) => void;
-  /** Aborts when the relay has ended. */
+  /** Aborts when the relay has ended, and if it is stopped while it opens the target. */
   readonly signal: AbortSignal;
 }
 

@@ -19,6 +19,7 @@ const floors: readonly (readonly string[])[] = [
     "notification",
     "option_table",
     "options",
+    "readiness",
     "retry",
     "retry_options",
     "run_options",

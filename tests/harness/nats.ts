@@ -101,6 +101,14 @@ export class Nats implements AsyncDisposable {
     return name;
   }
 
+  /** Deletes a stream and makes it anew, without its messages. */
+  async remake(stream: string): Promise<void> {
+    const manager = await jetstreamManager(this.#nc);
+    const { config } = await manager.streams.info(stream);
+    await manager.streams.delete(stream);
+    await manager.streams.add(config);
+  }
+
   /** Publishes a message, and waits until a stream has it. */
   async send(subject: string, body: string, headers: Record<string, string> = {}): Promise<void> {
     const all = makeHeaders();

@@ -70,6 +70,18 @@ test("each message is published once and in order, however often the inbox start
   assert.deepEqual([channel, key, headers["nats-subject"]], Array(3).fill(`${stream}.a`));
 });
 
+test("an inbox that began with now takes all of a stream that was made anew", async ({ url, sql }) => {
+  await using it = await setUp(url);
+  const { make, send, stream, nats } = it;
+  await send("a", "0");
+  assert.equal((await make({ from: "now" }).drain()).messages, 0);
+  await nats.remake(stream);
+  for (const n of [1, 2, 3]) await send("a", String(n));
+  assert.equal((await make({ from: "now" }).drain()).published, 3);
+  const rows = await sql("select payload from hark.log order by id");
+  assert.deepEqual(rows.map(({ payload }) => payload), [1, 2, 3]);
+});
+
 test("what cannot be read or stored becomes a dead letter, and can be redriven", async ({ url, sql }) => {
   await using it = await setUp(url);
   const { db, make, send } = it;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { OwnSignal } from "../../aborted.ts";
+import { Joined } from "../../aborted.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { getLogger } from "../../log/logger.ts";
 import { longestTimer } from "../../duration.ts";
@@ -103,14 +103,17 @@ export class HandlerCalls {
   async #guarded(work: Work): Promise<readonly Result[]> {
     const { timeout } = this.#handling;
     const late = new AbortController();
-    using own = new OwnSignal(...work.held.map((h) => h.signal), late.signal);
-    const given = new AbortController();
+    // The handler's own signal, so that what it leaves listening goes with the call.
+    using joined = new Joined(...work.held.map((h) => h.signal), late.signal);
+    const { signal } = joined;
+    const { promise: givenUp, reject: giveUp } = Promise.withResolvers<never>();
+    givenUp.catch(() => {}); // the transaction may not have begun
     const tooLong = new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError");
     const timers = timeout === undefined ? [] : [
       setTimeout(() => late.abort(tooLong), timeout),
       setTimeout(() => {
         this.#tellOfAbandoned(work, timeout);
-        given.abort(tooLong);
+        giveUp(tooLong);
       }, Math.min(2 * timeout, longestTimer)),
     ];
     const batch = new BatchInHand(work);
@@ -120,7 +123,7 @@ export class HandlerCalls {
         worker: work.held.length === 1
           ? this.#workerOf(work.held[0]!.number)
           : { ...this.#worker, partition: undefined },
-        signal: own.signal,
+        signal,
         get tx(): Queryable {
           return tx ?? noTransaction();
         },
@@ -135,7 +138,7 @@ export class HandlerCalls {
       // After the timeout the result no longer counts. The handler is still awaited for as long
       // again, so that no other handler of its key starts beside it.
       work.returned = isThenable(result)
-        ? await settled(result, this.#abandon, given.signal)
+        ? await Promise.race([settled(result, this.#abandon), givenUp])
         : result;
       late.signal.throwIfAborted();
     };
@@ -176,10 +179,10 @@ export class HandlerCalls {
     failed: ReadonlyMap<Notification, unknown>,
     call: (tx: Queryable) => Promise<void>,
   ): Promise<void> {
-    using own = new OwnSignal(this.#abandon, late);
+    using over = new Joined(this.#abandon, late);
     await this.#transactions!.run(
       work.held,
-      own.signal,
+      over.signal,
       async (tx) => {
         await call(tx);
         if (failed.size > 0) throw new BatchFailed();
@@ -199,7 +202,7 @@ class PlainContext implements HandlerContext {
   readonly fail = noBatch;
   readonly isBehindFailure = nothingFailed;
   readonly #longer: AbortSignal;
-  #own: OwnSignal | undefined;
+  #own: Joined | undefined;
   #hasEnded = false;
 
   constructor(worker: HandlingWorker, longer: AbortSignal) {
@@ -209,7 +212,7 @@ class PlainContext implements HandlerContext {
 
   get signal(): AbortSignal {
     if (this.#hasEnded && this.#own === undefined) return this.#longer;
-    return (this.#own ??= new OwnSignal(this.#longer)).signal;
+    return (this.#own ??= new Joined(this.#longer)).signal;
   }
 
   get tx(): Queryable {

@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { connect, notify } from "../../mod.ts";
+import { test } from "../harness/mod.ts";
+
+test("db.transaction() fails if a statement failed in it, also if the program caught that error", async ({ url, use, sql }) => {
+  const db = use(await connect(url));
+  await sql("create table seen (id int primary key)");
+  const twice = "insert into seen values (1), (1)";
+  const swallowing = db.transaction(async (tx) => {
+    await notify(tx, "orders", { id: 1 });
+    await tx.query(twice).catch(() => {});
+    await tx.query("select 1").catch(() => {});
+    return "published";
+  });
+  await assert.rejects(swallowing, {
+    code: "DATABASE",
+    sqlState: "23505",
+    message: /rolled back: a statement .*duplicate key.*\. Throw that error on, or .* savepoint\.$/,
+  });
+  assert.deepEqual(await sql("select from hark.log"), []);
+
+  const behindASavepoint = await db.transaction(async (tx) => {
+    await notify(tx, "orders", { id: 1 });
+    await tx.query("savepoint s");
+    await tx.query(twice).catch(() => tx.query("rollback to s"));
+    return "published";
+  });
+  assert.equal(behindASavepoint, "published");
+  assert.equal((await sql("select from hark.log")).length, 1);
+});
