@@ -173,6 +173,16 @@ export async function deadLetters(
   db: Queryable,
   options: DeadLetterOptions = {},
 ): Promise<DeadNotification[]> {
+  return await readDeadLetters(db, options, JSON.parse);
+}
+
+/** The same, with what parses payloads and headers. */
+export async function readDeadLetters(
+  db: Queryable,
+  options: DeadLetterOptions,
+  // deno-lint-ignore no-explicit-any -- JSON
+  parse: (text: string) => any,
+): Promise<DeadNotification[]> {
   knownOptions("deadLetters", options, [...filterNames, "consumer", "limit", "after", "contents"]);
   const consumer = options.consumer === undefined ? null : consumerName(options.consumer);
   const values = filterValues(options);
@@ -192,8 +202,8 @@ export async function deadLetters(
     id: toId(row.id),
     channel: row.channel,
     key: row.key,
-    payload: row.payload === null ? null : JSON.parse(row.payload),
-    headers: row.headers === null ? {} : JSON.parse(row.headers),
+    payload: row.payload === null ? null : parse(row.payload),
+    headers: row.headers === null ? {} : parse(row.headers),
     createdAt: date(row.created_at),
     attempts: Number(row.attempts),
     error: row.error,
