@@ -6,6 +6,7 @@
 
 import type { DeadNotification } from "../operate/dead.ts";
 import { commandGroup, databaseCommand, elsewhere } from "./args/command.ts";
+import { parseDigits } from "../exact_json.ts";
 import { limit, maybe, onlyConsumer, positional, several, words } from "./args/options.ts";
 import { blocks, plain, table, tableOf } from "./print/table.ts";
 import { ago, errorInShort, named, numberText, shellWord, shortened } from "./print/text.ts";
@@ -46,8 +47,8 @@ const list = databaseCommand({
     after: maybe("--after-id", id, "Go on after this id; needs CONSUMER."),
   },
   async run(db, o, json) {
-    const { deadLetters } = await import("../operate/dead.ts");
-    const found = await deadLetters(db, { ...o, contents: json });
+    const { readDeadLetters } = await import("../operate/dead.ts");
+    const found = await readDeadLetters(db, { ...o, contents: json }, parseDigits);
     return { json: found, text: found.length === 0 ? "no dead letter" : listText(found, o.limit) };
   },
 });

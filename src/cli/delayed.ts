@@ -6,6 +6,7 @@
 
 import { multiple } from "@optique/core/modifiers";
 import { commandGroup, databaseCommand } from "./args/command.ts";
+import { parseDigits } from "../exact_json.ts";
 import { exitCodes } from "./exit_codes.ts";
 import { limit, maybe, positional, refuse, words } from "./args/options.ts";
 import { complain } from "./print/output.ts";
@@ -25,8 +26,8 @@ const list = databaseCommand({
     after: maybe("--after", id, "Go on after this number."),
   },
   async run(db, o) {
-    const { delayedNotifications } = await import("../operate/delayed.ts");
-    const found = await delayedNotifications(db, o);
+    const { readDelayed } = await import("../operate/delayed.ts");
+    const found = await readDelayed(db, o, parseDigits);
     return {
       json: found,
       text: blocks(

@@ -8,6 +8,7 @@ import { optional } from "@optique/core/modifiers";
 import { choice } from "@optique/core/valueparser";
 import { channelName } from "../check.ts";
 import { commandGroup, databaseCommand } from "./args/command.ts";
+import { parseDigits } from "../exact_json.ts";
 import { parsePayload } from "./ndjson.ts";
 import { maybe, number, positional, refuse, words } from "./args/options.ts";
 import { blocks, plain, tableOf } from "./print/table.ts";
@@ -91,8 +92,8 @@ const list = databaseCommand({
   description: "With --json also payload, key and headers.",
   examples: [["hark schedule list", "by name"]],
   async run(db) {
-    const { schedules } = await import("../operate/schedules.ts");
-    const found = await schedules(db);
+    const { readSchedules } = await import("../operate/schedules.ts");
+    const found = await readSchedules(db, parseDigits);
     return {
       json: found,
       text: blocks(

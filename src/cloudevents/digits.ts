@@ -4,10 +4,7 @@
  * @module
  */
 
-import { parseExact } from "../exact_json.ts";
-
-/** Where a number may lose digits: it is long, or has an exponent. */
-const suspect = /\d[\d.]{15}|\d[eE]/;
+import { losesDigits, mayLoseDigits, parseExact } from "../exact_json.ts";
 
 /** The data with all digits, by the data. By the event if the data is no object. */
 const kept = new WeakMap<object, unknown>();
@@ -15,28 +12,15 @@ const kept = new WeakMap<object, unknown>();
 /** Parses JSON. `exact` is the same with all digits; it is undefined if none are lost. */
 export function parseBoth(text: string): { readonly value: unknown; readonly exact?: unknown } {
   const value: unknown = JSON.parse(text);
-  if (!suspect.test(text)) return { value };
+  if (!mayLoseDigits(text)) return { value };
   let loses = false;
   // Only those: a program that looks at 10.0 or 1e3 gets a number, as it always did.
   const exact = parseExact(text, (number, source) => {
-    const isOther = digitsOf(String(number)) !== digitsOf(source);
+    const isOther = losesDigits(number, source);
     loses ||= isOther;
     return isOther;
   });
   return loses ? { value, exact } : { value };
-}
-
-/** A number without the zeros that say nothing: the same text for 10, 10.0 and 1e1. */
-function digitsOf(text: string): string {
-  const [, sign = "", whole = "", fraction = "", exponent = "0"] =
-    /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text) ?? [];
-  const all = `${whole}${fraction}`.replace(/^0+/, "");
-  let end = all.length; // by a regular expression, a number of a million digits could take minutes
-  while (all[end - 1] === "0") end--;
-  const digits = all.slice(0, end);
-  return digits === ""
-    ? whole // nothing for Infinity, which is no number of JSON
-    : `${sign}${digits}e${Number(exponent) - fraction.length + all.length - digits.length}`;
 }
 
 /** Keeps the digits that an event's data has lost, if any, for {@linkcode exactData}. */

@@ -26,7 +26,8 @@ export interface HandlerContext {
   readonly worker: HandlingWorker;
   /**
    * Aborts when the handler's result will no longer count. The reasons: another worker has taken
-   * over, the handler's `timeout` has passed, or stopping took longer than `stopTimeout`.
+   * over, the handler's `timeout` has passed, or stopping took longer than `stopTimeout`. After the
+   * call it no longer aborts.
    */
   readonly signal: AbortSignal;
   /**

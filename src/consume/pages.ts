@@ -4,16 +4,17 @@
  * @module
  */
 
+import { Joined } from "../aborted.ts";
 import { getLogger } from "../log/logger.ts";
 import { backoff, Bell, pause } from "../database/bell.ts";
-import { CommonQuestion } from "../database/common.ts";
 import { connectionsOf } from "../database/database.ts";
 import { ownConnection, type Queryable } from "../database/queryable.ts";
 import { isPassing, messageOf, translate } from "../database/translate.ts";
 import { Link } from "./link.ts";
+import { DelayedLook } from "./read/delayed.ts";
 import { EphemeralReader } from "./read/ephemeral_reader.ts";
 import { LookPace, LookTime } from "./read/look_pace.ts";
-import { pace, unheardPace } from "./read/pace.ts";
+import { leastOfAll, unwokenPace } from "./read/pace.ts";
 import type { Page, PageRow } from "./read/page.ts";
 import { replicaOf } from "./read/replica.ts";
 import { Seat } from "./read/seat.ts";
@@ -74,7 +75,8 @@ export async function* pages(
   if (signal?.aborted) return;
 
   const closed = new AbortController();
-  const over = signal === undefined ? closed.signal : AbortSignal.any([signal, closed.signal]);
+  using either = new Joined(closed.signal, ...signal === undefined ? [] : [signal]);
+  const over = either.signal;
   let link: Link | undefined;
   let waking: Wakeup | undefined;
   let seat: Seat | undefined;
@@ -125,9 +127,7 @@ export async function* pages(
     // All that read to the newest mark, at the end of the log, share a reader.
     const alone = !follow || options.stored === true || replica !== undefined;
     seat = new Seat(reader, bell, { channels: names, limits, alone });
-    // When to look at delayed notifications again, even if other notifications never end.
-    let dueAt = 0;
-    let nudges = -1;
+    const delayed = new DelayedLook();
     const looks = new LookTime();
     const lookPace = new LookPace();
     const standing = { busyAt: performance.now(), found: 0, lookTime: 0 };
@@ -138,7 +138,8 @@ export async function* pages(
         const session = link.alive();
         const asked = performance.now();
         page = await seat.read(session);
-        looks.note(performance.now() - asked);
+        // Else another reader of the edge has looked.
+        if (seat.lookedAt >= asked) looks.note(performance.now() - asked);
         standing.lookTime = looks.least;
         const gap = reader.takeGap();
         if (gap !== undefined) onGap(gap);
@@ -168,32 +169,27 @@ export async function* pages(
         if (idle) await bell.wait(seat.rung, Infinity, over);
         continue;
       }
-      if (nudged.count !== nudges || performance.now() >= dueAt) {
-        nudges = nudged.count;
-        dueAt = await deliverDue(link.session, pollInterval);
-      }
+      await delayed.tend(link.session, nudged.count, pollInterval);
       for (;;) {
         const look = Math.min(
-          dueAt,
+          delayed.due,
           await tend(link.session, waking, { ...standing, lookedAt: seat.lookedAt }, over),
         );
         const now = performance.now();
         const isHeard = listener?.live === true;
-        const quiet = now - standing.busyAt;
-        // Without LISTEN nothing rings, so the reader looks again until it finds no rows.
-        if (!idle && !isHeard && names !== null) break;
-        const unwoken = names === null
-          ? Math.min(
-            pollInterval,
-            Math.max(pace(quiet, pollInterval), lookPace.next(standing, now)),
-          )
-          : isHeard
-          ? Infinity
-          : unheardPace(quiet, pollInterval);
-        const wait = Math.min(look - now, unwoken);
-        if (wait <= 0 || await bell.wait(seat.rung, wait, over) || over.aborted) break;
+        const unwoken = names !== null && isHeard ? Infinity : Math.min(
+          pollInterval,
+          unwokenPace(names === null, idle, now - standing.busyAt, lookPace.next(standing, now)),
+        );
+        const wait = Math.min(look, seat.lookedAt + unwoken) - now;
+        if (wait <= 0 || over.aborted) break;
+        if (await bell.wait(seat.rung, wait, over)) {
+          // Publishers that wake others ring too, perhaps all the time.
+          if (names === null) await pause(seat.lookedAt + leastOfAll - performance.now(), over);
+          break;
+        }
         // What lets it sleep tells by the bell whether to look.
-        if (waking === undefined || !isHeard || performance.now() >= dueAt) break;
+        if (waking === undefined || !isHeard || performance.now() >= delayed.due) break;
       }
     }
   } finally {
@@ -266,32 +262,4 @@ async function farewell(waking: Wakeup, session: Queryable): Promise<void> {
     });
   }).finally(() => over.abort());
   await Promise.race([leaving, pause(1000, over.signal)]);
-}
-
-const delivering = new CommonQuestion(async (session) => {
-  const { rows: [row] } = await session.query("select moved, next_ms from hark.deliver_due()");
-  return {
-    moved: Number(row.moved),
-    nextMs: row.next_ms === null ? Infinity : Number(row.next_ms),
-  };
-});
-
-/**
- * Moves due delayed notifications into the log. Returns when to look for the next one, at most
- * `longest` ms later. Subscriptions with nothing to do look at the same times, so that they ask together.
- */
-async function deliverDue(session: Queryable, longest: number): Promise<number> {
-  try {
-    const { moved, nextMs } = await delivering.ask(session);
-    const now = performance.now();
-    if (moved > 0) return now;
-    // Rounded up: a timer that ends too early would have to be set again.
-    if (nextMs < longest) return now + Math.max(0, Math.ceil(nextMs));
-    return longest < 1000 ? now + longest : (Math.floor(now / longest) + 1) * longest;
-  } catch (error) {
-    const reason = translate(error);
-    if (!isPassing(reason)) throw reason;
-    // If the connection is lost, the next read finds that out and reports it.
-    return performance.now() + Math.min(longest, 250);
-  }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Joined } from "../aborted.ts";
 import { abortSignal } from "../check.ts";
 import { Bell, pause } from "../database/bell.ts";
 import { connectionsOf } from "../database/database.ts";
@@ -115,9 +116,10 @@ export class Runner {
     const [begun, stops] = [performance.now(), this.#stops];
     const rested = new AbortController();
     const signals = options.signal === undefined ? [] : [options.signal];
+    using over = new Joined(rested.signal, ...signals);
     await Promise.race([
       this.#running!.done.catch(() => {}), // the drain before has told its caller how it ended
-      pause(Math.min(deadline, longestRest), AbortSignal.any([rested.signal, ...signals])),
+      pause(Math.min(deadline, longestRest), over.signal),
     ]);
     rested.abort();
     const left = Math.max(1, Math.ceil(deadline - (performance.now() - begun)));

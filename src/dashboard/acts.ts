@@ -9,6 +9,7 @@ import { bad, wholeNumber } from "../check.ts";
 import type { LogPlace } from "../consume/start.ts";
 import type { Database } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { parseExact } from "../exact_json.ts";
 import { given } from "../given.ts";
 import { discardMessage } from "../inbox/dead.ts";
 import { redriveIn } from "../inbox/dead_in_short.ts";
@@ -258,7 +259,7 @@ export function idOrTime(name: string, text: string): number | Date {
 
 function json(name: string, text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseExact(text);
   } catch {
     return bad(name, text, "Write JSON.");
   }

@@ -38,7 +38,9 @@ export interface DashboardOptions {
   ) => Visitor | Response | null | Promise<Visitor | Response | null>;
   /**
    * Changes a notification before a page shows its key, payload and headers, for instance to leave
-   * out personal data. Pages show no payload until a visitor asks for it.
+   * out personal data. Pages show no payload until a visitor asks for it. A list that reads only keys
+   * gives a payload of null and no headers. A number that JavaScript has no room for, such as one
+   * beyond 2^53, is an object of `JSON.rawJSON`.
    */
   readonly redact?: (notification: ShownNotification) => ShownNotification;
   /**

@@ -20,9 +20,14 @@ export function showsPayload(view: View): boolean {
   return view.query.get("show") === "payload";
 }
 
-/** JSON as people read it, at most 64 kB of it. */
+/** JSON as people read it. */
 export function jsonText(value: unknown): string {
-  const text = JSON.stringify(value, null, 2) ?? "null";
+  return JSON.stringify(value, null, 2) ?? "null";
+}
+
+/** At most 64 kB of it. */
+function shownText(value: unknown): string {
+  const text = jsonText(value);
   return text.length > 65_536
     ? `${text.slice(0, 65_536)}\n… and ${text.length - 65_536} more characters`
     : text;
@@ -48,7 +53,7 @@ export function contents({ payload, headers }: ShownNotification): Html {
       isObject(payload.new) ? payload.new : {},
     )
     : undefined;
-  return htm`${change ?? ""}<h3>Payload</h3><pre tabindex="0">${jsonText(payload)}</pre>${
+  return htm`${change ?? ""}<h3>Payload</h3><pre tabindex="0">${shownText(payload)}</pre>${
     Object.keys(headers).length === 0
       ? ""
       : htm`<h3>Headers</h3>${

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Joined } from "../aborted.ts";
 import { abortSignal, bad, knownOptions } from "../check.ts";
 import { pause } from "../database/bell.ts";
 import { type Duration, durationMs, longestTimer } from "../duration.ts";
@@ -70,7 +71,8 @@ export async function wakeUp(url: string | URL, options: WakeOptions): Promise<v
   const id = `hark_wake_${crypto.randomUUID()}`;
   const until = performance.now() + timeout;
   const late = AbortSignal.timeout(timeout);
-  const over = signal === undefined ? late : AbortSignal.any([signal, late]);
+  using either = new Joined(late, ...signal === undefined ? [] : [signal]);
+  const over = either.signal;
   let response: Response;
   try {
     for (;;) {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Joined } from "../aborted.ts";
 import { bad, knownOptions } from "../check.ts";
 import type { Handler } from "../consume/handler.ts";
 import type { Notification } from "../consume/notification.ts";
@@ -87,7 +88,8 @@ const goneFor = 60_000;
  * - `webhook-id` is the same for each attempt, so the receiver can tell repeats.
  * - Redirects are not followed. 3xx, 4xx, 5xx, a timeout and a lost connection fail with
  *   {@linkcode WebhookError}, and the consumer retries them as its `retry` says.
- * - 429, 502, 503 and 504 with a `Retry-After` header are retried after that time, at most a day.
+ * - 429, 502, 503 and 504 with a `Retry-After` header are retried after that time, at most a day. If the header
+ *   has 0, a time that is over, or no time at all, they are retried as `retry` says.
  * - 410 gives up: the notification becomes a dead letter, and so do others for the URL in the next
  *   minute, without a request. Then the URL is asked again.
  *
@@ -127,9 +129,9 @@ export function webhook(options: WebhookOptions): Handler {
     const id = `hark_${notification.id}_${notification.createdAt.getTime().toString(36)}`;
     const timestamp = Math.floor(Date.now() / 1000);
     const body = bodyOf(notification, options.body);
-    const late = new AbortController();
+    using either = new Joined(context.signal);
     const timer = setTimeout(
-      () => late.abort(new WebhookError(`${where} did not answer in ${timeout} ms`)),
+      () => either.abort(new WebhookError(`${where} did not answer in ${timeout} ms`)),
       timeout,
     );
     let answer: Answer;
@@ -150,7 +152,7 @@ export function webhook(options: WebhookOptions): Handler {
           ),
         },
         body,
-        signal: AbortSignal.any([late.signal, context.signal]),
+        signal: either.signal,
         allowPrivate,
         ca: options.ca,
       });
@@ -271,9 +273,15 @@ function said({ status, text }: Answer): string {
     : `${status}: ${visible(first.slice(0, 200).toWellFormed())}`;
 }
 
-/** The milliseconds of a `Retry-After` header: seconds or a date. Undefined if it says neither. */
+/** The milliseconds of a `Retry-After` header: seconds or a date. Undefined if that is no time to come. */
 function waitOf(header: string | undefined): number | undefined {
   const text = header?.trim() ?? "";
-  const wait = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();
-  return Number.isNaN(wait) ? undefined : Math.min(Math.max(0, wait), aDay);
+  // Date.parse takes more for a date, such as "1.5". An attempt at once would spend all of them at once.
+  const isDate = /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)/.test(text);
+  const wait = isDate
+    ? Date.parse(text) - Date.now()
+    : /^\d+$/.test(text)
+    ? Number(text) * 1000
+    : 0;
+  return wait > 0 ? Math.min(wait, aDay) : undefined;
 }

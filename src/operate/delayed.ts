@@ -62,6 +62,16 @@ export async function delayedNotifications(
   db: Queryable,
   options: DelayedOptions = {},
 ): Promise<DelayedNotification[]> {
+  return await readDelayed(db, options, JSON.parse);
+}
+
+/** The same, with what parses payloads and headers. */
+export async function readDelayed(
+  db: Queryable,
+  options: DelayedOptions,
+  // deno-lint-ignore no-explicit-any -- JSON
+  parse: (text: string) => any,
+): Promise<DelayedNotification[]> {
   knownOptions("delayedNotifications", options, ["channel", "key", "limit", "after"]);
   const { channel, key } = options;
   if (key !== undefined && typeof key !== "string") bad("key", key, "Give text.");
@@ -82,8 +92,8 @@ export async function delayedNotifications(
     number: toId(row.number),
     channel: row.channel,
     key: row.key,
-    payload: row.payload === null ? null : JSON.parse(row.payload),
-    headers: row.headers === null ? {} : JSON.parse(row.headers),
+    payload: row.payload === null ? null : parse(row.payload),
+    headers: row.headers === null ? {} : parse(row.headers),
     deliverAt: date(row.deliver_at)!,
     createdAt: date(row.created_at)!,
     owner: row.owner,

@@ -90,6 +90,15 @@ export async function notification(
   db: Queryable,
   id: number,
 ): Promise<NotificationDetails | null> {
+  return await readNotification(db, id, JSON.parse);
+}
+
+/** The same, with what parses payload and headers. */
+export async function readNotification(
+  db: Queryable,
+  id: number,
+  parse: (text: string) => unknown,
+): Promise<NotificationDetails | null> {
   wholeNumber("id", id ?? NaN, 1, 1);
   await requireSchema(db);
   return await translated(async () => {
@@ -110,7 +119,7 @@ export async function notification(
     );
     return {
       id,
-      ...logged(row),
+      ...logged(row, parse),
       inLog: row.place === "log",
       consumers: rows.map((one) => ({
         consumer: one.consumer,

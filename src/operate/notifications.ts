@@ -141,6 +141,15 @@ export async function notifications(
   db: Queryable,
   options: NotificationsOptions = {},
 ): Promise<NotificationsPage> {
+  return await readNotifications(db, options, JSON.parse);
+}
+
+/** The same, with what parses payloads and headers. */
+export async function readNotifications(
+  db: Queryable,
+  options: NotificationsOptions,
+  parse: (text: string) => unknown,
+): Promise<NotificationsPage> {
   knownOptions("notifications", options, [
     ...filterOptions,
     "newestFirst",
@@ -186,7 +195,7 @@ export async function notifications(
   );
   const end = rows.pop();
   return {
-    notifications: rows.map((row) => ({ id: toId(row.id), ...logged(row) })),
+    notifications: rows.map((row) => ({ id: toId(row.id), ...logged(row, parse) })),
     looked: Number(end.looked),
     lookedThrough: toId(end.looked_through),
     more: end.more === true,
@@ -195,12 +204,12 @@ export async function notifications(
 
 /** A row without its id. */
 // deno-lint-ignore no-explicit-any -- a row with the driver's types
-export function logged(row: any): Omit<LoggedNotification, "id"> {
+export function logged(row: any, parse: (text: string) => any): Omit<LoggedNotification, "id"> {
   return {
     channel: row.channel,
     key: row.key,
-    payload: row.payload === null ? null : JSON.parse(row.payload),
-    headers: row.headers === null ? {} : JSON.parse(row.headers),
+    payload: row.payload === null ? null : parse(row.payload),
+    headers: row.headers === null ? {} : parse(row.headers),
     createdAt: date(row.created_at)!,
     bytes: Number(row.bytes),
     problem: row.problem,

@@ -212,6 +212,15 @@ export async function unschedule(db: Queryable, name: string): Promise<boolean> 
  * ```
  */
 export async function schedules(db: Queryable): Promise<Schedule[]> {
+  return await readSchedules(db, JSON.parse);
+}
+
+/** The same, with what parses payloads and headers. */
+export async function readSchedules(
+  db: Queryable,
+  // deno-lint-ignore no-explicit-any -- JSON
+  parse: (text: string) => any,
+): Promise<Schedule[]> {
   requireQueryable(db);
   const rows = await ask(
     db,
@@ -224,9 +233,9 @@ export async function schedules(db: Queryable): Promise<Schedule[]> {
     cron: row.cron,
     timezone: row.timezone,
     channel: row.channel,
-    payload: JSON.parse(row.payload),
+    payload: parse(row.payload),
     key: row.key,
-    headers: row.headers === null ? null : JSON.parse(row.headers),
+    headers: row.headers === null ? null : parse(row.headers),
     missed: row.missed,
     nextAt: date(row.next_at),
     lastAt: date(row.last_at),

@@ -122,6 +122,8 @@ export class Places implements AsyncDisposable {
     const { begunAt, end } = look;
     const outgoing = new Outgoing();
     for (const id of await look.unhandled(held.number)) outgoing.add(id, known);
+    // If this claim is over, a later one of the partition may have shared the look, and be known by now.
+    held.signal.throwIfAborted();
     // An earlier claim of the same partition is over.
     for (const other of this.#known.keys()) {
       if (other.number === held.number) this.#known.delete(other);

@@ -126,6 +126,8 @@ class OpenPostgres implements OpenSink {
   #waiting: Waiting[] = [];
   #isBusy = false;
   #losses = 0;
+  /** How often it was lost since something was published. */
+  #barren = 0;
   #recovering: Promise<ReadonlySet<string>> | undefined;
 
   constructor(parts: Parts) {
@@ -203,6 +205,8 @@ class OpenPostgres implements OpenSink {
           `[${items.join(",")}]`,
         ])
       );
+      if (this.#barren > 0) this.#parts.setting.trouble(undefined);
+      this.#barren = 0;
       sent.forEach(({ resolve }, i) =>
         resolve({ place: Number(rows[i].id), duplicate: rows[i].is_duplicate === true })
       );
@@ -250,19 +254,30 @@ class OpenPostgres implements OpenSink {
   async #reach(message: string): Promise<ReadonlySet<string>> {
     const { trouble, signal } = this.#parts.setting;
     trouble(message);
+    // Behind a pooler, another server may answer than the one that is to store.
+    if (++this.#barren > 1) await pause(waitOf(this.#barren - 2), signal);
     for (let attempt = 0;; attempt++) {
       try {
-        await translated(() => this.#parts.db.query("select 1"));
-        trouble(undefined);
-        return new Set();
+        const { rows: [row] } = await translated(() =>
+          this.#parts.db.query("show transaction_read_only")
+        );
+        if (row.transaction_read_only === "off") {
+          if (this.#barren < 2) trouble(undefined);
+          return new Set();
+        }
       } catch (error) {
         trouble(messageOf(error));
-        await pause(Math.min(waits[0] * 2 ** attempt, waits[1]), signal);
       }
+      await pause(waitOf(attempt), signal);
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.resolve(); // the database is the caller's
   }
+}
+
+/** How long to wait before an attempt, in milliseconds. */
+function waitOf(attempt: number): number {
+  return Math.min(waits[0] * 2 ** attempt, waits[1]);
 }

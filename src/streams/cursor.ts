@@ -74,16 +74,20 @@ export async function readOnce(
 ): Promise<Batch> {
   const reader = source.reader(channels);
   let gap = await begin(source, reader, start, signal);
+  if (start === "now") return { items: [], position: reader.position!, upToDate: true, gap };
   const until = performance.now() + 5000;
+  let windows = 0;
   for (let found: Item[] = [];;) {
     const { page, resuming } = await readPage(source, reader, signal, undefined);
     gap ??= reader.takeGap();
     const ended = page.windowEnd && !resuming;
     found = [...found, ...itemsOf(page)];
-    // The next window is most often empty. Its end is where the next client finds the log too.
-    const upToDate = ended && page.rows.length === 0;
-    if (page.rows.length === 0 && !upToDate) await pause(0, signal);
-    if (upToDate || found.length > 0 && !page.windowEnd || performance.now() > until) {
+    if (ended) windows++;
+    // The next window is most often empty. Its end is where the next client finds the log too. On a
+    // busy channel each window has rows: without an end to that, marks would be cut for 5 seconds.
+    const isOver = ended && (page.rows.length === 0 || windows === 2);
+    if (page.rows.length === 0 && !isOver) await pause(0, signal);
+    if (isOver || found.length > 0 && !page.windowEnd || performance.now() > until) {
       return { items: found, position: reader.position!, upToDate: ended, gap };
     }
   }
@@ -106,12 +110,13 @@ export class Cursor {
   #stands = false;
   /** Ends the waiting for the edge. */
   #wake: (() => void) | undefined;
+  readonly #over = () => this.#wake?.();
 
   private constructor(source: Source, channels: string[] | null, signal: AbortSignal) {
     this.#source = source;
     this.#channels = channels;
     this.#signal = signal;
-    signal.addEventListener("abort", () => this.#wake?.(), { once: true });
+    signal.addEventListener("abort", this.#over, { once: true });
     const { edge, leave } = source.use(channels);
     this.#edge = edge;
     this.#leave = leave;
@@ -258,6 +263,8 @@ export class Cursor {
 
   /** Leaves the edge. */
   close(): void {
+    // The signal may live as long as the server.
+    this.#signal.removeEventListener("abort", this.#over);
     this.#leave();
   }
 }

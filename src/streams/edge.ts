@@ -182,10 +182,12 @@ export class Edge {
         signal: this.#stop.signal,
         bell: this.#look,
         stored: true,
-        onGap: ({ through }) =>
+        onGap: ({ through }) => {
           logger.warn("Notifications up to {through} were cleaned before streams read them", {
             through,
-          }),
+          });
+          this.#forget();
+        },
       });
       for await (const { rows, windowEnd, rung, reader } of reading) {
         const before = this.end;
@@ -210,6 +212,15 @@ export class Edge {
     this.#reason = reason;
     this.#wakeAll();
     this.#over.ring();
+  }
+
+  /** Has each client read from its own position: so that each finds what is missing there. */
+  #forget(): void {
+    // One step more, as clients also stand behind the last one.
+    this.#first = this.end + 1;
+    this.#items.length = 0;
+    this.#bytes = 0;
+    this.#behind.clear();
   }
 
   #add(item: Item): void {

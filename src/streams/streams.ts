@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Joined } from "../aborted.ts";
 import { connectionsOf, type Database } from "../database/database.ts";
 import { HarkError } from "../errors.ts";
 import { count, seam } from "../observe/seam.ts";
@@ -137,14 +138,7 @@ export function streams<const Given extends StreamRoute["channels"]>(
     // Not the request's own signal: Deno says of one that is looked at that it is about to change.
     const { signal } = closing;
     if (live === null && !plain) {
-      const batch = await read(route, start, signal);
-      return await page(
-        request,
-        reply,
-        media,
-        start,
-        start === "now" ? { ...batch, items: [] } : batch,
-      );
+      return await page(request, reply, media, start, await read(route, start, signal));
     }
     if (clients >= values.maxClients) return busy(reply, plain, "too many clients are connected");
     clients++;
@@ -156,12 +150,19 @@ export function streams<const Given extends StreamRoute["channels"]>(
     try {
       if (live === "long-poll") return await longPoll(request, reply, route, media, start, signal);
       // Ends what waits for a client that has gone.
-      const away = new AbortController();
-      const over = AbortSignal.any([signal, away.signal]);
-      const cursor = await Cursor.open(source, route.names, start, over);
+      const over = new Joined(signal);
+      const end = () => {
+        over.abort();
+        over[Symbol.dispose]();
+        leave();
+      };
+      const cursor = await Cursor.open(source, route.names, start, over.signal).catch((error) => {
+        end();
+        throw error;
+      });
       if (cursor.gap !== undefined && !plain) {
         cursor.close();
-        leave();
+        end();
         return missed(reply, cursor.gap);
       }
       const body = events({
@@ -172,11 +173,10 @@ export function streams<const Given extends StreamRoute["channels"]>(
         retry: values.retry,
         lifetime: values.lifetime,
         given: query.get("cursor"),
-        signal: over,
+        signal: over.signal,
         ended: () => {
-          away.abort();
+          end(); // first, so that the cursor waits no more
           cursor.close();
-          leave();
         },
       });
       return reply.of(200, body, {

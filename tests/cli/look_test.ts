@@ -25,6 +25,28 @@ test("hark log list shows the newest, filters, and says how to go on", async ({ 
   assert.deepEqual([page.looked, page.lookedThrough, page.more], [2, 5, true]);
 });
 
+test("commands print numbers with all their digits, and find them by these", async ({ url, sql }) => {
+  const n = "12345678901234567891";
+  await sql("select hark.register('billing', array['c'], 'beginning')");
+  await sql("select hark.notify('c', $1::jsonb, headers => $1::jsonb)", [`{"n": ${n}}`]);
+  await sql("select hark.notify_at('c', $1::jsonb, deliver_at => now() + interval '1 day')", [
+    `{"n": ${n}}`,
+  ]);
+  await sql(
+    `insert into hark.dead (consumer, id, channel, payload, attempts, died_at)
+    select 'billing', id, channel, payload, 1, now() from hark.log`,
+  );
+  await sql("select hark.schedule('s', '0 8 * * *', 'UTC', now(), 'c', $1::jsonb)", [
+    `{"n": ${n}}`,
+  ]);
+  for (const command of ["log list", "log show 1", "dead list", "delayed list", "schedule list"]) {
+    const text = await output([...command.split(" "), "--json"], { url });
+    assert.ok(text.includes(`:${n}`) || text.includes(`: ${n}`), `${command}: ${text}`);
+  }
+  const found = await jsonOutput(["log", "list", "--contains", `{"n":${n}}`], { url });
+  assert.equal(found.notifications.length, 1);
+});
+
 test("hark log show tells what became of a notification", async ({ url, sql }) => {
   await sql("select hark.register('billing', array['orders'], 'beginning')");
   await sql("select hark.register('mailer', array['mail'], 'beginning')");

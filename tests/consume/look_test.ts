@@ -1,8 +1,8 @@
 /** What readers ask the server when they are woken, and what is stored of it. */
 
 import assert from "node:assert/strict";
-import { connect } from "../../mod.ts";
-import { test, until } from "../harness/mod.ts";
+import { connect, type ConnectOptions } from "../../mod.ts";
+import { test, type TestContext, until } from "../harness/mod.ts";
 import { CountingProxy } from "../../bench/workers/counting.ts";
 import { NEVER_POLL, numbers, Reading, Running } from "../faults/_support/running.ts";
 
@@ -74,25 +74,76 @@ test("a consumer that looks a hundred times a second has about one mark a second
 });
 
 test("a reader of all channels looks at most every 10 ms, also while it always finds something", async (context) => {
-  const counting = context.use(new CountingProxy(context.url));
-  const db = context.use(await connect(counting.url));
-  await context.sql("select hark.notify('c')");
-  const { inbox } = context.use(new Reading(db, null, { from: "beginning" }));
-  await inbox.atLeast(1);
-  const [before, began] = [counting.traffic.statements, performance.now()];
-  let published = 1;
-  await Promise.all(
-    numbers(1, 4).map(async () => {
-      const client = await context.client();
-      while (performance.now() - began < 1000) {
-        await client.query("select hark.notify('c')");
-        published++;
-      }
-    }),
-  );
-  await inbox.atLeast(published);
-  const looks = (performance.now() - began) / 10;
-  const asked = counting.traffic.statements - before;
+  const { db, counting } = await counted(context);
+  const { inbox } = context.use(new Reading(db, null));
+  await begun(context, inbox);
+  const { asked, ms } = await busy(context, counting, () => "c");
   // A look is two statements. Heartbeats and marks may come between.
-  assert.ok(asked <= 2 * looks + 30, `${asked} statements for ${published} notifications`);
+  assert.ok(asked <= 2 * ms / 10 + 30, `${asked} statements in ${ms} ms`);
 });
+
+test("a reader of all channels looks at most every 10 ms, also while others are woken all the time", async (context) => {
+  const { db, counting } = await counted(context);
+  const elsewhere = context.use(await connect(context.url));
+  const channels = numbers(1, 40).map((n) => `c${n}`);
+  for (const channel of channels) context.use(new Reading(elsewhere, channel));
+  const { inbox } = context.use(new Reading(db, null));
+  await begun(context, inbox);
+  await until(async () => {
+    const [row] = await context.sql("select count(*)::int as asleep from hark.sleepers");
+    return row.asleep === channels.length;
+  }, { what: "all others to sleep" });
+  // Seldom enough on each channel that its reader does not stay awake.
+  const { asked, ms } = await busy(context, counting, (n) => channels[n % channels.length]!);
+  assert.ok(asked <= 2 * ms / 10 + 30, `${asked} statements in ${ms} ms`);
+});
+
+for (const kind of ["consumer", "subscription"]) {
+  test(`a ${kind} without LISTEN looks at most every 10 ms while it always finds something`, async (context) => {
+    const { db, counting } = await counted(context, { listen: false });
+    const { inbox } = kind === "consumer"
+      ? context.use(new Running(db, {}))
+      : context.use(new Reading(db, "c"));
+    await begun(context, inbox);
+    const { asked, ms } = await busy(context, counting, () => "c");
+    const each = kind === "consumer" ? 1 : 2;
+    assert.ok(asked <= each * ms / 10 + 30, `${asked} statements in ${ms} ms`);
+  });
+}
+
+test("subscriptions that share a reader look together, as seldom as one of them", async (context) => {
+  const { db, counting } = await counted(context);
+  const all = numbers(1, 6).map(() => context.use(new Reading(db, "c")));
+  for (const { inbox } of all) await begun(context, inbox);
+  await busy(context, counting, () => "c"); // from then on they stay awake
+  const { asked, ms } = await busy(context, counting, () => "c");
+  assert.ok(asked <= 2 * ms / 10 + 30, `${asked} statements in ${ms} ms`);
+});
+
+/** A database whose statements are counted. */
+async function counted(context: TestContext, options: ConnectOptions = {}) {
+  const counting = context.use(new CountingProxy(context.url));
+  return { counting, db: context.use(await connect(counting.url, options)) };
+}
+
+/** Waits until a reader has read something. */
+async function begun({ sql }: TestContext, inbox: { items: readonly unknown[] }): Promise<void> {
+  await until(async () => {
+    await sql("select hark.notify('c')");
+    return inbox.items.length > 0;
+  }, { what: "the first notification to arrive" });
+}
+
+/** Publishes for a second. Returns how many statements were sent in how many milliseconds. */
+async function busy(
+  { client }: TestContext,
+  counting: CountingProxy,
+  channel: (n: number) => string,
+): Promise<{ asked: number; ms: number }> {
+  const [before, began] = [counting.traffic.statements, performance.now()];
+  const publisher = await client();
+  for (let n = 0; performance.now() - began < 1000; n++) {
+    await publisher.query("select hark.notify($1)", [channel(n)]);
+  }
+  return { asked: counting.traffic.statements - before, ms: performance.now() - began };
+}

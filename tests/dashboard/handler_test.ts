@@ -126,7 +126,7 @@ test("payloads are hidden until asked for, and redact decides what is shown then
   const db = use(await connect(url));
   const id = await notify(db, "people", { mail: "ada@example.org" }, {
     key: "lovelace",
-    headers: { ip: "10.0.0.1" },
+    headers: { ip: "10.0.0.1", traceparent: `00-${"ab".repeat(16)}-${"cd".repeat(8)}-01` },
   });
   const { get } = visits(db, { authorize: () => ada });
   for (const path of ["/log", `/notification?id=${id}`]) {
@@ -147,6 +147,16 @@ test("payloads are hidden until asked for, and redact decides what is shown then
   });
   await consumer.drain();
   assert.equal((await deadLetters(db)).length, 1);
+  const waiting = new Consumer(db, {
+    id: "w",
+    channels: "people",
+    from: "beginning",
+    retry: { initial: "1h" },
+    handle() {
+      throw new Error("no");
+    },
+  });
+  await waiting.drain({ limit: 1 });
   const hiding = visits(db, {
     authorize: () => ada,
     redact: (one) => ({ ...one, key: "…", payload: "left out", headers: {} }),
@@ -156,11 +166,12 @@ test("payloads are hidden until asked for, and redact decides what is shown then
       "/log?show=payload",
       `/notification?id=${id}&show=payload`,
       "/dead?consumer=c",
+      "/consumer?name=w",
       `/anew?consumer=c&id=${id}`,
     ]
   ) {
     const { text } = await hiding.get(path);
-    assert.doesNotMatch(text, /example\.org|10\.0\.0\.1|lovelace/, path);
+    assert.doesNotMatch(text, /example\.org|10\.0\.0\.1|lovelace|abab/, path);
   }
   assert.match((await hiding.get(`/anew?consumer=c&id=${id}`)).text, /may not be shown/);
   await sql("select 1");

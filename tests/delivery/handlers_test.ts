@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type ConsumerOptions, notifyMany } from "../../mod.ts";
-import { Inbox, test, type TestContext, until, within } from "../harness/mod.ts";
+import { abortListeners, Inbox, test, type TestContext, until, within } from "../harness/mod.ts";
 import { numbers, publish, Running } from "../faults/_support/running.ts";
 
 async function publishKeyed(context: TestContext, ...names: string[]): Promise<void> {
@@ -99,6 +99,30 @@ test("a handler that never ends and ignores its signal is given up like one that
   assert.equal(running.payloads.at(-1), "a2");
   const [letter] = await context.sql("select payload, attempts from hark.dead");
   assert.deepEqual(letter, { payload: "a1", attempts: 2 });
+});
+
+test("a handler's call leaves nothing behind when it is over, however long the consumer runs", async (context) => {
+  const db = context.use(await connect(context.url));
+  const listeners = context.use(abortListeners());
+  await publish(context, 1, 100);
+  for (const options of [{ timeout: 60_000 }, { transactional: true }]) {
+    let handled = 0;
+    const running = context.use(
+      new Running(db, {
+        id: Object.keys(options)[0]!,
+        from: "beginning",
+        ...options,
+        handle: async () => {
+          await Promise.resolve();
+          handled++;
+        },
+      }),
+    );
+    await until(() => handled === 100);
+    await settled(context);
+    assert(listeners.left < 50, `${listeners.left} listeners of 100 calls`);
+    await running.stop();
+  }
 });
 
 test("batches: one that is failed is tried again with those of its key; the others are not repeated", async (context) => {

@@ -104,7 +104,7 @@ test("a receiver that fails, hangs, redirects, throttles or hangs up loses nothi
     `WebhookError: ${url} did not answer in 2000 ms`,
     `WebhookError: ${url} answered 302, and redirects are not followed`,
     `RetryAfter: ${url} answered 429`,
-    `RetryAfter: ${url} answered 503`,
+    `WebhookError: ${url} answered 503`,
     `WebhookError: ${url} answered 404: no such page`,
     `WebhookError: ${url} answered 429`,
   ]);
@@ -245,4 +245,22 @@ test("a consumer that stops does not wait for a receiver that hangs longer than 
   await running;
   const later = await drained(context, { handle: () => "handled" });
   assert.deepEqual(later.results, ["handled"], "it is handled again");
+});
+
+test("a Retry-After that is no time to come leaves the wait to retry", async (context) => {
+  const headers = ["0", "1.5", "-1", "2001-01-01", new Date(Date.now() - 5000).toUTCString(), ""];
+  let at = 0;
+  const server = partner(
+    context,
+    () => new Response(null, { status: 429, headers: { "retry-after": headers[at++]! } }),
+  );
+  await publish(context, 1);
+  let asked = 0;
+  const { dead } = await drained(context, {
+    maxAttempts: headers.length + 1,
+    retry: () => ++asked < headers.length ? 1 : "dead",
+    handle: post({ url: server.origin }),
+  });
+  assert.equal(dead.length, 1);
+  assert.equal(asked, headers.length, "retry decides after each answer");
 });

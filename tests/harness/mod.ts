@@ -4,6 +4,7 @@
  * @module
  */
 
+export { type AbortListeners, abortListeners } from "./abort_listeners.ts";
 export { Child, type Ended, spawn, spawnDeno, type SpawnOptions, Transcript } from "./child.ts";
 export { type Client, connect, disconnect, once, type Row, withDatabaseName } from "./connect.ts";
 export {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect, notifyMany, seek } from "../../mod.ts";
+import { connect, notifyMany, type Queryable, seek } from "../../mod.ts";
 import { OwnedPartition } from "../../src/consume/state/partition.ts";
 import { type OpenSink, relay, type Sink } from "../../src/relay/mod.ts";
 import { Places } from "../../src/relay/places.ts";
@@ -82,6 +82,54 @@ test("soon after a takeover the next one has little to look through", async ({ u
   assert.equal(new Set(stored).size, 3_000); // if its lease runs out, it sends again what a target would know
 });
 
+/** The claim of partition 0 under an epoch. */
+function claim(epoch: number): OwnedPartition {
+  const seen = { number: 0, content: "", life: "", snapshot: "" };
+  return new OwnedPartition(
+    {
+      partition: 0,
+      epoch,
+      position: { seen, target: undefined, lastId: 0, afterId: 0 },
+      crashes: 0,
+      suspectId: undefined,
+      suspectEnds: 0,
+      incarnation: "",
+    },
+    100,
+    new AbortController().signal,
+  );
+}
+
+const entry = { id: 7, phase: "running" } as Parameters<Places["begin"]>[1][number];
+
+test("a relay that lost a partition while it asked the database goes on once it has it again", async ({ url, use }) => {
+  const db = use(await connect(url));
+  const { open, sink } = target();
+  await relay(db, { id: "out", channels: "orders", to: sink }).drain();
+  const slow = deferred();
+  let asked = 0;
+  const asking: Queryable = {
+    async query(text, values) {
+      const answer = await db.query(text, values);
+      if (text.includes("relay_place") && ++asked === 2) await slow.wait();
+      return answer;
+    },
+  };
+  await using places = new Places(asking, "out", open, 15_000);
+  await places.check();
+  const [lost, again] = [claim(1), claim(2)];
+  const early = places.serve([lost]);
+  await until(() => asked === 2);
+  lost.lose(new Error("it was taken over"));
+  const late = places.serve([again]);
+  await until(() => asked === 3);
+  slow.resolve();
+  const [, { status }] = await Promise.allSettled([early, late]);
+  assert.equal(status, "fulfilled");
+  assert.equal(places.needsLook(again), false);
+  places.begin(again, [entry]);
+});
+
 test("what comes into doubt during a look is looked for once more", async ({ url, use }) => {
   const db = use(await connect(url));
   const { sink, open, stored } = target();
@@ -102,25 +150,7 @@ test("what comes into doubt during a look is looked for once more", async ({ url
   };
   await using places = new Places(db, "out", slow, 15_000);
   await places.check();
-  const held = new OwnedPartition(
-    {
-      partition: 0,
-      epoch: 1,
-      position: {
-        seen: { number: 0, content: "", life: "", snapshot: "" },
-        target: undefined,
-        lastId: 0,
-        afterId: 0,
-      },
-      crashes: 0,
-      suspectId: undefined,
-      suspectEnds: 0,
-      incarnation: "",
-    },
-    100,
-    new AbortController().signal,
-  );
-  const entry = { id: 7, phase: "running" } as Parameters<Places["begin"]>[1][number];
+  const held = claim(1);
   const looked = async (count: number) => {
     await until(() => looks.length === count);
     looks.at(-1)!.resolve();

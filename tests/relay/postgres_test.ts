@@ -134,3 +134,35 @@ test("what the other database cannot store becomes a dead letter, and holds up n
   const [letter] = await deadLetters(here, { consumer: "out" });
   assert.match(letter!.error!, /has no equivalent in encoding "LATIN1"/);
 });
+
+test("while the other database is read-only, a relay asks it seldom, and then goes on", async (context) => {
+  const here = context.use(await connect(context.url));
+  const there = await another(context);
+  // The second is as behind a pooler, which asks the primary and publishes to a standby.
+  for (const [id, what, count, least] of [["a", /./, 5, 650], ["b", /notify/, 7, 280]] as const) {
+    let isReadOnly = true;
+    const asked: number[] = [];
+    const db = Object.create(there, {
+      query: {
+        value: async (text: string, values?: unknown[]) => {
+          if (!isReadOnly) return await there.query(text, values);
+          // Those that opened it do not count.
+          if (asked.length > 0 || text.includes("notify")) asked.push(performance.now());
+          return await there.transaction(async (tx) => {
+            if (what.test(text)) await tx.query("set transaction read only");
+            return await tx.query(text, values);
+          });
+        },
+      },
+    });
+    await notify(here, id, 1);
+    const draining = relay(here, { id, channels: id, to: postgres({ db }) }).drain();
+    await until(() => asked.length >= count);
+    const took = asked[count - 1]! - asked[0]!;
+    isReadOnly = false;
+    assert.equal(await draining, 1);
+    const { rows } = await there.query("select channel from hark.log where channel = $1", [id]);
+    assert.equal(rows.length, 1);
+    assert(took >= least, `${count} statements in ${Math.round(took)} ms`);
+  }
+});

@@ -10,7 +10,8 @@ import {
 import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
 import { OutsidePlace } from "../../src/consume/state/outside.ts";
 import { streams, type StreamsOptions } from "../../src/streams/mod.ts";
-import { cutProxy, test, until, within } from "../harness/mod.ts";
+import { abortListeners, cutProxy, test, until, within } from "../harness/mod.ts";
+import { CountingProxy } from "../../bench/workers/counting.ts";
 import { said } from "../faults/_support/logs.ts";
 import { role } from "../schema/_support/role.ts";
 import { Events, serve } from "./_support/serve.ts";
@@ -92,6 +93,54 @@ test("a long poll waits for what comes, and ends without it", async (context) =>
   const found = await waiting;
   assert.deepEqual([found.status, await found.json()], [200, [1]]);
   assert.equal(found.headers.get("stream-up-to-date"), "true");
+});
+
+test("clients that come and go leave nothing behind in the server", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c", longPoll: 1, heartbeat: 100 }));
+  const poll = async () => {
+    const response = await fetch(`${url}?offset=now&live=long-poll`);
+    assert.equal(response.status, 204);
+    const live = new Events(url);
+    await live.response;
+    await live[Symbol.asyncDispose]();
+  };
+  await poll();
+  const listeners = context.use(abortListeners());
+  for (let n = 1; n <= 20; n++) await poll();
+  await until(() => listeners.left < 10, { what: "the listeners of clients that left to go" });
+});
+
+test("on a busy channel, a client learns soon where the log ends, and for few statements", async (context) => {
+  const counting = context.use(new CountingProxy(context.url));
+  const db = context.use(await connect(counting.url));
+  const { url } = context.use(serve(db, { channels: "c" }));
+  const { headers } = await fetch(url, { method: "HEAD" });
+  const offset = headers.get("stream-next-offset");
+  const client = await context.client();
+  const { rows: [{ pid }] } = await client.query("select pg_backend_pid() as pid");
+  const publishing = assert.rejects(
+    client.query(
+      `do $$ begin loop perform hark.notify('c', '1'); commit; end loop; end $$`,
+    ),
+    { code: "57014" },
+  );
+  await until(async () =>
+    (await context.sql("select count(*)::int as n from hark.log"))[0]!.n > 100
+  );
+
+  for (
+    const [query, method] of [["", "HEAD"], ["?offset=now", "GET"], [`?offset=${offset}`, "GET"]]
+  ) {
+    const before = counting.traffic.statements;
+    const response = await fetch(url + query, { method: method! });
+    await response.body?.cancel();
+    const asked = counting.traffic.statements - before;
+    // What tends the log may come between.
+    assert(asked < 15, `${asked} statements for ${method} ${query}`);
+  }
+  await context.sql("select pg_cancel_backend($1)", [pid]);
+  await publishing;
 });
 
 test("a page has an ETag, and is not sent twice", async (context) => {
@@ -299,6 +348,35 @@ test("while the database is away, a new client is told soon to come again", asyn
   const there = context.use(await connect(context.url));
   await publish(there, 1, 1);
   await until(() => first.messages.length === 1, { deadline: 20_000 });
+});
+
+test("a live client is told what was cleaned while the server could not read", async (context) => {
+  const { hostname, port } = new URL(context.url);
+  const proxy = context.use(cutProxy(Number(port || 5432), hostname));
+  const db = context.use(await connect(proxy.through(context.url)));
+  const { url } = context.use(serve(db, { channels: "c", heartbeat: 100 }));
+  const there = context.use(await connect(context.url));
+  const live = context.use(new Events(url));
+  await live.response;
+  await publish(there, 1, 1);
+  await until(() => live.messages.length === 1);
+  const poll = fetch(`${url}?offset=${live.lastId}&live=long-poll`);
+  const sse = context.use(new Events(`${url}?offset=${live.lastId}&live=sse`));
+  await sse.response;
+  proxy.refuse();
+  await publish(there, 2, 4);
+  await there.query("select hark.cut()");
+  await there.query("select * from hark.clean('infinity')");
+  await publish(there, 5, 5);
+  proxy.resume();
+  await until(() => live.messages.length === 2, { deadline: 20_000 });
+  assert.deepEqual(live.messages, [1, 5]);
+  assert.deepEqual(live.all.map(({ type }) => type), ["message", "gap", "message"]);
+  const { status, body } = await poll;
+  await body?.cancel();
+  assert.equal(status, 410);
+  await within(sse.done); // its client begins again, and is told then
+  assert.deepEqual(sse.all.filter(({ type }) => type === "data"), []);
 });
 
 test("the end of the server ends every live response", async (context) => {

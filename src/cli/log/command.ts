@@ -6,6 +6,7 @@
 
 import type { NotificationDetails } from "../../operate/notification.ts";
 import { commandGroup, databaseCommand } from "../args/command.ts";
+import { parseDigits } from "../../exact_json.ts";
 import { deletions, remove } from "./deletions.ts";
 import { exitCodes } from "../exit_codes.ts";
 import { channels } from "./channels.ts";
@@ -52,8 +53,8 @@ const list = databaseCommand({
     ),
   },
   async run(db, { oldestFirst, ...o }) {
-    const { notifications } = await import("../../operate/notifications.ts");
-    const page = await notifications(db, { ...o, newestFirst: !oldestFirst });
+    const { readNotifications } = await import("../../operate/notifications.ts");
+    const page = await readNotifications(db, { ...o, newestFirst: !oldestFirst }, parseDigits);
     const { notifications: found, looked, lookedThrough, more } = page;
     const way = oldestFirst ? "--after" : "--before";
     return {
@@ -93,8 +94,8 @@ const show = databaseCommand({
   examples: [["hark log show 42", "which consumers have handled it?"]],
   options: { id: positional(id, "The id of the notification.") },
   async run(db, o) {
-    const { notification } = await import("../../operate/notification.ts");
-    const found = await notification(db, o.id);
+    const { readNotification } = await import("../../operate/notification.ts");
+    const found = await readNotification(db, o.id, parseDigits);
     if (found === null) {
       await complain(`notification ${o.id} is not in the log, and no consumer has kept it`);
     }

@@ -6,11 +6,12 @@
 
 import { kind, maybe, words } from "../args/options.ts";
 import { place } from "../args/values.ts";
+import { parseExact } from "../../exact_json.ts";
 
 /** JSON that a payload is to contain. */
 const json = kind<unknown>("JSON", null, (input) => {
   try {
-    return JSON.parse(input);
+    return parseExact(input);
   } catch {
     throw new Error(`JSON is ${JSON.stringify(input)}. Give JSON, such as '{"city":"Bern"}'.`);
   }

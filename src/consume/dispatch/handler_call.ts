@@ -4,13 +4,13 @@
  * @module
  */
 
+import { Joined } from "../../aborted.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { getLogger } from "../../log/logger.ts";
 import { longestTimer } from "../../duration.ts";
 import { HarkError } from "../../errors.ts";
 import type { Notification } from "../notification.ts";
 import type { HandlerContext, HandlingWorker } from "../handler.ts";
-import type { OwnedPartition } from "../state/partition.ts";
 import type { Handling } from "../state/context.ts";
 import { BatchFailed, noteWork, type Result, type Work } from "../state/work.ts";
 import { isThenable, settled } from "./await_result.ts";
@@ -33,14 +33,16 @@ function noBatch(): never {
   });
 }
 
+const nothingFailed = () => false;
+
 /** Calls the handlers of one consumer. */
 export class HandlerCalls {
   readonly #handling: Handling;
   readonly #transactions: Transactions | undefined;
   readonly #abandon: AbortSignal;
   readonly #worker: Omit<HandlingWorker, "partition">;
-  /** One context for each partition's signal. Most calls need no context of their own. */
-  readonly #contexts = new WeakMap<AbortSignal, HandlerContext>();
+  /** What handlers learn of the worker, for each partition. */
+  readonly #workers = new Map<number, HandlingWorker>();
 
   constructor(
     handling: Handling,
@@ -60,63 +62,67 @@ export class HandlerCalls {
     if (handle === undefined || timeout !== undefined || this.#transactions !== undefined) {
       return this.#guarded(work);
     }
+    const [held] = work.held;
+    const context = new PlainContext(this.#workerOf(held!.number), held!.signal);
     try {
-      const result = handle(work.notifications[0]!, this.#context(work.held[0]!));
-      if (isThenable(result)) return this.#settled(work, result);
+      const result = handle(work.notifications[0]!, context);
+      if (isThenable(result)) return this.#settled(work, result, context);
       work.returned = result;
+      context.end();
       return succeeded;
     } catch (error) {
+      context.end();
       return [{ error }];
     }
   }
 
-  #context({ signal, number }: OwnedPartition): HandlerContext {
-    let context = this.#contexts.get(signal);
-    if (context === undefined) {
-      context = {
-        worker: { ...this.#worker, partition: number },
-        signal,
-        get tx(): Queryable {
-          return noTransaction();
-        },
-        fail: noBatch,
-        isBehindFailure: () => false,
-      };
-      this.#contexts.set(signal, context);
+  #workerOf(partition: number): HandlingWorker {
+    let worker = this.#workers.get(partition);
+    if (worker === undefined) {
+      worker = { ...this.#worker, partition };
+      this.#workers.set(partition, worker);
     }
-    return context;
+    return worker;
   }
 
-  async #settled(work: Work, result: PromiseLike<unknown>): Promise<readonly Result[]> {
+  async #settled(
+    work: Work,
+    result: PromiseLike<unknown>,
+    context: PlainContext,
+  ): Promise<readonly Result[]> {
     try {
       work.returned = await settled(result, this.#abandon);
       return succeeded;
     } catch (error) {
       return [{ error }];
+    } finally {
+      context.end();
     }
   }
 
   async #guarded(work: Work): Promise<readonly Result[]> {
     const { timeout } = this.#handling;
     const late = new AbortController();
-    const signal = AbortSignal.any([...work.held.map((h) => h.signal), late.signal]);
-    const given = new AbortController();
+    // The handler's own signal, so that what it leaves listening goes with the call.
+    using joined = new Joined(...work.held.map((h) => h.signal), late.signal);
+    const { signal } = joined;
+    const { promise: givenUp, reject: giveUp } = Promise.withResolvers<never>();
+    givenUp.catch(() => {}); // the transaction may not have begun
     const tooLong = new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError");
     const timers = timeout === undefined ? [] : [
       setTimeout(() => late.abort(tooLong), timeout),
       setTimeout(() => {
         this.#tellOfAbandoned(work, timeout);
-        given.abort(tooLong);
+        giveUp(tooLong);
       }, Math.min(2 * timeout, longestTimer)),
     ];
     const batch = new BatchInHand(work);
     const { failed } = batch;
     const call = async (tx: Queryable | undefined): Promise<void> => {
       const context: HandlerContext = {
-        worker: {
-          ...this.#worker,
-          partition: work.held.length === 1 ? work.held[0]!.number : undefined,
-        },
+        worker: work.held.length === 1
+          ? this.#workerOf(work.held[0]!.number)
+          : { ...this.#worker, partition: undefined },
         signal,
         get tx(): Queryable {
           return tx ?? noTransaction();
@@ -132,7 +138,7 @@ export class HandlerCalls {
       // After the timeout the result no longer counts. The handler is still awaited for as long
       // again, so that no other handler of its key starts beside it.
       work.returned = isThenable(result)
-        ? await settled(result, AbortSignal.any([this.#abandon, given.signal]))
+        ? await Promise.race([settled(result, this.#abandon), givenUp])
         : result;
       late.signal.throwIfAborted();
     };
@@ -173,14 +179,49 @@ export class HandlerCalls {
     failed: ReadonlyMap<Notification, unknown>,
     call: (tx: Queryable) => Promise<void>,
   ): Promise<void> {
+    using over = new Joined(this.#abandon, late);
     await this.#transactions!.run(
       work.held,
-      AbortSignal.any([this.#abandon, late]),
+      over.signal,
       async (tx) => {
         await call(tx);
         if (failed.size > 0) throw new BatchFailed();
         return work.entries;
       },
     );
+  }
+}
+
+/**
+ * The context of a handler that has no timeout and no transaction. Its signal is made when it is first asked for:
+ * most handlers never do. It is the call's own, as Deno and Node.js keep what is derived of a signal, by `fetch` too,
+ * for as long as that signal lives.
+ */
+class PlainContext implements HandlerContext {
+  readonly worker: HandlingWorker;
+  readonly fail = noBatch;
+  readonly isBehindFailure = nothingFailed;
+  readonly #longer: AbortSignal;
+  #own: Joined | undefined;
+  #hasEnded = false;
+
+  constructor(worker: HandlingWorker, longer: AbortSignal) {
+    this.worker = worker;
+    this.#longer = longer;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#hasEnded && this.#own === undefined) return this.#longer;
+    return (this.#own ??= new Joined(this.#longer)).signal;
+  }
+
+  get tx(): Queryable {
+    return noTransaction();
+  }
+
+  /** The call has ended. */
+  end(): void {
+    this.#hasEnded = true;
+    this.#own?.[Symbol.dispose]();
   }
 }

@@ -12,8 +12,8 @@ import type { State } from "../state/state.ts";
 import { Caution } from "./caution.ts";
 import { cut } from "./cut.ts";
 import { looking } from "./look.ts";
-import { LookTime } from "./look_pace.ts";
-import { unheardPace } from "./pace.ts";
+import { LookPace, LookTime } from "./look_pace.ts";
+import { unwokenPace } from "./pace.ts";
 import { SharedReads } from "./shared_reads.ts";
 import type { ReadPage, WindowReader } from "./window_reader.ts";
 
@@ -40,6 +40,7 @@ export class Fetcher {
   #found = 0;
   #span = 0;
   readonly #lookTime = new LookTime();
+  readonly #pace = new LookPace();
   readonly #caution: Caution;
   readonly #shared: SharedReads;
 
@@ -108,19 +109,18 @@ export class Fetcher {
 
   /** Whether a reader should look now. */
   #wanted(reader: WindowReader, now: number): boolean {
-    const { bell, listener } = this.#state.run;
+    const { bell } = this.#state.run;
     if (reader.settled) return now - reader.openedAt >= 500;
     return reader.inWindow || bell.count !== reader.rung ||
-      now - reader.openedAt >= this.#interval(reader) ||
-      // Without LISTEN nothing rings the bell, so the reader looks again until it finds no rows.
-      reader.hadRows && listener?.live !== true;
+      now - reader.openedAt >= this.#interval(reader);
   }
 
   /** How long a reader that is not woken waits from one look to the next. */
-  #interval({ openedAt }: WindowReader): number {
+  #interval({ openedAt, hadRows }: WindowReader): number {
     const { options: { pollInterval }, run: { listener, drain } } = this.#state;
     if (listener?.live === true || drain) return pollInterval;
-    return unheardPace(openedAt - this.#rowsAt, pollInterval);
+    const awake = this.#pace.next(this.standing(true), performance.now());
+    return Math.min(pollInterval, unwokenPace(false, !hadRows, openedAt - this.#rowsAt, awake));
   }
 
   /** When a reader must look at the latest. */

@@ -71,11 +71,6 @@ export class LookPace {
       : Math.min(longest, Math.max(glance, whole));
   }
 
-  /** If another reader has looked for this one: the time from that look to this reader's own, in milliseconds. */
-  after({ busyAt }: Pick<Standing, "busyAt">, now: number): number {
-    return now - busyAt < awhile ? glance : idleGlance;
-  }
-
   /** @param found Undefined if it is not known: then they count as few. */
   #measure(found: number | undefined, now: number): void {
     const elapsed = now - this.#since;

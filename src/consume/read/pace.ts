@@ -4,8 +4,8 @@
  * @module
  */
 
-/** The shortest and the longest time between two looks, in milliseconds. */
-const shortest = 10;
+/** The shortest and the longest time between two looks of a reader of all channels, in milliseconds. */
+export const leastOfAll = 10;
 const longest = 100;
 /** Between two looks passes this share of the time since something was found. */
 const share = 0.1;
@@ -15,10 +15,9 @@ const share = 0.1;
  * publisher would have to look for it (sql/read/wake.sql).
  *
  * @param quiet How long ago something was found, in milliseconds.
- * @param atMost The longest time, in milliseconds.
  */
-export function pace(quiet: number, atMost: number): number {
-  return Math.min(atMost, Math.max(shortest, Math.min(longest, quiet * share)));
+export function pace(quiet: number): number {
+  return Math.max(leastOfAll, Math.min(longest, quiet * share));
 }
 
 /** Without LISTEN, how long after it has found something a reader looks again at first, in milliseconds. */
@@ -29,8 +28,25 @@ const soon = 50;
  * later if it finds no more, as it waits half as long as it has found nothing.
  *
  * @param quiet How long ago something was found, in milliseconds.
- * @param atMost The longest time, in milliseconds.
  */
-export function unheardPace(quiet: number, atMost: number): number {
-  return Math.min(atMost, Math.max(soon, quiet / 2));
+function unheardPace(quiet: number): number {
+  return Math.max(soon, quiet / 2);
+}
+
+/**
+ * How long a reader waits after a look that publishers do not wake, in milliseconds.
+ *
+ * @param isOfAll Whether it reads all channels.
+ * @param isIdle Whether the look found nothing.
+ * @param quiet How long ago something was found, in milliseconds.
+ * @param awake How long it would wait under load.
+ */
+export function unwokenPace(
+  isOfAll: boolean,
+  isIdle: boolean,
+  quiet: number,
+  awake: number,
+): number {
+  if (isOfAll) return Math.max(pace(quiet), awake);
+  return isIdle ? unheardPace(quiet) : awake;
 }

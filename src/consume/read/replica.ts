@@ -270,7 +270,7 @@ export class Replica implements MarkSource {
       return this.#step;
     }
     this.#step = briefly.first;
-    const usual = this.#asking > 0 ? 10 : pace(now - this.#changedAt, Infinity);
+    const usual = this.#asking > 0 ? 10 : pace(now - this.#changedAt);
     const { last } = this.#cutter;
     if (last?.mark !== undefined && last.at >= (this.#wantedSince ?? Infinity)) {
       this.#wantedSince = undefined;

@@ -40,6 +40,8 @@ export class Wakeup implements Wakes {
   #changedAt = -Infinity;
   /** When to look next, while the reader is awake or falls asleep. */
   #next = -Infinity;
+  /** The time from the last look while awake to the next. */
+  #pause = glance;
   #step = glance;
   readonly #pace = new LookPace();
   /** The transactions to be waited for, as PostgreSQL writes an array. */
@@ -180,10 +182,11 @@ export class Wakeup implements Wakes {
     }
     // Another reader may have looked for this one.
     if (lookedAt !== undefined) {
-      this.#next = Math.max(this.#next, lookedAt + this.#pace.after(standing, now));
+      this.#next = Math.max(this.#next, lookedAt + this.#pause);
     }
     if (now >= this.#next && !full) {
-      this.#next = now + this.#pace.next(standing, now);
+      this.#pause = this.#pace.next(standing, now);
+      this.#next = now + this.#pause;
       this.#bell.ring();
     }
   }

@@ -26,6 +26,7 @@ import {
   value,
   when,
 } from "../parts.ts";
+import { redacted } from "../payload.ts";
 import { act, button, hidden, type Screen, type View } from "../view.ts";
 import { ofConsumer, reasonList, tryOrDiscard } from "../why.ts";
 import { lagOf, servedBy, stateOf, trendText } from "./consumers.ts";
@@ -71,7 +72,7 @@ export const consumer: Screen = {
               cells: [
                 toNotification(view, each.id, String(each.id)),
                 badge(each.state === "failed" ? "warn" : "calm", each.state),
-                value(each.key),
+                value(redacted(view, { ...each, payload: null, headers: {} }).key),
                 each.attempts,
                 when(each.dueAt),
                 htm`<span class="error-text">${each.error}</span>`,

@@ -5,12 +5,13 @@
  */
 
 import { HarkError } from "../../errors.ts";
+import { parseDigits, parseExact } from "../../exact_json.ts";
 import { given } from "../../given.ts";
 import {
   type LogFilter,
   type LoggedNotification,
-  notifications,
   type NotificationsPage,
+  readNotifications,
 } from "../../operate/notifications.ts";
 import { idOrTime } from "../acts.ts";
 import { shellWord, show } from "../../show.ts";
@@ -32,7 +33,11 @@ export const log: Screen = {
     const filter = filterOf(view.query);
     const before = Number(view.query.get("before")) || undefined;
     const page = await view.reading((tx) =>
-      notifications(tx, { ...filter, limit, maxScanned, ...given({ before }) })
+      readNotifications(
+        tx,
+        { ...filter, limit, maxScanned, ...given({ before }) },
+        parseDigits,
+      )
     );
     return [
       { id: "filter", body: form(view) },
@@ -62,7 +67,7 @@ function filterOf(query: URLSearchParams): LogFilter {
 
 function parsed(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseExact(text);
   } catch (error) {
     throw new HarkError("BAD_OPTION", `contains is ${show(text)}, which is not JSON`, {
       cause: error,

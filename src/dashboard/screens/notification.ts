@@ -4,9 +4,10 @@
  * @module
  */
 
+import { parseDigits } from "../../exact_json.ts";
 import {
-  notification as find,
   type NotificationDetails,
+  readNotification,
   type Verdict,
 } from "../../operate/notification.ts";
 import { notifications } from "../../operate/notifications.ts";
@@ -44,7 +45,7 @@ export const notification: Screen = {
       return [{ id: "head", body: empty("Give the id of a notification.") }];
     }
     const { found, waits, previous, next } = await view.reading(async (tx) => {
-      const found = await find(tx, id);
+      const found = await readNotification(tx, id, parseDigits);
       const { key, channel } = found ?? {};
       const beside = async (side: { before: number } | { after: number }) =>
         typeof key !== "string" || typeof channel !== "string"
@@ -84,8 +85,8 @@ function head(
   previous: number | undefined,
   next: number | undefined,
 ): Html {
-  const { key } = redacted(view, found);
-  const trace = traceOf(found.headers);
+  const { key, headers } = redacted(view, found);
+  const trace = traceOf(headers);
   return htm`${
     facts([
       [

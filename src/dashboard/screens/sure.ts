@@ -4,8 +4,9 @@
  * @module
  */
 
+import { parseDigits } from "../../exact_json.ts";
 import { given } from "../../given.ts";
-import { countDeadLetters, deadLetters } from "../../operate/dead.ts";
+import { countDeadLetters, readDeadLetters } from "../../operate/dead.ts";
 import { previewReplay, previewSeek } from "../../operate/preview.ts";
 import { idOrTime, placeOf } from "../acts.ts";
 import { htm, type Html, type Part } from "../html.ts";
@@ -16,6 +17,9 @@ import { filterOf } from "./dead.ts";
 
 /** How far dead letters are counted. */
 const most = 10_000;
+
+/** How many characters of payload and headers a form may have. */
+const mostEdited = 1_000_000;
 
 function notAllowed(): Html {
   return empty("You may look, and not act.");
@@ -170,7 +174,9 @@ export const anew: Screen = {
     if (!view.mayAct) return [{ id: "sure", body: notAllowed() }];
     const consumer = view.query.get("consumer") ?? "";
     const id = Number(view.query.get("id"));
-    const [letter] = await view.reading((tx) => deadLetters(tx, { consumer, ids: [id] }));
+    const [letter] = await view.reading((tx) =>
+      readDeadLetters(tx, { consumer, ids: [id] }, parseDigits)
+    );
     if (letter === undefined || letter.channel === null) {
       return [{
         id: "sure",
@@ -190,6 +196,17 @@ export const anew: Screen = {
         ),
       }];
     }
+    const [payloadText, headersText] = [jsonText(payload), jsonText(headers)];
+    if (payloadText.length + headersText.length > mostEdited) {
+      return [{
+        id: "sure",
+        body: empty(
+          htm`It is too large for a form: over ${
+            numberText(mostEdited)
+          } characters. Publish it by a program.`,
+        ),
+      }];
+    }
     return [{
       id: "sure",
       body:
@@ -200,11 +217,7 @@ export const anew: Screen = {
             { original: id, back: back("/dead", { consumer }) },
             htm`<label>Channel<input name="channel" required value="${channel}"></label><label>Key<input name="key" value="${
               key ?? ""
-            }"></label><label>Payload<textarea name="payload" required spellcheck="false">${
-              jsonText(payload)
-            }</textarea></label><label>Headers<textarea name="headers" spellcheck="false">${
-              jsonText(headers)
-            }</textarea></label><div class="acts">${
+            }"></label><label>Payload<textarea name="payload" required spellcheck="false">${payloadText}</textarea></label><label>Headers<textarea name="headers" spellcheck="false">${headersText}</textarea></label><div class="acts">${
               button("Publish", "primary")
             }<a class="button" href="${view.to(back("/dead", { consumer }))}">Do nothing</a></div>`,
             "stack",

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { orAborted } from "../../aborted.ts";
+import { Joined, orAborted } from "../../aborted.ts";
 import { bad, knownOptions, wholeNumber } from "../../check.ts";
 import type { Notification } from "../../consume/notification.ts";
 import { aDay, type Duration, durationMs, longestTimer } from "../../duration.ts";
@@ -113,10 +113,10 @@ export async function endpointOf(
   { options: { endpoint }, endpointTimeout }: CheckedWebhooks,
   signal: AbortSignal,
 ): Promise<Endpoint | undefined> {
-  const late = new AbortController();
+  using either = new Joined(signal);
   const timer = setTimeout(
     () =>
-      late.abort(
+      either.abort(
         new HarkError(
           "TIMEOUT",
           `the option endpoint gave no endpoint of ${
@@ -129,7 +129,7 @@ export async function endpointOf(
   );
   try {
     const asked = Promise.resolve(endpoint(notification));
-    const given = await orAborted(asked, AbortSignal.any([signal, late.signal]));
+    const given = await orAborted(asked, either.signal);
     return given === undefined ? undefined : checkedEndpoint(given);
   } finally {
     clearTimeout(timer);
