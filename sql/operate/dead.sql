@@ -1,6 +1,7 @@
 -- Dead letters: which there are. To retry or discard them: retry.sql.
 
-create or replace function hark.check_dead(consumer text, max_rows bigint, after_id bigint) returns void
+-- An empty `error` would match every dead letter.
+create or replace function hark.check_dead(consumer text, max_rows bigint, after_id bigint, error text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -9,6 +10,10 @@ begin
   elsif after_id is not null then
     raise exception 'after_id % needs one consumer: dead letters of several consumers are not in the order of ids', after_id
       using errcode = 'HK006', hint = 'Name the consumer.';
+  end if;
+  if error = '' then
+    raise exception 'error is empty'
+      using errcode = 'HK006', hint = 'Give a part of the error''s text, or null for every error.';
   end if;
   if max_rows < 1 then
     raise exception 'max_rows is %', max_rows
@@ -44,7 +49,7 @@ create or replace function hark.dead_count(
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform hark.check_dead($1, $9, null);
+  perform hark.check_dead($1, $9, null, $4);
   return (select count(*) from hark.dead_matching($1, $10, $2, $3, $4, $5, $6, $7, $8, $9, null));
 end
 $$;
@@ -61,7 +66,7 @@ create or replace function hark.dead_in_full(
 language plpgsql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform hark.check_dead($1, $9, $10);
+  perform hark.check_dead($1, $9, $10, $4);
   return query
   select d.consumer, d.id, hark.sendable(d.channel), hark.sendable(d.key),
     case when c.readable then d.payload end, case when c.readable then d.headers end,

@@ -117,6 +117,9 @@ begin
   if cardinality($2) > 10000 then
     raise exception 'a deletion was given % ids', cardinality($2) using errcode = 'HK006', hint = 'Give at most 10000 ids.';
   end if;
+  if $6 = '' then
+    raise exception 'search is empty' using errcode = 'HK006', hint = 'Give a part of the payload''s text, or null.';
+  end if;
   if $1 is null or char_length($1) not between 1 and 1000 then
     raise exception 'the reason for a deletion %', coalesce('has ' || char_length($1) || ' characters', 'is null')
       using errcode = 'HK006', hint = 'Say why, in 1 to 1000 characters, such as a ticket''s number.';

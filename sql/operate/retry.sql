@@ -47,7 +47,7 @@ as $$
 declare
   matching bigint;
 begin
-  perform hark.check_dead($1, $11, null);
+  perform hark.check_dead($1, $11, null, $5);
   perform hark.check_kind($10, $8 is not null or $9 is not null);
   if $10 = 'waiting' then
     its_ids := array(select m.its_id from hark.waiting_matching($1, $2, $3, $4, $5, $6, $7, $11) m);

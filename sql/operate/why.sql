@@ -100,7 +100,7 @@ as $$
     group by 1, 2, 3
   ),
   named as (
-    select n.*, left(case when length(h.head) >= 8 then h.head else n.line end, 200) as beginning
+    select n.*, nullif(left(case when length(h.head) >= 8 then h.head else n.line end, 200), '') as beginning
     from counted n cross join lateral (select rtrim(regexp_replace(n.head, E'\\(\\w*\\s*$', '')) as head) h
   )
   select g.consumer, g.beginning, sum(g.letters)::bigint, min(g.first_at), max(g.last_at), max(g.example),

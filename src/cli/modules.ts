@@ -22,7 +22,10 @@ export async function modulesAt(place: string): Promise<{ modules: string[]; fol
   if (/^[a-z][a-z0-9+.-]+:/i.test(place) && !place.startsWith("file:")) {
     return { modules: [place], folder: false };
   }
-  const path = place.startsWith("file:") ? fileURLToPath(place) : resolve(place);
+  const path = place.startsWith("file:") ? pathOf(place) : resolve(place);
+  if (path === undefined) {
+    throw noConsumer(`${place} is no file here`, "Give a path, or file:// and an absolute path.");
+  }
   let info: Deno.FileInfo;
   try {
     info = await Deno.stat(path);
@@ -52,6 +55,15 @@ export async function modulesAt(place: string): Promise<{ modules: string[]; fol
     );
   }
   return { modules: names.sort().map((n) => pathToFileURL(join(path, n)).href), folder: true };
+}
+
+/** The path of a `file:` URL; undefined if it names another machine, or no path, such as with `%2f`. */
+export function pathOf(url: string): string | undefined {
+  try {
+    return fileURLToPath(url);
+  } catch {
+    return undefined;
+  }
 }
 
 function isModule(name: string): boolean {

@@ -31,7 +31,7 @@ export function served(one: ConsumerStatus): Cell {
     serving && served < partitions ? `${served} of ${partitions} partitions` : "",
     one.nextPartitions === null ? "" : `changing to ${countText(one.nextPartitions, "partition")}`,
   ].filter((part) => part !== "").join(", ");
-  const isLeft = !serving && one.unread > 0 && !sleepsWell(one);
+  const isLeft = !serving && (one.unread > 0 || one.unreadCapped) && !sleepsWell(one);
   return { text, style: pausedAt !== null || isLeft ? "yellow" : undefined };
 }
 

@@ -40,14 +40,21 @@ export async function ownServer(why: string, options: EmbeddedOptions = {}): Pro
   };
 }
 
-/** How this program is run here: `deno task` in a clone, `deno run` from JSR, or a binary. */
-export function ownCommand(command: string): string {
+/**
+ * How this program is run here: `deno task` in a clone, `deno run` from JSR, or a binary.
+ *
+ * @param from Where this module is from.
+ */
+export function ownCommand(command: string, from: string = import.meta.url): string {
   if (Deno.build.standalone) return `hark ${command}`;
-  if (import.meta.url.startsWith("file:")) {
-    // These two need more rights, and are tasks of their own.
-    return `deno task ${/^(listen|dev)\b/.test(command) ? "" : "hark "}${command}`;
-  }
-  return `deno run --allow-net --allow-env --allow-read jsr:@hark/postgres/cli ${command}`;
+  // These two start a server of the folder. That needs more rights, so they are tasks of their own.
+  const starts = /^(listen|dev)\b/.test(command);
+  if (from.startsWith("file:")) return `deno task ${starts ? "" : "hark "}${command}`;
+  const rights = starts
+    ? "--allow-net=127.0.0.1 --allow-read --allow-write=.hark --allow-run " +
+      "--allow-sys=uid,hostname --allow-env"
+    : "--allow-net --allow-env --allow-read";
+  return `deno run ${rights} jsr:@hark/postgres/cli ${command}`;
 }
 
 /** The line about a server that an immediate end leaves running; undefined without a server. */

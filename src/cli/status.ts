@@ -112,7 +112,7 @@ function text(
         one.consumer,
         shortened(one.channels.join(", ")),
         count(one.unread, one.serving || sleepsWell(one) ? undefined : "yellow", one.unreadCapped),
-        age(one.unread, one.lagSeconds),
+        age(one.unreadCapped ? 1 : one.unread, one.lagSeconds),
         count(one.waiting, "yellow"),
         age(one.waiting, one.waitingSeconds),
         count(one.dead, "red"),

@@ -95,7 +95,7 @@ export class Looker {
     heard: boolean | undefined,
   ): Promise<Look> {
     const status = await statusOf(tx, consumers, maxCount, 7 * aDay);
-    const seen = await facts(tx, { status, listens: heard });
+    const seen = await facts(tx, { status, maxCount, listens: heard });
     return {
       at,
       status,

@@ -25,20 +25,9 @@ const grownLag = 10;
 /** All of it, the worst first. */
 export function problems(look: Look, history: History): Problem[] {
   const own: Problem[] = look.status.consumers.flatMap((one) => {
-    const { consumer, dead, failing, serving, lagSeconds } = one;
+    const { consumer, failing, serving, lagSeconds } = one;
     const { lagPerSecond } = history.trend(consumer);
     const found: Problem[] = [];
-    if (dead > 0) {
-      found.push({
-        code: "dead-letters",
-        level: "warning",
-        problem: `"${consumer}" has given up ${countText(dead, "notification")}${
-          dead >= 1000 ? " or more" : ""
-        }`,
-        remedy: "Look at their errors, mend the cause, then retry or discard them.",
-        consumer,
-      });
-    }
     if (failing !== null) {
       found.push({
         code: "failing",
@@ -82,7 +71,7 @@ export function wayOut(view: View, { code, consumer }: Problem): Html {
     return htm`${
       code === "paused"
         ? act(view, "resume", { consumer }, button("Resume"))
-        : code === "dead-letters"
+        : code === "dead"
         ? link(view.to("/dead"), { consumer }, "Dead letters", "button")
         : ""
     }${link(view.to("/consumer"), { name: consumer }, "Look at it", "button")}`;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ConsumerStatus } from "../operate/consumer_status.ts";
+import { type ConsumerStatus, hasWork } from "../operate/consumer_status.ts";
 import type { ConsumerVerdict } from "../operate/notification.ts";
 import type { Wait } from "../operate/waits_behind.ts";
 import { htm, type Html, type Part } from "./html.ts";
@@ -48,9 +48,11 @@ export function ofConsumer(view: View, one: ConsumerStatus): Reason[] {
   } else if (!serving) {
     reasons.push({
       said: htm`No worker serves it${
-        unread + waiting === 0
+        !hasWork(one)
           ? "; nothing waits for one."
-          : `: ${numberText(unread)} unread and ${numberText(waiting)} waiting.`
+          : `: ${numberText(unread)}${one.unreadCapped ? " or more" : ""} unread and ${
+            numberText(waiting)
+          } waiting.`
       }${one.owner === null ? "" : htm` The last one was ${name(one.worker ?? one.owner)}.`}`,
       help: command("hark listen consumers/"),
     });

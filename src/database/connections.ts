@@ -141,6 +141,11 @@ export class Connections {
     return await Session.open(this.#checked.session, over);
   }
 
+  /** Whether readers LISTEN. */
+  get letsListen(): boolean {
+    return this.#checked.listen;
+  }
+
   /** Opens a connection where this process LISTENs. The caller closes it. */
   async listenSession(): Promise<Session> {
     this.#mustBeOpen();

@@ -12,7 +12,7 @@ import { HarkError } from "../errors.ts";
 import { requireSchema } from "../schema/migrate.ts";
 import { durationText, numberText } from "../show.ts";
 import { timeAgo } from "./holding.ts";
-import { type ConsumerStatus, consumerStatuses, sleepsWell } from "./consumer_status.ts";
+import { type ConsumerStatus, consumerStatuses, hasWork, sleepsWell } from "./consumer_status.ts";
 import { date, ms } from "./times.ts";
 
 /** Options of {@linkcode check}. A limit that is left out is not checked. */
@@ -118,7 +118,7 @@ export async function check(db: Queryable, limits: CheckOptions = {}): Promise<C
   const looked = found.filter(({ consumer }) => names?.includes(consumer) ?? true);
   const now = (await timeAgo(db, 0)).getTime();
   const causes = [
-    ...looked.flatMap((one) => [...exceeded(one, given, now), ...signs(one, given)]),
+    ...looked.flatMap((one) => [...exceeded(one, given), ...signs(one, given)]),
     ...names === undefined ? await overdue(db, given, now) : [],
   ];
   return {
@@ -150,13 +150,10 @@ function critical(
   return value > limit ? [{ level: "critical", consumer, what, value, limit, message }] : [];
 }
 
-function exceeded(one: ConsumerStatus, limits: Limits, now: number): CheckCause[] {
-  const { consumer, unread, unreadCapped, dead, waiting, oldestUnread, oldestWaiting } = one;
+function exceeded(one: ConsumerStatus, limits: Limits): CheckCause[] {
+  const { consumer, unread, unreadCapped, dead, waiting } = one;
   const lag = one.lagSeconds * 1000;
-  const oldest = Math.min(
-    ...[oldestUnread, oldestWaiting].map((time) => time?.getTime() ?? Infinity),
-  );
-  const age = oldest === Infinity ? 0 : now - oldest;
+  const age = Math.max(lag, one.waitingSeconds * 1000);
   const count = (value: number) =>
     `${numberText(value)}${value > 0 && unreadCapped ? " or more" : ""}`;
   return [
@@ -205,7 +202,7 @@ function exceeded(one: ConsumerStatus, limits: Limits, now: number): CheckCause[
 }
 
 function signs(one: ConsumerStatus, limits: Limits): CheckCause[] {
-  const { consumer, unread, unreadCapped, waiting, replays, serving, pausedAt, halted } = one;
+  const { consumer, unread, unreadCapped, serving, pausedAt, halted } = one;
   const warning = (what: string, message: string): CheckCause => ({
     level: "warning",
     consumer,
@@ -215,14 +212,14 @@ function signs(one: ConsumerStatus, limits: Limits): CheckCause[] {
     message,
   });
   return [
-    ...!serving && !sleepsWell(one) && pausedAt === null && unread + waiting + replays > 0
+    ...!serving && !sleepsWell(one) && pausedAt === null && hasWork(one)
       ? [warning("unserved", "no worker serves it, and it has something to do")]
       : [],
     ...halted.map(({ partition, reason, id }) =>
       warning("halted", `partition ${partition} is held up (${reason}) by notification ${id}`)
     ),
     // Counting also stops after a million ids, and after 5 s.
-    ...unreadCapped && unread <= limits.unread && unread < 1000 && limits.unread !== Infinity
+    ...unreadCapped && unread <= limits.unread && limits.unread !== Infinity
       ? [warning("uncounted", "its backlog is too long to be counted")]
       : [],
   ];

@@ -109,9 +109,12 @@ export interface ConsumerStatus {
   readonly unread: number;
   /** Whether counting stopped, so that there may be more. */
   readonly unreadCapped: boolean;
-  /** When the oldest unread notification was published; null if there is none. */
+  /** When the oldest unread notification was published; null if none was found. */
   readonly oldestUnread: Date | null;
-  /** The age of the oldest unread notification, in seconds; 0 if there is none. */
+  /**
+   * The age of the oldest unread notification, in seconds; 0 if there is none. If counting stopped
+   * before one was found: of the first, of any channel, that the consumer has not passed.
+   */
   readonly lagSeconds: number;
   /**
    * How many notifications the consumer has passed that are waiting: for a retry, or behind a
@@ -259,6 +262,14 @@ function consumerStatus(row: any): ConsumerStatus {
       nextAttemptAt: date(row.next_attempt_at)!,
     },
   };
+}
+
+/**
+ * Whether a consumer has something to do, or may have: of one that is very far behind, what it has to
+ * read may not have been found.
+ */
+export function hasWork({ unread, unreadCapped, waiting, replays }: ConsumerStatus): boolean {
+  return unreadCapped || unread + waiting + replays > 0;
 }
 
 /** How old, in seconds, something unread may be before it seems that a sleeping worker was not woken. */

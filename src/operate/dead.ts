@@ -50,7 +50,7 @@ export interface DeadLetterFilter {
   readonly channel?: string;
   /** Those with this key. */
   readonly key?: string;
-  /** Those whose last error contains this text, taken literally and case-sensitively. */
+  /** Those whose last error contains this text, literally and case-sensitively. Not empty. */
   readonly error?: string;
   /** Those with this id or a higher one. */
   readonly fromId?: number;
@@ -103,7 +103,7 @@ export function filterValues(filter: DeadLetterFilter): unknown[] {
     ids === undefined ? null : `{${ids.join(",")}}`,
     channel === undefined ? null : channelName(channel),
     key === undefined ? null : words("key", key),
-    error === undefined ? null : words("error", error),
+    error === undefined ? null : part("error", error),
     fromId === undefined ? null : wholeNumber("fromId", fromId, 1, 1),
     toId === undefined ? null : wholeNumber("toId", toId, 1, 1),
     diedAfter === undefined ? null : time("diedAfter", diedAfter),
@@ -114,6 +114,12 @@ export function filterValues(filter: DeadLetterFilter): unknown[] {
 function words(name: string, value: unknown): string {
   if (typeof value !== "string") bad(name, value, "Give text.");
   return text(name, value, "BAD_OPTION");
+}
+
+/** A part of a text. Every text has the empty one. */
+function part(name: string, value: unknown): string {
+  if (value === "") bad(name, value, "Give text that is not empty.");
+  return words(name, value);
 }
 
 function time(name: string, value: unknown): string {

@@ -170,9 +170,10 @@ function worthWarning(
   before: Date,
 ): HoldingConsumer[] {
   return holding.filter(({ consumer, reasons }) => {
-    const { oldestUnread = null } = consumers.find((one) => one.consumer === consumer) ?? {};
+    const one = consumers.find((one) => one.consumer === consumer);
+    const oldestUnread = one?.oldestUnread ?? null;
     return reasons.some((reason) => reason !== "behind") ||
-      (oldestUnread !== null && oldestUnread < before);
+      (oldestUnread === null ? one?.unreadCapped === true : oldestUnread < before);
   });
 }
 

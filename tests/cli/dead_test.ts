@@ -82,6 +82,9 @@ test("dead, retry and discard refuse what they do not understand, and to guess w
     [["dead", "list", "--after-id", "5"], /Name the consumer/],
     [["dead", "list", "billing", "--limit", "0"], /N is "0"/],
     [["dead", "list", "billing", "--channel", ""], /has no characters/],
+    [["dead", "list", "billing", "--error", ""], /error is ""\. Give text that is not empty/],
+    [["discard", "billing", "--error", ""], /error is ""\. Give text that is not empty/],
+    [["retry", "billing", "--error", ""], /error is ""\. Give text that is not empty/],
   ], async ([args, sentence]) => await refused(args, 2, sentence, { url }));
   await refused(
     ["dead", "retry", "billing", "5", "--key", "a b"],

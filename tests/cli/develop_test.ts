@@ -106,6 +106,37 @@ Deno.test("listen --watch looks at what modules import, by path and by alias, an
   ]);
 });
 
+test("listen --watch runs a module that names addresses which are no files here", async ({ url, sql, use }) => {
+  const folder = use(await scratch());
+  const odd = ["//x.example/y.ts", "file://x.example/y.ts", "./a%2fb.ts", "./100%.ts"];
+  const lines = odd.map((name) => `const comment = 'import "${name}"';`);
+  await writeModules(folder.path, {
+    "word.ts": `export const word = "one";`,
+    "shop.ts": consumer("./word.ts") +
+      lines.map((line, i) => line.replace("comment", `c${i}`)).join(""),
+  });
+  const child = use(hark(["listen", folder.path, "--watch"], { url }));
+  await child.line(/^shop listens on orders$/);
+  await serves(sql);
+  await Deno.writeTextFile(join(folder.path, "word.ts"), `export const word = "two";`);
+  await child.line(/word\.ts changed: starting again$/);
+  await sql("select hark.notify('orders', '1')");
+  await child.line(/^handled two 1$/);
+  await stopped(child);
+});
+
+test("listen refuses the address of a file on another machine, and says why", async ({ url }) => {
+  await refused(
+    ["listen", "file://x.example/y.ts"],
+    2,
+    /file:\/\/x\.example\/y\.ts is no file here/,
+    {
+      url,
+      here: true,
+    },
+  );
+});
+
 test("listen --watch refuses what does not go with it", async ({ url }) => {
   for (const other of ["--drain", "--list-consumers"]) {
     const both = new RegExp(`${other} and --watch contradict each other`);

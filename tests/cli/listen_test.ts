@@ -118,6 +118,20 @@ test("listen --drain handles what is there, says how many, and ends", async ({ u
   );
 });
 
+test(
+  "listen --drain counts what cannot be read as failed",
+  { encoding: "SQL_ASCII" },
+  async ({ url, sql, use }) => {
+    const folder = use(await scratch());
+    await writeModules(folder.path, { "quiet.ts": printer("quiet") });
+    const payload = "to_jsonb(convert_from('\\x81'::bytea, 'SQL_ASCII'))";
+    await sql(`select hark.notify('orders', ${payload})`);
+    const { code, stdout } = await ran(["listen", folder.path, "--drain"], { url });
+    assert.match(stdout, /^quiet +0 +1$/m);
+    assert.equal(code, 0);
+  },
+);
+
 test("listen --init installs the schema", { schema: false }, async ({ url, use }) => {
   const folder = use(await scratch());
   await writeModules(folder.path, { "billing.ts": printer("billing") });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { ownCommand } from "../../src/cli/server.ts";
 import { facts, table } from "../../src/cli/print/table.ts";
 import { bytesText, durationText, numberText, until } from "../../src/cli/print/text.ts";
 
@@ -47,4 +48,17 @@ Deno.test("columns are aligned: numbers to the right, by what a terminal shows",
   );
   assert.equal(table("id, n", [["1", 2]]), "id  n\n1   2");
   assert.equal(facts([["log", "3"], ["dead letters", 12]]), "log           3\ndead letters  12");
+});
+
+Deno.test("a hint outside a clone has the rights that the guide names for the command", async () => {
+  const guide = (await Deno.readTextFile("docs/guide/test.md")).replaceAll(/\\\n\s+/g, "");
+  const elsewhere = "https://jsr.io/@hark/postgres/0.1.0/src/cli/server.ts";
+  const dev = ownCommand("dev", elsewhere);
+  assert.ok(guide.split("\n").includes(dev), dev);
+  assert.equal(ownCommand("listen", elsewhere), dev.replace(/dev$/, "listen"));
+  assert.equal(
+    ownCommand("tail", elsewhere),
+    "deno run --allow-net --allow-env --allow-read jsr:@hark/postgres/cli tail",
+  );
+  assert.equal(ownCommand("dev"), "deno task dev");
 });

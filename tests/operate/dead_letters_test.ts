@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, deadLetters, discard, type Queryable, retry } from "../../mod.ts";
 import { patient, test, type TestContext } from "../harness/mod.ts";
+import { deadGroups } from "../../src/operate/dead_groups.ts";
 import { odd, range } from "./_support/by_hand.ts";
 
 /** Ten dead letters of "r", an hour apart, and one of "s". */
@@ -204,6 +205,7 @@ test("wrong filters, no filter, and an unknown consumer are refused, and change 
       { all: 1 },
       { key: 5 },
       { error: "\0" },
+      { error: "" },
       { fromId: "1" },
       { diedBefore: "2026-01-01" },
       { diedAfter: new Date(NaN) },
@@ -228,7 +230,17 @@ test("wrong filters, no filter, and an unknown consumer are refused, and change 
   assert.equal((await sql("select count(*)::int as n from hark.dead"))[0].n, 11);
   // An empty list of ids fits none, rather than all.
   assert.equal((await sql("select hark.discard('r', '{}')::int as n"))[0].n, 0);
-  await assert.rejects(sql("select hark.retry('r', max_rows => 0)"), { code: "HK006" });
+  for (
+    const call of [
+      "hark.retry('r', max_rows => 0)",
+      // A script whose variable is not set means no dead letter, rather than all.
+      "hark.retry('r', error => '')",
+      "hark.discard('r', error => '')",
+      "hark.dead_count('r', error => '')",
+      "hark.dead_letters('r', error => '')",
+      "hark.delete_notifications('a ticket', search => '')",
+    ]
+  ) await assert.rejects(sql(`select ${call}`), { code: "HK006" }, call);
   assert.equal((await sql("select hark.discard('r')::int as n"))[0].n, 10);
 });
 
@@ -249,3 +261,11 @@ test(
     assert.deepEqual([two?.payload, two?.channel], [null, "c"]);
   },
 );
+
+test("dead letters whose error has no text are a group without a text to retry by", async ({ sql, use, url }) => {
+  await sql("select hark.register('r', array['c'])");
+  await sql(`insert into hark.dead (consumer, id, channel, attempts, error)
+    values ('r', 1, 'c', 1, ''), ('r', 2, 'c', 1, null), ('r', 3, 'c', 1, E'\\nat line 5')`);
+  const groups = await deadGroups(use(await connect(url)));
+  assert.deepEqual(groups.map(({ error, count }) => [error, count]), [[null, 3]]);
+});

@@ -85,6 +85,28 @@ const faults: readonly Planted[] = [
     remedy: /hark watch repair public\.users/,
   },
   {
+    fault: "another watch than the usual one has drifted",
+    async plant({ sql }, db) {
+      await sql(`create table "the users" (id integer primary key)`);
+      await watch(db, 'public."the users"', { name: "for audit" });
+      await sql(`alter table "the users" disable trigger user`);
+    },
+    code: "drift",
+    problem: /the watch "for audit" of public\."the users" has drifted/,
+    remedy: /^hark watch repair 'public\."the users"' --name 'for audit'\.$/,
+  },
+  {
+    fault: "a watched table is gone",
+    async plant({ sql }, db) {
+      await sql("create table users (id integer primary key)");
+      await watch(db, "public.users");
+      await sql("drop table users");
+    },
+    code: "drift",
+    problem: /the watch "watch" of public\.users has drifted/,
+    remedy: /^hark watch remove public\.users\.$/,
+  },
+  {
     fault: "no worker applies the retention",
     async plant({ sql }, db) {
       await setRetention(db, "30d");
@@ -159,7 +181,8 @@ const faults: readonly Planted[] = [
       await sql("select hark.register('billing', array['orders'], 'now')");
       await sql(`with p as (insert into hark.processes (id, name, lease_until)
           values (gen_random_uuid(), 'web-3:4711', now() + interval '5 minutes') returning id)
-        insert into hark.workers (consumer, owner, process) select 'billing', p.id, p.id from p`);
+        insert into hark.workers (consumer, owner, process, joined_at)
+        select 'billing', p.id, p.id, now() - interval '2 minutes' from p`);
     },
     code: "polling",
     problem: /worker web-3:4711 of "billing" is not woken/,
@@ -194,6 +217,17 @@ const faults: readonly Planted[] = [
     code: "dead",
     problem: /^"bill ing" has 1 dead letter$/,
     remedy: /hark dead list 'bill ing'.*hark retry 'bill ing' --all/,
+  },
+  {
+    fault: "a consumer has more dead letters than are counted",
+    async plant({ sql }) {
+      await sql("select hark.register('billing', array['orders'], 'now')");
+      await sql(`insert into hark.dead (consumer, id, attempts)
+        select 'billing', n, 1 from generate_series(1, 100001) n`);
+    },
+    code: "dead",
+    problem: /^"billing" has 100,000 or more dead letters$/,
+    remedy: /hark dead list billing/,
   },
   {
     fault: "an inbox has dead letters",
@@ -293,6 +327,7 @@ const faults: readonly Planted[] = [
         { query: (text: string, values?: unknown[]) => db.query(text, values) },
         {
           [key]: {
+            letsListen: true,
             session: () => own.session(),
             async listenSession() {
               const session = await own.listenSession();
@@ -435,4 +470,39 @@ test("the doctor refuses options that it does not know", async ({ url, use }) =>
   await assert.rejects(doctor(db, { longTransactions: 1 } as never), { code: "BAD_OPTION" });
   await assert.rejects(doctor(db, { maxLogBytes: 0 }), { code: "BAD_OPTION" });
   await assert.rejects(doctor("postgres://" as never), { code: "BAD_OPTION" });
+});
+
+test("a drain that runs is no worker that is not woken", async (context) => {
+  const { url, use } = context;
+  const db = use(await connect(url));
+  await notify(db, "orders");
+  const [begun, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const drained = new Consumer(db, {
+    id: "billing",
+    channels: "orders",
+    from: "beginning",
+    async handle() {
+      begun.resolve();
+      await gate.promise;
+    },
+  }).drain();
+  await begun.promise;
+  const [{ listening }] = await context.sql("select listening from hark.workers_of('billing')");
+  assert.equal(listening, false);
+  assert.deepEqual((await found(db, context)).filter(({ code }) => code === "polling"), []);
+  gate.resolve();
+  await drained;
+});
+
+test("where LISTEN is turned off, the doctor says that it was not tried, and tells of no pooler", async (context) => {
+  const url = new URL(context.url);
+  url.searchParams.set("listen", "off");
+  const told = (await doctor(context.use(await connect(url.href))))
+    .filter(({ code }) => code === "pooler");
+  assert.deepEqual(told, [{
+    level: "note",
+    code: "pooler",
+    problem: "whether LISTEN works was not tried",
+    remedy: "Give what connect() returns. With listen=off in the URL, workers only poll.",
+  }]);
 });

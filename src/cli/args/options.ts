@@ -78,7 +78,7 @@ export function number(
   });
 }
 
-/** Text that is not empty. */
+/** Text. */
 export function words(metavar: Uppercase<string>): ValueParser<"sync", string> {
   return string({ metavar: metavar as ValueParser["metavar"] });
 }

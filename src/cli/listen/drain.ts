@@ -47,11 +47,16 @@ export async function drain(
 /** The ids that fail, and are not handled later, from now on. */
 function failuresOf({ consumer }: Found): ReadonlySet<number> {
   const failed = new Set<number>();
-  const { onError, onHandled } = consumer;
+  const { onError, onDeadLetter, onHandled } = consumer;
   overrideOptions(consumer, {
     onError(error, notification) {
       failed.add(notification.id);
       return onError?.call(consumer, error, notification);
+    },
+    // Without a failed attempt, if it cannot be read or has crashed its workers.
+    onDeadLetter(error, notification) {
+      failed.add(notification.id);
+      return onDeadLetter?.call(consumer, error, notification);
     },
     onHandled(notification, handled) {
       failed.delete(notification.id);

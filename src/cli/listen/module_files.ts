@@ -6,7 +6,7 @@
 
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { modulesAt } from "../modules.ts";
+import { modulesAt, pathOf } from "../modules.ts";
 
 /** Files by path, with their texts; null for one that is not there. */
 export type Files = ReadonlyMap<string, string | null>;
@@ -82,7 +82,7 @@ async function resolved(
 
 function fileUrl(specifier: string, from: string): string | undefined {
   const url = URL.parse(specifier, from);
-  if (url?.protocol !== "file:") return undefined;
+  if (url === null || pathOf(url.href) === undefined) return undefined;
   url.search = url.hash = "";
   return url.href;
 }

@@ -27,7 +27,7 @@ export async function consumersOf(work: Work, db: Queryable): Promise<Found[]> {
 /** Picks consumers by id and by channel. */
 function select(
   found: readonly Found[],
-  { consumers, excluded, channels }: Pick<Work, "consumers" | "excluded" | "channels">,
+  { consumers, excluded, removed, channels }: Work,
 ): Found[] {
   const known = found.map(({ id }) => id);
   for (const id of [...consumers ?? [], ...excluded ?? []]) {
@@ -44,6 +44,7 @@ function select(
   }
   const selected = found.filter((one) =>
     (consumers === undefined || consumers.includes(one.id)) && !excluded?.includes(one.id) &&
+    !removed?.includes(one.id) &&
     (channels === undefined || one.channels.some((channel) => channels.includes(channel)))
   );
   if (selected.length === 0) {

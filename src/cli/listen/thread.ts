@@ -34,8 +34,8 @@ async function work({ name, work, port }: Hire): Promise<void> {
   const measure = async () => {
     if (meter !== undefined) say({ kind: "measured", measurements: await meter.read(true) });
   };
-  const failed = (error: unknown, what = "") => {
-    say({ kind: "failed", failure: failureOf(error, what) });
+  const failed = (error: unknown, what = "", removed?: string) => {
+    say({ kind: "failed", failure: failureOf(error, what), removed });
   };
   try {
     await configureLogs(work, "info", name);
@@ -54,7 +54,7 @@ async function work({ name, work, port }: Hire): Promise<void> {
       await runAll(
         found,
         stop.signal,
-        (id, error) => failed(error, `consumer "${id}" ended: `),
+        (id, error, goesOn) => failed(error, `consumer "${id}" ended: `, goesOn ? id : undefined),
       );
     }
   } catch (error) {

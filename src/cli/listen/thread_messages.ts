@@ -17,6 +17,8 @@ export interface Work extends LogOptions {
   readonly consumers: readonly string[] | undefined;
   /** Ids of consumers not to run. */
   readonly excluded: readonly string[] | undefined;
+  /** Ids of consumers that were removed by hand while they ran. They need not be in the modules. */
+  readonly removed?: readonly string[];
   /** Channels of which a consumer has to read one. Default: any. */
   readonly channels: readonly string[] | undefined;
   /** Options that count more than the code of a consumer. */
@@ -68,8 +70,15 @@ export interface Failure {
 export type Report =
   /** Its modules are loaded; it waits for a database. */
   | { readonly kind: "found"; readonly consumers: readonly Known[] }
-  /** It fails; "ended" follows after its other consumers have stopped in order. */
-  | { readonly kind: "failed"; readonly failure: Failure }
+  /**
+   * It fails; "ended" follows after its other consumers have stopped in order. With `removed`, that
+   * consumer was removed by hand, and the others go on.
+   */
+  | {
+    readonly kind: "failed";
+    readonly failure: Failure;
+    readonly removed: string | undefined;
+  }
   /** Its consumers have stopped and its connections are closed. */
   | { readonly kind: "ended" }
   /** A handler has called Deno.exit or close. */

@@ -59,6 +59,8 @@ class Thread {
   readonly #ended = Promise.withResolvers<End>();
   readonly #found = Promise.withResolvers<readonly Known[] | undefined>();
   #measured = Promise.withResolvers<Measurements>();
+  /** Called when a failure is reported. With `removed`, that consumer is gone, and the thread goes on. */
+  onFailure: (failure: Failure, removed?: string) => void = () => {};
   readonly #pulse: ReturnType<typeof setInterval>;
   #loaded = false;
   #stopping = false;
@@ -66,8 +68,7 @@ class Thread {
   #unanswered = 0;
   #over = false;
 
-  /** `failed` is called when a failure is reported, which may be a while before the end. */
-  constructor(readonly name: string, work: Work, failed: (failure: Failure) => void) {
+  constructor(readonly name: string, work: Work) {
     this.#worker = new Worker(new URL("./thread.ts", import.meta.url), { type: "module", name });
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
@@ -84,8 +85,8 @@ class Thread {
         this.#loaded = true;
         this.#found.resolve(data.consumers);
       } else if (data.kind === "failed") {
-        this.#failure ??= data.failure;
-        failed(data.failure);
+        if (data.removed === undefined) this.#failure ??= data.failure;
+        this.onFailure(data.failure, data.removed);
       } else if (data.kind === "exit") this.#end({ reason: `it called ${data.call}` });
       else if (data.kind === "pong") this.#unanswered = 0;
       else if (data.kind === "measured") {
@@ -182,6 +183,8 @@ export class Threads implements Disposable {
   readonly #first: Thread;
   readonly #over = new AbortController();
   readonly #told = new Set<string>();
+  /** Removed by hand: a thread that starts would register them anew. */
+  readonly #removed = new Set<string>();
   /** Those that run, by their names. */
   readonly #running = new Map<string, Thread>();
   /** Lines that are being written: the process may end only after them. */
@@ -202,8 +205,7 @@ export class Threads implements Disposable {
    * @throws {HarkError} If a module is wrong.
    */
   static async begin(work: Work, count: number, signal?: AbortSignal): Promise<Threads> {
-    // A failure here is known by how the thread ends.
-    const first = new Thread("w1", work, () => {});
+    const first = new Thread("w1", work);
     const stop = () => first.stop();
     signal?.addEventListener("abort", stop, { once: true });
     if (signal?.aborted) stop();
@@ -245,11 +247,16 @@ export class Threads implements Disposable {
     let failures = 0;
     for (let life = 1; !ending.aborted; life++) {
       const born = performance.now();
-      const failed = (failure: Failure) => {
+      const work = { ...this.#work, removed: [...this.#removed] };
+      const thread = started && life === 1 ? this.#first : new Thread(name, work);
+      thread.onFailure = (failure, removed) => {
+        const ends = removed === undefined;
         // With one worker, too, a failure at the first start ends `hark listen`.
-        if (!failure.passing || life === 1 || ending.aborted) this.#fail(name, failure);
+        if (ends && failure.passing && life > 1 && !ending.aborted) return;
+        this.#tell(name, failure);
+        if (ends) this.#over.abort();
+        else this.#removed.add(removed);
       };
-      const thread = started && life === 1 ? this.#first : new Thread(name, this.#work, failed);
       const stop = () => thread.stop();
       ending.addEventListener("abort", stop, { once: true });
       thread.serve(url);
@@ -257,7 +264,7 @@ export class Threads implements Disposable {
       const { reason, failure, orderly = false } = await thread.ended;
       this.#running.delete(name);
       ending.removeEventListener("abort", stop);
-      if (failure !== undefined) failed(failure);
+      if (failure !== undefined) thread.onFailure(failure);
       if (ending.aborted) {
         if (!orderly && failure === undefined) {
           await complain(`${name} did not stop in order: ${visibleLines(reason)}`);
@@ -276,11 +283,10 @@ export class Threads implements Disposable {
     }
   }
 
-  /** Ends all threads with the exit code of this failure. */
-  #fail(name: string, failure: Failure): void {
+  /** Says what has failed, and takes its exit code. */
+  #tell(name: string, failure: Failure): void {
     const { code, sentence } = failure;
     this.#code ||= code === undefined ? exitCodes.failed : exitCodeOf(errorOf(failure));
-    this.#over.abort();
     if (this.#told.has(sentence)) return; // each worker may meet the same failure
     this.#told.add(sentence);
     this.#writing.push(complain(`${name}: ${visibleLines(sentence)}`));

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type ConsumerStatus, sleepsWell } from "../../operate/consumer_status.ts";
+import { type ConsumerStatus, hasWork, sleepsWell } from "../../operate/consumer_status.ts";
 import { chart } from "../chart.ts";
 import { htm, type Html } from "../html.ts";
 import { deadLetters, toConsumer } from "../links.ts";
@@ -80,7 +80,7 @@ export function stateOf(one: ConsumerStatus): ["good" | "warn" | "bad" | "calm",
   if (one.halted.length > 0) return ["bad", "held up"];
   if (sleepsWell(one)) return ["good", "asleep"];
   if (!one.serving) {
-    return one.unread + one.waiting > 0 ? ["bad", "no worker"] : ["calm", "no worker"];
+    return hasWork(one) ? ["bad", "no worker"] : ["calm", "no worker"];
   }
   if (one.newer !== null) return ["warn", "needs a newer worker"];
   if (one.failing !== null) return ["warn", "failing"];

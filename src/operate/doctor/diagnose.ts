@@ -83,7 +83,7 @@ function ofSchema(
           "note",
           "pooler",
           "whether LISTEN works was not tried",
-          "Give what connect() returns.",
+          "Give what connect() returns. With listen=off in the URL, workers only poll.",
         ),
     ),
   ];

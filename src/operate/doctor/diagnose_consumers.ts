@@ -4,12 +4,13 @@
  * @module
  */
 
+import type { WatchStatus } from "../../changes/watches.ts";
 import { durationText, numberText, shellWord } from "../../show.ts";
-import { type ConsumerStatus, sleepsWell } from "../consumer_status.ts";
+import { type ConsumerStatus, hasWork, sleepsWell } from "../consumer_status.ts";
 import type { Status } from "../status.ts";
 import { ofFlows } from "./diagnose_flows.ts";
 import type { Facts } from "./facts.ts";
-import type { Find, Finding, Thresholds } from "./finding.ts";
+import type { Count, Find, Finding, Thresholds } from "./finding.ts";
 
 /**
  * How long a delivery, or a removal, may be late before it seems that no worker runs to do it, in ms.
@@ -20,34 +21,45 @@ const longAgo = 30 * 86_400_000;
 
 /** The findings about what Hark does. */
 export function ofConsumers(facts: Facts, thresholds: Thresholds, find: Find): Finding[] {
-  const { status } = facts;
+  const { status, maxCount } = facts;
   if (status === undefined) return [];
+  const count: Count = (number) => `${numberText(number)}${number >= maxCount ? " or more" : ""}`;
+  const stopped = status.consumers.flatMap((one) => notAtWork(one, count, find));
   return [
-    ...unserved(status, find),
+    ...status.consumers.flatMap((one) => troubled(one, count, find)),
+    ...stopped,
     ...retention(facts, status, find),
-    ...delayed(status, find),
+    ...delayed(status, count, find),
     ...scheduled(status, find),
-    ...ofFlows(status, find),
+    ...ofFlows(status, count, find),
     ...size(facts, status, thresholds, find),
-    ...holding(status, find),
+    // Of a consumer without a worker, that is told already.
+    ...holding(
+      status.warnings.filter((one) => stopped.every(({ consumer }) => consumer !== one.consumer)),
+      find,
+    ),
     ...facts.polling.map(({ consumer, worker }) =>
       find(
         "warning",
         "polling",
         `worker ${worker} of "${consumer}" is not woken, and only polls`,
-        "Connect it directly to the server: LISTEN does not work through a transaction pooler.",
+        "Unless it is a long drain, connect it directly to the server: LISTEN does not work through a " +
+          "transaction pooler.",
         consumer,
       )
     ),
-    ...status.watches.filter(({ drift }) => drift.length > 0).map(({ table, name, drift }) =>
-      find(
-        "warning",
-        "drift",
-        `the watch "${name}" of ${table} has drifted: ${drift.map(withoutRemedy).join("; ")}`,
-        `hark watch repair ${table}, or hark watch remove ${table} if the table is gone.`,
-      )
-    ),
+    ...status.watches.filter(({ drift }) => drift.length > 0).map((one) => drifted(one, find)),
   ];
+}
+
+function drifted({ table, name, exists, drift }: WatchStatus, find: Find): Finding {
+  const option = name === "watch" ? "" : ` --name ${shellWord(name)}`;
+  return find(
+    "warning",
+    "drift",
+    `the watch "${name}" of ${table} has drifted: ${drift.map(withoutRemedy).join("; ")}`,
+    `hark watch ${exists ? "repair" : "remove"} ${shellWord(table)}${option}.`,
+  );
 }
 
 /** What has drifted, without the remedy that SQL adds. */
@@ -55,85 +67,90 @@ function withoutRemedy(drift: string): string {
   return drift.replace(/; repair it \(.*\)$/, "");
 }
 
-function unserved({ consumers }: Status, find: Find): Finding[] {
-  return consumers.flatMap((one) => {
-    const { consumer, serving, unread, unreadCapped, waiting, replays, pausedAt, halted } = one;
-    const found: Finding[] = halted.map(({ partition, id, reason }) =>
-      find(
-        "warning",
-        "held-up",
-        `partition ${partition} of "${consumer}" is held up (${reason}) by notification ${id}`,
-        `Let it succeed, or hark discard ${shellWord(consumer)} ${id}.`,
-        consumer,
-      )
+/** What a consumer cannot get done. */
+function troubled(
+  { consumer, halted, newer, dead }: ConsumerStatus,
+  count: Count,
+  find: Find,
+): Finding[] {
+  const word = shellWord(consumer);
+  const found: Finding[] = halted.map(({ partition, id, reason }) =>
+    find(
+      "warning",
+      "held-up",
+      `partition ${partition} of "${consumer}" is held up (${reason}) by notification ${id}`,
+      `Let it succeed, or hark discard ${word} ${id}.`,
+      consumer,
+    )
+  );
+  if (newer !== null) {
+    found.push(find(
+      "warning",
+      "newer",
+      `${count(newer.count)} of "${consumer}" wait for a newer worker: ${newer.reason}`,
+      "Deploy the version of the program that has published them, and stop the older workers.",
+      consumer,
+    ));
+  }
+  if (dead > 0) {
+    const letters = `${count(dead)} dead ${dead === 1 ? "letter" : "letters"}`;
+    found.push(find(
+      "warning",
+      "dead",
+      `"${consumer}" has ${letters}`,
+      `See hark dead list ${word}. Then hark retry ${word} --all, or hark discard ${word} --all.`,
+      consumer,
+    ));
+  }
+  return found;
+}
+
+/** Why no worker does what a consumer has to do. */
+function notAtWork(one: ConsumerStatus, count: Count, find: Find): Finding[] {
+  const { consumer, serving, unread, unreadCapped, pausedAt, asleep } = one;
+  if (!hasWork(one)) return [];
+  const work = workText(one, count);
+  const warning = (code: string, problem: string, remedy: string) => [
+    find("warning", code, problem, remedy, consumer),
+  ];
+  if (pausedAt !== null) {
+    return warning(
+      "paused",
+      `"${consumer}" was paused ${durationText(Date.now() - pausedAt.getTime())} ago, with ${work}`,
+      `hark resume ${shellWord(consumer)}.`,
     );
-    if (one.newer !== null) {
-      found.push(find(
-        "warning",
-        "newer",
-        `${
-          numberText(one.newer.count)
-        } of "${consumer}" wait for a newer worker: ${one.newer.reason}`,
-        "Deploy the version of the program that has published them, and stop the older workers.",
-        one.consumer,
-      ));
-    }
-    if (one.dead > 0) {
-      const word = shellWord(consumer);
-      const letters = `${numberText(one.dead)} dead ${one.dead === 1 ? "letter" : "letters"}`;
-      found.push(find(
-        "warning",
-        "dead",
-        `"${consumer}" has ${letters}`,
-        `See hark dead list ${word}. Then hark retry ${word} --all, or hark discard ${word} --all.`,
-        consumer,
-      ));
-    }
-    const work = unread + waiting + replays;
-    if (pausedAt !== null && work > 0) {
-      found.push(find(
-        "warning",
-        "paused",
-        `"${consumer}" was paused ${durationText(Date.now() - pausedAt.getTime())} ago, with ${
-          workText(one)
-        }`,
-        `hark resume ${shellWord(consumer)}.`,
-        consumer,
-      ));
-    } else if (!serving && work > 0 && one.asleep !== null) {
-      if (!sleepsWell(one)) {
-        found.push(find(
-          "warning",
-          "asleep",
-          `"${consumer}" sleeps, although ${numberText(unread)}${
-            unreadCapped ? " or more" : ""
-          } unread have waited for ${durationText(one.lagSeconds * 1000)}`,
-          one.asleep.listening
-            ? "Was it published with hark.wake off? Restart its worker."
-            : "NOTIFY does not wake it: hark wake --to URL, or call wakeUp after publishing.",
-          consumer,
-        ));
-      }
-    } else if (!serving && work > 0) {
-      found.push(find(
-        "warning",
-        "unserved",
-        `no worker serves "${consumer}": ${workText(one)}`,
-        `Start a worker, or hark consumers remove ${shellWord(consumer)} if it is gone for good.`,
-        consumer,
-      ));
-    }
-    return found;
-  });
+  }
+  if (serving || sleepsWell(one)) return [];
+  if (asleep !== null) {
+    return warning(
+      "asleep",
+      `"${consumer}" sleeps, although ${numberText(unread)}${
+        unreadCapped ? " or more" : ""
+      } unread have waited for ${durationText(one.lagSeconds * 1000)}`,
+      asleep.listening
+        ? "Was it published with hark.wake off? Restart its worker."
+        : "NOTIFY does not wake it: hark wake --to URL, or call wakeUp after publishing.",
+    );
+  }
+  return warning(
+    "unserved",
+    `no worker serves "${consumer}": ${work}`,
+    `Start a worker, or hark consumers remove ${shellWord(consumer)} if it is gone for good.`,
+  );
 }
 
 /** What a consumer has to do, such as `3 unread, 1 replay to make`. */
-function workText({ unread, unreadCapped, waiting, replays }: ConsumerStatus): string {
+function workText(
+  { unread, unreadCapped, waiting, replays }: ConsumerStatus,
+  count: Count,
+): string {
   return [
-    unread > 0 || unreadCapped
+    unread > 0
       ? `${numberText(unread)}${unreadCapped ? " or more" : ""} unread`
+      : unreadCapped
+      ? "a backlog that is too long to be counted"
       : "",
-    waiting > 0 ? `${numberText(waiting)} waiting` : "",
+    waiting > 0 ? `${count(waiting)} waiting` : "",
     replays > 0 ? `${numberText(replays)} ${replays === 1 ? "replay" : "replays"} to make` : "",
   ].filter((part) => part !== "").join(", ");
 }
@@ -170,13 +187,13 @@ function retention({ oldest }: Facts, { retention, consumers }: Status, find: Fi
   );
 }
 
-function delayed({ delayed: { count, nextAt } }: Status, find: Find): Finding[] {
-  const overdue = nextAt === null ? 0 : Date.now() - nextAt.getTime();
+function delayed({ delayed }: Status, count: Count, find: Find): Finding[] {
+  const overdue = delayed.nextAt === null ? 0 : Date.now() - delayed.nextAt.getTime();
   if (overdue < late.delayed) return [];
   return [find(
     "warning",
     "delayed",
-    `${numberText(count)} delayed, and the first has been due for ${
+    `${count(delayed.count)} delayed, and the first has been due for ${
       durationText(overdue)
     }: no worker delivers it`,
     "Run a worker or a subscription.",
@@ -233,15 +250,8 @@ function size(
   ];
 }
 
-function holding({ warnings, consumers }: Status, find: Find): Finding[] {
-  // What is unserved or paused is told already.
-  const told = new Set(
-    consumers.filter(({ serving, pausedAt }) => !serving || pausedAt !== null)
-      .map(({ consumer }) => consumer),
-  );
-  return warnings.filter(({ consumer }) => !told.has(consumer)).map((
-    { consumer, oldest, reasons },
-  ) =>
+function holding(warnings: Status["warnings"], find: Find): Finding[] {
+  return warnings.map(({ consumer, oldest, reasons }) =>
     find(
       "warning",
       "holding",

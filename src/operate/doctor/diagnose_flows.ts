@@ -6,7 +6,7 @@
 
 import { durationText, numberText, shellWord } from "../../show.ts";
 import type { Status } from "../status.ts";
-import type { Find, Finding } from "./finding.ts";
+import type { Count, Find, Finding } from "./finding.ts";
 
 /** For how long a relay or an inbox may wait before it is told, in ms. */
 const shortTrouble = 10_000;
@@ -14,16 +14,16 @@ const shortTrouble = 10_000;
 const longFailure = 300_000;
 
 /** The findings about what leaves the database and what comes in. */
-export function ofFlows(status: Status, find: Find): Finding[] {
-  return [...inboxes(status, find), ...troubles(status, find), ...endpoints(status, find)];
+export function ofFlows(status: Status, count: Count, find: Find): Finding[] {
+  return [...inboxes(status, count, find), ...troubles(status, find), ...endpoints(status, find)];
 }
 
-function inboxes({ inboxes }: Status, find: Find): Finding[] {
+function inboxes({ inboxes }: Status, count: Count, find: Find): Finding[] {
   return inboxes.filter(({ dead }) => dead > 0).map(({ inbox, dead }) =>
     find(
       "warning",
       "inbox",
-      `the inbox "${inbox}" could not publish ${numberText(dead)} of the messages that it took`,
+      `the inbox "${inbox}" could not publish ${count(dead)} of the messages that it took`,
       `See hark inbox ${shellWord(inbox)} --dead.`,
     )
   );

@@ -77,6 +77,8 @@ export interface Facts {
   readonly oldest: Date | null;
   /** The status; undefined if it could not be asked for. */
   readonly status: Status | undefined;
+  /** How far it counts. */
+  readonly maxCount: number;
   /** Why not. */
   readonly statusError: HarkError | undefined;
   /** Workers that are not woken by LISTEN. */
@@ -87,9 +89,14 @@ export interface Facts {
 export interface Known {
   /** The status. */
   readonly status: Status;
+  /** How far it counts. */
+  readonly maxCount: number;
   /** Whether NOTIFY reaches a session that listens. */
   readonly listens: boolean | undefined;
 }
+
+/** How far the doctor counts. */
+const maxCount = 100_000;
 
 /** Looks at everything. Only what the role may not see is left out. */
 export async function facts(db: Queryable, known?: Known): Promise<Facts> {
@@ -101,7 +108,7 @@ export async function facts(db: Queryable, known?: Known): Promise<Facts> {
   const [now, statusError] = known !== undefined
     ? [known.status, undefined]
     : usable
-    ? await status(db).then(
+    ? await status(db, { maxCount }).then(
       (found) => [found, undefined] as const,
       (e) => [undefined, translate(e)] as const,
     )
@@ -116,6 +123,7 @@ export async function facts(db: Queryable, known?: Known): Promise<Facts> {
     ...await tables(db),
     oldest: now === undefined ? null : await oldest(db),
     status: now,
+    maxCount: known?.maxCount ?? maxCount,
     statusError,
     polling: now === undefined ? [] : await polling(db, now),
   };
@@ -212,10 +220,13 @@ async function slots(db: Queryable): Promise<Slot[]> {
   }));
 }
 
-/** Whether a NOTIFY reaches a session that listens. A transaction pooler accepts LISTEN and forwards nothing. */
+/**
+ * Whether a NOTIFY reaches a session that listens. A transaction pooler accepts LISTEN and forwards
+ * nothing. Undefined if LISTEN is turned off, and if `db` opens no sessions.
+ */
 export async function listens(db: Queryable): Promise<boolean | undefined> {
   const connections = connectionsOf(db);
-  if (connections === undefined) return undefined;
+  if (!connections?.letsListen) return undefined;
   const sessions: Session[] = [];
   try {
     // One by one: if the second cannot be opened, the first is closed.
@@ -271,6 +282,7 @@ async function oldest(db: Queryable): Promise<Date | null> {
   return page?.notifications[0]?.createdAt ?? null;
 }
 
+/** Leaves out workers of less than a minute: a drain, such as one of a request, has no LISTEN by design. */
 async function polling(db: Queryable, { consumers }: Status): Promise<Facts["polling"]> {
   const names = consumers.filter(({ workers }) => workers > 0).map(({ consumer }) => consumer);
   if (names.length === 0) return [];
@@ -278,6 +290,7 @@ async function polling(db: Queryable, { consumers }: Status): Promise<Facts["pol
     `select n.name as consumer, coalesce(w.name, left(w.owner::text, 8)) as worker
     from json_array_elements_text($1::text::json) n (name) cross join lateral hark.workers_of(n.name) w
     where w.lease_until > clock_timestamp() and not w.listening
+      and w.joined_at < clock_timestamp() - interval '1 minute'
     order by 1, 2 limit 20`,
     [JSON.stringify(names)],
   );

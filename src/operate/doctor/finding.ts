@@ -29,6 +29,9 @@ export interface Thresholds {
   readonly maxLogBytes: number;
 }
 
+/** A number as text, with "or more" if counting stopped there. */
+export type Count = (number: number) => string;
+
 /** A finding, shorter. */
 export type Find = (
   level: Finding["level"],
