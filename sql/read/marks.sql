@@ -265,8 +265,9 @@ begin
 end
 $$;
 
--- Where the log is now, as a private mark: nothing is stored. It may be one statement with a page, as it takes no lock and
--- no number. (In one call of a thousand, drawing the mark's own number does.)
+-- Where the log is now, as a private mark: no mark is stored. It may be one statement with a page, as it takes no lock that
+-- others wait for, and no number. (In one call of a thousand, drawing the mark's own number does.) The first one after a
+-- crash stores the incarnation, and other readers wait for its transaction.
 create or replace function hark.look() returns hark.marks
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -16,7 +16,7 @@ import {
   watches,
 } from "../../mod.ts";
 import { Running } from "../faults/_support/running.ts";
-import { type Client, test, type TestContext, until, within } from "../harness/mod.ts";
+import { type Client, test, type TestContext, until, waitsFor, within } from "../harness/mod.ts";
 import { asleep } from "../waking/_support/sleeping.ts";
 import { role } from "./_support/role.ts";
 
@@ -179,6 +179,30 @@ test("what a role that may consume holds in an open transaction holds up what it
   await until(async () =>
     (await context.sql("select from hark.log where channel = 'held'")).length === held
   );
+});
+
+test("a role with any right that tries CREATE RULE waits for open transactions, and others wait behind it", async (context) => {
+  const { name, url } = await role(context);
+  await context.sql("select hark.grant_observe($1)", [name]);
+  const [open, observer] = [await context.client(), await context.client(url)];
+  const db = context.use(await connect(context.url));
+  const { rows: [{ pid }] } = await observer.query("select pg_backend_pid() as pid");
+  await open.query("begin");
+  await open.query("select hark.notify('c')");
+  const attempt = assert.rejects(
+    observer.query("create rule r as on insert to hark.log do nothing"),
+    /must be owner/,
+  );
+  await waitsFor(open, "create rule");
+  const publishing = notify(db, "c");
+  await until(async () =>
+    (await context.sql(
+      "select from pg_stat_activity a where $1 = any (pg_blocking_pids(a.pid)) and a.query ~ 'hark.notify'",
+      [pid],
+    )).length > 0
+  );
+  await open.query("commit");
+  await Promise.all([attempt, publishing]);
 });
 
 test("cleaning does not wait for long for a publisher's lock, and says what it waited for", async (context) => {
