@@ -16,9 +16,19 @@ end
 $$;
 
 -- Deletes the row of a watch that is marked as removed, also in a session with session_replication_role = replica.
-create or replace trigger remove after insert or update of removed on hark.watches
-for each row when (new.removed) execute function hark.drop_watch_row();
-alter table hark.watches enable always trigger remove;
+-- Only if it is not there: its lock waits for every open transaction that has touched the table. An upgrade that
+-- changes it drops it first.
+do $$
+begin
+  if not exists (
+    select from pg_trigger t where t.tgrelid = 'hark.watches'::regclass and t.tgname = 'remove' and t.tgenabled = 'A'
+  ) then
+    create or replace trigger remove after insert or update of removed on hark.watches
+    for each row when (new.removed) execute function hark.drop_watch_row();
+    alter table hark.watches enable always trigger remove;
+  end if;
+end
+$$;
 
 revoke execute on all functions in schema hark from public;
 select hark.renew_grants();

@@ -68,7 +68,7 @@ as $$
       'acting_role', 'record_act', 'record_upon', 'chosen_by',
       'add_replay', 'add_segments', 'advance_idle', 'ask_to_store', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind', 'cleaned',
       'contents', 'dead_matching', 'delete_copies', 'delete_ids', 'id_range', 'drop_watch_row', 'error_text', 'failures_page', 'last_drawn_id',
-      'forget_dedupe', 'forget_processes', 'forget_sleepers', 'forget_workers', 'free_for', 'is_ahead', 'is_defined_as', 'function_lists', 'functions_for', 'gate_of', 'gates', 'gates_of', 'grant_consume',
+      'forget_dedupe', 'forget_processes', 'forget_sleepers', 'forget_workers', 'free_for', 'is_ahead', 'is_defined_as', 'function_lists', 'functions_for', 'gate_of', 'granted', 'gates', 'gates_of', 'grant_consume',
       'grant_observe', 'grant_operate', 'grant_publish', 'grant_read', 'grant_rights', 'halted_of', 'has_content', 'has_rights_of', 'hidden', 'hold_gates', 'holders_of', 'id_at',
       'id_before', 'id_between', 'in_context', 'in_short', 'incarnation', 'is_alive', 'is_asleep', 'is_converted', 'is_front_gate_open', 'is_gate_open', 'is_newer', 'is_of_a_value', 'is_passable', 'keep_marks', 'last_served', 'life', 'mark_before', 'named_mark',
       'segments', 'matches', 'may_match', 'new_mark', 'newest_mark', 'next_segment', 'partition_of', 'passed', 'postpone_damaged', 'process_name', 'raise_fenced',
@@ -115,7 +115,9 @@ begin
       (select string_agg(quote_ident(a.attname), ', ') from pg_attribute a
         where a.attrelid = 'hark.watches'::regclass and a.attnum > 0 and not a.attisdropped), role_name);
   end if;
-  insert into hark.grants values ($1, $2) on conflict do nothing;
+  insert into hark.grants as g (role, role_name, kind, server)
+  select r.oid, r.rolname, $2, s.system_identifier from pg_roles r cross join pg_control_system() s where r.rolname = $1
+  on conflict on constraint grants_pkey do update set role_name = excluded.role_name;
 end
 $$;
 
@@ -164,34 +166,43 @@ begin
   execute format('revoke all on all functions in schema hark from %I', role_name);
   execute format('revoke all on all tables in schema hark from %I', role_name);
   execute format('revoke all on schema hark from %I', role_name);
-  delete from hark.grants g where g.role_name = $1;
+  delete from hark.grants g using hark.granted() k where k.role_name = $1 and k.place = g.ctid;
 end
 $$;
 comment on function hark.revoke_rights(text) is
   'Takes every right to Hark from a role. Programs that run under it fail at their next call. Run it as the owner of the schema.';
 
+-- What each role of this server was granted, by the name that it has now.
+create or replace function hark.granted() returns table (place tid, role oid, role_name text, kind text)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select g.ctid, r.oid, r.rolname::text, g.kind
+  from hark.grants g cross join pg_control_system() s
+  join pg_roles r on case when g.server = s.system_identifier then r.oid = g.role else r.rolname = g.role_name end
+$$;
+
 -- Grants each role what its kind of rights has in this version. What a plain REVOKE removed since stays
--- removed. A kind counts if the role may still call one of its functions that none of the role's other kinds has. After DROP ROLE no role has
--- the row's name, and the row is deleted.
+-- removed. A kind counts if the role may still call one of its functions that none of the role's other kinds has.
+-- Rows of roles that are gone are deleted.
 create or replace function hark.renew_grants() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  g record;
+  names text[];
+  kinds text[];
 begin
-  for g in select x.role_name, x.kind from hark.grants x order by 1, 2 loop
-    if exists (
-      select from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
-      where p.pronamespace = 'hark'::regnamespace and r.rolname = g.role_name and p.proname = any (hark.functions_for(g.kind))
-        and not exists (
-          select from hark.grants o
-          where o.role_name = g.role_name and o.kind <> g.kind and p.proname = any (hark.functions_for(o.kind))
-        )
-    ) then
-      perform hark.grant_rights(g.role_name, g.kind);
-    else
-      delete from hark.grants x where x.role_name = g.role_name and x.kind = g.kind;
-    end if;
-  end loop;
+  with known as materialized (select distinct k.role, k.role_name, k.kind from hark.granted() k)
+  select array_agg(k.role_name order by k.role_name, k.kind), array_agg(k.kind order by k.role_name, k.kind)
+  into names, kinds
+  from known k
+  where exists (
+    select from pg_proc p cross join lateral aclexplode(p.proacl) a
+    where p.pronamespace = 'hark'::regnamespace and a.grantee = k.role and p.proname = any (hark.functions_for(k.kind))
+      and not exists (
+        select from known o where o.role = k.role and o.kind <> k.kind and p.proname = any (hark.functions_for(o.kind))
+      )
+  );
+  delete from hark.grants;
+  perform hark.grant_rights(n.role_name, n.kind) from unnest(names, kinds) n (role_name, kind);
 end
 $$;

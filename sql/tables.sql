@@ -15,11 +15,14 @@ create table hark.schema_version (
 );
 
 -- Which rights each role was given. An upgrade grants each role the functions that its programs need from
--- then on (rights.sql).
+-- then on (rights.sql). A role may get another name. A restored dump has the numbers of another server's roles, so it
+-- goes by names. Not regrole: a dump could not be restored where a role is missing.
 create table hark.grants (
-  role_name text,
+  role oid,
+  role_name text not null,
   kind text check (kind in ('publish', 'read', 'consume', 'operate', 'observe')),
-  primary key (role_name, kind)
+  server bigint,                     -- the system identifier of the server that has the role by this number
+  primary key (server, role, kind)
 );
 
 -- The identity of this install, and of the server that its transaction numbers belong to. After a dump and

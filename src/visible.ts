@@ -21,3 +21,12 @@ export function visible(text: string): string {
     (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }
+
+/** Text in ASCII: every other character is written as JSON does, such as \u043a. */
+export function ascii(text: string): string {
+  return text.replaceAll(
+    // deno-lint-ignore no-control-regex -- all of ASCII
+    /[^\x00-\x7f]/g,
+    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}

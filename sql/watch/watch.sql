@@ -384,31 +384,32 @@ $$;
 
 -- After an upgrade, makes those trigger functions anew that another version of Hark made. Their triggers stay
 -- as they are, so that no table is locked; what those lack is reported as drift. So is a function that this
--- role may not change.
+-- role may not change, and whatever else its owner has put in the way: no role may stop an upgrade.
 create or replace function hark.renew_watches() returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
 as $$
 declare
   w record;
   statement text;
 begin
   for w in
-    select k.relation, n.nspname::text as schema_name, p.proname::text as function_name, (k.watch).definition
+    select k.relation, n.nspname::text as schema_name, p.proname::text as function_name, p.prosrc, (k.watch).definition
     from hark.known_watches() k
     join pg_proc p on p.oid = k.function
     join pg_namespace n on n.oid = p.pronamespace
     join pg_class c on c.oid = k.relation and c.relowner = p.proowner
-    where p.prosrc <> hark.watch_body(k.relation, (k.watch).definition)
-      and (k.watch).definition -> 'columns' = (
-        select coalesce(jsonb_object_agg(a.attnum, a.attname), '{}') from pg_attribute a
-        where a.attrelid = k.relation and a.attnum > 0 and not a.attisdropped)
+    where (k.watch).definition -> 'columns' = (
+      select coalesce(jsonb_object_agg(a.attnum, a.attname), '{}') from pg_attribute a
+      where a.attrelid = k.relation and a.attnum > 0 and not a.attisdropped)
   loop
     begin
+      continue when w.prosrc = hark.watch_body(w.relation, w.definition);
       foreach statement in array hark.watch_function_script(w.relation, w.definition, w.schema_name, w.function_name) loop
         execute statement;
       end loop;
-    exception when insufficient_privilege then
-      raise warning 'the watch of table % still has the trigger function of an earlier version', w.relation::regclass
+    exception when others then
+      raise warning 'the watch of table % still has the trigger function of an earlier version: %',
+        w.relation::regclass, sqlerrm
         using hint = 'As the owner of the table: hark watch repair.';
     end;
   end loop;

@@ -5,6 +5,7 @@
  */
 
 import type { Database } from "../database/database.ts";
+import { inItsEncoding } from "../database/encoding.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
@@ -83,13 +84,14 @@ export async function publishBatch(db: Database, batch: InboxBatch): Promise<Pub
     const reason = await reasonAgainst(db, items, batch.once);
     if (reason !== undefined) broken.set(message, reason);
   }
-  return await attempt(db, batch, broken);
+  return await inItsEncoding((writable) => attempt(db, batch, broken, writable));
 }
 
 async function attempt(
   db: Database,
   { inbox, source, place, upto, pending, once, made }: InboxBatch,
   broken: ReadonlyMap<InboxMessage, string>,
+  writable = storable,
 ): Promise<Published> {
   const dead: Bad[] = [];
   let [own, unmapped, repeated] = [0, 0, 0];
@@ -106,7 +108,14 @@ async function attempt(
       const { rows: [row] } = await tx.query(
         `select hark.inbox_take($1::text, $2::text, $3::bigint, $4::bigint, $5::json, $6::bigint)
           as taken`,
-        [inbox, source, place, upto, JSON.stringify(dead.map(rowOf)), pending],
+        [
+          inbox,
+          source,
+          place,
+          upto,
+          JSON.stringify(dead.map((one) => rowOf(one, writable))),
+          pending,
+        ],
       );
       if (row.taken === true) return;
       throw new HarkError("CONFLICT", `another process serves inbox "${inbox}"`, {
@@ -123,19 +132,19 @@ async function attempt(
  * A dead letter for hark.inbox_take. If it could not be stored, the inbox would try it for ever: the words of a
  * JSON parser show a piece of the body, with whatever that has.
  */
-function rowOf({ message, reason }: Bad) {
+function rowOf({ message, reason }: Bad, writable: (text: string) => string) {
   const { sequence, body } = message;
   const headers = Object.fromEntries(
-    Object.entries(message.headers).map((one) => one.map(storable) as [string, string]),
+    Object.entries(message.headers).map((one) => one.map(writable) as [string, string]),
   );
   let binary = "";
   for (const byte of body) binary += String.fromCharCode(byte);
   return {
     sequence,
-    subject: storable(message.subject),
+    subject: writable(message.subject),
     headers,
     body: btoa(binary),
-    reason: storable(reason),
+    reason: writable(reason),
   };
 }
 

@@ -64,10 +64,14 @@ class Measuring {
     this.#db = db;
   }
 
-  /** The measurement. Null if another process reports; undefined if there is none that still counts. */
-  async look(): Promise<Measured | null | undefined> {
+  /**
+   * The measurement. Null if another process reports; undefined if there is none that still counts.
+   *
+   * @param isAwake Whether the database may be asked for a new one. A server that is suspended would wake.
+   */
+  async look(isAwake: boolean): Promise<Measured | null | undefined> {
     const now = performance.now();
-    if (this.#last === undefined || now - this.#last.at >= freshTime) {
+    if (isAwake && (this.#last === undefined || now - this.#last.at >= freshTime)) {
       this.#asking ??= this.#ask(now).finally(() => this.#asking = undefined);
       const over = new AbortController();
       await Promise.race([this.#asking, pause(patience, over.signal)]);
@@ -77,11 +81,6 @@ class Measuring {
     return last !== undefined && performance.now() - last.at < staleTime
       ? last.measured
       : undefined;
-  }
-
-  /** The last measurement, however old: what it would ask sleeps, and would be woken. */
-  get kept(): Measured | null | undefined {
-    return this.#last?.measured;
   }
 
   async #ask(now: number): Promise<void> {
@@ -178,9 +177,10 @@ async function lookAtDatabases(observed: Queryable | undefined): Promise<Series[
     if (known === undefined) measuring.set(key, known = new Measuring(db));
     const place = (db as { readonly [placed]?: Place })[placed]?.database;
     const about: About = place === undefined ? {} : { "db.namespace": place };
-    const measured = isAwake ? await known.look() : known.kept;
+    const measured = await known.look(isAwake);
+    const reporting = measured ? 1 : measured === undefined && !isAwake ? -1 : 0;
     return [
-      one("hark.reporting", measured ? 1 : 0, about),
+      one("hark.reporting", reporting, about),
       ...(measured ? seriesOf(measured, about) : []),
     ];
   });

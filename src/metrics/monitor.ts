@@ -6,14 +6,13 @@
 
 import type { Queryable } from "../database/queryable.ts";
 import { install } from "../observe/install.ts";
-import { ofConsumer, seam } from "../observe/seam.ts";
 import { look } from "./gauges.ts";
 import { type Health, healthNow, healthOf, liveness, readiness, type Verdict } from "./health.ts";
 import { type MonitorOptions, type Settings, settingsOf } from "./options.ts";
 import { Recorder } from "./recorder.ts";
 import { Registry, type Series } from "./registry.ts";
-import type { MetricName } from "./table.ts";
 import { mediaType, merged, textOf } from "./text.ts";
+import { noneYet } from "./zeros.ts";
 
 /** A handler of requests, which measures from when it was made until it is disposed of. */
 export interface Monitor extends Disposable {
@@ -24,28 +23,6 @@ export interface Monitor extends Disposable {
 export interface Measurements {
   readonly series: readonly Series[];
   readonly health: Health;
-}
-
-const ofConsumers: readonly MetricName[] = [
-  "hark.consumer.retries",
-  "hark.consumer.dead_letters",
-  "hark.consumer.redelivered",
-  "hark.takeovers",
-  "hark.fenced",
-];
-
-const ofStreams: readonly MetricName[] = ["hark.stream.sent", "hark.stream.dropped"];
-
-/** Counters at 0: of one that begins with 1, Prometheus sees no increase. */
-function noneYet(): Series[] {
-  const consumers = new Set([...seam.runs].map(({ consumer }) => consumer));
-  return [
-    { metric: "hark.listener.reconnects", about: {}, value: 0 },
-    ...seam.streams.size === 0 ? [] : ofStreams.map((metric) => ({ metric, about: {}, value: 0 })),
-    ...[...consumers].flatMap((consumer) =>
-      ofConsumers.map((metric) => ({ metric, about: ofConsumer(consumer), value: 0 }))
-    ),
-  ];
 }
 
 /** Gives what threads tell, if a program has any. */

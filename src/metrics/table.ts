@@ -67,7 +67,10 @@ const ofProcess = {
     "{reader}",
     "Sets of channels that clients of streams read together.",
   ),
-  "hark.reporting": part("{process}", "1 if this process reports how the database is, else 0."),
+  "hark.reporting": gauge(
+    "{process}",
+    "1 if this process reports how the database is, -1 if it sleeps and does not ask, else 0.",
+  ),
 } as const satisfies Readonly<Record<string, Metric>>;
 
 /** How a database is now: see hark.measure. */

@@ -46,7 +46,8 @@ export interface ActsOptions {
  * which role, and by which person if the program said so. 10,000 are kept. What a role cancels or
  * unschedules of its own is left out, unless an operator's program names the person.
  *
- * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
+ * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate` or
+ * `hark.grant_observe`; `NO_SCHEMA` and so on.
  */
 export async function acts(db: Queryable, options: ActsOptions = {}): Promise<Act[]> {
   knownOptions("acts", options, ["limit", "before", "about"]);

@@ -69,7 +69,7 @@ export interface CheckResult {
  * partitions that are held up. A paused consumer is not warned of, and its limits count.
  *
  * @throws {HarkError} `NO_CONSUMER` if one of `consumers` is not registered; `BAD_OPTION`; `NO_PERMISSION`
- * without `hark.grant_consume` or `hark.grant_operate`; `NO_SCHEMA` and so on.
+ * without `hark.grant_consume`, `hark.grant_operate` or `hark.grant_observe`; `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { check, connect } from "@hark/postgres";

@@ -137,7 +137,7 @@ export interface ConsumerDetails extends ConsumerStatus {
  * {@linkcode status}, without the size of the log.
  *
  * @throws {HarkError} `NO_SCHEMA`, `SCHEMA_OLD`, `SCHEMA_NEW`; `NO_PERMISSION` without
- * `hark.grant_consume` or `hark.grant_operate`.
+ * `hark.grant_consume`, `hark.grant_operate` or `hark.grant_observe`.
  * @example
  * ```ts
  * import { connect, consumers } from "@hark/postgres";

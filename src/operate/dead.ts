@@ -157,8 +157,8 @@ export async function countDeadLetters(
 /**
  * Lists the dead letters of one consumer or of all, ordered by consumer and id.
  *
- * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`;
- * `NO_SCHEMA` and so on.
+ * @throws {HarkError} `NO_CONSUMER`; `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate` or
+ * `hark.grant_observe`; `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, deadLetters } from "@hark/postgres";

@@ -34,7 +34,8 @@ export interface DeadGroup {
  * Dead letters by consumer and by the beginning of their error, the largest group first: at most 100
  * groups of `maxScanned` dead letters.
  *
- * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
+ * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate` or
+ * `hark.grant_observe`; `NO_SCHEMA` and so on.
  */
 export async function deadGroups(
   db: Queryable,

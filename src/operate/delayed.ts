@@ -46,8 +46,8 @@ export interface DelayedOptions {
 /**
  * Lists delayed notifications, the next one due first.
  *
- * @throws {HarkError} `BAD_OPTION`; `BAD_CHANNEL`; `NO_PERMISSION` without `hark.grant_operate`;
- * `NO_SCHEMA` and so on.
+ * @throws {HarkError} `BAD_OPTION`; `BAD_CHANNEL`; `NO_PERMISSION` without `hark.grant_operate`
+ * or `hark.grant_observe`; `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, delayedNotifications } from "@hark/postgres";

@@ -174,7 +174,8 @@ export interface DeletionsOptions {
  * Lists what was deleted with {@linkcode deleteNotifications}: by which role, when and why. The newest
  * first.
  *
- * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
+ * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate` or
+ * `hark.grant_observe`; `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, deletions } from "@hark/postgres";

@@ -52,7 +52,8 @@ export interface LogChannels {
  * Counts what was published on each channel, and says how many consumers read the channel. It looks
  * at the newest million notifications of the range, which takes about a second, and says how far.
  *
- * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
+ * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate` or
+ * `hark.grant_observe`; `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, logChannels } from "@hark/postgres";

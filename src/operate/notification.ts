@@ -74,7 +74,8 @@ export interface NotificationDetails extends Omit<LoggedNotification, "channel" 
  * log; or from a dead letter or a retry, if cleanup has removed it from the log. Null if it is
  * nowhere.
  *
- * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate`; `NO_SCHEMA` and so on.
+ * @throws {HarkError} `BAD_OPTION`; `NO_PERMISSION` without `hark.grant_operate` or
+ * `hark.grant_observe`; `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, notification } from "@hark/postgres";

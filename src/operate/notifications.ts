@@ -125,7 +125,7 @@ function place(name: string, value: unknown): [id: number | null, time: string |
  * among those that were looked at.
  *
  * @throws {HarkError} `BAD_OPTION`; `BAD_CHANNEL`; `BAD_PAYLOAD` for `contains`; `NO_PERMISSION` without
- * `hark.grant_operate`; `NO_SCHEMA` and so on.
+ * `hark.grant_operate` or `hark.grant_observe`; `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, notifications } from "@hark/postgres";

@@ -96,8 +96,8 @@ function channelOf(what: string, options: RetentionOptions): string | null {
  * How long notifications are kept: the setting for all channels first, then those of single
  * channels by name. Empty if nothing is ever removed by itself.
  *
- * @throws {HarkError} `NO_PERMISSION` without `hark.grant_consume` or `hark.grant_operate`;
- * `NO_SCHEMA` and so on.
+ * @throws {HarkError} `NO_PERMISSION` without `hark.grant_consume`, `hark.grant_operate` or
+ * `hark.grant_observe`; `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, retention } from "@hark/postgres";

@@ -201,8 +201,8 @@ export async function unschedule(db: Queryable, name: string): Promise<boolean> 
 /**
  * All schedules, by name.
  *
- * @throws {HarkError} `NO_PERMISSION` without `hark.grant_consume` or `hark.grant_operate`;
- * `NO_SCHEMA` and so on.
+ * @throws {HarkError} `NO_PERMISSION` without `hark.grant_consume`, `hark.grant_operate` or
+ * `hark.grant_observe`; `NO_SCHEMA` and so on.
  * @example
  * ```ts
  * import { connect, schedules } from "@hark/postgres";

@@ -96,7 +96,7 @@ export interface Status {
  * delayed notifications, and the watched tables. Reads only.
  *
  * @throws {HarkError} `BAD_OPTION`; `NO_SCHEMA`, `SCHEMA_OLD`, `SCHEMA_NEW`; `NO_PERMISSION`
- * without `hark.grant_consume` or `hark.grant_operate`.
+ * without `hark.grant_consume`, `hark.grant_operate` or `hark.grant_observe`.
  * @example
  * ```ts
  * import { connect, status } from "@hark/postgres";

@@ -15,6 +15,7 @@ import config from "../../deno.json" with { type: "json" };
 import { look } from "../metrics/gauges.ts";
 import type { Sink } from "../metrics/recorder.ts";
 import { bounds, gauges, type MetricName, metrics } from "../metrics/table.ts";
+import { noneYet } from "../metrics/zeros.ts";
 import type { About } from "../observe/seam.ts";
 import { scope } from "./attributes.ts";
 
@@ -25,6 +26,7 @@ export class OtelMeter implements Sink, Disposable {
   readonly #histograms = new Map<MetricName, Histogram>();
   readonly #gauges = new Map<MetricName, Observable>();
   readonly #callback: BatchObservableCallback = async (result) => {
+    for (const { metric, value, about } of noneYet()) this.add(metric, value, about);
     for (const { metric, value, about } of await look(true)) {
       const gauge = this.#gauges.get(metric);
       if (gauge !== undefined) result.observe(gauge, value, about);

@@ -4,10 +4,10 @@
  * @module
  */
 
+import { inItsEncoding } from "../database/encoding.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf } from "../database/translate.ts";
 import { getLogger } from "../log/logger.ts";
-import { storable } from "../visible.ts";
 
 const logger = getLogger(["hark", "relay"]);
 
@@ -64,11 +64,13 @@ export class Troubles {
   #store(reason: string | undefined): void {
     this.#isStored = reason !== undefined;
     this.#storing = this.#storing.then(async () => {
-      await this.#db.query("select hark.tell_trouble($1::text, $2::text, $3::text)", [
-        this.#kind,
-        this.#id,
-        reason === undefined ? null : storable(reason),
-      ]);
+      await inItsEncoding((writable) =>
+        this.#db.query("select hark.tell_trouble($1::text, $2::text, $3::text)", [
+          this.#kind,
+          this.#id,
+          reason === undefined ? null : writable(reason),
+        ])
+      );
     }).catch((error) => {
       this.#isStored = true;
       logger.debug("{relay}: could not store what it waits for: {reason}", {

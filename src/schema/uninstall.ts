@@ -11,8 +11,9 @@ import { translate, translated } from "../database/translate.ts";
 /** The result of {@linkcode uninstall}. */
 export interface UninstallResult {
   /**
-   * Trigger functions of watches on tables that another role owns. They no longer publish, and warn
-   * at each write until their owner drops them, which also drops the triggers. Usually empty.
+   * Trigger functions of watches on tables that another role owns, and those that something else in the
+   * database needs. They no longer publish, and warn at each write until their owner drops them with
+   * `cascade`. Usually empty.
    */
   readonly left: readonly LeftWatch[];
 }
@@ -28,8 +29,8 @@ export interface LeftWatch {
 }
 
 // One statement, so one transaction on any driver: either all tables stay watched, or nothing is
-// left. Triggers stay on tables whose owner this role may not act for. Any other error, such as a
-// deadlock, rolls back everything.
+// left. Triggers stay on tables whose owner this role may not act for, and those whose function something
+// else needs, such as a view. A lock that does not come rolls back everything.
 const statement = `do $hark_uninstall$
 declare
   w record;
@@ -42,7 +43,9 @@ begin
         else
           execute 'select hark.unwatch($1, $2)' using w.relation, w.name;
         end if;
-      exception when insufficient_privilege then
+      exception when deadlock_detected or lock_not_available then
+        raise;
+      when others then
         null;
       end;
     end loop;
@@ -55,7 +58,7 @@ $hark_uninstall$`;
  * Removes the schema with every notification and every consumer, and the triggers of watched
  * tables. This cannot be undone.
  *
- * @returns The triggers that this role may not remove: those on tables of other roles.
+ * @returns The triggers that this role cannot remove: usually those on tables of other roles.
  * @throws {HarkError} `NO_PERMISSION` if the role does not own the schema.
  * @example
  * ```ts

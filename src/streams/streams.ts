@@ -35,7 +35,7 @@ import { Source } from "./source.ts";
  * All clients of the same channels share one reader. A client that is slow or was away reads from the
  * log by itself, and costs the others nothing.
  *
- * @param db What `connect` returns. Its role needs `hark.grant_consume`.
+ * @param db What `connect` returns. Its role needs `hark.grant_read`.
  * @throws {HarkError} `BAD_OPTION` or `BAD_CHANNEL`.
  * @example
  * ```ts

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "../harness/mod.ts";
+import { role } from "../schema/_support/role.ts";
 import { jsonOutput, oneByOne, output, ran, refused } from "./_support/hark.ts";
 
 test("hark check says nothing but ok while consumers are within limits", async ({ url, sql }) => {
@@ -84,4 +85,22 @@ test("hark check tells of delayed notifications that no worker delivers, and ref
     [["check", "--max-dead", "-1"], /N is "-1"|--max-dead/],
   ], async ([args, sentence]) => await refused(args, 2, sentence, { url }));
   await refused(["check"], 3, /postgres:/, { url: "postgres://127.0.0.1:1/none" });
+});
+
+test("hark check exits 3 if it could not tell: a backlog is uncounted, or the role lacks a right", async (context) => {
+  const { url, sql } = context;
+  await sql("select hark.register('billing', array['rare'], 'beginning')");
+  await sql("select hark.notify('often')");
+  await sql("select setval('hark.log_id_seq', 2000000)");
+  await sql("select hark.notify('often')");
+  await sql("select hark.pause('billing')"); // so that it does not need a worker
+  const uncounted = await ran(["check", "--max-unread", "5"], { url });
+  assert.deepEqual([uncounted.code, uncounted.stdout], [
+    3,
+    'warning: "billing": its backlog is too long to be counted\n',
+  ]);
+  await sql("select hark.register('mail', array['often'], 'beginning')");
+  assert.equal((await ran(["check", "--max-unread", "5"], { url })).code, 1);
+  const { url: weak } = await role(context);
+  await refused(["check"], 3, /permission denied/, { url: weak });
 });

@@ -162,6 +162,38 @@ test("a right that a plain REVOKE took stays taken through an upgrade, also besi
   await assert.rejects(subscribe(db, "c").next(), refused);
 });
 
+test("a role that was renamed, or restored from a dump, keeps its right through an upgrade", async (context) => {
+  const [app, other] = [await role(context), await role(context)];
+  await context.sql("select hark.grant_publish($1), hark.grant_read($2)", [app.name, other.name]);
+  // As if this version had a function more.
+  const added = async (name: string) => {
+    await context.sql(`revoke execute on function hark.notify from ${name}`);
+    await context.sql("select hark.renew_grants()");
+    const [{ may }] = await context.sql(
+      "select has_function_privilege($1, p.oid, 'execute') as may from pg_proc p where p.oid = 'hark.notify'::regproc",
+      [name],
+    );
+    return may;
+  };
+  // The name is another role's from now on, which has no such right.
+  await context.sql(`alter role ${app.name} rename to ${app.name}_old`);
+  await context.sql(`alter role ${other.name} rename to ${app.name}`);
+  try {
+    assert.equal(await added(`${app.name}_old`), true);
+    assert.equal(await added(app.name), false);
+  } finally {
+    await context.sql(`alter role ${app.name} rename to ${other.name}`);
+    await context.sql(`alter role ${app.name}_old rename to ${app.name}`);
+  }
+  await context.sql("select hark.renew_grants()");
+  // On another server roles have other numbers.
+  await context.sql(
+    "update hark.grants g set server = 1, role = (select r.role from hark.grants r where r.role <> g.role)",
+  );
+  assert.equal(await added(app.name), true);
+  assert.equal(await added(other.name), false);
+});
+
 test("a role that may only read keeps that right through an upgrade", async (context) => {
   const reader = await role(context);
   await context.sql("select hark.grant_read($1)", [reader.name]);

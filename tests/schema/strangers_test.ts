@@ -16,7 +16,7 @@ import {
   watches,
 } from "../../mod.ts";
 import { Running } from "../faults/_support/running.ts";
-import { type Client, test, type TestContext, until } from "../harness/mod.ts";
+import { type Client, test, type TestContext, until, within } from "../harness/mod.ts";
 import { asleep } from "../waking/_support/sleeping.ts";
 import { role } from "./_support/role.ts";
 
@@ -59,6 +59,8 @@ async function beside(
   assert.equal((await status(db)).consumers.length, 4);
   assert.equal(await unwatch(db, "watched"), true);
   assert.equal((await migrate(db)).changed, false);
+  await sql("update hark.schema_version set functions = 'of an earlier build'");
+  assert.equal((await within(migrate(db), { what: "an upgrade to end" })).changed, true);
 }
 
 /** Tries a statement, and goes on in the transaction whatever comes of it. */

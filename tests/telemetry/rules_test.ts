@@ -58,6 +58,53 @@ tests:
         eval_time: 10m
         exp_samples:
           - { labels: '{alertname="HarkNotMeasured", severity="page"}', value: 1 }
+  - name: a consumer sleeps, and another one is drained from time to time
+    interval: 1m
+    input_series:
+      - { series: 'hark_reporting{db_namespace="shop"}', values: 1+0x10 }
+      - { series: 'hark_consumer_lag_time_seconds{db_namespace="shop", messaging_consumer_group_name="asleep"}', values: 0+0x10 }
+      - { series: 'hark_consumer_workers{db_namespace="shop", messaging_consumer_group_name="asleep"}', values: 0+0x10 }
+      - { series: 'hark_consumer_lag_time_seconds{db_namespace="shop", messaging_consumer_group_name="drained"}', values: '0 20 40 59 0 20 40 59 0 20 40' }
+      - { series: 'hark_consumer_workers{db_namespace="shop", messaging_consumer_group_name="drained"}', values: 0+0x10 }
+    alert_rule_test:
+      - { eval_time: 10m, alertname: HarkConsumerUnserved, exp_alerts: [] }
+  - name: a drain that nobody scrapes gives a notification up
+    interval: 1m
+    input_series:
+      - { series: 'hark_reporting{db_namespace="shop"}', values: 1+0x20 }
+      - { series: 'hark_consumer_dead{db_namespace="shop", messaging_consumer_group_name="billing"}', values: 2+0x17 3+0x2 }
+      - { series: 'hark_consumer_dead{db_namespace="shop", messaging_consumer_group_name="old"}', values: 2+0x20 }
+    promql_expr_test:
+      - expr: count by (alertname, messaging_consumer_group_name) (ALERTS{alertstate="firing"})
+        eval_time: 20m
+        exp_samples:
+          - { labels: '{alertname="HarkDeadLetters", messaging_consumer_group_name="billing"}', value: 1 }
+  - name: one of two databases does not answer
+    interval: 1m
+    input_series:
+      - { series: 'hark_reporting{db_namespace="shop", instance="a"}', values: 1+0x10 }
+      - { series: 'hark_reporting{db_namespace="books", instance="a"}', values: 0+0x10 }
+      - { series: 'hark_reporting{db_namespace="books", instance="b"}', values: -1+0x10 }
+    promql_expr_test:
+      - expr: count by (alertname, db_namespace) (ALERTS{alertstate="firing"})
+        eval_time: 10m
+        exp_samples:
+          - { labels: '{alertname="HarkNotMeasured", db_namespace="books"}', value: 1 }
+  - name: all processes sleep
+    interval: 1m
+    input_series:
+      - { series: 'hark_reporting{db_namespace="shop"}', values: -1+0x10 }
+    alert_rule_test:
+      - { eval_time: 10m, alertname: HarkNotMeasured, exp_alerts: [] }
+  - name: no process is scraped
+    interval: 1m
+    input_series:
+      - { series: 'up', values: 0+0x10 }
+    promql_expr_test:
+      - expr: count by (alertname, severity) (ALERTS{alertstate="firing"})
+        eval_time: 10m
+        exp_samples:
+          - { labels: '{alertname="HarkNotMeasured", severity="page"}', value: 1 }
   - name: an inbox has dead letters and waits, a relay waits for its target and has disabled an endpoint
     interval: 1m
     input_series:

@@ -6,6 +6,7 @@
 
 import type { Queryable } from "../../database/queryable.ts";
 import { seam } from "../../observe/seam.ts";
+import { ascii } from "../../visible.ts";
 import type { OwnedPartition } from "../state/partition.ts";
 import type { Position } from "../state/position.ts";
 import type { Outcome } from "../state/entry.ts";
@@ -193,8 +194,5 @@ function outcomesText(outcomes: readonly Outcome[]): string {
  * lost for that.
  */
 function quoted(error: string | null): string | null {
-  return error === null
-    ? null
-    : JSON.stringify(error).replaceAll(/[^\x20-\x7e]/g, (character) =>
-      `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return error === null ? null : ascii(JSON.stringify(error));
 }

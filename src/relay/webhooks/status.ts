@@ -34,7 +34,7 @@ export interface EndpointStatus {
  * throttled, or are disabled. Of one that takes its messages nothing is stored.
  *
  * @throws {HarkError} `NO_CONSUMER` if no relay of this id has run; `NO_PERMISSION` without
- *   `hark.grant_consume` or `hark.grant_operate`; `NO_SCHEMA`.
+ *   `hark.grant_consume`, `hark.grant_operate` or `hark.grant_observe`; `NO_SCHEMA`.
  * @example
  * ```ts
  * import { connect } from "@hark/postgres";

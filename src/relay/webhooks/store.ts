@@ -4,10 +4,10 @@
  * @module
  */
 
+import { inItsEncoding } from "../../database/encoding.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { messageOf, translated } from "../../database/translate.ts";
 import { getLogger } from "../../log/logger.ts";
-import { storable } from "../../visible.ts";
 import type { Failing } from "./condition.ts";
 
 const logger = getLogger(["hark", "relay"]);
@@ -136,23 +136,26 @@ export class EndpointStore implements AsyncDisposable {
 
   async #store(changed: ReadonlyMap<string, Failing | undefined>): Promise<void> {
     const now = performance.now();
-    const failing = [...changed].flatMap(([endpoint, one]) =>
-      one === undefined ? [] : [{
-        endpoint,
-        disabled: one.disabled,
-        failures: one.failures,
-        failing_ms: now - one.since,
-        wait_ms: Math.max(0, one.until - now),
-        status: one.status ?? null,
-        reason: storable(one.reason),
-      }]
-    );
+    const failing = (writable: (text: string) => string) =>
+      [...changed].flatMap(([endpoint, one]) =>
+        one === undefined ? [] : [{
+          endpoint,
+          disabled: one.disabled,
+          failures: one.failures,
+          failing_ms: now - one.since,
+          wait_ms: Math.max(0, one.until - now),
+          status: one.status ?? null,
+          reason: writable(one.reason),
+        }]
+      );
     const recovered = [...changed].flatMap(([name, one]) => one === undefined ? [name] : []);
     await translated(() =>
-      this.#db.query(
-        "select hark.keep_relay_endpoints($1::text, $2::text::json, " +
-          "array(select pg_catalog.json_array_elements_text($3::text::json)))",
-        [this.#relay, JSON.stringify(failing), JSON.stringify(recovered)],
+      inItsEncoding((writable) =>
+        this.#db.query(
+          "select hark.keep_relay_endpoints($1::text, $2::text::json, " +
+            "array(select pg_catalog.json_array_elements_text($3::text::json)))",
+          [this.#relay, JSON.stringify(failing(writable)), JSON.stringify(recovered)],
+        )
       )
     );
   }
