@@ -15,8 +15,8 @@ import { sqlState } from "./database/driver_error.ts";
  * - `BAD_PAYLOAD`: a payload, key or header cannot be stored as `jsonb` or text, or a payload does
  *   not fit the schema of its channel.
  * - `UNREACHABLE`: no server answered, or the server refused the login or the database.
- * - `NOT_PRIMARY`: the server is a standby. A standby cannot LISTEN, and cannot tell which
- *   transactions are running.
+ * - `NOT_PRIMARY`: the server is a standby, or the transaction is read-only. A standby cannot LISTEN,
+ *   and cannot tell which transactions are running.
  * - `NO_SCHEMA`: the schema `hark` is not installed in this database.
  * - `SCHEMA_OLD`: the installed schema is older than this program needs.
  * - `SCHEMA_NEW`: the installed schema is newer than this program knows.

@@ -40,7 +40,13 @@ function open(): void {
     say("on", "live");
   });
   events.addEventListener("trouble", ({ data }) => say("lost", JSON.parse(data).text));
-  events.addEventListener("error", () => say("lost", "no connection, trying again"));
+  events.addEventListener("error", () => {
+    say("lost", "no connection, trying again");
+    // The browser gives up at an answer that is no stream: a login that has ended, a proxy without a server.
+    if (events?.readyState !== EventSource.CLOSED) return;
+    close();
+    setTimeout(open, 2000);
+  });
 }
 
 function close(): void {

@@ -54,13 +54,15 @@ as $$
 $$;
 comment on function hark.retention_settings() is 'How long notifications are kept, for all channels and by channel.';
 
--- Whether a worker should call hark.apply_retention now.
+-- Whether a worker should call hark.apply_retention now. That stores no time further ahead than a minute: if one is, the
+-- server's clock went back since.
 create or replace function hark.retention_due() returns boolean
 -- Each heartbeat calls it. A SQL function would be planned at each call.
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return exists (select from hark.retention r where r.keep is not null and r.next_at <= clock_timestamp());
+  return exists (select from hark.retention r where r.keep is not null
+    and r.next_at not between clock_timestamp() and clock_timestamp() + interval '1 minute');
 end
 $$;
 
@@ -86,13 +88,13 @@ declare
 begin
   removed := 0;
   select x.* into r from hark.retention x
-  where x.keep is not null and x.next_at <= clock_timestamp()
+  where x.keep is not null and x.next_at not between clock_timestamp() and clock_timestamp() + interval '1 minute'
   order by x.next_at limit 1 for update skip locked;
   if found then
     cutoff := clock_timestamp() - r.keep;
     begin
       r.next_at := clock_timestamp() + least(interval '1 minute', greatest(interval '1 second', r.keep / 10));
-      if r.begun_at is null or r.begun_at < clock_timestamp() - interval '1 day' then
+      if (r.begun_at between clock_timestamp() - interval '1 day' and clock_timestamp()) is not true then
         -- Now and then from the start: a transaction that commits late has ids below the last batch.
         r.begun_at := clock_timestamp();
         r.after_id := 0;
@@ -151,7 +153,9 @@ begin
       applied_at = clock_timestamp(), removed = x.removed + apply_retention.removed
     where x.channel = r.channel;
   end if;
-  select greatest(0, extract(epoch from min(x.next_at) - clock_timestamp()))::double precision * 1000 into next_ms
+  select min(case when x.next_at not between clock_timestamp() and clock_timestamp() + interval '1 minute' then 0
+    else greatest(0, extract(epoch from x.next_at - clock_timestamp())) end)::double precision * 1000
+  into next_ms
   from hark.retention x where x.keep is not null;
   return next;
 end

@@ -329,25 +329,36 @@ as $$
 $$;
 comment on function hark.verdicts(bigint) is 'Where a notification stands for each consumer.';
 
--- Delayed notifications, the next one due first. To go on after the last one, give its number as after_number.
+-- Delayed notifications, the next one due first. To go on after the last one, give its number as after_number. If that one
+-- was delivered or cancelled since, the call is refused.
 create or replace function hark.delayed_in_full(
   channel text default null, key text default null, max_rows integer default 100, after_number bigint default null
 ) returns setof hark.not_due
-language sql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer rows 100 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
-  with after as materialized (select a.deliver_at, a.number from hark.delayed a where a.number = $4)
+declare
+  after_at timestamptz := '-infinity';
+begin
+  if $4 is not null then
+    select d.deliver_at into after_at from hark.delayed d where d.number = $4;
+    if not found then
+      raise exception 'notification % is not delayed any more, so its place in the list is not known', $4
+        using errcode = 'HK006', hint = 'Begin again without it.';
+    end if;
+  end if;
+  return query
   select d.number, hark.sendable(d.channel), hark.sendable(d.key), c.payload_text, c.headers_text, d.deliver_at,
     d.created_at, d.owner, c.problem
   from (
     select d.* from hark.delayed d
     where ($1 is null or d.channel = $1) and ($2 is null or d.key = $2)
-      and (d.deliver_at, d.number) > (
-        coalesce((select a.deliver_at from after a), '-infinity'), coalesce((select a.number from after a), 0))
+      and (d.deliver_at, d.number) > (after_at, coalesce($4, 0))
     order by d.deliver_at, d.number limit least($3, 10000)
   ) d
   cross join lateral hark.contents(d.payload, d.headers) c
-  order by d.deliver_at, d.number
+  order by d.deliver_at, d.number;
+end
 $$;
 
 create or replace function hark.delayed_in_outline(

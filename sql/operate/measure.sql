@@ -35,7 +35,8 @@ begin
       return null;
     end if;
   end if;
-  if r.process <> reporter and r.until > now then
+  -- A time further ahead is of a clock that went back.
+  if r.process <> reporter and r.until between now and now + interval '15 minutes' then
     return null;
   end if;
   update hark.reporter x set process = reporter, until = now + make_interval(secs => least(greatest(hold_ms, 15000), 900000) / 1000.0);

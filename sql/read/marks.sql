@@ -241,7 +241,7 @@ begin
     end if;
     m.low := least(m.floor, (select min(t.low) from unnest(m.lows) t (low)));
     if m.max_id - m.low > 10000
-      and not private and clock_timestamp() > last.looked_at + interval '1 second'
+      and not private and clock_timestamp() not between last.looked_at and last.looked_at + interval '1 second'
     then
       m.lows := hark.raise_lows(m.stragglers, m.lows);
       m.low := least(m.floor, (select min(t.low) from unnest(m.lows) t (low)));
@@ -278,13 +278,14 @@ comment on function hark.look() is
   'Where the log is now, as a mark that is not stored, or the newest stored mark if that says it.';
 
 -- Whether it is time to store a mark, as a private mark tells. The one it was built upon is more than a second old: a
--- reader can begin at a time only where there is a mark. Or it is 200 ids behind, which each look then scans again. To scan
+-- reader can begin at a time only where there is a mark. Or that one is younger, as the server's clock went back. Or it is 200 ids behind, which each look then scans again. To scan
 -- 1,000 ids takes longer than all else in a look.
 create or replace function hark.wants_cut(m hark.marks) returns boolean
 language sql stable
 as $$
   select $1.number operator(pg_catalog.<) 0 and (
     $1.taken_at operator(pg_catalog.>) ($1.looked_at operator(pg_catalog.+) '1 second'::pg_catalog.interval)
+    or $1.taken_at operator(pg_catalog.<) $1.looked_at
     or $1.max_id operator(pg_catalog.-) $1.floor operator(pg_catalog.>) 200
   )
 $$;

@@ -117,7 +117,8 @@ $$;
 -- the last one of each life stay. Readers hold marks by content, so they
 -- lose nothing. Also removes the copies that no position refers to. Returns how many it removed of both. It looks once in
 -- 50 seconds. It removes 10,000 marks and 1,000 copies at most, as foreign keys are looked up for each copy, and the
--- session that calls it does not read at the same time. If more is left, it looks again 2 seconds later.
+-- session that calls it does not read at the same time. If more is left, it looks again 2 seconds later. If the server's
+-- clock went back, it looks at once.
 create or replace function hark.thin_marks(pause interval default '50 seconds') returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
@@ -126,7 +127,7 @@ declare
   copies bigint := 0;
   removed bigint;
 begin
-  perform from hark.upkeep u where u.thinned_at < clock_timestamp() - pause for update skip locked;
+  perform from hark.upkeep u where u.thinned_at not between clock_timestamp() - pause and clock_timestamp() for update skip locked;
   if not found then
     return 0;
   end if;

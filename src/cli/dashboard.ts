@@ -37,11 +37,12 @@ export const dashboard = databaseCommand({
     const { dashboard } = await import("../dashboard/mod.ts");
     const { variable } = surroundings();
     const name = variable("USER") || variable("USERNAME") || "local user";
+    using stop = stopping();
     const handler = dashboard(db, {
       readOnly: o.readOnly,
       authorize: () => ({ name, role: "operate" }),
+      signal: stop.signal,
     });
-    using stop = stopping();
     const server = serve(
       o.port ?? usualPort,
       (request) => isLocal(request) ? handler(request) : new Response(foreign, { status: 421 }),
@@ -50,8 +51,7 @@ export const dashboard = databaseCommand({
     const url = `http://127.0.0.1:${port}`;
     await answer({ json: { url, port }, text: `The dashboard is at ${url} until Ctrl-C.` }, json);
     await stop.asked;
-    // Open pages would keep it from ending.
-    await Promise.race([server.shutdown(), new Promise((resolve) => setTimeout(resolve, 200))]);
+    await server.shutdown();
   },
 });
 

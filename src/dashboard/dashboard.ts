@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Database } from "../database/database.ts";
+import { connectionsOf, Database } from "../database/database.ts";
 import { translate } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { show } from "../show.ts";
@@ -63,6 +63,7 @@ export function dashboard(
   const to = (path: string) => `${settings.path}${path}`;
   const shared = new Shared();
   const messages = new Messages();
+  const closing = new AbortController();
 
   async function visitorOf(request: Request): Promise<Visitor | Response> {
     const answer = await settings.authorize(request);
@@ -102,11 +103,14 @@ export function dashboard(
     const at = new URL(url.searchParams.get("page") ?? "/", "http://dashboard");
     const screen = screens[at.pathname];
     if (screen === undefined) return plain(404, "There is no such page.");
+    if (closing.signal.aborted) return plain(503, "This server is about to end.");
     if (lookout.listeners >= settings.maxStreams) {
       return plain(503, "Too many pages are open: see the option maxStreams.");
     }
     const body = stream({
       listen: (listener, signal) => lookout.listen(listener, signal),
+      signal: closing.signal,
+      lifetime: settings.lifetime,
       // Two that look at the same page share what was read for it.
       regions: ({ look }) =>
         shared.at(
@@ -161,6 +165,14 @@ export function dashboard(
       remedy: "Give what connect(url) returns: dashboard(await connect(url)).",
     });
   }
+  // A server that ends waits for the responses that are open.
+  const forget = connectionsOf(db)?.beforeClose(() => Promise.resolve(closing.abort()));
+  const end = () => {
+    closing.abort();
+    forget?.();
+  };
+  settings.signal?.addEventListener("abort", end, { once: true });
+  if (settings.signal?.aborted) end();
   return async (request) => {
     const url = new URL(request.url);
     if (url.pathname.startsWith(`${settings.path}/`) || url.pathname === settings.path) {

@@ -5,6 +5,7 @@
  */
 
 import { bad, knownOptions, text, wholeNumber } from "../check.ts";
+import { aDay } from "../duration.ts";
 import type { LoggedNotification } from "../operate/notifications.ts";
 
 /** A person at the dashboard, as {@linkcode DashboardOptions.authorize} names them. */
@@ -59,6 +60,14 @@ export interface DashboardOptions {
   readonly statementTimeout?: number;
   /** The maximum number of open pages that are kept live, 1 to 1,000. @default {50} */
   readonly maxStreams?: number;
+  /**
+   * How long a page is kept live before it connects again, 1,000 to 86,400,000 ms. `authorize` is then
+   * asked again, so a visitor without rights any more sees an open page for this long at most.
+   * @default {600000}
+   */
+  readonly lifetime?: number;
+  /** Ends what keeps open pages live when it aborts, for the end of a server. `close` of the database does too. */
+  readonly signal?: AbortSignal;
 }
 
 /** The options with their defaults. */
@@ -73,6 +82,8 @@ export interface Settings {
   readonly interval: number;
   readonly statementTimeout: number;
   readonly maxStreams: number;
+  readonly lifetime: number;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** Checks the options. @throws {HarkError} `BAD_OPTION`. */
@@ -87,8 +98,10 @@ export function settingsOf(options: DashboardOptions): Settings {
     "interval",
     "statementTimeout",
     "maxStreams",
+    "lifetime",
+    "signal",
   ]);
-  const { path = "/", readOnly = false, authorize, redact, traceUrl, secret } = options;
+  const { path = "/", readOnly = false, authorize, redact, traceUrl, secret, signal } = options;
   if (typeof path !== "string" || !/^\/([\w.~-]+\/?)*$/.test(path)) {
     bad("path", path, 'Give a path of plain words, such as "/admin/hark".');
   }
@@ -107,6 +120,9 @@ export function settingsOf(options: DashboardOptions): Settings {
     // The value is secret.
     bad("secret", typeof secret, "Give text of at least 32 characters.");
   }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    bad("signal", signal, "Give the signal of an AbortController.");
+  }
   return {
     path: path.replace(/\/$/, ""),
     readOnly,
@@ -117,6 +133,8 @@ export function settingsOf(options: DashboardOptions): Settings {
     interval: wholeNumber("interval", options.interval, 2000, 500, 60_000),
     statementTimeout: wholeNumber("statementTimeout", options.statementTimeout, 5000, 100, 60_000),
     maxStreams: wholeNumber("maxStreams", options.maxStreams, 50, 1, 1000),
+    lifetime: wholeNumber("lifetime", options.lifetime, 600_000, 1000, aDay),
+    signal,
   };
 }
 

@@ -22,10 +22,19 @@ export interface StreamOptions {
   readonly regions: (told: Extract<Told, { look: unknown }>) => Promise<readonly Region[]>;
   /** Calls a listener at each look until the signal aborts. */
   readonly listen: (listener: (told: Told) => void, signal: AbortSignal) => void;
+  /** Ends it. */
+  readonly signal: AbortSignal;
+  /** When it ends at the latest, in ms. */
+  readonly lifetime: number;
 }
 
-/** Opens a stream. It ends when the browser closes it. */
-export function stream({ regions, listen }: StreamOptions): ReadableStream<Uint8Array> {
+/**
+ * Opens a stream. It ends when the browser closes it, and after its lifetime: the browser then connects
+ * again, and has to be let in again.
+ */
+export function stream(
+  { regions, listen, signal, lifetime }: StreamOptions,
+): ReadableStream<Uint8Array> {
   const ended = new AbortController();
   const sent = new Map<string, string>();
   let busy = false;
@@ -34,6 +43,19 @@ export function stream({ regions, listen }: StreamOptions): ReadableStream<Uint8
       const send = (name: string, data: unknown) => {
         if (!ended.signal.aborted) controller.enqueue(event(name, data));
       };
+      const end = () => {
+        if (ended.signal.aborted) return;
+        ended.abort();
+        // What a browser has not taken would keep it open.
+        if ((controller.desiredSize ?? 0) > 0) controller.close();
+        else controller.error(new Error("the browser takes nothing"));
+      };
+      const timer = setTimeout(end, lifetime);
+      signal.addEventListener("abort", end, { once: true });
+      ended.signal.addEventListener("abort", () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", end);
+      }, { once: true });
       // The browser connects again after this many ms.
       controller.enqueue(encoder.encode("retry: 2000\n\n"));
       listen((told) => {

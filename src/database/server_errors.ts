@@ -80,7 +80,12 @@ export function ofServer(
       if (!/recovery is in progress|during recovery/.test(message)) return plain;
       return ["NOT_PRIMARY", `this server is a standby: ${message}`, "Connect to the primary."];
     case "25006":
-      return ["NOT_PRIMARY", `this server is read-only: ${message}`, "Connect to the primary."];
+      // A standby says the same of all its transactions.
+      return [
+        "NOT_PRIMARY",
+        `this transaction is read-only: ${message}`,
+        "Connect to the primary, or begin it READ WRITE.",
+      ];
   }
   return /^(08|57P)/.test(code)
     ? ["UNREACHABLE", message, "The connection is gone; try again."]

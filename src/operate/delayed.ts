@@ -39,7 +39,10 @@ export interface DelayedOptions {
   readonly key?: string;
   /** The maximum number to return, 1 to 10,000. @default {100} */
   readonly limit?: number;
-  /** Go on after the notification with this number, the last one of the page before. */
+  /**
+   * Go on after the notification with this number, the last one of the page before. It is refused if that
+   * one was delivered or cancelled since.
+   */
   readonly after?: number;
 }
 

@@ -198,7 +198,13 @@ export function streams<const Given extends StreamRoute["channels"]>(
   async function read(route: CheckedRoute, start: Start, signal: AbortSignal): Promise<Batch> {
     const edge = source.edgeIfOpen(route.names);
     if (edge !== undefined && typeof start === "object") {
-      await edge.fresh(signal);
+      try {
+        await edge.fresh(signal);
+      } catch (error) {
+        if (edge.reason === undefined || signal.aborted) throw error;
+        // It has just ended, as its last client left a while ago.
+        return await readOnce(source, route.names, start, signal);
+      }
       const next = edge.behind(start.position);
       const steps = next === undefined ? undefined : edge.from(next, 1000);
       if (steps !== undefined) {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import {
+  cancelDelayed,
   connect,
   Consumer,
   delayedNotifications,
@@ -269,6 +270,13 @@ test("delayed notifications are listed by when they are due, page by page", asyn
   assert.deepEqual(await numbers({ channel: "orders", key: "a" }), [2, 4]);
   assert.deepEqual(await numbers({ limit: 2 }), [2, 3]);
   assert.deepEqual(await numbers({ limit: 2, after: 3 }), [1, 4]);
+  assert.deepEqual(await numbers({ limit: 2, after: 4 }), []);
+  assert(await cancelDelayed(db, 3));
+  // Not the first page once more.
+  await assert.rejects(numbers({ limit: 2, after: 3 }), {
+    code: "BAD_OPTION",
+    message: /notification 3 is not delayed .*\. Begin again without it/,
+  });
 });
 
 test("a wrong filter is refused with its value, its reason and its remedy", async ({ url, use }) => {

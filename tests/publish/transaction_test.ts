@@ -28,3 +28,16 @@ test("db.transaction() fails if a statement failed in it, also if the program ca
   assert.equal(behindASavepoint, "published");
   assert.equal((await sql("select from hark.log")).length, 1);
 });
+
+test("publishing in a read-only transaction is refused with how to begin another", async ({ url, use }) => {
+  const db = use(await connect(url));
+  const reading = db.transaction(async (tx) => {
+    await tx.query("set transaction read only");
+    await notify(tx, "orders", { id: 1 });
+  });
+  await assert.rejects(reading, {
+    code: "NOT_PRIMARY",
+    message:
+      /^this transaction is read-only: cannot execute .*\. Connect to the primary, or begin it READ WRITE\.$/,
+  });
+});

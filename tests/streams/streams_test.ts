@@ -143,6 +143,40 @@ test("on a busy channel, a client learns soon where the log ends, and for few st
   await publishing;
 });
 
+test("a page is given although the reader that it asks ends just then", async (context) => {
+  const { hostname, port } = new URL(context.url);
+  const proxy = context.use(cutProxy(Number(port || 5432), hostname));
+  const db = context.use(await connect(proxy.through(context.url)));
+  // A reader goes on for 10 s after its last client.
+  const { setTimeout } = globalThis;
+  const lingers: (() => void)[] = [];
+  globalThis.setTimeout = ((call: () => void, ms?: number) => {
+    if (ms !== 10_000) return setTimeout(call, ms);
+    lingers.push(call);
+    return undefined;
+  }) as typeof setTimeout;
+  context.use({ [Symbol.dispose]: () => void (globalThis.setTimeout = setTimeout) });
+  let ends = false;
+  const { url } = context.use(
+    serve(db, { channels: "c", longPoll: 1 }, 0, async (handle, request) => {
+      if (ends) proxy.silence();
+      const response = handle(request);
+      if (ends) {
+        await new Promise((resolve) => setTimeout(resolve, 0)); // until it asks the reader
+        for (const linger of lingers) linger();
+        proxy.resume();
+      }
+      return await response;
+    }),
+  );
+  const offset = next(await fetch(`${url}?offset=now&live=long-poll`));
+  await publish(db, 1, 1);
+  ends = true;
+  const page = await fetch(`${url}?offset=${offset}`);
+  assert.equal(lingers.length, 1);
+  assert.deepEqual([page.status, await page.json()], [200, [1]]);
+});
+
 test("a page has an ETag, and is not sent twice", async (context) => {
   const db = context.use(await connect(context.url));
   const { url } = context.use(serve(db, { channels: "c", cache: "public" }));

@@ -171,7 +171,7 @@ const operating = [
   "select * from hark.notification(1)",
   "select * from hark.verdicts(1)",
   "select * from hark.log_channels(1, 9, '2020-01-01', '2100-01-01', 10)",
-  "select * from hark.delayed_notifications('c', 'k', 10, 1)",
+  "select * from hark.delayed_notifications('c', 'k', 10, null)",
   "select * from hark.replay_ids('o', array[1, 2])",
   `select * from hark.delete_notifications('a test', null, 'c', 'none', '{}', 'x', 1, 9, '2020-01-01', '2100-01-01')`,
   "select * from hark.delete_notifications('a test', array[99])",
@@ -201,7 +201,7 @@ const observing = [
   "select * from hark.notifications_in_outline(array['c'], 'k', null, null, 1, 9, '2020-01-01', '2100-01-01', false, 10)",
   "select * from hark.notification_in_outline(1)",
   "select * from hark.dead_in_outline('o', 'c', 'k', 'x', 1, 9, '2020-01-01', '2100-01-01', 10, 0, array[1])",
-  "select * from hark.delayed_in_outline('c', 'k', 10, 1)",
+  "select * from hark.delayed_in_outline('c', 'k', 10, null)",
   "select * from hark.schedules_in_outline()",
   "select hark.sees_contents()",
 ];
