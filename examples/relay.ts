@@ -1,14 +1,14 @@
 /**
  * Publishes what is committed in PostgreSQL to a stream of NATS JetStream.
  *
- *     deno run --allow-net --allow-env examples/relay.ts
+ *     DATABASE_URL=postgres://… deno run --allow-net --allow-env examples/relay.ts
  *
  * It needs a NATS server: `nats-server -js`.
  *
  * @module
  */
 
-import { connect, notify } from "@hark/postgres";
+import { connect, migrate, notify } from "@hark/postgres";
 import { jetStream, relay } from "@hark/postgres/relay";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect as connectNats } from "@nats-io/transport-node";
@@ -21,6 +21,7 @@ const streams = (await jetstreamManager(nats)).streams;
 await streams.add({ name: "HARK_EXAMPLE", subjects: ["shop.>"], max_msgs: 1_000 });
 
 await using db = await connect(Deno.env.get("DATABASE_URL"));
+await migrate(db);
 await notify(db, "orders", { id: 42, total: 10 }, { key: "order-42" });
 await notify(db, "orders", { id: 42, paid: true }, { key: "order-42" });
 

@@ -2,7 +2,7 @@
  * Typed channels. What is published is checked first. What is handled is what the schema makes of it:
  * dates and sets. Payloads of an older version are upgraded, those of SQL too.
  *
- *     DATABASE_URL=postgres://… deno run -P=example examples/typed.ts
+ *     DATABASE_URL=postgres://… deno run -P=example --lock=dev.lock examples/typed.ts
  */
 import { connect, Consumer, type HarkError, migrate, on } from "@hark/postgres";
 import { paid, refunded } from "./channels.ts";

@@ -45,7 +45,7 @@ function open(): void {
     // The browser gives up at an answer that is no stream: a login that has ended, a proxy without a server.
     if (events?.readyState !== EventSource.CLOSED) return;
     close();
-    setTimeout(open, 5000);
+    setTimeout(open, 2000);
   });
 }
 

@@ -80,6 +80,9 @@ begin
       null; -- try the next segment
     end;
   end loop;
+exception when lock_not_available then
+  -- Another session makes, empties or drops a segment, which cannot even be looked at.
+  return;
 end
 $$;
 comment on function hark.empty_segment(timestamptz, boolean) is

@@ -249,7 +249,8 @@ begin
       select p.made, p.last is null into published, done from hark.snapshot_page(w, rows_now) p;
       perform set_config('lock_timeout', before, true);
       exit;
-    exception when lock_not_available or deadlock_detected then
+    -- serialization_failure: a row was moved to another partition while the page waited for it.
+    exception when lock_not_available or deadlock_detected or serialization_failure then
       exit when rows_now = 1; -- that row is locked: nothing was published, the caller goes on
       rows_now := greatest(rows_now / 10, 1);
     end;

@@ -37,7 +37,9 @@ async function read(file: string): Promise<string> {
   } catch (error) {
     return refuse(
       `--credentials ${file} cannot be read: ${(error as Error).message}`,
-      "Check the path.",
+      error instanceof Deno.errors.NotCapable
+        ? `Give the right to read it: --allow-read=${file}`
+        : "Check the path.",
     );
   }
 }

@@ -108,7 +108,9 @@ function ofConnection(error: unknown, message: string): Translation | undefined 
     return [
       "UNREACHABLE",
       message,
-      "Give --allow-net for the database's host, and --allow-env=PG* or --ignore-env.",
+      message.includes("read access to")
+        ? "Give --allow-read for the files that sslrootcert, sslcert and sslkey of the URL name."
+        : "Give --allow-net for the database's host, and --allow-env=PG* or --ignore-env.",
     ];
   }
   if (

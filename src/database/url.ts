@@ -235,6 +235,11 @@ export function placeOf(url: string): Place {
   };
 }
 
+/** A URL that {@linkcode databaseUrl} took, with another database. */
+export function withDatabase(url: string, name: string): string {
+  return url.replace(/^(\w+:\/\/[^/?#]*)[^?#]*/, `$1/${name}`);
+}
+
 /** A text without the passwords of URLs and of settings in it. */
 export function withoutSecrets(text: string): string {
   return text

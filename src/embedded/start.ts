@@ -123,9 +123,18 @@ async function start(options: EmbeddedOptions): Promise<EmbeddedServer> {
 
 /** Starts the server of a data folder, whether or not the folder exists. */
 async function startAt(dataDir: string, options: EmbeddedOptions): Promise<EmbeddedServer> {
-  const server = await prepare(dataDir, options);
-  await server.start();
-  return server;
+  return await started(await prepare(dataDir, options), options);
+}
+
+/** Starts a server. One that is ephemeral leaves nothing behind if it does not start. */
+async function started(server: Server, { ephemeral }: EmbeddedOptions): Promise<Server> {
+  try {
+    await server.start();
+    return server;
+  } catch (error) {
+    if (ephemeral === true) await server[Symbol.asyncDispose]().catch(() => {});
+    throw error;
+  }
 }
 
 /** Creates a folder for an ephemeral server, after removing the folders of dead processes. */
@@ -146,13 +155,7 @@ async function startInNewFolder(
     server = await prepare(dataDir, options, copyOf);
     await server.use();
   }
-  try {
-    await server.start();
-    return server;
-  } catch (error) {
-    await server[Symbol.asyncDispose]().catch(() => {});
-    throw error;
-  }
+  return await started(server, options);
 }
 
 /** Stops and removes ephemeral servers whose processes were killed. */

@@ -112,7 +112,7 @@ const ofDatabase = {
   ),
   "hark.server.notify_queue.usage": gauge("1", "The used share of the server's NOTIFY queue."),
   "hark.server.horizon.age": gauge("s", "The age of the server's oldest open transaction."),
-  "hark.delayed.due": gauge("{message}", "Delayed notifications that are overdue."),
+  "hark.delayed.due": gauge("{message}", "Delayed notifications that have been due for 10 s."),
 } as const satisfies Readonly<Record<string, Metric>>;
 
 /** Every metric, by its name. */

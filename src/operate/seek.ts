@@ -91,7 +91,8 @@ export interface Replay {
  * Has a consumer handle again a range of notifications that it has already passed. They are
  * delivered alongside new notifications, and the consumer's position does not move.
  *
- * Notifications in the range that the consumer has not passed are delivered once, in their turn.
+ * Notifications in the range that the consumer has not passed are delivered once, in their turn. What it has
+ * handled while an earlier one is still in hand is not passed, and is not handled again.
  * Notifications that already wait for a retry are not added a second time. The workers replay the
  * range step by step, each key in order. {@linkcode cleanup} keeps notifications until they are
  * replayed. Returns the replay's number and size, or null if the log has nothing in the range.

@@ -9,7 +9,8 @@ import type { Notification } from "../consume/notification.ts";
 import { subscribe } from "../consume/subscribe.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf } from "../database/translate.ts";
-import { consumerDetails, consumers } from "../operate/consumers.ts";
+import { consumers } from "../operate/consumers.ts";
+import { timeAgo } from "../operate/holding.ts";
 import { messageId } from "./message.ts";
 import type { RelayOptions } from "./options.ts";
 import type { OpenSink } from "./sink.ts";
@@ -51,10 +52,13 @@ export async function* previews(
   }
 }
 
-/** When the oldest notification was published that a relay has to read: null if there is none. */
+/**
+ * When the oldest notification was published that a relay has to read: null if there is none. Of a long
+ * backlog in which none was found, a time before it.
+ */
 async function oldestUnread(db: Queryable, id: string): Promise<Date | null | undefined> {
-  if (!(await consumers(db)).some((one) => one.consumer === id)) return undefined;
-  const { partitionList } = await consumerDetails(db, id);
-  const times = partitionList.flatMap(({ oldestUnread: at }) => at === null ? [] : [at.getTime()]);
-  return times.length === 0 ? null : new Date(Math.min(...times));
+  const one = (await consumers(db)).find(({ consumer }) => consumer === id);
+  if (one === undefined) return undefined;
+  if (one.oldestUnread !== null || !one.unreadCapped) return one.oldestUnread;
+  return await timeAgo(db, one.lagSeconds * 1000 + 1000);
 }

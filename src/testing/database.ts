@@ -8,6 +8,7 @@ import { bad, knownOptions } from "../check.ts";
 import { connect } from "../database/database.ts";
 import { ownVariable } from "../database/environment.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { urlIn, withDatabase } from "../database/url.ts";
 import type { Duration } from "../duration.ts";
 import { migrate } from "../schema/migrate.ts";
 import { Time } from "./advance.ts";
@@ -17,9 +18,10 @@ import { startWithSchema } from "./template.ts";
 /** Where the database of a test is. */
 export interface TestDatabaseOptions {
   /**
-   * The server, `postgres://user:password@host:port/database`. The test gets a database of its own
-   * there, and the named one is only connected to. False: inside the process, whatever DATABASE_URL
-   * says. Without it: DATABASE_URL if that is set and may be read, else inside the process.
+   * The server, `postgres://user:password@host:port/database` or another URL of `connect`. The test
+   * gets a database of its own there, and the named one is only connected to. False: inside the
+   * process, whatever DATABASE_URL says. Without it: DATABASE_URL if that is set and may be read, else
+   * inside the process.
    */
   readonly url?: string | false;
   /**
@@ -107,11 +109,8 @@ function extended(database: PGliteDatabase): TestDatabase {
   });
 }
 
-async function onServer(server: string): Promise<TestDatabase> {
-  const place = URL.parse(server);
-  if (place === null) {
-    bad("url", "text that is no URL", "Give postgres://user:password@host:port/database.");
-  }
+async function onServer(given: string): Promise<TestDatabase> {
+  const server = urlIn("url", given);
   const name = `hark_test_${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`;
   const onMain = async (sql: string) => {
     await using main = await connect(server);
@@ -119,9 +118,9 @@ async function onServer(server: string): Promise<TestDatabase> {
   };
   await onMain(`create database ${name}`);
   const drop = () => onMain(`drop database if exists ${name} with (force)`);
-  place.pathname = `/${name}`;
+  const url = withDatabase(server, name);
   try {
-    const database = await connect(place.href);
+    const database = await connect(url);
     try {
       await migrate(database);
     } catch (error) {
@@ -131,7 +130,7 @@ async function onServer(server: string): Promise<TestDatabase> {
     const clock = new Time(database);
     const dispose = database[Symbol.asyncDispose].bind(database);
     return Object.assign(database, {
-      url: place.href,
+      url,
       exec: (sql: string) => database.query(sql),
       advance: (time: Duration) => clock.advance(time),
       async [Symbol.asyncDispose]() {

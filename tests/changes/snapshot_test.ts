@@ -9,7 +9,7 @@ import {
   watched,
   watches,
 } from "../../mod.ts";
-import { test, type TestContext } from "../harness/mod.ts";
+import { test, type TestContext, waitsFor } from "../harness/mod.ts";
 
 const things = watched<{ id: number; name: string }, "id">("public.things");
 
@@ -230,4 +230,28 @@ test("a row that another session holds does not fail the snapshot, which waits f
     }),
   }).drain();
   assert.deepEqual(told3, ["held", "held"], "as an update, then as it is");
+});
+
+test("a snapshot goes on beside writers that move rows to another partition", async (c) => {
+  await c.sql(
+    `create table orders (id integer, status text, primary key (id, status)) partition by list (status);
+    create table orders_open partition of orders for values in ('open');
+    create table orders_done partition of orders for values in ('done');
+    insert into orders select n, 'open' from generate_series(1, 3) n`,
+  );
+  await c.sql("select hark.watch('orders', snapshot => true)");
+  const writer = await c.client();
+  await writer.query("begin; update orders set status = 'done' where id = 2");
+  const taker = await c.client();
+  const taking = taker.query("select * from hark.snapshot('orders')");
+  await waitsFor(writer, "hark.snapshot");
+  await writer.query("commit");
+  let { rows: [page] } = await taking;
+  while (!page.done) {
+    ({ rows: [page] } = await taker.query("select * from hark.snapshot('orders')"));
+  }
+  const rows = await c.sql(
+    "select distinct payload -> 'new' ->> 'id' as id from hark.log where payload ->> 'action' = 'SNAPSHOT' order by 1",
+  );
+  assert.deepEqual(rows.map(({ id }) => id), ["1", "2", "3"]);
 });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import config from "../../deno.json" with { type: "json" };
 import { compileArgs } from "../compile.ts";
 import { PROJECT, scratch, spawn } from "../harness/mod.ts";
 
@@ -27,18 +28,43 @@ async function compiled(path: string): Promise<{ listing: string; embedded: stri
   return { listing: stderr, embedded: new TextDecoder("latin1").decode(bytes) };
 }
 
+/** What Deno's table of embedded files has. */
+type Embedded =
+  | { readonly File: { readonly n: string } }
+  | { readonly Dir: { readonly n: string; readonly e: readonly Embedded[] } }
+  | { readonly Symlink: unknown };
+
+/** The paths of all embedded files. */
+function pathsIn(embedded: string): string[] {
+  const start = embedded.indexOf('[{"Dir":');
+  let end = start;
+  let depth = 0;
+  do {
+    if ("[{".includes(embedded[end]!)) depth++;
+    if ("]}".includes(embedded[end]!)) depth--;
+    end++;
+  } while (depth > 0);
+  const below = (entry: Embedded): string[] =>
+    "File" in entry
+      ? [entry.File.n]
+      : "Dir" in entry
+      ? entry.Dir.e.flatMap(below).map((path) => `${entry.Dir.n}/${path}`)
+      : [];
+  return JSON.parse(embedded.slice(start, end)).flatMap(below);
+}
+
 Deno.test("the binary holds a thread's module, what consumers import, and no more", async () => {
   await using folder = await scratch();
   const { listing, embedded } = await compiled(join(folder.path, "hark"));
-  const files = new Set([...embedded.matchAll(/"File":\{"n":"([^"]+)"/g)].map(([, name]) => name));
-  for (const file of ["cli.ts", "mod.ts", "thread.ts", "watched.ts", "sql.json"]) {
-    assert(files.has(file), `${file} is not embedded: ${listing}`);
-  }
+  const files = new Set(pathsIn(embedded));
+  const exported = Object.values(config.exports).map((path) => path.replace("./", ""));
+  const needed = [...exported, "src/cli/listen/thread.ts", "src/schema/sql.json"];
+  assert.deepEqual(needed.filter((file) => !files.has(file)), [], listing);
   for (const name of ["@electric-sql", "graphile-worker", "pg-boss", "@types", "dev.lock"]) {
     assert(!listing.includes(name), `${name} is embedded: ${listing}`);
   }
   const megabytes = Number(/^Files: ([\d.]+)MB$/m.exec(listing)?.[1]);
-  assert(megabytes < 12, `${megabytes} MB of files are embedded`);
+  assert(megabytes < 14, `${megabytes} MB of files are embedded`);
 
   const permissions = /"permissions":\{[^}]*\}/.exec(embedded)?.[0] ?? "";
   assert.match(permissions, /"allow_write":\["\.hark",/);

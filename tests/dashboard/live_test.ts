@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { connect, type Database } from "../../mod.ts";
 import { dashboard, type DashboardOptions, type Visitor } from "../../src/dashboard/mod.ts";
-import { test, within } from "../harness/mod.ts";
+import { test, until, within } from "../harness/mod.ts";
+import { Chromium, chromiumPath } from "./_support/chromium.ts";
+import { Page } from "./_support/page.ts";
+import { serve } from "./_support/serve.ts";
 
 const ada: Visitor = { name: "ada", role: "operate" };
 
@@ -48,4 +51,26 @@ test("a visitor who has lost all rights sees an open page for its lifetime at mo
   assert.equal(again.status, 403);
   await again.body?.cancel();
   await within(server.shutdown());
+});
+
+test("an open page is live again when the visitor is let in again", {
+  ignore: chromiumPath === undefined,
+}, async ({ url, use }) => {
+  const db = use(await connect(url));
+  let isIn = true;
+  let refused = 0;
+  const authorize = () => {
+    if (isIn) return ada;
+    refused++;
+    return null;
+  };
+  const { origin } = use(serve(db, { authorize, lifetime: 1000 }));
+  const page = use(await Page.open(use(await Chromium.start())));
+  await page.goto(`${origin}/consumers`);
+  await page.says("live", "#live");
+  isIn = false;
+  await until(() => refused > 0);
+  await page.says("no connection", "#live");
+  isIn = true;
+  await page.says("live", "#live");
 });

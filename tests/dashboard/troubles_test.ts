@@ -162,7 +162,7 @@ test(
         async () => {
           await setRetention(db, "30d");
           await sql(
-            "update hark.retention set set_at = now() - interval '1 day', applied_at = null, next_at = now() + interval '1 day'",
+            "update hark.retention set set_at = now() - interval '1 day', applied_at = null, next_at = now() + interval '50 seconds'",
           );
         },
         /no worker applies the retention/i,

@@ -50,6 +50,14 @@ Deno.test("a stopped server starts again on the same port", async () => {
   }
 });
 
+Deno.test("an ephemeral server that does not start leaves its place free for the next one", async () => {
+  await using folder = await scratch();
+  const dataDir = join(folder.path, "data");
+  const options = { dataDir, ephemeral: true, settings: { work_mem: "none" } };
+  await fails(options, "EMBEDDED", /work_mem/);
+  await fails(options, "EMBEDDED", /work_mem/);
+});
+
 Deno.test("a second terminal finds the server while it runs", async () => {
   await using folder = await scratch();
   const dataDir = join(folder.path, "data");

@@ -37,20 +37,28 @@ export const natsServer: string | undefined = places.find((path) => {
   }
 });
 
-async function answers(url: string): Promise<boolean> {
+/** Why tests cannot use the server of a URL; undefined if they can. */
+export async function unfit(url: string): Promise<string | undefined> {
   const { hostname, port } = new URL(url);
   try {
-    (await Deno.connect({ hostname, port: Number(port) || 4222 })).close();
-    return true;
+    using connection = await Deno.connect({ hostname, port: Number(port) || 4222 });
+    // A server says first what it has.
+    let info = "";
+    for await (const text of connection.readable.pipeThrough(new TextDecoderStream())) {
+      info += text;
+      if (info.includes("\n")) break;
+    }
+    return /"jetstream":true/.test(info) ? undefined : `the server at ${url} has no JetStream`;
   } catch (error) {
-    if (error instanceof Deno.errors.ConnectionRefused) return false;
+    if (error instanceof Deno.errors.ConnectionRefused) return `no server answers at ${url}`;
     throw error;
   }
 }
 
-/** Whether a server runs. */
-export const natsRuns: boolean = await answers(natsUrl);
-if (!natsRuns) console.log(`Tests with NATS are left out: no server answers at ${natsUrl}.`);
+const reason = await unfit(natsUrl);
+if (reason !== undefined) console.log(`Tests with NATS are left out: ${reason}.`);
+/** Whether a server with JetStream runs. */
+export const natsRuns: boolean = reason === undefined;
 if (natsServer === undefined) {
   console.log(`Tests that kill NATS are left out: there is no ${places.join(", ")}.`);
 }
@@ -236,7 +244,10 @@ export class OwnNats implements AsyncDisposable {
       stdout: "null",
       stderr: "null",
     }).spawn();
-    await until(() => answers(this.url), { deadline: 10_000, what: "nats-server to answer" });
+    await until(async () => await unfit(this.url) === undefined, {
+      deadline: 10_000,
+      what: "nats-server to answer",
+    });
   }
 
   /** Ends it as a crash would. */

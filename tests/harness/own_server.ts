@@ -58,8 +58,16 @@ export class OwnServer implements EmbeddedServer {
     return this.#server.pid;
   }
   /** Starts it again. */
-  start(): Promise<void> {
-    return this.#server.start();
+  async start(): Promise<void> {
+    for (let attempt = 1;; attempt++) {
+      try {
+        return await this.#server.start();
+      } catch (error) {
+        // Another test that looks for a free port has it for a moment.
+        if (attempt === 5 || !/ is taken/.test(String(error))) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 200 * attempt));
+      }
+    }
   }
   /** Stops it. */
   stop(mode?: StopMode): Promise<void> {

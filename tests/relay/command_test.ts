@@ -137,3 +137,17 @@ test("hark relay and hark inbox say at a signal that they have stopped", async (
     assert.match(stderr, /^stopped; progress is stored$/m);
   }
 });
+
+test("a dry run finds what a relay far behind on a rare channel has to publish", async ({ url, sql }) => {
+  await using nats = await Nats.open();
+  const stream = await nats.stream();
+  const relay = ["relay", "out", "--stream", stream, "--channels", "orders", "--nats", natsUrl];
+  const run = (...more: string[]) =>
+    ran([...relay, "--subject", `${stream}.{channel}`, ...more], { url });
+  assert.equal((await run("--drain")).code, 0);
+  await sql("select hark.notify('often')");
+  await sql("select setval('hark.log_id_seq', 2000000)");
+  await sql("select hark.notify('orders')");
+  await sql("update hark.log set created_at = now() - interval '1 hour'");
+  assert.match((await run("--dry-run")).stdout, /^#2000001 orders: /);
+});

@@ -24,7 +24,7 @@ const defaults: readonly [Settings, LifeOptions?][] = [
   [{ default_transaction_read_only: "on" }, { writes: false }],
   // The user's own sessions run nothing under these: on a slow machine that takes any time.
   [
-    { statement_timeout: `${patient(250)}ms`, idle_session_timeout: `${patient(100)}ms` },
+    { statement_timeout: `${patient(250)}ms`, idle_session_timeout: `${patient(250)}ms` },
     { writes: false, installs: false, longest: patient(250) + 50 },
   ],
   [{ session_replication_role: "replica" }, { triggers: false }],

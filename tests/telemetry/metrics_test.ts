@@ -145,6 +145,21 @@ test("one process of all reports how the database is, and another takes its plac
   await hung.query("rollback");
 });
 
+test("a delayed notification that a worker is about to deliver is not counted as overdue", async ({ admin, sql }) => {
+  for (const channel of ["now", "late"]) await notify(admin, channel, {}, { delay: "1h" });
+  const overdue = async () =>
+    (await sql("select hark.measure(gen_random_uuid()) ->> 'due' as due"))[0].due;
+  assert.equal(await overdue(), "0");
+  await sql("update hark.delayed set deliver_at = now() - interval '2 s'");
+  await sql("update hark.reporter set until = now()");
+  assert.equal(await overdue(), "0");
+  await sql(
+    "update hark.delayed set deliver_at = now() - interval '11 s' where channel = 'late'",
+  );
+  await sql("update hark.reporter set until = now()");
+  assert.equal(await overdue(), "1");
+});
+
 test("a worker is ready while it serves or stands by, and alive while its loop turns", async ({ url, use }) => {
   using ask = monitor();
   assert.deepEqual(await probe(ask, "/readyz"), {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { PGlite } from "npm:@electric-sql/pglite@0.5.16";
 import {
   channel,
+  connect,
   Consumer,
   type ConsumerOptions,
   type HandlerContext,
@@ -286,7 +287,7 @@ Deno.test("a handler's context is made without a consumer, and notes what a batc
 Deno.test("what cannot be a test's database is refused, with a remedy", async () => {
   const wrong: [unknown, RegExp][] = [
     [{ url: 5 }, /^url is 5/],
-    [{ url: "no url" }, /^url is "text that is no URL"/],
+    [{ url: "no url" }, /^url: the database URL is not a URL/],
     [{ url: false, PGlite: {} }, /^PGlite is/],
     [{ pglite: PGlite }, /no option "pglite"/],
   ];
@@ -312,6 +313,17 @@ Deno.test("a database on a server is dropped at the end", async () => {
   assert.equal(await there(), 1);
   await db[Symbol.asyncDispose]();
   assert.equal(await there(), 0);
+});
+
+Deno.test("a database on a server takes the URL that connect takes, with the host as a parameter", async () => {
+  const { username, password, host, pathname } = new URL(serverUrl());
+  const [name, port = "5432"] = host.split(":");
+  await using db = await testDatabase({
+    url: `postgres://${username}:${password}@${pathname}?host=${name}&port=${port}`,
+  });
+  await notify(db, "c", 1);
+  await using same = await connect(db.url);
+  assert.equal((await same.query("select from hark.log")).rows.length, 1);
 });
 
 Deno.test("a database inside the process starts from what an earlier run has kept, and without that", async () => {

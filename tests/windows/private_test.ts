@@ -83,6 +83,12 @@ test("a look stores nothing, and says when a mark is to be stored", async ({ sql
     const [{ wants }] = await sql("select hark.wants_cut(hark.look()) as wants");
     return wants;
   };
+  // Of a mark that is young. On a slow machine it may be too old by the time that it is asked.
+  const wantsNone = () =>
+    until(async () => {
+      await sql("update hark.marks set taken_at = clock_timestamp()");
+      return !await wants();
+    }, { what: "a young mark to be enough" });
   const count = async () => (await sql("select count(*)::int as count from hark.marks"))[0]!.count;
   await sql("select hark.notify('c')");
   // Transactions of others on the server may end in between, and then there is more to say.
@@ -96,14 +102,14 @@ test("a look stores nothing, and says when a mark is to be stored", async ({ sql
   assert.ok(Number(numberOf(first)) < 0);
   assert.notEqual(numberOf(first), numberOf(second));
   assert.equal(await count(), before);
-  await sql("update hark.marks set taken_at = clock_timestamp() + interval '1 minute'");
-  assert.equal(await wants(), false);
+  await wantsNone();
   await sql("update hark.marks set taken_at = clock_timestamp() - interval '1 minute'");
   assert.equal(await wants(), true, "after a second");
-  await sql("select hark.cut()");
   await sql("update hark.marks set taken_at = clock_timestamp() + interval '1 minute'");
+  assert.equal(await wants(), true, "after the clock went back");
+  await sql("select hark.cut()");
   await sql("select hark.notify('c') from generate_series(1, 190)");
-  assert.equal(await wants(), false);
+  await wantsNone();
   await sql("select hark.notify('c') from generate_series(1, 20)");
   assert.equal(await wants(), true, "after 200 ids");
 });

@@ -8,6 +8,7 @@ import { connectionsOf } from "../../database/database.ts";
 import { lent, type Queryable } from "../../database/queryable.ts";
 import type { Session } from "../../database/session.ts";
 import { reset } from "../../database/settings.ts";
+import { sqlState } from "../../database/driver_error.ts";
 import { translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
 import type { OwnedPartition } from "../state/partition.ts";
@@ -35,6 +36,9 @@ class Transaction implements Queryable {
   readonly #inner: Queryable;
   readonly [lent] = true;
   over = false;
+  /** How many queries of the handler run. */
+  #running = 0;
+  #touching: Promise<unknown> | undefined;
 
   constructor(inner: Queryable) {
     this.#inner = inner;
@@ -46,7 +50,28 @@ class Transaction implements Queryable {
         remedy: "Await every query before the handler returns.",
       });
     }
-    return await translated(() => outside(() => this.#inner.query(text, values)));
+    await this.#touching;
+    this.#running++;
+    try {
+      return await translated(() => outside(() => this.#inner.query(text, values)));
+    } finally {
+      this.#running--;
+    }
+  }
+
+  /** Keeps the server from ending the transaction because it is idle. */
+  touch(): void {
+    if (this.over || this.#running > 0 || this.#touching !== undefined) return;
+    // If it fails, so does the next query, or the commit. In a failed transaction it fails as well.
+    this.#touching = outside(() => this.#inner.query("select")).catch(() => {}).finally(() => {
+      this.#touching = undefined;
+    });
+  }
+
+  /** Ends it. */
+  async end(): Promise<void> {
+    this.over = true;
+    await this.#touching;
   }
 }
 
@@ -67,16 +92,27 @@ export function requireTransactions(db: Queryable): void {
   );
 }
 
-/** Runs the handler's part of a transaction. Returns the entries that are handled. */
+/**
+ * Runs the handler's part of a transaction. Returns the entries that are handled.
+ *
+ * The server ends a transaction that is idle for as long as a lease, so that no frozen worker holds up its
+ * successor. So it is touched while the handler does something else and the worker owns the partitions.
+ */
 async function handle(
   inner: Queryable,
+  held: readonly OwnedPartition[],
+  lease: number,
   work: (tx: Queryable) => Promise<readonly Entry[]>,
 ): Promise<readonly Entry[]> {
   const tx = new Transaction(inner);
+  const timer = setInterval(() => {
+    if (!held.some(({ signal }) => signal.aborted)) tx.touch();
+  }, lease / 4);
   try {
     return await work(tx);
   } finally {
-    tx.over = true;
+    clearInterval(timer);
+    await tx.end();
   }
 }
 
@@ -107,9 +143,10 @@ export class Transactions {
     work: (tx: Queryable) => Promise<readonly Entry[]>,
   ): Promise<void> {
     const connections = connectionsOf(this.#db);
+    const { consumer, owner, lease } = this.#identity;
     if (connections === undefined) {
       const db = this.#db as Transacting;
-      const { consumer, owner, lease } = this.#identity;
+      let isFinished = false;
       await outside(() =>
         db.transaction(async (inner) => {
           const { rows: [before] } = await translated(() =>
@@ -121,6 +158,8 @@ export class Transactions {
           );
           const done = await handle(
             inner,
+            held,
+            lease,
             (tx) =>
               inTransactionOf(db, consumer, { tx: inner, pid: Number(before.pid) }, () => work(tx)),
           );
@@ -130,8 +169,12 @@ export class Transactions {
             await inner.query("select set_config('role', $1::text, false)", [before.role]);
             await inner.query(this.#finish(held, done));
           });
+          isFinished = true;
         })
-      );
+      ).catch((error) => {
+        // The server has not refused the commit: it may have carried it out.
+        throw isFinished && sqlState(error) === undefined ? new Unsure(error) : error;
+      });
       return;
     }
     const pool = connections.handlerSessions;
@@ -143,7 +186,9 @@ export class Transactions {
     let committing = false;
     try {
       await session.query(this.#begin(session, pool.wasUsed(session)));
-      const done = await handle(session, work);
+      const done = await handle(session, held, lease, work);
+      // The commit is not sent, so nothing is committed.
+      if (!session.alive) throw await session.ended;
       committing = true;
       await session.query(
         `${deferred}; reset session authorization; reset role${session.setUp.locals}; ${
