@@ -71,6 +71,8 @@ class Measuring {
    */
   async look(isAwake: boolean): Promise<Measured | null | undefined> {
     const now = performance.now();
+    // The time asleep is no interval between two questions. It would hold the place of the reporter for as long.
+    if (!isAwake) this.#askedAt = undefined;
     if (isAwake && (this.#last === undefined || now - this.#last.at >= freshTime)) {
       this.#asking ??= this.#ask(now).finally(() => this.#asking = undefined);
       const over = new AbortController();
