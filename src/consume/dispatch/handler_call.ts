@@ -211,8 +211,9 @@ class PlainContext implements HandlerContext {
   }
 
   get signal(): AbortSignal {
-    if (this.#hasEnded && this.#own === undefined) return this.#longer;
-    return (this.#own ??= new Joined(this.#longer)).signal;
+    const own = this.#own ??= new Joined(this.#longer);
+    if (this.#hasEnded) own[Symbol.dispose]();
+    return own.signal;
   }
 
   get tx(): Queryable {
