@@ -178,7 +178,10 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select g.ctid, r.oid, r.rolname::text, g.kind
   from hark.grants g cross join pg_control_system() s
-  join pg_roles r on case when g.server = s.system_identifier then r.oid = g.role else r.rolname = g.role_name end
+  -- pg_upgrade keeps the numbers of roles, and makes another server of it.
+  join pg_roles r on case
+    when g.server = s.system_identifier or not exists (select from pg_roles n where n.rolname = g.role_name)
+    then r.oid = g.role else r.rolname = g.role_name end
 $$;
 
 -- Grants each role what its kind of rights has in this version. What a plain REVOKE removed since stays

@@ -185,6 +185,14 @@ test("a role that was renamed, or restored from a dump, keeps its right through 
     await context.sql(`alter role ${app.name} rename to ${other.name}`);
     await context.sql(`alter role ${app.name}_old rename to ${app.name}`);
   }
+  // After a rename and pg_upgrade, the number is the only one to go by.
+  await context.sql(`alter role ${app.name} rename to ${app.name}_old`);
+  try {
+    await context.sql("update hark.grants set server = 1");
+    assert.equal(await added(`${app.name}_old`), true);
+  } finally {
+    await context.sql(`alter role ${app.name}_old rename to ${app.name}`);
+  }
   await context.sql("select hark.renew_grants()");
   // On another server roles have other numbers.
   await context.sql(
