@@ -18,6 +18,9 @@ const words = place?.querySelector(".words");
 const button = place?.querySelector("button") ?? undefined;
 let events: EventSource | undefined;
 let isPaused = false;
+/** How long to wait after an answer that is no stream, in milliseconds. */
+const waits = { first: 2000, last: 60_000 };
+let wait = waits.first;
 
 /** Says how current the page is. */
 function say(state: "on" | "off" | "lost", text: string): void {
@@ -32,6 +35,7 @@ function open(): void {
   events.addEventListener("look", ({ data }) => {
     const { at, regions } = JSON.parse(data) as { at: number; regions: [string, string][] };
     setClock(at);
+    wait = waits.first;
     for (const [id, text] of regions) {
       const region = document.getElementById(id);
       if (region !== null) morph(region, text);
@@ -41,11 +45,15 @@ function open(): void {
   });
   events.addEventListener("trouble", ({ data }) => say("lost", JSON.parse(data).text));
   events.addEventListener("error", () => {
-    say("lost", "no connection, trying again");
+    if (events?.readyState !== EventSource.CLOSED) {
+      say("lost", "no connection, trying again");
+      return;
+    }
     // The browser gives up at an answer that is no stream: a login that has ended, a proxy without a server.
-    if (events?.readyState !== EventSource.CLOSED) return;
+    say("lost", "refused, trying again");
     close();
-    setTimeout(open, 2000);
+    setTimeout(open, wait);
+    wait = Math.min(2 * wait, waits.last);
   });
 }
 

@@ -70,7 +70,7 @@ test("an open page is live again when the visitor is let in again", {
   await page.says("live", "#live");
   isIn = false;
   await until(() => refused > 0);
-  await page.says("no connection", "#live");
+  await page.says("refused", "#live");
   isIn = true;
   await page.says("live", "#live");
 });
