@@ -211,6 +211,10 @@ class OpenPostgres implements OpenSink {
         resolve({ place: Number(rows[i].id), duplicate: rows[i].is_duplicate === true })
       );
     } catch (error) {
+      if (this.#barren > 0 && !isAway(error)) {
+        this.#barren = 0;
+        this.#parts.setting.trouble(undefined);
+      }
       if (sent.length > 1 && !isAway(error)) {
         // One of them is not to be stored there: the others are not to blame.
         for (const one of sent) await this.#publishSome([one]);
