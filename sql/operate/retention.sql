@@ -81,7 +81,7 @@ begin
     end;
   end loop;
 exception when lock_not_available then
-  -- Another session makes, empties or drops a segment, which cannot even be looked at.
+  -- Another session makes, empties or drops a segment: which segments there are cannot be asked.
   return;
 end
 $$;

@@ -81,15 +81,14 @@ test("of a segment that is not wholly old up to 50,000 go one by one; more stay,
   }]);
 });
 
-test("a segment that another session is about to drop holds up the emptying of none", async (context) => {
+test("a segment that another session is about to drop does not make the emptying fail", async (context) => {
   await publish(context, 1, 5);
   await from(context, 1_000_001);
   await publish(context, 6, 10);
   await from(context, 2_000_001);
   const dropping = await context.client();
   await dropping.query("begin; lock table hark.log_1000000 in access exclusive mode");
-  const emptied = await context.sql("select segment from hark.empty_segment(now(), true)");
-  assert(emptied.length <= 1);
+  assert.deepEqual(await context.sql("select segment from hark.empty_segment(now(), true)"), []);
   await dropping.query("rollback");
   assert.equal((await context.sql("select from hark.empty_segment(now(), true)")).length, 1);
 });
