@@ -55,6 +55,7 @@ async function outage(server: OwnServer, seconds: number): Promise<void> {
   await using reading = new Reading(db, "c", { from: "beginning", pollInterval: NEVER_POLL });
   const publisher = new Publisher(db);
   await running.atLeast(50);
+  await reading.inbox.atLeast(1);
   const since = Date.now();
   await server.stop("fast");
   const before = publisher.committed.length;
@@ -104,6 +105,9 @@ for (
       pageSize: 20,
     });
     const publishers = [1, 1_000_000, 2_000_000, 3_000_000].map((n) => new Publisher(db, n));
+    // A reader that is still starting tells of a lost connection, and ends.
+    await running.consumer.ready;
+    await reading.inbox.atLeast(1);
     for (let round = 1; round <= 3; round++) {
       const sofar = publishers.map((p) => p.committed.length);
       await until(
