@@ -6,11 +6,11 @@
 
 import type { JsMsg } from "@nats-io/jetstream";
 import { bad } from "../check.ts";
-import { Readiness } from "../consume/readiness.ts";
+import { OneRun } from "../consume/one_run.ts";
+import type { Readiness } from "../consume/readiness.ts";
 import type { RunOptions } from "../consume/run_options.ts";
 import type { Database } from "../database/database.ts";
 import { messageOf, translated } from "../database/translate.ts";
-import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import { pause } from "../relay/delivery.ts";
 import { Troubles } from "../relay/troubles.ts";
@@ -36,8 +36,7 @@ export class Inbox {
   readonly #batchSize: number;
   readonly #maxAttempts: number;
   readonly #dedupe: number | undefined;
-  #running: { readonly stop: AbortController; readonly done: Promise<unknown> } | undefined;
-  #ready = new Readiness();
+  readonly #one: OneRun;
   #install = "";
   /** The name under which the database keeps how far the inbox is. */
   readonly id: string;
@@ -47,6 +46,7 @@ export class Inbox {
     if (typeof db?.transaction !== "function") bad("db", db, "Give what connect() gives.");
     const { batchSize, maxAttempts, dedupe } = checkedInbox(options);
     this.id = options.id;
+    this.#one = new OneRun(`inbox "${this.id}"`);
     this.#db = db;
     this.#options = options;
     this.#batchSize = batchSize;
@@ -62,7 +62,7 @@ export class Inbox {
    *   process serves the inbox, and other errors that do not pass by themselves.
    */
   async run(options: RunOptions = {}): Promise<void> {
-    await this.#start(options, false);
+    await this.#one.run((stopping, ready) => this.#run(stopping, ready, false), options.signal);
   }
 
   /**
@@ -71,7 +71,10 @@ export class Inbox {
    * @throws {HarkError} As {@linkcode Inbox.run}.
    */
   async drain(options: RunOptions = {}): Promise<Taken> {
-    return await this.#start(options, true);
+    return await this.#one.run(
+      (stopping, ready) => this.#run(stopping, ready, true),
+      options.signal,
+    );
   }
 
   /**
@@ -79,38 +82,15 @@ export class Inbox {
    * before.
    */
   get ready(): Promise<void> {
-    return this.#ready.promise;
+    return this.#one.ready;
   }
 
   /** Finishes the transaction under way, and ends the run. */
   async stop(): Promise<void> {
-    this.#running?.stop.abort();
-    await this.#running?.done.catch(() => {}); // run() tells its own errors
+    await this.#one.stop();
   }
 
-  async #start({ signal }: RunOptions, drain: boolean): Promise<Taken> {
-    if (this.#running !== undefined) {
-      throw new HarkError("CONFLICT", `inbox "${this.id}" is already running`, {
-        remedy: "Stop it first, or make another one.",
-      });
-    }
-    const stop = new AbortController();
-    const any = AbortSignal.any([stop.signal, ...(signal ? [signal] : [])]);
-    const done = this.#run(any, drain);
-    this.#running = { stop, done };
-    try {
-      return await done;
-    } catch (error) {
-      this.#ready.reject(error);
-      throw error;
-    } finally {
-      this.#ready.stopped(`inbox "${this.id}"`);
-      this.#running = undefined;
-      this.#ready = new Readiness();
-    }
-  }
-
-  async #run(signal: AbortSignal, drain: boolean): Promise<Taken> {
+  async #run(signal: AbortSignal, ready: Readiness, drain: boolean): Promise<Taken> {
     await requireSchema(this.#db);
     const { rows: [row] } = await translated(() =>
       this.#db.query("select install::text as id from hark.relay_place('', null, '', 0)")
@@ -132,7 +112,7 @@ export class Inbox {
         await feed.begin(place);
         troubles.tell(undefined);
         isFirst = false;
-        this.#ready.resolve();
+        ready.resolve();
         while (feed.failure === undefined && !signal.aborted) {
           if (drain && await this.#isDrained(feed, place)) return taken;
           const messages = await feed.next(signal);

@@ -8,7 +8,8 @@ import { orAborted } from "../aborted.ts";
 import { bad } from "../check.ts";
 import { Consumer } from "../consume/consumer.ts";
 import { namesOf } from "../consume/check_options.ts";
-import { Readiness } from "../consume/readiness.ts";
+import { OneRun } from "../consume/one_run.ts";
+import type { Readiness } from "../consume/readiness.ts";
 import type { RunOptions } from "../consume/run_options.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { requireQueryable } from "../database/queryable.ts";
@@ -49,8 +50,7 @@ export class Relay {
   readonly #stopTimeout: number;
   readonly #lease: number;
   #delivery: Pick<Delivery, "handle" | "handleOne"> | undefined;
-  #running: { readonly stop: AbortController; readonly done: Promise<unknown> } | undefined;
-  #ready = new Readiness();
+  readonly #one: OneRun;
   readonly #consumer: Consumer;
   /** The name under which the database keeps the relay's position. */
   readonly id: string;
@@ -69,6 +69,7 @@ export class Relay {
     this.#stopTimeout = stopTimeout;
     this.#lease = lease;
     this.id = options.id;
+    this.#one = new OneRun(`relay "${this.id}"`);
     this.#consumer = new Consumer(db, {
       ...rest,
       stopTimeout: this.#stopTimeout,
@@ -114,13 +115,12 @@ export class Relay {
    * reached or does not fit.
    */
   get ready(): Promise<void> {
-    return this.#ready.promise;
+    return this.#one.ready;
   }
 
   /** Waits for acknowledgements under way, stores the position, closes the target, and ends the run. */
   async stop(): Promise<void> {
-    this.#running?.stop.abort();
-    await this.#running?.done.catch(() => {}); // run() and drain() tell their own errors
+    await this.#one.stop();
   }
 
   /**
@@ -173,29 +173,11 @@ export class Relay {
     return places;
   }
 
-  async #run<T>(
+  #run<T>(
     run: (signal: AbortSignal) => Promise<T>,
     { signal }: RunOptions,
   ): Promise<T | undefined> {
-    if (this.#running !== undefined) {
-      throw new HarkError("CONFLICT", `relay "${this.id}" is already running`, {
-        remedy: "Stop it first, or make another one.",
-      });
-    }
-    if (this.#ready.isSettled) this.#ready = new Readiness();
-    const stop = new AbortController();
-    const stopping = AbortSignal.any([stop.signal, ...(signal ? [signal] : [])]);
-    const done = this.#relay(run, stopping, this.#ready);
-    this.#running = { stop, done };
-    try {
-      return await done;
-    } catch (error) {
-      this.#ready.reject(error);
-      throw error;
-    } finally {
-      this.#ready.stopped(`relay "${this.id}"`);
-      this.#running = undefined;
-    }
+    return this.#one.run((stopping, ready) => this.#relay(run, stopping, ready), signal);
   }
 
   /** Opens the target, and runs the consumer. Gives nothing if it was stopped before. */
