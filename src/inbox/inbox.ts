@@ -6,7 +6,7 @@
 
 import type { JsMsg } from "@nats-io/jetstream";
 import { bad } from "../check.ts";
-import { OneRun } from "../consume/one_run.ts";
+import { OneRun } from "../relay/one_run.ts";
 import type { Readiness } from "../consume/readiness.ts";
 import type { RunOptions } from "../consume/run_options.ts";
 import type { Database } from "../database/database.ts";

@@ -6,7 +6,7 @@
 
 import { Joined } from "../aborted.ts";
 import { HarkError } from "../errors.ts";
-import { Readiness } from "./readiness.ts";
+import { Readiness } from "../consume/readiness.ts";
 
 /** Runs a relay or an inbox, once at a time, until it ends or is stopped. */
 export class OneRun {
