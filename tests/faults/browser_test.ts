@@ -18,7 +18,7 @@ const html = `<!doctype html><title>Live</title><script>
   source.onmessage = ({ data }) => seen.push(JSON.parse(data));
 </script>`;
 
-function served(db: Database, port = 0): Served {
+function served(db: Database, port?: number): Served {
   return serve(
     db,
     { channels: "c", retry: 50, heartbeat: 500 },

@@ -16,6 +16,7 @@ export {
 } from "./database.ts";
 export { PROJECT, type Scratch, scratch } from "./files.ts";
 export { OwnServer, ownServer, type OwnServerOptions } from "./own_server.ts";
+export { quietPort } from "./ports.ts";
 export { type CutProxy, cutProxy } from "./proxy.ts";
 export { serverUrl } from "./control.ts";
 export { dropInUse, install } from "./template.ts";

@@ -19,6 +19,7 @@ import { headers as makeHeaders } from "@nats-io/nats-core";
 import { connect, type ConnectionOptions, type NatsConnection } from "@nats-io/transport-node";
 import { guardSockets } from "../../src/relay/jetstream/guard.ts";
 import { type Scratch, scratch } from "./files.ts";
+import { quietPort } from "./ports.ts";
 import { until } from "./until.ts";
 
 /** The server of NATS_URL, else the usual one of this machine. */
@@ -220,7 +221,7 @@ export class OwnNats implements AsyncDisposable {
   }
 
   /** Starts one. `config` is what its configuration has besides the port and JetStream. */
-  static async start(config = "", port = freePort()): Promise<OwnNats> {
+  static async start(config = "", port = quietPort()): Promise<OwnNats> {
     const server = new OwnNats(await scratch(), port, config);
     await server.start();
     return server;
@@ -266,9 +267,4 @@ export class OwnNats implements AsyncDisposable {
     await this.kill();
     await this.#folder[Symbol.asyncDispose]();
   }
-}
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
 }

@@ -12,7 +12,15 @@ import {
   reachablePlace,
   serverAccount,
 } from "../../../src/embedded/account.ts";
-import { type Child, connect, disconnect, scratch, spawn, until } from "../../harness/mod.ts";
+import {
+  type Child,
+  connect,
+  disconnect,
+  quietPort,
+  scratch,
+  spawn,
+  until,
+} from "../../harness/mod.ts";
 
 /** Where Debian, Homebrew and others put it. Deno asks for the right to run each by its path. */
 const places = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/opt/homebrew/bin/pgbouncer"];
@@ -53,7 +61,7 @@ export async function startPooler(
   await makeFolder(account, place);
   if (!place.startsWith(folder.path)) stack.defer(() => Deno.remove(place, { recursive: true }));
   await giveTo(account, place);
-  const port = freePort();
+  const port = quietPort();
   const secret = server.password === "" ? "" : ` password=${decodeURIComponent(server.password)}`;
   const config = join(place, "pgbouncer.ini");
   await Deno.writeTextFile(
@@ -132,8 +140,3 @@ const kept = [
   "TimeZone",
   "standard_conforming_strings",
 ];
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}

@@ -5,6 +5,7 @@
  */
 
 import type { Database } from "../../../mod.ts";
+import { quietPort } from "../../harness/ports.ts";
 import { streams, type StreamsOptions } from "../../../src/streams/mod.ts";
 
 /** Where the streams are. Disposing of it ends the server. */
@@ -17,7 +18,7 @@ export interface Served extends AsyncDisposable {
 export function serve(
   db: Database,
   options: Partial<StreamsOptions> = {},
-  port = 0,
+  port = quietPort(),
   around: (handle: (request: Request) => Promise<Response>, request: Request) => Promise<Response> =
     (handle, request) => handle(request),
 ): Served {

@@ -35,7 +35,7 @@ async function payloadsIn(request: Request, contentType: string): Promise<unknow
 export function serveWritable(
   db: Database,
   options: Partial<StreamsOptions> = {},
-  port = 0,
+  port?: number,
 ): Served {
   const all = new Map<string, Written>();
   const route = (request: Request) => {
