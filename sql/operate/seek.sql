@@ -126,7 +126,8 @@ $$;
 -- Makes a consumer handle again what it has passed already. The range runs from an id or a time through an id
 -- or a time, both included, or to the end of the log. It covers all channels of the consumer or some.
 -- Notifications that the consumer has not passed are delivered once, in their turn. So what it has handled ahead
--- of one that is still in hand is not handled again. Its workers move the range in batches. Returns the replay's number, or null if the log has nothing in that range.
+-- of one that is still in hand is not handled again. Its workers move the range in batches. Returns the replay's
+-- number, or null if the log has nothing in that range.
 create or replace function hark.replay(
   consumer text, from_id bigint default null, to_id bigint default null, channels text[] default null,
   from_time timestamptz default null, to_time timestamptz default null

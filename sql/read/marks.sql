@@ -279,8 +279,8 @@ comment on function hark.look() is
   'Where the log is now, as a mark that is not stored, or the newest stored mark if that says it.';
 
 -- Whether it is time to store a mark, as a private mark tells. The one it was built upon is more than a second old: a
--- reader can begin at a time only where there is a mark. Or that one is younger, as the server's clock went back. Or it is 200 ids behind, which each look then scans again. To scan
--- 1,000 ids takes longer than all else in a look.
+-- reader can begin at a time only where there is a mark. Or that one is younger, as the server's clock went back. Or it is
+-- 200 ids behind, which each look then scans again. To scan 1,000 ids takes longer than all else in a look.
 create or replace function hark.wants_cut(m hark.marks) returns boolean
 language sql stable
 as $$

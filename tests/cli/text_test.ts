@@ -52,7 +52,7 @@ Deno.test("columns are aligned: numbers to the right, by what a terminal shows",
 
 Deno.test("a hint outside a clone has the rights that the guide names for the command", async () => {
   const guide = (await Deno.readTextFile("docs/guide/test.md")).replaceAll(/\\\n\s+/g, "");
-  const elsewhere = "https://jsr.io/@hark/postgres/0.1.0/src/cli/server.ts";
+  const elsewhere = "https://packages.example/hark/src/cli/server.ts";
   const dev = ownCommand("dev", elsewhere);
   assert.ok(guide.split("\n").includes(dev), dev);
   assert.equal(ownCommand("listen", elsewhere), dev.replace(/dev$/, "listen"));

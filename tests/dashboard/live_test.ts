@@ -41,7 +41,7 @@ test("a server with open pages ends when the dashboard's signal aborts, or the d
   await within(second.server.shutdown());
 });
 
-test("a visitor who has lost all rights sees an open page for its lifetime at most", async ({ url, use }) => {
+test("a visitor without rights any more sees an open page for its lifetime at most", async ({ url, use }) => {
   const db = use(await connect(url));
   let visitor: Visitor | null = ada;
   const { server, open, over } = await opened(db, { authorize: () => visitor, lifetime: 1000 });

@@ -7,6 +7,7 @@
 import { type EmbeddedServer, startEmbedded, type StopMode } from "../../src/embedded/mod.ts";
 import { join } from "node:path";
 import { lock } from "../../src/embedded/locks.ts";
+import { until } from "./until.ts";
 import { startCopy } from "../../src/embedded/start.ts";
 import { type Client, connect, disconnect, once, type Row } from "./connect.ts";
 import { PROJECT } from "./files.ts";
@@ -59,15 +60,18 @@ export class OwnServer implements EmbeddedServer {
   }
   /** Starts it again. */
   async start(): Promise<void> {
-    for (let attempt = 1;; attempt++) {
+    let failed: unknown;
+    // Another test that looks for a free port may have this one for a moment.
+    await until(async () => {
       try {
-        return await this.#server.start();
+        await this.#server.start();
       } catch (error) {
-        // Another test that looks for a free port has it for a moment.
-        if (attempt === 5 || !/ is taken/.test(String(error))) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 200 * attempt));
+        if (/ is taken/.test(String(error))) throw error;
+        failed = error;
       }
-    }
+      return true;
+    }, { deadline: 5000, what: "the server to have its port" });
+    if (failed !== undefined) throw failed;
   }
   /** Stops it. */
   stop(mode?: StopMode): Promise<void> {

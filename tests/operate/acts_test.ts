@@ -47,7 +47,7 @@ test("what a publisher takes back of its own is no act of an operator", async (c
   await schedule(publisher, "nightly", "0 3 * * *", cron);
   assert(await unschedule(publisher, "nightly"));
   await publisher.transaction(async (tx) => {
-    await tx.query("select set_config('hark.person', 'nobody', true)");
+    await tx.query("select set_config('hark.person', 'ada', true)");
     assert(await cancelDelayed(tx, await notify(tx, "c", 1, { delay })));
   });
   assert.deepEqual(await acts(operator), []);

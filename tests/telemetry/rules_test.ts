@@ -68,7 +68,7 @@ tests:
       - { series: 'hark_consumer_workers{db_namespace="shop", messaging_consumer_group_name="drained"}', values: 0+0x10 }
     alert_rule_test:
       - { eval_time: 10m, alertname: HarkConsumerUnserved, exp_alerts: [] }
-  - name: a drain that nobody scrapes gives a notification up
+  - name: a drain that is not scraped gives a notification up
     interval: 1m
     input_series:
       - { series: 'hark_reporting{db_namespace="shop"}', values: 1+0x20 }

@@ -9,7 +9,7 @@ import { lent, type Queryable } from "../../database/queryable.ts";
 import type { Session } from "../../database/session.ts";
 import { reset } from "../../database/settings.ts";
 import { sqlState } from "../../database/driver_error.ts";
-import { translated } from "../../database/translate.ts";
+import { translate, translated } from "../../database/translate.ts";
 import { HarkError } from "../../errors.ts";
 import type { OwnedPartition } from "../state/partition.ts";
 import type { Entry } from "../state/entry.ts";
@@ -188,7 +188,7 @@ export class Transactions {
       await session.query(this.#begin(session, pool.wasUsed(session)));
       const done = await handle(session, held, lease, work);
       // The commit is not sent, so nothing is committed.
-      if (!session.alive) throw await session.ended;
+      if (!session.alive) throw translate(await session.ended);
       committing = true;
       await session.query(
         `${deferred}; reset session authorization; reset role${session.setUp.locals}; ${
