@@ -13,7 +13,7 @@ import { aDay, ageBounds } from "../duration.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import { sleepsWell } from "../operate/consumer_status.ts";
 import type { Status } from "../operate/status.ts";
-import { answer, databaseCommand } from "./args/command.ts";
+import { databaseCommand, show } from "./args/command.ts";
 import { nextAttempt } from "./next_attempt.ts";
 import { needed, plainText } from "./args/options.ts";
 import { print } from "./print/output.ts";
@@ -77,7 +77,7 @@ export const status = databaseCommand({
       if (watch !== undefined && !json && surroundings().stdout.isTerminal()) {
         await print("\x1b[2J\x1b[H");
       }
-      await answer({ json: now, text: text(now) }, json);
+      await show({ json: now, text: text(now) }, json);
       if (watch === undefined) return;
       await pause(watch, stop.signal);
       if (stop.signal.aborted) return;

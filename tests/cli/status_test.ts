@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notifyMany, status } from "../../mod.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
-import { hark, jsonOutput, output, refused } from "./_support/hark.ts";
+import { hark, jsonOutput, output, ran, refused } from "./_support/hark.ts";
 import type { Screen } from "./_support/within.ts";
 
 test("status says what waits, who serves, what fails, and how large the log is", async (c) => {
@@ -92,6 +92,14 @@ async function give({ sql }: TestContext, name: string, partitions: number[]): P
     [name, partitions],
   );
 }
+
+test("status --watch ends when the reader of its output has ended", async ({ url }) => {
+  const { code, stderr } = await ran(["status", "--watch", "100ms", "--json"], {
+    url,
+    closed: true,
+  });
+  assert.deepEqual([code, stderr], [0, ""]);
+});
 
 test("a killed worker serves nothing as soon as its session is gone, and standbys are told apart", async (c) => {
   await crew(c, 2);
