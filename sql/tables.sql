@@ -537,6 +537,7 @@ create table hark.deletions (
   channel text,
   choice text[] not null,
   through_id bigint not null,        -- ids above it are not looked at
+  publishers xid[] not null default '{}', -- that were open when it began: it looks again when they have ended
   begun_at timestamptz not null default clock_timestamp(),
   finished_at timestamptz,
   log bigint not null default 0,
