@@ -132,8 +132,8 @@ function takenText(id: string, taken: Taken): string {
   return `${visible(id)} has taken ${countText(messages, "message")}: ${parts.join(", ")}`;
 }
 
-function inShort({ message: { sequence, subject }, reason }: DeadMessage) {
-  return { sequence, subject, reason };
+function inShort({ number, message: { sequence, subject }, reason }: DeadMessage) {
+  return { number, sequence, subject, reason };
 }
 
 /** Dead letters, and what to do about them. */
@@ -141,10 +141,12 @@ function deadText(id: string, dead: readonly DeadMessage[]): string {
   if (dead.length === 0) return `${named(id)} has no dead letters`;
   const command = `hark inbox ${shellWord(id)}`;
   return [
-    ...dead.map(inShort).map((one) => visible(`#${one.sequence} ${one.subject}: ${one.reason}`)),
+    ...dead.map(inShort).map((one) =>
+      visible(`#${one.number} ${one.subject}, message ${one.sequence}: ${one.reason}`)
+    ),
     "",
     `To publish them after the repair: ${command} --redrive`,
-    `To give one up: ${command} --discard ${dead[0]!.message.sequence}`,
+    `To give one up: ${command} --discard ${dead[0]!.number}`,
     "A body that is no JSON needs redrive() with a map that takes it, such as payload: message.text().",
   ].join("\n");
 }

@@ -20,6 +20,8 @@ const page = 100;
 
 /** A message that an inbox could not publish. */
 export interface DeadMessage {
+  /** What the dead letter is told by. The message has its number in the stream. */
+  readonly number: number;
   /** The message. Its `time` is when it became a dead letter. */
   readonly message: InboxMessage;
   /** Why it could not be published. */
@@ -37,8 +39,8 @@ export interface DeadMessage {
  * import { deadMessages } from "@hark/postgres/inbox";
  *
  * await using db = await connect(Deno.env.get("DATABASE_URL"));
- * for await (const { message, reason } of deadMessages(db, "payments-in")) {
- *   console.log(message.sequence, message.subject, reason);
+ * for await (const { number, message, reason } of deadMessages(db, "payments-in")) {
+ *   console.log(number, message.subject, reason);
  * }
  * ```
  */
@@ -58,15 +60,15 @@ export async function* deadMessages(
       ])
     );
     for (const row of rows) {
-      after = Number(row.sequence);
+      after = Number(row.number);
       const message = messageOfParts({
         subject: row.subject,
-        sequence: after,
+        sequence: Number(row.sequence),
         time: new Date(row.failed_at),
         headers: row.headers,
         body: Uint8Array.from(atob(row.body), (character) => character.charCodeAt(0)),
       });
-      yield { message, reason: row.reason };
+      yield { number: after, message, reason: row.reason };
     }
     if (rows.length < page) return;
   }
@@ -106,7 +108,7 @@ export async function redrive(
 ): Promise<RedriveResult> {
   let published = 0;
   const left: DeadMessage[] = [];
-  for await (const { message } of deadMessages(db, inbox)) {
+  for await (const { number, message } of deadMessages(db, inbox)) {
     try {
       const items = options.map === undefined
         ? [itemOf(message, undefined)]
@@ -114,14 +116,14 @@ export async function redrive(
       const isPublished = await translated(() =>
         db.transaction(async (tx) => {
           // First, as it locks: another redrive may be about to publish the same message.
-          if (!await settle(tx, inbox, message.sequence, true)) return false;
+          if (!await settle(tx, inbox, number, true)) return false;
           await publishItems(tx, items, false);
           return true;
         })
       );
       if (isPublished) published++;
     } catch (error) {
-      left.push({ message, reason: messageOf(error) });
+      left.push({ number, message, reason: messageOf(error) });
     }
   }
   return { published, left };
@@ -130,6 +132,7 @@ export async function redrive(
 /**
  * Takes a dead letter of an inbox away for good. Returns whether there was one.
  *
+ * @param number As {@linkcode deadMessages} gives it.
  * @throws {HarkError} As {@linkcode deadMessages}.
  * @example
  * ```ts
@@ -143,10 +146,10 @@ export async function redrive(
 export async function discardMessage(
   db: Queryable,
   inbox: string,
-  sequence: number,
+  number: number,
 ): Promise<boolean> {
   const id = consumerName(inbox);
   await requireSchema(db);
   await requireInbox(db, id);
-  return await translated(() => settle(db, id, sequence, false));
+  return await translated(() => settle(db, id, number, false));
 }

@@ -13,6 +13,9 @@ import { publishItems } from "./publish.ts";
 
 /** A dead letter, without headers and body. */
 export interface DeadMessageInShort {
+  /** What it is told by. */
+  readonly number: number;
+  /** Its number in the stream. */
   readonly sequence: number;
   readonly subject: string;
   /** The size of the body. */
@@ -30,12 +33,13 @@ export async function deadMessagesInShort(
 ): Promise<DeadMessageInShort[]> {
   const { rows } = await translated(() =>
     db.query(
-      `select sequence, subject, bytes, reason, (extract(epoch from failed_at) * 1000)::float8 as failed_at
+      `select number, sequence, subject, bytes, reason, (extract(epoch from failed_at) * 1000)::float8 as failed_at
       from hark.inbox_dead_in_outline($1::text, $2::bigint, $3::integer)`,
       [inbox, after, limit],
     )
   );
   return rows.map((row) => ({
+    number: Number(row.number),
     sequence: Number(row.sequence),
     subject: row.subject,
     bytes: Number(row.bytes),
@@ -48,12 +52,12 @@ export async function deadMessagesInShort(
 export async function settle(
   db: Queryable,
   inbox: string,
-  sequence: number,
+  number: number,
   isPublished: boolean,
 ): Promise<boolean> {
   const { rows: [row] } = await db.query(
     "select hark.inbox_settle($1::text, $2::bigint, $3::boolean) as settled",
-    [inbox, sequence, isPublished],
+    [inbox, number, isPublished],
   );
   return row.settled === true;
 }
@@ -72,19 +76,19 @@ const page = 20;
 export async function redriveIn(
   tx: Queryable,
   inbox: string,
-  sequence: number | undefined,
+  number: number | undefined,
 ): Promise<{ readonly published: number; readonly left: number; readonly reason: string }> {
   let [published, left, reason] = [0, 0, ""];
-  const most = sequence === undefined ? mostAtOnce : 1;
-  for (let after = (sequence ?? 1) - 1; published + left < most;) {
+  const most = number === undefined ? mostAtOnce : 1;
+  for (let after = (number ?? 1) - 1; published + left < most;) {
     const batch = Math.min(page, most - published - left);
     const { rows } = await tx.query(
       "select * from hark.inbox_dead_letters($1::text, $2::bigint, $3::integer)",
       [inbox, after, batch],
     );
-    if (sequence !== undefined && Number(rows[0]?.sequence) !== sequence) break;
+    if (number !== undefined && Number(rows[0]?.number) !== number) break;
     for (const row of rows) {
-      after = Number(row.sequence);
+      after = Number(row.number);
       const done = await publishOne(tx, inbox, row);
       if (done === true) published++;
       else if (done !== false) {
@@ -92,10 +96,10 @@ export async function redriveIn(
         reason = done;
       }
     }
-    if (sequence !== undefined || rows.length < batch) break;
+    if (number !== undefined || rows.length < batch) break;
   }
-  if (sequence !== undefined && published + left === 0) {
-    throw new HarkError("BAD_OPTION", `the inbox "${inbox}" has no dead letter ${sequence}`, {
+  if (number !== undefined && published + left === 0) {
+    throw new HarkError("BAD_OPTION", `the inbox "${inbox}" has no dead letter ${number}`, {
       remedy: "It was published or discarded before. Load the page again.",
     });
   }
@@ -111,16 +115,15 @@ async function publishOne(
   await tx.query("savepoint redrive");
   let done: boolean | string;
   try {
-    const sequence = Number(row.sequence);
     const message = messageOfParts({
       subject: row.subject,
-      sequence,
+      sequence: Number(row.sequence),
       time: new Date(row.failed_at),
       headers: row.headers,
       body: Uint8Array.from(atob(row.body), (character) => character.charCodeAt(0)),
     });
     const items = [itemOf(message, undefined)];
-    done = await settle(tx, inbox, sequence, true);
+    done = await settle(tx, inbox, Number(row.number), true);
     if (done) await publishItems(tx, items, false);
   } catch (error) {
     await tx.query("rollback to savepoint redrive");

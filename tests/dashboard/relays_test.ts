@@ -62,16 +62,16 @@ test("a message of an inbox is published or discarded from its page, and the rec
   );
   const { notifications: [published] } = await notifications(db);
   assert.deepEqual([published!.channel, published!.payload], ["orders.new", { total: 12 }]);
-  assert.match(await send({ act: "redrive", sequence: "5" }), /no dead letter 5/);
+  assert.match(await send({ act: "redrive", number: "1" }), /no dead letter 1/);
   assert.match(
-    await send({ act: "drop", sequence: "7" }),
-    /Message 7 of &quot;in&quot; was discarded/,
+    await send({ act: "drop", number: "2" }),
+    /Dead letter 2 of &quot;in&quot; was discarded/,
   );
-  assert.match(await send({ act: "drop", sequence: "7" }), /gone already/);
+  assert.match(await send({ act: "drop", number: "2" }), /gone already/);
   assert.equal((await status(db)).inboxes[0]!.dead, 0);
   assert.deepEqual((await acts(db)).map(({ what, detail, person }) => [what, detail, person]), [
-    ["discard", "message 7 of the inbox in", "ada"],
-    ["redrive", "message 5 of the inbox in", "ada"],
+    ["discard", "dead letter 2 of the inbox in", "ada"],
+    ["redrive", "dead letter 1 of the inbox in", "ada"],
   ]);
 });
 

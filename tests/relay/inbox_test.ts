@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { connect, type Database, notify, notifyMany } from "../../mod.ts";
 import {
   deadMessages,
+  discardMessage,
   inbox,
   type InboxMessage,
   type InboxOptions,
@@ -102,6 +103,25 @@ test("what cannot be read or stored becomes a dead letter, and can be redriven",
   });
   assert.deepEqual([published, left.length], [2, 0]);
   assert.equal((await Array.fromAsync(deadMessages(db, "in"))).length, 0);
+});
+
+test("a dead letter stays when one of a stream made anew has its number", async ({ url }) => {
+  await using it = await setUp(url);
+  const { db, make, send, nats, stream } = it;
+  await send("a", "old, no json");
+  await make().drain();
+  await nats.remake(stream);
+  await send("a", "new, no json");
+  assert.equal((await make().drain()).dead, 1);
+  const dead = await Array.fromAsync(deadMessages(db, "in"));
+  assert.deepEqual(dead.map(({ message }) => message.sequence), [1, 1]);
+  assert.deepEqual(dead.map(({ message }) => message.text()), ["old, no json", "new, no json"]);
+  assert.equal(await discardMessage(db, "in", dead[0]!.number), true);
+  const { published } = await redrive(db, "in", {
+    map: (message) => ({ channel: "late", payload: message.text() }),
+  });
+  assert.equal(published, 1);
+  assert.equal(await discardMessage(db, "in", dead[1]!.number), false);
 });
 
 test("map makes notifications, is tried again, and gives up after maxAttempts", async ({ url, sql }) => {
