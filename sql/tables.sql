@@ -336,6 +336,7 @@ create table hark.inbox_dead (
   subject text not null,
   headers jsonb not null,
   body bytea not null,
+  within_ms bigint,                  -- for how long the inbox then remembered ids; null if not at all
   reason text not null,
   failed_at timestamptz not null default clock_timestamp(),
   primary key (inbox, number)

@@ -22,9 +22,9 @@ $$;
 comment on function hark.inbox_place(text, text, bigint) is 'For an inbox: up to which place it has taken messages.';
 
 -- Moves the place of an inbox, in the transaction that publishes what was taken, and keeps what could not be
--- published: an array of {sequence, subject, headers, body, reason}, with the body in base64. `pending` says how many
--- messages the source has behind the place. False if the place is not where the caller has left it: another process
--- serves the inbox.
+-- published: an array of {sequence, subject, headers, body, within_ms, reason}, with the body in base64. `pending` says
+-- how many messages the source has behind the place. False if the place is not where the caller has left it: another
+-- process serves the inbox.
 create or replace function hark.inbox_take(
   inbox text, source text, expected bigint, place bigint, dead json, pending bigint default null
 ) returns boolean
@@ -36,9 +36,11 @@ begin
   if not found then
     return false;
   end if;
-  insert into hark.inbox_dead (inbox, sequence, subject, headers, body, reason)
-  select $1, d.sequence, d.subject, coalesce(d.headers, '{}'), decode(d.body, 'base64'), d.reason
-  from json_to_recordset($5) as d (sequence bigint, subject text, headers jsonb, body text, reason text);
+  insert into hark.inbox_dead (inbox, sequence, subject, headers, body, within_ms, reason)
+  select $1, d.sequence, d.subject, coalesce(d.headers, '{}'), decode(d.body, 'base64'), d.within_ms, d.reason
+  from json_to_recordset($5) as d (
+    sequence bigint, subject text, headers jsonb, body text, within_ms bigint, reason text
+  );
   return true;
 end
 $$;
@@ -63,10 +65,10 @@ $$;
 
 -- The dead letters of an inbox, the oldest first. number: what it is told by; sequence: its number in the source.
 create or replace function hark.inbox_dead_letters(inbox text, after bigint, batch integer)
-returns table (number bigint, sequence bigint, subject text, headers jsonb, body text, reason text, failed_at timestamptz)
+returns table (number bigint, sequence bigint, subject text, headers jsonb, body text, within_ms bigint, reason text, failed_at timestamptz)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select d.number, d.sequence, d.subject, d.headers, translate(encode(d.body, 'base64'), E'\n', ''), d.reason, d.failed_at
+  select d.number, d.sequence, d.subject, d.headers, translate(encode(d.body, 'base64'), E'\n', ''), d.within_ms, d.reason, d.failed_at
   from hark.inbox_dead d
   where d.inbox = $1 and d.number > $2
   order by d.number

@@ -77,9 +77,13 @@ export const inbox = databaseCommand({
       return { json: dead.map(inShort), text: deadText(id, dead) };
     }
     if (o.redrive) {
-      const { published, left } = await redrive(db, id, given({ map }));
-      const json = { published, left: left.length };
-      const again = `${numberText(published)} published, ${numberText(left.length)} failed again`;
+      const { published, repeated, left } = await redrive(db, id, given({ map }));
+      const json = { published, repeated, left: left.length };
+      const again = [
+        `${numberText(published)} published`,
+        ...some(repeated, "dropped as repeats"),
+        `${numberText(left.length)} failed again`,
+      ].join(", ");
       return { json, text: left.length === 0 ? again : `${again}\n\n${deadText(id, left)}` };
     }
     if (o.discard !== undefined) {
@@ -118,10 +122,13 @@ export const inbox = databaseCommand({
   },
 });
 
+function some(count: number, what: string): string[] {
+  return count === 0 ? [] : [`${numberText(count)} ${what}`];
+}
+
 /** What messages became. What is not as expected is named only if there is any. */
 function takenText(id: string, taken: Taken): string {
   const { messages, published, own, unmapped, repeated, dead } = taken;
-  const some = (count: number, what: string) => count === 0 ? [] : [`${numberText(count)} ${what}`];
   const parts = [
     `${numberText(published)} published`,
     ...some(own, "of this install left out"),

@@ -186,11 +186,12 @@ const acts: Readonly<Record<string, Act>> = {
   async redrive(tx, fields) {
     const inbox = fields.text("inbox");
     const number = fields.maybe("number") === undefined ? undefined : fields.number("number");
-    const { published, left, reason } = await redriveIn(tx, inbox, number);
+    const { published, repeated, left, reason } = await redriveIn(tx, inbox, number);
+    const again = repeated === 0 ? "" : `; ${countText(repeated, "message")} dropped as a repeat`;
     const failed = left === 0
       ? ""
       : `; ${countText(left, "message")} failed again, the last one by: ${reason}`;
-    return { text: `${countText(published, "message")} of "${inbox}" published${failed}` };
+    return { text: `${countText(published, "message")} of "${inbox}" published${again}${failed}` };
   },
   async drop(tx, fields) {
     const [inbox, number] = [fields.text("inbox"), fields.number("number")];

@@ -75,6 +75,33 @@ test("a message of an inbox is published or discarded from its page, and the rec
   ]);
 });
 
+test("a message that was sent again and published is not published once more from the page", async (context) => {
+  const { sql } = context;
+  await sql("select hark.inbox_place('in', 'the stream SHOP', 0)");
+  const dead = {
+    sequence: 1,
+    subject: "shop",
+    headers: { "Nats-Msg-Id": "m1" },
+    body: btoa("1"),
+    within_ms: 86_400_000,
+    reason: "there was no such table",
+  };
+  await sql("select hark.inbox_take('in', 'the stream SHOP', 0, 2, $1::json)", [
+    JSON.stringify([dead, { ...dead, sequence: 2 }]),
+  ]);
+  const { get, post, token } = visits(context.use(await connect(context.url)), {
+    authorize: () => ada,
+  });
+  const { location } = await post({
+    act: "redrive",
+    inbox: "in",
+    token: await token("/relays?inbox=in"),
+    back: "/relays",
+  });
+  assert.match((await get(location!)).text, /published; 1 message dropped as a repeat/);
+  assert.equal((await sql("select from hark.log")).length, 1);
+});
+
 test("a relay whose target is away is told with the target, the reason and since when, until it goes on", async (context) => {
   const db = context.use(await connect(context.url));
   const consumer = new Consumer(db, { id: "out", channels: "orders", handle() {} });

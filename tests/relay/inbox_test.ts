@@ -172,6 +172,33 @@ test("with dedupe, what a message became besides is not taken for another messag
   assert.deepEqual(got, ["1x", "1y", "10x", "11x"]);
 });
 
+test("with dedupe, a redrive leaves out a message that was sent again in the meantime", async ({ url, sql }) => {
+  await using it = await setUp(url);
+  const { db, make, send, nats, stream } = it;
+  const id = (name: string) => ({ "Nats-Msg-Id": name });
+  let isBroken = true;
+  const map = (message: InboxMessage) => {
+    if (isBroken) throw new Error("the shop is closed");
+    return { channel: "c", payload: message.json() as number };
+  };
+  const options: Partial<InboxOptions> = { dedupe: "1d", maxAttempts: 1, map };
+  await send("a", "1", id("m1"));
+  await send("a", "2", id("m2"));
+  assert.equal((await make(options).drain()).dead, 2);
+  isBroken = false;
+  await nats.window(stream, 0.1);
+  await until(async () => {
+    await send("a", "1", id("m1"));
+    return (await nats.count(stream)) > 2;
+  });
+  assert.equal((await make(options).drain()).published, 1);
+  const { published, repeated, left } = await redrive(db, "in", { map });
+  assert.deepEqual([published, repeated, left.length], [1, 1, 0]);
+  const payloads = (await sql("select payload from hark.log order by id")).map((r) => r.payload);
+  assert.deepEqual(payloads, [1, 2]);
+  assert.deepEqual(await Array.fromAsync(deadMessages(db, "in")), []);
+});
+
 test("a relayed notification whose headers look like those of an event comes back as it was", async ({ url, sql }) => {
   await using it = await setUp(url);
   const { db, stream, make } = it;
