@@ -30,3 +30,8 @@ export function ascii(text: string): string {
     (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }
+
+/** A word as a shell takes it. */
+export function shellWord(word: string): string {
+  return /^[\w.:/@-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
+}

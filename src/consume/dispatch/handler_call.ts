@@ -108,11 +108,12 @@ export class HandlerCalls {
     const { signal } = joined;
     const { promise: givenUp, reject: giveUp } = Promise.withResolvers<never>();
     givenUp.catch(() => {}); // the transaction may not have begun
+    let begun = false;
     const tooLong = new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError");
     const timers = timeout === undefined ? [] : [
       setTimeout(() => late.abort(tooLong), timeout),
       setTimeout(() => {
-        this.#tellOfAbandoned(work, timeout);
+        if (begun) this.#tellOfAbandoned(work, timeout);
         giveUp(tooLong);
       }, Math.min(2 * timeout, longestTimer)),
     ];
@@ -132,6 +133,7 @@ export class HandlerCalls {
       };
       const { handle, handleBatch } = this.#handling;
       if (handleBatch !== undefined) noteWork(context, work);
+      begun = true;
       const result = handle !== undefined
         ? handle(work.notifications[0]!, context)
         : handleBatch!(batch.notifications, context);
@@ -179,11 +181,13 @@ export class HandlerCalls {
     failed: ReadonlyMap<Notification, unknown>,
     call: (tx: Queryable) => Promise<void>,
   ): Promise<void> {
-    using over = new Joined(this.#abandon, late);
+    using over = new Joined(this.#abandon, late, this.#transactions!.over);
     await this.#transactions!.run(
       work.held,
       over.signal,
       async (tx) => {
+        // A driver may give its connection late.
+        over.signal.throwIfAborted();
         await call(tx);
         if (failed.size > 0) throw new BatchFailed();
         return work.entries;
