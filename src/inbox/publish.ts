@@ -9,7 +9,7 @@ import { inItsEncoding } from "../database/encoding.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
-import { storable } from "../visible.ts";
+import { shortened, storable } from "../visible.ts";
 import type { Item } from "./map.ts";
 import type { InboxMessage } from "./options.ts";
 import type { Taken } from "./taken.ts";
@@ -149,7 +149,7 @@ function rowOf(
     headers,
     body: btoa(binary),
     within_ms: dedupe,
-    reason: writable(reason),
+    reason: writable(shortened(reason)),
   };
 }
 
