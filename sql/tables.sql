@@ -342,13 +342,15 @@ create table hark.inboxes (
 -- Messages that an inbox could not publish.
 create table hark.inbox_dead (
   inbox text not null references hark.inboxes on update cascade on delete cascade,
-  sequence bigint not null,
+  number bigint generated always as identity,
+  sequence bigint not null,          -- in the source. One that was made anew counts from 1 again
   subject text not null,
   headers jsonb not null,
   body bytea not null,
+  within_ms bigint,                  -- for how long the inbox then remembered ids; null if not at all
   reason text not null,
   failed_at timestamptz not null default clock_timestamp(),
-  primary key (inbox, sequence)
+  primary key (inbox, number)
 );
 
 -- What relays and inboxes wait for now, such as a target that does not answer (operate/flows.sql).

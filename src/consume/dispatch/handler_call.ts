@@ -6,6 +6,7 @@
 
 import { Joined } from "../../aborted.ts";
 import type { Queryable } from "../../database/queryable.ts";
+import { messageOf } from "../../database/translate.ts";
 import { getLogger } from "../../log/logger.ts";
 import { longestTimer } from "../../duration.ts";
 import { HarkError } from "../../errors.ts";
@@ -117,7 +118,7 @@ export class HandlerCalls {
         giveUp(tooLong);
       }, Math.min(2 * timeout, longestTimer)),
     ];
-    const batch = new BatchInHand(work);
+    const batch = new BatchInHand(work, (one, error) => this.#tellOfLate(one, error));
     const { failed } = batch;
     const call = async (tx: Queryable | undefined): Promise<void> => {
       const context: HandlerContext = {
@@ -144,15 +145,31 @@ export class HandlerCalls {
         : result;
       late.signal.throwIfAborted();
     };
+    const called = async (tx: Queryable | undefined): Promise<void> => {
+      await call(tx);
+      batch.end();
+    };
     try {
-      if (this.#transactions === undefined) await call(undefined);
-      else await this.#inTransaction(work, late.signal, failed, call);
+      if (this.#transactions === undefined) await called(undefined);
+      else await this.#inTransaction(work, late.signal, failed, called);
       return work.notifications.map((n) => failed.has(n) ? { error: failed.get(n) } : undefined);
     } catch (error) {
       return work.notifications.map((n) => ({ error: failed.get(n) ?? error }));
     } finally {
       timers.forEach(clearTimeout);
     }
+  }
+
+  /**
+   * Says that a failure was reported too late. Nothing is thrown: code that nothing awaits would end the
+   * process with it.
+   */
+  #tellOfLate({ id }: Notification, error: unknown): void {
+    logger.error(
+      "{consumer}: fail() was called for notification {id} after its batch handler had returned. That is too " +
+        "late: it counts as handled unless the batch has failed. Await all work before the handler returns: {reason}",
+      { consumer: this.#worker.consumer, id, reason: messageOf(error ?? "failed"), error },
+    );
   }
 
   /** Says that a handler goes on, although its result counts no longer and its key goes on too. */
