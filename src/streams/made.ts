@@ -9,6 +9,7 @@ import type { Definition } from "../channels/kind.ts";
 import { Notification, setProblem } from "../consume/notification.ts";
 import type { PageRow } from "../consume/read/page.ts";
 import { messageOf } from "../database/translate.ts";
+import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
 import type { StreamsOptions } from "./options.ts";
 
@@ -98,4 +99,15 @@ export class Made {
       problem: this.notification.problem,
     });
   }
+}
+
+/** What an option of streams has returned. Nothing waits for a promise, which would pass for true. */
+export function atOnce<Answer>(option: string, answer: Answer): Answer {
+  if (typeof (answer as Partial<Promise<unknown>> | undefined | null)?.then !== "function") {
+    return answer;
+  }
+  Promise.resolve(answer).catch(() => {}); // its failure would end the process
+  throw new HarkError("BAD_OPTION", `${option} returned a promise`, {
+    remedy: "It is called for each notification, and must answer at once.",
+  });
 }
