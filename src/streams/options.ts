@@ -68,6 +68,7 @@ export interface StreamsOptions<Given extends StreamRoute["channels"] = StreamRo
   ) => StreamRoute | null | undefined | Promise<StreamRoute | null | undefined>;
   /**
    * Makes the message of a notification, as a value for JSON. Undefined leaves the notification out.
+   * So does, with an error in the log, a promise, or what JSON would change, such as a `Map`.
    * It is called once for all clients, so it must not depend on one. On a typed channel, `payload` is
    * what the schema makes, as handlers get it. Without it, the payload is sent as JSON: on a typed
    * channel as a publisher of the newest version gives it.
