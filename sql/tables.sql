@@ -257,7 +257,8 @@ create table hark.processes (
   id uuid primary key,
   session bigint,                -- advisory lock key held by its LISTEN session, if it has one
   name text,                     -- its host and process, such as web-3:4711, for people
-  lease_until timestamptz not null
+  lease_until timestamptz not null,
+  renewed_at timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
 
 -- The workers that serve a consumer. A worker is one run of a consumer in a process.
@@ -271,10 +272,18 @@ create table hark.workers (
 );
 create index workers_by_process on hark.workers (process);
 
+-- If the clock has gone back since a lease was renewed, a dead process would keep it for as long. It is over
+-- then, unless a LISTEN session proves that the process lives.
+create view hark.leases as
+select p.id, p.session, p.name,
+  case when p.session is null and p.renewed_at > clock_timestamp() + interval '1 minute'
+    then least(p.lease_until, clock_timestamp()) else p.lease_until end as lease_until
+from hark.processes p;
+
 -- Workers with the lease of their process.
 create view hark.crew as
 select w.consumer, w.owner, w.process, w.joined_at, p.session, p.name, p.lease_until
-from hark.workers w join hark.processes p on p.id = w.process;
+from hark.workers w join hark.leases p on p.id = w.process;
 
 -- Workers that sleep: they have no row in hark.workers, hold no partition, and renew nothing (deliver/sleep.sql).
 create table hark.asleep (
@@ -331,13 +340,15 @@ create table hark.inboxes (
 -- Messages that an inbox could not publish.
 create table hark.inbox_dead (
   inbox text not null references hark.inboxes on update cascade on delete cascade,
-  sequence bigint not null,
+  number bigint generated always as identity,
+  sequence bigint not null,          -- in the source. One that was made anew counts from 1 again
   subject text not null,
   headers jsonb not null,
   body bytea not null,
+  within_ms bigint,                  -- for how long the inbox then remembered ids; null if not at all
   reason text not null,
   failed_at timestamptz not null default clock_timestamp(),
-  primary key (inbox, sequence)
+  primary key (inbox, number)
 );
 
 -- What relays and inboxes wait for now, such as a target that does not answer (operate/flows.sql).

@@ -50,7 +50,7 @@ begin
       set cron = excluded.cron, timezone = excluded.timezone, channel = excluded.channel,
         payload = excluded.payload, key = excluded.key, headers = excluded.headers, missed = excluded.missed,
         problem = null, next_at = case
-          when s.cron = excluded.cron and s.timezone = excluded.timezone then coalesce(s.next_at, excluded.next_at)
+          when s.cron = excluded.cron and s.timezone = excluded.timezone then least(s.next_at, excluded.next_at)
           else excluded.next_at end
       -- Another session may have stored it since the rights were looked at. Then they are looked at again.
       where hark.has_rights_of(s.owner)

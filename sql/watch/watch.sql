@@ -272,7 +272,7 @@ begin
   -- The table's number is in the definition and, if it has partitions, in the function. In another database
   -- it is another number. There the trigger makes its statements itself, until the script is made anew there
   -- or hark.watch is called.
-  return format(E'begin;\n\n%s;\n\n%s;\n\ncommit;\n',
+  return format(E'%s;\n\n%s;\n',
     array_to_string(hark.watch_script(relation, d, schema_name, made_name), E';\n\n'),
     format(E'insert into hark.watches (function_schema, function_name, table_schema, table_name, name, owner, definition)\n'
       'values (%L, %L, %L, %L, %L, %L, %L)\non conflict on constraint watches_pkey do update set\n'

@@ -70,7 +70,7 @@ test("every option is taken from the command line", async ({ url, sql }) => {
 test("watch sql prints what add would run, and runs as it is", async ({ url, sql }) => {
   await sql(table);
   const script = await output(["watch", "sql", "users", "--payload", "key"], { url });
-  assert.match(script, /^begin;[^]*commit;\n$/);
+  assert.doesNotMatch(script, /^(begin|commit);$/m);
   assert.equal(await output(["watch", "list"], { url }), "no table is watched\n");
   await sql(script);
   assert.match(await output(["watch", "list"], { url }), /^public\.users .* key .* ok$/m);
