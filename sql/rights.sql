@@ -39,7 +39,7 @@ as $$
       -- the table's owner.
       'wake', 'with_context', 'json_value', 'json_tried', 'base_type', 'is_plain', 'as_base',
       'output_of', 'value_of', 'key_text', 'differs', 'size_of', 'listed', 'key_columns',
-      'watched_columns', 'shape_query', 'composites_of', 'in_order', 'rows_in_order', 'row_value', 'is_whole', 'described',
+      'watched_columns', 'shape_query', 'composites_of', 'in_order', 'rows_in_order', 'without_virtual', 'row_value', 'is_whole', 'described',
       'columns_in', 'in_row', 'id_value', 'with_id', 'key_value', 'keys_differ', 'is_wide', 'watch_statements', 'tree_of',
       'is_watch_function', 'watch_mode', 'require_watchable', 'require_columns',
       'require_condition', 'watch_definition', 'watched_root', 'watch_body', 'publishing', 'known_watches',
