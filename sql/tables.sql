@@ -176,7 +176,8 @@ create table hark.delayed (
   headers jsonb,
   deliver_at timestamptz not null,
   created_at timestamptz not null default clock_timestamp(),
-  owner text not null            -- the role that published it, and may cancel it
+  owner text not null,           -- the role that published it, and may cancel it, by the name of then
+  owner_role oid                 -- its number on this server, which stays when it is renamed
 );
 create index delayed_by_time on hark.delayed (deliver_at, number);
 comment on table hark.delayed is
@@ -198,7 +199,8 @@ create table hark.schedules (
   last_id bigint,                -- its notification
   problem text,                  -- why it can no longer be published
   created_at timestamptz not null default clock_timestamp(),
-  owner text not null,           -- the role that stored it, and may replace and remove it
+  owner text not null,           -- the role that stored it, and may replace and remove it, by the name of then
+  owner_role oid,                -- its number on this server, which stays when it is renamed
   constraint schedule_name_is_1_to_200_characters check (char_length(name) between 1 and 200),
   constraint cron_is_1_to_200_characters check (char_length(cron) between 1 and 200),
   constraint timezone_is_1_to_100_characters check (char_length(timezone) between 1 and 100),
@@ -257,7 +259,8 @@ create table hark.processes (
   id uuid primary key,
   session bigint,                -- advisory lock key held by its LISTEN session, if it has one
   name text,                     -- its host and process, such as web-3:4711, for people
-  lease_until timestamptz not null
+  lease_until timestamptz not null,
+  renewed_at timestamptz not null default clock_timestamp()
 ) with (fillfactor = 50);
 
 -- The workers that serve a consumer. A worker is one run of a consumer in a process.
@@ -271,10 +274,18 @@ create table hark.workers (
 );
 create index workers_by_process on hark.workers (process);
 
+-- If the clock has gone back since a lease was renewed, a dead process would keep it for as long. It is over
+-- then, unless a LISTEN session proves that the process lives.
+create view hark.leases as
+select p.id, p.session, p.name,
+  case when p.session is null and p.renewed_at > clock_timestamp() + interval '1 minute'
+    then least(p.lease_until, clock_timestamp()) else p.lease_until end as lease_until
+from hark.processes p;
+
 -- Workers with the lease of their process.
 create view hark.crew as
 select w.consumer, w.owner, w.process, w.joined_at, p.session, p.name, p.lease_until
-from hark.workers w join hark.processes p on p.id = w.process;
+from hark.workers w join hark.leases p on p.id = w.process;
 
 -- Workers that sleep: they have no row in hark.workers, hold no partition, and renew nothing (deliver/sleep.sql).
 create table hark.asleep (
@@ -331,13 +342,15 @@ create table hark.inboxes (
 -- Messages that an inbox could not publish.
 create table hark.inbox_dead (
   inbox text not null references hark.inboxes on update cascade on delete cascade,
-  sequence bigint not null,
+  number bigint generated always as identity,
+  sequence bigint not null,          -- in the source. One that was made anew counts from 1 again
   subject text not null,
   headers jsonb not null,
   body bytea not null,
+  within_ms bigint,                  -- for how long the inbox then remembered ids; null if not at all
   reason text not null,
   failed_at timestamptz not null default clock_timestamp(),
-  primary key (inbox, sequence)
+  primary key (inbox, number)
 );
 
 -- What relays and inboxes wait for now, such as a target that does not answer (operate/flows.sql).
@@ -526,6 +539,7 @@ create table hark.deletions (
   channel text,
   choice text[] not null,
   through_id bigint not null,        -- ids above it are not looked at
+  publishers xid[] not null default '{}', -- that were open when it began: it looks again when they have ended
   begun_at timestamptz not null default clock_timestamp(),
   finished_at timestamptz,
   log bigint not null default 0,

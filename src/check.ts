@@ -106,11 +106,25 @@ function oneOfText(names: readonly string[]): string {
   return [names.slice(0, -1).join(", "), names.at(-1)].filter((part) => part !== "").join(" or ");
 }
 
+/** Names that other tools have for an option. */
+const foreign: Readonly<Record<string, string>> = {
+  retries: "maxAttempts",
+  maxRetries: "maxAttempts",
+  attempts: "maxAttempts",
+  prefetch: "readAhead",
+  queue: "channels",
+  topic: "channels",
+  topics: "channels",
+};
+
 /**
- * The known name that a misspelt one is most like: with other capitals or underscores, or with one
- * letter in four wrong, missing, too many or in the wrong place, but at most two.
+ * The known name that is meant by one of another tool, or that a misspelt one is most like: with other
+ * capitals or underscores, or with one letter in four wrong, missing, too many or in the wrong place,
+ * but at most two.
  */
 export function nearest(name: string, known: readonly string[]): string | undefined {
+  const meant = Object.hasOwn(foreign, name) ? foreign[name] : undefined;
+  if (meant !== undefined && known.includes(meant)) return meant;
   const plain = (text: string) => text.replaceAll(/[_-]/g, "").toLowerCase();
   let found: string | undefined;
   let least = Infinity;

@@ -4,8 +4,6 @@
  * @module
  */
 
-import { visible } from "./visible.ts";
-
 /** The most characters that a message shows of a value. */
 const widest = 80;
 
@@ -134,9 +132,4 @@ export function durationText(ms: number): string {
   return `${
     value < 9.95 ? value.toFixed(1).replace(/\.0$/, "") : numberText(Math.round(value))
   } ${name}`;
-}
-
-/** A word as a shell takes it. */
-export function shellWord(word: string): string {
-  return /^[\w.:/@-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
 }

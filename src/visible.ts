@@ -14,6 +14,15 @@ export function storable(text: string): string {
   return text.replaceAll("\0", "\uFFFD").toWellFormed();
 }
 
+/** The most characters of an error that are stored, as in hark.error_text. */
+export const mostOfError = 10_000;
+
+/** The start of a text that is longer than `most` characters. An error may hold a whole response. */
+export function shortened(text: string, most: number = mostOfError): string {
+  if (text.length <= most) return text;
+  return `${text.slice(0, most - 1).replace(/[\ud800-\udbff]$/, "")}…`;
+}
+
 /** Writes each control character and each one that changes the direction of text as JSON does. */
 export function visible(text: string): string {
   return text.replaceAll(
@@ -29,4 +38,9 @@ export function ascii(text: string): string {
     /[^\x00-\x7f]/g,
     (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
+}
+
+/** A word as a shell takes it. */
+export function shellWord(word: string): string {
+  return /^[\w.:/@-]+$/.test(word) ? word : `'${visible(word).replaceAll("'", "'\\''")}'`;
 }

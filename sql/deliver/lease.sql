@@ -52,7 +52,7 @@ begin
     insert into hark.processes (id, session, name, lease_until)
     values ($1, $2, hark.process_name($5), clock_timestamp() + make_interval(secs => $3 / 1000.0))
     on conflict on constraint processes_pkey do update
-      set session = excluded.session, lease_until = excluded.lease_until;
+      set session = excluded.session, lease_until = excluded.lease_until, renewed_at = clock_timestamp();
     if not found then
       raise exception 'could not store the lease of the process' using errcode = 'XX000';
     end if;
@@ -123,7 +123,7 @@ begin
         when p.session is not null and p.session is distinct from $2
           then case when pg_try_advisory_xact_lock_shared(p.session) then 'gone' else 'alive' end
         else 'alive' end as state
-    from hark.processes p where p.id in (select o.process from others o)
+    from hark.leases p where p.id in (select o.process from others o)
   ),
   alive as materialized (
     select o.n, o.owner, o.since, p.state from others o join processes p on p.id = o.process

@@ -29,7 +29,7 @@ begin
       raise exception 'partition % of consumer "%" is held up by notification %, after % attempts (%): it cannot read to the point at which the number of partitions changes, and all others would wait there',
         h.partition, $1, h.id, h.attempts, coalesce(h.last_error, 'no error')
         using errcode = 'HK008',
-          hint = format('Let the notification succeed, or give it up: hark discard %s %s. Then change the number.', $1, h.id);
+          hint = 'Let the notification succeed, or give it up with hark discard. Then change the number.';
     end if;
   end if;
   if c.partitions = $2 then

@@ -229,7 +229,7 @@ begin
       ) end);
       -- Refuse, rather than publish columns that were to be left out, or rows that were not asked for.
       if coalesce(jsonb_array_length(nullif(lists -> list, 'null')), 0) < jsonb_array_length(d -> list) then
-        raise exception 'the watch "%" of table % names columns in % that no longer exist: %', name, relation, list, d -> list
+        raise exception 'the watch "%" of table % names columns in % that are gone or virtual now: %', name, relation, list, d -> list
           using errcode = 'HK006', hint = 'Define the watch again: select hark.watch(...).';
       end if;
     end if;
@@ -272,7 +272,7 @@ begin
   -- The table's number is in the definition and, if it has partitions, in the function. In another database
   -- it is another number. There the trigger makes its statements itself, until the script is made anew there
   -- or hark.watch is called.
-  return format(E'begin;\n\n%s;\n\n%s;\n\ncommit;\n',
+  return format(E'%s;\n\n%s;\n',
     array_to_string(hark.watch_script(relation, d, schema_name, made_name), E';\n\n'),
     format(E'insert into hark.watches (function_schema, function_name, table_schema, table_name, name, owner, definition)\n'
       'values (%L, %L, %L, %L, %L, %L, %L)\non conflict on constraint watches_pkey do update set\n'

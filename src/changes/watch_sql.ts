@@ -22,7 +22,8 @@ import { nameSql, requireTable, tableName } from "./table.ts";
 
 /**
  * Returns the SQL that {@linkcode watch} would run, as a script to read, to review, or to keep in a
- * migration. Changes nothing. {@linkcode unwatchSql} gives the reverse.
+ * migration. Changes nothing. {@linkcode unwatchSql} gives the reverse. The script begins and ends no
+ * transaction: run it in one, as migration tools and `psql -1` do.
  *
  * @throws {HarkError} The errors of {@linkcode watch}.
  * @example
@@ -97,7 +98,7 @@ export async function unwatchSql(
   return await translated(async () => {
     const oid = await requireTable(db, named);
     const { rows } = await db.query(
-      `select pg_catalog.format(E'begin;\\n\\nselect hark.unwatch(%L, %L);\\n\\ncommit;\\n',
+      `select pg_catalog.format(E'select hark.unwatch(%L, %L);\\n',
         ${nameSql("$1::text::oid")}, $2::text) as script`,
       [oid, name],
     );

@@ -15,17 +15,6 @@ import type { ConsumerOptions } from "./options.ts";
 const rules: Rules = consumerRules;
 const optionNames = Object.keys(rules) as (keyof ConsumerOptions)[];
 
-/** Names that other tools have for an option. In a class they would be taken for its own fields. */
-const foreign: Readonly<Record<string, keyof ConsumerOptions>> = {
-  retries: "maxAttempts",
-  maxRetries: "maxAttempts",
-  attempts: "maxAttempts",
-  prefetch: "readAhead",
-  queue: "channels",
-  topic: "channels",
-  topics: "channels",
-};
-
 // deno-lint-ignore no-explicit-any -- any class
 type Class = abstract new (...given: any[]) => object;
 
@@ -86,7 +75,7 @@ function isOption(name: string): name is keyof ConsumerOptions {
 /** Refuses a name that is almost an option's: without an error, the option would not be set. */
 function refuseAlmost(name: string, value: unknown, made: Class, base: Class): void {
   if (isOption(name) || name in base.prototype) return;
-  const near = Object.hasOwn(foreign, name) ? foreign[name] : nearest(name, optionNames);
+  const near = nearest(name, optionNames) as keyof ConsumerOptions | undefined;
   // A counter "handled" is not meant to be the function "handle".
   if (near === undefined || !couldBe(rules[near]!, value)) return;
   throw new HarkError(

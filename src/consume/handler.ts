@@ -46,6 +46,9 @@ export interface HandlerContext {
    *
    * With `transactional` the batch is rolled back. Then all other notifications are delivered again
    * too, without counting a failed attempt.
+   *
+   * Call it before the handler's promise is settled. A later call is logged as an error, and does
+   * nothing else.
    */
   readonly fail: (notification: Notification, error?: unknown) => void;
   /**

@@ -7,7 +7,7 @@
 import { show } from "../check.ts";
 import { messageOf } from "../database/translate.ts";
 import { aYear, type Duration, requiredMs } from "../duration.ts";
-import { storable } from "../visible.ts";
+import { shortened, storable } from "../visible.ts";
 import type { Notification } from "./notification.ts";
 import type { ErrorKind, RetryDecision } from "./retry_options.ts";
 
@@ -153,7 +153,7 @@ export function verdict(
   policy: RetryPolicy,
   notification: Notification,
 ): Verdict {
-  const reason = storable(reasonOf(error));
+  const reason = storable(shortened(reasonOf(error)));
   // Compared by name: a module of consumers may have imported another copy of this package.
   const { name, delay } = (error ?? {}) as { name?: unknown; delay?: unknown };
   if (error instanceof Postponed) return { kind: "postponed", wait: error.wait, reason };

@@ -185,18 +185,19 @@ const acts: Readonly<Record<string, Act>> = {
   },
   async redrive(tx, fields) {
     const inbox = fields.text("inbox");
-    const sequence = fields.maybe("sequence") === undefined ? undefined : fields.number("sequence");
-    const { published, left, reason } = await redriveIn(tx, inbox, sequence);
+    const number = fields.maybe("number") === undefined ? undefined : fields.number("number");
+    const { published, repeated, left, reason } = await redriveIn(tx, inbox, number);
+    const again = repeated === 0 ? "" : `; ${countText(repeated, "message")} dropped as a repeat`;
     const failed = left === 0
       ? ""
       : `; ${countText(left, "message")} failed again, the last one by: ${reason}`;
-    return { text: `${countText(published, "message")} of "${inbox}" published${failed}` };
+    return { text: `${countText(published, "message")} of "${inbox}" published${again}${failed}` };
   },
   async drop(tx, fields) {
-    const [inbox, sequence] = [fields.text("inbox"), fields.number("sequence")];
-    const done = await discardMessage(tx, inbox, sequence);
+    const [inbox, number] = [fields.text("inbox"), fields.number("number")];
+    const done = await discardMessage(tx, inbox, number);
     return {
-      text: `Message ${sequence} of "${inbox}" was ${done ? "discarded" : "gone already"}`,
+      text: `Dead letter ${number} of "${inbox}" was ${done ? "discarded" : "gone already"}`,
     };
   },
   async rewatch(tx, fields) {

@@ -63,9 +63,9 @@ export class Connections {
     });
     this.handlerSessions = new HandlerSessions({
       // For the user's statements, which may take as long as a query of the pool.
-      open: async () => {
+      open: async (over) => {
         this.#mustBeOpen();
-        return await Session.open({ ...session, queryTimeout, shared: true });
+        return await Session.open({ ...session, queryTimeout, shared: true }, over);
       },
       scarce: (reason, left) => this.#scarce(reason, left, "transactional handlers"),
     });

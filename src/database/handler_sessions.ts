@@ -16,8 +16,8 @@ const scarceTime = 30_000;
 
 /** What opens the connections: see Connections. */
 export interface HandlerSessionsOptions {
-  /** Opens a connection. */
-  open(): Promise<Session>;
+  /** Opens a connection. The attempt ends when `over` aborts. */
+  open(over: AbortSignal): Promise<Session>;
   /** The server has refused a connection. `left` is how many there are for handlers. */
   scarce(reason: Error, left: number): void;
 }
@@ -53,10 +53,14 @@ export class HandlerSessions {
   /**
    * Takes a connection for one transaction. Waits while the server has none free.
    *
-   * @throws {HarkError} if it cannot be opened for another reason, or if `until` aborts.
+   * @param until Aborts when the transaction must no longer begin. A connection that is still opening
+   *   is then kept for the next one: with a short timeout and a slow server none would ever be open.
+   * @param over Ends the opening too. `until` aborts with it.
+   * @throws {HarkError} if it cannot be opened for another reason, or the reason of `until`.
    */
-  async take(until: AbortSignal): Promise<Session> {
+  async take(until: AbortSignal, over: AbortSignal): Promise<Session> {
     for (let attempt = 1;; attempt++) {
+      until.throwIfAborted();
       const seen = this.#free.count;
       for (let last; (last = this.#idle.pop()) !== undefined;) {
         if (last.session.alive) return last.session;
@@ -66,14 +70,16 @@ export class HandlerSessions {
       const now = performance.now();
       if (this.#open.size > 0 && now < this.#notBefore) {
         await this.#free.wait(seen, this.#notBefore - now, until);
-        until.throwIfAborted();
         continue;
       }
       try {
-        const session = await this.#options.open();
+        const session = await this.#options.open(over);
         this.#open.add(session);
-        return session;
+        if (!until.aborted) return session;
+        this.give(session);
+        continue;
       } catch (error) {
+        over.throwIfAborted();
         const reason = translate(error);
         if (!isScarce(reason) || until.aborted) throw reason;
         this.#notBefore = performance.now() + scarceTime;

@@ -5,6 +5,7 @@
  */
 
 import type { JsMsg } from "@nats-io/jetstream";
+import { orAborted } from "../aborted.ts";
 import { bad } from "../check.ts";
 import { OneRun } from "../relay/one_run.ts";
 import type { Readiness } from "../consume/readiness.ts";
@@ -101,15 +102,9 @@ export class Inbox {
     let isFirst = true;
     for (let attempt = 0; !signal.aborted;) {
       try {
-        await using feed = await Feed.open({
-          inbox: this.id,
-          server: this.#options,
-          stream: this.#options.stream,
-          subject: this.#options.subject,
-          batchSize: this.#batchSize,
-        }, isFirst);
+        await using feed = await this.#opened(isFirst, signal);
         let place = await this.#place(feed);
-        await feed.begin(place);
+        await orAborted(feed.begin(place), signal);
         troubles.tell(undefined);
         isFirst = false;
         ready.resolve();
@@ -134,6 +129,24 @@ export class Inbox {
     }
     await troubles.forget();
     return taken;
+  }
+
+  /** Opens the feed. If the run is stopped before, it rejects, and closes what opens later. */
+  async #opened(isFirst: boolean, signal: AbortSignal): Promise<Feed> {
+    const { stream, subject } = this.#options;
+    const opening = Feed.open({
+      inbox: this.id,
+      server: this.#options,
+      stream,
+      subject,
+      batchSize: this.#batchSize,
+    }, isFirst);
+    try {
+      return await orAborted(opening, signal);
+    } catch (error) {
+      if (signal.aborted) opening.then((feed) => feed[Symbol.asyncDispose]()).catch(() => {}); // stopped, so no matter
+      throw error;
+    }
   }
 
   /** Whether all that the stream had when the feed was opened is taken. */
@@ -184,7 +197,7 @@ export class Inbox {
         place,
         upto,
         pending: messages.at(-1)?.info.pending ?? null,
-        once: this.#dedupe !== undefined,
+        dedupe: this.#dedupe,
         made,
       });
       taken = done.taken;

@@ -25,7 +25,8 @@ test("a table is watched, listed and no longer watched from the shell", async ({
     name: "watch",
     removed: true,
   });
-  assert.equal(await output(["watch", "remove", "users"], { url }), "users was not watched\n");
+  const again = await ran(["watch", "remove", "users"], { url });
+  assert.deepEqual([again.code, again.stdout], [1, "users was not watched\n"]);
 });
 
 test("every option is taken from the command line", async ({ url, sql }) => {
@@ -70,7 +71,7 @@ test("every option is taken from the command line", async ({ url, sql }) => {
 test("watch sql prints what add would run, and runs as it is", async ({ url, sql }) => {
   await sql(table);
   const script = await output(["watch", "sql", "users", "--payload", "key"], { url });
-  assert.match(script, /^begin;[^]*commit;\n$/);
+  assert.doesNotMatch(script, /^(begin|commit);$/m);
   assert.equal(await output(["watch", "list"], { url }), "no table is watched\n");
   await sql(script);
   assert.match(await output(["watch", "list"], { url }), /^public\.users .* key .* ok$/m);

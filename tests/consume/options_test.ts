@@ -165,7 +165,7 @@ Deno.test("transactional is true or false", () => {
 Deno.test("unknown names are told, with the known ones", () => {
   assert.throws(() => checkOptions({ retries: 3 } as ConsumerOptions), {
     code: "BAD_OPTION",
-    message: /no option "retries".*Known options: .*maxAttempts/,
+    message: /no option "retries".*Did you mean maxAttempts\? Known options: .*maxAttempts/,
   });
   assert.throws(() => checkOptions({ retry: { max: 3 } } as ConsumerOptions), {
     code: "BAD_OPTION",

@@ -10,6 +10,7 @@ import {
   type Notification,
   notifyMany,
 } from "../../mod.ts";
+import { said, sentence } from "../faults/_support/logs.ts";
 import { test, type TestContext, within } from "../harness/mod.ts";
 
 const names = ["a1", "b1", "a2", "b2", "x", "b3", "a3", "y"];
@@ -133,4 +134,36 @@ for (const concurrency of [1, 4]) {
     }).drain();
     assert.deepEqual(handled, ["b, attempt 1", "c, attempt 1"]);
   });
+}
+
+for (const transactional of [false, true]) {
+  test(
+    `a failure that is reported after the batch handler has returned is logged as too late${
+      transactional ? ", in a transaction" : ""
+    }`,
+    async (c) => {
+      const db = c.use(await connect(c.url));
+      const [id] = await notifyMany(db, [{ channel: "c", payload: "a" }]);
+      const since = Date.now();
+      let forgotten = () => {};
+      const handled = await new Consumer(db, {
+        id: "c",
+        channels: "c",
+        transactional,
+        handleBatch([one], { fail }) {
+          // As a promise does that the handler has not awaited.
+          forgotten = () => fail(one!, new Error("mailbox full"));
+        },
+      }).drain();
+      assert.equal(handled, 1);
+      forgotten();
+      const record = await said(
+        "error",
+        /^c: fail\(\) was called for notification \d+ after/,
+        since,
+      );
+      assert.equal(record.properties.id, id);
+      assert.match(sentence(record), /mailbox full$/);
+    },
+  );
 }

@@ -59,6 +59,23 @@ test("a higher version changes the definition, and the channel that it gives up 
   assert.deepEqual(second.payloads, [5]);
 });
 
+test("a command that a warning gives can be pasted into a shell, whatever the names", async (context) => {
+  const db = context.use(await connect(context.url));
+  const drain = (channels: string, version: number) =>
+    new Consumer(db, { id: "my consumer", channels, version, handle() {} }).drain();
+  await drain("it's $(it)", 1);
+  await publish(context, 1, 1, "it's $(it)");
+  const since = Date.now();
+  await drain("other", 2);
+  const warning = await said("warning", /^my consumer no longer reads/, since);
+  assert.ok(
+    sentence(warning).endsWith(
+      `hark replay 'my consumer' --from 1 --channel 'it'\\''s $(it)'`,
+    ),
+    sentence(warning),
+  );
+});
+
 test("a channel that was misspelt for a while: each change says what is skipped, and how to handle it", async (context) => {
   const db = context.use(await connect(context.url));
   const drain = (channels: string) =>

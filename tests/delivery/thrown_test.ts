@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notifyMany } from "../../mod.ts";
 import "../faults/_support/logs.ts";
-import { patient, test } from "../harness/mod.ts";
+import { publish } from "../faults/_support/running.ts";
+import { patient, test, until } from "../harness/mod.ts";
 
 function thrown(): unknown[] {
   const itself = new AggregateError([], "");
@@ -87,3 +88,48 @@ for (const transactional of [false, true]) {
     },
   );
 }
+
+test("thousands that fail at once with a whole response as their message wait, each with the start of it", async (context) => {
+  const db = context.use(await connect(context.url));
+  await publish(context, 1, 2000);
+  const response = new Error(`HTTP 500: ${"ü".repeat(200_000)}`);
+  const consumer = new Consumer(db, {
+    id: "c",
+    channels: "c",
+    concurrency: 100,
+    retry: { initial: "1h", maximum: "1h" },
+    async handle() {
+      await Promise.resolve();
+      throw response;
+    },
+  });
+  const running = consumer.run();
+  try {
+    const all = until(async () => {
+      const [{ rows }] = await context.sql("select count(*)::int as rows from hark.waiting");
+      return rows === 2000;
+    }, { what: "2000 rows in hark.waiting" });
+    await Promise.race([all, running.then(() => assert.fail("the consumer has ended"))]);
+    const rows = await context.sql("select last_error as error from hark.waiting");
+    for (const { error } of rows) assert.match(error, /^HTTP 500: ü{50,9989}…$/);
+  } finally {
+    await consumer.stop();
+    await running;
+  }
+});
+
+test("a long message of an error is stored as its first 10,000 characters, and no character is cut in two", async (context) => {
+  const db = context.use(await connect(context.url));
+  await publish(context, 1, 1);
+  const consumer = new Consumer(db, {
+    id: "c",
+    channels: "c",
+    maxAttempts: 1,
+    handle() {
+      throw new Error("😀".repeat(6000));
+    },
+  });
+  await consumer.drain();
+  const [{ error }] = await context.sql("select error from hark.dead");
+  assert(error === `${"😀".repeat(4999)}…`, `${error.length} characters`);
+});

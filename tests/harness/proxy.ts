@@ -21,7 +21,11 @@ export interface CutProxy extends AsyncDisposable {
    * takes it.
    */
   refuse(): void;
-  /** Ends {@linkcode silence} and {@linkcode refuse}; what was held back flows. */
+  /** Each new connection is taken, and silent. Those that are open go on. */
+  hold(): void;
+  /** How many connections {@linkcode hold} keeps silent. */
+  readonly held: number;
+  /** Ends {@linkcode silence}, {@linkcode hold} and {@linkcode refuse}; what was held back flows. */
   resume(): void;
   /** Holds each piece of data back for this many milliseconds, in both directions. */
   delay(ms: number): void;
@@ -40,12 +44,16 @@ class Proxy implements CutProxy {
   readonly #timers = new Map<ReturnType<typeof setTimeout>, () => void>();
   readonly #listener: Deno.TcpListener;
   #open = Promise.withResolvers<void>();
+  /** What new connections wait for. */
+  #entrance = Promise.withResolvers<void>();
+  held = 0;
   #refuses = false;
   #delay = 0;
 
   constructor(port: number, hostname: string) {
     this.#target = { hostname, port };
     this.#open.resolve();
+    this.#entrance.resolve();
     this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
     this.port = this.#listener.addr.port;
     this.#run(async () => {
@@ -83,8 +91,14 @@ class Proxy implements CutProxy {
     this.sever();
   }
 
+  hold(): void {
+    this.#entrance.resolve();
+    this.#entrance = Promise.withResolvers();
+  }
+
   resume(): void {
     this.#open.resolve();
+    this.#entrance.resolve();
     this.#refuses = false;
   }
 
@@ -96,6 +110,7 @@ class Proxy implements CutProxy {
     close(this.#listener);
     this.refuse();
     this.#open.resolve();
+    this.#entrance.resolve();
     for (const [timer, wake] of this.#timers) {
       clearTimeout(timer);
       wake();
@@ -105,6 +120,9 @@ class Proxy implements CutProxy {
 
   async #connect(client: Deno.Conn): Promise<void> {
     this.#conns.add(client);
+    this.held++;
+    await this.#entrance.promise;
+    this.held--;
     await this.#open.promise;
     let server: Deno.Conn;
     try {

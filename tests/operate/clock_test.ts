@@ -1,7 +1,7 @@
 /** The server's clock went a year ahead and back: what it stored then holds up no upkeep. */
 
 import assert from "node:assert/strict";
-import { connect, notify, setRetention } from "../../mod.ts";
+import { connect, Consumer, notify, schedule, setRetention } from "../../mod.ts";
 import { test, until } from "../harness/mod.ts";
 
 test("upkeep goes on after the server's clock went ahead and back", async ({ url, use, sql }) => {
@@ -26,6 +26,40 @@ test("upkeep goes on after the server's clock went ahead and back", async ({ url
   await sql(`update hark.reporter set until = ${ahead}`);
   const [measured] = await sql("select hark.measure(gen_random_uuid()) is not null as it_tells");
   assert.deepEqual(measured, { it_tells: true });
+});
+
+test("a schedule that a clock ahead put off is due again once its program stores it anew", async ({ url, use, sql }) => {
+  const db = use(await connect(url));
+  const store = () => schedule(db, "tick", "* * * * *", { channel: "c" });
+  const next = await store();
+  await sql("update hark.schedules set next_at = next_at + interval '1 year'");
+  assert((await store())!.getTime() - next!.getTime() <= 3_600_000, "not a year later");
+});
+
+test("a drain that died before the clock went back holds its partitions up for its lease at most", async ({ url, use, sql }) => {
+  const db = use(await connect(url));
+  const handled: unknown[] = [];
+  const consumer = new Consumer(db, {
+    id: "c",
+    channels: "c",
+    handle: ({ payload }) => void handled.push(payload),
+  });
+  await consumer.drain();
+  await sql(`with p as (
+      insert into hark.processes (id, lease_until, renewed_at)
+      select gen_random_uuid(), t + interval '15 s', t from (select now() + interval '1 hour' as t) t returning id
+    ), w as (
+      insert into hark.workers (consumer, owner, process) select 'c', p.id, p.id from p returning owner
+    )
+    update hark.partitions s set owner = w.owner, epoch = epoch + 1 from w where s.consumer = 'c'`);
+  await notify(db, "c", 1);
+  await consumer.drain();
+  assert.deepEqual(handled, [1]);
+  assert.deepEqual(
+    await sql("select alive from hark.workers_of('c') where alive"),
+    [],
+    "no dead worker is shown as living",
+  );
 });
 
 test("marks are stored again after the server's clock went ahead and back", async ({ url, use, sql }) => {

@@ -101,3 +101,26 @@ test("the promise ready of an inbox rejects if the inbox is stopped before", asy
   await incoming.run({ signal: AbortSignal.abort() });
   await assert.rejects(within(ready), /inbox "in" was stopped before it was ready/);
 });
+
+test("an inbox that is stopped while its NATS server is silent ends at once", async (context) => {
+  const db = context.use(await connect(context.url));
+  const came = deferred();
+  const silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const conns: Deno.Conn[] = [];
+  const listening = (async () => {
+    for await (const conn of silent) {
+      conns.push(conn);
+      came.resolve();
+    }
+  })();
+  const { port } = silent.addr as Deno.NetAddr;
+  const servers = Array<string>(40).fill(`nats://127.0.0.1:${port}`);
+  const incoming = inbox(db, { id: "in", servers, stream: "SHOP" });
+  const running = incoming.run();
+  await came.wait();
+  await within(incoming.stop(), { what: "the stop" });
+  await within(running, { what: "the run" });
+  silent.close();
+  for (const conn of conns) conn.close();
+  await listening;
+});

@@ -7,7 +7,8 @@
 import { durationText } from "../../show.ts";
 import { visible } from "./style.ts";
 
-export { bytesText, countText, durationText, numberText, shellWord } from "../../show.ts";
+export { bytesText, countText, durationText, numberText } from "../../show.ts";
+export { shellWord } from "../../visible.ts";
 
 /** How long ago a time was; `never` for null. */
 export function ago(time: Date | null): string {

@@ -17,9 +17,18 @@ export class BatchInHand {
   #places: Map<Notification, number> | undefined;
   /** The notifications that were reported as failed, with their errors. */
   readonly failed = new Map<Notification, unknown>();
+  readonly #tooLate: (notification: Notification, error: unknown) => void;
+  #isOver = false;
 
-  constructor(work: Work) {
+  /** @param tooLate Called for a notification that is reported as failed after the end. */
+  constructor(work: Work, tooLate: (notification: Notification, error: unknown) => void) {
     this.#work = work;
+    this.#tooLate = tooLate;
+  }
+
+  /** The handler has returned. What is reported as failed from now on is too late. */
+  end(): void {
+    this.#isOver = true;
   }
 
   /**
@@ -50,6 +59,7 @@ export class BatchInHand {
   /** See {@linkcode HandlerContext.fail}. */
   readonly fail = (notification: Notification, error?: unknown): void => {
     const at = this.#placeOf("fail", notification);
+    if (this.#isOver) return this.#tooLate(notification, error);
     this.failed.set(notification, error ?? new Error("failed"));
     const { lane } = this.#work.entries[at]!;
     if (lane !== undefined) this.#lanes.set(lane, Math.min(at, this.#lanes.get(lane) ?? Infinity));

@@ -94,7 +94,7 @@ export class Dispatcher {
     return this.open && !run.stopping.aborted && !this.#alone && !this.#waits &&
       this.#calls < options.concurrency &&
       this.begun < run.limit &&
-      this.#state.entries.unacknowledged < options.acknowledgeCount;
+      this.#state.toStore < options.acknowledgeCount;
   }
 
   /**

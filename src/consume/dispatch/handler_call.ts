@@ -6,6 +6,7 @@
 
 import { Joined } from "../../aborted.ts";
 import type { Queryable } from "../../database/queryable.ts";
+import { messageOf } from "../../database/translate.ts";
 import { getLogger } from "../../log/logger.ts";
 import { longestTimer } from "../../duration.ts";
 import { HarkError } from "../../errors.ts";
@@ -108,15 +109,16 @@ export class HandlerCalls {
     const { signal } = joined;
     const { promise: givenUp, reject: giveUp } = Promise.withResolvers<never>();
     givenUp.catch(() => {}); // the transaction may not have begun
+    let begun = false;
     const tooLong = new DOMException(`the handler took longer than ${timeout} ms`, "TimeoutError");
     const timers = timeout === undefined ? [] : [
       setTimeout(() => late.abort(tooLong), timeout),
       setTimeout(() => {
-        this.#tellOfAbandoned(work, timeout);
+        if (begun) this.#tellOfAbandoned(work, timeout);
         giveUp(tooLong);
       }, Math.min(2 * timeout, longestTimer)),
     ];
-    const batch = new BatchInHand(work);
+    const batch = new BatchInHand(work, (one, error) => this.#tellOfLate(one, error));
     const { failed } = batch;
     const call = async (tx: Queryable | undefined): Promise<void> => {
       const context: HandlerContext = {
@@ -132,6 +134,7 @@ export class HandlerCalls {
       };
       const { handle, handleBatch } = this.#handling;
       if (handleBatch !== undefined) noteWork(context, work);
+      begun = true;
       const result = handle !== undefined
         ? handle(work.notifications[0]!, context)
         : handleBatch!(batch.notifications, context);
@@ -142,15 +145,31 @@ export class HandlerCalls {
         : result;
       late.signal.throwIfAborted();
     };
+    const called = async (tx: Queryable | undefined): Promise<void> => {
+      await call(tx);
+      batch.end();
+    };
     try {
-      if (this.#transactions === undefined) await call(undefined);
-      else await this.#inTransaction(work, late.signal, failed, call);
+      if (this.#transactions === undefined) await called(undefined);
+      else await this.#inTransaction(work, late.signal, failed, called);
       return work.notifications.map((n) => failed.has(n) ? { error: failed.get(n) } : undefined);
     } catch (error) {
       return work.notifications.map((n) => ({ error: failed.get(n) ?? error }));
     } finally {
       timers.forEach(clearTimeout);
     }
+  }
+
+  /**
+   * Says that a failure was reported too late. Nothing is thrown: code that nothing awaits would end the
+   * process with it.
+   */
+  #tellOfLate({ id }: Notification, error: unknown): void {
+    logger.error(
+      "{consumer}: fail() was called for notification {id} after its batch handler had returned. That is too " +
+        "late: it counts as handled unless the batch has failed. Await all work before the handler returns: {reason}",
+      { consumer: this.#worker.consumer, id, reason: messageOf(error ?? "failed"), error },
+    );
   }
 
   /** Says that a handler goes on, although its result counts no longer and its key goes on too. */
@@ -179,11 +198,13 @@ export class HandlerCalls {
     failed: ReadonlyMap<Notification, unknown>,
     call: (tx: Queryable) => Promise<void>,
   ): Promise<void> {
-    using over = new Joined(this.#abandon, late);
+    using over = new Joined(this.#abandon, late, this.#transactions!.over);
     await this.#transactions!.run(
       work.held,
       over.signal,
       async (tx) => {
+        // A driver may give its connection late.
+        over.signal.throwIfAborted();
         await call(tx);
         if (failed.size > 0) throw new BatchFailed();
         return work.entries;

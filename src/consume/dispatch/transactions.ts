@@ -122,6 +122,9 @@ export class Transactions {
   readonly #identity: Identity;
   /** The connections on which a handler of this consumer runs. */
   readonly #busy = new Set<Session>();
+  /** The connections that handlers wait for. */
+  readonly #taking = new Set<Promise<Session>>();
+  readonly #over = new AbortController();
   readonly #leave: (() => Promise<void>) | undefined;
 
   constructor(db: Queryable, identity: Identity) {
@@ -130,10 +133,17 @@ export class Transactions {
     this.#leave = connectionsOf(db)?.handlerSessions.join();
   }
 
+  /** Aborts when the run is over. No handler begins then. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
   /**
    * Runs `work` in a transaction. The transaction also stores that the entries returned by `work`
    * are handled.
    *
+   * @param abandon Aborts when the result no longer counts, and with {@linkcode Transactions.over}.
+   *   `work` looks at it too, as a driver may call it late.
    * @throws {Unsure} if the connection was lost during the commit. After any other error, nothing
    *   was committed.
    */
@@ -178,7 +188,9 @@ export class Transactions {
       return;
     }
     const pool = connections.handlerSessions;
-    const session = await pool.take(abandon);
+    const taking = pool.take(abandon, this.over);
+    this.#taking.add(taking);
+    const session = await taking.finally(() => this.#taking.delete(taking));
     this.#busy.add(session);
     // A handler that was given up may still be using the session.
     const cut = () => void session.close();
@@ -257,8 +269,10 @@ export class Transactions {
     })`;
   }
 
-  /** Closes the connections of handlers that still run. */
+  /** Closes the connections of handlers that still run. Opens no other one. */
   async close(): Promise<void> {
+    this.#over.abort(new Error("the consumer has stopped"));
+    await Promise.allSettled(this.#taking);
     await Promise.all([...this.#busy].map((session) => session.close()));
     await this.#leave?.();
   }

@@ -7,6 +7,7 @@
 import { getLogger } from "../../log/logger.ts";
 import type { Queryable } from "../../database/queryable.ts";
 import { count, ofConsumer } from "../../observe/seam.ts";
+import { shellWord } from "../../visible.ts";
 import type { Claimed } from "../state/identity.ts";
 import type { State } from "../state/state.ts";
 import { Gone } from "./gone.ts";
@@ -120,9 +121,14 @@ export class Assignment {
     if (options.partitionsGiven && options.partitions !== heartbeat.partitions && !this.#told) {
       this.#told = true;
       logger.warn(
-        "{consumer} has {count} partitions, so the option partitions ({given}) has no effect; change the " +
-          "number with hark consumers partitions",
-        { consumer: this.#consumer, count: heartbeat.partitions, given: options.partitions },
+        "{consumer} has {what}, so the option partitions ({given}) has no effect; to change the number: {command}",
+        {
+          consumer: this.#consumer,
+          count: heartbeat.partitions,
+          what: `${heartbeat.partitions} partition${heartbeat.partitions === 1 ? "" : "s"}`,
+          given: options.partitions,
+          command: `hark consumers partitions ${shellWord(this.#consumer)} ${options.partitions}`,
+        },
       );
     }
     await this.#reload(session, heartbeat);

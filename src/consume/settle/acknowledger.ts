@@ -6,7 +6,7 @@
 
 import type { Queryable } from "../../database/queryable.ts";
 import { seam } from "../../observe/seam.ts";
-import { ascii } from "../../visible.ts";
+import { ascii, mostOfError, shortened } from "../../visible.ts";
 import type { OwnedPartition } from "../state/partition.ts";
 import type { Position } from "../state/position.ts";
 import type { Outcome } from "../state/entry.ts";
@@ -18,6 +18,11 @@ import { acknowledge } from "./together.ts";
 const refusals = 3;
 /** How long a locked partition is left alone, in milliseconds. */
 const lockedTime = 50;
+/**
+ * The most characters of all errors of an acknowledgement together: if thousands fail at once, less of
+ * each is stored. The server reads the text several times, and has readerTimeout for that.
+ */
+const mostText = 500_000;
 
 /** Decides when to acknowledge and what. */
 export class Acknowledger {
@@ -39,8 +44,8 @@ export class Acknowledger {
   }
 
   get #due(): number {
-    const { options, entries: { unacknowledged, rows: { outcomes } } } = this.#state;
-    if (unacknowledged >= options.acknowledgeCount) return -Infinity;
+    const { options, toStore, entries: { unacknowledged, rows: { outcomes } } } = this.#state;
+    if (toStore >= options.acknowledgeCount) return -Infinity;
     // Store a failure soon, so that a worker that takes over continues counting its attempts.
     if (outcomes.size > 0) return this.#at + Math.min(options.acknowledgeInterval, 200);
     if (unacknowledged > 0) return this.#at + options.acknowledgeInterval;
@@ -165,6 +170,7 @@ export class Acknowledger {
 
 function outcomesText(outcomes: readonly Outcome[]): string {
   const now = performance.now();
+  const most = Math.min(mostOfError, Math.max(100, Math.floor(mostText / outcomes.length)));
   return JSON.stringify(outcomes.map((outcome) => {
     const { id, partition, key, attempts, wait } = outcome.entry;
     const stored = wait?.certain === true;
@@ -178,13 +184,20 @@ function outcomesText(outcomes: readonly Outcome[]): string {
           attempts,
           state: outcome.state,
           due_ms: Math.max(0, Math.round(outcome.due - now)),
-          error: quoted(outcome.error),
+          error: quoted(outcome.error, most),
           stored,
         };
       case "end":
         return { kind: "end", id, partition };
       case "dead":
-        return { kind: "dead", id, partition, attempts, error: quoted(outcome.error), stored };
+        return {
+          kind: "dead",
+          id,
+          partition,
+          attempts,
+          error: quoted(outcome.error, most),
+          stored,
+        };
     }
   }));
 }
@@ -193,6 +206,6 @@ function outcomesText(outcomes: readonly Outcome[]): string {
  * The text of a JSON string, in ASCII: the database may lack a character, and no failure may be
  * lost for that.
  */
-function quoted(error: string | null): string | null {
-  return error === null ? null : ascii(JSON.stringify(error));
+function quoted(error: string | null, most: number): string | null {
+  return error === null ? null : ascii(JSON.stringify(shortened(error, most)));
 }

@@ -60,6 +60,12 @@ export class State {
     this.wantsCut = false;
   }
 
+  /** Of how many notifications the next acknowledgement stores something, at the least. */
+  get toStore(): number {
+    const { unacknowledged, rows } = this.entries;
+    return Math.max(unacknowledged, rows.outcomes.size);
+  }
+
   /** How many notifications were read and not yet passed. */
   get outstanding(): number {
     let sum = 0;

@@ -10,6 +10,7 @@ import { getLogger } from "../../log/logger.ts";
 import type { StartValues } from "../start.ts";
 import type { CheckedOptions } from "../state/context.ts";
 import { parsePosition } from "../state/parse_outside.ts";
+import { shellWord } from "../../visible.ts";
 
 const logger = getLogger(["hark", "consumer"]);
 
@@ -90,8 +91,8 @@ export async function register(session: Queryable, options: CheckedOptions): Pro
 
 /** The command that replays channels from an id on. */
 function replayOf(consumer: string, from: unknown, channels: readonly string[]): string {
-  const wanted = channels.map((channel) => ` --channel ${channel}`).join("");
-  return `hark replay ${consumer} --from ${from}${wanted}`;
+  const wanted = channels.map((channel) => ` --channel ${shellWord(channel)}`).join("");
+  return `hark replay ${shellWord(consumer)} --from ${from}${wanted}`;
 }
 
 function countOf(count: unknown): string {

@@ -14,12 +14,13 @@ import {
   readNotifications,
 } from "../../operate/notifications.ts";
 import { idOrTime } from "../acts.ts";
-import { shellWord, show } from "../../show.ts";
+import { show } from "../../show.ts";
 import { htm, type Html } from "../html.ts";
 import { toNotification } from "../links.ts";
 import { bytes, command, empty, link, numberText, section, table, value, when } from "../parts.ts";
 import { redacted, short, showsPayload } from "../payload.ts";
 import { button, type Screen, type View } from "../view.ts";
+import { shellWord } from "../../visible.ts";
 
 const limit = 50;
 /** How many notifications one page looks through: some 100 ms. */

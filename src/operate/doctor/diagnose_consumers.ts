@@ -5,12 +5,13 @@
  */
 
 import type { WatchStatus } from "../../changes/watches.ts";
-import { durationText, numberText, shellWord } from "../../show.ts";
+import { durationText, numberText } from "../../show.ts";
 import { type ConsumerStatus, hasWork, sleepsWell } from "../consumer_status.ts";
 import type { Status } from "../status.ts";
 import { ofFlows } from "./diagnose_flows.ts";
 import type { Facts } from "./facts.ts";
 import type { Count, Find, Finding, Thresholds } from "./finding.ts";
+import { shellWord } from "../../visible.ts";
 
 /**
  * How long a delivery, or a removal, may be late before it seems that no worker runs to do it, in ms.

@@ -4,9 +4,10 @@
  * @module
  */
 
-import { durationText, numberText, shellWord } from "../../show.ts";
+import { durationText, numberText } from "../../show.ts";
 import type { Status } from "../status.ts";
 import type { Count, Find, Finding } from "./finding.ts";
+import { shellWord } from "../../visible.ts";
 
 /** For how long a relay or an inbox may wait before it is told, in ms. */
 const shortTrouble = 10_000;

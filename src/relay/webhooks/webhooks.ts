@@ -23,6 +23,7 @@ import {
 } from "./options.ts";
 import { named } from "./named.ts";
 import { EndpointStore } from "./store.ts";
+import { shellWord } from "../../visible.ts";
 
 const logger = getLogger(["hark", "relay"]);
 
@@ -161,7 +162,7 @@ class OpenWebhooks implements OpenSink {
     await this.#store.load(); // it may just have been redriven
     const stored = this.#store.known(name);
     if (!stored?.disabled) return;
-    const remedy = `To send what it missed: hark relay ${this.#relay} --redrive ${name}`;
+    const remedy = `To send what it missed: ${this.#redriving(name)}`;
     throw new DeadLetter(named(name, `is disabled: ${stored.reason}. ${remedy}`));
   }
 
@@ -193,6 +194,10 @@ class OpenWebhooks implements OpenSink {
     return namedError(name, notification, error);
   }
 
+  #redriving(endpoint: string): string {
+    return `hark relay ${shellWord(this.#relay)} --redrive ${shellWord(endpoint)}`;
+  }
+
   #tellDisabled(endpoint: string, reason: string): void {
     logger.error(
       "{relay}: endpoint {endpoint} is disabled: {reason}. Its notifications become dead letters. {remedy}",
@@ -200,7 +205,7 @@ class OpenWebhooks implements OpenSink {
         relay: this.#relay,
         endpoint,
         reason,
-        remedy: `To ask it again: hark relay ${this.#relay} --redrive ${endpoint}`,
+        remedy: `To ask it again: ${this.#redriving(endpoint)}`,
       },
     );
   }
