@@ -23,13 +23,30 @@ $$;
 
 -- Records an act upon what a role has stored, such as a schedule. What the role takes back itself is no act of an
 -- operator, or a program would fill the record. It is one if an operator's program names the person.
-create or replace function hark.record_upon(owner text, act text, about text, affected bigint default null, detail text default '')
+create or replace function hark.record_upon(owner oid, act text, about text, affected bigint default null, detail text default '')
 returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if $1 is distinct from hark.acting_role() or current_setting('hark.person', true) <> '' and hark.has_rights_of(null) then
+  if $1 is distinct from to_regrole(quote_ident(hark.acting_role())) or current_setting('hark.person', true) <> '' and hark.has_rights_of(null) then
     perform hark.record_act($2, $3, $4, $5);
+  end if;
+end
+$$;
+
+-- Records what a forced cleanup has removed, read or not. The calls of one run are one act.
+create or replace function hark.record_forced(cutoff timestamptz, removed bigint) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  told constant text := format('forced, before %s', to_char($1 at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'));
+begin
+  update hark.acts a set affected = a.affected + $2
+  where a.number = (select max(n.number) from hark.acts n) and a.act = 'cleanup' and a.detail = told
+    and a.role = hark.acting_role() and a.login = session_user
+    and a.person is not distinct from nullif(left(current_setting('hark.person', true), 200), '');
+  if not found then
+    perform hark.record_act('cleanup', null, $2, told);
   end if;
 end
 $$;

@@ -22,9 +22,9 @@ $$;
 comment on function hark.inbox_place(text, text, bigint) is 'For an inbox: up to which place it has taken messages.';
 
 -- Moves the place of an inbox, in the transaction that publishes what was taken, and keeps what could not be
--- published: an array of {sequence, subject, headers, body, reason}, with the body in base64. `pending` says how many
--- messages the source has behind the place. False if the place is not where the caller has left it: another process
--- serves the inbox.
+-- published: an array of {sequence, subject, headers, body, within_ms, reason}, with the body in base64. `pending` says
+-- how many messages the source has behind the place. False if the place is not where the caller has left it: another
+-- process serves the inbox.
 create or replace function hark.inbox_take(
   inbox text, source text, expected bigint, place bigint, dead json, pending bigint default null
 ) returns boolean
@@ -36,10 +36,11 @@ begin
   if not found then
     return false;
   end if;
-  insert into hark.inbox_dead (inbox, sequence, subject, headers, body, reason)
-  select $1, d.sequence, d.subject, coalesce(d.headers, '{}'), decode(d.body, 'base64'), d.reason
-  from json_to_recordset($5) as d (sequence bigint, subject text, headers jsonb, body text, reason text)
-  on conflict do nothing;
+  insert into hark.inbox_dead (inbox, sequence, subject, headers, body, within_ms, reason)
+  select $1, d.sequence, d.subject, coalesce(d.headers, '{}'), decode(d.body, 'base64'), d.within_ms, d.reason
+  from json_to_recordset($5) as d (
+    sequence bigint, subject text, headers jsonb, body text, within_ms bigint, reason text
+  );
   return true;
 end
 $$;
@@ -55,47 +56,47 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select i.name, i.source, i.place, i.taken_at,
     (select count(*) from (select from hark.inbox_dead d where d.inbox = i.name limit $1) c),
-    (select d.failed_at from hark.inbox_dead d where d.inbox = i.name order by d.sequence limit 1),
+    (select d.failed_at from hark.inbox_dead d where d.inbox = i.name order by d.number limit 1),
     i.pending, hark.sendable(t.reason), t.since,
-    (select hark.sendable(d.reason) from hark.inbox_dead d where d.inbox = i.name order by d.sequence desc limit 1)
+    (select hark.sendable(d.reason) from hark.inbox_dead d where d.inbox = i.name order by d.number desc limit 1)
   from hark.inboxes i left join hark.troubles t on t.kind = 'inbox' and t.name = i.name
   order by i.name collate "C"
 $$;
 
--- The dead letters of an inbox, the oldest first.
+-- The dead letters of an inbox, the oldest first. number: what it is told by; sequence: its number in the source.
 create or replace function hark.inbox_dead_letters(inbox text, after bigint, batch integer)
-returns table (sequence bigint, subject text, headers jsonb, body text, reason text, failed_at timestamptz)
+returns table (number bigint, sequence bigint, subject text, headers jsonb, body text, within_ms bigint, reason text, failed_at timestamptz)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select d.sequence, d.subject, d.headers, translate(encode(d.body, 'base64'), E'\n', ''), d.reason, d.failed_at
+  select d.number, d.sequence, d.subject, d.headers, translate(encode(d.body, 'base64'), E'\n', ''), d.within_ms, d.reason, d.failed_at
   from hark.inbox_dead d
-  where d.inbox = $1 and d.sequence > $2
-  order by d.sequence
+  where d.inbox = $1 and d.number > $2
+  order by d.number
   limit $3
 $$;
 
 -- The same without their headers and bodies, to look at.
 create or replace function hark.inbox_dead_in_outline(inbox text, after bigint, batch integer)
-returns table (sequence bigint, subject text, bytes integer, reason text, failed_at timestamptz)
+returns table (number bigint, sequence bigint, subject text, bytes integer, reason text, failed_at timestamptz)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select d.sequence, d.subject, octet_length(d.body), d.reason, d.failed_at
+  select d.number, d.sequence, d.subject, octet_length(d.body), d.reason, d.failed_at
   from hark.inbox_dead d
-  where d.inbox = $1 and d.sequence > $2
-  order by d.sequence
+  where d.inbox = $1 and d.number > $2
+  order by d.number
   limit least($3, 10000)
 $$;
 
 -- Takes a dead letter away, in the transaction that publishes it, or for good, and records which. False if it is gone.
-create or replace function hark.inbox_settle(inbox text, sequence bigint, is_published boolean default false)
+create or replace function hark.inbox_settle(inbox text, number bigint, is_published boolean default false)
 returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  delete from hark.inbox_dead d where d.inbox = $1 and d.sequence = $2;
+  delete from hark.inbox_dead d where d.inbox = $1 and d.number = $2;
   if found then
     perform hark.record_act(case when $3 then 'redrive' else 'discard' end, null, 1,
-      format('message %s of the inbox %s', $2, $1));
+      format('dead letter %s of the inbox %s', $2, $1));
     return true;
   end if;
   return false;

@@ -77,9 +77,13 @@ export const inbox = databaseCommand({
       return { json: dead.map(inShort), text: deadText(id, dead) };
     }
     if (o.redrive) {
-      const { published, left } = await redrive(db, id, given({ map }));
-      const json = { published, left: left.length };
-      const again = `${numberText(published)} published, ${numberText(left.length)} failed again`;
+      const { published, repeated, left } = await redrive(db, id, given({ map }));
+      const json = { published, repeated, left: left.length };
+      const again = [
+        `${numberText(published)} published`,
+        ...some(repeated, "dropped as repeats"),
+        `${numberText(left.length)} failed again`,
+      ].join(", ");
       return { json, text: left.length === 0 ? again : `${again}\n\n${deadText(id, left)}` };
     }
     if (o.discard !== undefined) {
@@ -118,10 +122,13 @@ export const inbox = databaseCommand({
   },
 });
 
+function some(count: number, what: string): string[] {
+  return count === 0 ? [] : [`${numberText(count)} ${what}`];
+}
+
 /** What messages became. What is not as expected is named only if there is any. */
 function takenText(id: string, taken: Taken): string {
   const { messages, published, own, unmapped, repeated, dead } = taken;
-  const some = (count: number, what: string) => count === 0 ? [] : [`${numberText(count)} ${what}`];
   const parts = [
     `${numberText(published)} published`,
     ...some(own, "of this install left out"),
@@ -132,8 +139,8 @@ function takenText(id: string, taken: Taken): string {
   return `${visible(id)} has taken ${countText(messages, "message")}: ${parts.join(", ")}`;
 }
 
-function inShort({ message: { sequence, subject }, reason }: DeadMessage) {
-  return { sequence, subject, reason };
+function inShort({ number, message: { sequence, subject }, reason }: DeadMessage) {
+  return { number, sequence, subject, reason };
 }
 
 /** Dead letters, and what to do about them. */
@@ -141,10 +148,12 @@ function deadText(id: string, dead: readonly DeadMessage[]): string {
   if (dead.length === 0) return `${named(id)} has no dead letters`;
   const command = `hark inbox ${shellWord(id)}`;
   return [
-    ...dead.map(inShort).map((one) => visible(`#${one.sequence} ${one.subject}: ${one.reason}`)),
+    ...dead.map(inShort).map((one) =>
+      visible(`#${one.number} ${one.subject}, message ${one.sequence}: ${one.reason}`)
+    ),
     "",
     `To publish them after the repair: ${command} --redrive`,
-    `To give one up: ${command} --discard ${dead[0]!.message.sequence}`,
+    `To give one up: ${command} --discard ${dead[0]!.number}`,
     "A body that is no JSON needs redrive() with a map that takes it, such as payload: message.text().",
   ].join("\n");
 }

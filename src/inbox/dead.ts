@@ -9,17 +9,17 @@ import type { Database } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { messageOf, translated } from "../database/translate.ts";
 import { requireSchema } from "../schema/migrate.ts";
-import { settle } from "./dead_in_short.ts";
+import { type Dead, deadOf, publishDead, settle } from "./dead_in_short.ts";
 import { itemOf, itemsOf } from "./map.ts";
-import { messageOfParts } from "./message.ts";
 import type { InboxMessage, InboxOptions } from "./options.ts";
 import { requireInbox } from "./status.ts";
-import { publishItems } from "./publish.ts";
 
 const page = 100;
 
 /** A message that an inbox could not publish. */
 export interface DeadMessage {
+  /** What the dead letter is told by. The message has its number in the stream. */
+  readonly number: number;
   /** The message. Its `time` is when it became a dead letter. */
   readonly message: InboxMessage;
   /** Why it could not be published. */
@@ -37,8 +37,8 @@ export interface DeadMessage {
  * import { deadMessages } from "@hark/postgres/inbox";
  *
  * await using db = await connect(Deno.env.get("DATABASE_URL"));
- * for await (const { message, reason } of deadMessages(db, "payments-in")) {
- *   console.log(message.sequence, message.subject, reason);
+ * for await (const { number, message, reason } of deadMessages(db, "payments-in")) {
+ *   console.log(number, message.subject, reason);
  * }
  * ```
  */
@@ -46,6 +46,12 @@ export async function* deadMessages(
   db: Queryable,
   inbox: string,
 ): AsyncGenerator<DeadMessage, void> {
+  for await (const { number, message, reason } of allDead(db, inbox)) {
+    yield { number, message, reason };
+  }
+}
+
+async function* allDead(db: Queryable, inbox: string): AsyncGenerator<Dead, void> {
   const id = consumerName(inbox);
   await requireSchema(db);
   await requireInbox(db, id);
@@ -58,15 +64,9 @@ export async function* deadMessages(
       ])
     );
     for (const row of rows) {
-      after = Number(row.sequence);
-      const message = messageOfParts({
-        subject: row.subject,
-        sequence: after,
-        time: new Date(row.failed_at),
-        headers: row.headers,
-        body: Uint8Array.from(atob(row.body), (character) => character.charCodeAt(0)),
-      });
-      yield { message, reason: row.reason };
+      const dead = deadOf(row);
+      after = dead.number;
+      yield dead;
     }
     if (rows.length < page) return;
   }
@@ -76,6 +76,8 @@ export async function* deadMessages(
 export interface RedriveResult {
   /** How many were published. */
   readonly published: number;
+  /** How many were left out as repeats, by the `dedupe` that the inbox had. */
+  readonly repeated: number;
   /** Those that still cannot be, with the reasons. */
   readonly left: readonly DeadMessage[];
 }
@@ -83,7 +85,7 @@ export interface RedriveResult {
 /**
  * Publishes the dead letters of an inbox after the repair, the oldest first. Newer messages have been
  * published before them. Those that fail again stay. If two calls run at once, each message is published by
- * one of them.
+ * one of them. If the inbox had `dedupe`, a message that was sent again and published is left out.
  *
  * @param options `map`, if the inbox has one.
  * @throws {HarkError} As {@linkcode deadMessages}.
@@ -93,10 +95,10 @@ export interface RedriveResult {
  * import { redrive } from "@hark/postgres/inbox";
  *
  * await using db = await connect(Deno.env.get("DATABASE_URL"));
- * const { published, left } = await redrive(db, "payments-in", {
+ * const { published, repeated, left } = await redrive(db, "payments-in", {
  *   map: (message) => ({ channel: "payments", payload: message.text() }),
  * });
- * console.log(published, left.length);
+ * console.log(published, repeated, left.length);
  * ```
  */
 export async function redrive(
@@ -104,32 +106,30 @@ export async function redrive(
   inbox: string,
   options: Pick<InboxOptions, "map"> = {},
 ): Promise<RedriveResult> {
-  let published = 0;
+  const count = { published: 0, repeated: 0, gone: 0 };
   const left: DeadMessage[] = [];
-  for await (const { message } of deadMessages(db, inbox)) {
+  for await (const dead of allDead(db, inbox)) {
+    const { number, message, dedupe } = dead;
     try {
       const items = options.map === undefined
-        ? [itemOf(message, undefined)]
-        : itemsOf(await options.map(message), message, undefined);
-      const isPublished = await translated(() =>
-        db.transaction(async (tx) => {
-          // First, as it locks: another redrive may be about to publish the same message.
-          if (!await settle(tx, inbox, message.sequence, true)) return false;
-          await publishItems(tx, items, false);
-          return true;
-        })
+        ? [itemOf(message, dedupe)]
+        : itemsOf(await options.map(message), message, dedupe);
+      const outcome = await translated(() =>
+        db.transaction((tx) => publishDead(tx, inbox, dead, items))
       );
-      if (isPublished) published++;
+      count[outcome]++;
     } catch (error) {
-      left.push({ message, reason: messageOf(error) });
+      left.push({ number, message, reason: messageOf(error) });
     }
   }
-  return { published, left };
+  const { published, repeated } = count;
+  return { published, repeated, left };
 }
 
 /**
  * Takes a dead letter of an inbox away for good. Returns whether there was one.
  *
+ * @param number As {@linkcode deadMessages} gives it.
  * @throws {HarkError} As {@linkcode deadMessages}.
  * @example
  * ```ts
@@ -143,10 +143,10 @@ export async function redrive(
 export async function discardMessage(
   db: Queryable,
   inbox: string,
-  sequence: number,
+  number: number,
 ): Promise<boolean> {
   const id = consumerName(inbox);
   await requireSchema(db);
   await requireInbox(db, id);
-  return await translated(() => settle(db, id, sequence, false));
+  return await translated(() => settle(db, id, number, false));
 }

@@ -7,12 +7,16 @@
 import type { Queryable, QueryResult } from "../database/queryable.ts";
 import { messageOf, translated } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
-import { itemOf } from "./map.ts";
+import { type Item, itemOf } from "./map.ts";
 import { messageOfParts } from "./message.ts";
+import type { InboxMessage } from "./options.ts";
 import { publishItems } from "./publish.ts";
 
 /** A dead letter, without headers and body. */
 export interface DeadMessageInShort {
+  /** What it is told by. */
+  readonly number: number;
+  /** Its number in the stream. */
   readonly sequence: number;
   readonly subject: string;
   /** The size of the body. */
@@ -30,12 +34,13 @@ export async function deadMessagesInShort(
 ): Promise<DeadMessageInShort[]> {
   const { rows } = await translated(() =>
     db.query(
-      `select sequence, subject, bytes, reason, (extract(epoch from failed_at) * 1000)::float8 as failed_at
+      `select number, sequence, subject, bytes, reason, (extract(epoch from failed_at) * 1000)::float8 as failed_at
       from hark.inbox_dead_in_outline($1::text, $2::bigint, $3::integer)`,
       [inbox, after, limit],
     )
   );
   return rows.map((row) => ({
+    number: Number(row.number),
     sequence: Number(row.sequence),
     subject: row.subject,
     bytes: Number(row.bytes),
@@ -44,18 +49,67 @@ export async function deadMessagesInShort(
   }));
 }
 
+/** A dead letter as it was stored. */
+export interface Dead {
+  readonly number: number;
+  readonly message: InboxMessage;
+  readonly reason: string;
+  /** For how many milliseconds its inbox then remembered ids. */
+  readonly dedupe: number | undefined;
+}
+
+/** A dead letter of a row of hark.inbox_dead_letters. */
+export function deadOf(row: QueryResult["rows"][number]): Dead {
+  return {
+    number: Number(row.number),
+    message: messageOfParts({
+      subject: row.subject,
+      sequence: Number(row.sequence),
+      time: new Date(row.failed_at),
+      headers: row.headers,
+      body: Uint8Array.from(atob(row.body), (character) => character.charCodeAt(0)),
+    }),
+    reason: row.reason,
+    dedupe: row.within_ms === null ? undefined : Number(row.within_ms),
+  };
+}
+
+/** What came of a dead letter: another redrive may have published it, or the inbox its message's repeat. */
+export type Outcome = "published" | "repeated" | "gone";
+
+/** Publishes what a dead letter became, in the caller's transaction. */
+export async function publishDead(
+  tx: Queryable,
+  inbox: string,
+  { number, dedupe }: Dead,
+  items: readonly Item[],
+): Promise<Outcome> {
+  // First, as it locks: another redrive may be about to publish the same message.
+  if (!await settle(tx, inbox, number, true)) return "gone";
+  const repeated = await publishItems(tx, items, dedupe !== undefined);
+  return repeated > 0 && repeated === items.length ? "repeated" : "published";
+}
+
 /** Takes a dead letter away, to publish it or for good. False if it is gone. */
 export async function settle(
   db: Queryable,
   inbox: string,
-  sequence: number,
+  number: number,
   isPublished: boolean,
 ): Promise<boolean> {
   const { rows: [row] } = await db.query(
     "select hark.inbox_settle($1::text, $2::bigint, $3::boolean) as settled",
-    [inbox, sequence, isPublished],
+    [inbox, number, isPublished],
   );
   return row.settled === true;
+}
+
+/** What came of dead letters: how many of each, and the last reason. */
+export interface Redriven {
+  readonly published: number;
+  readonly repeated: number;
+  readonly left: number;
+  readonly reason: string;
 }
 
 /** The most messages that one act publishes. */
@@ -65,67 +119,58 @@ const page = 20;
 
 /**
  * Publishes one dead letter, or the oldest thousand, in the caller's transaction. Those that fail again
- * stay. Returns how many were published and how many were not, with the last reason.
+ * stay. Returns how many were published, were repeats, and failed again, with the last reason.
  *
  * @throws {HarkError} `BAD_OPTION` if there is no dead letter of that number.
  */
 export async function redriveIn(
   tx: Queryable,
   inbox: string,
-  sequence: number | undefined,
-): Promise<{ readonly published: number; readonly left: number; readonly reason: string }> {
-  let [published, left, reason] = [0, 0, ""];
-  const most = sequence === undefined ? mostAtOnce : 1;
-  for (let after = (sequence ?? 1) - 1; published + left < most;) {
-    const batch = Math.min(page, most - published - left);
+  number: number | undefined,
+): Promise<Redriven> {
+  const count = { published: 0, repeated: 0, gone: 0, left: 0 };
+  let reason = "";
+  const done = () => count.published + count.repeated + count.left;
+  const most = number === undefined ? mostAtOnce : 1;
+  for (let after = (number ?? 1) - 1; done() < most;) {
+    const batch = Math.min(page, most - done());
     const { rows } = await tx.query(
       "select * from hark.inbox_dead_letters($1::text, $2::bigint, $3::integer)",
       [inbox, after, batch],
     );
-    if (sequence !== undefined && Number(rows[0]?.sequence) !== sequence) break;
+    if (number !== undefined && Number(rows[0]?.number) !== number) break;
     for (const row of rows) {
-      after = Number(row.sequence);
-      const done = await publishOne(tx, inbox, row);
-      if (done === true) published++;
-      else if (done !== false) {
-        left++;
-        reason = done;
-      }
+      after = Number(row.number);
+      const { outcome, why = reason } = await publishOne(tx, inbox, deadOf(row));
+      count[outcome]++;
+      reason = why;
     }
-    if (sequence !== undefined || rows.length < batch) break;
+    if (number !== undefined || rows.length < batch) break;
   }
-  if (sequence !== undefined && published + left === 0) {
-    throw new HarkError("BAD_OPTION", `the inbox "${inbox}" has no dead letter ${sequence}`, {
+  if (number !== undefined && done() === 0) {
+    throw new HarkError("BAD_OPTION", `the inbox "${inbox}" has no dead letter ${number}`, {
       remedy: "It was published or discarded before. Load the page again.",
     });
   }
-  return { published, left, reason };
+  const { published, repeated, left } = count;
+  return { published, repeated, left, reason };
 }
 
-/** Publishes a dead letter. Returns why it could not, or false if another redrive has published it. */
+/** Publishes a dead letter, or says why it could not. */
 async function publishOne(
   tx: Queryable,
   inbox: string,
-  row: QueryResult["rows"][number],
-): Promise<boolean | string> {
+  dead: Dead,
+): Promise<{ readonly outcome: Outcome | "left"; readonly why?: string }> {
   await tx.query("savepoint redrive");
-  let done: boolean | string;
+  let done: Awaited<ReturnType<typeof publishOne>>;
   try {
-    const sequence = Number(row.sequence);
-    const message = messageOfParts({
-      subject: row.subject,
-      sequence,
-      time: new Date(row.failed_at),
-      headers: row.headers,
-      body: Uint8Array.from(atob(row.body), (character) => character.charCodeAt(0)),
-    });
-    const items = [itemOf(message, undefined)];
-    done = await settle(tx, inbox, sequence, true);
-    if (done) await publishItems(tx, items, false);
+    const items = [itemOf(dead.message, dead.dedupe)];
+    done = { outcome: await publishDead(tx, inbox, dead, items) };
   } catch (error) {
     await tx.query("rollback to savepoint redrive");
     if (isRight(error)) throw error;
-    done = messageOf(error);
+    done = { outcome: "left", why: messageOf(error) };
   }
   await tx.query("release savepoint redrive");
   return done;

@@ -197,7 +197,7 @@ export class Inbox {
         place,
         upto,
         pending: messages.at(-1)?.info.pending ?? null,
-        once: this.#dedupe !== undefined,
+        dedupe: this.#dedupe,
         made,
       });
       taken = done.taken;

@@ -44,8 +44,8 @@ export interface InboxBatch {
   readonly upto: number;
   /** How many messages the stream has behind it; null if it did not say. */
   readonly pending: number | null;
-  /** Whether items have dedupe keys. */
-  readonly once: boolean;
+  /** For how many milliseconds items are published once, by their dedupe keys. */
+  readonly dedupe: number | undefined;
   readonly made: readonly Made[];
 }
 
@@ -81,7 +81,7 @@ export async function publishBatch(db: Database, batch: InboxBatch): Promise<Pub
   }
   const broken = new Map<InboxMessage, string>();
   for (const { message, items } of batch.made) {
-    const reason = await reasonAgainst(db, items, batch.once);
+    const reason = await reasonAgainst(db, items, batch.dedupe !== undefined);
     if (reason !== undefined) broken.set(message, reason);
   }
   return await inItsEncoding((writable) => attempt(db, batch, broken, writable));
@@ -89,7 +89,7 @@ export async function publishBatch(db: Database, batch: InboxBatch): Promise<Pub
 
 async function attempt(
   db: Database,
-  { inbox, source, place, upto, pending, once, made }: InboxBatch,
+  { inbox, source, place, upto, pending, dedupe, made }: InboxBatch,
   broken: ReadonlyMap<InboxMessage, string>,
   writable = storable,
 ): Promise<Published> {
@@ -100,11 +100,11 @@ async function attempt(
     if (reason !== undefined) dead.push({ message, reason });
     else if (isOwn) own++;
     else if (its.length === 0) unmapped++;
-    else items.push(...its);
+    else for (const item of its) items.push(item); // a call takes some 100,000 arguments at most
   }
   await translated(() =>
     db.transaction(async (tx) => {
-      repeated = await publishItems(tx, items, once);
+      repeated = await publishItems(tx, items, dedupe !== undefined);
       const { rows: [row] } = await tx.query(
         `select hark.inbox_take($1::text, $2::text, $3::bigint, $4::bigint, $5::json, $6::bigint)
           as taken`,
@@ -113,7 +113,7 @@ async function attempt(
           source,
           place,
           upto,
-          JSON.stringify(dead.map((one) => rowOf(one, writable))),
+          JSON.stringify(dead.map((one) => rowOf(one, dedupe, writable))),
           pending,
         ],
       );
@@ -132,7 +132,11 @@ async function attempt(
  * A dead letter for hark.inbox_take. If it could not be stored, the inbox would try it for ever: the words of a
  * JSON parser show a piece of the body, with whatever that has.
  */
-function rowOf({ message, reason }: Bad, writable: (text: string) => string) {
+function rowOf(
+  { message, reason }: Bad,
+  dedupe: number | undefined,
+  writable: (text: string) => string,
+) {
   const { sequence, body } = message;
   const headers = Object.fromEntries(
     Object.entries(message.headers).map((one) => one.map(writable) as [string, string]),
@@ -144,6 +148,7 @@ function rowOf({ message, reason }: Bad, writable: (text: string) => string) {
     subject: writable(message.subject),
     headers,
     body: btoa(binary),
+    within_ms: dedupe,
     reason: writable(shortened(reason)),
   };
 }

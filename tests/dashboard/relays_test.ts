@@ -62,17 +62,44 @@ test("a message of an inbox is published or discarded from its page, and the rec
   );
   const { notifications: [published] } = await notifications(db);
   assert.deepEqual([published!.channel, published!.payload], ["orders.new", { total: 12 }]);
-  assert.match(await send({ act: "redrive", sequence: "5" }), /no dead letter 5/);
+  assert.match(await send({ act: "redrive", number: "1" }), /no dead letter 1/);
   assert.match(
-    await send({ act: "drop", sequence: "7" }),
-    /Message 7 of &quot;in&quot; was discarded/,
+    await send({ act: "drop", number: "2" }),
+    /Dead letter 2 of &quot;in&quot; was discarded/,
   );
-  assert.match(await send({ act: "drop", sequence: "7" }), /gone already/);
+  assert.match(await send({ act: "drop", number: "2" }), /gone already/);
   assert.equal((await status(db)).inboxes[0]!.dead, 0);
   assert.deepEqual((await acts(db)).map(({ what, detail, person }) => [what, detail, person]), [
-    ["discard", "message 7 of the inbox in", "ada"],
-    ["redrive", "message 5 of the inbox in", "ada"],
+    ["discard", "dead letter 2 of the inbox in", "ada"],
+    ["redrive", "dead letter 1 of the inbox in", "ada"],
   ]);
+});
+
+test("a message that was sent again and published is not published once more from the page", async (context) => {
+  const { sql } = context;
+  await sql("select hark.inbox_place('in', 'the stream SHOP', 0)");
+  const dead = {
+    sequence: 1,
+    subject: "shop",
+    headers: { "Nats-Msg-Id": "m1" },
+    body: btoa("1"),
+    within_ms: 86_400_000,
+    reason: "there was no such table",
+  };
+  await sql("select hark.inbox_take('in', 'the stream SHOP', 0, 2, $1::json)", [
+    JSON.stringify([dead, { ...dead, sequence: 2 }]),
+  ]);
+  const { get, post, token } = visits(context.use(await connect(context.url)), {
+    authorize: () => ada,
+  });
+  const { location } = await post({
+    act: "redrive",
+    inbox: "in",
+    token: await token("/relays?inbox=in"),
+    back: "/relays",
+  });
+  assert.match((await get(location!)).text, /published; 1 message dropped as a repeat/);
+  assert.equal((await sql("select from hark.log")).length, 1);
 });
 
 test("a relay whose target is away is told with the target, the reason and since when, until it goes on", async (context) => {

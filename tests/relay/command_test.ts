@@ -78,15 +78,15 @@ test("hark inbox takes, shows dead letters, and redrives them", async ({ url, sq
     payload: "9007199254740993",
   }]);
   const dead = await ran([...inbox, "--dead"], { url });
-  assert.match(dead.stdout, /^#2 .*: the body is no JSON: .*not valid JSON$/m);
-  assert.match(dead.stdout, /hark inbox in --redrive\n.*hark inbox in --discard 2\n.*map/);
+  assert.match(dead.stdout, /^#1 .*, message 2: the body is no JSON: .*not valid JSON$/m);
+  assert.match(dead.stdout, /hark inbox in --redrive\n.*hark inbox in --discard 1\n.*map/);
   const again = await ran([...inbox, "--redrive"], { url });
-  assert.match(again.stdout, /^0 published, 1 failed again\n\n#2 .*no JSON/);
+  assert.match(again.stdout, /^0 published, 1 failed again\n\n#1 .*no JSON/);
   const absent = await ran([...inbox, "--discard", "7"], { url });
   assert.equal(absent.code, 1);
   assert.match(absent.stderr, /"in" has no dead letter 7\. See hark inbox in --dead/);
-  const given = await ran([...inbox, "--discard", "2"], { url });
-  assert.match(given.stdout, /^dead letter 2 of "in" is given up$/m);
+  const given = await ran([...inbox, "--discard", "1"], { url });
+  assert.match(given.stdout, /^dead letter 1 of "in" is given up$/m);
   assert.match((await ran([...inbox, "--dead"], { url })).stdout, /"in" has no dead letters/);
 });
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { connect, type Database, notify, notifyMany } from "../../mod.ts";
 import {
   deadMessages,
+  discardMessage,
   inbox,
   type InboxMessage,
   type InboxOptions,
@@ -104,6 +105,25 @@ test("what cannot be read or stored becomes a dead letter, and can be redriven",
   assert.equal((await Array.fromAsync(deadMessages(db, "in"))).length, 0);
 });
 
+test("a dead letter stays when one of a stream made anew has its number", async ({ url }) => {
+  await using it = await setUp(url);
+  const { db, make, send, nats, stream } = it;
+  await send("a", "old, no json");
+  await make().drain();
+  await nats.remake(stream);
+  await send("a", "new, no json");
+  assert.equal((await make().drain()).dead, 1);
+  const dead = await Array.fromAsync(deadMessages(db, "in"));
+  assert.deepEqual(dead.map(({ message }) => message.sequence), [1, 1]);
+  assert.deepEqual(dead.map(({ message }) => message.text()), ["old, no json", "new, no json"]);
+  assert.equal(await discardMessage(db, "in", dead[0]!.number), true);
+  const { published } = await redrive(db, "in", {
+    map: (message) => ({ channel: "late", payload: message.text() }),
+  });
+  assert.equal(published, 1);
+  assert.equal(await discardMessage(db, "in", dead[1]!.number), false);
+});
+
 test("map makes notifications, is tried again, and gives up after maxAttempts", async ({ url, sql }) => {
   await using it = await setUp(url);
   const { make, send } = it;
@@ -150,6 +170,33 @@ test("with dedupe, what a message became besides is not taken for another messag
   await make({ dedupe: "1d", map }).drain();
   const got = (await sql("select payload from hark.log order by id")).map(({ payload }) => payload);
   assert.deepEqual(got, ["1x", "1y", "10x", "11x"]);
+});
+
+test("with dedupe, a redrive leaves out a message that was sent again in the meantime", async ({ url, sql }) => {
+  await using it = await setUp(url);
+  const { db, make, send, nats, stream } = it;
+  const id = (name: string) => ({ "Nats-Msg-Id": name });
+  let isBroken = true;
+  const map = (message: InboxMessage) => {
+    if (isBroken) throw new Error("the shop is closed");
+    return { channel: "c", payload: message.json() as number };
+  };
+  const options: Partial<InboxOptions> = { dedupe: "1d", maxAttempts: 1, map };
+  await send("a", "1", id("m1"));
+  await send("a", "2", id("m2"));
+  assert.equal((await make(options).drain()).dead, 2);
+  isBroken = false;
+  await nats.window(stream, 0.1);
+  await until(async () => {
+    await send("a", "1", id("m1"));
+    return (await nats.count(stream)) > 2;
+  });
+  assert.equal((await make(options).drain()).published, 1);
+  const { published, repeated, left } = await redrive(db, "in", { map });
+  assert.deepEqual([published, repeated, left.length], [1, 1, 0]);
+  const payloads = (await sql("select payload from hark.log order by id")).map((r) => r.payload);
+  assert.deepEqual(payloads, [1, 2]);
+  assert.deepEqual(await Array.fromAsync(deadMessages(db, "in")), []);
 });
 
 test("a relayed notification whose headers look like those of an event comes back as it was", async ({ url, sql }) => {

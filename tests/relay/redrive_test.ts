@@ -51,6 +51,6 @@ test("a redrive on the dashboard leaves out what another one publishes at that m
   await waitsFor(first, "inbox_settle");
   await first.query("commit");
   await assert.rejects(one, /the inbox "in" has no dead letter 1/);
-  assert.deepEqual(await all, { published: 1, left: 0, reason: "" });
+  assert.deepEqual(await all, { published: 1, repeated: 0, left: 0, reason: "" });
   assert.deepEqual(await inLog(context), [1, 2]);
 });

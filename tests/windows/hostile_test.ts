@@ -80,7 +80,7 @@ const consuming = [
   "select hark.inbox_status(100)",
   "select * from hark.relay_status()",
   "select hark.inbox_dead_in_outline('i', 0, 10)",
-  "select hark.inbox_settle('i', 5)",
+  "select hark.inbox_settle('i', 1)",
   "select hark.tell_trouble('relay', 'r', 'no answer')",
   "select hark.tell_trouble('relay', 'r', null)",
   "select hark.keep_relay_places('r', 'a stream', array[0], array[1::pg_catalog.int8], array[9::pg_catalog.int8])",

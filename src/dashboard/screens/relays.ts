@@ -195,20 +195,19 @@ function letters(
   return htm`${
     table(
       "Dead letters",
-      ["#Message", "Subject", "#Size", "Why", "Since", ""],
+      ["#Number", "#Message", "Subject", "#Size", "Why", "Since", ""],
       all.map((each) => ({
-        key: each.sequence,
+        key: each.number,
         cells: [
+          each.number,
           each.sequence,
           value(each.subject),
           bytes(each.bytes),
           htm`<span class="error-text">${each.reason}</span>`,
           when(each.failedAt),
           htm`<div class="acts">${
-            act(view, "redrive", { inbox, sequence: each.sequence }, button("Publish"))
-          }${
-            act(view, "drop", { inbox, sequence: each.sequence }, button("Discard", "danger"))
-          }</div>`,
+            act(view, "redrive", { inbox, number: each.number }, button("Publish"))
+          }${act(view, "drop", { inbox, number: each.number }, button("Discard", "danger"))}</div>`,
         ],
       })),
     )
@@ -217,7 +216,7 @@ function letters(
   }${
     all.length < limit
       ? ""
-      : link(view.to("/relays"), { inbox, after: last.sequence }, "Newer", "button")
+      : link(view.to("/relays"), { inbox, after: last.number }, "Newer", "button")
   }</div>${
     view.mayAct
       ? htm`<p><small>After the repair, publish them. If the inbox has a <code>map</code> of its own, its program has to do so: <code>redrive(db, id, { map })</code>.</small></p>`
