@@ -30,6 +30,33 @@ begin
 end
 $$;
 
+-- What this role has added belongs to the schema's owner, as all else does. Or functions would run with another
+-- role's rights, and the owner could make no later upgrade.
+do $$
+declare
+  owner constant oid := (select n.nspowner from pg_namespace n where n.nspname = 'hark');
+  kind text;
+  named text;
+begin
+  for kind, named in
+    select 'function', p.oid::regprocedure::text from pg_proc p
+    where p.pronamespace = 'hark'::regnamespace and p.proowner <> owner
+    union all
+    -- Also views and sequences. The sequence of an identity column changes with its table.
+    select 'table', c.oid::regclass::text from pg_class c
+    where c.relnamespace = 'hark'::regnamespace and c.relowner <> owner and c.relkind = any ('{r,p,v,S}')
+      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'i'
+        and c.relkind = 'S')
+    union all
+    select 'type', t.oid::regtype::text from pg_type t left join pg_class c on c.oid = t.typrelid
+    where t.typnamespace = 'hark'::regnamespace and t.typowner <> owner and t.typtype = any ('{c,d,e}')
+      and coalesce(c.relkind, 'c') = 'c'
+  loop
+    execute format('alter %s %s owner to %I', kind, named, pg_get_userbyid(owner));
+  end loop;
+end
+$$;
+
 revoke execute on all functions in schema hark from public;
 select hark.renew_grants();
 select hark.renew_watches();

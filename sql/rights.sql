@@ -39,7 +39,7 @@ as $$
       -- the table's owner.
       'wake', 'with_context', 'json_value', 'json_tried', 'base_type', 'is_plain', 'as_base',
       'output_of', 'value_of', 'key_text', 'differs', 'size_of', 'listed', 'key_columns',
-      'watched_columns', 'shape_query', 'composites_of', 'in_order', 'rows_in_order', 'row_value', 'is_whole', 'described',
+      'watched_columns', 'shape_query', 'composites_of', 'in_order', 'rows_in_order', 'without_virtual', 'row_value', 'is_whole', 'described',
       'columns_in', 'in_row', 'id_value', 'with_id', 'key_value', 'keys_differ', 'is_wide', 'watch_statements', 'tree_of',
       'is_watch_function', 'watch_mode', 'require_watchable', 'require_columns',
       'require_condition', 'watch_definition', 'watched_root', 'watch_body', 'publishing', 'known_watches',
@@ -71,9 +71,9 @@ as $$
       'forget_dedupe', 'forget_processes', 'forget_sleepers', 'forget_workers', 'free_for', 'is_ahead', 'is_defined_as', 'function_lists', 'functions_for', 'gate_of', 'granted', 'gates', 'gates_of', 'grant_consume',
       'grant_observe', 'grant_operate', 'grant_publish', 'grant_read', 'grant_rights', 'halted_of', 'has_content', 'has_rights_of', 'hidden', 'hold_gates', 'holders_of', 'id_at',
       'id_before', 'id_between', 'in_context', 'in_short', 'incarnation', 'is_alive', 'is_asleep', 'is_converted', 'is_front_gate_open', 'is_gate_open', 'is_newer', 'is_of_a_value', 'is_passable', 'keep_marks', 'last_served', 'life', 'mark_before', 'named_mark',
-      'segments', 'matches', 'may_match', 'new_mark', 'newest_mark', 'next_segment', 'partition_of', 'passed', 'postpone_damaged', 'process_name', 'raise_fenced',
+      'segments', 'matches', 'may_match', 'new_mark', 'newest_mark', 'next_segment', 'owner_of', 'partition_of', 'passed', 'postpone_damaged', 'process_name', 'raise_fenced',
       'raise_lost', 'raise_lows', 'raise_no_consumer', 'refuse_definition', 'refuse', 'refuse_ahead', 'refuse_time', 'renew_grants',
-      'remove_marks', 'renew_watches', 'retention_due', 'revoke_rights', 'require_consumer', 'require_marks', 'require_schedule_rights', 'require_fresh_snapshot', 'require_read_committed',
+      'remove_marks', 'renew_watches', 'retention_due', 'revoke_rights', 'require_consumer', 'require_marks', 'require_rights_of', 'require_schedule_rights', 'require_fresh_snapshot', 'require_read_committed',
       'sendable', 'settle', 'start_id_of', 'stored_bytes', 'survives', 'tag_of', 'take_dedupe', 'take_free', 'try_lock',
       'unread_of', 'waiting_matching', 'wake_all', 'wake_one'
     ])

@@ -176,7 +176,8 @@ create table hark.delayed (
   headers jsonb,
   deliver_at timestamptz not null,
   created_at timestamptz not null default clock_timestamp(),
-  owner text not null            -- the role that published it, and may cancel it
+  owner text not null,           -- the role that published it, and may cancel it, by the name of then
+  owner_role oid                 -- its number on this server, which stays when it is renamed
 );
 create index delayed_by_time on hark.delayed (deliver_at, number);
 comment on table hark.delayed is
@@ -198,7 +199,8 @@ create table hark.schedules (
   last_id bigint,                -- its notification
   problem text,                  -- why it can no longer be published
   created_at timestamptz not null default clock_timestamp(),
-  owner text not null,           -- the role that stored it, and may replace and remove it
+  owner text not null,           -- the role that stored it, and may replace and remove it, by the name of then
+  owner_role oid,                -- its number on this server, which stays when it is renamed
   constraint schedule_name_is_1_to_200_characters check (char_length(name) between 1 and 200),
   constraint cron_is_1_to_200_characters check (char_length(cron) between 1 and 200),
   constraint timezone_is_1_to_100_characters check (char_length(timezone) between 1 and 100),
@@ -540,6 +542,7 @@ create table hark.deletions (
   channel text,
   choice text[] not null,
   through_id bigint not null,        -- ids above it are not looked at
+  publishers xid[] not null default '{}', -- that were open when it began: it looks again when they have ended
   begun_at timestamptz not null default clock_timestamp(),
   finished_at timestamptz,
   log bigint not null default 0,

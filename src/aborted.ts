@@ -29,6 +29,26 @@ export class Joined extends AbortController implements Disposable {
   }
 }
 
+/**
+ * Waits for what a function of the user's gives, but not for ever.
+ *
+ * @param late Makes the error if it was not there after this many milliseconds.
+ */
+export async function inTime<T>(
+  asked: T | PromiseLike<T>,
+  ms: number,
+  late: () => Error,
+  signal: AbortSignal,
+): Promise<T> {
+  using either = new Joined(signal);
+  const timer = setTimeout(() => either.abort(late()), ms);
+  try {
+    return await orAborted(Promise.resolve(asked), either.signal);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Waits for a promise, or rejects when the signal aborts. */
 export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();

@@ -23,12 +23,12 @@ $$;
 
 -- Records an act upon what a role has stored, such as a schedule. What the role takes back itself is no act of an
 -- operator, or a program would fill the record. It is one if an operator's program names the person.
-create or replace function hark.record_upon(owner text, act text, about text, affected bigint default null, detail text default '')
+create or replace function hark.record_upon(owner oid, act text, about text, affected bigint default null, detail text default '')
 returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if $1 is distinct from hark.acting_role() or current_setting('hark.person', true) <> '' and hark.has_rights_of(null) then
+  if $1 is distinct from to_regrole(quote_ident(hark.acting_role())) or current_setting('hark.person', true) <> '' and hark.has_rights_of(null) then
     perform hark.record_act($2, $3, $4, $5);
   end if;
 end

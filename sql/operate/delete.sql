@@ -85,13 +85,18 @@ $$;
 -- delayed notifications and copies. Each call looks at max_scanned notifications of the log. To go on, call it
 -- again with the same conditions, and with the `deletion` and `next_id` that it returned as `continued` and `at_id`,
 -- until next_id is null.
--- What is published after the first call began is not looked at.
+--
+-- What is published after the first call began is not looked at. A transaction that has published before, and is still
+-- open, may commit ids that were passed. So the deletion ends when all those have ended, and a whole look came after:
+-- `open` says how many it waits for. Call it again after a pause then.
 create or replace function hark.delete_notifications(
   reason text, ids bigint[] default null, channel text default null, key text default null,
   contains jsonb default null, search text default null, from_id bigint default null, to_id bigint default null,
   from_time timestamptz default null, to_time timestamptz default null, max_scanned integer default 20000,
   continued bigint default null, at_id bigint default null
-) returns table (deletion bigint, next_id bigint, log bigint, waiting bigint, dead bigint, delayed bigint)
+) returns table (
+  deletion bigint, next_id bigint, log bigint, waiting bigint, dead bigint, delayed bigint, open integer
+)
 language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -108,6 +113,7 @@ declare
   last_id bigint;
   looked record;
   found_ids bigint[];
+  publishers xid[];
 begin
   perform hark.require_read_committed();
   if cardinality(given) = 0 or cardinality($2) = 0 then
@@ -129,14 +135,24 @@ begin
   end if;
   -- Before rows of the log, as hark.clean takes them in this order.
   lock table hark.consumers in row exclusive mode;
-  log := 0; waiting := 0; dead := 0; delayed := 0; next_id := null;
+  log := 0; waiting := 0; dead := 0; delayed := 0; next_id := null; open := 0;
   if $12 is null then
+    publishers := array(
+      select unnest(hark.publishers())
+      except select l.transactionid from pg_locks l where l.locktype = 'transactionid' and l.pid = pg_backend_pid()
+    );
     select c.* into copies from hark.delete_copies($2, $3, $4, $5, $6, $7, $8, $9, $10) c;
     waiting := copies.waiting; dead := copies.dead; delayed := copies.delayed;
-    insert into hark.deletions (role, login, reason, channel, choice, through_id, waiting, dead, delayed)
-    values (hark.acting_role(), session_user, $1, $3, given, hark.last_drawn_id(), waiting, dead, delayed)
+    insert into hark.deletions (role, login, reason, channel, choice, through_id, publishers, waiting, dead, delayed)
+    values (hark.acting_role(), session_user, $1, $3, given, hark.last_drawn_id(), publishers, waiting, dead, delayed)
     returning * into made;
     first_id := 0;
+    if publishers <> '{}' then
+      -- Most end within milliseconds: one look is enough then.
+      deletion := made.number; next_id := 0; open := cardinality(publishers);
+      return next;
+      return;
+    end if;
   else
     select * into made from hark.deletions d where d.number = $12 for update;
     if not found or made.finished_at is not null or made.role <> hark.acting_role() or made.reason <> $1
@@ -144,6 +160,10 @@ begin
     then
       raise exception 'deletion % cannot be continued like this', $12
         using errcode = 'HK006', hint = 'Continue an unfinished deletion of this role with its reason, its conditions and its next_id.';
+    end if;
+    publishers := hark.publishers(made.publishers);
+    if $13 = 0 and publishers = '{}' then
+      update hark.deletions d set publishers = '{}' where d.number = made.number returning * into made;
     end if;
   end if;
   deletion := made.number;
@@ -180,6 +200,10 @@ begin
     update hark.deletions d set
       log = d.log + gone.log, waiting = d.waiting + gone.waiting, dead = d.dead + gone.dead
     where d.number = deletion;
+  end if;
+  if next_id is null and made.publishers <> '{}' then
+    open := cardinality(publishers);
+    next_id := case when open = 0 then 0 else made.through_id + 1 end;
   end if;
   if next_id is null then
     update hark.deletions d set finished_at = clock_timestamp() where d.number = made.number;

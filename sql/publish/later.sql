@@ -11,6 +11,8 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   made bigint;
+  -- As hark.acting_role gives it. Here and below, a call of a function would cost as much as the insert.
+  own constant text := coalesce(nullif(current_setting('role'), 'none'), session_user);
 begin
   if (isfinite($5) and $5 <= clock_timestamp() + interval '3653 days') is not true then
     perform hark.refuse_time($5);
@@ -21,9 +23,8 @@ begin
   if current_setting('hark.context', true) <> '' then
     $4 := hark.in_context($4);
   end if;
-  -- The role as hark.acting_role gives it. Here and below, a call of a function would cost as much as the insert.
-  insert into hark.delayed (channel, key, payload, headers, deliver_at, owner)
-  values ($1, $3, coalesce($2, 'null'), $4, $5, coalesce(nullif(current_setting('role'), 'none'), session_user))
+  insert into hark.delayed (channel, key, payload, headers, deliver_at, owner, owner_role)
+  values ($1, $3, coalesce($2, 'null'), $4, $5, own, to_regrole(quote_ident(own)))
   returning number into made;
   -- As hark.request_look does.
   if coalesce(current_setting('hark.wake', true), '') <> 'off' and pg_notification_queue_usage() < 0.5 then
@@ -58,17 +59,45 @@ create or replace function hark.acting_role() returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select coalesce(nullif(current_setting('role'), 'none'), session_user) $$;
 
--- Whether the session's role has the rights of another role, by its name, or those of an operator. null: only the latter.
-create or replace function hark.has_rights_of(owner text) returns boolean
+-- The role that stored something, by the number and the name that it had. Null if it is gone. Until hark.rebase has been
+-- called in a copy on another server, only the name counts.
+create or replace function hark.owner_of(owner text, owner_role oid) returns oid
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select r.oid from pg_roles r
+  where case when $2 is not null and exists (
+      select from hark.install i join pg_control_system() s on s.system_identifier = i.system_identifier
+    ) then r.oid = $2 else r.rolname = $1 end
+$$;
+
+-- Whether the session's role has the rights of another role, or those of an operator. null: only the latter.
+create or replace function hark.has_rights_of(owner oid) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select from pg_roles c
     where c.rolname = hark.acting_role() and (
       has_function_privilege(c.oid, 'hark.remove_any_schedule(text)', 'execute')
-      or exists (select from pg_roles o where o.rolname = $1 and pg_has_role(c.oid, o.oid, 'usage'))
+      or exists (select from pg_roles o where o.oid = $1 and pg_has_role(c.oid, o.oid, 'usage'))
     )
   )
+$$;
+
+-- Refuses what a role may not change, as another one stored it. `what` that one did, and `how` to change it.
+create or replace function hark.require_rights_of(owner text, owner_role oid, what text, how text) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  whose constant oid := hark.owner_of($1, $2);
+  known constant text := coalesce((select r.rolname from pg_roles r where r.oid = whose), $1);
+begin
+  if not hark.has_rights_of(whose) then
+    raise exception 'role "%" %, and role "%" does not have its rights', known, what, hark.acting_role()
+      using errcode = 'insufficient_privilege', hint = case
+        when whose is null then format('That role is gone. %s an operator (hark.grant_operate).', how)
+        else format('%s %s, or as an operator (hark.grant_operate).', how, quote_ident(known)) end;
+  end if;
+end
 $$;
 
 -- Cancels a delayed notification. Returns false if it has been delivered or cancelled already. Waits while
@@ -95,17 +124,13 @@ create or replace function hark.cancel_own_delayed(number bigint) returns boolea
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  owner text := (select d.owner from hark.delayed d where d.number = $1);
+  d hark.delayed;
 begin
-  if owner is null then
+  select x.* into d from hark.delayed x where x.number = $1;
+  if not found then
     return false;
   end if;
-  if not hark.has_rights_of(owner) then
-    raise exception 'role "%" delayed notification %, and role "%" does not have its rights',
-      owner, $1, hark.acting_role()
-      using errcode = 'insufficient_privilege',
-        hint = format('Cancel it as %s, or as an operator (hark.grant_operate).', quote_ident(owner));
-  end if;
+  perform hark.require_rights_of(d.owner, d.owner_role, format('delayed notification %s', $1), 'Cancel it as');
   return hark.cancel_any_delayed($1);
 end
 $$;
@@ -114,9 +139,9 @@ create or replace function hark.cancel_any_delayed(number bigint) returns boolea
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  whose text;
+  whose oid;
 begin
-  delete from hark.delayed d where d.number = $1 returning d.owner into whose;
+  delete from hark.delayed d where d.number = $1 returning hark.owner_of(d.owner, d.owner_role) into whose;
   if not found then
     return false;
   end if;

@@ -44,8 +44,8 @@ begin
   end if;
   loop
     perform hark.require_schedule_rights($1);
-    insert into hark.schedules as s (name, cron, timezone, next_at, channel, payload, key, headers, missed, owner)
-    values ($1, $2, $3, due, $5, coalesce($6, 'null'), $7, $8, $9, hark.acting_role())
+    insert into hark.schedules as s (name, cron, timezone, next_at, channel, payload, key, headers, missed, owner, owner_role)
+    values ($1, $2, $3, due, $5, coalesce($6, 'null'), $7, $8, $9, hark.acting_role(), to_regrole(quote_ident(hark.acting_role())))
     on conflict on constraint schedules_pkey do update
       set cron = excluded.cron, timezone = excluded.timezone, channel = excluded.channel,
         payload = excluded.payload, key = excluded.key, headers = excluded.headers, missed = excluded.missed,
@@ -53,7 +53,7 @@ begin
           when s.cron = excluded.cron and s.timezone = excluded.timezone then least(s.next_at, excluded.next_at)
           else excluded.next_at end
       -- Another session may have stored it since the rights were looked at. Then they are looked at again.
-      where hark.has_rights_of(s.owner)
+      where hark.has_rights_of(hark.owner_of(s.owner, s.owner_role))
     returning s.next_at into due;
     exit when found;
   end loop;
@@ -68,13 +68,11 @@ create or replace function hark.require_schedule_rights(name text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  owner text := (select s.owner from hark.schedules s where s.name = $1);
+  s hark.schedules;
 begin
-  if owner is not null and not hark.has_rights_of(owner) then
-    raise exception 'role "%" stored the schedule "%", and role "%" does not have its rights',
-      owner, $1, hark.acting_role()
-      using errcode = 'insufficient_privilege',
-        hint = format('Change it as %s, or as an operator (hark.grant_operate).', quote_ident(owner));
+  select x.* into s from hark.schedules x where x.name = $1;
+  if found then
+    perform hark.require_rights_of(s.owner, s.owner_role, format('stored the schedule "%s"', $1), 'Change it as');
   end if;
 end
 $$;
@@ -110,9 +108,9 @@ create or replace function hark.remove_any_schedule(name text) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  whose text;
+  whose oid;
 begin
-  delete from hark.schedules s where s.name = $1 returning s.owner into whose;
+  delete from hark.schedules s where s.name = $1 returning hark.owner_of(s.owner, s.owner_role) into whose;
   if not found then
     return false;
   end if;
@@ -130,7 +128,7 @@ create or replace function hark.schedules_in_outline() returns setof hark.schedu
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select s.name, s.cron, s.timezone, s.next_at, s.channel, null::jsonb, s.key, null::jsonb, s.missed, s.last_at, s.last_id,
-    s.problem, s.created_at, s.owner
+    s.problem, s.created_at, s.owner, s.owner_role
   from hark.schedules s order by s.name
 $$;
 

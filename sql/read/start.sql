@@ -201,6 +201,8 @@ begin
   update hark.install set system_identifier = here, rebased_through = through;
   update hark.install i set written_by = i.xmin;
   delete from hark.incarnation;
+  update hark.schedules s set owner_role = to_regrole(quote_ident(s.owner));
+  update hark.delayed d set owner_role = to_regrole(quote_ident(d.owner));
   -- The barrier means nothing here either: a change of partitions begins again.
   update hark.consumers c set barrier = null;
   delete from hark.processes;

@@ -3,7 +3,7 @@
 -- The numbers of columns that a definition lists by name. If the table is the one that was watched,
 -- columns are followed through renaming. If such a column is gone, and in a restored copy, which has
 -- other numbers, names count. With `either` both count: a column to be left out stays out under its name
--- and under its number.
+-- and under its number. A virtual generated column (PostgreSQL 18) has no value in a trigger, so it counts as gone.
 create or replace function hark.listed(relation oid, definition jsonb, names text[], either boolean default false) returns smallint[]
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -19,6 +19,7 @@ as $$
     ) followed on true
     join pg_attribute a on a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
       and (a.attnum = followed.attnum or a.attname = n.name and ($4 or followed.attnum is null))
+      and ($4 or a.attgenerated <> 'v')
     group by a.attnum
   ) distinct_ones
 $$;
@@ -35,8 +36,18 @@ as $$
   end
 $$;
 
+-- The rows of a table, or of a query in brackets, without the virtual generated columns. To name one in a trigger
+-- fails the write, or gives null in a row trigger.
+create or replace function hark.without_virtual(relation oid, rows text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case when bool_or(a.attgenerated = 'v') then format('(select %s from %s hark_one)',
+    string_agg(format('hark_one.%I', a.attname), ', ' order by a.attnum) filter (where a.attgenerated <> 'v'), $2) else $2 end
+  from pg_attribute a where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
+$$;
+
 -- The columns of a watch: which are in its payload, their place in its key, and which are compared for
--- changes. A virtual generated column (PostgreSQL 18) has no value in a trigger.
+-- changes.
 create or replace function hark.watched_columns(relation oid, definition jsonb)
 returns table (attnum smallint, name text, type oid, collated oid, length smallint, included boolean, key_place integer,
   looked_at boolean)

@@ -174,14 +174,18 @@ begin
     cross join lateral jsonb_array_elements_text(case when jsonb_typeof(d -> l.what) = 'array' then d -> l.what else '[]' end) n (name)
     where n.name <> '*' and hark.listed(relation, d, array[n.name]) = '{}'
   loop
-    found_drift := found_drift || format('column %I, which %s names, is gone%s', t.name, t.what, again);
+    found_drift := found_drift || format('column %I, which %s names, is %s%s', t.name, t.what, case when exists (
+        select from pg_attribute a where a.attrelid = relation and a.attname = t.name and a.attgenerated = 'v'
+      ) then 'a virtual generated column now' else 'gone' end, again);
   end loop;
   select string_agg(quote_ident(c.value), ', ' order by c.value) into gone
   from jsonb_each_text(d -> 'columns') c
   where d ->> 'condition' ~ ('(^|[^[:alnum:]_])' || regexp_replace(c.value, '([^[:alnum:]_])', E'\\\\\\1', 'g') || '($|[^[:alnum:]_])')
-    and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = c.value and a.attnum > 0 and not a.attisdropped);
+    -- A watch could not be defined with a virtual column in its condition. So one that was there only has its name in it.
+    and not exists (select from pg_attribute a where a.attrelid = relation and a.attname = c.value and a.attnum > 0 and not a.attisdropped
+      and (a.attgenerated <> 'v' or a.attnum::text = c.key));
   if gone is not null then
-    found_drift := found_drift || format('its condition names %s, which is gone or has another name: all changes are published; watch the table with another condition', gone);
+    found_drift := found_drift || format('its condition names %s, which is gone, has another name or is a virtual generated column now: all changes are published; watch the table with another condition', gone);
   end if;
   for t in
     select g.tgname, g.tgrelid::regclass as on_relation, g.tgenabled from pg_trigger g

@@ -40,6 +40,10 @@ begin
   if not d -> 'operations' ? lower(operation) then
     return made;
   end if;
+  if d ->> 'condition' is not null then
+    old := hark.without_virtual(relation, old);
+    new := hark.without_virtual(relation, new);
+  end if;
   if operation = 'TRUNCATE' then
     return array[format('%s values (%L, null, %s || ''{"id": null}'', %s)', begin_of, d ->> 'channel', head, headers)];
   end if;

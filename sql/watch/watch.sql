@@ -229,7 +229,7 @@ begin
       ) end);
       -- Refuse, rather than publish columns that were to be left out, or rows that were not asked for.
       if coalesce(jsonb_array_length(nullif(lists -> list, 'null')), 0) < jsonb_array_length(d -> list) then
-        raise exception 'the watch "%" of table % names columns in % that no longer exist: %', name, relation, list, d -> list
+        raise exception 'the watch "%" of table % names columns in % that are gone or virtual now: %', name, relation, list, d -> list
           using errcode = 'HK006', hint = 'Define the watch again: select hark.watch(...).';
       end if;
     end if;

@@ -127,16 +127,22 @@ language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   missing text;
+  virtual text;
 begin
   select n.name into missing from unnest(names) n (name)
   where not exists (
     select from pg_attribute a
     where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attname = n.name
   ) limit 1;
+  select a.attname into virtual from pg_attribute a
+  where a.attrelid = relation and a.attname = any (names) and a.attgenerated = 'v' and what <> 'exclude' limit 1;
   if missing is not null or array_position(names, null) is not null then
     raise exception '% names column %, which table % does not have', what, coalesce('"' || missing || '"', 'null'), relation::regclass
       using errcode = 'HK006', hint = format('Its columns are %s.', (select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
         from pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped));
+  elsif virtual is not null then
+    raise exception '% names column "%", a virtual generated column, which has no value in a trigger', what, virtual
+      using errcode = 'HK006', hint = 'Make the column STORED, or name the columns that it is made of.';
   elsif cardinality(names) = 0 then
     raise exception '% is empty', what using errcode = 'HK006', hint = 'Name at least one column, or leave it out.';
   end if;
@@ -160,8 +166,8 @@ begin
   probe := format('%I.%I', of.nspname, 'hark_probe_' || replace(gen_random_uuid()::text, '-', ''));
   execute format('create function %s() returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as %L',
     probe, format('declare probe refcursor; begin open probe for execute %L; close probe; end',
-      format('select from (select (null::%1$s).*) as old cross join (select (null::%1$s).*) as new where case when false then (%2$s'
-        || E'\n) end', relation::regclass, condition)));
+      format('select from %1$s as old cross join %1$s as new where case when false then (%2$s' || E'\n) end',
+        hark.without_virtual(relation, format('(select (null::%s).*)', relation::regclass)), condition)));
   execute format('revoke execute on function %s() from public', probe);
   if of.owner <> current_user then
     execute format('alter function %s() owner to %I', probe, of.owner);
@@ -171,7 +177,9 @@ begin
     execute format('select %s()', probe);
   exception when others then
     raise exception 'the condition "%" cannot be used: %', left(condition, 200), sqlerrm using errcode = 'HK006',
-      hint = 'Give a condition on old and new, such as new.status = ''paid''. Name the schema of functions and types that are not PostgreSQL''s own.';
+      hint = 'Give a condition on old and new, such as new.status = ''paid''. Name the schema of functions and types that are not PostgreSQL''s own.'
+        || case when hark.without_virtual(relation, '') = '' then ''
+          else ' A virtual generated column has no value in a trigger: make it STORED, or name the columns that it is made of.' end;
   end;
   execute format('drop function %s()', probe);
 end

@@ -7,6 +7,7 @@
 import { show } from "../check.ts";
 import { type Notification, setPayload } from "../consume/notification.ts";
 import { DeadLetter, NewerVersion } from "../consume/retry.ts";
+import { jsonText } from "../publish/json.ts";
 import { issuesText, type StandardResult } from "../standard_schema.ts";
 import { type Definition, versionHeader } from "./kind.ts";
 
@@ -40,7 +41,7 @@ export function stored(
     setPayload(notification, value);
     return reading.upgrade === undefined
       ? notification.payloadText
-      : JSON.stringify(reading.upgrade.input);
+      : jsonText(reading.upgrade.input, "the upgraded payload");
   }) as string | Promise<string>;
 }
 

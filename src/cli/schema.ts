@@ -22,7 +22,8 @@ export const init = databaseCommand({
   description:
     'Installs the schema "hark", or upgrades it to this program\'s version. It does nothing if the ' +
     "schema is up to date. A role that installs it needs the right to create a schema in the database. " +
-    "Only the schema's owner or a superuser can upgrade it.",
+    "Only the schema's owner, a member of that role or a superuser can upgrade it. What an upgrade adds " +
+    "belongs to the owner.",
   examples: [
     ["hark init", "in DATABASE_URL"],
     ["hark init --database-url postgres://owner@db.example/shop", "as the database's owner"],

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Joined } from "../aborted.ts";
+import { inTime, Joined } from "../aborted.ts";
 import { bad, knownOptions } from "../check.ts";
 import type { Handler } from "../consume/handler.ts";
 import type { Notification } from "../consume/notification.ts";
@@ -12,6 +12,7 @@ import { DeadLetter, RetryAfter } from "../consume/retry.ts";
 import { messageOf } from "../database/translate.ts";
 import { aDay, type Duration, durationMs, longestTimer } from "../duration.ts";
 import { HarkError } from "../errors.ts";
+import { jsonText } from "../publish/json.ts";
 import { visible } from "../visible.ts";
 import { isPublic } from "./address.ts";
 import { type Answer, post } from "./post.ts";
@@ -23,7 +24,10 @@ export interface WebhookOptions {
    * The URL to post to, of `http` or `https`. A function gives it for each notification, such as one
    * for each tenant.
    */
-  readonly url: string | URL | ((notification: Notification) => string | URL);
+  readonly url:
+    | string
+    | URL
+    | ((notification: Notification) => string | URL | Promise<string | URL>);
   /** The secret that signs: `whsec_` and 24 to 64 bytes in base64. Give it or `secrets`. */
   readonly secret?: string;
   /**
@@ -33,13 +37,15 @@ export interface WebhookOptions {
   readonly secrets?: readonly string[];
   /**
    * How long a request may take, from the look-up of the name to the answer. 1 ms to 2000000000 ms.
+   * The functions `url` and `body` may take as long each.
    *
    * @default {15000}
    */
   readonly timeout?: Duration;
   /**
-   * Makes the body of a notification, as a value for JSON. By default the body is the payload, as the
-   * JSON text that the server sent.
+   * Makes the body of a notification, as a value for JSON, or a promise of one. What JSON would
+   * silently change or leave out, such as a `Map`, fails the attempt. By default the body is the
+   * payload, as the JSON text that the server sent.
    */
   readonly body?: (notification: Notification) => unknown;
   /** Headers to add, such as `authorization`. The headers that the webhook sets cannot be given. */
@@ -119,7 +125,19 @@ export function webhook(options: WebhookOptions): Handler {
   /** When each URL has said that it is gone, by `performance.now()`. */
   const gone = new Map<string, number>();
   return async (notification, context): Promise<WebhookResult> => {
-    const to = typeof url === "function" ? urlOf(await url(notification), allowPrivate) : url;
+    const asked = async <T>(option: string, given: T | PromiseLike<T>): Promise<T> =>
+      await inTime(
+        given,
+        timeout,
+        () =>
+          new HarkError("TIMEOUT", `the option ${option} gave nothing in ${timeout} ms`, {
+            remedy: "Keep in memory what is slow to look up, or raise timeout.",
+          }),
+        context.signal,
+      );
+    const to = typeof url === "function"
+      ? urlOf(await asked("url", url(notification)), allowPrivate)
+      : url;
     const where = `${to.origin}${to.pathname}`; // the query may hold a secret
     const goneAt = gone.get(to.href);
     if (goneAt !== undefined && performance.now() - goneAt < goneFor) {
@@ -127,8 +145,10 @@ export function webhook(options: WebhookOptions): Handler {
     }
     gone.delete(to.href);
     const id = `hark_${notification.id}_${notification.createdAt.getTime().toString(36)}`;
+    const body = options.body === undefined
+      ? notification.payloadText
+      : jsonText(await asked("body", options.body(notification)), "body", false);
     const timestamp = Math.floor(Date.now() / 1000);
-    const body = bodyOf(notification, options.body);
     using either = new Joined(context.signal);
     const timer = setTimeout(
       () => either.abort(new WebhookError(`${where} did not answer in ${timeout} ms`)),
@@ -255,14 +275,6 @@ function urlOf(given: unknown, allowPrivate: boolean): URL {
     });
   }
   return url;
-}
-
-function bodyOf(notification: Notification, make: WebhookOptions["body"]): string {
-  if (make === undefined) return notification.payloadText;
-  const value = make(notification);
-  const text = JSON.stringify(value);
-  if (text === undefined) bad("what body returned", value, "Return a value that JSON has.");
-  return text;
 }
 
 function said({ status, text }: Answer): string {

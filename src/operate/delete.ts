@@ -67,10 +67,13 @@ export interface Deletion extends DeletionResult {
  *
  * It looks through the whole log unless a range is given, 20,000 notifications at a time. If `db` is
  * a database or a pool, each batch commits by itself, so an error leaves what was deleted deleted.
- * What is published after it began stays. A worker still handles what it has read already; if that
- * fails, a dead letter of its id remains. Keys of `dedupe` stay until they expire.
+ * What is published after it began stays, and so does what a transaction has delayed that was open
+ * then. It waits up to 10 s for transactions that may have published before and are still open. A worker
+ * still handles what it has read already; if that fails, a dead letter of its id remains. Keys of `dedupe`
+ * stay until they expire.
  *
- * @throws {HarkError} `BAD_OPTION`, also without a choice or a reason; `NO_PERMISSION` without
+ * @throws {HarkError} `CONFLICT` if such a transaction stays open: all else is deleted, and the
+ * record has no end. `BAD_OPTION`, also without a choice or a reason; `NO_PERMISSION` without
  * `hark.grant_operate`; `IN_TRANSACTION` in one that is not READ COMMITTED; `NO_SCHEMA` and so on.
  * @example
  * ```ts
@@ -101,6 +104,7 @@ export async function deleteNotifications(
   for (const values of batches) {
     let deletion: number | null = null;
     let next: number | null = null;
+    let waited = 0;
     do {
       const { rows: [row] } = await translated(() =>
         db.query(
@@ -120,9 +124,35 @@ export async function deleteNotifications(
         delayed: total.delayed + Number(row.delayed),
       };
       onProgress?.(total);
+      const open = Number(row.open);
+      if (open > 0) {
+        if (waited >= patience) throw unfinished(total.deletion, open);
+        const wait = Math.min(100 + waited, 1000);
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        waited += wait;
+      }
     } while (next !== null);
   }
   return total;
+}
+
+/** How long a deletion waits for transactions that may have published before it began, in milliseconds. */
+const patience = 10_000;
+
+function unfinished(deletion: number, open: number): HarkError {
+  const one = open === 1;
+  return new HarkError(
+    "CONFLICT",
+    `deletion ${deletion} is not finished: ${open} transaction${
+      one ? "" : "s"
+    } that may have published before ` +
+      `it began ${one ? "is" : "are"} still open, and may commit what it has not seen`,
+    {
+      remedy: `Delete again when ${
+        one ? "it has" : "they have"
+      } ended: see pg_stat_activity and pg_prepared_xacts.`,
+    },
+  );
 }
 
 /** The most ids that one record stands for. */

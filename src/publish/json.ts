@@ -9,16 +9,19 @@ import { messageOf } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 
 /**
- * Turns a value into JSON text that `jsonb` accepts.
+ * Turns a value into JSON text.
  *
  * @param what Names the value in messages.
+ * @param isStored Whether it is for `jsonb`, which does not take every text. By default it is.
  * @throws {HarkError} `BAD_PAYLOAD`, with the place inside the value.
  */
-export function jsonText(value: unknown, what: string): string {
+export function jsonText(value: unknown, what: string, isStored: boolean = true): string {
   // JSON.stringify is several times slower if it calls a function for each value. So plain values
   // are looked through first, and only the others are taken apart on the way.
   const json = ofPlain(value);
-  return json !== undefined && !isUnstorable(json) ? json : new Strict(what).textOf(value);
+  return json !== undefined && !(isStored && isUnstorable(json))
+    ? json
+    : new Strict(what, isStored).textOf(value);
 }
 
 function ofPlain(value: unknown): string | undefined {
@@ -77,13 +80,15 @@ function isUnstorable(json: string): boolean {
 /** Writes JSON and knows at each value where it is. */
 class Strict {
   readonly #what: string;
+  readonly #isStored: boolean;
   /** The objects and arrays around the current value. */
   readonly #around: object[] = [];
   /** Their names or indexes, each within the one before. */
   readonly #names: (string | number)[] = [];
 
-  constructor(what: string) {
+  constructor(what: string, isStored: boolean) {
     this.#what = what;
+    this.#isStored = isStored;
   }
 
   textOf(value: unknown): string {
@@ -108,7 +113,7 @@ class Strict {
         if (given === undefined) return undefined;
         return this.#refuse("has a toJSON() that returns undefined, which is not JSON", ofToJSON);
       case "string":
-        if (isStorable(value)) return JSON.stringify(value);
+        if (this.#keeps(value)) return JSON.stringify(value);
         return this.#refuse(`is ${show(value)}, ${unstorable}`, removeIt);
       case "number":
         if (Number.isFinite(value)) return JSON.stringify(value);
@@ -180,7 +185,7 @@ class Strict {
   #textOfFields(object: object): string {
     const fields: string[] = [];
     for (const name of Object.keys(object)) {
-      if (!isStorable(name)) this.#refuse(`has the name ${show(name)}, ${unstorable}`, removeIt);
+      if (!this.#keeps(name)) this.#refuse(`has the name ${show(name)}, ${unstorable}`, removeIt);
       this.#names.push(name);
       const value = this.#try("its getter", () => (object as Record<string, unknown>)[name]);
       // JSON leaves out a field that is undefined, and reading that field gives undefined again.
@@ -189,6 +194,10 @@ class Strict {
       this.#names.pop();
     }
     return `{${fields.join(",")}}`;
+  }
+
+  #keeps(text: string): boolean {
+    return !this.#isStored || text.isWellFormed() && !text.includes("\0");
   }
 
   /** Calls a function of the value's own. */
@@ -226,10 +235,6 @@ function isTooDeep(error: unknown): boolean {
 const unstorable = "text that PostgreSQL cannot store";
 const removeIt = "Remove U+0000 and unpaired surrogates.";
 const ofToJSON = "Let it return a value that JSON can hold.";
-
-function isStorable(text: string): boolean {
-  return text.isWellFormed() && !text.includes("\0");
-}
 
 /** What to give instead of an object that JSON would empty. Undefined if JSON keeps its fields. */
 function lossy(value: object): string | undefined {

@@ -172,15 +172,13 @@ function nameOf(channel: unknown): string | undefined {
   return typeof name === "string" ? name : undefined;
 }
 
-/** What the server returns for one notification. Only hark.notify_each says more than the id. */
-function publishedOf(
-  { id, is_delayed = false, is_duplicate = false }: {
-    readonly id: unknown;
-    readonly is_delayed?: boolean;
-    readonly is_duplicate?: boolean;
-  },
-): Published {
-  return { id: toId(id), isDelayed: is_delayed, isDuplicate: is_duplicate };
+/**
+ * What the server returns for one notification. Only hark.notify_each says more than the id. Columns
+ * are told by their order, as a driver may rename them (postgres.camel, Kysely's CamelCasePlugin).
+ */
+function publishedOf(row: object): Published {
+  const [id, isDelayed = false, isDuplicate = false] = Object.values(row);
+  return { id: toId(id), isDelayed, isDuplicate };
 }
 
 /**

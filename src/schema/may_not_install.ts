@@ -38,9 +38,12 @@ export async function mayNotInstall(db: Queryable, cause: unknown): Promise<Hark
       encodeURIComponent(database)
     }`;
   if (typeof owner === "string") {
+    const named = JSON.stringify(owner);
     return made(
       `role ${role} may not upgrade the schema "hark"`,
-      `Only its owner ${JSON.stringify(owner)} or a superuser may: ${command(owner)}`,
+      named === role
+        ? `Only a superuser may, and gives its owner ${named} all of it: ${command("SUPERUSER")}`
+        : `Only its owner ${named} or a superuser may: ${command(owner)}`,
     );
   }
   return made(

@@ -46,8 +46,9 @@ export async function schemaSql(): Promise<string> {
  */
 export async function installedVersion(db: Queryable): Promise<string | undefined> {
   try {
-    const { rows } = await firstQuery(db, "select hark.version() as version");
-    const version = String(rows[0].version);
+    const { rows: [row] } = await firstQuery(db, "select hark.version() as hark_version");
+    if (row.hark_version === undefined) throw renamed(row);
+    const version = String(row.hark_version);
     if (!isVersion(version)) throw notOurs();
     return version;
   } catch (error) {
@@ -58,6 +59,15 @@ export async function installedVersion(db: Queryable): Promise<string | undefine
     }
     throw translated;
   }
+}
+
+/** Every other statement would find its columns missing, each in another way. */
+function renamed(row: object): HarkError {
+  return new HarkError(
+    "BAD_OPTION",
+    `db.query names the column hark_version ${Object.keys(row).join(", ")}`,
+    { remedy: "Give a connection that keeps the names of columns: see docs/guide/drivers.md." },
+  );
 }
 
 /**

@@ -9,7 +9,9 @@ import type { Definition } from "../channels/kind.ts";
 import { Notification, setProblem } from "../consume/notification.ts";
 import type { PageRow } from "../consume/read/page.ts";
 import { messageOf } from "../database/translate.ts";
+import { HarkError } from "../errors.ts";
 import { getLogger } from "../log/logger.ts";
+import { jsonText } from "../publish/json.ts";
 import type { StreamsOptions } from "./options.ts";
 
 const logger = getLogger(["hark", "streams"]);
@@ -59,7 +61,7 @@ export class Made {
   /** Writes the message, once. Returns whether there is one. */
   write(message: StreamsOptions["message"]): boolean {
     if (!this.#written) {
-      this.text = message === undefined ? this.#json : JSON.stringify(message(this.notification));
+      this.text = message === undefined ? this.#json : textOf(message(this.notification));
       this.#written = true;
     }
     return this.text !== undefined;
@@ -98,4 +100,19 @@ export class Made {
       problem: this.notification.problem,
     });
   }
+}
+
+function textOf(message: unknown): string | undefined {
+  return message === undefined ? undefined : jsonText(atOnce("message", message), "message", false);
+}
+
+/** What an option of streams has returned. Nothing waits for a promise, which would pass for true. */
+export function atOnce<Answer>(option: string, answer: Answer): Answer {
+  if (typeof (answer as Partial<Promise<unknown>> | undefined | null)?.then !== "function") {
+    return answer;
+  }
+  Promise.resolve(answer).catch(() => {}); // its failure would end the process
+  throw new HarkError("BAD_OPTION", `${option} returned a promise`, {
+    remedy: "It is called for each notification, and must answer at once.",
+  });
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Item } from "./edge.ts";
-import { Made } from "./made.ts";
+import { atOnce, Made } from "./made.ts";
 import type { CheckedRoute, StreamsOptions } from "./options.ts";
 
 const encoder = new TextEncoder();
@@ -49,7 +49,9 @@ export class Media {
   #isSent(made: Made): boolean {
     if (made.notification.problem !== undefined) return false;
     try {
-      if (this.#filter !== undefined && !this.#filter(made.notification)) return false;
+      if (this.#filter !== undefined && !atOnce("filter", this.#filter(made.notification))) {
+        return false;
+      }
       if (!made.write(this.#message)) return false;
       if (this.#kind === "bytes") Uint8Array.fromBase64(stringIn(made));
       return true;

@@ -6,7 +6,7 @@
 
 import { typedAmong } from "../channels/consume.ts";
 import type { ChannelOutput, Definition } from "../channels/kind.ts";
-import { bad, channelNames } from "../check.ts";
+import { bad, channelNames, knownOptions } from "../check.ts";
 import { namesOf } from "../consume/check_options.ts";
 import type { Notification } from "../consume/notification.ts";
 import type { ChannelGiven } from "../consume/options.ts";
@@ -20,6 +20,7 @@ import {
   requiredFunction,
 } from "../option_rules.ts";
 import type { Duration } from "../duration.ts";
+import { given } from "../given.ts";
 
 /** What a client reads. */
 export interface StreamRoute {
@@ -33,7 +34,10 @@ export interface StreamRoute {
    * @default {"application/json"}
    */
   readonly contentType?: string;
-  /** Which notifications the client may read. It must be quick: it runs for each client. */
+  /**
+   * Which notifications the client may read. It must be quick: it runs for each client. It must answer
+   * at once: if it returns a promise, the notification is left out.
+   */
   readonly filter?: (notification: Notification) => boolean;
 }
 
@@ -50,8 +54,9 @@ export type StreamPayload<Given> = Given extends readonly (infer One)[] ? Channe
 /** Options of {@linkcode streams}. Durations are milliseconds. */
 export interface StreamsOptions<Given extends StreamRoute["channels"] = StreamRoute["channels"]> {
   /**
-   * Decides about each request, before anything else. False or null refuses with 403, whatever the
-   * path, so that the client does not learn which streams there are. A response is given as it is,
+   * Decides about each request, before anything else. False, null or undefined refuses with 403,
+   * whatever the path, so that the client does not learn which streams there are. So does what is no
+   * answer, such as a text or a number, with an error in the log. A response is given as it is,
    * such as one with the status 401. `() => true` lets every client read.
    */
   readonly authorize: (request: Request) => StreamAccess | Promise<StreamAccess>;
@@ -63,6 +68,7 @@ export interface StreamsOptions<Given extends StreamRoute["channels"] = StreamRo
   ) => StreamRoute | null | undefined | Promise<StreamRoute | null | undefined>;
   /**
    * Makes the message of a notification, as a value for JSON. Undefined leaves the notification out.
+   * So does, with an error in the log, a promise, or what JSON would change, such as a `Map`.
    * It is called once for all clients, so it must not depend on one. On a typed channel, `payload` is
    * what the schema makes, as handlers get it. Without it, the payload is sent as JSON: on a typed
    * channel as a publisher of the newest version gives it.
@@ -170,9 +176,21 @@ export interface CheckedRoute {
   readonly typed: ReadonlyMap<string, Definition>;
 }
 
-/** Checks what a route reads. @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`. */
-export function checkedRoute(route: StreamRoute): CheckedRoute {
-  const { channels, contentType = "application/json", filter } = route;
+/**
+ * Checks what a route reads.
+ *
+ * @param own What a client reads in place of it.
+ * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
+ */
+export function checkedRoute(
+  route: Partial<StreamRoute>,
+  own: Partial<StreamRoute> = {},
+): CheckedRoute {
+  for (const one of [route, own]) {
+    knownOptions("a route", one, ["channels", "contentType", "filter"], '{ channels: "orders" }');
+  }
+  const all = { ...route, ...given(own) } as StreamRoute;
+  const { channels, contentType = "application/json", filter } = all;
   if (typeof contentType !== "string" || !/^[\w.+-]+\/[\w.+-]+(;.*)?$/.test(contentType)) {
     bad("contentType", contentType, 'Give a media type, such as "application/json".');
   }

@@ -67,15 +67,20 @@ export function busy(reply: Reply, plain: boolean, message: string): Response {
   return reply.error(503, "BUSY", message, "Try again in a while.", { "retry-after": "5" });
 }
 
-/** What a client is told of an error: to come again, or that this would be of no use. */
+/** What a client is told of an error: what is wrong with its request, or what {@linkcode failed} says. */
 export function failure(reply: Reply, plain: boolean, error: unknown): Response {
+  const { code, message, remedy } = translate(error);
+  if (code !== "BAD_OPTION") return failed(reply, plain, error);
+  const what = remedy === undefined ? message : message.replace(`. ${remedy}`, "");
+  return reply.error(400, code, what, remedy ?? "Look at the request.");
+}
+
+/**
+ * What a client is told of an error of the server: to come again, or that this would be of no use.
+ * What is wrong there is no business of the client.
+ */
+export function failed(reply: Reply, plain: boolean, error: unknown): Response {
   const reason = translate(error);
-  const { code, message, remedy } = reason;
-  if (code === "BAD_OPTION") {
-    const what = remedy === undefined ? message : message.replace(`. ${remedy}`, "");
-    return reply.error(400, code, what, remedy ?? "Look at the request.");
-  }
-  // What is wrong with the server is no business of the client.
   logger.error("A stream could not be read: {reason}", { reason: messageOf(reason) });
   if (isPassing(reason)) return busy(reply, plain, "the log cannot be read now");
   return reply.error(

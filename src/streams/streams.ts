@@ -9,18 +9,18 @@ import { connectionsOf, type Database } from "../database/database.ts";
 import { HarkError } from "../errors.ts";
 import { count, seam } from "../observe/seam.ts";
 import { show } from "../show.ts";
+import { Access } from "./access.ts";
 import { type Batch, Cursor, readOnce, type Start } from "./cursor.ts";
 import { events } from "./events.ts";
 import { Media } from "./media.ts";
 import {
   type CheckedRoute,
-  checkedRoute,
   type StreamRoute,
   type StreamsOptions,
   streamsValues,
 } from "./options.ts";
 import { cursorAfter, Reply } from "./reply.ts";
-import { busy, failure, isPlain, missed, startOf } from "./request.ts";
+import { busy, failed, failure, isPlain, missed, startOf } from "./request.ts";
 import { Source } from "./source.ts";
 
 /**
@@ -61,6 +61,7 @@ export function streams<const Given extends StreamRoute["channels"]>(
     });
   }
   const { pollInterval, buffer: bytes } = values;
+  const access = new Access(values);
   const source = new Source(db, connections, { pollInterval, bytes });
   const closing = new AbortController();
   let clients = 0;
@@ -96,20 +97,18 @@ export function streams<const Given extends StreamRoute["channels"]>(
         { allow: "GET, HEAD" },
       );
     }
+    const plain = isPlain(request, new URL(request.url).searchParams);
+    let route: CheckedRoute | Response;
     try {
-      const access = await values.authorize(request);
-      if (access instanceof Response) return access;
-      if (access === false || access === null || access === undefined) {
-        return reply.error(403, "NO_PERMISSION", "you may not read this", "Log in, or ask for it.");
-      }
-      const own = typeof access === "object" ? access : {};
-      const given = own.channels === undefined ? await values.route(request) : undefined;
-      if (own.channels === undefined && (given === null || given === undefined)) {
-        return reply.error(404, "NO_STREAM", "there is no such stream", "Look at the address.");
-      }
-      return await answer(request, reply, checkedRoute({ ...given, ...own } as StreamRoute));
+      route = await access.of(request, reply);
     } catch (error) {
-      return failure(reply, isPlain(request, new URL(request.url).searchParams), error);
+      return failed(reply, plain, error);
+    }
+    if (route instanceof Response) return route;
+    try {
+      return await answer(request, reply, route);
+    } catch (error) {
+      return failure(reply, plain, error);
     }
   };
 

@@ -15,17 +15,6 @@ test("generated and identity columns are published with their values", async (on
   ]);
 });
 
-test("a virtual generated column, which has no value in a trigger, is left out", async (on) => {
-  const [{ version }] = await on.sql(
-    "select current_setting('server_version_num')::int as version",
-  );
-  if (version < 180000) return console.log("no virtual columns before PostgreSQL 18");
-  await on.sql(`create table t (id int primary key, twice int generated always as (id * 2) virtual);
-    select hark.watch('t'); insert into t values (1)`);
-  assert.deepEqual(await told(on), ['INSERT 1 {"id":1}']);
-  assert.deepEqual(await drift(on), []);
-});
-
 test("columns that are added, dropped or renamed are published as they are then, in the same session too", async (on) => {
   const client = await on.client();
   await client.query(

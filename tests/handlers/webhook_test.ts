@@ -223,6 +223,49 @@ test("a body of its own and headers of its own are sent and signed", async (cont
   assert.deepEqual(new Webhook(secret).verify(body, headers), { type: "c", data: { id: 42 } });
 });
 
+test("a body and a URL that are looked up first are sent as they come", async (context) => {
+  const server = partner(context, () => new Response());
+  await publish(context, { id: 42 });
+  const { count } = await drained(context, {
+    handle: post({
+      url: async ({ channel }) => await Promise.resolve(`${server.origin}/${channel}`),
+      body: async ({ payload }) => ({ name: "Ada", data: await Promise.resolve(payload) }),
+    }),
+  });
+  assert.equal(count, 1);
+  const received = server.received.map(({ path, body }) => [path, JSON.parse(body)]);
+  assert.deepEqual(received, [["/c", { name: "Ada", data: { id: 42 } }]]);
+});
+
+test("a body that JSON would change, or that never comes, is not posted, and the error says why", async (context) => {
+  const server = partner(context, () => new Response());
+  const bodies = [
+    { items: new Map([["a", 1]]) },
+    { price: NaN },
+    { of: 42n },
+    undefined,
+    new Promise(() => {}),
+    { text: "half of \ud83d" },
+  ];
+  await publish(context, 1);
+  const { count, errors } = await drained(context, {
+    handle: post({ url: server.origin, timeout: 1000, body: () => bodies.shift() }),
+  });
+  assert.equal(count, 1);
+  const begins = [
+    "HarkError: body at items is a Map of 1, ",
+    "HarkError: body at price is NaN, which is not a JSON number",
+    "HarkError: body at of is 42n, which is not JSON",
+    "HarkError: body is undefined",
+    "HarkError: the option body gave nothing in 1000 ms",
+  ];
+  assert.equal(errors.length, begins.length, errors.join("\n"));
+  for (const [i, error] of errors.entries()) assert(error.startsWith(begins[i]!), error);
+  assert.deepEqual(server.received.map(({ body }) => JSON.parse(body)), [
+    { text: "half of \ud83d" },
+  ]);
+});
+
 test("a consumer that stops does not wait for a receiver that hangs longer than stopTimeout", async (context) => {
   const asked = Promise.withResolvers<void>();
   const server = partner(context, async (_, over) => {

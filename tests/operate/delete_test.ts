@@ -195,6 +195,55 @@ test("a notification that is delivered during a deletion is found in the log", a
   assert.deepEqual(await sql("select from hark.log"), []);
 });
 
+test("what was published before a deletion, and commits during it, is deleted too", async ({ url, sql, use, client }) => {
+  const db = use(await connect(url));
+  const publishing = await client();
+  await notifyMany(db, [1, 2, 3].map((n) => ({ channel: "c", key: "ada", payload: { n } })));
+  await publishing.query("begin");
+  await publishing.query("savepoint s");
+  await publishing.query("select hark.notify('c', '4', 'ada'), hark.notify('c', '5', 'bob')");
+  let looks = 0;
+  const deleting = deleteNotifications(db, { key: "ada" }, {
+    reason: "erasure",
+    onProgress: ({ log }) => {
+      if (log > 0) looks++;
+    },
+  });
+  await until(() => looks > 1, { what: "the deletion to wait for the publisher" });
+  assert.equal((await deletions(db))[0]!.finishedAt, null);
+  await publishing.query("commit");
+  assert.equal((await deleting).log, 4);
+  assert.deepEqual(await sql("select key from hark.log"), [{ key: "bob" }]);
+  assert((await deletions(db))[0]!.finishedAt);
+});
+
+test("a deletion says that it is not finished if an earlier publisher stays open", async ({ url, sql, use, client }) => {
+  const db = use(await connect(url));
+  const publishing = await client();
+  await notify(db, "c", 1, { key: "ada" });
+  await publishing.query("begin");
+  await publishing.query("select hark.notify('c', '2', 'ada')");
+  await assert.rejects(deleteNotifications(db, { key: "ada" }, { reason: "erasure" }), {
+    code: "CONFLICT",
+    message:
+      /^deletion 1 is not finished: 1 transaction that may have published before it began is/,
+  });
+  assert.deepEqual(await sql("select from hark.log"), []);
+  assert.equal((await deletions(db))[0]!.finishedAt, null);
+  await publishing.query("commit");
+  assert.equal((await deleteNotifications(db, { key: "ada" }, { reason: "erasure" })).log, 1);
+});
+
+test("a program deletes inside its own transaction, which has published", async ({ url, sql, use }) => {
+  const db = use(await connect(url));
+  await db.transaction(async (tx) => {
+    await notify(tx, "c", 1, { key: "ada" });
+    const { log } = await deleteNotifications(tx, { key: "ada" }, { reason: "by mistake" });
+    assert.equal(log, 1);
+  });
+  assert.deepEqual(await sql("select from hark.log"), []);
+});
+
 test("what waits behind a deleted notification of its key goes on while the worker runs", async ({ url, use }) => {
   const db = use(await connect(url));
   await notifyMany(db, [1, 2, 3].map((n) => ({ channel: "c", key: "ada", payload: { n } })));

@@ -116,10 +116,71 @@ test("a SECURITY DEFINER function of an operator takes back for those who may ca
   assert.deepEqual(rows, [{ done: true }]);
 });
 
+test("a role that is renamed keeps what it stored, and a new one of its old name gets nothing", async (context) => {
+  const { name } = await role(context);
+  const [lasting, temporary] = [`${name}_2`, `${name}_3`];
+  context.use({
+    async [Symbol.asyncDispose]() {
+      await client.query(`reset role; drop owned by ${name}; drop role ${name}`);
+      await client.query(`alter role ${lasting} rename to ${name}`);
+    },
+  });
+  const client = await context.client();
+  const as = (who: string) =>
+    client.query(`reset role; select hark.grant_publish('${who}'); set role ${who}`);
+  const store = () =>
+    client.query(
+      `select hark.schedule('nightly', '0 3 * * *', 'UTC', now() + interval '1 hour', 'c')`,
+    );
+  const unschedule = () => client.query("select hark.unschedule('nightly') as done");
+  await as(name);
+  await store();
+  await client.query("select hark.notify_at('c', deliver_at => now() + interval '1 hour')");
+  const [number] = await waiting(context);
+  await client.query(`reset role; alter role ${name} rename to ${lasting}; create role ${name}`);
+
+  await as(name);
+  await assert.rejects(
+    cancelDelayed(client, number!),
+    new RegExp(`^HarkError: role "${lasting}" delayed notification ${number}, and role "${name}" `),
+  );
+  await assert.rejects(store(), { code: "42501", hint: new RegExp(`^Change it as ${lasting}, `) });
+  await assert.rejects(unschedule(), { code: "42501" });
+
+  await as(lasting);
+  await store();
+  assert.deepEqual((await unschedule()).rows, [{ done: true }]);
+  assert.equal(await cancelDelayed(client, number!), true);
+
+  await client.query(`reset role; create role ${temporary}`);
+  await as(temporary);
+  await store();
+  await client.query(`reset role; drop owned by ${temporary}; drop role ${temporary}`);
+  await as(lasting);
+  await assert.rejects(store(), { hint: /^That role is gone\. Change it as an operator / });
+});
+
+test("in a copy on another server, where roles have other numbers, the name counts", async (context) => {
+  const [web, stranger] = [await publisher(context), await publisher(context)];
+  const [own, other] = [await context.client(web.url), await context.client(stranger.url)];
+  const delay = () =>
+    own.query("select hark.notify_at('c', deliver_at => now() + interval '1 hour')");
+  await delay();
+  await delay();
+  const numbers = await waiting(context);
+  await context.sql("update hark.delayed set owner_role = $1::text::regrole", [stranger.name]);
+  await context.sql("update hark.install set system_identifier = 1");
+  for (const number of numbers) {
+    await assert.rejects(cancelDelayed(other, number), { code: "NO_PERMISSION" });
+    assert.equal(await cancelDelayed(own, number), true);
+    await context.sql("select hark.rebase()"); // as the first reader there does
+  }
+});
+
 test("of a role that is gone, an operator takes back what it delayed", async (context) => {
   const stranger = await publisher(context);
   await context.sql("select hark.notify_at('c', deliver_at => now() + interval '1 hour')");
-  await context.sql("update hark.delayed set owner = 'hark_test_gone'");
+  await context.sql("update hark.delayed set owner = 'hark_test_gone', owner_role = null");
   const [number] = await waiting(context);
   await assert.rejects(cancelDelayed(context.use(await connect(stranger.url)), number!), {
     code: "NO_PERMISSION",

@@ -3,11 +3,19 @@
 import assert from "node:assert/strict";
 import { drizzle } from "npm:drizzle-orm@0.44.7/node-postgres";
 import knex from "npm:knex@3.3.0";
-import { Kysely, PostgresDialect } from "npm:kysely@0.28.19";
+import { CamelCasePlugin, CompiledQuery, Kysely, PostgresDialect } from "npm:kysely@0.28.19";
 // @ts-types="npm:@types/pg@8.23.1"
 import pg from "pg";
 import postgres from "npm:postgres@3.4.9";
-import { notify, type Queryable, seek } from "../../mod.ts";
+import {
+  Consumer,
+  notify,
+  notifyEach,
+  notifyOnce,
+  type Queryable,
+  seek,
+  status,
+} from "../../mod.ts";
 import { test } from "../harness/mod.ts";
 import { both } from "./_support/any_driver.ts";
 
@@ -100,3 +108,50 @@ Deno.test("a driver that is not wrapped is named, with what wraps it", async () 
   }
   await pool.end();
 });
+
+const renaming: Readonly<Record<string, (url: string) => Promise<Queryable & AsyncDisposable>>> = {
+  "postgres.camel": (url) => {
+    const sql = postgres(url, { max: 1, transform: postgres.camel, onnotice() {} });
+    return Promise.resolve({
+      query: async (text, values = []) => ({ rows: await sql.unsafe(text, values as never[]) }),
+      [Symbol.asyncDispose]: () => sql.end(),
+    });
+  },
+  "Kysely's CamelCasePlugin": (url) => {
+    const dialect = new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: 1 }) });
+    const db = new Kysely<unknown>({ dialect, plugins: [new CamelCasePlugin()] });
+    return Promise.resolve({
+      query: (text, values = []) => db.executeQuery(CompiledQuery.raw(text, values)),
+      [Symbol.asyncDispose]: () => db.destroy(),
+    });
+  },
+};
+
+for (const [name, open] of Object.entries(renaming)) {
+  test(`through ${name}, publishing tells of duplicates, and a drain says what is wrong`, async (context) => {
+    await using db = await open(context.url);
+    const first = await notifyOnce(db, "c", 1, { dedupe: "a" });
+    assert.deepEqual(first, { id: 1, isDelayed: false, isDuplicate: false });
+    assert.deepEqual(await notifyOnce(db, "c", 1, { dedupe: "a" }), {
+      ...first,
+      isDuplicate: true,
+    });
+    const sent = await notifyEach(db, [
+      { channel: "c", payload: 1, dedupe: "a" },
+      { channel: "c", payload: 2, delay: "1h" },
+    ]);
+    assert.deepEqual(
+      sent.map(({ isDelayed, isDuplicate }) => [isDelayed, isDuplicate]),
+      [[false, true], [true, false]],
+    );
+    const consumer = new Consumer(db, { id: "c", channels: "c", handle() {} });
+    const refused = {
+      code: "BAD_OPTION",
+      message: /names the column hark_version harkVersion.*keeps the names of columns/s,
+    };
+    await assert.rejects(consumer.drain(), refused);
+    await assert.rejects(consumer.drain({ wait: false }), refused);
+    await assert.rejects(status(db), refused);
+    await assert.rejects(seek(db, "c", { id: 1 }), refused);
+  });
+}

@@ -345,6 +345,22 @@ test("a notification whose message cannot be made is left out, and the stream go
   await said("error", /left out of a stream: two is not for the page/, since);
 });
 
+test("a message that is a promise, or that JSON would change, is left out and told", async (context) => {
+  const db = context.use(await connect(context.url));
+  const since = Date.now();
+  const message = ({ payload }: { payload: unknown }) => {
+    if (payload === 1) return Promise.resolve({ one: 1 });
+    if (payload === 2) return Promise.reject(new Error("it fails, and the program goes on"));
+    return payload === 3 ? { three: new Map() } : { payload, text: "half of \ud83d" };
+  };
+  const { url } = context.use(serve(db, { channels: "c", message }));
+  await publish(db, 1, 4);
+  assert.deepEqual(await (await fetch(url)).json(), [{ payload: 4, text: "half of \ud83d" }]);
+  await said("error", /#1.* is left out of a stream: message returned a promise/, since);
+  await said("error", /#2.* is left out of a stream: message returned a promise/, since);
+  await said("error", /#3.* is left out of a stream: message at three is a Map of 0/, since);
+});
+
 test("a client is not told to come again if that is of no use, and learns nothing of why", async (context) => {
   const { name, url: roleUrl } = await role(context);
   await context.sql("select hark.grant_publish($1)", [name]);

@@ -16,7 +16,7 @@ export type Entry = "entered" | "busy" | "register" | "join";
 
 // As for a heartbeat, nothing waits for the disk.
 const enterSql = `select case when hark.version() operator(pg_catalog.=) $1::text
- then hark.enter($2::text, $3::uuid, $4::uuid, $5::integer, $6::text, $7::text::json, $8::integer) end as entry,
+ then hark.enter($2::text, $3::uuid, $4::uuid, $5::integer, $6::text, $7::text::json, $8::integer) end as hark_entry,
  pg_catalog.set_config('synchronous_commit', 'off', true) as unwaited`;
 
 /**
@@ -43,8 +43,8 @@ export async function enter(
     version,
   ];
   try {
-    const { rows: [{ entry }] } = await firstQuery(on, enterSql, values);
-    if (entry === null) await requireSchema(on); // which says what is wrong
+    const { rows: [{ hark_entry: entry }] } = await firstQuery(on, enterSql, values);
+    if (typeof entry !== "string") await requireSchema(on); // which says what is wrong
     return entry;
   } catch (error) {
     const reason = translate(error);

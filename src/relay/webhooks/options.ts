@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Joined, orAborted } from "../../aborted.ts";
+import { inTime } from "../../aborted.ts";
 import { bad, knownOptions, wholeNumber } from "../../check.ts";
 import type { Notification } from "../../consume/notification.ts";
 import { aDay, type Duration, durationMs, longestTimer } from "../../duration.ts";
@@ -113,27 +113,14 @@ export async function endpointOf(
   { options: { endpoint }, endpointTimeout }: CheckedWebhooks,
   signal: AbortSignal,
 ): Promise<Endpoint | undefined> {
-  using either = new Joined(signal);
-  const timer = setTimeout(
-    () =>
-      either.abort(
-        new HarkError(
-          "TIMEOUT",
-          `the option endpoint gave no endpoint of ${
-            nameOf(notification)
-          } in ${endpointTimeout} ms`,
-          { remedy: "Keep in memory what is slow to look up, or raise endpointTimeout." },
-        ),
-      ),
-    endpointTimeout,
-  );
-  try {
-    const asked = Promise.resolve(endpoint(notification));
-    const given = await orAborted(asked, either.signal);
-    return given === undefined ? undefined : checkedEndpoint(given);
-  } finally {
-    clearTimeout(timer);
-  }
+  const late = () =>
+    new HarkError(
+      "TIMEOUT",
+      `the option endpoint gave no endpoint of ${nameOf(notification)} in ${endpointTimeout} ms`,
+      { remedy: "Keep in memory what is slow to look up, or raise endpointTimeout." },
+    );
+  const given = await inTime(endpoint(notification), endpointTimeout, late, signal);
+  return given === undefined ? undefined : checkedEndpoint(given);
 }
 
 /** Checks what the option `endpoint` has returned. */
