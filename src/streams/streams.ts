@@ -180,8 +180,8 @@ export function streams<const Given extends StreamRoute["channels"]>(
       });
       return reply.of(200, body, {
         "content-type": "text/event-stream",
-        "cache-control": "no-cache",
-        // Proxies would hold events back.
+        // Proxies and compression would hold events back.
+        "cache-control": "no-cache, no-transform",
         "x-accel-buffering": "no",
         "stream-sse-data-encoding": media.isBinary ? "base64" : undefined,
       });

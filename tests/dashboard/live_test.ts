@@ -41,6 +41,19 @@ test("a server with open pages ends when the dashboard's signal aborts, or the d
   await within(second.server.shutdown());
 });
 
+test("proxies are asked to pass on at once what an open page is told", async ({ url, use }) => {
+  const db = use(await connect(url));
+  const end = new AbortController();
+  const { server, open, over } = await opened(db, { signal: end.signal });
+  const { headers, body } = await open();
+  assert.match(headers.get("cache-control")!, /\bno-transform\b/);
+  assert.equal(headers.get("x-accel-buffering"), "no");
+  end.abort();
+  await body?.cancel();
+  await within(over());
+  await within(server.shutdown());
+});
+
 test("a visitor without rights any more sees an open page for its lifetime at most", async ({ url, use }) => {
   const db = use(await connect(url));
   let visitor: Visitor | null = ada;

@@ -81,6 +81,17 @@ test("an EventSource gets each notification with its position, and goes on behin
   assert.deepEqual(later.messages, [9]);
 });
 
+test("proxies are asked to pass events on as they come, not compressed or collected", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c" }));
+  for (const live of [new Events(url), new Events(`${url}?offset=-1&live=sse`)]) {
+    const { headers } = await context.use(live).response;
+    assert.match(headers.get("cache-control")!, /\bno-transform\b/);
+    assert.equal(headers.get("x-accel-buffering"), "no");
+    assert.equal(headers.get("content-encoding"), null);
+  }
+});
+
 test("a long poll waits for what comes, and ends without it", async (context) => {
   const db = context.use(await connect(context.url));
   const { url } = context.use(serve(db, { channels: "c" }));
