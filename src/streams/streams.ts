@@ -11,7 +11,7 @@ import { count, seam } from "../observe/seam.ts";
 import { show } from "../show.ts";
 import { Access } from "./access.ts";
 import { type Batch, Cursor, readOnce, type Start } from "./cursor.ts";
-import { events } from "./events.ts";
+import { events, spread } from "./events.ts";
 import { Media } from "./media.ts";
 import {
   type CheckedRoute,
@@ -170,7 +170,7 @@ export function streams<const Given extends StreamRoute["channels"]>(
         plain,
         heartbeat: values.heartbeat,
         retry: values.retry,
-        lifetime: values.lifetime,
+        lifetime: spread(values.lifetime),
         given: query.get("cursor"),
         signal: over.signal,
         ended: () => {

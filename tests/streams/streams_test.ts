@@ -9,6 +9,7 @@ import {
 } from "../../mod.ts";
 import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
 import { OutsidePlace } from "../../src/consume/state/outside.ts";
+import { spread } from "../../src/streams/events.ts";
 import { streams, type StreamsOptions } from "../../src/streams/mod.ts";
 import { abortListeners, cutProxy, test, until, within } from "../harness/mod.ts";
 import { CountingProxy } from "../../bench/workers/counting.ts";
@@ -438,6 +439,12 @@ test("a live client is told what was cleaned while the server could not read", a
   assert.equal(status, 410);
   await within(sse.done); // its client begins again, and is told then
   assert.deepEqual(sse.all.filter(({ type }) => type === "data"), []);
+});
+
+test("clients that connected together do not all connect again together", () => {
+  assert.equal(spread(600_000, () => 0), 600_000);
+  assert.equal(spread(600_000, () => 0.5), 570_000);
+  assert(spread(600_000, () => 0.999) >= 540_000);
 });
 
 test("the end of the server ends every live response", async (context) => {
