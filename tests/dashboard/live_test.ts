@@ -18,7 +18,9 @@ async function opened(db: Database, options: Partial<DashboardOptions> = {}) {
   const reader = (await open()).body!.getReader();
   let text = "";
   while (!text.includes("event: look")) {
-    text += new TextDecoder().decode((await reader.read()).value);
+    const { done, value } = await reader.read();
+    if (done) break; // on a busy machine its lifetime may be over before the first look
+    text += new TextDecoder().decode(value);
   }
   const over = async () => {
     while (!(await reader.read()).done);
