@@ -335,6 +335,9 @@ create table hark.inboxes (
   name text primary key check (char_length(name) between 1 and 200),
   source text not null,              -- which source, and which incarnation of it
   place bigint not null,
+  -- When the source stored the latest message up to the place. If it has lost its last messages, it gives their numbers
+  -- to new ones, which are later.
+  place_time timestamptz,
   taken_at timestamptz,
   pending bigint                     -- how many messages the source then had behind the place; null if not known
 );
@@ -457,7 +460,7 @@ create table hark.dead (
 );
 
 -- Notifications finished beyond a partition's position. Either a transactional consumer's handler finished
--- them in its transaction, or they finished after waiting while an earlier one is still in hand.
+-- them in its transaction, or they finished while an earlier one is still in hand: after waiting, or long ago.
 create table hark.done (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   partition integer not null,
