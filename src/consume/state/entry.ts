@@ -38,6 +38,8 @@ export interface Entry {
    * the handler of one that waited runs.
    */
   readonly stored: boolean;
+  /** Whether the database knows, or is about to be told, that the entry is settled. */
+  readonly told: boolean;
   /** How many attempts have failed. */
   readonly attempts: number;
   /** How many workers have crashed in a row that may have called the entry's handler. */
