@@ -65,7 +65,7 @@ as $$
     ]),
     -- Internal: other functions call them, with the rights of the schema's owner.
     ('{}', array[
-      'acting_role', 'record_act', 'record_upon', 'chosen_by',
+      'acting_role', 'record_act', 'record_forced', 'record_upon', 'chosen_by',
       'add_replay', 'add_segments', 'advance_idle', 'ask_to_store', 'as_interval', 'as_set', 'bury', 'changed', 'check_dead', 'check_kind', 'cleaned',
       'contents', 'dead_matching', 'delete_copies', 'delete_ids', 'id_range', 'drop_watch_row', 'error_text', 'failures_page', 'last_drawn_id',
       'forget_dedupe', 'forget_processes', 'forget_sleepers', 'forget_workers', 'free_for', 'is_ahead', 'is_defined_as', 'function_lists', 'functions_for', 'gate_of', 'granted', 'gates', 'gates_of', 'grant_consume',

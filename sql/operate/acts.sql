@@ -34,6 +34,23 @@ begin
 end
 $$;
 
+-- Records what a forced cleanup has removed, read or not. The calls of one run are one act.
+create or replace function hark.record_forced(cutoff timestamptz, removed bigint) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  told constant text := format('forced, before %s', to_char($1 at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'));
+begin
+  update hark.acts a set affected = a.affected + $2
+  where a.number = (select max(n.number) from hark.acts n) and a.act = 'cleanup' and a.detail = told
+    and a.role = hark.acting_role() and a.login = session_user
+    and a.person is not distinct from nullif(left(current_setting('hark.person', true), 200), '');
+  if not found then
+    perform hark.record_act('cleanup', null, $2, told);
+  end if;
+end
+$$;
+
 -- Records that a notification was published anew, by hand: `original` is the id that it was made of. For operators.
 create or replace function hark.record_anew(original bigint, published bigint) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp

@@ -73,6 +73,9 @@ begin
       bytes := pg_total_relation_size(f.segment);
       execute format('truncate hark.%I', f.name);
       perform hark.cleaned(f.through);
+      if forced then
+        perform hark.record_forced(cutoff, removed);
+      end if;
       segment := f.name;
       return next;
       return;
@@ -278,6 +281,9 @@ begin
   ) g;
   if not dry_run and removed > 0 then
     perform hark.cleaned(highest);
+    if forced then
+      perform hark.record_forced(cutoff, removed);
+    end if;
   end if;
   kept := kept - removed;
   if not dry_run and kept > 0 then

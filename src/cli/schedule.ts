@@ -13,6 +13,7 @@ import { parsePayload } from "./ndjson.ts";
 import { maybe, number, positional, refuse, words } from "./args/options.ts";
 import { blocks, plain, tableOf } from "./print/table.ts";
 import { ago, named, shellWord, timeText, until } from "./print/text.ts";
+import { exitCodes } from "./exit_codes.ts";
 
 const schedule = positional(words("NAME"), "The schedule's name: see hark schedule list.");
 
@@ -73,7 +74,8 @@ const add = databaseCommand({
 const remove = databaseCommand({
   name: "schedule remove",
   brief: "Remove a schedule.",
-  description: "What it has published stays in the log.",
+  description:
+    "What it has published stays in the log. If there is no such schedule, the exit code is 1.",
   examples: [["hark schedule remove report", "no more reports"]],
   options: { name: schedule },
   async run(db, { name }) {
@@ -82,6 +84,7 @@ const remove = databaseCommand({
     return {
       json: { name, changed },
       text: changed ? `${named(name)} is removed` : `there was no schedule ${named(name)}`,
+      code: changed ? exitCodes.ok : exitCodes.failed,
     };
   },
 });

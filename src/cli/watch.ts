@@ -18,6 +18,7 @@ import { surroundings } from "./process/surroundings.ts";
 import { blocks, tableOf } from "./print/table.ts";
 import { ago, countText, named, numberText, shortened } from "./print/text.ts";
 import { definition, definitionOf, existing, lockTimeout } from "./watch_options.ts";
+import { exitCodes } from "./exit_codes.ts";
 
 const add = databaseCommand({
   name: "watch add",
@@ -133,7 +134,8 @@ const repair = databaseCommand({
 const remove = databaseCommand({
   name: "watch remove",
   brief: "Stop publishing the changes of a table.",
-  description: "Removes the triggers. Published notifications stay.",
+  description:
+    "Removes the triggers. Published notifications stay. If there is no such watch, the exit code is 1.",
   examples: [
     ["hark watch remove public.users", "its watch"],
     ["hark watch remove public.users --name audit", "one of several"],
@@ -146,6 +148,7 @@ const remove = databaseCommand({
     return {
       json: { table, name: o.name ?? "watch", removed },
       text: `${watched(o)} ${removed ? "is no longer watched" : "was not watched"}`,
+      code: removed ? exitCodes.ok : exitCodes.failed,
     };
   },
 });

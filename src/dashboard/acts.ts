@@ -5,7 +5,7 @@
  */
 
 import { rewatch } from "../changes/watch.ts";
-import { bad, wholeNumber } from "../check.ts";
+import { bad } from "../check.ts";
 import type { LogPlace } from "../consume/start.ts";
 import type { Database } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
@@ -22,41 +22,13 @@ import { replay, seek } from "../operate/seek.ts";
 import { cancelDelayed } from "../publish/cancel.ts";
 import { notify } from "../publish/notify.ts";
 import { redriveEndpoint } from "../relay/webhooks/status.ts";
+import { visible } from "../visible.ts";
+import { Fields } from "./fields.ts";
 import type { Visitor } from "./options.ts";
 import { countText } from "./parts.ts";
 
 /** How long an act may take, in ms: a hundred thousand dead letters are moved at once. */
 const patience = 25_000;
-
-/** What a form has sent. */
-export class Fields {
-  readonly #form: FormData;
-
-  constructor(form: FormData) {
-    this.#form = form;
-  }
-
-  /** A field, the last of its name; undefined if it is missing or empty. */
-  maybe(name: string): string | undefined {
-    const value = this.#form.getAll(name).at(-1);
-    return typeof value === "string" && value !== "" ? value : undefined;
-  }
-
-  /** A field that has to be there. */
-  text(name: string): string {
-    return this.maybe(name) ?? bad(name, undefined, "Fill it in.");
-  }
-
-  /** A whole number. */
-  number(name: string): number {
-    return wholeNumber(name, Number(this.text(name)), 0, 0);
-  }
-
-  /** All fields of one name, as ids. */
-  ids(name: string): number[] {
-    return this.#form.getAll(name).map((value) => wholeNumber(name, Number(value), 0, 1));
-  }
-}
 
 /** What was done: a sentence, and the page to go on with, if it is another. */
 export interface Done {
@@ -131,8 +103,9 @@ const acts: Readonly<Record<string, Act>> = {
   },
   async remove(tx, fields) {
     const consumer = fields.text("consumer");
-    if (fields.maybe("typed") !== consumer) {
-      bad("the name", fields.maybe("typed"), `Type ${consumer} to remove it.`);
+    const typed = fields.maybe("typed");
+    if (asSeen(typed ?? "") !== asSeen(consumer)) {
+      bad("the name", typed, `Type ${consumer} to remove it.`);
     }
     const removed = await removeConsumer(tx, consumer);
     return {
@@ -206,6 +179,11 @@ const acts: Readonly<Record<string, Act>> = {
     return { text: `The watch of ${table} is as it should be` };
   },
 };
+
+/** A name as a person reads it on a page and can type it: spaces run together, the rest are escapes. */
+function asSeen(name: string): string {
+  return visible(name.replaceAll(/[\n\t ]+/g, " ").trim());
+}
 
 /** Does what a form says. @throws {HarkError} What the act throws; `BAD_OPTION` if there is none. */
 export async function perform(db: Database, visitor: Visitor, form: FormData): Promise<Done> {

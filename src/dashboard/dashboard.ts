@@ -9,6 +9,7 @@ import { translate } from "../database/translate.ts";
 import { HarkError } from "../errors.ts";
 import { show } from "../show.ts";
 import { perform } from "./acts.ts";
+import { readJson } from "./fields.ts";
 import { file, filePath } from "./files.ts";
 import { Forms, sameOrigin } from "./forgery.ts";
 import { page } from "./layout.ts";
@@ -180,6 +181,7 @@ export function dashboard(
     }
     const path = url.pathname;
     try {
+      readJson(url.searchParams);
       const found = file(path);
       if (found !== undefined) return found;
       const visitor = await visitorOf(request);

@@ -6,6 +6,7 @@
 
 import type { Database } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
+import { hidden } from "./fields.ts";
 import type { History } from "./history.ts";
 import { htm, type Html, type Part } from "./html.ts";
 import type { Look } from "./look.ts";
@@ -62,13 +63,6 @@ export function act(
   return htm`<form method="post" action="${view.to("/act")}" class="${kind}">${
     hidden({ act: name, token: view.token, back: view.here, ...fields })
   }${body}</form>`;
-}
-
-/** Hidden fields of a form. */
-export function hidden(fields: Readonly<Record<string, string | number | undefined>>): Html[] {
-  return Object.entries(fields).filter(([, value]) => value !== undefined).map(([name, value]) =>
-    htm`<input type="hidden" name="${name}" value="${value!}">`
-  );
 }
 
 /** A button that sends its form. */

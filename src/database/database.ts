@@ -5,15 +5,13 @@
  */
 
 import { bad } from "../check.ts";
-import { HarkError } from "../errors.ts";
 import { attachPrepared } from "./prepared.ts";
 import { Preparing } from "./preparing.ts";
 import type { ConnectOptions } from "./connect_options.ts";
 import { Connections } from "./connections.ts";
-import { sqlState } from "./driver_error.ts";
+import { OpenTransaction } from "./open_transaction.ts";
 import {
   connectionsKey,
-  lent,
   type Place,
   placed,
   type Queryable,
@@ -22,7 +20,7 @@ import {
 } from "./queryable.ts";
 import { refusedBy } from "./refused.ts";
 import { openReplica, type ReplicaConnections, requireReplica } from "./replica.ts";
-import { messageOf, translate, translated } from "./translate.ts";
+import { translated } from "./translate.ts";
 import { databaseUrl, placeOf, shownUrl } from "./url.ts";
 
 /**
@@ -67,6 +65,7 @@ export class Database implements Queryable, AsyncDisposable {
    *
    * PostgreSQL rolls back a transaction in which a statement failed. So if `work` catches that error and
    * goes on, this throws. Run a statement that may fail behind a savepoint.
+   * Await every query: after its end, `tx` refuses what is left with `CONFLICT`.
    *
    * @throws {HarkError} `DATABASE` if the server rolled back instead of committing; `cause` is the error of
    *   the statement that failed.
@@ -91,26 +90,19 @@ export class Database implements Queryable, AsyncDisposable {
   async #transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
     const client = await translated(() => this.#connections.pool.connect());
     let broken: Error | undefined;
-    let swallowed: unknown;
+    const tx = new OpenTransaction(
+      (text, values) => client.query(text, values),
+      (this as { [placed]?: Place })[placed],
+    );
     try {
       await translated(() => client.query(this.#connections.pool.begin));
-      const tx: Queryable & { readonly [lent]: true; readonly [placed]: Place | undefined } = {
-        query: async (text, values = []) => {
-          try {
-            return await client.query(text, values);
-          } catch (error) {
-            if (sqlState(error) !== "25P02") swallowed = error;
-            throw translate(error);
-          }
-        },
-        [lent]: true,
-        [placed]: (this as { [placed]?: Place })[placed],
-      };
       const result = await work(tx);
+      tx.end();
       const { command } = await translated(() => client.query("commit"));
-      if (command === "ROLLBACK") throw rolledBack(swallowed);
+      if (command === "ROLLBACK") throw tx.rolledBack();
       return result;
     } catch (error) {
+      tx.end();
       await client.query("rollback").catch((failed: Error) => broken = failed);
       throw error;
     } finally {
@@ -135,16 +127,6 @@ export class Database implements Queryable, AsyncDisposable {
     this.#connections.warnOfRunning();
     await this.close();
   }
-}
-
-/** PostgreSQL answers the commit of a failed transaction with ROLLBACK, and with no error. */
-function rolledBack(cause: unknown): HarkError {
-  const reason = cause === undefined ? "" : ` (${messageOf(cause)})`;
-  return new HarkError(
-    "DATABASE",
-    `the transaction was rolled back: a statement in it failed, and its error was caught${reason}`,
-    { remedy: "Throw that error on, or run the statement behind a savepoint.", cause },
-  );
 }
 
 /**

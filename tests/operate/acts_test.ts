@@ -3,9 +3,11 @@
 import assert from "node:assert/strict";
 import {
   cancelDelayed,
+  cleanup,
   connect,
   Consumer,
   notify,
+  notifyMany,
   pause,
   resume,
   schedule,
@@ -33,6 +35,34 @@ test("an act in a transaction that stays open holds up no other act, also if the
   await sql("select hark.record_act('last', null)");
   const [{ count }] = await sql("select count(*)::int from hark.acts");
   assert.equal(count, 10_000, "what was skipped goes with the next act");
+});
+
+test("a forced cleanup is recorded, once for a run, and one that spares what is unread is not", async ({ url, sql, use }) => {
+  const db = use(await connect(url));
+  const consumer = new Consumer(db, {
+    id: "billing",
+    channels: "c",
+    from: "beginning",
+    handle() {},
+  });
+  await notify(db, "c", 0);
+  await consumer.drain();
+  await cleanup(db, { olderThan: 0 });
+  assert.deepEqual(await acts(db), []);
+  await notifyMany(db, Array.from({ length: 2500 }, (_, n) => ({ channel: "c", payload: n })));
+  const { removed } = await cleanup(db, {
+    olderThan: 0,
+    force: true,
+    batch: 1000,
+    exact: true,
+  });
+  assert.equal(removed, 2500);
+  const [{ role: me, ...act }, ...rest] = await sql(
+    "select act, about, affected::int, detail, role from hark.acts",
+  );
+  assert.deepEqual([act.act, act.about, act.affected, rest], ["cleanup", null, 2500, []]);
+  assert.match(act.detail, /^forced, before 2\d{3}-\d\d-\d\dT.*Z$/);
+  assert.deepEqual(await sql("select current_user as me"), [{ me }]);
 });
 
 test("what a publisher takes back of its own is no act of an operator", async (context) => {

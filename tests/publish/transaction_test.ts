@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect, notify } from "../../mod.ts";
+import { connect, notify, type Queryable } from "../../mod.ts";
 import { test } from "../harness/mod.ts";
 
 test("db.transaction() fails if a statement failed in it, also if the program caught that error", async ({ url, use, sql }) => {
@@ -27,6 +27,27 @@ test("db.transaction() fails if a statement failed in it, also if the program ca
   });
   assert.equal(behindASavepoint, "published");
   assert.equal((await sql("select from hark.log")).length, 1);
+});
+
+test("what a transaction left running gets into no other one, however the transaction ended", async ({ url, use, sql }) => {
+  const db = use(await connect(url, { poolSize: 1 }));
+  const over = { code: "CONFLICT", message: /^this transaction is over\. Await every query / };
+  let left!: Queryable;
+  const failing = db.transaction((tx) => {
+    left = tx;
+    return Promise.reject(new Error("out of stock"));
+  });
+  await assert.rejects(failing, /out of stock/);
+  await assert.rejects(notify(left, "orders", 1), over);
+  await db.transaction((tx) => {
+    left = tx;
+    return Promise.resolve();
+  });
+  await db.transaction(async (tx) => {
+    await notify(tx, "orders", 2);
+    await assert.rejects(notify(left, "orders", 3), over);
+  });
+  assert.deepEqual(await sql("select payload from hark.log"), [{ payload: 2 }]);
 });
 
 test("publishing in a read-only transaction is refused with how to begin another", async ({ url, use }) => {

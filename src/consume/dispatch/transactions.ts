@@ -5,7 +5,8 @@
  */
 
 import { connectionsOf } from "../../database/database.ts";
-import { lent, type Queryable } from "../../database/queryable.ts";
+import { OpenTransaction } from "../../database/open_transaction.ts";
+import type { Queryable } from "../../database/queryable.ts";
 import type { Session } from "../../database/session.ts";
 import { reset } from "../../database/settings.ts";
 import { sqlState } from "../../database/driver_error.ts";
@@ -28,35 +29,24 @@ interface Transacting extends Queryable {
  */
 const deferred = "set constraints all immediate";
 
-/**
- * The transaction that a handler writes on. After its end it refuses queries, so that none slips
- * into the next transaction.
- */
-class Transaction implements Queryable {
+/** The transaction that a handler writes on. */
+class Transaction extends OpenTransaction {
   readonly #inner: Queryable;
-  readonly [lent] = true;
-  over = false;
   /** How many queries of the handler run. */
   #running = 0;
   #touching: Promise<unknown> | undefined;
 
   constructor(inner: Queryable) {
+    super(async (text, values) => {
+      await this.#touching;
+      this.#running++;
+      try {
+        return await outside(() => inner.query(text, values));
+      } finally {
+        this.#running--;
+      }
+    });
     this.#inner = inner;
-  }
-
-  async query(text: string, values?: unknown[]) {
-    if (this.over) {
-      throw new HarkError("CONFLICT", "this transaction is over", {
-        remedy: "Await every query before the handler returns.",
-      });
-    }
-    await this.#touching;
-    this.#running++;
-    try {
-      return await translated(() => outside(() => this.#inner.query(text, values)));
-    } finally {
-      this.#running--;
-    }
   }
 
   /** Keeps the server from ending the transaction because it is idle. */
@@ -68,9 +58,8 @@ class Transaction implements Queryable {
     });
   }
 
-  /** Ends it. */
-  async end(): Promise<void> {
-    this.over = true;
+  /** Resolves when nothing of Hark's own runs in it. */
+  async quiet(): Promise<void> {
     await this.#touching;
   }
 }
@@ -93,7 +82,7 @@ export function requireTransactions(db: Queryable): void {
 }
 
 /**
- * Runs the handler's part of a transaction. Returns the entries that are handled.
+ * Runs the handler's part of a transaction, and then what ends it with the entries that are handled.
  *
  * The server ends a transaction that is idle for as long as a lease, so that no frozen worker holds up its
  * successor. So it is touched while the handler does something else and the worker owns the partitions.
@@ -103,17 +92,23 @@ async function handle(
   held: readonly OwnedPartition[],
   lease: number,
   work: (tx: Queryable) => Promise<readonly Entry[]>,
-): Promise<readonly Entry[]> {
+  finish: (done: readonly Entry[]) => Promise<void>,
+): Promise<void> {
   const tx = new Transaction(inner);
   const timer = setInterval(() => {
     if (!held.some(({ signal }) => signal.aborted)) tx.touch();
   }, lease / 4);
+  let done: readonly Entry[];
   try {
-    return await work(tx);
+    done = await work(tx);
   } finally {
     clearInterval(timer);
-    await tx.end();
+    tx.end();
+    await tx.quiet();
   }
+  await finish(done).catch((error) => {
+    throw tx.reasonFor(error);
+  });
 }
 
 /** Runs handlers in transactions that also store what was handled. */
@@ -166,19 +161,20 @@ export class Transactions {
               [owner, lease],
             )
           );
-          const done = await handle(
+          await handle(
             inner,
             held,
             lease,
             (tx) =>
               inTransactionOf(db, consumer, { tx: inner, pid: Number(before.pid) }, () => work(tx)),
+            (done) =>
+              translated(async () => {
+                // The handler may have set another, which has no rights here, and would keep it.
+                await inner.query(deferred);
+                await inner.query("select set_config('role', $1::text, false)", [before.role]);
+                await inner.query(this.#finish(held, done));
+              }),
           );
-          await translated(async () => {
-            // The handler may have set another, which has no rights here, and would keep it.
-            await inner.query(deferred);
-            await inner.query("select set_config('role', $1::text, false)", [before.role]);
-            await inner.query(this.#finish(held, done));
-          });
           isFinished = true;
         })
       ).catch((error) => {
@@ -198,16 +194,17 @@ export class Transactions {
     let committing = false;
     try {
       await session.query(this.#begin(session, pool.wasUsed(session)));
-      const done = await handle(session, held, lease, work);
-      // The commit is not sent, so nothing is committed.
-      if (!session.alive) throw translate(await session.ended);
-      committing = true;
-      await session.query(
-        `${deferred}; reset session authorization; reset role${session.setUp.locals}; ${
-          this.#finish(held, done)
-        }; commit`,
-      );
-      committing = false;
+      await handle(session, held, lease, work, async (done) => {
+        // The commit is not sent, so nothing is committed.
+        if (!session.alive) throw translate(await session.ended);
+        committing = true;
+        await session.query(
+          `${deferred}; reset session authorization; reset role${session.setUp.locals}; ${
+            this.#finish(held, done)
+          }; commit`,
+        );
+        committing = false;
+      });
       pool.give(session);
     } catch (error) {
       // If the server has answered, it has refused the commit, for example because of a deferred

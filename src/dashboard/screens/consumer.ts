@@ -7,6 +7,7 @@
 import type { ConsumerStatus } from "../../operate/consumer_status.ts";
 import { headsOf, partitionsOf, replaysOf, workersOf } from "../../operate/consumers.ts";
 import { chart } from "../chart.ts";
+import { hidden } from "../fields.ts";
 import { htm, type Html } from "../html.ts";
 import { deadLetters, toNotification } from "../links.ts";
 import { maxCount, maxScanned } from "../look.ts";
@@ -27,7 +28,7 @@ import {
   when,
 } from "../parts.ts";
 import { redacted } from "../payload.ts";
-import { act, button, hidden, type Screen, type View } from "../view.ts";
+import { act, button, type Screen, type View } from "../view.ts";
 import { ofConsumer, reasonList, tryOrDiscard } from "../why.ts";
 import { lagOf, servedBy, stateOf, trendText } from "./consumers.ts";
 import { workerHeads, workerRow } from "./workers.ts";

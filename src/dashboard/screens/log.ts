@@ -15,6 +15,7 @@ import {
 } from "../../operate/notifications.ts";
 import { idOrTime } from "../acts.ts";
 import { show } from "../../show.ts";
+import { textField } from "../fields.ts";
 import { htm, type Html } from "../html.ts";
 import { toNotification } from "../links.ts";
 import { bytes, command, empty, link, numberText, section, table, value, when } from "../parts.ts";
@@ -89,9 +90,7 @@ const fields: readonly (readonly [name: string, words: string, hint: string])[] 
 function form(view: View): Html {
   return htm`<form class="filters" action="${view.to("/log")}">${
     fields.map(([name, words, hint]) =>
-      htm`<label>${words}<input name="${name}" value="${
-        view.query.get(name) ?? ""
-      }" placeholder="${hint}"></label>`
+      textField(words, name, view.query.get(name) ?? "", htm` placeholder="${hint}"`)
     )
   }<label class="tick"><input type="checkbox" name="show" value="payload"${
     showsPayload(view) ? htm` checked` : ""

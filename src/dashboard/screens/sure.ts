@@ -9,6 +9,7 @@ import { given } from "../../given.ts";
 import { countDeadLetters, readDeadLetters } from "../../operate/dead.ts";
 import { previewReplay, previewSeek } from "../../operate/preview.ts";
 import { idOrTime, placeOf } from "../acts.ts";
+import { textField } from "../fields.ts";
 import { htm, type Html, type Part } from "../html.ts";
 import { command, countText, empty, link, name, numberText } from "../parts.ts";
 import { jsonText, redacted } from "../payload.ts";
@@ -215,9 +216,9 @@ export const anew: Screen = {
             view,
             "publish",
             { original: id, back: back("/dead", { consumer }) },
-            htm`<label>Channel<input name="channel" required value="${channel}"></label><label>Key<input name="key" value="${
-              key ?? ""
-            }"></label><label>Payload<textarea name="payload" required spellcheck="false">${payloadText}</textarea></label><label>Headers<textarea name="headers" spellcheck="false">${headersText}</textarea></label><div class="acts">${
+            htm`${textField("Channel", "channel", channel, " required")}${
+              textField("Key", "key", key ?? "")
+            }<label>Payload<textarea name="payload" required spellcheck="false">${payloadText}</textarea></label><label>Headers<textarea name="headers" spellcheck="false">${headersText}</textarea></label><div class="acts">${
               button("Publish", "primary")
             }<a class="button" href="${view.to(back("/dead", { consumer }))}">Do nothing</a></div>`,
             "stack",
