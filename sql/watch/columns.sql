@@ -236,14 +236,14 @@ as $$
   ) k (most, old_key, new_key)
 $$;
 
--- The key of the notification. If it is over 1,000 characters, its beginning and a digest.
+-- The key of the notification. If it is over 1,000 characters, its beginning and a digest. A FIPS server has no md5().
 create or replace function hark.key_value(described jsonb, alias text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select case
     when v.count = 0 then 'null::text'
     when v.fixed then x.text
-    else format('case when char_length(%1$s) > 1000 then left(%1$s, 900) || ''#'' || md5(%1$s) else %1$s end', x.text)
+    else format('case when char_length(%1$s) > 1000 then left(%1$s, 900) || ''#'' || encode(sha256(convert_to(%1$s, getdatabaseencoding())), ''hex'') else %1$s end', x.text)
   end
   from (
     select count(*), bool_and(k.length > 0), string_agg(hark.in_row(k.key, $2, k.name), ', ' order by k.key_place)

@@ -70,7 +70,7 @@ declare
   -- PostgreSQL copies the row triggers of a partitioned table to its partitions under the same names. A
   -- partition, or a table that inherits, may be watched itself, also under the same name. So the names of
   -- triggers that come from the table above end like its function.
-  tag constant text := coalesce(substring(function, '_([0-9a-f]{8})"?$'), left(md5(function), 8)) || '_';
+  tag constant text := coalesce(substring(function, '_([0-9a-f]{8})"?$'), lpad(to_hex(hashtext(function)), 8, '0')) || '_';
   root_kind constant "char" := (select c.relkind from pg_class c where c.oid = $1);
   kind "char";
   operation text;

@@ -75,7 +75,7 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- At most 63 bytes, in any encoding.
   select 'hark_watch_' || regexp_replace(left(c.relname, 40), '[^a-z0-9_]', '_', 'g') || '_'
-    || left(md5(c.oid || '/' || c.relowner || '/' || $2), 8)
+    || lpad(to_hex(hashtext(c.oid || '/' || c.relowner || '/' || $2)), 8, '0')
   from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1
 $$;
 

@@ -1,6 +1,7 @@
 /** No row is too wide, and no key too long: the write succeeds, and what is left out is said. */
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { test } from "../harness/mod.ts";
 
 const MB = 1024 * 1024;
@@ -121,8 +122,8 @@ test("a key over 1,000 characters is its beginning and a digest", async ({ sql }
     await sql(`insert into ${table} values (repeat('é', 1000)), (repeat('é', 1001))`);
     const [long, short] = await keys();
     assert.equal(short, "é".repeat(1000));
-    const [{ md5 }] = await sql("select md5(repeat('é', 1001))");
-    assert.equal(long, "é".repeat(900) + "#" + md5);
+    const digest = createHash("sha256").update("é".repeat(1001), "utf8").digest("hex");
+    assert.equal(long, "é".repeat(900) + "#" + digest);
     await sql(`update ${table} set id = repeat('x', 1500) where id = repeat('é', 1001)`);
     assert.deepEqual((await keys())[1], long);
   }
@@ -140,7 +141,7 @@ test("columns of any size can be chosen as the key", async ({ sql }) => {
     "select length(key) as length, payload ->> 'action' as action, payload -> 'id' as id from hark.log where (payload -> 'moved') is null",
   );
   assert.equal(log.length, 8);
-  assert.deepEqual(log[0], { length: 933, action: "INSERT", id: null });
+  assert.deepEqual(log[0], { length: 965, action: "INSERT", id: null });
   assert.deepEqual(log.filter(({ id }) => id?.a === "a").length, 2);
   const moved = await sql(
     "select count(*)::int, count(distinct key)::int as keys from hark.log where payload ? 'moved'",

@@ -4,6 +4,7 @@
  * - the program carries them as they are (`deno task bundle`), and loads them only to install;
  * - they are ASCII, so that they install in a database of any encoding;
  * - a literal with a backslash is written E'...', as standard_conforming_strings may be off for its caller;
+ * - nothing calls md5(), which a FIPS server does not have;
  * - each function is defined once, is called by something, and stands in one list of rights;
  * - a released version is never changed: a change of the SQL raises `schemaVersion`.
  *
@@ -27,6 +28,7 @@ export async function checkSql(): Promise<string[]> {
     ...await loadedTooEarly(),
     ...notAscii(files),
     ...plainBackslashes(files),
+    ...digests(files),
     ...definitions(files),
     ...await unused(files),
     ...rights(files),
@@ -75,6 +77,14 @@ function plainBackslashes(files: Readonly<Record<string, string>>): string[] {
     [...text.replaceAll(/--.*$/gm, "").matchAll(/(E?)('(?:[^']|'')*'(?:\s*\n\s*'(?:[^']|'')*')*)/g)]
       .filter(([, escaped, literal]) => escaped === "" && literal!.includes("\\"))
       .map(([literal]) => `sql/${path} holds ${literal.slice(0, 60)}: write it as E'...'`)
+  );
+}
+
+function digests(files: Readonly<Record<string, string>>): string[] {
+  return Object.entries(files).flatMap(([path, text]) =>
+    /\bmd5\s*\(/i.test(text.replaceAll(/--.*$/gm, ""))
+      ? [`sql/${path} calls md5(), which fails on a FIPS server: use sha256() or hashtext()`]
+      : []
   );
 }
 

@@ -105,6 +105,26 @@ test(
   },
 );
 
+test("on a FIPS server, which has no md5, Hark works and a long key is published", {
+  schema: false,
+}, async (context) => {
+  const { sql, url } = context;
+  await sql(lifeTables);
+  // A built-in function cannot fail in one database only, but it can be absent.
+  const client = await context.client();
+  await client.query("set allow_system_table_mods = on");
+  for (const type of ["text", "bytea"]) {
+    await client.query(`alter function pg_catalog.md5(${type}) rename to md5_of_other_servers`);
+  }
+  await live(url);
+  await sql("create table long (id text primary key)");
+  await sql("select hark.watch('long'); insert into long values (repeat('x', 2000))");
+  const [{ length }] = await sql(
+    "select length(key)::int as length from hark.log where channel = 'public.long'",
+  );
+  assert.equal(length, 965);
+});
+
 test("a role whose row_security is off watches its tables and publishes their rows", async (context) => {
   const owner = await role(context, { owner: true });
   const other = await role(context);

@@ -1,17 +1,10 @@
 /** Which notifications a reader of some partitions, or with a filter, is given. */
 
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { type Row, test } from "../harness/mod.ts";
 import { pageRows } from "./_support/page_rows.ts";
 import { cut } from "./_support/reader.ts";
 import { type Lab, type Staging, stagings } from "./_support/staging.ts";
-
-/** The same, computed without the database. */
-function partitionOf(key: string | null, id: number, partitions: number): number {
-  if (key === null) return id % partitions;
-  return parseInt(createHash("md5").update(key, "utf8").digest("hex").slice(0, 8), 16) % partitions;
-}
 
 const keys = [
   null,
@@ -33,12 +26,12 @@ const keys = [
 test("a key lies in the same partition for ever", async ({ sql }) => {
   const fixed = [
     ["a", 0, 4, 1],
-    ["order-4711", 0, 4, 1],
-    ["order-4711", 0, 12, 5],
-    ["order-4711", 9, 1024, 185],
+    ["order-4711", 0, 4, 3],
+    ["order-4711", 0, 12, 11],
+    ["order-4711", 9, 1024, 59],
     ["", 0, 12, 1],
-    ["鍵", 0, 12, 9],
-    ["🔑", 0, 1024, 418],
+    ["鍵", 0, 12, 5],
+    ["🔑", 0, 1024, 671],
     ["a", 5, 1, 0],
     [null, 0, 12, 0],
     [null, 14, 12, 2],
@@ -54,17 +47,29 @@ test("a key lies in the same partition for ever", async ({ sql }) => {
   }
 });
 
-test("a key's partition is the first 4 bytes of its md5, modulo their number; without one the id's", async ({ sql }) => {
+test("a key alone says the partition, whatever the collation; without one, the id does", async ({ sql }) => {
   for (const partitions of [1, 2, 3, 7, 64, 1024]) {
     const rows = await sql(
-      `select hark.partition_of(k.key, k.place, $2) as partition
+      `select hark.partition_of(k.key, k.place, $2) as partition, hark.partition_of(k.key, -1, $2) as same,
+         hark.partition_of(k.key collate "POSIX", 5, $2) as collated
        from unnest($1::text[]) with ordinality k (key, place) order by k.place`,
       [keys, partitions],
     );
-    assert.deepEqual(
-      rows.map(({ partition }) => partition),
-      keys.map((key, n) => partitionOf(key, n + 1, partitions)),
+    rows.forEach(({ partition, same, collated }, n) => {
+      assert.ok(partition >= 0 && partition < partitions, `${keys[n]}: ${partition}`);
+      if (keys[n] === null) assert.equal(partition, (n + 1) % partitions);
+      else assert.deepEqual([same, collated], [partition, partition], keys[n]!);
+    });
+  }
+});
+
+test("keys are spread evenly over the partitions", async ({ sql }) => {
+  for (const key of ["n::text", "'order-' || n", "md5(n::text)::uuid::text"]) {
+    const rows = await sql(
+      `select count(*)::int as count from generate_series(1, 20000) n group by hark.partition_of(${key}, 0, 20)`,
     );
+    assert.equal(rows.length, 20);
+    for (const { count } of rows) assert.ok(count > 850 && count < 1150, `${key}: ${count}`);
   }
 });
 
@@ -125,8 +130,8 @@ const together: Staging = {
     {
       rule: "when a key counts by its first letters",
       in: "hark.partition_of",
-      from: "pg_catalog.md5($1)",
-      to: "pg_catalog.md5(pg_catalog.left($1, 1))",
+      from: "pg_catalog.hashtextextended($1 collate",
+      to: "pg_catalog.hashtextextended(pg_catalog.left($1, 1) collate",
     },
   ],
   stage: async (lab) => {
@@ -142,8 +147,14 @@ const together: Staging = {
       for (const held of sets as number[][]) {
         const taken = await read(lab, partitions as number, held);
         assert.deepEqual(ids(taken), ids(taken).toSorted((a, b) => a - b));
-        for (const { id, key, partition } of taken) {
-          assert.equal(partition, partitionOf(key, id, partitions as number), `${key}, ${id}`);
+        const [{ expected }] = await lab.sql(
+          `select coalesce(array_agg((coalesce(hashtextextended(l.key collate "C", 0) & 9223372036854775807, l.id)
+             % $2)::int order by l.id), '{}') as expected
+           from hark.log l where l.id = any ($1)`,
+          [ids(taken), partitions],
+        );
+        assert.deepEqual(taken.map(({ partition }) => partition), expected);
+        for (const { partition } of taken) {
           assert.ok(held.includes(partition), `partition ${partition} is not held`);
         }
         all.push(...taken);
