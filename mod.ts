@@ -233,6 +233,7 @@ export type { FailingEndpoint, RelayStatus } from "./src/operate/relays.ts";
 export { cancelDelayed } from "./src/publish/cancel.ts";
 export type { DedupeOptions, LaterOptions } from "./src/publish/later.ts";
 export {
+  type CompleteNotification,
   type NewNotification,
   notify,
   notifyEach,

@@ -335,6 +335,9 @@ create table hark.inboxes (
   name text primary key check (char_length(name) between 1 and 200),
   source text not null,              -- which source, and which incarnation of it
   place bigint not null,
+  -- When the source stored the latest message up to the place. If it has lost its last messages, it gives their numbers
+  -- to new ones, which are later.
+  place_time timestamptz,
   taken_at timestamptz,
   pending bigint                     -- how many messages the source then had behind the place; null if not known
 );

@@ -176,7 +176,7 @@ as $$ update hark.upkeep u set cleaned_through = $1 where u.cleaned_through < $1
 
 -- Removes old notifications, a batch a call, in id order from after_id on: those published before
 -- `cutoff` that every consumer has read. `forced` removes unread ones too. With dry_run nothing is
--- removed, only counted, and no idle consumer is moved on, so that it may count fewer. `only_channel` and `except_channels` limit it to some channels.
+-- removed, only counted. `only_channel` and `except_channels` limit it to some channels.
 --
 -- Returns where to go on (null: finished), how many were removed, how many that are old enough were kept, the
 -- bytes removed as stored, and the first id kept. It reads only the segments that hold the batch.
@@ -205,9 +205,7 @@ begin
     raise exception 'cleaning cannot ignore the consumers %', without
       using errcode = 'HK006', hint = 'Only a dry run can ignore them. Remove the consumers instead.';
   end if;
-  if not dry_run then
-    perform hark.require_read_committed();
-  end if;
+  perform hark.require_read_committed();
   -- On a server that the log was restored to, notifications that no consumer has read would look read.
   perform hark.rebase();
   -- Waits for registrations, seeks and replays in progress, and holds new ones back for this batch: see
@@ -227,8 +225,9 @@ begin
   end;
   if not dry_run then
     perform hark.tidy(batch);
-    perform hark.advance_idle(batch);
   end if;
+  -- In a dry run too, or it would count fewer than a run removes. What consumers read does not change by it.
+  perform hark.advance_idle(batch);
   -- No window can hold a row at or below the lowest floor and low. Rows above are checked one by one.
   select min(p.low) into floor_of_all from hark.places p where p.consumer <> all (without);
   select i.rebased_through into complete_through from hark.install i;

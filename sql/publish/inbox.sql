@@ -2,36 +2,42 @@
 -- were taken is stored in the transaction that publishes them. So each message is published once, whatever
 -- the stream delivers again.
 
--- The place of an inbox in its source. A new one begins at `place`. other: the source that it has belonged to
+-- The place of an inbox in its source, and the time of its place. A new one begins at `place`. other: the source that it has belonged to
 -- until now, if that is another one. The old place means nothing there, so the inbox begins with the first
 -- message: what came before it looked is not to be lost.
-create or replace function hark.inbox_place(inbox text, source text, place bigint)
-returns table (known bigint, other text)
+create or replace function hark.inbox_place(
+  inbox text, source text, place bigint, place_time timestamptz default null
+)
+returns table (known bigint, known_time timestamptz, other text)
 language plpgsql volatile security definer rows 1 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  insert into hark.inboxes as i values ($1, $2, $3) on conflict on constraint inboxes_pkey do nothing;
-  select i.place, nullif(i.source, $2) into known, other from hark.inboxes i where i.name = $1 for update;
+  insert into hark.inboxes as i (name, source, place, place_time) values ($1, $2, $3, $4)
+  on conflict on constraint inboxes_pkey do nothing;
+  select i.place, i.place_time, nullif(i.source, $2) into known, known_time, other
+  from hark.inboxes i where i.name = $1 for update;
   if other is not null then
     known := 0;
-    update hark.inboxes i set source = $2, place = 0 where i.name = $1;
+    known_time := null;
+    update hark.inboxes i set source = $2, place = 0, place_time = null where i.name = $1;
   end if;
   return next;
 end
 $$;
-comment on function hark.inbox_place(text, text, bigint) is 'For an inbox: up to which place it has taken messages.';
+comment on function hark.inbox_place(text, text, bigint, timestamptz) is 'For an inbox: up to which place it has taken messages.';
 
 -- Moves the place of an inbox, in the transaction that publishes what was taken, and keeps what could not be
 -- published: an array of {sequence, subject, headers, body, within_ms, reason}, with the body in base64. `pending` says
 -- how many messages the source has behind the place. False if the place is not where the caller has left it: another
 -- process serves the inbox.
 create or replace function hark.inbox_take(
-  inbox text, source text, expected bigint, place bigint, dead json, pending bigint default null
+  inbox text, source text, expected bigint, place bigint, dead json, pending bigint default null,
+  place_time timestamptz default null
 ) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update hark.inboxes i set place = $4, taken_at = clock_timestamp(), pending = $6
+  update hark.inboxes i set place = $4, place_time = $7, taken_at = clock_timestamp(), pending = $6
   where i.name = $1 and i.source = $2 and i.place = $3;
   if not found then
     return false;

@@ -61,6 +61,14 @@ export type ChannelOutput<Given> = Given extends Channel<any, infer Output, any,
   // deno-lint-ignore no-explicit-any -- a channel without a type
   : any;
 
+/**
+ * What a consumer's handler gets: the payload that is named, else what the typed channels give that
+ * the consumer reads.
+ */
+export type PayloadOf<Payload, Given> = 0 extends 1 & Payload
+  ? Given extends readonly (infer One)[] ? ChannelOutput<One> : ChannelOutput<Given>
+  : Payload;
+
 /** The name of a channel, if the compiler knows it, else never. */
 export type ChannelName<Given> = Given extends { readonly name: infer Name }
   ? string extends Name ? never : Name & string

@@ -24,7 +24,7 @@ import {
   toggle,
   words,
 } from "./args/options.ts";
-import { jsonText, print } from "./print/output.ts";
+import { jsonText, print, unlessClosed } from "./print/output.ts";
 import { visible } from "./print/style.ts";
 import { surroundings } from "./process/surroundings.ts";
 import { numberText } from "./print/text.ts";
@@ -67,7 +67,8 @@ export const notify = databaseCommand({
   description:
     "Publishes a notification and prints its channel and id. A notification for later has no id " +
     'yet: the command prints "delayed" and the number that it waits under. Lines of standard input ' +
-    "are published up to 1,000 at a time, each such batch as a whole or not at all.",
+    "are published up to 1,000 at a time, each such batch as a whole or not at all, and also if " +
+    "the reader of what is printed ends before.",
   examples: [
     [`hark notify orders '{"id":42}'`, "one notification"],
     [`hark notify orders '{"id":42}' --key order-42 --header by=me`, "with a key and a header"],
@@ -96,7 +97,8 @@ async function publishLines(db: Database, o: Options, json: boolean): Promise<vo
     for await (const batch of notificationsIn(input, { ...o, ...commonOf(o) })) {
       const done = await notifyEach(db, batch.map((n) => ({ ...n, ...later })));
       published += done.length;
-      await print(done.map((one, i) => line(one, batch[i]!.channel, json)).join("\n"));
+      const lines = done.map((one, i) => line(one, batch[i]!.channel, json));
+      await print(lines.join("\n")).catch(unlessClosed);
     }
   } catch (error) {
     if (!(error instanceof HarkError) || published === 0) throw error;

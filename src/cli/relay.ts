@@ -6,7 +6,7 @@
 
 import { choice } from "@optique/core/valueparser";
 import { given } from "../given.ts";
-import { answer, databaseCommand } from "./args/command.ts";
+import { answer, databaseCommand, show } from "./args/command.ts";
 import { list, maybe, number, onlyOne, positional, refuse, toggle, words } from "./args/options.ts";
 import { printError } from "./print/output.ts";
 import { stopping } from "./process/signals.ts";
@@ -132,7 +132,7 @@ export const relay = databaseCommand({
       let count = 0;
       for await (const { notification: { id, channel, key }, to, problem } of out.preview()) {
         const text = visible(`#${id} ${channel}: ${to ?? `refused: ${problem}`}`);
-        await answer({ json: { id, channel, key, to, problem }, text }, asJson);
+        await show({ json: { id, channel, key, to, problem }, text }, asJson);
         if (++count === (o.limit ?? 20)) break;
       }
       return { json: { relay: o.id, shown: count }, text: count > 0 ? "" : "Nothing is unread." };

@@ -9,14 +9,17 @@ import { map, optional } from "@optique/core/modifiers";
 import { flag } from "@optique/core/primitives";
 import { pause } from "../database/bell.ts";
 import type { WatchStatus } from "../changes/watches.ts";
+import { withoutSecrets } from "../database/url.ts";
 import { aDay, ageBounds } from "../duration.ts";
+import { HarkError } from "../errors.ts";
 import type { HoldingConsumer, HoldingReason } from "../operate/holding.ts";
 import { sleepsWell } from "../operate/consumer_status.ts";
 import type { Status } from "../operate/status.ts";
-import { answer, databaseCommand } from "./args/command.ts";
+import { databaseCommand, show } from "./args/command.ts";
 import { nextAttempt } from "./next_attempt.ts";
 import { needed, plainText } from "./args/options.ts";
-import { print } from "./print/output.ts";
+import { complain, print } from "./print/output.ts";
+import { visibleLines } from "./print/style.ts";
 import { nothingIsRemoved, retentionText } from "./retention.ts";
 import { served } from "./served_by.ts";
 import { stopping } from "./process/signals.ts";
@@ -59,7 +62,7 @@ export const status = databaseCommand({
       needed(
         "--watch",
         duration("--watch", { least: 100, most: aDay }),
-        "Repeat after this time, until Ctrl-C.",
+        "Repeat after this time, until Ctrl-C, also after a loss of the database.",
       ),
       map(flag("--watch", { description: plainText("Repeat after 2 seconds.") }), () => 2000),
     )),
@@ -71,17 +74,22 @@ export const status = databaseCommand({
   },
   async run(db, { watch, ...o }, json) {
     const { status } = await import("../operate/status.ts");
+    const { isPassing } = await import("../database/translate.ts");
     using stop = stopping();
-    for (;;) {
-      const now = await status(db, o);
-      if (watch !== undefined && !json && surroundings().stdout.isTerminal()) {
-        await print("\x1b[2J\x1b[H");
+    for (let looks = 0;; looks++) {
+      const now = await status(db, o).catch(async (error) => {
+        // The first look may be at a wrong database; a later one fails while that one restarts.
+        if (looks === 0 || !(error instanceof HarkError && isPassing(error))) throw error;
+        await complain(visibleLines(withoutSecrets(error.message)));
+      });
+      if (now !== undefined) {
+        const clears = watch !== undefined && surroundings().stdout.isTerminal();
+        if (!json && (clears || looks > 0)) await print(clears ? "\x1b[2J\x1b[H" : "");
+        await show({ json: now, text: text(now) }, json);
       }
-      await answer({ json: now, text: text(now) }, json);
       if (watch === undefined) return;
       await pause(watch, stop.signal);
       if (stop.signal.aborted) return;
-      if (!json) await print("");
     }
   },
 });

@@ -11,6 +11,7 @@ import { versionHeader } from "../channels/kind.ts";
 import type { Notification } from "../consume/notification.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { translated } from "../database/translate.ts";
+import { dedupeKeyOf } from "../dedupe_key.ts";
 import { HarkError } from "../errors.ts";
 import type { NewNotification } from "../publish/notify.ts";
 import type { Duration } from "../duration.ts";
@@ -206,7 +207,7 @@ export function fromCloudEvent(
     headers,
     ...(dedupe === undefined
       ? {}
-      : { dedupe: { key: `${source} ${id}`.slice(-200), within: dedupe } }),
+      : { dedupe: { key: dedupeKeyOf(`${source} ${id}`), within: dedupe } }),
   };
 }
 

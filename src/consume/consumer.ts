@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { PayloadOf } from "../channels/kind.ts";
 import { bad } from "../check.ts";
 import { type Queryable, requireQueryable } from "../database/queryable.ts";
 import { HarkError } from "../errors.ts";
@@ -82,7 +83,7 @@ function runnerOf(consumer: object): Runner {
  * ```
  */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
-export class Consumer<Payload = any, Name extends string = any> {
+export class Consumer<Payload = any, Name extends string = any, Given = unknown> {
   /**
    * Checks the options. Does not connect yet.
    *
@@ -90,7 +91,10 @@ export class Consumer<Payload = any, Name extends string = any> {
    *   polls on that connection.
    * @throws {HarkError} `BAD_OPTION`, `BAD_CHANNEL`.
    */
-  constructor(db: Queryable, options: ConsumerOptions<Payload, Name> = {}) {
+  constructor(
+    db: Queryable,
+    options: ConsumerOptions<PayloadOf<Payload, Given>, Name> & { readonly channels?: Given } = {},
+  ) {
     requireQueryable(db);
     options = withChannels(options);
     checkOptions(options, new.target !== Consumer);
@@ -254,5 +258,5 @@ export class Consumer<Payload = any, Name extends string = any> {
 
 /** The options that a consumer was given, or that its class has as fields. */
 // deno-lint-ignore no-explicit-any -- the payload's type is the caller's to name
-export interface Consumer<Payload = any, Name extends string = any>
+export interface Consumer<Payload = any, Name extends string = any, Given = unknown>
   extends ConsumerOptions<Payload> {}

@@ -120,7 +120,14 @@ export function dashboard(
           async () => await screen.regions(await viewOf(visitor, at, look)),
         ),
     });
-    return new Response(body, { headers: headers("text/event-stream") });
+    return new Response(body, {
+      headers: {
+        ...headers("text/event-stream"),
+        // Proxies and compression would hold events back.
+        "cache-control": "no-store, no-transform",
+        "x-accel-buffering": "no",
+      },
+    });
   }
 
   async function acted(request: Request, visitor: Visitor): Promise<Response> {

@@ -12,7 +12,8 @@ import { HarkError } from "../errors.ts";
 export type SigningKeys = readonly CryptoKey[];
 
 /**
- * Reads a secret: `whsec_` and 24 to 64 bytes in base64.
+ * Reads a secret: `whsec_` and 24 to 64 bytes in base64. White space in the base64 counts for
+ * nothing, such as the line break at the end of a file.
  *
  * @param what The option that it is.
  * @param variable The variable of the environment from which it is usually read.
@@ -23,7 +24,7 @@ export function secretBytes(
   what: string,
   variable?: string,
 ): Uint8Array<ArrayBuffer> {
-  const [, base64] = typeof secret === "string" ? /^whsec_(.+)$/.exec(secret) ?? [] : [];
+  const [, base64] = typeof secret === "string" ? /^whsec_(.+)$/s.exec(secret) ?? [] : [];
   let bytes: Uint8Array<ArrayBuffer> | undefined;
   try {
     if (base64 !== undefined) bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));

@@ -7,7 +7,6 @@
 import {
   AckPolicy,
   type ConsumerMessages,
-  DeliverPolicy,
   jetstream,
   type JetStreamManager,
   jetstreamManager,
@@ -24,6 +23,8 @@ import { connectNats } from "../relay/jetstream/server.ts";
 import { streamInfo, targetOf } from "../relay/jetstream/stream.ts";
 import { Lost } from "../relay/sink.ts";
 import { token } from "../relay/subject.ts";
+import type { Place } from "./place.ts";
+import { startConsumer } from "./start.ts";
 
 /** How long the stream waits for an acknowledgement before it delivers a message again, in ns. */
 const ackWait = 60e9;
@@ -105,9 +106,10 @@ export class Feed implements AsyncDisposable {
     return targetOf(this.#info);
   }
 
-  /** The number of the stream's last message. */
-  get end(): number {
-    return this.#info.state.last_seq;
+  /** The place behind the stream's last message. */
+  get end(): Place {
+    const { last_seq: sequence, last_ts } = this.#info.state;
+    return { sequence, time: Math.floor(Date.parse(last_ts)) };
   }
 
   /** Why nothing comes any more. */
@@ -121,31 +123,28 @@ export class Feed implements AsyncDisposable {
   }
 
   /**
-   * Begins behind a place. The durable consumer of the stream is made anew, so that nothing of an
-   * earlier connection is under way: what comes, comes in order.
+   * Begins behind a place. The durable consumer of the stream is made anew, so what comes, comes in order.
    */
-  async begin(place: number): Promise<void> {
+  async begin(place: Place): Promise<void> {
     const { inbox, stream, subject, batchSize, server: { domain } } = this.#setting;
     const durable = `hark_${token(inbox)}`;
     const isQueue = this.#info.config.retention === RetentionPolicy.Workqueue;
     try {
-      await this.#manager.consumers.delete(stream, durable).catch((error) => {
-        if ((error as { code?: number }).code !== 10014) throw error; // there was none
-      });
-      await this.#manager.consumers.add(stream, {
-        durable_name: durable,
-        description: `inbox ${inbox} of Hark, ${this.#mark}`,
-        ack_policy: AckPolicy.Explicit,
-        ack_wait: ackWait,
-        max_deliver: -1,
-        max_ack_pending: batchSize * 4,
-        // A work queue has only what was not taken yet.
-        ...(isQueue || place === 0 ? { deliver_policy: DeliverPolicy.All } : {
-          deliver_policy: DeliverPolicy.StartSequence,
-          opt_start_seq: place + 1,
-        }),
-        ...(subject === undefined ? {} : { filter_subject: subject }),
-      });
+      await startConsumer(
+        this.#manager,
+        stream,
+        {
+          durable_name: durable,
+          description: `inbox ${inbox} of Hark, ${this.#mark}`,
+          ack_policy: AckPolicy.Explicit,
+          ack_wait: ackWait,
+          max_deliver: -1,
+          max_ack_pending: batchSize * 4,
+          ...(subject === undefined ? {} : { filter_subject: subject }),
+        },
+        place,
+        isQueue,
+      );
       const consumer = await jetstream(this.#nc, domain === undefined ? {} : { domain })
         .consumers.get(stream, durable);
       this.#messages = await consumer.consume({

@@ -22,6 +22,7 @@ import { Feed } from "./feed.ts";
 import { itemOf, itemsOf } from "./map.ts";
 import { messageIn } from "./message.ts";
 import type { InboxMessage, InboxOptions } from "./options.ts";
+import { behind, isTaken, type Place, placeIn } from "./place.ts";
 import { type Bad, type Made, publishBatch } from "./publish.ts";
 import { nothingTaken, type Taken, together } from "./taken.ts";
 
@@ -104,16 +105,18 @@ export class Inbox {
       try {
         await using feed = await this.#opened(isFirst, signal);
         let place = await this.#place(feed);
+        let seen = 0;
         await orAborted(feed.begin(place), signal);
         troubles.tell(undefined);
         isFirst = false;
         ready.resolve();
         while (feed.failure === undefined && !signal.aborted) {
-          if (drain && await this.#isDrained(feed, place)) return taken;
+          if (drain && await this.#isDrained(feed, seen)) return taken;
           const messages = await feed.next(signal);
           if (messages.length === 0) continue;
           const upto = await this.#take(feed, messages, place, signal);
           place = upto.place;
+          seen = messages.at(-1)!.seq;
           taken = together(taken, upto.taken);
           attempt = 0;
         }
@@ -150,42 +153,29 @@ export class Inbox {
   }
 
   /** Whether all that the stream had when the feed was opened is taken. */
-  async #isDrained(feed: Feed, place: number): Promise<boolean> {
-    return place >= feed.end || (await feed.pending()) === 0;
+  async #isDrained(feed: Feed, seen: number): Promise<boolean> {
+    return seen >= feed.end.sequence || (await feed.pending()) === 0;
   }
 
-  async #place(feed: Feed): Promise<number> {
-    const { from = "beginning" } = this.#options;
-    const { rows: [row] } = await translated(() =>
-      this.#db.query("select known, other from hark.inbox_place($1::text, $2::text, $3::bigint)", [
-        this.id,
-        feed.source,
-        from === "now" ? feed.end : 0,
-      ])
-    );
-    if (row.other !== null) {
-      logger.warn("{inbox}: read {other} until now, and begins anew with {source}", {
-        inbox: this.id,
-        other: row.other,
-        source: feed.source,
-      });
-    }
-    return Number(row.known);
+  async #place(feed: Feed): Promise<Place> {
+    const start = this.#options.from === "now" ? feed.end : { sequence: 0, time: undefined };
+    return await placeIn(this.#db, this.id, feed.source, start);
   }
 
   /** Publishes messages, and stores the place in the same transaction. Gives the new one. */
   async #take(
     feed: Feed,
     messages: readonly JsMsg[],
-    place: number,
+    place: Place,
     signal: AbortSignal,
-  ): Promise<{ readonly place: number; readonly taken: Taken }> {
+  ): Promise<{ readonly place: Place; readonly taken: Taken }> {
     const fresh: InboxMessage[] = [];
     let upto = place;
-    for (const message of messages) {
-      if (message.seq <= upto) continue; // delivered again, perhaps twice in this batch
-      upto = message.seq;
-      fresh.push(messageIn(message));
+    for (const message of messages.map(messageIn)) {
+      if (isTaken(message, upto)) continue; // delivered again, perhaps twice in this batch
+      if (message.sequence <= upto.sequence) this.#tellLost(message, upto);
+      upto = behind(message, upto);
+      fresh.push(message);
     }
     const made: Made[] = [];
     for (const message of fresh) made.push(await this.#make(message, signal));
@@ -232,6 +222,19 @@ export class Inbox {
         await pause(Math.min(waits[0] * 2 ** attempt, waits[1]), signal);
       }
     }
+  }
+
+  #tellLost({ sequence }: InboxMessage, place: Place): void {
+    logger.warn(
+      "{inbox}: message {sequence} is new, and messages up to {place} were taken: the stream has lost its last ones. {remedy}",
+      {
+        inbox: this.id,
+        sequence,
+        place: place.sequence,
+        remedy:
+          'Give it file storage and 3 replicas, or set "sync_interval: always" in the server\'s jetstream block.',
+      },
+    );
   }
 
   #tellDead({ message, reason }: Bad): void {

@@ -7,6 +7,7 @@
 import { bad } from "../check.ts";
 import { fromCloudEvent } from "../cloudevents/event.ts";
 import { fromMessage } from "../cloudevents/modes.ts";
+import { dedupeKeyOf } from "../dedupe_key.ts";
 import type { NewNotification } from "../publish/notify.ts";
 import { headersText, keyText, payloadText } from "../publish/payload.ts";
 import { unescaped } from "../relay/message.ts";
@@ -113,7 +114,7 @@ function joined(
   const once = dedupe === undefined || id === undefined
     ? ""
     // The space keeps the second of message 1 apart from message 11.
-    : `,"dedupe_key":${JSON.stringify(`${id} ${place}`.slice(-200))},"within_ms":${dedupe}`;
+    : `,"dedupe_key":${JSON.stringify(dedupeKeyOf(`${id} ${place}`))},"within_ms":${dedupe}`;
   return `{"channel":${JSON.stringify(channel)},"payload":${payload},"key":${
     JSON.stringify(key)
   },` +

@@ -12,6 +12,7 @@ import { HarkError } from "../errors.ts";
 import { shortened, storable } from "../visible.ts";
 import type { Item } from "./map.ts";
 import type { InboxMessage } from "./options.ts";
+import { type Place, timeText } from "./place.ts";
 import type { Taken } from "./taken.ts";
 
 /** A message that cannot be published, and why. */
@@ -40,8 +41,8 @@ export interface Published {
 export interface InboxBatch {
   readonly inbox: string;
   readonly source: string;
-  readonly place: number;
-  readonly upto: number;
+  readonly place: Place;
+  readonly upto: Place;
   /** How many messages the stream has behind it; null if it did not say. */
   readonly pending: number | null;
   /** For how many milliseconds items are published once, by their dedupe keys. */
@@ -100,21 +101,22 @@ async function attempt(
     if (reason !== undefined) dead.push({ message, reason });
     else if (isOwn) own++;
     else if (its.length === 0) unmapped++;
-    else items.push(...its);
+    else for (const item of its) items.push(item); // a call takes some 100,000 arguments at most
   }
   await translated(() =>
     db.transaction(async (tx) => {
       repeated = await publishItems(tx, items, dedupe !== undefined);
       const { rows: [row] } = await tx.query(
-        `select hark.inbox_take($1::text, $2::text, $3::bigint, $4::bigint, $5::json, $6::bigint)
-          as taken`,
+        `select hark.inbox_take($1::text, $2::text, $3::bigint, $4::bigint, $5::json, $6::bigint,
+          $7::timestamptz) as taken`,
         [
           inbox,
           source,
-          place,
-          upto,
+          place.sequence,
+          upto.sequence,
           JSON.stringify(dead.map((one) => rowOf(one, dedupe, writable))),
           pending,
+          timeText(upto),
         ],
       );
       if (row.taken === true) return;

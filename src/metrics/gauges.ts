@@ -169,8 +169,7 @@ export async function look(reports: boolean, observed?: Queryable): Promise<Seri
       one("hark.stream.readers", all.reduce((sum, { readers }) => sum + readers, 0)),
     );
   }
-  if (reports) series.push(...await lookAtDatabases(observed));
-  return series;
+  return reports ? [...series, ...await lookAtDatabases(observed)] : series;
 }
 
 async function lookAtDatabases(observed: Queryable | undefined): Promise<Series[]> {

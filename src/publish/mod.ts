@@ -45,6 +45,7 @@ export { cancelDelayed } from "./cancel.ts";
 export { harkError } from "./error.ts";
 export type { DedupeOptions, LaterOptions } from "./later.ts";
 export {
+  type CompleteNotification,
   type NewNotification,
   notify,
   notifyEach,

@@ -11,9 +11,14 @@ import { firstQuery, type Queryable, requireQueryable } from "../database/querya
 import { type Carried, type Publishing, seam } from "../observe/seam.ts";
 import { published } from "./error.ts";
 import type { NotifyOptions } from "./options.ts";
-import { manyStatement, type NewNotification, oneStatement } from "./statement.ts";
+import {
+  type CompleteNotification,
+  manyStatement,
+  type NewNotification,
+  oneStatement,
+} from "./statement.ts";
 
-export type { NewNotification, NotifyOptions };
+export type { CompleteNotification, NewNotification, NotifyOptions };
 
 /** The result of {@linkcode notifyOnce}, and of {@linkcode notifyEach} for each notification. */
 export interface Published {
@@ -203,7 +208,7 @@ function publishedOf(row: object): Published {
  */
 export async function notifyMany<const Channels extends readonly (string | AnyChannel)[]>(
   db: Queryable,
-  notifications: { readonly [At in keyof Channels]: NewNotification<Channels[At]> },
+  notifications: { readonly [At in keyof Channels]: CompleteNotification<Channels[At]> },
 ): Promise<number[]> {
   return (await notifyEach(db, notifications)).map(({ id }) => id);
 }
@@ -227,7 +232,7 @@ export async function notifyMany<const Channels extends readonly (string | AnyCh
  */
 export async function notifyEach<const Channels extends readonly (string | AnyChannel)[]>(
   db: Queryable,
-  given: { readonly [At in keyof Channels]: NewNotification<Channels[At]> },
+  given: { readonly [At in keyof Channels]: CompleteNotification<Channels[At]> },
 ): Promise<Published[]> {
   const notifications: readonly NewNotification[] = given;
   requireQueryable(db);

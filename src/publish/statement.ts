@@ -23,9 +23,22 @@ export interface NewNotification<On extends string | AnyChannel = string | AnyCh
   extends NotifyOptions {
   /** The channel, 1 to 200 characters, or a typed channel. */
   readonly channel: On;
-  /** The payload: anything that JSON can hold, as {@linkcode notify} takes it. @default {{}} */
+  /**
+   * The payload: anything that JSON can hold, as {@linkcode notify} takes it. It may be left out if
+   * the channel has no type.
+   *
+   * @default {{}}
+   */
   readonly payload?: ChannelInput<On>;
 }
+
+/**
+ * One notification as {@linkcode notifyMany} takes it: on a typed channel with its payload, unless its
+ * type has undefined.
+ */
+export type CompleteNotification<On extends string | AnyChannel> =
+  & NewNotification<On>
+  & (undefined extends ChannelInput<On> ? unknown : { readonly payload: ChannelInput<On> });
 
 /** One SQL statement with numbered parameters, for your driver to run. */
 export interface Statement {
@@ -102,7 +115,7 @@ export async function notifyStatement(
 export async function notifyManyStatement<
   const Channels extends readonly (string | AnyChannel)[],
 >(
-  notifications: { readonly [At in keyof Channels]: NewNotification<Channels[At]> },
+  notifications: { readonly [At in keyof Channels]: CompleteNotification<Channels[At]> },
 ): Promise<Statement> {
   return await manyStatement(notifications, seam.observer?.carry());
 }

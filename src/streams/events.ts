@@ -32,6 +32,14 @@ export interface EventsOptions {
 }
 
 /**
+ * How long one response lasts: up to a tenth less than the option says. Clients that have connected
+ * together, such as after a restart of the server, would else come back together for ever.
+ */
+export function spread(lifetime: number, random: () => number = Math.random): number {
+  return lifetime * (1 - random() / 10);
+}
+
+/**
  * Writes events as fast as the client takes them. What it has not taken waits in the log, not in
  * memory.
  */

@@ -90,8 +90,9 @@ export interface StreamsOptions<Given extends StreamRoute["channels"] = StreamRo
   /** How long a browser waits before it connects again, 1 ms to 1 day. @default {2000} */
   readonly retry?: Duration;
   /**
-   * How long a live response lasts, 1000 ms to 1 day. The client connects again by itself, and `authorize`
-   * is asked again.
+   * How long a live response lasts at most, 1000 ms to 1 day. Each lasts up to a tenth less, so that
+   * clients do not all come at once. The client connects again by itself, and `authorize` is asked
+   * again.
    *
    * @default {600000}
    */

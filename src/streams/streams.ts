@@ -11,7 +11,7 @@ import { count, seam } from "../observe/seam.ts";
 import { show } from "../show.ts";
 import { Access } from "./access.ts";
 import { type Batch, Cursor, readOnce, type Start } from "./cursor.ts";
-import { events } from "./events.ts";
+import { events, spread } from "./events.ts";
 import { Media } from "./media.ts";
 import {
   type CheckedRoute,
@@ -170,7 +170,7 @@ export function streams<const Given extends StreamRoute["channels"]>(
         plain,
         heartbeat: values.heartbeat,
         retry: values.retry,
-        lifetime: values.lifetime,
+        lifetime: spread(values.lifetime),
         given: query.get("cursor"),
         signal: over.signal,
         ended: () => {
@@ -180,8 +180,8 @@ export function streams<const Given extends StreamRoute["channels"]>(
       });
       return reply.of(200, body, {
         "content-type": "text/event-stream",
-        "cache-control": "no-cache",
-        // Proxies would hold events back.
+        // Proxies and compression would hold events back.
+        "cache-control": "no-cache, no-transform",
         "x-accel-buffering": "no",
         "stream-sse-data-encoding": media.isBinary ? "base64" : undefined,
       });

@@ -5,6 +5,7 @@ import {
   connect,
   Consumer,
   HarkError,
+  type NewNotification,
   notify,
   notifyMany,
   on,
@@ -33,7 +34,7 @@ for (const [library, typed] of Object.entries(orders)) {
         () => notify(db, typed, wrong),
         () => notify(db, typed, wrong, { delay: "1h" }),
         () => notifyMany(db, [{ channel: "plain" }, { channel: typed, payload: wrong }]),
-        () => notifyMany(db, [{ channel: typed }]),
+        () => notifyMany(db, [{ channel: typed } as NewNotification]),
         () => schedule(db, "s", "0 3 * * *", { channel: typed, payload: wrong }),
         () => schedule(db, "s", "0 3 * * *", { channel: typed }),
       ]

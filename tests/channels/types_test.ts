@@ -31,6 +31,8 @@ export function compiled(db: Database): void {
   ]);
   // @ts-expect-error: no currency
   void notifyMany(db, [{ channel: second, payload: { id: "1", total: 1 } }, { channel: "a" }]);
+  // @ts-expect-error: no payload
+  void notifyMany(db, [{ channel: plain }]);
 
   void schedule(db, "s", "0 3 * * *", {
     channel: second,
@@ -62,6 +64,24 @@ export function compiled(db: Database): void {
   new Consumer(db, { id: "c", channels: [second, refunded], handle });
   new Consumer(db, { id: "c", channels: [second, "plain"], handle: (n) => console.log(n.payload) });
   new Consumer(db, { id: "c", channels: [second, "plain"], handle: handle.otherwise("ignore") });
+  new Consumer(db, {
+    id: "c",
+    channels: [second, refunded],
+    handle: ({ payload }) =>
+      same<
+        typeof payload,
+        { id: string; total: number; currency: string } | { id: string; total: number }
+      >(),
+  });
+  new Consumer(db, {
+    id: "c",
+    channels: plain,
+    handleBatch: (batch) => same<(typeof batch)[number]["payload"], { id: number }>(),
+    onDeadLetter: (_, { payload }) => same<typeof payload, { id: number }>(),
+  });
+  // @ts-expect-error: no such field
+  new Consumer(db, { id: "c", channels: [plain], handle: ({ payload }) => payload.nope });
+  new Consumer<{ nope: 1 }>(db, { id: "c", channels: plain, handle: (n) => n.payload.nope });
   // @ts-expect-error: refunded has no handler
   new Consumer(db, { id: "c", channels: [second, refunded], handle: on(second, () => {}) });
   // @ts-expect-error: plain has no handler

@@ -16,6 +16,14 @@ test("hark check says nothing but ok while consumers are within limits", async (
   assert.deepEqual(await jsonOutput(["check"], { url }), { level: "ok", consumers: 1, causes: [] });
 });
 
+test("the exit code tells what was found, also without a reader of the output", async ({ url, sql }) => {
+  await sql("select hark.register('mail', array['mail'], 'now')");
+  await sql("insert into hark.dead (consumer, id, attempts) values ('mail', 1, 3)");
+  const args = ["check", "--max-dead", "0"];
+  assert.equal((await ran(args, { url, closed: true })).code, 2);
+  assert.equal((await ran([...args, "--json"], { url, closed: true })).code, 2);
+});
+
 test("hark check exits 2 with a line for each exceeded limit, and 1 for other signs of trouble", async ({ url, sql }) => {
   await sql("select hark.register('billing', array['orders'], 'beginning')");
   await sql("select hark.register('mail', array['mail'], 'beginning')");

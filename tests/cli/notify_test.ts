@@ -44,6 +44,13 @@ test("notify publishes lines of standard input, thousands of them", async ({ url
   assert.deepEqual(row, { n: 2500, right: true });
 });
 
+test("notify publishes every line, also after the reader of its output has ended", async ({ url, sql }) => {
+  const stdin = "1\n".repeat(3000);
+  const { code, stderr } = await ran(["notify", "orders", "-"], { url, stdin, closed: true });
+  assert.deepEqual([code, stderr], [0, ""]);
+  assert.deepEqual(await sql("select count(*)::int as n from hark.log"), [{ n: 3000 }]);
+});
+
 test("notify publishes a line while the pipe stays open", async ({ url, sql, use }) => {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const child = use(hark(["notify", "orders", "--stdin"], { url, stdin: readable }));

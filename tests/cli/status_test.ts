@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, notifyMany, status } from "../../mod.ts";
-import { test, type TestContext, until } from "../harness/mod.ts";
-import { hark, jsonOutput, output, refused } from "./_support/hark.ts";
+import { cutProxy, test, type TestContext, until } from "../harness/mod.ts";
+import { hark, jsonOutput, output, ran, refused } from "./_support/hark.ts";
 import type { Screen } from "./_support/within.ts";
 
 test("status says what waits, who serves, what fails, and how large the log is", async (c) => {
@@ -92,6 +92,14 @@ async function give({ sql }: TestContext, name: string, partitions: number[]): P
     [name, partitions],
   );
 }
+
+test("status --watch ends when the reader of its output has ended", async ({ url }) => {
+  const { code, stderr } = await ran(["status", "--watch", "100ms", "--json"], {
+    url,
+    closed: true,
+  });
+  assert.deepEqual([code, stderr], [0, ""]);
+});
 
 test("a killed worker serves nothing as soon as its session is gone, and standbys are told apart", async (c) => {
   await crew(c, 2);
@@ -243,6 +251,21 @@ test("status --watch says it again and again until stopped", async ({ url, use }
   for (const line of stdout.trim().split("\n")) assert.deepEqual(JSON.parse(line).consumers, []);
   assert.match(await output(["status"], { url }), /^no consumer is registered\n\nlog /);
   await refused(["status", "--watch", "0"], 2, /100ms/);
+});
+
+test("status --watch says that the database is away, and goes on when it is back", async ({ url, use }) => {
+  const { hostname, port } = new URL(url);
+  const proxy = use(cutProxy(Number(port), hostname));
+  const args = ["status", "--watch", "100ms", "--json"];
+  const child = use(hark(args, { url: proxy.through(url) }));
+  await child.line(/"consumers":/);
+  proxy.refuse();
+  await child.line(/^hark: /);
+  proxy.resume();
+  const looks = child.stdout.length;
+  await until(() => child.stdout.length > looks, { what: "another look" });
+  child.kill("SIGTERM");
+  assert.equal((await child.ended()).code, 0);
 });
 
 test("status warns of consumers that hold back cleaning, from an age that is told", async ({ url, sql }) => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { ownCommand } from "../../src/cli/server.ts";
-import { facts, table } from "../../src/cli/print/table.ts";
+import { facts, plain, table, tableOf } from "../../src/cli/print/table.ts";
 import { bytesText, durationText, numberText, until } from "../../src/cli/print/text.ts";
 
 Deno.test("durations are written as people read them", () => {
@@ -61,4 +61,10 @@ Deno.test("a hint outside a clone has the rights that the guide names for the co
     "deno run --allow-net --allow-env --allow-read jsr:@hark/postgres/cli tail",
   );
   assert.equal(ownCommand("dev"), "deno task dev");
+});
+
+Deno.test("a table has as many rows as there are, however many", () => {
+  const ids = Array.from({ length: 150_000 }, (_, i) => i + 1);
+  const lines = tableOf(ids, "id", (id) => [plain(id)]).split("\n");
+  assert.deepEqual([lines.length, lines[1], lines.at(-1)], [150_001, "     1", "150000"]);
 });

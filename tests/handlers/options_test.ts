@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { HarkError, Notification } from "../../mod.ts";
 import { print, type PrintOptions, webhook, type WebhookOptions } from "../../src/handlers/mod.ts";
 import { isPublic } from "../../src/handlers/address.ts";
+import { secretBytes } from "../../src/handlers/signature.ts";
 
 const secret = `whsec_${btoa("a secret of 24 bytes or more")}`;
 const url = "https://partner.example/hooks";
@@ -43,6 +44,13 @@ Deno.test("webhook refuses options that cannot be, by name", () => {
     refused({ url, secret, headers: { a: value } }, /"a"/);
   }
   refused({ url, secret, headers: [] }, /^headers is /);
+});
+
+Deno.test("a secret with the line break at the end of its file is the same secret", () => {
+  for (const end of ["\n", "\r\n", " "]) {
+    webhook({ url, secret: `${secret}${end}` });
+    assert.deepEqual(secretBytes(`${secret}${end}`, "secret"), secretBytes(secret, "secret"));
+  }
 });
 
 Deno.test("no message of webhook shows a secret", () => {

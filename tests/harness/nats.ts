@@ -5,6 +5,7 @@
  * @module
  */
 
+import { cp } from "node:fs/promises";
 import {
   AckPolicy,
   type ConsumerInfo,
@@ -253,9 +254,30 @@ export class OwnNats implements AsyncDisposable {
 
   /** Ends it as a crash would. */
   async kill(): Promise<void> {
-    this.#process?.kill("SIGKILL");
+    await this.#end("SIGKILL");
+  }
+
+  async #end(signal: Deno.Signal): Promise<void> {
+    this.#process?.kill(signal);
     await this.#process?.status;
     this.#process = undefined;
+  }
+
+  /** Starts it again, and keeps a copy of the data that it has. */
+  async keep(): Promise<void> {
+    const { path } = this.#folder;
+    await this.#end("SIGTERM"); // so that all is written
+    await cp(`${path}/js`, `${path}/kept`, { recursive: true });
+    await this.start();
+  }
+
+  /** Starts it again with the data that was kept, as after a power cut. */
+  async goBack(): Promise<void> {
+    const { path } = this.#folder;
+    await this.kill();
+    await Deno.remove(`${path}/js`, { recursive: true });
+    await Deno.rename(`${path}/kept`, `${path}/js`);
+    await this.start();
   }
 
   /** The end of its log, of all that it has been. */

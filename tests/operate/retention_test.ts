@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cleanup, connect, consumers, pause, status } from "../../mod.ts";
+import { cleanup, connect, Consumer, consumers, notifyMany, pause, status } from "../../mod.ts";
 import { test, type TestContext, until } from "../harness/mod.ts";
 import { ByHand, odd } from "./_support/by_hand.ts";
 
@@ -148,6 +148,18 @@ test("consumers that no worker has served for long are removed where that is ask
       { code: "BAD_OPTION" },
     );
   }
+});
+
+test("a dry run counts what the run then removes, also if consumers have nothing to read there", async (context) => {
+  const db = context.use(await connect(context.url));
+  const consumer = new Consumer(db, { id: "c", channels: "c", from: "beginning", handle() {} });
+  await consumer.drain();
+  await notifyMany(db, Array.from({ length: 500 }, (_, n) => ({ channel: "other", payload: n })));
+  await context.sql("select hark.cut()");
+  const { removed, kept, keptFor } = await cleanup(db, { olderThan: 0, dryRun: true });
+  assert.deepEqual([removed, kept, keptFor], [500, 0, []]);
+  const run = await cleanup(db, { olderThan: 0, exact: true });
+  assert.deepEqual([run.removed, run.kept], [removed, kept]);
 });
 
 test("a dry run counts what would go with the consumers that would", async (context) => {

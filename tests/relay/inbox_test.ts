@@ -172,6 +172,14 @@ test("with dedupe, what a message became besides is not taken for another messag
   assert.deepEqual(got, ["1x", "1y", "10x", "11x"]);
 });
 
+test("with dedupe, messages whose long ids have one ending are both taken", async ({ url }) => {
+  await using it = await setUp(url);
+  const { make, send } = it;
+  for (const n of ["1", "2"]) await send("a", n, { "Nats-Msg-Id": `${n}${"x".repeat(300)}` });
+  const { published, repeated } = await make({ dedupe: "1d" }).drain();
+  assert.deepEqual([published, repeated], [2, 0]);
+});
+
 test("with dedupe, a redrive leaves out a message that was sent again in the meantime", async ({ url, sql }) => {
   await using it = await setUp(url);
   const { db, make, send, nats, stream } = it;

@@ -359,6 +359,19 @@ test("messages wait for an endpoint at most 2 s longer than it asked", () => {
   });
 });
 
+test("an endpoint that only fails is disabled in time, also if it asks for a day between requests", () => {
+  const day = 86_400_000;
+  const limits = { perEndpoint: 1, timeout: 15_000, disableAfter: 5 * day };
+  for (const wait of [undefined, day]) {
+    const condition = new Condition("down", limits);
+    let now = 0;
+    for (; condition.failing?.disabled !== true && now < 9 * day; now = condition.failing!.until) {
+      condition.failed(now, now + 1000, { status: 503, reason: "down", wait });
+    }
+    assert.deepEqual([condition.failing?.disabled, condition.failing?.since], [true, 0]);
+  }
+});
+
 /** The target as several processes of the relay have it, without the relay. */
 async function processes(context: TestContext, disableAfter: string) {
   const down = () => new Response(null, { status: 503, headers: { "retry-after": "3600" } });
@@ -428,6 +441,23 @@ test("a success in one process ends the failing of an endpoint for all", async (
   assert(!((await third(0)) instanceof Postponed));
   const again = await until(async () => (await relayEndpoints(db, "out"))[0]);
   assert.deepEqual([again?.disabled, again?.failures], [false, 1]);
+});
+
+test("an endpoint that failed once before days without a message is not disabled by its next failure", async (context) => {
+  const { db, open } = await processes(context, "5d");
+  const one = await open();
+  assert((await one(0)) instanceof Error);
+  const first = await until(async () => (await relayEndpoints(db, "out"))[0]);
+  await context.sql(
+    "update hark.endpoints set failing_since = failing_since - interval '6d', asked_again_at = asked_again_at - interval '6d'",
+  );
+  const later = await open();
+  assert(!((await later(0)) instanceof Postponed));
+  const status = await until(async () => {
+    const [found] = await relayEndpoints(db, "out");
+    return found !== undefined && found.failingSince >= first!.failingSince ? found : undefined;
+  }, { what: "the second failure to be stored" });
+  assert.deepEqual([status?.disabled, status?.failures], [false, 1]);
 });
 
 test("an endpoint that is redriven gets nothing of one that answers with its name", async (context) => {

@@ -9,6 +9,7 @@ import {
 } from "../../mod.ts";
 import { EphemeralReader } from "../../src/consume/read/ephemeral_reader.ts";
 import { OutsidePlace } from "../../src/consume/state/outside.ts";
+import { spread } from "../../src/streams/events.ts";
 import { streams, type StreamsOptions } from "../../src/streams/mod.ts";
 import { abortListeners, cutProxy, test, until, within } from "../harness/mod.ts";
 import { CountingProxy } from "../../bench/workers/counting.ts";
@@ -79,6 +80,17 @@ test("an EventSource gets each notification with its position, and goes on behin
   const later = context.use(new Events(url, { "last-event-id": lastId }));
   await until(() => later.messages.length > 0);
   assert.deepEqual(later.messages, [9]);
+});
+
+test("proxies are asked to pass events on as they come, not compressed or collected", async (context) => {
+  const db = context.use(await connect(context.url));
+  const { url } = context.use(serve(db, { channels: "c" }));
+  for (const live of [new Events(url), new Events(`${url}?offset=-1&live=sse`)]) {
+    const { headers } = await context.use(live).response;
+    assert.match(headers.get("cache-control")!, /\bno-transform\b/);
+    assert.equal(headers.get("x-accel-buffering"), "no");
+    assert.equal(headers.get("content-encoding"), null);
+  }
 });
 
 test("a long poll waits for what comes, and ends without it", async (context) => {
@@ -427,6 +439,12 @@ test("a live client is told what was cleaned while the server could not read", a
   assert.equal(status, 410);
   await within(sse.done); // its client begins again, and is told then
   assert.deepEqual(sse.all.filter(({ type }) => type === "data"), []);
+});
+
+test("clients that connected together do not all connect again together", () => {
+  assert.equal(spread(600_000, () => 0), 600_000);
+  assert.equal(spread(600_000, () => 0.5), 570_000);
+  assert(spread(600_000, () => 0.999) >= 540_000);
 });
 
 test("the end of the server ends every live response", async (context) => {

@@ -13,7 +13,7 @@ import type { Database } from "../../database/database.ts";
 import { type Given, given } from "../../given.ts";
 import { exitCodes } from "../exit_codes.ts";
 import { database, json, plainText, replica } from "./options.ts";
-import { complain, print, printJson } from "../print/output.ts";
+import { complain, print, printJson, unlessClosed } from "../print/output.ts";
 import { shellWord } from "../print/text.ts";
 
 /** What a command does once its options are read; gives the exit code. */
@@ -112,13 +112,17 @@ export function databaseCommand<F extends Fields = Record<never, never>>(
   });
 }
 
-/** Writes an answer in the form that was asked for, and gives the exit code. */
+/** Writes an answer in the form that was asked for, and gives the exit code, which needs no reader. */
 export async function answer(outcome: Outcome, asJson: boolean): Promise<number> {
   if (typeof outcome === "number") return outcome;
-  const { json, text, code = exitCodes.ok } = outcome;
+  await show(outcome, asJson).catch(unlessClosed);
+  return outcome.code ?? exitCodes.ok;
+}
+
+/** Writes one answer of several in the form that was asked for; rejects if no reader is left. */
+export async function show({ json, text }: Answer, asJson: boolean): Promise<void> {
   if (asJson) await printJson(json);
   else if (text !== "") await print(text);
-  return code;
 }
 
 /** A command with its help page. What was left out is missing in the values that `run` is given. */

@@ -5,8 +5,8 @@
  */
 
 import { overrideOptions } from "../../consume/consumer.ts";
+import type { Answer } from "../args/command.ts";
 import { exitCodeOf, exitCodes, sentenceOf } from "../exit_codes.ts";
-import { print, printJson } from "../print/output.ts";
 import { type Cell, count, table } from "../print/table.ts";
 import { named } from "../print/text.ts";
 import type { Found } from "./modules.ts";
@@ -20,12 +20,11 @@ interface Drained {
   readonly failed: number | null;
 }
 
-/** Drains all consumers; gives the exit code. */
+/** Drains all consumers. */
 export async function drain(
   found: readonly Found[],
   signal: AbortSignal,
-  json: boolean,
-): Promise<number> {
+): Promise<Answer> {
   let code: number = exitCodes.ok;
   const drained = await Promise.all(found.map(async (one): Promise<Drained> => {
     const { id, consumer } = one;
@@ -39,9 +38,7 @@ export async function drain(
       return { consumer: id, handled: null, failed: null };
     }
   }));
-  if (json) await printJson(drained);
-  else await print(table("consumer, handled, failed", drained.map(row)));
-  return code;
+  return { json: drained, text: table("consumer, handled, failed", drained.map(row)), code };
 }
 
 /** The ids that fail, and are not handled later, from now on. */

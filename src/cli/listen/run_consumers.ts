@@ -93,7 +93,7 @@ export async function runConsumers(o: ListenOptions): Promise<Answer | number> {
   if (o.list) return list(selected, o, url);
   return await serve(o, work, url, selected, probes, (db, _url, signal) => {
     deferred.become(db);
-    return o.drain ? drain(selected, signal, o.json) : runHere(selected, signal);
+    return o.drain ? drain(selected, signal) : runHere(selected, signal);
   });
 }
 
@@ -131,15 +131,15 @@ async function isFolder(path: string): Promise<boolean> {
   }
 }
 
-/** Runs consumers on a connected database until the signal; gives the exit code. */
+/** Runs consumers on a connected database until the signal. */
 type Run = (
   db: Database,
   url: string,
   signal: AbortSignal,
   own: OwnServer | undefined,
-) => Promise<number>;
+) => Promise<Answer | number>;
 
-/** Prepares a server, a connection and the schema, then runs; gives the exit code. */
+/** Prepares a server, a connection and the schema, then runs. */
 async function serve(
   o: ListenOptions,
   work: Work,
@@ -147,7 +147,7 @@ async function serve(
   found: readonly Known[],
   probes: Probes | undefined,
   run: Run,
-): Promise<number> {
+): Promise<Answer | number> {
   let inUse: OwnServer | undefined = undefined;
   using stop = stopping(() => leftRunning(inUse));
   // Disposed of last: consumers have stopped and their connections are closed by then.

@@ -14,6 +14,14 @@ export async function print(line: string): Promise<void> {
   await write(surroundings().stdout, `${line}\n`);
 }
 
+/**
+ * Takes the rejection of a write whose reader is gone, as in `… | head -1`: the work goes on without
+ * output. Throws any other error.
+ */
+export function unlessClosed(error: unknown): void {
+  if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+}
+
 /** Writes a value as one line of JSON. */
 export async function printJson(value: unknown): Promise<void> {
   await print(jsonText(value));

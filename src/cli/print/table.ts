@@ -50,7 +50,7 @@ export function table(headings: string, given: readonly (readonly Cell[])[]): st
   const widths = head.map((title, i) =>
     i === head.length - 1 && !right[i]
       ? 0
-      : Math.max(title.length, ...rows.map((row) => width(row[i]?.text ?? "")))
+      : rows.reduce((most, row) => Math.max(most, width(row[i]?.text ?? "")), title.length)
   );
   const indent = " ".repeat(widths.slice(0, -1).reduce((sum, one) => sum + one + 2, 0));
   const line = (cells: readonly Styled[]) =>

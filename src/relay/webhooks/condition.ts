@@ -5,6 +5,7 @@
  */
 
 import { Postponed } from "../../consume/retry.ts";
+import { aDay } from "../../duration.ts";
 import { named } from "./named.ts";
 
 /** After how long without an answer an endpoint is asked nothing further, in milliseconds. */
@@ -13,6 +14,8 @@ const slow = 2_000;
 const pauses = [1_000, 300_000] as const;
 /** After how long an endpoint that has no room is asked again, in milliseconds. */
 const soon = 500;
+/** After how long without a request failures begin anew, in milliseconds. */
+const quiet = aDay;
 /** By how much longer a message waits at most, so that not all come at once, in milliseconds. */
 const spread = 2_000;
 
@@ -111,13 +114,23 @@ export class Condition {
 
   /** Whether it is disabled if a request that began at a time has failed. */
   isOverdue(begunAt: number, now: number): boolean {
-    return now - (this.failing?.since ?? begunAt) >= this.#limits.disableAfter;
+    return now - (this.#earlier(begunAt)?.since ?? begunAt) >= this.#limits.disableAfter;
+  }
+
+  /**
+   * The failures before a request that began at a time. None if nothing was posted for long: what an
+   * endpoint did then is not known, and two failures of a week are no failure for a week.
+   */
+  #earlier(begunAt: number): Failing | undefined {
+    const { failing } = this;
+    const most = Math.min(quiet, this.#limits.disableAfter);
+    return failing === undefined || begunAt - failing.until >= most ? undefined : failing;
   }
 
   /** A request that began at a time has failed, and not for its message's sake. */
   failed(begunAt: number, now: number, { status, reason, wait, isGone = false }: Failure): void {
-    const { failing } = this;
-    if (failing?.disabled) return;
+    if (this.failing?.disabled) return;
+    const failing = this.#earlier(begunAt);
     // Requests that were under way together count once.
     const isAnother = failing === undefined || begunAt >= failing.until;
     const failures = (failing?.failures ?? 0) + (isAnother ? 1 : 0);

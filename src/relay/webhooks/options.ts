@@ -49,8 +49,9 @@ export interface WebhooksOptions
    */
   readonly perEndpoint?: number;
   /**
-   * After how long of nothing but failures an endpoint is disabled, 1 ms to 366 days. An answer of 410
-   * disables it at once.
+   * After how long of nothing but failures an endpoint is disabled, 1 ms to 366 days. The time begins
+   * anew if nothing was posted to the endpoint for a day, or for this time if that is shorter. An answer
+   * of 410 disables it at once.
    *
    * @default {"5d"}
    */

@@ -57,8 +57,8 @@ export function hark(args: readonly string[], options: HarkOptions = {}): Child 
 
 /** Runs `hark` to its end. */
 export async function ran(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
-  const { here, terminal, variables, ...running } = options;
-  const screen = { terminal: terminal ?? false, variables: variables ?? {} };
+  const { here, terminal = false, variables = {}, closed = false, ...running } = options;
+  const screen = { terminal, variables, closed };
   const { url = "", stdin, ...process } = running;
   const isHere = here ?? (!ALONE.includes(args[0] ?? "") && Object.keys(process).length === 0);
   await using command = isHere ? new Within(args, url, stdin, screen) : hark(args, running);

@@ -16,6 +16,8 @@ export interface Screen {
   readonly terminal?: boolean;
   /** NO_COLOR, FORCE_COLOR, and settings such as HARK_WORKERS. */
   readonly variables?: Readonly<Record<string, string>>;
+  /** Whether the reader of standard output has closed it, as `head` does. */
+  readonly closed?: boolean;
 }
 
 /** `hark` with these arguments, within this process. */
@@ -28,13 +30,13 @@ export class Within implements AsyncDisposable {
     args: readonly string[],
     url: string,
     stdin: string | ReadableStream<Uint8Array> = "",
-    { terminal = false, variables = {} }: Screen = {},
+    { terminal = false, variables = {}, closed = false }: Screen = {},
   ) {
     const readable = typeof stdin === "string" ? new Blob([stdin]).stream() : stdin;
     const { promise: exited, resolve: exit } = Promise.withResolvers<number>();
     const here: Surroundings = {
       stdin: { readable, isTerminal: () => false },
-      stdout: this.#output("stdout", terminal),
+      stdout: this.#output("stdout", terminal, closed),
       stderr: this.#output("stderr", terminal),
       // Colours, settings and the database depend on the test alone, not on how it was started.
       variable: (name) =>
@@ -95,15 +97,16 @@ export class Within implements AsyncDisposable {
     await this.ended();
   }
 
-  #output(stream: "stdout" | "stderr", terminal: boolean): Output {
+  #output(stream: "stdout" | "stderr", terminal: boolean, closed = false): Output {
     const text = new TextDecoder();
     const writeSync = (bytes: Uint8Array) => {
+      if (closed) throw new Deno.errors.BrokenPipe("Broken pipe (os error 32)");
       this.#out.add(stream, text.decode(bytes, { stream: true }));
       return bytes.length;
     };
     return {
       writeSync,
-      write: (bytes) => Promise.resolve(writeSync(bytes)),
+      write: async (bytes) => await Promise.resolve(bytes).then(writeSync),
       isTerminal: () => terminal,
     };
   }
