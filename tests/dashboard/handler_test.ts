@@ -177,8 +177,9 @@ test("payloads are hidden until asked for, and redact decides what is shown then
   await sql("select 1");
 });
 
-test("with a redact, a visitor that only looks cannot search for what it hides", async ({ url, use }) => {
+test("with a redact, a visitor that only looks cannot search for what it hides", async ({ url, use, sql }) => {
   const db = use(await connect(url));
+  await sql("select hark.register('c', array['c'])");
   const id = await notify(db, "c", { iban: "CH93" }, { key: "lovelace" });
   const redact = (one: ShownNotification) => ({ ...one, key: "hidden", payload: "hidden" });
   const as = (role: "read" | "operate", options = {}) =>
