@@ -460,7 +460,7 @@ create table hark.dead (
 );
 
 -- Notifications finished beyond a partition's position. Either a transactional consumer's handler finished
--- them in its transaction, or they finished after waiting while an earlier one is still in hand.
+-- them in its transaction, or they finished while an earlier one is still in hand: after waiting, or long ago.
 create table hark.done (
   consumer text not null references hark.consumers on update cascade on delete cascade,
   partition integer not null,

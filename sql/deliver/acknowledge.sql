@@ -6,11 +6,12 @@
 --             for each partition, its position: numbers of marks, and ids. `seen` is null if it has not moved.
 --   outcomes  a JSON array of notifications that did not simply succeed:
 --     {"kind": "wait", "id", "partition", "key", "state", "attempts", "due_ms", "error"}  it waits
---     {"kind": "end", "id", "partition"}                                                  it is finished
+--     {"kind": "end", "id", "partition", "stored"}                                        it is finished
 --     {"kind": "dead", "id", "partition", "attempts", "error"}                            it is given up
 --   An error is the text of a JSON string: see hark.error_text.
 --   "stored": true in an outcome says that the notification has a row in hark.waiting. If the row is gone by
---   now, the notification was discarded, and the outcome does not count.
+--   now, the notification was discarded, and the outcome does not count. Of an end, false says that it has never
+--   waited: a row that is there by now stays.
 --
 -- Unless `patient`, it waits for no partition. If a handler's transaction that is about to commit holds one, it
 -- stores nothing and returns false.
@@ -74,14 +75,22 @@ begin
     perform hark.settle($1, outcomes);
   end if;
   if exists (select from hark.done d where d.consumer = $1 and d.partition = any (held)) then
+    -- Thousands may be ahead of a position that hardly moves. Inside a window it has passed ids above its own only
+    -- of earlier windows. Those go when it has passed them here too, or at the end.
     delete from hark.done d
-    using hark.places p
-    where d.consumer = $1 and d.partition = any (held) and p.consumer = $1 and p.partition = d.partition
-      and coalesce(
-        (select hark.passed(l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id,
-            (select i.rebased_through from hark.install i))
-          from hark.log l where l.id = d.id),
-        true);
+    using hark.places p cross join lateral (
+      select f.id from hark.done f
+      where f.consumer = $1 and f.partition = p.partition
+        and f.id <= case when p.target is null then 9223372036854775807 else p.last_id end
+        and coalesce(
+          (select hark.passed(l.id, l.xid, p.after_id, p.seen_nothing, p.seen_snapshot, p.target_snapshot, p.last_id,
+              (select i.rebased_through from hark.install i))
+            from hark.log l where l.id = f.id),
+          true)
+      offset 0
+    ) f
+    where p.consumer = $1 and p.partition = any (held)
+      and d.consumer = $1 and d.partition = p.partition and d.id = f.id;
   end if;
   return true;
 end
@@ -192,8 +201,9 @@ begin
   where o.kind = 'dead'
     and (o.stored is not true or exists (select from hark.waiting w where w.consumer = $1 and w.id = o.id));
   delete from hark.waiting w
-  using json_to_recordset(outcomes) as o (kind text, id bigint)
-  where w.consumer = $1 and w.id = o.id and o.kind in ('end', 'dead');
+  using json_to_recordset(outcomes) as o (kind text, id bigint, stored boolean)
+  -- A row of one that has not waited is new: an operator retries its dead letter of an earlier time.
+  where w.consumer = $1 and w.id = o.id and (o.kind = 'dead' or o.kind = 'end' and o.stored is distinct from false);
   -- The position may not have passed it yet, if an earlier notification is still in hand.
   insert into hark.done (consumer, partition, id)
   select $1, o.partition, o.id

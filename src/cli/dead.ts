@@ -21,12 +21,12 @@ export const filter = {
   diedAfter: maybe(
     "--after",
     time,
-    "Only dead letters given up at this time or later: ISO 8601, or 2h for two hours ago.",
+    "Only dead letters given up at this time or later: ISO 8601, in UTC without an offset, or 2h for two hours ago.",
   ),
   diedBefore: maybe(
     "--before",
     time,
-    "Only dead letters given up before this time: ISO 8601, or 30d for 30 days ago.",
+    "Only dead letters given up before this time: ISO 8601, in UTC without an offset, or 30d for 30 days ago.",
   ),
   fromId: maybe("--from-id", id, "Only this id and above."),
   toId: maybe("--to-id", id, "Only this id and below."),

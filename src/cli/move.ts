@@ -48,7 +48,7 @@ export const seek = databaseCommand({
     consumer,
     to: positional(
       beginning("TO", ["beginning", "now", "end"]),
-      "beginning, now (or end), an id, or a time (ISO 8601, or 2h for two hours ago).",
+      "beginning, now (or end), an id, or a time (ISO 8601, in UTC without an offset, or 2h for two hours ago).",
     ),
     dryRun,
   },
@@ -115,7 +115,11 @@ export const replay = databaseCommand({
     consumer: optional(consumer),
     allConsumers: toggle("--all-consumers", "Every consumer, instead of one; needs --ids."),
     ids: several(needed("--ids", ids, "Only these notifications. Repeatable.")),
-    from: maybe("--from", place, "The first id, or a time (ISO 8601, or 2h for two hours ago)."),
+    from: maybe(
+      "--from",
+      place,
+      "The first id, or a time (ISO 8601, in UTC without an offset, or 2h for two hours ago).",
+    ),
     to: maybe("--to", place, "The last id, or a time. Default: the end of the log."),
     channels: several(
       needed(

@@ -150,15 +150,14 @@ export const create = localCommand({
   },
 });
 
-/** The installation of the README gives no right to write, and a task none outside of its folder. */
+/**
+ * The installation of the README and the compiled program have no right to write, and a task has none
+ * outside of its folder.
+ */
 function mayNot(what: "read" | "write into", folder: string, cause: Error): HarkError {
   const place = shellWord(folder);
-  const write = `--allow-write=${place}`;
-  const command = Deno.build.standalone
-    ? `Run the command with ${what === "read" ? `--allow-read=${place} ` : ""}${write}.`
-    : `Run: deno run --allow-read ${write} ${
-      isClone ? shellWord(ownCli()) : "jsr:@hark/postgres/cli"
-    } new ${place}`;
+  const cli = isClone ? shellWord(ownCli()) : "jsr:@hark/postgres/cli";
+  const command = `Run: deno run --allow-read --allow-write=${place} ${cli} new ${place}`;
   return new HarkError("BAD_OPTION", `this program may not ${what} ${folder}`, {
     cause,
     remedy: command,

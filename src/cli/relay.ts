@@ -65,7 +65,7 @@ export const relay = databaseCommand({
     from: maybe(
       "--from",
       beginning("START", ["beginning", "now"], "--from"),
-      "Where a new relay begins: beginning (default), now, an id, or a time (ISO 8601, or 2h for two hours ago).",
+      "Where a new relay begins: beginning (default), now, an id, or a time (ISO 8601, in UTC without an offset, or 2h for two hours ago).",
     ),
     drain: toggle("--drain", "End after what is unread now."),
     check: toggle("--check", "Look whether the stream can be relied on, and publish nothing."),

@@ -44,7 +44,7 @@ export const tail = databaseCommand({
     from: maybe(
       "--from",
       beginning("START", ["beginning", "now"], "--from"),
-      "beginning, now (default), an id, or a time (ISO 8601, or 2h for two hours ago).",
+      "beginning, now (default), an id, or a time (ISO 8601, in UTC without an offset, or 2h for two hours ago).",
     ),
     since: maybeDuration("--since", "Start this long ago: 30s, 10m, 2h, 7d.", ageBounds),
     fromPosition: maybe(

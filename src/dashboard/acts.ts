@@ -11,6 +11,7 @@ import type { Database } from "../database/database.ts";
 import type { Queryable } from "../database/queryable.ts";
 import { parseExact } from "../exact_json.ts";
 import { given } from "../given.ts";
+import { isoTime } from "../iso_time.ts";
 import { discardMessage } from "../inbox/dead.ts";
 import { redriveIn } from "../inbox/dead_in_short.ts";
 import { pause, removeConsumer, resume, setPartitions } from "../operate/pause.ts";
@@ -229,11 +230,7 @@ export function placeOf(text: string): LogPlace {
 /** An id, or a time by ISO 8601; without a zone it is UTC. */
 export function idOrTime(name: string, text: string): number | Date {
   if (/^\d+$/.test(text)) return Number(text);
-  const time = new Date(/T.*(Z|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text}Z`);
-  if (Number.isNaN(time.getTime())) {
-    bad(name, text, "Give an id, or a time such as 2026-11-21T10:00.");
-  }
-  return time;
+  return isoTime(text) ?? bad(name, text, "Give an id, or a time such as 2026-11-21T10:00Z.");
 }
 
 function json(name: string, text: string): unknown {

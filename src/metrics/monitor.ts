@@ -25,8 +25,8 @@ export interface Measurements {
   readonly health: Health;
 }
 
-/** Gives what threads tell, if a program has any. */
-export type Others = () => Promise<readonly Measurements[]>;
+/** Gives what threads tell, if a program has any; `reports` as for {@linkcode Meter.read}. */
+export type Others = (reports: boolean) => Promise<readonly Measurements[]>;
 
 /** Measures this process, or this thread of it. */
 export class Meter implements Disposable {
@@ -38,8 +38,8 @@ export class Meter implements Disposable {
    * @param observed A database that is reported though no consumer runs on it here.
    */
   async read(reports: boolean, observed?: Queryable): Promise<Measurements> {
-    const series = merged([this.#registry.all(), noneYet(), await look(reports, observed)]);
-    return { series, health: healthNow() };
+    const looked = await look(reports, observed); // first: sums are as they are at the answer
+    return { series: merged([this.#registry.all(), noneYet(), looked]), health: healthNow() };
   }
 
   [Symbol.dispose](): void {
@@ -90,7 +90,7 @@ export function monitorOf(settings: Settings, others: Others): Monitor {
       });
     }
     const isReporting = what === "metrics" && settings.database;
-    const parts = [await meter.read(isReporting, settings.observe), ...await others()];
+    const parts = [await meter.read(isReporting, settings.observe), ...await others(isReporting)];
     if (what === "metrics") {
       const text = textOf(merged(parts.map(({ series }) => series)));
       return new Response(text, { headers: { "content-type": mediaType, ...fresh } });

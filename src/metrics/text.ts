@@ -92,6 +92,11 @@ export function merged(parts: readonly (readonly Series[])[]): Series[] {
   return [...all.values()];
 }
 
+/** Those that only rise. A sum that falls is taken for one that began anew. */
+export function risingOf(all: readonly Series[]): Series[] {
+  return all.filter(({ metric }) => metrics[metric].kind !== "gauge");
+}
+
 function together(a: Series, b: Series): Series {
   const { kind, isPartial = false }: Metric = metrics[a.metric];
   if (kind === "gauge" && !isPartial) return a.value >= b.value ? a : b;

@@ -101,6 +101,7 @@ test("wrong arguments are refused, with what would be right", async ({ url, sql 
     [["seek", "billing"], /TO/],
     [["seek", "billing", "yesterday"], /TO is "yesterday"[^]*beginning/],
     [["seek", "billing", "0"], /TO is "0"/],
+    [["seek", "billing", "2026-02-30"], /TO is "2026-02-30"/],
     [["seek", "billing", "7"], /cannot start at id 7/],
     [["seek", "unknown", "now"], /no consumer "unknown"/],
     [["replay", "billing"], /--from/],

@@ -53,7 +53,7 @@ function pathsIn(embedded: string): string[] {
   return JSON.parse(embedded.slice(start, end)).flatMap(below);
 }
 
-Deno.test("the binary holds a thread's module, what consumers import, and no more", async () => {
+Deno.test("the binary holds what threads and consumers import, may read every variable of hark, and no more", async () => {
   await using folder = await scratch();
   const { listing, embedded } = await compiled(join(folder.path, "hark"));
   const files = new Set(pathsIn(embedded));
@@ -65,6 +65,17 @@ Deno.test("the binary holds a thread's module, what consumers import, and no mor
   }
   const megabytes = Number(/^Files: ([\d.]+)MB$/m.exec(listing)?.[1]);
   assert(megabytes < 14, `${megabytes} MB of files are embedded`);
+
+  const reference = await Deno.readTextFile(join(PROJECT, "docs/reference/cli.md"));
+  const variables = new Set([
+    ...reference.matchAll(/\bHARK_[A-Z_]+/g).map(([name]) => name),
+    ...Object.values(config.permissions.hark.env.allow),
+    ...Object.values(config.permissions.listen.env.allow),
+  ]);
+  const readable = /"allow_env":(\[[^\]]*\])/.exec(embedded)?.[1] ?? "[]";
+  const all = new Set(JSON.parse(readable));
+  assert.deepEqual([...variables].filter((name) => !all.has(name)), [], readable);
+  assert.match(embedded, /"ignore_env":\[\]/); // what is not readable is undefined, and not asked for
 
   const permissions = /"permissions":\{[^}]*\}/.exec(embedded)?.[0] ?? "";
   assert.match(permissions, /"allow_write":\["\.hark",/);

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { connect } from "../../mod.ts";
+import { visits } from "../dashboard/_support/visit.ts";
 import { test } from "../harness/mod.ts";
 import { jsonOutput, oneByOne, output, ran, refused } from "./_support/hark.ts";
 
@@ -23,6 +25,24 @@ test("hark log list shows the newest, filters, and says how to go on", async ({ 
   assert.match(none, /^Looked at 2 notifications, through id 5\. To go on: add --before 5$/m);
   const page = await jsonOutput(["log", "list", "nowhere", "--scan", "2"], { url });
   assert.deepEqual([page.looked, page.lookedThrough, page.more], [2, 5, true]);
+});
+
+test("a time without an offset is UTC, on each machine and in the dashboard", async ({ url, sql, use }) => {
+  await sql("select hark.notify('orders') from generate_series(1, 2)");
+  await sql(
+    `update hark.log set created_at = timestamptz '2026-11-21 09:30Z' + (id - 1) * interval '1 hour'`,
+  );
+  for (const TZ of ["America/New_York", "Asia/Tokyo"]) {
+    const args = ["log", "list", "--from", "2026-11-21T10:00"];
+    const found = await jsonOutput(args, { url, env: { TZ } });
+    assert.deepEqual(found.notifications.map(({ id }: { id: number }) => id), [2], TZ);
+  }
+  const db = use(await connect(url));
+  const { get } = visits(db, { authorize: () => ({ name: "ada", role: "operate" }) });
+  const { text } = await get("/log?from=2026-11-21T10:00");
+  assert.match(text, /hark log list --from 2026-11-21T10:00:00\.000Z/);
+  assert.match(text, /notification\?id=2"/);
+  assert.doesNotMatch(text, /notification\?id=1"/);
 });
 
 test("commands print numbers with all their digits, and find them by these", async ({ url, sql }) => {

@@ -12,7 +12,7 @@ type Step =
   | { what: "lose" | "release"; partition: number }
   | { what: "hurry" | "discard"; at: number }
   | { what: "replay"; at: number; count: number }
-  | { what: "make room" | "acknowledge" | "finish halts" };
+  | { what: "make room" | "tell late" | "acknowledge" | "finish halts" };
 
 async function take(worker: Simulated, step: Step): Promise<void> {
   switch (step.what) {
@@ -45,6 +45,9 @@ async function take(worker: Simulated, step: Step): Promise<void> {
       break;
     case "make room":
       worker.makeRoom();
+      break;
+    case "tell late":
+      worker.tellLate();
       break;
     case "acknowledge":
       worker.acknowledge();
@@ -245,7 +248,7 @@ function anySteps(transactional: boolean): fc.Arbitrary<Step[]> {
     weighted(1, fc.record({ what: what("lose", "release"), partition: fc.nat(3) })),
     weighted(2, fc.record({ what: what("hurry", "discard"), at: fc.nat(7) })),
     weighted(1, fc.record({ what: what("replay"), at: fc.nat(7), count: fc.nat(3) })),
-    weighted(4, fc.record({ what: what("make room", "acknowledge", "finish halts") })),
+    weighted(4, fc.record({ what: what("make room", "tell late", "acknowledge", "finish halts") })),
   );
   return fc.array(step, { minLength: 5, maxLength: 60, size: "max" });
 }

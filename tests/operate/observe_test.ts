@@ -274,8 +274,8 @@ test("the dashboard of a role that may observe shows every screen, no payload, a
       { act: "seek", consumer: "mail", to: "beginning" },
       { act: "remove", consumer: "mail", typed: "mail" },
       { act: "publish", original: String(published), channel: "people", payload: "1" },
-      { act: "redrive", inbox: "in", sequence: "5" },
-      { act: "drop", inbox: "in", sequence: "5" },
+      { act: "redrive", inbox: "in", number: "1" },
+      { act: "drop", inbox: "in", number: "1" },
     ]
   ) {
     const { status, text } = await post({ ...fields, token } as Record<string, string>);

@@ -84,3 +84,51 @@ test("hark listen answers probes, adds up its threads, and exports by OTEL_DENO"
     [{ "messaging.consumer.group.name": "billing", value: 0 }],
   );
 });
+
+/** Its handler ends its thread, or blocks it, as a payload says. One worker at a time serves it. */
+const fragile =
+  `export const fragile = { id: "fragile", channels: ["orders", "trouble"], partitions: 1,
+  lease: 2000, retry: () => 86_400_000,
+  handle({ channel, payload }) {
+    if (channel === "orders") return;
+    if (payload === "ends") setTimeout(() => { throw new TypeError("an uncaught one"); });
+    else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  },
+};
+`;
+
+test("no counter falls when a worker of hark listen ends, or gives no answer", async (c) => {
+  const { url, admin, use } = c;
+  const folder = use(await scratch());
+  await writeModules(folder.path, { "fragile.ts": fragile });
+  const shop = use(hark(["listen", folder.path, "--workers", "2"], {
+    url: url.replace(/\?.*$/, ""),
+    env: { HARK_METRICS: "0" },
+  }));
+  const [, address] = await shop.line(/^metrics at (\S+)\/metrics/);
+  let before = new Map<string, number>();
+  /** The sums as they are now. None may be less than it was. */
+  const sums = async () => {
+    const text = await (await fetch(`${address}/metrics`)).text();
+    const lines = text.matchAll(/^(\w+_(?:total|count|bucket|sum)(?:\{.*\})?) (\S+)$/gm);
+    const now = new Map([...lines].map(([, name, value]) => [name!, Number(value)]));
+    for (const [name, value] of before) assert.ok(now.get(name)! >= value, `${name} falls`);
+    return before = now;
+  };
+  const handled = async () =>
+    [...await sums()].find(([name]) => /^messaging_client_consumed.*"orders"/.test(name))?.[1] ?? 0;
+  const ready = async () => (await (await fetch(`${address}/readyz`)).json());
+  for (const i of [1, 2]) {
+    await until(async () => (await ready()).runs.length === 2, { what: "both workers" });
+    await notify(admin, "orders", i);
+    await until(async () => await handled() >= i, { what: `${i} counted notifications` });
+    if (i === 1) {
+      await notify(admin, "trouble", "ends");
+      await shop.line(/ended and starts again/);
+      await sums();
+    }
+  }
+  await notify(admin, "trouble", "blocks");
+  await until(async () => (await ready()).silent.length === 1, { what: "a silent worker" });
+  assert.equal(await handled(), 2);
+});

@@ -6,6 +6,7 @@
 
 import type { ValueParser } from "@optique/core/valueparser";
 import { ageBounds, type DurationBounds, formatDuration, parseDuration } from "../../duration.ts";
+import { isoTime } from "../../iso_time.ts";
 import { kind, maybe } from "./options.ts";
 
 /** A duration as the value of an option, in whole milliseconds. */
@@ -45,9 +46,7 @@ export function maybeDuration(
 function timeOf(input: string): Date | undefined {
   const back = input === "0" ? undefined : parseDuration(input);
   if (back !== undefined && back > ageBounds.most) return undefined;
-  if (back === undefined && !/^\d{4}-\d\d-\d\d/.test(input)) return undefined;
-  const time = new Date(back === undefined ? input : Date.now() - back);
-  return Number.isNaN(time.getTime()) ? undefined : time;
+  return back === undefined ? isoTime(input) : new Date(Date.now() - back);
 }
 
 function idOf(input: string): number | undefined {
@@ -76,7 +75,7 @@ const idExample = "an id such as 42";
 /** A time. */
 export const time = readBy("TIME", new Date(0), timeOf, timeExample);
 
-/** A time with its offset from UTC: without one it would be another time in each zone. */
+/** A time with its offset from UTC: of a time to come, people think in their own zone. */
 export const exactTime = readBy(
   "TIME",
   new Date(0),

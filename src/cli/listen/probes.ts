@@ -4,30 +4,17 @@
  * @module
  */
 
-import { pause } from "../../database/bell.ts";
 import type { Measurements, Monitor, Others } from "../../metrics/monitor.ts";
+import type { Series } from "../../metrics/registry.ts";
 import { kind, refuse } from "../args/options.ts";
 import { printError } from "../print/output.ts";
 
 /** What has threads. */
-interface Measured {
-  /** Asks the threads that run. */
-  measurements(): Promise<readonly Measurements[]>;
-}
-
-/** How long a thread has to tell its measurements, in ms. */
-const patience = 4000;
-
-/** What a thread tells; that it is silent, if it gives no answer. */
-export async function inTime(name: string, told: Promise<Measurements>): Promise<Measurements> {
-  const over = new AbortController();
-  const silent: Measurements = {
-    series: [],
-    health: { runs: [], listening: 0, polling: 0, silent: [name] },
-  };
-  const measured = await Promise.race([told, pause(patience, over.signal).then(() => silent)]);
-  over.abort();
-  return measured;
+interface Threaded {
+  /** Asks the threads that run; `reports` as for `Meter.read`. */
+  measurements(reports: boolean): Promise<readonly Measurements[]>;
+  /** The sums of its threads that have ended. */
+  ended: readonly Series[];
 }
 
 /** Where to answer: a port of this machine only, or a host and a port. */
@@ -51,11 +38,11 @@ function partsOf(input: string): { readonly host: string; readonly port: number 
 export class Probes implements AsyncDisposable {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #monitor: Monitor;
-  #threads: Measured | undefined;
+  #threads: Threaded | undefined;
 
   private constructor(at: string, monitorOf: (others: Others) => Monitor) {
     const { host: hostname, port } = partsOf(at);
-    this.#monitor = monitorOf(async () => await this.#threads?.measurements() ?? []);
+    this.#monitor = monitorOf(async (reports) => await this.#threads?.measurements(reports) ?? []);
     try {
       this.#server = Deno.serve({ hostname, port, onListen: () => {} }, this.#monitor);
     } catch (error) {
@@ -82,8 +69,9 @@ export class Probes implements AsyncDisposable {
     await printError(`metrics at http://${shown}:${addr.port}/metrics, with /livez and /readyz`);
   }
 
-  /** From now on it also asks these threads. */
-  follow(threads: Measured): void {
+  /** From now on it also asks these threads. What those before them have counted still counts. */
+  follow(threads: Threaded): void {
+    if (this.#threads !== undefined) threads.ended = this.#threads.ended;
     this.#threads = threads;
   }
 

@@ -26,14 +26,15 @@ async function work({ name, work, port }: Hire): Promise<void> {
   port.addEventListener("message", ({ data }: MessageEvent<Order>) => {
     if (data.kind === "serve") url.resolve(data.url);
     else if (data.kind === "stop") stop.abort();
-    else if (data.kind === "measure") void measure();
+    else if (data.kind === "measure") void measure(data.number, data.reports);
     else say({ kind: "pong" });
   });
-  port.start();
   const meter = work.measures ? new (await import("../../metrics/monitor.ts")).Meter() : undefined;
-  const measure = async () => {
-    if (meter !== undefined) say({ kind: "measured", measurements: await meter.read(true) });
+  const measure = async (number: number, reports: boolean) => {
+    if (meter === undefined) return;
+    say({ kind: "measured", number, measurements: await meter.read(reports) });
   };
+  port.start(); // from here on, orders find all that they need
   const failed = (error: unknown, what = "", removed?: string) => {
     say({ kind: "failed", failure: failureOf(error, what), removed });
   };

@@ -46,7 +46,7 @@ export type Order =
   | { readonly kind: "serve"; readonly url: string }
   | { readonly kind: "stop" }
   | { readonly kind: "ping" }
-  | { readonly kind: "measure" };
+  | { readonly kind: "measure"; readonly number: number; readonly reports: boolean };
 
 /** A consumer, as far as it can be sent to another thread. */
 export interface Known {
@@ -84,4 +84,8 @@ export type Report =
   /** A handler has called Deno.exit or close. */
   | { readonly kind: "exit"; readonly call: string }
   | { readonly kind: "pong" }
-  | { readonly kind: "measured"; readonly measurements: Measurements };
+  | {
+    readonly kind: "measured";
+    readonly number: number;
+    readonly measurements: Measurements;
+  };

@@ -24,7 +24,9 @@ import { complain, printError } from "../print/output.ts";
 import { visibleLines } from "../print/style.ts";
 import { warnOfIdleWorkers } from "./idle_workers.ts";
 import type { Measurements } from "../../metrics/monitor.ts";
-import { inTime } from "./probes.ts";
+import type { Series } from "../../metrics/registry.ts";
+import { merged } from "../../metrics/text.ts";
+import { Measured, sumsOnly } from "./measured.ts";
 import type { Failure, Hire, Known, Order, Report, Work } from "./thread_messages.ts";
 
 const logger = getLogger(["hark", "cli"]);
@@ -58,7 +60,7 @@ class Thread {
   readonly #port: MessagePort;
   readonly #ended = Promise.withResolvers<End>();
   readonly #found = Promise.withResolvers<readonly Known[] | undefined>();
-  #measured = Promise.withResolvers<Measurements>();
+  readonly measured: Measured;
   /** Called when a failure is reported. With `removed`, that consumer is gone, and the thread goes on. */
   onFailure: (failure: Failure, removed?: string) => void = () => {};
   readonly #pulse: ReturnType<typeof setInterval>;
@@ -72,6 +74,7 @@ class Thread {
     this.#worker = new Worker(new URL("./thread.ts", import.meta.url), { type: "module", name });
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
+    this.measured = new Measured(name, (order) => this.#tell(order));
     this.#worker.addEventListener("error", (event) => {
       event.preventDefault(); // or it would be an uncaught error of this thread
       const { message, filename, lineno } = event;
@@ -89,11 +92,8 @@ class Thread {
         this.onFailure(data.failure, data.removed);
       } else if (data.kind === "exit") this.#end({ reason: `it called ${data.call}` });
       else if (data.kind === "pong") this.#unanswered = 0;
-      else if (data.kind === "measured") {
-        const { resolve } = this.#measured;
-        this.#measured = Promise.withResolvers();
-        resolve(data.measurements);
-      } else {
+      else if (data.kind === "measured") this.measured.take(data);
+      else {
         this.#end(
           this.#failure === undefined
             ? { reason: "its consumers have stopped", orderly: true }
@@ -120,12 +120,6 @@ class Thread {
   /** Makes it run its consumers on a database. */
   serve(url: string): void {
     this.#tell({ kind: "serve", url });
-  }
-
-  /** Asks it for its measurements. */
-  async measurements(): Promise<Measurements> {
-    this.#tell({ kind: "measure" });
-    return await inTime(this.name, this.#measured.promise);
   }
 
   /** Stops it in order. A thread that has begun nothing, or does not answer, is cut off. */
@@ -189,6 +183,8 @@ export class Threads implements Disposable {
   readonly #running = new Map<string, Thread>();
   /** Lines that are being written: the process may end only after them. */
   readonly #writing: Promise<void>[] = [];
+  /** What the threads that have ended had counted, as far as they had told. */
+  ended: readonly Series[] = [];
   #code: number = exitCodes.ok;
 
   private constructor(work: Work, count: number, first: Thread, found: readonly Known[]) {
@@ -231,9 +227,11 @@ export class Threads implements Disposable {
     return this.#code;
   }
 
-  /** Asks the threads that run for their measurements. */
-  async measurements(): Promise<readonly Measurements[]> {
-    return await Promise.all([...this.#running.values()].map((thread) => thread.measurements()));
+  /** Asks the threads that run for their measurements, and adds what earlier ones have counted. */
+  async measurements(reports: boolean): Promise<readonly Measurements[]> {
+    const ended = sumsOnly(this.ended); // one that ends from here on is among those asked
+    const all = [...this.#running.values()].map((thread) => thread.measured.ask(reports));
+    return [ended, ...await Promise.all(all)];
   }
 
   /** Ends the threads that have not ended. */
@@ -263,6 +261,7 @@ export class Threads implements Disposable {
       this.#running.set(name, thread);
       const { reason, failure, orderly = false } = await thread.ended;
       this.#running.delete(name);
+      this.ended = merged([this.ended, thread.measured.sums]);
       ending.removeEventListener("abort", stop);
       if (failure !== undefined) thread.onFailure(failure);
       if (ending.aborted) {

@@ -22,6 +22,10 @@ export const filter = {
   key: maybe("--key", words("KEY"), "Only with this key."),
   contains: maybe("--contains", json, "Only if the payload contains this JSON."),
   search: maybe("--search", words("TEXT"), "Only if the payload's text has this in it."),
-  from: maybe("--from", place, "From this id or time on: ISO 8601, or 2h for two hours ago."),
+  from: maybe(
+    "--from",
+    place,
+    "From this id or time on: ISO 8601, in UTC without an offset, or 2h for two hours ago.",
+  ),
   to: maybe("--to", place, "Up to this id or time, included."),
 };

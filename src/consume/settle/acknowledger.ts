@@ -18,6 +18,8 @@ import { acknowledge } from "./together.ts";
 const refusals = 3;
 /** How long a locked partition is left alone, in milliseconds. */
 const lockedTime = 50;
+/** For how long what is handled ahead of a position is left to the position, in milliseconds. */
+const aheadTime = 1000;
 /**
  * The most characters of all errors of an acknowledgement together: if thousands fail at once, less of
  * each is stored. The server reads the text several times, and has readerTimeout for that.
@@ -33,14 +35,20 @@ export class Acknowledger {
   /** How many times in a row a partition was locked. */
   #refused = 0;
   #notBefore = -Infinity;
+  /** When to look for what was handled ahead of a position that does not move. */
+  #lateAt = Infinity;
+  readonly #tellsLate: boolean;
 
   constructor(state: State) {
     this.#state = state;
+    const { handling, identity } = state.options;
+    // A transaction has stored it. A relay finds in its target what it has sent.
+    this.#tellsLate = !identity.transactional && !handling.isWaitedFor;
   }
 
   /** When the next acknowledgement is due at the latest. Infinity if there is nothing to store. */
   get due(): number {
-    return Math.max(this.#due, this.#notBefore);
+    return Math.max(Math.min(this.#due, this.#lateAt), this.#notBefore);
   }
 
   get #due(): number {
@@ -88,6 +96,8 @@ export class Acknowledger {
   async send(session: Queryable, patient: boolean = false): Promise<void> {
     const state = this.#state;
     for (const reader of state.readers) if (reader.moved && !reader.inWindow) reader.dirty = true;
+    const now = performance.now();
+    if (now >= this.#lateAt) this.#lateAt = state.tellLate() ? now + aheadTime : Infinity;
     const outcomes = [...state.entries.rows.outcomes.values()];
     const told = new Set(outcomes.map(({ entry }) => entry.partition));
     const moves: {
@@ -100,6 +110,9 @@ export class Acknowledger {
       const { reader } = held;
       if (reader?.fresh && !reader.inWindow && held.oldest === undefined) held.tail = 0;
       const { move, handled } = held;
+      if (handled > 0 && held.oldest !== undefined && this.#tellsLate) {
+        this.#lateAt = Math.min(this.#lateAt, now + aheadTime);
+      }
       const calm = held.crashes > 0 && held.tail === 0;
       if (move === undefined && handled === 0 && !calm && !told.has(held.number)) continue;
       moves.push({ held, move, handled, calm });
@@ -188,7 +201,7 @@ function outcomesText(outcomes: readonly Outcome[]): string {
           stored,
         };
       case "end":
-        return { kind: "end", id, partition };
+        return { kind: "end", id, partition, stored: wait !== undefined };
       case "dead":
         return {
           kind: "dead",

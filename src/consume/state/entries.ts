@@ -7,7 +7,7 @@
 
 import type { LogRow } from "../notification.ts";
 import type { CheckedOptions } from "./context.ts";
-import { change, type Entry, isOver, type Outcome, sizeOf } from "./entry.ts";
+import { change, type Entry, isOver, sizeOf } from "./entry.ts";
 import { foundEntry, type FoundRow, readEntry } from "./new_entry.ts";
 import { KeyQueue } from "./key_queue.ts";
 import { Turns } from "./turns.ts";
@@ -282,8 +282,8 @@ export class Entries {
   }
 
   /** An entry has ended, and no longer waits. If nothing is to be stored of it, there is no outcome. */
-  #end(entry: Entry, outcome: Outcome | undefined): void {
-    if (outcome !== undefined) this.rows.outcomes.set(entry.id, outcome);
+  #end(entry: Entry, outcome: Parameters<WaitingRows["tell"]>[0] | undefined): void {
+    if (outcome !== undefined) this.rows.tell(outcome);
     else if (entry.stored) this.rows.outcomes.delete(entry.id);
     this.#letGo(entry);
     if (entry.stored) this.rows.remove(entry);

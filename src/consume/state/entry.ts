@@ -38,6 +38,8 @@ export interface Entry {
    * the handler of one that waited runs.
    */
   readonly stored: boolean;
+  /** Whether the database knows, or is about to be told, that the entry is settled. */
+  readonly told: boolean;
   /** How many attempts have failed. */
   readonly attempts: number;
   /** When the entry's handler was called. 0 while no handler runs. */

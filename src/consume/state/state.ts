@@ -8,7 +8,7 @@
 import { getLogger } from "../../log/logger.ts";
 import type { OwnedPartition, PositionSource } from "./partition.ts";
 import { Entries } from "./entries.ts";
-import { isPassable } from "./entry.ts";
+import { type Entry, isPassable } from "./entry.ts";
 import type { CheckedOptions, Run } from "./context.ts";
 import type { Mark } from "./position.ts";
 
@@ -40,6 +40,8 @@ export class State {
   started: Mark | undefined;
 
   #heldBackAt = -Infinity;
+  /** What was handled ahead of the position at the last call of `tellLate`. */
+  #ahead = new Set<Entry>();
 
   constructor(options: CheckedOptions, run: Run, readers: PositionSource[]) {
     this.readers = readers;
@@ -130,16 +132,38 @@ export class State {
    * unhandled one are stored as done, because they will be read again together with it.
    */
   tellDone(held: OwnedPartition): void {
-    const { outcomes, waiting } = this.entries.rows;
-    let behind = false;
-    for (const entry of held.entries()) {
-      behind ||= !isPassable(entry);
-      if (
-        behind && entry.phase === "settled" && !entry.stored && !outcomes.has(entry.id) &&
-        !waiting.has(entry.id)
-      ) {
-        outcomes.set(entry.id, { kind: "end", entry });
+    for (const entry of this.#handledAhead(held)) this.entries.rows.tell({ kind: "end", entry });
+  }
+
+  /**
+   * Has stored as done what was handled after an unhandled entry, if that was so at the last call too:
+   * the unhandled one is slow, or limits hold it back. If the process died, all after it would be
+   * repeated. An entry that the position passes soon costs nothing.
+   *
+   * @returns whether there are such entries that were not so at the last call.
+   */
+  tellLate(): boolean {
+    const before = this.#ahead;
+    this.#ahead = new Set();
+    for (const held of this.partitions.values()) {
+      for (const entry of this.#handledAhead(held)) {
+        if (before.has(entry)) this.entries.rows.tell({ kind: "end", entry });
+        else this.#ahead.add(entry);
       }
+    }
+    return this.#ahead.size > 0;
+  }
+
+  /** The entries that were handled after an unhandled one, and are not told. */
+  *#handledAhead(held: OwnedPartition): Generator<Entry> {
+    const { outcomes, waiting } = this.entries.rows;
+    let ahead = false;
+    for (const entry of held.entries()) {
+      ahead ||= !isPassable(entry);
+      if (
+        ahead && entry.phase === "settled" && !entry.told && !entry.stored &&
+        !outcomes.has(entry.id) && !waiting.has(entry.id)
+      ) yield entry;
     }
   }
 

@@ -99,6 +99,12 @@ export class WaitingRows {
     else if (this.#options.block && holdsUp) this.#halt(held, "blocked");
   }
 
+  /** Has it stored that an entry is settled. */
+  tell(outcome: Extract<Outcome, { kind: "end" | "dead" }>): void {
+    change(outcome.entry).told = true;
+    this.outcomes.set(outcome.entry.id, outcome);
+  }
+
   /** Ends the waiting of an entry that has a row. */
   remove(entry: Entry): void {
     change(entry).stored = false;

@@ -84,7 +84,7 @@ const fields: readonly (readonly [name: string, words: string, hint: string])[] 
   ["key", "Key", "customer-42"],
   ["search", "Payload has the text", "Bern"],
   ["contains", "Payload contains the JSON", '{"city":"Bern"}'],
-  ["from", "From: an id or a time", "2026-11-21T10:00"],
+  ["from", "From: an id or a time", "2026-11-21T10:00Z"],
   ["to", "To: an id or a time", ""],
 ];
 
@@ -148,7 +148,8 @@ function shownPayload({ problem }: LoggedNotification, payload: unknown): Html {
 /** The same by the command line and by SQL. */
 function copies(view: View, filter: LogFilter): Html {
   const options = fields.filter(([name]) => view.query.get(name)).map(([name]) => {
-    const text = shellWord(view.query.get(name)!);
+    const place = name === "from" || name === "to" ? filter[name] : undefined;
+    const text = place instanceof Date ? place.toISOString() : shellWord(view.query.get(name)!);
     return name === "channel" ? ` ${text}` : ` --${name} ${text}`;
   }).join("");
   const literal = (text: unknown) => `'${String(text).replaceAll("'", "''")}'`;

@@ -434,6 +434,11 @@ export class Simulated {
     this.state.entries.setAside();
   }
 
+  /** A position has not moved for a while: what was handled ahead of it is to be stored. */
+  tellLate(): void {
+    if (!this.kind.transactional) this.state.tellLate();
+  }
+
   /** Stores outcomes and positions, as hark.acknowledge does. */
   acknowledge(): void {
     this.#note();
@@ -442,6 +447,7 @@ export class Simulated {
       if (kind !== "wait") {
         this.waiting.delete(id);
         this.#done.add(id); // until the position has passed it
+        if (kind === "end" && entry.wait === undefined) this.#stored.add(id);
       } else {
         const counts = isKnown ? this.waiting.has(id) : !this.#done.has(id);
         if (counts) this.waiting.set(id, this.waiting.get(id) ?? { ...this.log[id - 1]! });
