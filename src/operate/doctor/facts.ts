@@ -62,10 +62,7 @@ export interface Facts {
   readonly slots: readonly Slot[];
   /** The replica that is read from; undefined if there is none. */
   readonly replica: ReplicaFacts | undefined;
-  /**
-   * Whether NOTIFY reaches a session that listens; why that could not be tried; undefined if it was
-   * not.
-   */
+  /** Whether NOTIFY reaches a session that listens, as {@linkcode listens} says it. */
   readonly listens: boolean | HarkError | undefined;
   /** Why the schema cannot be used; undefined if it can. */
   readonly schema: HarkError | undefined;
@@ -89,13 +86,9 @@ export interface Facts {
 }
 
 /** What a caller knows already. */
-export interface Known {
+export interface Known extends Pick<Facts, "maxCount" | "listens"> {
   /** The status. */
   readonly status: Status;
-  /** How far it counts. */
-  readonly maxCount: number;
-  /** Whether NOTIFY reaches a session that listens, as {@linkcode listens} says it. */
-  readonly listens: boolean | HarkError | undefined;
 }
 
 /** How far the doctor counts. */
@@ -225,8 +218,8 @@ async function slots(db: Queryable): Promise<Slot[]> {
 
 /**
  * Whether a NOTIFY reaches a session that listens. A transaction pooler accepts LISTEN and forwards
- * nothing. Undefined if LISTEN is turned off, and if `db` opens no sessions. An error if a session
- * could not be opened: when no connection is free, the rest is to be looked at all the more.
+ * nothing. Undefined if LISTEN is turned off, and if `db` opens no sessions. An error if one could
+ * not be opened, as then the rest is to be looked at all the more.
  */
 export async function listens(db: Queryable): Promise<boolean | HarkError | undefined> {
   const connections = connectionsOf(db);
