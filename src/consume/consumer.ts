@@ -250,7 +250,10 @@ export class Consumer<Payload = any, Name extends string = any, Given = unknown>
     return runnerOf(this).wake();
   }
 
-  /** Lets running handlers finish, stores the progress, releases the partitions, and returns. */
+  /**
+   * Lets running handlers finish, stores the progress, releases the partitions, and returns. A handler
+   * may call it, but must not await it: it would wait for itself.
+   */
   async stop(): Promise<void> {
     await runnerOf(this).stop();
   }

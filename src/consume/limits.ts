@@ -13,6 +13,7 @@ import { Notification } from "./notification.ts";
 import { keyLimitRules, limitRules, rateRules } from "./option_table.ts";
 import type { LimitOptions, RateOptions } from "./limit_options.ts";
 import type { CheckedRate } from "./state/bucket.ts";
+import { nextAttempt } from "./state/entry.ts";
 import type { CheckedLimits } from "./state/turns.ts";
 
 const logger = getLogger(["hark", "consumer"]);
@@ -36,7 +37,7 @@ export function checkedLimits(
     rate: checkedRate("limits.rate", rate),
     groupOf: by === undefined ? ({ key }) => key ?? undefined : (entry) => {
       try {
-        return groupName(by(new Notification(entry.row!, entry.attempts + 1)));
+        return groupName(by(new Notification(entry.row!, nextAttempt(entry))));
       } catch (error) {
         logger.error(
           "{consumer}: limits.by failed for notification {id}, which takes its turn by its key: {reason}",

@@ -154,7 +154,8 @@ export interface ConsumerOptions<Payload = any, Name extends string = any> {
   readonly retry?: RetryOptions | RetryDecision<Payload>;
   /**
    * How many failed attempts turn a notification into a dead letter, 1 to 1000000000 or `Infinity`.
-   * A dead letter is kept with its error, and can be listed, retried or discarded.
+   * Crashes of workers do not count here. A dead letter is kept with its error, and can be listed,
+   * retried or discarded.
    *
    * @default {20; no limit with `onFailure: "block"`}
    */

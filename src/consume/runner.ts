@@ -148,7 +148,8 @@ export class Runner {
     stop.signal.addEventListener("abort", () => {
       timer = setTimeout(() => {
         logger.warn(
-          "{consumer}: a handler still runs {timeout} ms after the stop; its notification will be handled again",
+          "{consumer}: a handler still runs {timeout} ms after the stop; its notification will be handled again. A " +
+            "handler must not await stop() or close(), which wait for it",
           {
             consumer,
             timeout: worker.stopTimeout,

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { scratch, test, until } from "../harness/mod.ts";
+import { Inbox, scratch, test, until } from "../harness/mod.ts";
+import { connect, Consumer } from "../../mod.ts";
 import { numbers } from "../faults/_support/running.ts";
 import { Fleet, type Member } from "./_support/fleet.ts";
 import { readLedger } from "./_support/ledger.ts";
@@ -68,6 +69,43 @@ for (const death of ["exit", "kill"] as const) {
     );
   });
 }
+
+test("a crash counts for no notification as a failed attempt: none is given up before its maxAttempts", async (context) => {
+  await using folder = await scratch();
+  await context.sql("select hark.notify('c', '\"poison\"')");
+  await context.sql(
+    "select hark.notify('c', to_jsonb(n), n::text) from generate_series(2, 30) n",
+  );
+  await using fleet = new Fleet(context.url);
+  const options = { concurrency: 1, lease: 2000, maxAttempts: 2 };
+  const worker = fleet.start({
+    options,
+    ledger: join(folder.path, "ledger"),
+    trap: { payload: "poison", do: "kill" },
+  });
+  await until(() => worker.ended, { what: "the crash" });
+  // The next worker finds that what its handler needs is away.
+  const told = new Inbox<number>();
+  const consumer = new Consumer(context.use(await connect(context.url)), {
+    ...options,
+    id: "c",
+    channels: "c",
+    retry: { initial: "1h", maximum: "1h" },
+    handle({ attempt }) {
+      told.push(attempt);
+      throw new Error("the bank is closed");
+    },
+  });
+  void consumer.run();
+  await until(() => told.items.length === 30, { what: "an attempt of each" });
+  await consumer.stop();
+  assert.deepEqual(await context.sql("select id, attempts, error from hark.dead"), []);
+  assert.deepEqual(
+    await context.sql("select attempts, count(*)::int from hark.waiting group by attempts"),
+    [{ attempts: 1, count: 30 }],
+  );
+  assert(told.items.every((attempt) => attempt === 2), "each may have been delivered before");
+});
 
 test("workers that are killed at random, rather than by what they handle, give nothing up", async (context) => {
   await using folder = await scratch();

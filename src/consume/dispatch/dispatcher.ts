@@ -8,7 +8,7 @@ import { getLogger } from "../../log/logger.ts";
 import { messageOf, readable } from "../../database/translate.ts";
 import { seam } from "../../observe/seam.ts";
 import { Notification } from "../notification.ts";
-import type { Entry } from "../state/entry.ts";
+import { type Entry, nextAttempt } from "../state/entry.ts";
 import type { OwnedPartition } from "../state/partition.ts";
 import type { State } from "../state/state.ts";
 import { type Batch, BatchFailed, type Result } from "../state/work.ts";
@@ -153,7 +153,7 @@ export class Dispatcher {
     const batch = [queue.take()!];
     // A notification that has failed before is handled alone. Otherwise one that always fails would
     // make its whole batch fail each time.
-    if (first.alone || first.attempts > 0 || most === 1) return batch;
+    if (first.alone || nextAttempt(first) > 1 || most === 1) return batch;
     while (batch.length < most) {
       const behind = queue.takeBehind(batch.at(-1)!, most - batch.length);
       if (behind.length > 0) {
@@ -161,7 +161,7 @@ export class Dispatcher {
         continue;
       }
       const next = queue.peek();
-      if (next === undefined || next.alone || next.attempts > 0 || next.row!.payload === null) {
+      if (next === undefined || next.alone || nextAttempt(next) > 1 || next.row!.payload === null) {
         break;
       }
       batch.push(queue.take()!);
@@ -246,6 +246,6 @@ export class Dispatcher {
 }
 
 // Here, because each evaluation of a function expression would take memory, for each notification.
-const notificationOf = ({ row, attempts }: Entry) => new Notification(row!, attempts + 1);
+const notificationOf = (entry: Entry) => new Notification(entry.row!, nextAttempt(entry));
 const signalOf = ({ signal }: OwnedPartition) => signal;
 const isFailure = (result: Result) => result !== undefined;

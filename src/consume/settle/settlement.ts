@@ -50,10 +50,10 @@ export class Settlement {
     const found = held.suspectId === entry.id && held.suspectEnds >= 2;
     if (!found || held.crashes < options.maxCrashes) return false;
     held.suspectId = undefined;
-    const attempts = Math.max(entry.attempts, held.crashes);
-    // No entry after it has crashed a worker, so those entries start without earlier attempts.
+    // No entry after it has crashed a worker, so for those entries no crash counts.
     held.tail = 0;
-    this.#giveUp(entry, new Error(`its worker crashed ${attempts} times`), attempts);
+    const error = new Error(`its worker crashed ${held.crashes} times`);
+    this.#giveUp(entry, error, entry.attempts + held.crashes);
     return true;
   }
 
@@ -188,8 +188,7 @@ export class Settlement {
     }
     if (next.kind === "postponed") {
       const due = performance.now() + (wait?.again ? 0 : next.wait);
-      // Of one that was just read, the attempts are the crashes of earlier owners, as below.
-      entries.retry(entry, entry.stored ? entry.attempts : 0, due, next.reason);
+      entries.retry(entry, entry.attempts, due, next.reason);
       return true;
     }
     void this.#report("onError", () => options.hooks.onError?.(error, notification));
@@ -235,8 +234,7 @@ export class Settlement {
     );
     this.#state.leftToNewer = true;
     const due = performance.now() + (entry.wait?.again ? 0 : newerWait);
-    // Of one that was just read, the attempts are the crashes of earlier owners, which it did not cause.
-    entries.retry(entry, entry.stored ? entry.attempts : 0, due, reason, "newer");
+    entries.retry(entry, entry.attempts, due, reason, "newer");
   }
 
   #isFenced(error: unknown): boolean {

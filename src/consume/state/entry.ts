@@ -42,6 +42,8 @@ export interface Entry {
   readonly told: boolean;
   /** How many attempts have failed. */
   readonly attempts: number;
+  /** How many workers have crashed in a row that may have called the entry's handler. */
+  readonly crashes: number;
   /** When the entry's handler was called. 0 while no handler runs. */
   readonly startedAt: number;
   /** Whether the entry must be handled alone, because it may have crashed the last worker. */
@@ -73,6 +75,11 @@ export interface WaitingRow {
 /** A row of hark.waiting of which nothing was asked yet. */
 export function waitingRow(certain: boolean, hurried = 0, extraUntil?: number): WaitingRow {
   return { certain, hurried, again: false, discarded: false, extraUntil };
+}
+
+/** The number of an entry's next attempt, as its handler is told it: each crash counts. */
+export function nextAttempt({ attempts, crashes }: Entry): number {
+  return attempts + crashes + 1;
 }
 
 /** Whether the position may pass an entry. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { type Entry, isOver } from "./entry.ts";
+import { type Entry, isOver, nextAttempt } from "./entry.ts";
 import { Agenda, Fifo } from "./fifo.ts";
 import { Arrival, type Ready } from "./ready.ts";
 
@@ -134,7 +134,7 @@ export class KeyQueue {
         continue;
       }
       if (
-        next === undefined || next.row === undefined || next.alone || next.attempts > 0 ||
+        next === undefined || next.row === undefined || next.alone || nextAttempt(next) > 1 ||
         next.row.payload === null
       ) {
         break;
