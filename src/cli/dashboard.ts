@@ -76,6 +76,6 @@ const foreign =
  * names itself.
  */
 function isLocal(request: Request): boolean {
-  const { hostname } = new URL(`http://${request.headers.get("host") ?? ""}`);
-  return ["127.0.0.1", "localhost"].includes(hostname);
+  const named = URL.parse(`http://${request.headers.get("host") ?? ""}`);
+  return named !== null && ["127.0.0.1", "localhost"].includes(named.hostname);
 }

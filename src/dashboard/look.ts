@@ -59,7 +59,7 @@ export class Looker {
   #last: Look | undefined;
   #lastId: { readonly at: number; readonly id: number } | undefined;
   #even = false;
-  #listens: { readonly at: number; readonly result: boolean | undefined } | undefined;
+  #listens: { readonly at: number; readonly result: Facts["listens"] } | undefined;
 
   constructor(db: Database, timeout: number) {
     this.#db = db;
@@ -92,7 +92,7 @@ export class Looker {
     at: Date,
     consumers: readonly ConsumerStatus[],
     publishedPerSecond: number,
-    heard: boolean | undefined,
+    heard: Facts["listens"],
   ): Promise<Look> {
     const status = await statusOf(tx, consumers, maxCount, 7 * aDay);
     const seen = await facts(tx, { status, maxCount, listens: heard });
@@ -109,10 +109,11 @@ export class Looker {
     };
   }
 
-  /** Whether LISTEN works; tried at the first look, and then each five minutes. */
-  async #heard(): Promise<boolean | undefined> {
+  /** Whether LISTEN works; tried at the first look, then each five minutes, or each minute if it failed. */
+  async #heard(): Promise<Facts["listens"]> {
     const now = Date.now();
-    if (this.#listens === undefined || now - this.#listens.at > 300_000) {
+    const rest = typeof this.#listens?.result === "object" ? 60_000 : 300_000;
+    if (this.#listens === undefined || now - this.#listens.at > rest) {
       this.#listens = { at: now, result: await listens(this.#db) };
     }
     return this.#listens.result;

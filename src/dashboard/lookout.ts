@@ -7,10 +7,14 @@
 import { pause } from "../database/bell.ts";
 import { connectionsOf, type Database } from "../database/database.ts";
 import { translate } from "../database/translate.ts";
-import type { HarkError } from "../errors.ts";
+import { HarkError } from "../errors.ts";
+import { durationText } from "../show.ts";
 import { History } from "./history.ts";
 import { type Look, Looker } from "./look.ts";
 import type { Settings } from "./options.ts";
+
+/** How long to rest at most after a look that has failed, in ms. */
+const mostRest = 10_000;
 
 /** What a listener is told. */
 export type Told = { readonly look: Look } | { readonly trouble: HarkError };
@@ -21,6 +25,7 @@ export class Lookout {
   readonly history = new History();
   readonly #looker: Looker;
   readonly #interval: number;
+  readonly #patience: number;
   readonly #db: Database;
   readonly #listeners = new Set<(told: Told) => void>();
   #looking: Promise<Look> | undefined;
@@ -31,6 +36,7 @@ export class Lookout {
   constructor(db: Database, { interval, statementTimeout }: Settings) {
     this.#looker = new Looker(db, statementTimeout);
     this.#interval = interval;
+    this.#patience = statementTimeout + 1000;
     this.#db = db;
   }
 
@@ -75,6 +81,17 @@ export class Lookout {
     return look;
   }
 
+  #tell(told: Told): void {
+    for (const listener of [...this.#listeners]) listener(told);
+  }
+
+  #silent(): HarkError {
+    return new HarkError(
+      "TIMEOUT",
+      `the database has not answered for ${durationText(this.#patience)}`,
+    );
+  }
+
   async #run(running: AbortController): Promise<void> {
     const ended = Promise.withResolvers<void>();
     // A database that closes waits for the look that is under way.
@@ -86,14 +103,21 @@ export class Lookout {
     try {
       while (!running.signal.aborted) {
         const begun = performance.now();
+        // A server that is cut off ends no statement, and the driver waits for much longer.
+        const late = setTimeout(() => this.#tell({ trouble: this.#silent() }), this.#patience);
         const told = await this.#now().then(
           (look): Told => ({ look }),
           (error): Told => ({ trouble: translate(error) }),
         );
-        for (const listener of [...this.#listeners]) listener(told);
-        // A slow look is repeated less often, so that looking takes a fifth of the time at most.
+        clearTimeout(late);
+        this.#tell(told);
+        // A slow look is repeated less often, so that looking takes a fifth of the time at most. A failed
+        // one says nothing of the next: pages must not stay dark once the database is back.
         const took = performance.now() - begun;
-        await pause(Math.max(this.#interval - took, 4 * took), running.signal);
+        const rest = "trouble" in told
+          ? Math.min(this.#interval, mostRest)
+          : Math.max(this.#interval - took, 4 * took);
+        await pause(rest, running.signal);
       }
     } finally {
       this.#running = undefined;

@@ -40,7 +40,8 @@ export interface DashboardOptions {
   /**
    * Changes a notification before a page shows its key, payload and headers, for instance to leave
    * out personal data. Pages show no payload until a visitor asks for it. A list that reads only keys
-   * gives a payload of null and no headers. A number that JavaScript has no room for, such as one
+   * gives a payload of null and no headers. With it, a visitor with the role `read` cannot search by
+   * key and payload, as guesses would find what is left out. Texts of errors are shown as they are. A number that JavaScript has no room for, such as one
    * beyond 2^53, is an object of `JSON.rawJSON`.
    */
   readonly redact?: (notification: ShownNotification) => ShownNotification;
@@ -77,6 +78,8 @@ export interface Settings {
   readonly readOnly: boolean;
   readonly authorize: DashboardOptions["authorize"];
   readonly redact: (notification: ShownNotification) => ShownNotification;
+  /** Whether it is one of the program's own. */
+  readonly redacts: boolean;
   readonly traceUrl: DashboardOptions["traceUrl"];
   readonly secret: string;
   readonly interval: number;
@@ -128,6 +131,7 @@ export function settingsOf(options: DashboardOptions): Settings {
     readOnly,
     authorize,
     redact: redact ?? ((notification) => notification),
+    redacts: redact !== undefined,
     traceUrl,
     secret: secret ?? crypto.randomUUID() + crypto.randomUUID(),
     interval: wholeNumber("interval", options.interval, 2000, 500, 60_000),

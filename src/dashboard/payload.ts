@@ -4,6 +4,7 @@
  * @module
  */
 
+import { HarkError } from "../errors.ts";
 import { htm, type Html } from "./html.ts";
 import type { ShownNotification } from "./options.ts";
 import { facts, table } from "./parts.ts";
@@ -14,6 +15,24 @@ export function redacted(view: View, given: ShownNotification): ShownNotificatio
   const { id, channel, key, payload, headers } = given;
   return view.settings.redact({ id, channel, key, payload, headers });
 }
+
+/** Whether the visitor may search by key and payload: guesses would find what `redact` leaves out. */
+export function maySearch({ settings, visitor }: View): boolean {
+  return !settings.redacts || visitor.role === "operate";
+}
+
+/** Refuses a search by the parts that `redact` changes. @throws {HarkError} `NO_PERMISSION`. */
+export function checkSearch(view: View): void {
+  if (maySearch(view)) return;
+  const field = searched.find((name) => view.query.get(name));
+  if (field === undefined) return;
+  throw new HarkError("NO_PERMISSION", `you may not search by ${field}`, {
+    remedy: "Parts of notifications are hidden from you, and a search would find them.",
+  });
+}
+
+/** What a visitor may search by only if nothing is hidden. */
+export const searched: readonly string[] = ["key", "search", "contains"];
 
 /** Whether the page was asked to show payloads. */
 export function showsPayload(view: View): boolean {

@@ -16,10 +16,12 @@ function event(name: string, data: unknown): Uint8Array {
   return encoder.encode(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
 }
 
+type Seen = Extract<Told, { look: unknown }>;
+
 /** What a stream needs. */
 export interface StreamOptions {
   /** Makes the regions for a look. */
-  readonly regions: (told: Extract<Told, { look: unknown }>) => Promise<readonly Region[]>;
+  readonly regions: (told: Seen) => Promise<readonly Region[]>;
   /** Calls a listener at each look until the signal aborts. */
   readonly listen: (listener: (told: Told) => void, signal: AbortSignal) => void;
   /** Ends it. */
@@ -59,8 +61,11 @@ export function stream(
       // The browser connects again after this many ms.
       controller.enqueue(encoder.encode("retry: 2000\n\n"));
       listen((told) => {
-        // A slow browser, or a slow query: it is told the next time.
-        if (busy || (controller.desiredSize ?? 1) < -8) return;
+        // A slow browser is told the next time.
+        if ((controller.desiredSize ?? 1) < -8) return;
+        if ("trouble" in told) return send("trouble", { text: visible(told.trouble.message) });
+        // So is a slow query.
+        if (busy) return;
         busy = true;
         tell(told, send).finally(() => busy = false);
       }, ended.signal);
@@ -70,8 +75,7 @@ export function stream(
     },
   });
 
-  async function tell(told: Told, send: (name: string, data: unknown) => void): Promise<void> {
-    if ("trouble" in told) return send("trouble", { text: visible(told.trouble.message) });
+  async function tell(told: Seen, send: (name: string, data: unknown) => void): Promise<void> {
     try {
       const changed = (await regions(told)).filter(({ id, body }) => sent.get(id) !== body.text);
       for (const { id, body } of changed) sent.set(id, body.text);

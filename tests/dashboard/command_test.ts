@@ -15,13 +15,15 @@ test("hark dashboard serves this machine with the rights of its task, and ends i
   });
   assert.equal(act.status, 403);
   await act.body?.cancel();
-  // A page of another name that points to this machine.
+  // A page of another name that points to this machine, and what is no name.
   const { port } = new URL(origin!);
-  using foreign = await Deno.connect({ hostname: "127.0.0.1", port: Number(port) });
-  await foreign.write(new TextEncoder().encode("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n"));
-  const answer = new Uint8Array(64);
-  await foreign.read(answer);
-  assert.match(new TextDecoder().decode(answer), /^HTTP\/1\.1 421 /);
+  for (const host of ["evil.example", "a b", "[", ""]) {
+    using foreign = await Deno.connect({ hostname: "127.0.0.1", port: Number(port) });
+    await foreign.write(new TextEncoder().encode(`GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`));
+    const answer = new Uint8Array(64);
+    await foreign.read(answer);
+    assert.match(new TextDecoder().decode(answer), /^HTTP\/1\.1 421 /, host);
+  }
   // An open page does not keep it from ending.
   const live = await fetch(`${origin}/live?page=/`);
   const reader = live.body!.getReader();

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, deadLetters, type HarkError, notify } from "../../mod.ts";
 import { acts } from "../../src/operate/acts.ts";
-import { dashboard, type Visitor } from "../../src/dashboard/mod.ts";
+import { dashboard, type ShownNotification, type Visitor } from "../../src/dashboard/mod.ts";
 import { test } from "../harness/mod.ts";
 import { role } from "../schema/_support/role.ts";
 import { visits } from "./_support/visit.ts";
@@ -175,6 +175,33 @@ test("payloads are hidden until asked for, and redact decides what is shown then
   }
   assert.match((await hiding.get(`/anew?consumer=c&id=${id}`)).text, /may not be shown/);
   await sql("select 1");
+});
+
+test("with a redact, a visitor that only looks cannot search for what it hides", async ({ url, use, sql }) => {
+  const db = use(await connect(url));
+  await sql("select hark.register('c', array['c'])");
+  const id = await notify(db, "c", { iban: "CH93" }, { key: "lovelace" });
+  const redact = (one: ShownNotification) => ({ ...one, key: "hidden", payload: "hidden" });
+  const as = (role: "read" | "operate", options = {}) =>
+    visits(db, { authorize: () => ({ name: "ada", role }), ...options });
+  const reader = as("read", { redact });
+  const searches = ["/log?search=CH93", '/log?contains={"iban":"CH93"}', "/log?key=lovelace"];
+  for (const path of [...searches, "/dead?consumer=c&key=lovelace"]) {
+    const { status, text } = await reader.get(path);
+    assert.equal(status, 403, path);
+    assert.match(text, /you may not search by (search|contains|key)/);
+    assert.ok(!text.includes(`id=${id}`), path);
+  }
+  for (const path of ["/log?channel=c", `/notification?id=${id}`, "/dead?consumer=c"]) {
+    const { status, text } = await reader.get(path);
+    assert.equal(status, 200, path);
+    assert.doesNotMatch(text, /[?;]key=|name="(key|search|contains)"/, path);
+  }
+  for (const visitor of [as("read"), as("operate", { redact })]) {
+    for (const path of searches) {
+      assert.match((await visitor.get(path)).text, RegExp(`notification\\?id=${id}"`), path);
+    }
+  }
 });
 
 test("names, keys, payloads and errors that look like HTML are text", async ({ url, use, sql }) => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, type Database } from "../../mod.ts";
 import { dashboard, type DashboardOptions, type Visitor } from "../../src/dashboard/mod.ts";
-import { test, until, within } from "../harness/mod.ts";
+import { cutProxy, test, until, within } from "../harness/mod.ts";
 import { Chromium, chromiumPath } from "./_support/chromium.ts";
 import { Page } from "./_support/page.ts";
 import { serve } from "./_support/serve.ts";
@@ -66,6 +66,32 @@ test("a visitor without rights any more sees an open page for its lifetime at mo
   assert.equal(again.status, 403);
   await again.body?.cancel();
   await within(server.shutdown());
+});
+
+test("an open page says soon that the database is silent, and is live again once it is back", async ({ url, use }) => {
+  const { port, hostname } = new URL(url);
+  const line = use(cutProxy(Number(port || 5432), hostname));
+  const db = use(await connect(line.through(url)));
+  const handler = dashboard(db, { authorize: () => ada, statementTimeout: 2000, interval: 500 });
+  const response = await handler(new Request("http://hark.test/live?page=/consumers"));
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  /** Reads on until an event has the words. */
+  const told = async (words: string, deadline: number) => {
+    let text = "";
+    const read = async () => {
+      while (!text.includes(words)) text += (await reader.read()).value ?? "";
+    };
+    await within(read(), { deadline, what: `the page to be told ${words}` });
+  };
+  await told("event: look", 30_000);
+  line.silence();
+  await told("has not answered for 3 s", 20_000);
+  line.refuse();
+  // Why the look failed.
+  await told("event: trouble", 20_000);
+  line.resume();
+  await told("event: look", 10_000);
+  await reader.cancel();
 });
 
 test("an open page is live again when the visitor is let in again", {

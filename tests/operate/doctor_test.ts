@@ -17,6 +17,7 @@ import {
 } from "../../mod.ts";
 import { output, ran } from "../cli/_support/hark.ts";
 import { ownServer, test, type TestContext, until } from "../harness/mod.ts";
+import { visits } from "../dashboard/_support/visit.ts";
 import { role } from "../schema/_support/role.ts";
 
 /** What it finds, without the state of the server that tests share: its settings, its sessions. */
@@ -505,4 +506,19 @@ test("where LISTEN is turned off, the doctor says that it was not tried, and tel
     problem: "whether LISTEN works was not tried",
     remedy: "Give what connect() returns. With listen=off in the URL, workers only poll.",
   }]);
+});
+
+test("with no connection free to try LISTEN, the doctor tells so, and the dashboard shows its pages", async (context) => {
+  const { url, name } = await role(context);
+  await context.sql("select hark.grant_operate($1)", [name]);
+  await context.sql(`alter role ${name} connection limit 2`);
+  const db = context.use(await connect(url));
+  const told = await doctor(db);
+  const { level, problem } = told.find(({ code }) => code === "pooler")!;
+  assert.equal(level, "warning");
+  assert.match(problem, /LISTEN could not be tried: .*too many connections/);
+  const { get } = visits(db, { authorize: () => ({ name: "ada", role: "operate" }) });
+  const { status, text } = await get("/");
+  assert.equal(status, 200);
+  assert.match(text, /LISTEN could not be tried/);
 });

@@ -11,7 +11,7 @@ import { hidden, textField } from "../fields.ts";
 import { htm, type Html, type Part } from "../html.ts";
 import { toConsumer, toNotification } from "../links.ts";
 import { count, empty, link, name, section, table, value, when } from "../parts.ts";
-import { redacted } from "../payload.ts";
+import { checkSearch, maySearch, redacted } from "../payload.ts";
 import { act, button, type Screen, type View } from "../view.ts";
 
 const limit = 50;
@@ -24,6 +24,7 @@ export const dead: Screen = {
   under: "/dead",
   async regions(view) {
     const consumer = view.query.get("consumer") || undefined;
+    checkSearch(view);
     const filter = filterOf(view.query);
     const after = Number(view.query.get("after")) || undefined;
     const [groups, letters] = await view.reading(async (tx) =>
@@ -115,9 +116,11 @@ function letterForm(
     ? ""
     : htm`<div class="acts">${sure(view, consumer, filter)}</div>`;
   const find = htm`<form class="filters" action="${view.to("/dead")}">${hidden({ consumer })}${
-    ([["error", "Error has the text"], ["channel", "Channel"], ["key", "Key"]] as const).map((
-      [field, words],
-    ) => textField(words, field, view.query.get(field) ?? ""))
+    [
+      ["error", "Error has the text"] as const,
+      ["channel", "Channel"] as const,
+      ...maySearch(view) ? [["key", "Key"] as const] : [],
+    ].map(([field, words]) => textField(words, field, view.query.get(field) ?? ""))
   }${button("Find")}</form>`;
   const list = letters.length === 0
     ? empty("No dead letter matches.")

@@ -19,7 +19,7 @@ import { textField } from "../fields.ts";
 import { htm, type Html } from "../html.ts";
 import { toNotification } from "../links.ts";
 import { bytes, command, empty, link, numberText, section, table, value, when } from "../parts.ts";
-import { redacted, short, showsPayload } from "../payload.ts";
+import { checkSearch, maySearch, redacted, searched, short, showsPayload } from "../payload.ts";
 import { button, type Screen, type View } from "../view.ts";
 import { shellWord } from "../../visible.ts";
 
@@ -32,6 +32,7 @@ export const log: Screen = {
   title: () => "Log",
   under: "/log",
   async regions(view) {
+    checkSearch(view);
     const filter = filterOf(view.query);
     const before = Number(view.query.get("before")) || undefined;
     const page = await view.reading((tx) =>
@@ -89,9 +90,9 @@ const fields: readonly (readonly [name: string, words: string, hint: string])[] 
 
 function form(view: View): Html {
   return htm`<form class="filters" action="${view.to("/log")}">${
-    fields.map(([name, words, hint]) =>
-      textField(words, name, view.query.get(name) ?? "", htm` placeholder="${hint}"`)
-    )
+    fields.filter(([name]) => maySearch(view) || !searched.includes(name)).map((
+      [name, words, hint],
+    ) => textField(words, name, view.query.get(name) ?? "", htm` placeholder="${hint}"`))
   }<label class="tick"><input type="checkbox" name="show" value="payload"${
     showsPayload(view) ? htm` checked` : ""
   }>Show payloads</label>${button("Find", "primary")}${
@@ -126,8 +127,8 @@ function list(view: View, page: NotificationsPage): Html {
               { ...query, before: undefined, channel: one.channel },
               htm`<bdi>${one.channel}</bdi>`,
             ),
-            key === null
-              ? value(null)
+            key === null || !maySearch(view)
+              ? value(key)
               : link(view.to("/log"), { ...query, before: undefined, key }, value(key)),
             bytes(one.bytes),
             ...shown ? [shownPayload(one, payload)] : [],

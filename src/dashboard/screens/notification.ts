@@ -28,7 +28,7 @@ import {
   value,
   when,
 } from "../parts.ts";
-import { contents, redacted, showsPayload } from "../payload.ts";
+import { contents, maySearch, redacted, showsPayload } from "../payload.ts";
 import type { Screen, View } from "../view.ts";
 import { ofVerdict, reasonList } from "../why.ts";
 
@@ -97,6 +97,8 @@ function head(
         "Key",
         key === null
           ? "none"
+          : !maySearch(view)
+          ? value(key)
           : link(view.to("/log"), { channel: found.channel ?? undefined, key }, value(key)),
       ],
       ["Published", when(found.createdAt, "not known")],

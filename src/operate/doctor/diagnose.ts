@@ -76,6 +76,10 @@ function ofSchema(
         "LISTEN receives nothing on this connection: probably a transaction pooler is in between",
         "Connect workers directly to the server, or through a pooler in session mode. Until then they only poll.",
       )),
+    ...when(typeof listens === "object", () => {
+      const [problem, remedy] = told(listens as HarkError);
+      return find("warning", "pooler", `LISTEN could not be tried: ${problem}`, remedy);
+    }),
     ...when(
       listens === undefined,
       () =>

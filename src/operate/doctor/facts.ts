@@ -62,8 +62,8 @@ export interface Facts {
   readonly slots: readonly Slot[];
   /** The replica that is read from; undefined if there is none. */
   readonly replica: ReplicaFacts | undefined;
-  /** Whether NOTIFY reaches a session that listens; undefined if that was not tried. */
-  readonly listens: boolean | undefined;
+  /** Whether NOTIFY reaches a session that listens, as {@linkcode listens} says it. */
+  readonly listens: boolean | HarkError | undefined;
   /** Why the schema cannot be used; undefined if it can. */
   readonly schema: HarkError | undefined;
   /** Whether the schema's functions are those of this program; true if they could not be compared. */
@@ -86,13 +86,9 @@ export interface Facts {
 }
 
 /** What a caller knows already. */
-export interface Known {
+export interface Known extends Pick<Facts, "maxCount" | "listens"> {
   /** The status. */
   readonly status: Status;
-  /** How far it counts. */
-  readonly maxCount: number;
-  /** Whether NOTIFY reaches a session that listens. */
-  readonly listens: boolean | undefined;
 }
 
 /** How far the doctor counts. */
@@ -222,9 +218,10 @@ async function slots(db: Queryable): Promise<Slot[]> {
 
 /**
  * Whether a NOTIFY reaches a session that listens. A transaction pooler accepts LISTEN and forwards
- * nothing. Undefined if LISTEN is turned off, and if `db` opens no sessions.
+ * nothing. Undefined if LISTEN is turned off, and if `db` opens no sessions. An error if one could
+ * not be opened, as then the rest is to be looked at all the more.
  */
-export async function listens(db: Queryable): Promise<boolean | undefined> {
+export async function listens(db: Queryable): Promise<boolean | HarkError | undefined> {
   const connections = connectionsOf(db);
   if (!connections?.letsListen) return undefined;
   const sessions: Session[] = [];
@@ -245,6 +242,8 @@ export async function listens(db: Queryable): Promise<boolean | undefined> {
     clearTimeout(timer);
     await listener.query("unlisten hark_selftest");
     return arrived;
+  } catch (error) {
+    return translate(error);
   } finally {
     await Promise.all(sessions.map((one) => one.close()));
   }
