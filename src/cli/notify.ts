@@ -67,8 +67,8 @@ export const notify = databaseCommand({
   description:
     "Publishes a notification and prints its channel and id. A notification for later has no id " +
     'yet: the command prints "delayed" and the number that it waits under. Lines of standard input ' +
-    "are published up to 1,000 at a time, each such batch as a whole or not at all, and also if " +
-    "the reader of what is printed ends before.",
+    "are published up to 1,000 at a time. Each such batch is published as a whole or not at all. All " +
+    "lines are published, even if the reader of the output ends before.",
   examples: [
     [`hark notify orders '{"id":42}'`, "one notification"],
     [`hark notify orders '{"id":42}' --key order-42 --header by=me`, "with a key and a header"],

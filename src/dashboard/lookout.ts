@@ -88,7 +88,7 @@ export class Lookout {
   #silent(): HarkError {
     return new HarkError(
       "TIMEOUT",
-      `the database has not answered for ${durationText(this.#patience)}`,
+      `looking at the database takes longer than ${durationText(this.#patience)}`,
     );
   }
 
@@ -111,11 +111,11 @@ export class Lookout {
         );
         clearTimeout(late);
         this.#tell(told);
-        // A slow look is repeated less often, so that looking takes a fifth of the time at most. A failed
-        // one says nothing of the next: pages must not stay dark once the database is back.
+        // A slow look is repeated less often, so that looking takes a fifth of the time at most. After a failed
+        // one the rest is short: pages must not stay dark once the database is back.
         const took = performance.now() - begun;
         const rest = "trouble" in told
-          ? Math.min(this.#interval, mostRest)
+          ? Math.min(Math.max(this.#interval - took, 4 * took), mostRest)
           : Math.max(this.#interval - took, 4 * took);
         await pause(rest, running.signal);
       }

@@ -16,6 +16,7 @@ import { getLogger } from "../log/logger.ts";
 import { pause } from "../relay/delivery.ts";
 import { Troubles } from "../relay/troubles.ts";
 import { requireSchema } from "../schema/migrate.ts";
+import { shellWord } from "../visible.ts";
 import { checkedInbox } from "./check_options.ts";
 import { firstError, passes } from "./failures.ts";
 import { Feed } from "./feed.ts";
@@ -238,6 +239,7 @@ export class Inbox {
   }
 
   #tellDead({ message, reason }: Bad): void {
+    const word = shellWord(this.id);
     logger.error(
       "{inbox}: message {sequence} on {subject} became a dead letter: {reason}. {remedy}",
       {
@@ -245,7 +247,9 @@ export class Inbox {
         sequence: message.sequence,
         subject: message.subject,
         reason,
-        remedy: "After the repair: redrive(), or hark inbox --redrive.",
+        remedy:
+          `After the repair: redrive(), or hark inbox ${word} --redrive. To give it up, see its number: ` +
+          `hark inbox ${word} --dead.`,
       },
     );
     this.#call("onDeadLetter", () => this.#options.onDeadLetter?.(message, reason));

@@ -92,6 +92,9 @@ export interface InboxOptions extends NatsOptions {
   readonly maxAttempts?: number;
   /** Called after a transaction has committed, with what it took. An error is logged. */
   onTaken?(taken: Taken): unknown;
-  /** Called when a message became a dead letter. An error that it throws is logged. */
+  /**
+   * Called when a message became a dead letter. An error that it throws is logged. The number that
+   * `discardMessage` takes is not `message.sequence`: see `deadMessages`.
+   */
   onDeadLetter?(message: InboxMessage, reason: string): unknown;
 }

@@ -149,6 +149,9 @@ class Strict {
   }
 
   #textOfObject(value: object): string {
+    if ((JSON as { isRawJSON?(value: unknown): boolean }).isRawJSON?.(value)) {
+      return JSON.stringify(value);
+    }
     if (this.#around.includes(value)) {
       this.#refuse(
         "is a cycle, which is not JSON: it holds itself",

@@ -85,7 +85,7 @@ test("an open page says soon that the database is silent, and is live again once
   };
   await told("event: look", 30_000);
   line.silence();
-  await told("has not answered for 3 s", 20_000);
+  await told("takes longer than 3 s", 20_000);
   line.refuse();
   // Why the look failed.
   await told("event: trouble", 20_000);

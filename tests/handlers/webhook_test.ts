@@ -237,6 +237,16 @@ test("a body and a URL that are looked up first are sent as they come", async (c
   assert.deepEqual(received, [["/c", { name: "Ada", data: { id: 42 } }]]);
 });
 
+test("an exact number beside an object of a class is sent with all its digits", async (context) => {
+  const server = partner(context, () => new Response());
+  await publish(context, 1);
+  const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+  const body = () => ({ exact: rawJSON("9007199254740993"), at: new URL("http://a/") });
+  const { count } = await drained(context, { handle: post({ url: server.origin, body }) });
+  assert.equal(count, 1);
+  assert.equal(server.received[0]!.body, '{"exact":9007199254740993,"at":"http://a/"}');
+});
+
 test("a body that JSON would change, or that never comes, is not posted, and the error says why", async (context) => {
   const server = partner(context, () => new Response());
   const bodies = [
