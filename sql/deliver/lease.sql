@@ -47,7 +47,7 @@ declare
   -- First: with a number of its own, the transaction could not tell.
   newest constant text := hark.content_of(hark.new_mark(false, true));
 begin
-  select p.lease_until into lease_before from hark.processes p where p.id = $1;
+  select p.lease_until into lease_before from hark.leases p where p.id = $1;
   if $4 or lease_before is null then
     insert into hark.processes (id, session, name, lease_until)
     values ($1, $2, hark.process_name($5), clock_timestamp() + make_interval(secs => $3 / 1000.0))

@@ -50,7 +50,10 @@ begin
       set cron = excluded.cron, timezone = excluded.timezone, channel = excluded.channel,
         payload = excluded.payload, key = excluded.key, headers = excluded.headers, missed = excluded.missed,
         problem = null, next_at = case
-          when s.cron = excluded.cron and s.timezone = excluded.timezone then least(s.next_at, excluded.next_at)
+          when s.cron = excluded.cron and s.timezone = excluded.timezone
+            -- The given time may have been published since it was computed.
+            then case when excluded.next_at > clock_timestamp() then least(s.next_at, excluded.next_at)
+              else coalesce(s.next_at, excluded.next_at) end
           else excluded.next_at end
       -- Another session may have stored it since the rights were looked at. Then they are looked at again.
       where hark.has_rights_of(hark.owner_of(s.owner, s.owner_role))

@@ -34,6 +34,12 @@ test("a schedule that a clock ahead put off is due again once its program stores
   const next = await store();
   await sql("update hark.schedules set next_at = next_at + interval '1 year'");
   assert((await store())!.getTime() - next!.getTime() <= 3_600_000, "not a year later");
+  // One that is published since the program computed when it is due is not due again.
+  await sql("update hark.schedules set next_at = '2100-01-01'");
+  const [{ due }] = await sql(
+    "select hark.schedule('tick', '* * * * *', 'UTC', now() - interval '1 s', 'c') = '2100-01-01' as due",
+  );
+  assert.equal(due, true);
 });
 
 test("a drain that died before the clock went back holds its partitions up for its lease at most", async ({ url, use, sql }) => {

@@ -183,7 +183,8 @@ export class Acknowledger {
 
 function outcomesText(outcomes: readonly Outcome[]): string {
   const now = performance.now();
-  const most = Math.min(mostOfError, Math.max(100, Math.floor(mostText / outcomes.length)));
+  const failed = outcomes.filter((one) => one.kind !== "end" && one.error !== null).length;
+  const most = Math.min(mostOfError, Math.max(100, Math.floor(mostText / Math.max(1, failed))));
   return JSON.stringify(outcomes.map((outcome) => {
     const { id, partition, key, attempts, wait } = outcome.entry;
     const stored = wait?.certain === true;
@@ -201,7 +202,7 @@ function outcomesText(outcomes: readonly Outcome[]): string {
           stored,
         };
       case "end":
-        return { kind: "end", id, partition, stored: wait !== undefined };
+        return { kind: "end", id, partition, stored: wait !== undefined && !wait.discarded };
       case "dead":
         return {
           kind: "dead",
