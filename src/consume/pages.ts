@@ -120,7 +120,7 @@ export async function* pages(
     const limits = { rows, bytes, scanned: Math.max(20_000, rows) };
     const marks = replica ?? (options.stored ? "stored" : "private");
     const reader = new EphemeralReader(names, limits, undefined, marks);
-    const resumed = await begun(reader, link, options, over);
+    const resumed = await begun(reader, link, options, over, replica !== undefined);
     if (over.aborted) return;
     if (resumed?.gap !== undefined) onGap(resumed.gap);
     options.onStart?.(resumed);
@@ -204,14 +204,18 @@ async function begun(
   link: Link,
   { start, follow }: PagesOptions,
   over: AbortSignal,
+  onReplica: boolean,
 ): Promise<SubscriptionResume | undefined> {
   for (let attempt = 1; !over.aborted; attempt++) {
     try {
-      return await reader.start(link.session, start, start[0] === "now" || !follow);
+      return await reader.start(link.alive(), start, start[0] === "now" || !follow);
     } catch (error) {
       const reason = translate(error);
-      if (reason.code !== "REPLICA_BEHIND" || start[0] !== "position") throw reason;
-      if (attempt === 1) {
+      // A replica cancels what keeps it from replaying.
+      const isCancelled = onReplica && reason.sqlState === "40001";
+      const isBehind = reason.code === "REPLICA_BEHIND" && start[0] === "position";
+      if (!isCancelled && !isBehind) throw reason;
+      if (attempt === 1 && isBehind) {
         logger.warn("Reading begins when the replica is there: {reason}", {
           reason: messageOf(reason),
         });
