@@ -83,7 +83,7 @@ as $$
   )
 $$;
 
--- Refuses what a role may not change, as another one stored it. `what` that one did, and `how` to change it.
+-- Refuses to change what another role has stored. `what` says what that role did, and `how` begins the hint.
 create or replace function hark.require_rights_of(owner text, owner_role oid, what text, how text) returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$

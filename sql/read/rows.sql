@@ -1,7 +1,7 @@
 -- What a reader is given of a row: its partition, whether it passes a filter, and its contents as text.
 
 -- The partition that a notification belongs to. One key always maps to one partition; null keys
--- have no order. Not a digest: a FIPS server has no md5(), and sha256() takes 3 microseconds more for each row
+-- have no order. Not a digest: a FIPS server has no md5(), and sha256() takes several times as long, for each row
 -- that a reader passes.
 create or replace function hark.partition_of(key text, id bigint, partitions integer) returns integer
 language sql immutable

@@ -215,7 +215,7 @@ async function begun(
       const isCancelled = onReplica && reason.sqlState === "40001";
       const isBehind = reason.code === "REPLICA_BEHIND" && start[0] === "position";
       if (!isCancelled && !isBehind) throw reason;
-      if (attempt === 1 && isBehind) {
+      if (attempt === 1) {
         logger.warn("Reading begins when the replica is there: {reason}", {
           reason: messageOf(reason),
         });

@@ -434,7 +434,7 @@ export class Simulated {
     this.state.entries.setAside();
   }
 
-  /** A position has not moved for a while: what was handled ahead of it is to be stored. */
+  /** The worker finds that a position has not moved for a while, and stores what was handled ahead of it. */
   tellLate(): void {
     if (!this.kind.transactional) this.state.tellLate();
   }
