@@ -107,12 +107,15 @@ test("a worker that loses its LISTEN session only keeps its consumer, mid-page a
       join hark.partitions p on p.owner = w.owner where l.locktype = 'advisory'`,
   );
   const [{ session }] = await context.sql(ownSession);
+  const cut = performance.now();
   await context.sql("select pg_terminate_backend($1, 5000)", [pid]);
   await until(async () => (await context.sql(ownSession))[0].session !== session);
+  const took = performance.now() - cut;
   await listeningAgain(context, [pid]);
   gate.open();
   await a.atLeast(10);
-  assert.equal(signal.aborted, false);
+  // A handler is told after a second without a heartbeat. A slow machine may need that long for one.
+  if (took < 900) assert.equal(signal.aborted, false);
   assert.deepEqual(a.payloads, numbers(1, 10));
   await until(async () => (await context.sql(ownSession))[0].session !== null);
   assert.deepEqual(b.payloads, []);

@@ -94,6 +94,7 @@ export class Assignment {
     const sent = performance.now();
     this.#hurried = false;
     const heartbeat = await this.#membership.heartbeat(session);
+    const took = performance.now() - sent;
     this.last = heartbeat;
     this.#state.partitionCount = heartbeat.partitions;
     const alone = heartbeat.outcome === "serve" && heartbeat.workers === 1 &&
@@ -136,7 +137,7 @@ export class Assignment {
     if (await this.#yieldToNewer(session, heartbeat)) return this.hurry();
     if (heartbeat.releasing) this.#giveBack(0);
     else if (this.#serving > heartbeat.share) this.#giveBack(heartbeat.share);
-    else if (wanting) await this.#claimMore(session, heartbeat);
+    else if (wanting) await this.#claimMore(session, heartbeat, took);
     if (heartbeat.replays) await this.#moveReplays(session);
     if (wanting && this.#serving === 0) await this.#leaseWait?.tell(session);
     else this.#leaseWait?.over();
@@ -186,16 +187,20 @@ export class Assignment {
     for (const held of surplus) this.#state.halt(held, "release");
   }
 
-  async #claimMore(session: Queryable, { share, free, gone }: Heartbeat): Promise<void> {
-    const left = this.#gone.note(gone);
+  async #claimMore(
+    session: Queryable,
+    { share, free, gone }: Heartbeat,
+    took: number,
+  ): Promise<void> {
+    const left = this.#gone.note(gone, took, performance.now());
     const room = () => share - this.#serving;
     if (room() > 0 && free.length > 0) {
       await this.claim(session, spread(free, this.#state.options.random).slice(0, room()), false);
     }
     if (room() > 0 && left.length > 0) {
       await this.claim(session, left.slice(0, room()), true);
-    } else if (gone.length > 0) {
-      this.due = Math.min(this.due, performance.now() + 250);
+    } else {
+      this.due = Math.min(this.due, this.#gone.due);
     }
   }
 
