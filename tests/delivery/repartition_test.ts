@@ -16,6 +16,7 @@ class Held {
     this.running = new Running(db, {
       partitions,
       ...options.maxWaiting === undefined ? { onFailure: "block" } : options,
+      maxAttempts: 1_000_000, // or the worker gives them up within a second
       retry: { initial: 50, maximum: 50 },
       handle: ({ id }) => {
         if (this.broken && id % partitions === 1) throw new Error("out of paper");

@@ -29,7 +29,12 @@ for (const transactional of [false, true]) {
     await publish(context, "a1", "b1", "b2", "c1");
     // It is at a1 when it is killed; b1 has failed, b2 waits behind it, c1 is handled.
     await using first = startWorker(context.url, "first", {
-      options: { concurrency: 4, transactional, retry: { initial: 400, maximum: 400 } },
+      options: {
+        concurrency: 4,
+        transactional,
+        retry: { initial: 400, maximum: 400 },
+        maxAttempts: 1_000_000, // b1 fails until the worker is killed, however late that is
+      },
       trap: { payload: "a1", do: "hang" },
       fails: ["b1"],
       say: true,
