@@ -6,7 +6,8 @@ import { connect, deadLetters, type Queryable } from "../../mod.ts";
 import { publish, Running } from "../faults/_support/running.ts";
 import { patient, test, type TestContext, until } from "../harness/mod.ts";
 
-const lease = patient(250);
+/** The server ends a transaction in which a worker says nothing for so long. */
+const lease = patient(1000);
 
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -25,7 +26,7 @@ test("a transactional handler may be busy elsewhere for longer than a lease", as
       handle: async ({ id }, { tx }) => {
         calls++;
         await tx.query("insert into results values ($1)", [id]);
-        await wait(3 * lease);
+        await wait(1.5 * lease);
       },
     }),
   );

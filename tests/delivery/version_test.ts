@@ -73,7 +73,7 @@ test("a drain of a lower version is refused also if no worker is there, and chan
 
 test("a worker that stands by serves the consumer again when no other worker does", async (context) => {
   const db = context.use(await connect(context.url));
-  const old = context.use(new Running(db, { channels: "a", lease: patient(400) }));
+  const old = context.use(new Running(db, { channels: "a", lease: patient(1000) }));
   await until(async () => (await context.sql("select from hark.workers")).length === 1);
   // Taken for dead, as one is that a suspended machine keeps from its heartbeats.
   await until(async () => {
@@ -86,7 +86,7 @@ test("a worker that stands by serves the consumer again when no other worker doe
       },
     );
   });
-  const fresh = new Running(db, { channels: ["a", "b"], lease: patient(400) });
+  const fresh = new Running(db, { channels: ["a", "b"], lease: patient(1000) });
   await publish(context, 1, 1, "b");
   await fresh.atLeast(1);
   await fresh.stop();
