@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { connect, pause, resume } from "../../mod.ts";
 import { NEVER_POLL, publish, Reading, Running } from "../faults/_support/running.ts";
-import { ownServer, spawnDeno, test, until, withDatabaseName } from "../harness/mod.ts";
+import { ownServer, patient, spawnDeno, test, until, withDatabaseName } from "../harness/mod.ts";
 import { type Lab, replaceIn, type Staging, stagings } from "../windows/_support/staging.ts";
 import { asleep, Ears, RARELY } from "./_support/sleeping.ts";
 
@@ -189,14 +189,15 @@ const renewed: Staging = {
       to: "where pg_advisory_xact_lock_shared(77) is not null and s.channel",
     });
     const ears = await Ears.open(await lab.client());
-    await lab.sql("select hark.sleep($1, array['c'], null, 4000)", [me]);
+    const valid = patient(2500); // the publisher has to begin within that time
+    await lab.sql("select hark.sleep($1, array['c'], null, $2)", [me, valid]);
     await lab.held(lab.gate, () => lab.sql("select hark.notify('c')"), async () => {
       const [{ covered }] = await lab.sql(
         "select hark.sleep($1, array['c'], null, 60000) as covered",
         [me],
       );
       assert(covered);
-      await lab.sql("select pg_sleep(4.1)"); // what it saw expires
+      await lab.sql("select pg_sleep($1)", [valid / 1000 + 0.1]); // what it saw expires
     });
     assert.deepEqual(await ears.soFar(), ["c"]);
   },
