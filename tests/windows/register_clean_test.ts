@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { test, until } from "../harness/mod.ts";
+import { test, waitsFor } from "../harness/mod.ts";
 
 test("cleaning removes nothing that belongs to a consumer being registered at the same time", async (context) => {
   const { sql, client } = context;
@@ -9,9 +9,7 @@ test("cleaning removes nothing that belongs to a consumer being registered at th
   await registering.query("select hark.register('late', array['c'], 'now')");
   await sql("select hark.notify('c', '1')");
   const cleaned = cleaning.query("select removed from hark.clean(now() + interval '1 hour')");
-  await until(async () =>
-    (await sql("select count(*)::integer as n from pg_locks where not granted"))[0].n > 0
-  );
+  await waitsFor(registering, "hark.clean(");
   await registering.query("commit");
   assert.equal(Number((await cleaned).rows[0].removed), 0);
   assert.equal((await sql("select unread::integer from hark.status()"))[0].unread, 1);
