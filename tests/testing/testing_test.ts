@@ -26,13 +26,20 @@ import {
   type TestDatabaseOptions,
 } from "../../src/testing/mod.ts";
 import { control, serverUrl } from "../harness/control.ts";
-import { deferred, scratch, spawn, until } from "../harness/mod.ts";
+import { deferred, patient, scratch, spawn, until } from "../harness/mod.ts";
+
+/**
+ * The server. To make a database there, and to drop it, waits for the disk and for all sessions of the server.
+ * On a busy machine that may take longer than a query usually may.
+ */
+const server = new URL(serverUrl());
+server.searchParams.set("query_timeout", String(patient(30_000)));
 
 /** Declares a test for each place where a database of a test can be. */
 function both(name: string, body: (db: TestDatabase) => Promise<void>): void {
   const places: [string, TestDatabaseOptions][] = [
     ["inside the process", { url: false, PGlite }],
-    ["on a server", { url: serverUrl() }],
+    ["on a server", { url: server.href }],
   ];
   for (const [place, options] of places) {
     Deno.test(`${name}, ${place}`, async () => {
@@ -66,6 +73,7 @@ both("publishAndDrain says what was handled, what failed and what was given up",
       channels: "orders",
       from: "now",
       maxAttempts: 2,
+      retry: { initial: "5m" }, // not due within the call, however long that takes
       handle({ payload, key }) {
         seen.push([payload, key]);
         if (payload.total === undefined) throw new Error("no total");
@@ -104,9 +112,9 @@ both(
     const hour = (new Date().getUTCHours() + 12) % 24; // not within the first hours
     await schedule(db, "s", `0 ${hour} * * *`, { channel: "c", payload: "daily", missed: "skip" });
     assert.equal(await consumer.drain(), 1);
-    await db.advance("59m");
+    await db.advance("30m"); // the test itself takes time, too
     assert.equal(await consumer.drain(), 0);
-    await db.advance("1m");
+    await db.advance("30m");
     assert.equal(await consumer.drain(), 1);
     await notify(db, "c", "once more", { dedupe: { key: "k", within: "1h" } });
     assert.equal(await consumer.drain(), 1);
@@ -306,7 +314,7 @@ Deno.test("what cannot be a test's database is refused, with a remedy", async ()
 });
 
 Deno.test("a database on a server is dropped at the end", async () => {
-  const db = await testDatabase({ url: serverUrl() });
+  const db = await testDatabase({ url: server.href });
   const name = new URL(db.url!).pathname.slice(1);
   const there = async () =>
     (await control.sql("select 1 from pg_database where datname = $1", [name])).length;
@@ -316,10 +324,10 @@ Deno.test("a database on a server is dropped at the end", async () => {
 });
 
 Deno.test("a database on a server takes the URL that connect takes, with the host as a parameter", async () => {
-  const { username, password, host, pathname } = new URL(serverUrl());
+  const { username, password, host, pathname, searchParams } = server;
   const [name, port = "5432"] = host.split(":");
   await using db = await testDatabase({
-    url: `postgres://${username}:${password}@${pathname}?host=${name}&port=${port}`,
+    url: `postgres://${username}:${password}@${pathname}?host=${name}&port=${port}&${searchParams}`,
   });
   await notify(db, "c", 1);
   await using same = await connect(db.url);
@@ -394,7 +402,7 @@ Deno.test("one file of a user passes without a server, and on the server of DATA
   };
   await run("", "--allow-read", "--ignore-env");
   await run(
-    serverUrl(),
+    server.href,
     "--allow-read",
     "--allow-env=DATABASE_URL",
     "--ignore-env",
