@@ -10,7 +10,7 @@ import { WindowReader } from "../../src/consume/read/window_reader.ts";
 import type { Queryable } from "../../src/database/queryable.ts";
 import { Session } from "../../src/database/session.ts";
 import { connect, Consumer } from "../../mod.ts";
-import { test, type TestContext, until } from "../harness/mod.ts";
+import { patient, test, type TestContext, until } from "../harness/mod.ts";
 import { replaceIn } from "../windows/_support/staging.ts";
 
 const open = (url: string, queryTimeout = 10_000) =>
@@ -155,11 +155,12 @@ test("queries of a connection take turns, and time runs for each from its own", 
   const warnings: Error[] = [];
   const warned = (warning: Error) => warnings.push(warning);
   process.on("warning", warned);
-  const session = await open(url, 3000);
+  const session = await open(url, patient(2000));
   try {
     const order: number[] = [];
     await Promise.all([1, 2, 3].map(async (n) => {
-      await session.query("select pg_sleep(1.2)");
+      // Each takes less than it may, and all together take more.
+      await session.query("select pg_sleep($1)", [patient(800) / 1000]);
       order.push(n);
     }));
     assert.deepEqual(order, [1, 2, 3]);
@@ -167,7 +168,7 @@ test("queries of a connection take turns, and time runs for each from its own", 
     const next = session.query("select 2 as n");
     await assert.rejects(failing, /division by zero/);
     assert.equal((await next).rows[0].n, 2);
-    const late = session.query("select pg_sleep(60)");
+    const late = session.query("select pg_sleep(600)");
     const behind = session.query("select 3");
     await assert.rejects(late, { code: "TIMEOUT" });
     await assert.rejects(behind, { code: "TIMEOUT" });
@@ -175,7 +176,7 @@ test("queries of a connection take turns, and time runs for each from its own", 
   } finally {
     process.off("warning", warned);
     await sql(`select pg_terminate_backend(pid) from pg_stat_activity
-      where datname = current_database() and query = 'select pg_sleep(60)'`);
+      where datname = current_database() and query = 'select pg_sleep(600)'`);
     await session.close();
   }
 });
