@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { test, type TestContext, until } from "../harness/mod.ts";
+import { type Row, test, type TestContext, until } from "../harness/mod.ts";
 import { RegisteredReader } from "../windows/_support/reader.ts";
 
 /**
@@ -88,19 +88,28 @@ test("a consumer of a rare channel that is far behind is told as that old, thoug
 
 test("the pace names the last id of each minute, whatever the minutes before and after had", async ({ sql }) => {
   const counts = [3, 0, 4000, 1, 0, 900, 2];
-  let [minutes, expected] = [counts.length, 0];
+  let expected = 0;
   const ends: number[] = [];
   for (const count of counts) {
     await sql("select hark.notify('c') from generate_series(1, $1::integer)", [count]);
-    // As if published in the middle of a minute: the one that ended `minutes` minutes ago.
-    await sql(
-      `update hark.log set created_at = date_trunc('minute', clock_timestamp())
-        - make_interval(mins => $1::integer) + interval '30 seconds' where id > $2`,
-      [minutes--, expected],
-    );
     ends.push(expected += count);
   }
-  const pace = await sql("select drawn from hark.pace(10)");
+  const minute = async () =>
+    (await sql("select date_trunc('minute', clock_timestamp())::text as minute"))[0].minute;
+  let [begun, pace]: [string, Row[]] = ["", []];
+  // All of it within one minute of the clock. If the minute ends before the pace is known, it begins anew.
+  do {
+    begun = await minute();
+    for (const [n, end] of ends.entries()) {
+      // As if published in the middle of a minute: the one that ended so many minutes ago.
+      await sql(
+        `update hark.log set created_at = $1::timestamptz
+          - make_interval(mins => $2::integer) + interval '30 seconds' where id > $3 and id <= $4`,
+        [begun, counts.length - n, ends[n - 1] ?? 0, end],
+      );
+    }
+    pace = await sql("select drawn from hark.pace(10)");
+  } while (await minute() !== begun);
   // Before the first of them the log had nothing. The last row is now.
   assert.deepEqual(pace.map(({ drawn }) => Number(drawn)), [0, 0, 0, ...ends, expected]);
 });

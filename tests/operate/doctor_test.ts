@@ -352,7 +352,8 @@ const faults: readonly Planted[] = [
     // deno-lint-ignore require-await -- as the others
     plant: async (_context, db) => answering(db, (row) => row.now = Number(row.now) + 90_000),
     code: "clock",
-    problem: /clock is 1\.5 min ahead|clock is 90 s ahead/,
+    // 90 s, less what the answer took to come.
+    problem: /clock is [89]\d s ahead/,
     remedy: /NTP/,
   },
   {

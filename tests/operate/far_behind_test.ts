@@ -40,7 +40,7 @@ test('a rare channel\'s consumer that is far behind is no "ok": check, doctor an
 
   const { warnings } = await status(db, { warnAfter: "10m" });
   assert.deepEqual(warnings.map(({ consumer }) => consumer), ["billing"]);
-  assert.match(await output(["status"], { url }), /^billing +rare +0\+ +60(\.0)? min +0 +- /m);
+  assert.match(await output(["status"], { url }), /^billing +rare +0\+ +6\d min +0 +- /m);
 });
 
 test("a backlog is uncounted as soon as counting stopped within the limit, however many were found", async ({ url, use, sql }) => {
