@@ -1,15 +1,15 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, replay, seek, status } from "../../mod.ts";
 import { output } from "../cli/_support/hark.ts";
-import { test, type TestContext } from "../harness/mod.ts";
+import { patient, test, type TestContext } from "../harness/mod.ts";
 
 const few = ["mine"];
 const many = [...Array.from({ length: 5000 }, (_, n) => `channel ${n}`), "mine"];
 
-/** The best of three runs, in milliseconds. */
+/** The best of ten runs, in milliseconds: on a busy machine some of them wait for a processor. */
 async function best({ sql }: TestContext, text: string, values: unknown[]): Promise<number> {
   const times: number[] = [];
-  for (let n = 0; n < 3; n++) {
+  for (let n = 0; n < 10; n++) {
     const begun = performance.now();
     await sql(text, values);
     times.push(performance.now() - begun);
@@ -40,7 +40,10 @@ test("passing a notification of another channel costs the same for 5,000 channel
     const one = await best(context, text, ["few"]);
     const all = await best(context, text, ["many"]);
     // It was a hundred times as long.
-    assert(all < 10 * one + 20, `${what}: ${all} ms for 5,000 channels, ${one} ms for one`);
+    assert(
+      all < 10 * one + patient(20),
+      `${what}: ${all} ms for 5,000 channels, ${one} ms for one`,
+    );
     const [[a], [b]] = [await sql(text, ["few"]), await sql(text, ["many"])];
     assert.deepEqual(a, b);
   }
