@@ -126,7 +126,8 @@ test("a connection that is lost interrupts those that were using it, and all go 
     for (const one of consumers) await one.atLeast(round);
   }
   for (const one of consumers) assert.deepEqual(one.payloads, [1, 2, 3]);
-  assert(await sessions(context) <= 12);
+  // Those that were lost, and one that has proved LISTEN, may still be closing.
+  await until(async () => await sessions(context) <= 12, { what: "twelve connections at most" });
 });
 
 test("a consumer that is removed ends alone", async (context) => {

@@ -233,13 +233,10 @@ test("every function's body is valid, also those that nothing has called yet", a
 
 test("a worker that runs when a later version comes ends, and says that the schema is newer", async (context) => {
   const db = context.use(await connect(context.url));
-  const running = new Consumer(db, {
-    id: "c",
-    channels: "c",
-    lease: 2_000,
-    handle() {},
-  }).run();
+  const consumer = new Consumer(db, { id: "c", channels: "c", lease: 2_000, handle() {} });
+  const running = consumer.run();
   running.catch(() => {});
+  await consumer.ready;
   await notify(db, "c", 1);
   await context.sql(script(
     {
