@@ -92,7 +92,9 @@ test("a statement that publishes for long fails for no segment that is made duri
     inserted.catch(() => {}); // awaited below, unless the test fails before
     await until(async () =>
       (await context.sql(
-        "select from pg_locks where locktype = 'advisory' and objid = 1 and not granted",
+        // Only this database: tests of others on the same server may wait for such a lock, too.
+        `select from pg_locks where locktype = 'advisory' and objid = 1 and not granted
+          and database = (select oid from pg_database where datname = current_database())`,
       )).length > 0
     );
     for (let n = 0; n < 10; n++) {
