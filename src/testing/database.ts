@@ -113,7 +113,8 @@ async function onServer(given: string): Promise<TestDatabase> {
   const server = urlIn("url", given);
   const name = `hark_test_${crypto.randomUUID().replaceAll("-", "").slice(0, 16)}`;
   const onMain = async (sql: string) => {
-    await using main = await connect(server);
+    // These wait for the disk, and for each session of the server.
+    await using main = await connect(server, { queryTimeout: 120_000 });
     await main.query(sql);
   };
   await onMain(`create database ${name}`);

@@ -16,6 +16,9 @@ import { type Status, status } from "../status.ts";
 import { type ReplicaFacts, replicaFacts } from "./replica.ts";
 import { type Grantee, grantees } from "./rights.ts";
 
+/** How long a notification may take on its way, in milliseconds, before LISTEN counts as deaf. */
+const trial = 10_000;
+
 /** A session with a transaction that has been open for long, or a prepared transaction. */
 export interface OpenTransaction {
   /** How to find it: its process number, or its name. */
@@ -237,7 +240,7 @@ export async function listens(db: Queryable): Promise<boolean | HarkError | unde
     await listener.query("listen hark_selftest");
     await sender.query("select pg_notify('hark_selftest', $1::text)", [token]);
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<boolean>((resolve) => timer = setTimeout(() => resolve(false), 3000));
+    const late = new Promise<boolean>((resolve) => timer = setTimeout(resolve, trial, false));
     const arrived = await Promise.race([heard.promise.then(() => true), late]);
     clearTimeout(timer);
     await listener.query("unlisten hark_selftest");
