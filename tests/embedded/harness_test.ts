@@ -49,8 +49,12 @@ Deno.test("a test that leaves a connection open fails, and says which", async (t
 
 Deno.test("a test that does not end fails at its deadline", async (t) => {
   const never = Promise.withResolvers<void>();
-  const body = withDatabase(() => never.promise, { ...EMPTY, timeout: 50 });
-  const timer = setTimeout(never.resolve, patient(50) + 1000);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const body = withDatabase(() => {
+    // Not before: to make the database may take longer than this.
+    timer = setTimeout(never.resolve, patient(50) + 1000);
+    return never.promise;
+  }, { ...EMPTY, timeout: 50 });
   await assert.rejects(async () => await body(t), /waited \d+ ms for the test/);
   clearTimeout(timer);
 });
