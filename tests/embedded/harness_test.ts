@@ -174,7 +174,8 @@ Deno.test({
       await once(server.url, "create database other template template0");
       const [{ size }] = await once(server.url, "select pg_tablespace_size('memory') as size");
       assert.ok(Number(size) > 4 * 5e6, `${size} bytes of two databases and two templates`);
-      await once(server.url, `copy (select) to program 'mkdir ${abandoned}'`);
+      // The program reads what it is given: to write to one that has ended is an error.
+      await once(server.url, `copy (select) to program 'cat > /dev/null; mkdir ${abandoned}'`);
     }
     await using next = await startThrowaway();
     const left = await inMemory(next.url);
