@@ -102,9 +102,13 @@ test("a long handler whose worker's session is killed in the middle goes on, and
   const gate = new Gate(2);
   const running = context.use(new Running(db, { lease: patient(200), handle: gate.handle }));
   const { signal } = await gate.reached();
+  const cut = performance.now();
   const killed = await killBackends(context, readerBackends);
   await until(async () => (await readerBackends(context)).some((pid) => !killed.includes(pid)));
-  assert.equal(signal.aborted, false, "it goes on before any other worker could take over");
+  // A handler is told after a second without a connection. A slow machine may need that long for one.
+  if (performance.now() - cut < 900) {
+    assert.equal(signal.aborted, false, "it goes on before any other worker could take over");
+  }
   assert.deepEqual(running.payloads, [1, 2], "it runs still");
   gate.open();
   await running.atLeast(3);

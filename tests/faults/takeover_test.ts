@@ -92,7 +92,8 @@ test("the second worker takes over within seconds after the first loses its sess
 test("a worker that loses its LISTEN session only keeps its consumer, mid-page and mid-handler", async (context) => {
   const since = Date.now();
   const one = context.use(await connect(context.url));
-  const two = context.use(await connect(context.url));
+  const line = context.use(cutProxy(port(context.url)));
+  const two = context.use(await connect(line.through(context.url)));
   const gate = new Gate(3);
   await publish(context, 1, 10);
   const a = context.use(
@@ -101,6 +102,8 @@ test("a worker that loses its LISTEN session only keeps its consumer, mid-page a
   const { signal } = await gate.reached();
   const b = context.use(new Running(two, { lease: 60_000, pollInterval: NEVER_POLL }));
   await said("info", /standing by/, since);
+  // Where answers take long, the second worker gives the first one several seconds to come back.
+  line.delay(100);
   const [{ pid }] = await context.sql(
     `select l.pid from pg_locks l join hark.crew w
       on w.session = (l.classid::bigint << 32 | l.objid::bigint)
