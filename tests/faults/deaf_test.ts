@@ -33,7 +33,7 @@ test("where LISTEN hears nothing this is said loudly, and polling delivers", asy
   const line = context.use(new Line(port(context.url)));
   line.deaf = true;
   const db = context.use(
-    await connect(line.through(context.url), { heartbeatTimeout: patient(500) }),
+    await connect(line.through(context.url), { heartbeatTimeout: patient(800) }),
   );
   const running = context.use(new Running(db, { pollInterval: 50 }));
   const reading = context.use(new Reading(db, "c", { from: "beginning", pollInterval: 50 }));
@@ -51,7 +51,7 @@ test("where LISTEN hears nothing this is said loudly, and polling delivers", asy
 test("a line that becomes deaf is found out when LISTEN is made again", async (context) => {
   const line = context.use(new Line(port(context.url)));
   const db = context.use(
-    await connect(line.through(context.url), { heartbeat: 200, heartbeatTimeout: patient(500) }),
+    await connect(line.through(context.url), { heartbeat: 200, heartbeatTimeout: patient(800) }),
   );
   const running = context.use(new Running(db, { pollInterval: 200 }));
   await publish(context, 1, 1);

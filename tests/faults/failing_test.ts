@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { connect, Consumer, type Notification, notify } from "../../mod.ts";
-import { Inbox, test, until } from "../harness/mod.ts";
+import { Inbox, patient, test, until } from "../harness/mod.ts";
 import { said } from "./_support/logs.ts";
 import { NEVER_POLL, numbers, publish, Running } from "./_support/running.ts";
 
@@ -120,7 +120,8 @@ test("what was handled before a failure is stored, not repeated with it", async 
   const db = context.use(await connect(context.url));
   await publish(context, 1, 50);
   const first = new Running(db, {
-    retry: { initial: 1000, maximum: 1000 },
+    // The first worker has stopped before the next attempt is due.
+    retry: { initial: patient(1000), maximum: patient(1000) },
     onFailure: "block",
     acknowledgeCount: 1_000_000,
     acknowledgeInterval: 3_600_000,

@@ -13,7 +13,8 @@ test("a process that freezes for longer than its lease is replaced, and on wakin
   ignore: Deno.build.os === "windows",
 }, async (context) => {
   const since = Date.now();
-  const options = { lease: patient(500), acknowledgeInterval: 0 };
+  // So long that only the process that is stopped loses it, and not one that stands still for a moment.
+  const options = { lease: patient(1500), acknowledgeInterval: 0 };
   const config = JSON.stringify({ options });
   await using child = spawnDeno(["tests/faults/_support/worker.ts", context.url, config]);
   await publish(context, 1, 5);

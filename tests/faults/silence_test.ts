@@ -70,9 +70,10 @@ test("a black hole for new connections too: it goes on when that ends", async (c
   const line = context.use(cutProxy(port(context.url)));
   const quick = {
     heartbeat: 300,
-    heartbeatTimeout: patient(300),
-    readerTimeout: patient(500),
-    connectTimeout: patient(500),
+    // A start that takes longer than these fails.
+    heartbeatTimeout: patient(800),
+    readerTimeout: patient(800),
+    connectTimeout: patient(800),
     maxReconnectDelay: 300,
   };
   const db = context.use(await connect(line.through(context.url), quick));

@@ -144,9 +144,11 @@ test("kill -9 of a worker's process: another goes on about two seconds later", a
 
 test("kill -9 of a worker that had no LISTEN: another goes on when the lease is over", async (context) => {
   const since = Date.now();
+  // So long that the first worker still has it when the second one comes, also if it stands still for a moment.
+  const lease = patient(2000);
   const config = JSON.stringify({
     connect: { listen: false },
-    options: { lease: 3000, pollInterval: 50, acknowledgeInterval: 0 },
+    options: { lease, pollInterval: 50, acknowledgeInterval: 0 },
   });
   await using child = spawnDeno(["tests/faults/_support/worker.ts", context.url, config]);
   await publish(context, 1, 3);
@@ -154,7 +156,7 @@ test("kill -9 of a worker that had no LISTEN: another goes on when the lease is 
   const stored = "select handled from hark.partitions";
   await until(async () => Number((await context.sql(stored))[0].handled) === 3);
   const db = context.use(await connect(context.url));
-  const b = context.use(new Running(db, { lease: 3000, pollInterval: NEVER_POLL }));
+  const b = context.use(new Running(db, { lease, pollInterval: NEVER_POLL }));
   await said("info", /standing by/, since);
   child.kill("SIGKILL");
   await child.ended();
@@ -166,7 +168,7 @@ test("kill -9 of a worker that had no LISTEN: another goes on when the lease is 
 test("a worker behind a half-open line is replaced when its lease is over, and comes back in peace", async (context) => {
   const since = Date.now();
   const line = context.use(new Line(port(context.url)));
-  const quick = { heartbeat: 1000, heartbeatTimeout: patient(400), readerTimeout: patient(500) };
+  const quick = { heartbeat: 1000, heartbeatTimeout: patient(800), readerTimeout: patient(800) };
   const one = context.use(await connect(line.through(context.url), quick));
   const two = context.use(await connect(context.url));
   const gate = new Gate(4);
