@@ -1,22 +1,38 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { type Child, dropInUse, scratch, spawnDeno, test, until } from "../harness/mod.ts";
+import {
+  type Child,
+  dropInUse,
+  patient,
+  scratch,
+  spawnDeno,
+  test,
+  until,
+  within,
+} from "../harness/mod.ts";
 import { hark, jsonOutput, output, printer, refused, writeModules } from "./_support/hark.ts";
 
 /**
- * Each notification of the channel "crash" ends the thread that has handled it, a little later, when
- * that is stored: the next one does not meet it again.
+ * Each notification of the channel "crash" ends the thread that has handled it, when the test closes a connection:
+ * once that is stored, so that the next one does not meet it again.
  */
-const crashes = `const ends = {
+const crashes = (port: number) =>
+  `const ends = {
   error() { throw new TypeError("an uncaught one"); },
   rejection() { Promise.reject(new RangeError("it is not caught")); },
   exit() { Deno.exit(3); },
 };
-export const fragile = { id: "fragile", channels: ["orders", "crash"], lease: 2000,
+async function end(way) {
+  using open = await Deno.connect({ hostname: "127.0.0.1", port: ${port} });
+  await open.read(new Uint8Array(1));
+  console.log("ends", self.name);
+  setTimeout(ends[way]);
+}
+export const fragile = { id: "fragile", channels: ["orders", "crash"], lease: ${patient(2000)},
   acknowledgeInterval: 0,
   handle({ channel, payload }) {
     console.log("handled", self.name, payload);
-    if (channel === "crash") setTimeout(() => { console.log("ends", self.name); ends[payload](); }, 300);
+    if (channel === "crash") void end(payload);
   },
 };
 `;
@@ -48,7 +64,8 @@ test(
   { timeout: 120_000 },
   async ({ url, sql, use }) => {
     const folder = use(await scratch());
-    await writeModules(folder.path, { "fragile.ts": crashes });
+    using gate = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    await writeModules(folder.path, { "fragile.ts": crashes(gate.addr.port) });
     const child = use(hark(["listen", folder.path, "--workers", "3"], { url: unnamed(url) }));
     // A worker has two connections and a pool of up to four, which closes them after a while.
     const sessions = () =>
@@ -69,6 +86,10 @@ test(
       const way = ["error", "rejection", "exit"][i % 3];
       const open = await sessions();
       await sql("select hark.notify('crash', to_jsonb($1::text))", [way]);
+      const waiting = await within(gate.accept(), { what: "a thread to be about to end" });
+      const unread = async () => (await sql("select unread::int from hark.status()"))[0].unread;
+      await until(async () => await unread() === 0, { what: "what is handled to be stored" });
+      waiting.close();
       await lines(child, /^ends w\d$/gm, i);
       const ended = child.stdout.match(/^ends w\d$/gm)?.at(-1)?.slice(-2);
       for (const { worker, id } of open) if (worker === ended) orphans.add(id);

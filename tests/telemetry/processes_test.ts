@@ -85,10 +85,13 @@ test("hark listen answers probes, adds up its threads, and exports by OTEL_DENO"
   );
 });
 
-/** Its handler ends its thread, or blocks it, as a payload says. One worker at a time serves it. */
+/**
+ * Its handler ends its thread, or blocks it, as a payload says. One worker at a time serves it. Each begins when
+ * the one before is stored: otherwise the next thread would handle that again, and count it.
+ */
 const fragile =
   `export const fragile = { id: "fragile", channels: ["orders", "trouble"], partitions: 1,
-  lease: 2000, retry: () => 86_400_000,
+  lease: 2000, acknowledgeCount: 1, retry: () => 86_400_000,
   handle({ channel, payload }) {
     if (channel === "orders") return;
     if (payload === "ends") setTimeout(() => { throw new TypeError("an uncaught one"); });
