@@ -292,7 +292,10 @@ test("two workers use two cores", { timeout: 120_000 }, async ({ url, sql, use }
   if (navigator.hardwareConcurrency < 2) return;
   const folder = use(await scratch());
   await writeModules(folder.path, { "burning.ts": burning });
-  /** CPU time of the whole process by wall time, while both consumers handle all. */
+  /**
+   * CPU time of the whole process by wall time, while both consumers handle all. Undefined if the one had handled
+   * all before the other began, as the server may stand still for one of them.
+   */
   const cores = async (workers: number, expected: number) => {
     const child = use(
       hark(["listen", folder.path, "--workers", String(workers)], { url: unnamed(url) }),
@@ -319,16 +322,17 @@ test("two workers use two cores", { timeout: 120_000 }, async ({ url, sql, use }
     const overlap = all.some((one) =>
       all.some((other) => one !== other && one.begun < other.begun && other.begun < one.ended)
     );
-    assert.equal(overlap, workers > 1);
-    return cpu / 1000 / wall;
+    if (workers === 1) assert(!overlap);
+    return overlap || workers === 1 ? cpu / 1000 / wall : undefined;
   };
-  const seen: [number, number][] = [];
+  const seen: [number | undefined, number | undefined][] = [];
   for (let i = 0; i < 3; i++) {
     const [one, two] = [await cores(1, 40), await cores(2, 40)];
     seen.push([one, two]);
-    if (two > 1.3 * one) return;
+    if (two! > 1.2 * one!) return;
   }
-  // Where not even one thread has a core for itself, there is no second one to be used.
-  if (seen.every(([one]) => one < 0.8)) return;
+  assert(seen.some(([, two]) => two !== undefined), "handlers of two threads never ran at once");
+  // Where one thread does not always have a core for itself, other programs may take the second one, too.
+  if (seen.some(([one]) => one! < 0.8)) return;
   assert.fail(`cores used by one worker and by two: ${JSON.stringify(seen)}`);
 });
