@@ -45,7 +45,13 @@ test("hark listen answers probes, adds up its threads, and exports by OTEL_DENO"
   }));
   const [, address] = await shop.line(/^metrics at (\S+)\/metrics/);
   assert.equal(new URL(address!).hostname, "127.0.0.1"); // without a host, this machine only
+  let over = "";
+  const ended = shop.ended({ deadline: 90_000 }).then(({ code, stderr }) => {
+    over = `hark listen has ended with ${code}: ${stderr}`;
+  });
+  ended.catch(() => {}); // another wait has failed before
   const ask = async (path: string) => {
+    if (over !== "") throw new Error(over); // a refused connection does not say why
     const response = await fetch(`${address}${path}`);
     return { status: response.status, text: await response.text() };
   };
