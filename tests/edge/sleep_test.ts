@@ -103,11 +103,14 @@ test("a sleeping consumer wakes for what is delayed, scheduled, retried, replaye
   await notify(db, "c", "retried");
   await running.atLeast(2);
   await asleep(context);
-  const [{ soon }] = await context.sql(
+  const [next] = await context.sql(
     "select wakes_at < clock_timestamp() + interval '5 s' as soon from hark.sleeping()",
   );
-  // If it fell asleep late, the retry was before that.
-  assert(soon || running.inbox.items.length > 2, "it wakes for the retry");
+  // If it fell asleep late, the retry was before that. If this look came late, it has woken for it.
+  assert(
+    next === undefined || next.soon || running.inbox.items.length > 2,
+    "it wakes for the retry",
+  );
   await running.atLeast(3, { deadline: 5000 });
   await asleep(context);
   await seek(db, "c", "beginning");

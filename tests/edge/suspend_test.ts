@@ -43,7 +43,7 @@ test("while consumers sleep, no statement comes; NOTIFY wakes them", {
   assert(count > 0, "it is the log of these programs");
   const publisher = use(await connect(server.url));
   for (const one of ["a", "b", "c"]) await notify(publisher, one, 1);
-  await Promise.all(some.map((one) => one.atLeast(1, { deadline: 1000 })));
+  await Promise.all(some.map((one) => one.atLeast(1)));
   assert((await statements(server)).length > count);
   await undisturbed(server); // and they sleep again
 });
@@ -69,6 +69,6 @@ test("while consumers without LISTEN sleep, none is connected; a request wakes t
   const publisher = context.use(await connect(server.url));
   await notify(publisher, "c", 1);
   await wakeUp(origin, { secret });
-  await one.atLeast(1, { deadline: 1000 });
+  await one.atLeast(1);
   await undisturbed(server);
 });
