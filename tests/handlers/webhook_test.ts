@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { Webhook } from "npm:standardwebhooks@1.1.1";
 import { connect, Consumer, type ConsumerOptions, notifyMany } from "../../mod.ts";
 import { webhook, type WebhookOptions } from "../../src/handlers/mod.ts";
-import { test, type TestContext, within } from "../harness/mod.ts";
+import { patient, test, type TestContext, within } from "../harness/mod.ts";
 import { certificate, partner, type Received } from "./_support/partner.ts";
 
 const secret = `whsec_${btoa("a secret of 24 bytes or more")}`;
@@ -92,16 +92,17 @@ test("a receiver that fails, hangs, redirects, throttles or hangs up loses nothi
     return new Response(null, { status: 204 });
   });
   await publish(context, 1, 2, 3);
+  const timeout = patient(2000);
   const { count, errors, dead } = await drained(context, {
     concurrency: 3,
-    handle: post({ url: `${server.origin}/hooks`, timeout: 2000 }),
+    handle: post({ url: `${server.origin}/hooks`, timeout }),
   });
   assert.equal(count, 3);
   assert.deepEqual(dead, []);
   const url = `${server.origin}/hooks`;
   assert.deepEqual(errors, [
     `WebhookError: ${url} answered 500: we are`,
-    `WebhookError: ${url} did not answer in 2000 ms`,
+    `WebhookError: ${url} did not answer in ${timeout} ms`,
     `WebhookError: ${url} answered 302, and redirects are not followed`,
     `RetryAfter: ${url} answered 429`,
     `WebhookError: ${url} answered 503`,
@@ -129,7 +130,7 @@ test("a receiver that cannot be reached, or hangs up before it answers, is tried
   const url = `http://127.0.0.1:${listener.addr.port}/`;
   const { errors, dead } = await drained(context, {
     maxAttempts: 2,
-    handle: post({ url, timeout: 2000 }),
+    handle: post({ url, timeout: patient(2000) }),
   });
   listener.close();
   await rude;
@@ -188,7 +189,7 @@ for (const status of [200, 500]) {
     await publish(context, 1);
     const { count, errors } = await drained(context, {
       maxAttempts: 1,
-      handle: post({ url: server.origin, timeout: 5000 }),
+      handle: post({ url: server.origin, timeout: patient(5000) }),
     });
     assert.equal(count, status === 200 ? 1 : 0);
     assert(sent < 200, `${sent} parts were sent`);
@@ -258,8 +259,9 @@ test("a body that JSON would change, or that never comes, is not posted, and the
     { text: "half of \ud83d" },
   ];
   await publish(context, 1);
+  const timeout = patient(1000);
   const { count, errors } = await drained(context, {
-    handle: post({ url: server.origin, timeout: 1000, body: () => bodies.shift() }),
+    handle: post({ url: server.origin, timeout, body: () => bodies.shift() }),
   });
   assert.equal(count, 1);
   const begins = [
@@ -267,7 +269,7 @@ test("a body that JSON would change, or that never comes, is not posted, and the
     "HarkError: body at price is NaN, which is not a JSON number",
     "HarkError: body at of is 42n, which is not JSON",
     "HarkError: body is undefined",
-    "HarkError: the option body gave nothing in 1000 ms",
+    `HarkError: the option body gave nothing in ${timeout} ms`,
   ];
   assert.equal(errors.length, begins.length, errors.join("\n"));
   for (const [i, error] of errors.entries()) assert(error.startsWith(begins[i]!), error);

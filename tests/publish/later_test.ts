@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { cancelDelayed, connect, notify, notifyMany } from "../../mod.ts";
 import { NEVER_POLL, numbers, Reading } from "../faults/_support/running.ts";
-import { Inbox, test, type TestContext, until } from "../harness/mod.ts";
+import { Inbox, patient, test, type TestContext, until } from "../harness/mod.ts";
 import { refusals } from "./_support/refusals.ts";
 
 const ago = (ms: number) => new Date(Date.now() - ms);
@@ -31,9 +31,12 @@ test("a delayed notification arrives when it is due, not before, without polling
   await notify(db, "c", "at once");
   await reading.inbox.atLeast(1);
   const [{ began }] = await context.sql("select clock_timestamp()::text as began");
-  await notify(db, "c", 2, { delay: 2000, key: "k", headers: { by: "me" } });
+  // Long enough for the first to be published before either is due.
+  const delay = patient(2000);
+  await notify(db, "c", 2, { delay, key: "k", headers: { by: "me" } });
   const [{ time }] = await context.sql(
-    "select date_trunc('ms', deliver_at - interval '1 s') as time from hark.delayed",
+    "select date_trunc('ms', deliver_at - $1::integer * interval '1 ms') as time from hark.delayed",
+    [Math.round(delay / 2)],
   );
   await notify(db, "c", 1, { deliverAt: time });
   const [, first, second] = await reading.inbox.atLeast(3);
@@ -41,9 +44,9 @@ test("a delayed notification arrives when it is due, not before, without polling
   assert.deepEqual([second!.key, second!.headers, second!.channel], ["k", { by: "me" }, "c"]);
   const early = await context.sql(
     `select id from hark.log
-      where payload = '2' and created_at < $1::text::timestamptz + interval '2 s'
+      where payload = '2' and created_at < $1::text::timestamptz + $3::integer * interval '1 ms'
         or payload = '1' and created_at < $2`,
-    [began, time],
+    [began, time, delay],
   );
   assert.deepEqual(early, []);
 });

@@ -5,7 +5,14 @@ import { inbox, type InboxOptions } from "../../src/inbox/mod.ts";
 import { Line } from "../../src/relay/jetstream/line.ts";
 import { idsBehind } from "../../src/relay/jetstream/read_back.ts";
 import { Lost } from "../../src/relay/mod.ts";
-import { cutProxy, deferred, test as declare, type TestBody, until } from "../harness/mod.ts";
+import {
+  cutProxy,
+  deferred,
+  patient,
+  test as declare,
+  type TestBody,
+  until,
+} from "../harness/mod.ts";
 import { Nats, natsRuns, natsUrl } from "../harness/nats.ts";
 
 const test = (name: string, body: TestBody) => declare(name, { ignore: !natsRuns }, body);
@@ -42,7 +49,7 @@ async function slowLook(count: number) {
 
 test("a look finds all messages of a stream, also if the server has delivered some that did not arrive", async () => {
   await using it = await slowLook(300);
-  const looking = idsBehind(it.line, it.stream, 0, { page: 10, patience: 1_000 });
+  const looking = idsBehind(it.line, it.stream, 0, { page: 10, patience: patient(1_000) });
   const consumer = await until(it.consumer);
   assert(await steal(it.nats, consumer!, 3) > 0);
   const { ids, end } = await looking;
@@ -51,7 +58,7 @@ test("a look finds all messages of a stream, also if the server has delivered so
 
 test("a look over a line that falls silent is not taken for a whole one", async () => {
   await using it = await slowLook(300);
-  const looking = idsBehind(it.line, it.stream, 0, { page: 10, patience: 1_000 });
+  const looking = idsBehind(it.line, it.stream, 0, { page: 10, patience: patient(1_000) });
   const refused = assert.rejects(looking, Lost);
   await until(it.consumer);
   it.proxy.silence();

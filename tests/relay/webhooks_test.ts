@@ -23,7 +23,7 @@ import { Postponed } from "../../src/consume/retry.ts";
 import { Condition } from "../../src/relay/webhooks/condition.ts";
 import { ran, refused } from "../cli/_support/hark.ts";
 import { partner } from "../handlers/_support/partner.ts";
-import { test, type TestContext, until } from "../harness/mod.ts";
+import { patient, test, type TestContext, until } from "../harness/mod.ts";
 
 const secretOf = (name: string) => `whsec_${btoa(`a secret of 24 bytes or more of ${name}`)}`;
 
@@ -106,7 +106,8 @@ test("endpoints that hang and fail hold up no other", async (context) => {
       if (!path.startsWith("/hang")) return new Response();
       return new Promise((_, reject) => over.addEventListener("abort", () => reject(over.reason)));
     },
-    { perEndpoint: 2 },
+    // Longer than all of the good ones take.
+    { perEndpoint: 2, timeout: patient(15_000) },
     { inFlight: 8, stopTimeout: 0 },
   );
   const all = Array.from({ length: 30 }, (_, n) => n);
