@@ -249,8 +249,11 @@ export class Threads implements Disposable {
       const thread = started && life === 1 ? this.#first : new Thread(name, work);
       thread.onFailure = (failure, removed) => {
         const ends = removed === undefined;
-        // With one worker, too, a failure at the first start ends `hark listen`.
-        if (ends && failure.passing && life > 1 && !ending.aborted) return;
+        // With one worker, too, a failure at the first start ends `hark listen`. But the program has
+        // reached the database before: what keeps one thread from it will pass.
+        const { passing, code } = failure;
+        const passes = passing && (life > 1 || code === "UNREACHABLE" || code === "TIMEOUT");
+        if (ends && passes && !ending.aborted) return;
         this.#tell(name, failure);
         if (ends) this.#over.abort();
         else this.#removed.add(removed);
