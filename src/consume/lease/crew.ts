@@ -8,10 +8,11 @@ import { pause } from "../../database/bell.ts";
 import type { Connections } from "../../database/connections.ts";
 import type { Listener } from "../../database/listener.ts";
 import { ownConnection, type Queryable } from "../../database/queryable.ts";
-import { translate, translated } from "../../database/translate.ts";
-import { type Held, numbersText } from "../state/identity.ts";
+import { translate } from "../../database/translate.ts";
+import type { Held } from "../state/identity.ts";
 import { markOf } from "../state/position.ts";
 import { renewalAt, sleepTime } from "../state/sleepers.ts";
+import { Departures, fallAsleep, leave } from "./departures.ts";
 import { enter, type Entry } from "./enter.ts";
 import { ask, definition, type Heartbeat, heartbeat, type Member, removed } from "./heartbeat.ts";
 import { processName } from "./process_name.ts";
@@ -38,10 +39,13 @@ export class Crew {
   readonly #members = new Map<string, Member>();
   /** The workers that have left, or fallen asleep. */
   readonly #left = new WeakSet<Member>();
+  readonly #departures = new Departures();
   /** The owners of workers that have ended and could not leave. The next heartbeat removes them. */
   readonly #ended = new Set<string>();
   #asking: Asking[] = [];
   #sending: Promise<void> | undefined;
+  /** The heartbeat that is on its way. */
+  #asked: Promise<void> | undefined;
   #sessionKey: bigint | undefined;
   #renewedAt = -Infinity;
   #isCut = false;
@@ -115,11 +119,10 @@ export class Crew {
     while (this.#asking.length > 0) {
       const asking = this.#asking;
       this.#asking = [];
-      try {
-        await this.#ask(asking);
-      } catch (error) {
+      this.#asked = this.#ask(asking).catch((error) => {
         for (const { answer } of asking) answer.reject(error);
-      }
+      });
+      await this.#asked;
     }
     this.#sending = undefined;
   }
@@ -200,20 +203,15 @@ export class Crew {
    * @param unserved Whether it has entered, and claimed nothing since.
    */
   async leave(session: Queryable, member: Member, unserved: boolean): Promise<void> {
-    const { consumer, owner } = member.identity;
-    // A heartbeat that is on its way would let it join again.
-    await this.#sending;
-    const isLast = this.#members.size === 1 && this.#members.has(consumer);
-    if (isLast) this.#others.delete(this); // from here on others found a crew of their own
-    await translated(() =>
-      session.query("select hark.leave($1::text, $2::uuid, $3::uuid, $4::boolean)", [
-        consumer,
-        owner,
-        isLast ? this.#id : null,
-        unserved,
-      ])
-    );
-    this.#left.add(member);
+    await this.#departures.leave(async () => {
+      // A heartbeat that is on its way would let it join again.
+      await this.#asked;
+      const isLast = this.#isLast(member);
+      await leave(session, member.identity, isLast ? this.#id : null, unserved);
+      this.#left.add(member);
+      // Others may have left in the same moment, and none of them was the last by then.
+      if (!isLast && this.#isLast(member)) await leave(session, member.identity, this.#id, false);
+    });
   }
 
   /**
@@ -226,43 +224,43 @@ export class Crew {
     session: Queryable,
     member: Member,
     held: Held,
-    { least, most }: { readonly least: number; readonly most: number },
+    bounds: { readonly least: number; readonly most: number },
   ): Promise<number | undefined> {
-    const { consumer, owner } = member.identity;
-    // A heartbeat that is on its way would let it join again.
-    await this.#sending;
-    const isLast = this.#members.size === 1 && this.#members.has(consumer);
-    if (isLast) this.#others.delete(this); // from here on others found a crew of their own
-    const sessionKey = this.#listener?.sessionKey;
-    let isAsleep = false;
-    try {
-      const { rows: [row] } = await translated(() =>
-        session.query(
-          `select asleep, wakes_in_ms from hark.fall_asleep($1::text, $2::uuid, $3::uuid, $4::bigint,
-            $5::text::integer[], $6::text::bigint[], $7::integer, $8::integer)`,
-          [
-            consumer,
-            owner,
-            isLast ? this.#id : null,
-            sessionKey === undefined ? null : String(sessionKey),
-            numbersText(held.map(({ number }) => number)),
-            numbersText(held.map(({ epoch }) => epoch)),
-            least,
-            most,
-          ],
-        )
-      );
-      isAsleep = row.asleep === true;
-      if (isAsleep) this.#left.add(member);
-      return isAsleep ? Math.max(0, Number(row.wakes_in_ms)) : undefined;
-    } finally {
-      if (!isAsleep && isLast) this.#others.add(this);
+    return await this.#departures.lieDown(async () => {
+      // A heartbeat that is on its way would let it join again.
+      await this.#asked;
+      const isLast = this.#isLast(member);
+      const process = isLast ? this.#id : null;
+      const key = this.#listener?.sessionKey;
+      let wakesIn: number | undefined;
+      try {
+        wakesIn = await fallAsleep(session, member.identity, process, key, held, bounds);
+        if (wakesIn !== undefined) this.#left.add(member);
+        return wakesIn;
+      } finally {
+        if (wakesIn === undefined && isLast) this.#others.add(this);
+      }
+    });
+  }
+
+  /** Whether all other workers have left. If so, others found a crew of their own from here on. */
+  #isLast(member: Member): boolean {
+    if (!this.#has(member)) return false;
+    for (const one of this.#members.values()) {
+      if (one !== member && !this.#left.has(one)) return false;
     }
+    this.#others.delete(this);
+    return true;
+  }
+
+  /** Whether it has not ended. Another run of its consumer may have joined since. */
+  #has(member: Member): boolean {
+    return this.#members.get(member.identity.consumer) === member;
   }
 
   /** Ends the heartbeat that is under way, unless it is also for another worker. */
-  cut({ identity: { consumer } }: Member): void {
-    if (this.#members.size > 1 || !this.#members.has(consumer)) return;
+  cut(member: Member): void {
+    if (this.#members.size > 1 || !this.#has(member)) return;
     this.#isCut = true;
     this.#others.delete(this);
     if (this.#connections !== undefined) ownConnection(this.#session)?.cut();
@@ -270,6 +268,7 @@ export class Crew {
 
   /** The worker has ended, whether or not it could leave. */
   async end(member: Member): Promise<void> {
+    if (!this.#has(member)) return;
     const { consumer, owner } = member.identity;
     this.#members.delete(consumer);
     if (this.#members.size > 0) {
