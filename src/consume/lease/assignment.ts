@@ -240,10 +240,7 @@ export class Assignment {
     const fresh: Claimed[] = [];
     for (const held of [...partitions.values()]) {
       const again = claimed.find((one) => one.partition === held.number);
-      if (
-        again !== undefined && again.epoch === held.epoch + 1 &&
-        again.incarnation === held.incarnation && held.halted !== "unsure" && held.complete
-      ) {
+      if (again !== undefined && held.isStillOwn(again, heartbeat.mine.get(held.number))) {
         held.regain(again.epoch);
         continue;
       }

@@ -126,6 +126,22 @@ export class OwnedPartition {
   }
 
   /**
+   * Whether all that was read stays valid under a new claim: no other worker has owned the partition since the
+   * last one, and the server did not crash. If the answer of a claim was lost, `mine` tells: a heartbeat named
+   * the partition as this worker's under the next epoch, and another owner would have raised it once more.
+   * Cleaning raises it too, while no lease runs, but it moves the position.
+   *
+   * @param mine Under which epoch the heartbeat before the claim named the partition as this worker's.
+   */
+  isStillOwn(again: Claimed, mine: number | undefined): boolean {
+    const next = this.epoch + 1;
+    const isNext = again.epoch === next ||
+      again.epoch === next + 1 && mine === next && isSamePlace(again.position, this.#stored);
+    return isNext && again.incarnation === this.incarnation && this.halted !== "unsure" &&
+      this.complete;
+  }
+
+  /**
    * How many entries were read that the position may not pass yet. Entries handled out of order are
    * included.
    */
