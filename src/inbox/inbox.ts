@@ -102,36 +102,40 @@ export class Inbox {
     const troubles = new Troubles("inbox", this.id, this.#db);
     let taken = nothingTaken;
     let isFirst = true;
-    for (let attempt = 0; !signal.aborted;) {
-      try {
-        await using feed = await this.#opened(isFirst, signal);
-        let place = await this.#place(feed);
-        let seen = 0;
-        await orAborted(feed.begin(place), signal);
-        troubles.tell(undefined);
-        isFirst = false;
-        ready.resolve();
-        while (feed.failure === undefined && !signal.aborted) {
-          if (drain && await this.#isDrained(feed, seen)) return taken;
-          const messages = await feed.next(signal);
-          if (messages.length === 0) continue;
-          const upto = await this.#take(feed, messages, place, signal);
-          place = upto.place;
-          seen = messages.at(-1)!.seq;
-          taken = together(taken, upto.taken);
-          attempt = 0;
+    try {
+      for (let attempt = 0; !signal.aborted;) {
+        try {
+          await using feed = await this.#opened(isFirst, signal);
+          let place = await this.#place(feed);
+          let seen = 0;
+          await orAborted(feed.begin(place), signal);
+          troubles.tell(undefined);
+          isFirst = false;
+          ready.resolve();
+          while (feed.failure === undefined && !signal.aborted) {
+            if (drain && await this.#isDrained(feed, seen)) return taken;
+            const messages = await feed.next(signal);
+            if (messages.length === 0) continue;
+            const upto = await this.#take(feed, messages, place, signal);
+            place = upto.place;
+            seen = messages.at(-1)!.seq;
+            taken = together(taken, upto.taken);
+            attempt = 0;
+          }
+          if (feed.failure !== undefined && !signal.aborted) throw feed.failure;
+        } catch (error) {
+          if (signal.aborted) break;
+          if (isFirst) throw firstError(error);
+          if (!passes(error)) throw error;
+          troubles.tell(messageOf(error));
+          const wait = Math.min(waits[0] * 2 ** attempt++, waits[1]);
+          await pause(wait, signal).catch(() => {}); // the signal: the loop ends
         }
-        if (feed.failure !== undefined && !signal.aborted) throw feed.failure;
-      } catch (error) {
-        if (signal.aborted) break;
-        if (isFirst) throw firstError(error);
-        if (!passes(error)) throw error;
-        troubles.tell(messageOf(error));
-        const wait = Math.min(waits[0] * 2 ** attempt++, waits[1]);
-        await pause(wait, signal).catch(() => {}); // the signal: the loop ends
       }
+    } finally {
+      // Also after an error: what has ended waits for nothing.
+      await troubles.forget();
     }
-    await troubles.forget();
     return taken;
   }
 
