@@ -11,7 +11,8 @@ import type { Queryable } from "../database/queryable.ts";
 export interface RelayMessage {
   /**
    * The id by which the target can tell repeats: `hark:INSTALL:ID`. `INSTALL` is the UUID of the
-   * schema's install, and `ID` is the number of the notification in the log.
+   * schema's install, and `ID` is the number of the notification in the log. A stream gets it with `:RELAY` behind it: its other
+   * relays publish messages of their own.
    */
   readonly id: string;
   /** The UUID of the schema's install. */

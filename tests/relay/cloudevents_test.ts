@@ -35,7 +35,7 @@ for (const format of ["cloudevents", "cloudevents-structured"] satisfies Message
         ["1", `urn:uuid:${install}`, "orders.paid", "ключ 1", "Jürgen ☃", "shop"],
       );
       assert.match(first!.text, /12345678901234567890\.1/);
-      assert.equal(first!.id, `hark:${install}:1`);
+      assert.equal(first!.id, `hark:${install}:1:out`);
       assert.equal(read(second!).subject, undefined);
       const { published } = await inbox(db, { id: "in", servers: natsUrl, stream, takeOwn: true })
         .drain();

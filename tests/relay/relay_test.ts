@@ -60,7 +60,7 @@ test("what was published before and while it runs is in the stream, in order, wi
   await out.stop();
   await running;
   const [{ id: install }] = await sql("select id from hark.install");
-  assert.equal(first!.id, `hark:${install}:1`);
+  assert.equal(first!.id, `hark:${install}:1:out`);
   assert.equal(first!.subject, `${stream}.orders`);
   assert.deepEqual(JSON.parse(first!.text), { n: 1 });
   assert.equal(first!.headers["Hark-Key"], "ada %C3%A9.1");

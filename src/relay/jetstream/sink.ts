@@ -96,8 +96,24 @@ export class OpenJetStream implements OpenSink {
     return this.#line.end;
   }
 
+  /**
+   * What ids of messages end with. A stream drops what has the id of another message: each relay to it
+   * publishes messages of its own.
+   */
+  get #suffix(): string {
+    return `:${encodeURIComponent(this.#relay.relay)}`;
+  }
+
+  /** The ids of this relay's messages, as they were given. */
+  #given(ids: ReadonlySet<string>): ReadonlySet<string> {
+    const suffix = this.#suffix;
+    const own = [...ids].filter((id) => id.endsWith(suffix));
+    return new Set(own.map((id) => id.slice(0, -suffix.length)));
+  }
+
   /** Packs a message. @throws If it cannot be published. */
-  pack(message: RelayMessage): Packed {
+  pack(given: RelayMessage): Packed {
+    const message = { ...given, id: given.id + this.#suffix };
     const { stream, subject: subjectOf, oversized, format } = this.#setting;
     const { notification } = message;
     const subject = subjectOf(notification);
@@ -211,7 +227,8 @@ export class OpenJetStream implements OpenSink {
 
   async publishedBehind(place: number): Promise<Look> {
     const { stream, server: { domain } } = this.#setting;
-    return await idsBehind(this.#line, stream, place, { domain });
+    const { ids, end } = await idsBehind(this.#line, stream, place, { domain });
+    return { ids: this.#given(ids), end };
   }
 
   recover({ connection, message }: Lost): Promise<ReadonlySet<string>> {
@@ -243,7 +260,7 @@ export class OpenJetStream implements OpenSink {
         signal.throwIfAborted(); // after the end no one would close it
         this.#line = line;
         if (this.#barren < 2) trouble(undefined);
-        return ids;
+        return this.#given(ids);
       } catch (error) {
         line?.lose(messageOf(error));
         const isOut = error instanceof Lost ||
